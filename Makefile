@@ -1,0 +1,33 @@
+# Everything a fresh machine needs: `make demo` runs the main job, `make test` passes the checks.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUNS ?= runs
+export OMP_NUM_THREADS ?= $(shell nproc)
+
+.PHONY: demo test lint types install clean
+
+install: $(VENV)/installed
+
+# torch and torchvision in one request, so that the index gives a pair built for each other.
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet "torch>=2.11" "torchvision>=0.26"
+	$(BIN)/pip install --quiet --editable ".[dev]"
+	touch $@
+
+demo: install
+	$(BIN)/sconv-search demo --runs $(RUNS)
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install
+	$(BIN)/mypy
+
+test: lint types
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $$(nproc)
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,29 @@
+"""Structured convolutions, and what every compression method needs: plans, costs, measurement, training."""
+
+from sconv_search.composite import CompositeConv2d
+from sconv_search.compressor import Compressor
+from sconv_search.measurement import measure_cost
+from sconv_search.method import StructuredConvolution
+from sconv_search.plan import Choice, CompressionPlan, Structure
+from sconv_search.records import COLUMNS, Budget, Cost, TrialRecord
+from sconv_search.regularization import structural_loss
+from sconv_search.structured_conv import StructuredConv1d, StructuredConv2d, StructuredConv3d, StructuredLinear
+
+__all__ = [
+    "COLUMNS",
+    "Budget",
+    "Choice",
+    "CompositeConv2d",
+    "CompressionPlan",
+    "Compressor",
+    "Cost",
+    "Structure",
+    "StructuredConv1d",
+    "StructuredConv2d",
+    "StructuredConv3d",
+    "StructuredConvolution",
+    "StructuredLinear",
+    "TrialRecord",
+    "measure_cost",
+    "structural_loss",
+]

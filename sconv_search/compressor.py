@@ -1,0 +1,92 @@
+"""What every compression method offers, and the helpers that keep networks untouched."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from typing import ClassVar, Protocol
+
+from torch import Tensor, nn
+
+from sconv_search.plan import CompressionPlan, Structure
+
+Penalty = Callable[[], Tensor]
+"""A scalar added to the loss; it reads the network's weights anew at each call."""
+
+LAYER_KINDS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+"""Layer kinds that methods may replace. Exactly these: a subclass may compute something else."""
+
+
+class Compressor(Protocol):
+    """One way to make a trained network cheaper: stateless, arguments never modified.
+
+    Every method lives the same life: train under the penalty, compress, train on.
+    """
+
+    name: ClassVar[str]
+    regularizable: ClassVar[bool]
+    """Whether training towards the structure (the penalty) means anything; if not, the penalty is constant 0."""
+
+    def options(self, network: nn.Module) -> dict[str, list[Structure]]:
+        """Structures a site may take, cheapest first; a site without any is absent. None is dearer than dense."""
+        ...
+
+    def penalty(self, network: nn.Module, plan: CompressionPlan) -> Penalty:
+        """Distance of the network to the plan's structures, to be added to the loss; 0 where nothing is to do."""
+        ...
+
+    def compress(self, network: nn.Module, plan: CompressionPlan, calibration: Tensor | None = None) -> nn.Module:
+        """A new, deployable network in which the plan's sites are replaced; inputs may serve to fit them better."""
+        ...
+
+
+def site(network: nn.Module, name: str) -> nn.Module:
+    """The module of that exact name.
+
+    Raises:
+        KeyError: the network has none; similar names are given.
+    """
+    modules: dict[str, nn.Module] = dict(network.named_modules(remove_duplicate=False))
+    if name not in modules or not name:
+        near = ", ".join(get_close_matches(name, modules)) or "none alike"
+        raise KeyError(f"plan names site {name!r}, which {type(network).__name__} lacks; nearest: {near}")
+    return modules[name]
+
+
+def require_sites(network: nn.Module, names: Iterable[str]) -> None:
+    """Refuses names that are not modules of the network, before any work is done on the others."""
+    for name in names:
+        site(network, name)
+
+
+def layers(network: nn.Module) -> dict[str, nn.Module]:
+    """Convolutions and linear layers by name, in the order of the network; a shared layer once, by its first name."""
+    return {name: module for name, module in network.named_modules() if type(module) in LAYER_KINDS}
+
+
+def skipped(network: nn.Module, offered: Iterable[str]) -> dict[str, str]:
+    """Modules with weights that no method in play can compress, with the reason."""
+    offered = set(offered)
+    reasons = {}
+    for name, module in network.named_modules():
+        weights = [weight for weight in module.parameters(recurse=False) if weight.dim() > 1]
+        if name in offered or not weights:
+            continue
+        if type(module) in LAYER_KINDS:
+            reasons[name] = f"{type(module).__name__}: no option is cheaper than dense"
+        else:
+            reasons[name] = f"{type(module).__name__} is not supported"
+    return reasons
+
+
+def swapped(network: nn.Module, replacements: Mapping[str, nn.Module]) -> nn.Module:
+    """A deep copy of the network with the named modules replaced, wherever the same module is used."""
+    result = copy.deepcopy(network)
+    places = list(result.named_modules(remove_duplicate=False))
+    for name, replacement in replacements.items():
+        old = result.get_submodule(name)
+        for place, module in places:
+            if module is old:
+                result.set_submodule(place, replacement)
+    return result

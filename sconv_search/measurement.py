@@ -1,0 +1,148 @@
+"""What one input costs a network, counted on the network as it is built. The only user of fvcore.
+
+What is counted: convolutions, linear layers and matrix products in MACs; every other addition, subtraction, elementwise
+multiplication and average in ``adds``, one for each. What counts nothing: moving and padding data, comparisons (ReLU,
+max-pooling), activation functions, the bias of a convolution or linear layer (the MACs start from it), and batch
+norm, which folds into the convolution before it at inference. An operator outside these tables is refused by name.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from fvcore.nn.jit_analysis import JitModelAnalysis
+from fvcore.nn.jit_handles import addmm_flop_jit, bmm_flop_jit, conv_flop_jit, einsum_flop_jit, linear_flop_jit, matmul_flop_jit
+from torch import nn
+
+from sconv_search.records import Cost
+
+Handle = Callable[[list[Any], list[Any]], Counter[str]]
+
+
+def _elements(value: Any) -> int:
+    """Elements of a traced tensor; 0 for numbers, which appear in the trace when shapes are computed."""
+    sizes = value.type().sizes() if value.isCompleteTensor() else None
+    return math.prod(sizes) if sizes else 0
+
+
+def _macs(count: Callable[[list[Any], list[Any]], Any]) -> Handle:
+    """fvcore's handle; it counts a multiply-accumulate as one flop, which is our MAC."""
+
+    def handle(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+        found = count(inputs, outputs)
+        return Counter(macs=int(sum(found.values()) if isinstance(found, Counter) else found))
+
+    return handle
+
+
+def _one_an_output(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    return Counter(adds=_elements(outputs[0]))
+
+
+def _sum(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    return Counter(adds=_elements(inputs[0]) - _elements(outputs[0]))
+
+
+def _mean(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """The sum's additions, and one division an output."""
+    return Counter(adds=_elements(inputs[0]))
+
+
+def _window_mean(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """``avg_pool``: a window's additions and one division, for each output."""
+    kernel = inputs[1].toIValue()
+    axes = len(outputs[0].type().sizes()) - 2
+    window = math.prod(kernel) if len(kernel) == axes else kernel[0] ** axes
+    return Counter(adds=window * _elements(outputs[0]))
+
+
+def _free(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    return Counter()
+
+
+MACS = {
+    **dict.fromkeys(("aten::_convolution", "aten::convolution"), conv_flop_jit),
+    "aten::linear": linear_flop_jit,
+    "aten::addmm": addmm_flop_jit,
+    "aten::matmul": matmul_flop_jit,
+    **dict.fromkeys(("aten::bmm",), bmm_flop_jit),
+    "aten::einsum": einsum_flop_jit,
+}
+ONE_AN_OUTPUT = ("add", "add_", "sub", "sub_", "rsub", "mul", "mul_", "div", "div_", "neg", "square")
+MEANS = ("mean", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d")
+FREE = (
+    "batch_norm", "dropout_", "feature_dropout", "hardswish", "hardswish_", "silu", "silu_", "sigmoid", "sigmoid_", "hardsigmoid",
+    "hardsigmoid_", "hardtanh", "hardtanh_", "gelu", "elu", "elu_", "leaky_relu", "leaky_relu_", "prelu", "tanh", "softmax",
+    "log_softmax", "max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool2d", "pad", "reflection_pad1d",
+    "reflection_pad2d",
+    "reflection_pad3d", "replication_pad1d", "replication_pad2d", "replication_pad3d", "clone", "alias", "index_select",
+    "channel_shuffle", "pixel_shuffle", "unflatten", "concat", "movedim", "view_as", "expand_as", "repeat", "broadcast_to",
+    "numel", "swapaxes", "zeros_like", "native_channel_shuffle", "identity", "clip", "amax", "relu6", "relu6_",
+    "upsample_nearest2d",
+)  # fmt: skip
+
+OP_HANDLES: dict[str, Handle] = {
+    **{f"aten::{name}": _free for name in FREE},
+    **{f"aten::{name}": _one_an_output for name in ONE_AN_OUTPUT},
+    **{f"aten::{name}": _mean for name in MEANS},
+    **{f"aten::avg_pool{axes}d": _window_mean for axes in (1, 2, 3)},
+    "aten::sum": _sum,
+    **{name: _macs(count) for name, count in MACS.items()},
+}
+
+
+def example_input(network: nn.Module, input_shape: Sequence[int], batch: int = 1) -> torch.Tensor:
+    """Zeros of (batch, *input_shape) with the type and device of the network's weights.
+
+    Raises:
+        ValueError: the shape is not made of positive whole numbers.
+    """
+    if not input_shape or any(not isinstance(size, int) or size < 1 for size in input_shape):
+        raise ValueError(f"input_shape must hold positive whole numbers without the batch, got {tuple(input_shape)}")
+    weight = next((w for w in network.parameters() if w.is_floating_point()), torch.zeros(()))
+    return torch.zeros(batch, *input_shape, dtype=weight.dtype, device=weight.device)
+
+
+def require_forward(network: nn.Module, input_shape: Sequence[int]) -> None:
+    """Runs the network (in evaluation mode) once on zeros of that shape.
+
+    Raises:
+        ValueError: its forward fails; shape and cause are given.
+    """
+    try:
+        with torch.no_grad():
+            network(example_input(network, input_shape))
+    except (RuntimeError, IndexError, TypeError) as error:
+        raise ValueError(f"{type(network).__name__} fails on an input of shape {tuple(input_shape)}: {error}") from error
+
+
+def measure_cost(network: nn.Module, input_shape: Sequence[int]) -> Cost:
+    """MACs, other additions and parameters of the network for one input; exact integers.
+
+    Args:
+        network: any module that takes one tensor; it is copied, and measured in evaluation mode.
+        input_shape: shape of one input, without the batch: ``(3, 32, 32)``.
+
+    Raises:
+        ValueError: the network's forward fails on the shape, or runs an operator that has no handle.
+
+    >>> measure_cost(nn.Linear(8, 4), (8,))
+    Cost(macs=32, adds=0, params=36)
+    """
+    measured = copy.deepcopy(network).eval()
+    require_forward(measured, input_shape)
+    analysis = JitModelAnalysis(measured, (example_input(measured, input_shape),))
+    analysis.set_op_handle(**OP_HANDLES).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    analysis.tracer_warnings("none")
+    logging.getLogger("fvcore.nn.jit_analysis").setLevel(logging.ERROR)
+    counts = analysis.by_operator()
+    if missing := analysis.unsupported_ops():
+        raise ValueError(f"no cost handle for {', '.join(sorted(missing))}; add one to OP_HANDLES in measurement.py")
+    params = sum(weight.numel() for weight in measured.parameters())
+    return Cost(macs=int(counts["macs"]), adds=int(counts["adds"]), params=params)

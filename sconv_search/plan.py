@@ -1,0 +1,111 @@
+"""What is chosen where: the value that turns a trained network into a compressed one, and its JSON form."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+FORMAT = "sconv-search plan 1"
+Structure = Mapping[str, int]
+"""A method's own numbers for one site: ``{"c": 8, "n": 2}``, ``{"rank": 12}``, ``{"keep": 24}``."""
+
+
+def _checked_structure(structure: object) -> Structure:
+    if not isinstance(structure, Mapping) or not structure:
+        raise ValueError(f"a choice's structure must be a non-empty table of whole numbers, got {structure!r}")
+    for name, value in structure.items():
+        if not isinstance(name, str) or isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"structure entry {name!r} must be a whole number, got {value!r}")
+    return MappingProxyType(dict(structure))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """One site's method and structure.
+
+    Args:
+        method: key of the method in ``studies.METHODS``, such as ``structured_conv``.
+        structure: the method's whole numbers, such as ``{"c": 8, "n": 2}``.
+
+    Raises:
+        ValueError: the method's name is empty, or the structure is not a table of whole numbers.
+    """
+
+    method: str
+    structure: Structure
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.method, str) or not self.method:
+            raise ValueError(f"Choice.method must be the name of a method, got {self.method!r}")
+        object.__setattr__(self, "structure", _checked_structure(self.structure))
+
+    def __hash__(self) -> int:
+        return hash((self.method, frozenset(self.structure.items())))
+
+    def __str__(self) -> str:
+        return f"{self.method}({', '.join(f'{name}={value}' for name, value in self.structure.items())})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompressionPlan:
+    """All that is needed, beside the trained network, to rebuild its compressed form.
+
+    Args:
+        sites: exact module name -> choice. A site that is absent stays dense; methods may mix.
+    """
+
+    sites: Mapping[str, Choice] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, choice in self.sites.items():
+            if not isinstance(choice, Choice):
+                raise ValueError(f"plan site {name!r} must hold a Choice, got {choice!r}")
+        object.__setattr__(self, "sites", MappingProxyType(dict(sorted(self.sites.items()))))
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.sites.items()))
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods which the plan uses, sorted, each once."""
+        return tuple(sorted({choice.method for choice in self.sites.values()}))
+
+    def only(self, method: str) -> CompressionPlan:
+        """The part of the plan that one method carries out."""
+        return CompressionPlan(sites={name: choice for name, choice in self.sites.items() if choice.method == method})
+
+    def to_json(self, *, indent: int | None = None) -> str:
+        """The plan as JSON text, sites in alphabetical order, so that equal plans give equal text."""
+        sites = {name: {"method": c.method, "structure": dict(c.structure)} for name, c in self.sites.items()}
+        return json.dumps({"format": FORMAT, "sites": sites}, indent=indent)
+
+    @classmethod
+    def from_json(cls, text: str) -> CompressionPlan:
+        """The plan that ``to_json`` wrote.
+
+        Raises:
+            ValueError: the text is not JSON, not of this format, or a site's entry is malformed; the entry is named.
+        """
+        try:
+            document: Any = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"the plan is not JSON: {error}") from error
+        found = document.get("format") if isinstance(document, dict) else document
+        if not isinstance(document, dict) or found != FORMAT:
+            raise ValueError(f"the plan's 'format' must be {FORMAT!r}, got {found!r}")
+        sites = document.get("sites")
+        if not isinstance(sites, dict):
+            raise ValueError(f"the plan's 'sites' must be a table of site name -> choice, got {sites!r}")
+        return cls(sites={name: _choice_of(name, entry) for name, entry in sites.items()})
+
+
+def _choice_of(name: str, entry: object) -> Choice:
+    if not isinstance(entry, dict) or set(entry) != {"method", "structure"}:
+        raise ValueError(f"plan site {name!r} must hold exactly 'method' and 'structure', got {entry!r}")
+    try:
+        return Choice(method=entry["method"], structure=entry["structure"])
+    except ValueError as error:
+        raise ValueError(f"plan site {name!r}: {error}") from error

@@ -1,0 +1,185 @@
+"""The results schema: what a network costs, what it may cost, and what one training of it gave."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from typing import Any, Literal
+
+Better = Literal["lower", "higher", ""]
+Quantity = Literal["flops", "macs", "params"]
+Stage = Literal["search", "confirm"]
+Status = Literal["complete", "over_budget", "failed"]
+SCHEMA = 1
+
+_MULTIPLES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
+_BUDGET_FORMS = "a share of the dense network ('50%') or an amount ('41M', '1.2G', '350000')"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What one input costs a network, counted on the network as built.
+
+    Args:
+        macs: multiply-accumulates of convolutions and linear layers.
+        adds: all other arithmetic that the code executes, one for each addition, subtraction or elementwise multiplication.
+        params: trainable numbers.
+    """
+
+    macs: int
+    adds: int
+    params: int
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations: two for each multiply-accumulate, one for each other."""
+        return 2 * self.macs + self.adds
+
+    def __sub__(self, other: Cost) -> Cost:
+        return Cost(macs=self.macs - other.macs, adds=self.adds - other.adds, params=self.params - other.params)
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(macs=self.macs + other.macs, adds=self.adds + other.adds, params=self.params + other.params)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """The most that a compressed network may cost.
+
+    Args:
+        limit: largest allowed amount of the quantity.
+        quantity: ``flops``, ``macs`` or ``params``.
+
+    Raises:
+        ValueError: the limit is not positive or the quantity unknown.
+    """
+
+    limit: int
+    quantity: Quantity = "flops"
+
+    def __post_init__(self) -> None:
+        if self.quantity not in ("flops", "macs", "params"):
+            raise ValueError(f"Budget.quantity must be flops, macs or params, got {self.quantity!r}")
+        if self.limit <= 0:
+            raise ValueError(f"a budget must be positive, got {self.limit} {self.quantity}")
+
+    @classmethod
+    def parse(cls, text: str, *, dense: Cost, quantity: Quantity = "flops") -> Budget:
+        """The budget that a user wrote, as an amount or as a share of the dense network's cost.
+
+        Raises:
+            ValueError: the text is neither, not above 0, or above the dense network's own cost.
+        """
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%|k|M|G|)\s*", text)
+        if match is None:
+            raise ValueError(f"budget {text!r} is not understood; write {_BUDGET_FORMS}")
+        number, unit = float(match[1]), match[2]
+        whole = getattr(dense, quantity)
+        limit = whole * number / 100 if unit == "%" else number * _MULTIPLES[unit]
+        if limit < 1:
+            raise ValueError(f"budget {text!r} leaves nothing; write {_BUDGET_FORMS}")
+        if limit > whole:
+            raise ValueError(
+                f"budget {text!r} is {limit / whole:.0%} of the dense network's {whole:,} {quantity}; at most 100% makes sense"
+            )
+        return cls(limit=math.floor(limit), quantity=quantity)
+
+    def of(self, cost: Cost) -> int:
+        """The cost's amount of the budgeted quantity."""
+        return int(getattr(cost, self.quantity))
+
+    def excess(self, cost: Cost) -> float:
+        """Relative overshoot: 0.2 is 20 % over, at most 0 fits."""
+        return self.of(cost) / self.limit - 1.0
+
+
+def column(label: str, unit: str = "", better: Better = "", *, default: Any = None) -> Any:
+    """A field with what tables and figures need to know of it; None, the default, says that the value is missing."""
+    return field(default=default, metadata={"label": label, "unit": unit, "better": better})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRecord:
+    """One training, or one refusal to train: a line of ``trials.jsonl`` and a row of the table. Missing is None.
+
+    ``variant`` says how the plan came about: ``searched``, ``uniform``, or for the references ``dense`` and
+    ``dense_finetuned``. Scores on the validation split steer the search; the test set is read in ``confirm`` alone.
+    """
+
+    study: str = column("study", default=MISSING)
+    task: str = column("task", default=MISSING)
+    stage: Stage = column("stage", default=MISSING)
+    variant: str = column("variant", default=MISSING)
+    status: Status = column("status", default=MISSING)
+    schema: int = column("schema", default=SCHEMA)
+    number: int | None = column("trial")
+    seed: int | None = column("seed")
+    reason: str | None = column("reason")
+    methods: str | None = column("methods")
+    plan: str | None = column("plan")
+    regularization: float | None = column("regularisation weight λ")
+    budget: str | None = column("budget")
+    macs: int | None = column("MACs", "MAC", "lower")
+    adds: int | None = column("other additions", "addition", "lower")
+    flops: int | None = column("FLOPs (2 MACs + additions)", "FLOP", "lower")
+    params: int | None = column("parameters", "", "lower")
+    dense_flops: int | None = column("FLOPs of the dense network", "FLOP")
+    residual: float | None = column("mean relative residual at compression", "", "lower")
+    val_top1_before: float | None = column("validation top-1 just before compression", "%", "higher")
+    val_top1_after: float | None = column("validation top-1 just after compression", "%", "higher")
+    val_top1: float | None = column("validation top-1", "%", "higher")
+    val_loss: float | None = column("validation loss", "nat", "lower")
+    test_top1: float | None = column("test top-1", "%", "higher")
+    latency_ms: float | None = column("latency", "ms", "lower")
+    dense_latency_ms: float | None = column("latency of the dense network, measured in turn", "ms", "lower")
+    epochs: float | None = column("epochs trained", "epoch")
+    wall_s: float | None = column("wall time", "s", "lower")
+    machine: str | None = column("machine")
+    versions: str | None = column("versions")
+    commit: str | None = column("commit")
+
+    def to_json(self) -> str:
+        """The record as one line of JSON. NaN is refused: a score that is missing is null."""
+        return json.dumps(asdict(self), allow_nan=False, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, line: str) -> TrialRecord:
+        """The record that ``to_json`` wrote.
+
+        Raises:
+            ValueError: the line is not a JSON object, is of another schema, or has missing, unknown or mistyped fields.
+        """
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"not JSON: {error}") from error
+        if not isinstance(entry, dict):
+            raise ValueError(f"not a record: {entry!r}")
+        if entry.get("schema") != SCHEMA:
+            raise ValueError(f"records of schema {SCHEMA} are read, got {entry.get('schema')!r}")
+        if unknown := sorted(set(entry) - set(COLUMNS)):
+            raise ValueError(f"unknown field {unknown[0]!r}")
+        for name, value in entry.items():
+            if not isinstance(value, _TYPES[name]) or (isinstance(value, bool) and bool not in _TYPES[name]):
+                raise ValueError(f"field {name!r} has the wrong type: {value!r}")
+        try:
+            return cls(**entry)
+        except TypeError as error:
+            raise ValueError(f"incomplete record: {error}") from error
+
+
+COLUMNS = {f.name: f.metadata for f in fields(TrialRecord)}
+"""Field name -> unit, direction (``lower`` or ``higher`` is better) and label: the one source for tables, plots and fronts."""
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+    "None": (type(None),),
+}
+_TYPES = {
+    f.name: tuple(kind for part in str(f.type).split(" | ") for kind in _KINDS.get(part, (str,))) for f in fields(TrialRecord)
+}

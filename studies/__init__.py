@@ -1,0 +1,1 @@
+"""Searches and confirmations: combinations of methods, tasks and schedules, no numerics."""
