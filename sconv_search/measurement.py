@@ -11,16 +11,27 @@ from __future__ import annotations
 import copy
 import logging
 import math
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from fvcore.nn.jit_analysis import JitModelAnalysis
-from fvcore.nn.jit_handles import addmm_flop_jit, bmm_flop_jit, conv_flop_jit, einsum_flop_jit, linear_flop_jit, matmul_flop_jit
 from torch import nn
 
 from sconv_search.records import Cost
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # fvcore scripts a function on import, which torch announces as deprecated
+    from fvcore.nn.jit_analysis import JitModelAnalysis
+    from fvcore.nn.jit_handles import (
+        addmm_flop_jit,
+        bmm_flop_jit,
+        conv_flop_jit,
+        einsum_flop_jit,
+        linear_flop_jit,
+        matmul_flop_jit,
+    )
 
 Handle = Callable[[list[Any], list[Any]], Counter[str]]
 
@@ -56,10 +67,17 @@ def _mean(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
 
 def _window_mean(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
     """``avg_pool``: a window's additions and one division, for each output."""
-    kernel = inputs[1].toIValue()
+    kernel = inputs[1].toIValue() or [size.toIValue() for size in inputs[1].node().inputs()]
+    if None in kernel:
+        raise ValueError("the window of an avg_pool is computed from the input, so cannot be counted; use adaptive_avg_pool")
     axes = len(outputs[0].type().sizes()) - 2
     window = math.prod(kernel) if len(kernel) == axes else kernel[0] ** axes
     return Counter(adds=window * _elements(outputs[0]))
+
+
+def _named_padding_macs(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """A convolution padded by 'same' or 'valid', which fvcore does not know: the taps of one filter, for each output."""
+    return Counter(macs=_elements(outputs[0]) * math.prod(inputs[1].type().sizes()[1:]))
 
 
 def _free(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
@@ -77,14 +95,13 @@ MACS = {
 ONE_AN_OUTPUT = ("add", "add_", "sub", "sub_", "rsub", "mul", "mul_", "div", "div_", "neg", "square")
 MEANS = ("mean", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d")
 FREE = (
-    "batch_norm", "dropout_", "feature_dropout", "hardswish", "hardswish_", "silu", "silu_", "sigmoid", "sigmoid_", "hardsigmoid",
-    "hardsigmoid_", "hardtanh", "hardtanh_", "gelu", "elu", "elu_", "leaky_relu", "leaky_relu_", "prelu", "tanh", "softmax",
-    "log_softmax", "max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool2d", "pad", "reflection_pad1d",
-    "reflection_pad2d",
-    "reflection_pad3d", "replication_pad1d", "replication_pad2d", "replication_pad3d", "clone", "alias", "index_select",
-    "channel_shuffle", "pixel_shuffle", "unflatten", "concat", "movedim", "view_as", "expand_as", "repeat", "broadcast_to",
-    "numel", "swapaxes", "zeros_like", "native_channel_shuffle", "identity", "clip", "amax", "relu6", "relu6_",
-    "upsample_nearest2d",
+    "batch_norm", "dropout_", "feature_dropout", "hardswish", "hardswish_", "silu", "silu_", "sigmoid", "sigmoid_",
+    "hardsigmoid", "hardsigmoid_", "hardtanh", "hardtanh_", "gelu", "elu", "elu_", "leaky_relu", "leaky_relu_", "prelu",
+    "tanh", "softmax", "log_softmax", "max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool2d", "pad",
+    "reflection_pad1d", "reflection_pad2d", "reflection_pad3d", "replication_pad1d", "replication_pad2d",
+    "replication_pad3d", "clone", "alias", "index_select", "channel_shuffle", "pixel_shuffle", "unflatten", "concat",
+    "movedim", "view_as", "expand_as", "repeat", "broadcast_to", "numel", "swapaxes", "zeros_like",
+    "native_channel_shuffle", "identity", "clip", "amax", "relu6", "relu6_", "upsample_nearest2d",
 )  # fmt: skip
 
 OP_HANDLES: dict[str, Handle] = {
@@ -93,6 +110,7 @@ OP_HANDLES: dict[str, Handle] = {
     **{f"aten::{name}": _mean for name in MEANS},
     **{f"aten::avg_pool{axes}d": _window_mean for axes in (1, 2, 3)},
     "aten::sum": _sum,
+    "aten::_convolution_mode": _named_padding_macs,
     **{name: _macs(count) for name, count in MACS.items()},
 }
 
@@ -118,7 +136,7 @@ def require_forward(network: nn.Module, input_shape: Sequence[int]) -> None:
     try:
         with torch.no_grad():
             network(example_input(network, input_shape))
-    except (RuntimeError, IndexError, TypeError) as error:
+    except (RuntimeError, IndexError, TypeError, ValueError, AssertionError) as error:
         raise ValueError(f"{type(network).__name__} fails on an input of shape {tuple(input_shape)}: {error}") from error
 
 

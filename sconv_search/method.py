@@ -30,7 +30,7 @@ class StructuredConvolution:
 
     name: ClassVar[str] = regularization.METHOD
     regularizable: ClassVar[bool] = True
-    channel_steps: int = 4
+    channel_steps: int = 8
     pointwise_steps: int = 8
 
     def options(self, network: nn.Module) -> dict[str, list[Structure]]:

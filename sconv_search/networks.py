@@ -79,7 +79,7 @@ def digits_network(classes: int = 10) -> nn.Sequential:
     channels = (1, 16, 32, 32, 48)
     strides = (1, 2, 1, 2)
     body: list[nn.Module] = []
-    for inputs, outputs, stride in zip(channels, channels[1:], strides, strict=True):
+    for inputs, outputs, stride in zip(channels[:-1], channels[1:], strides, strict=True):
         convolution = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
         body += [convolution, nn.BatchNorm2d(outputs), nn.ReLU()]
     return nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels[-1], classes))

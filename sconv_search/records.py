@@ -6,7 +6,8 @@ import json
 import math
 import re
 from dataclasses import MISSING, asdict, dataclass, field, fields
-from typing import Any, Literal
+from fractions import Fraction
+from typing import Any, Literal, get_args
 
 Better = Literal["lower", "higher", ""]
 Quantity = Literal["flops", "macs", "params"]
@@ -75,14 +76,15 @@ class Budget:
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%|k|M|G|)\s*", text)
         if match is None:
             raise ValueError(f"budget {text!r} is not understood; write {_BUDGET_FORMS}")
-        number, unit = float(match[1]), match[2]
+        number, unit = Fraction(match[1]), match[2]  # a float makes 2.01k one less
         whole = getattr(dense, quantity)
         limit = whole * number / 100 if unit == "%" else number * _MULTIPLES[unit]
         if limit < 1:
             raise ValueError(f"budget {text!r} leaves nothing; write {_BUDGET_FORMS}")
         if limit > whole:
+            share = float(limit / whole)
             raise ValueError(
-                f"budget {text!r} is {limit / whole:.0%} of the dense network's {whole:,} {quantity}; at most 100% makes sense"
+                f"budget {text!r} is {share:.0%} of the dense network's {whole:,} {quantity}; at most 100% makes sense"
             )
         return cls(limit=math.floor(limit), quantity=quantity)
 
@@ -164,6 +166,10 @@ class TrialRecord:
         for name, value in entry.items():
             if not isinstance(value, _TYPES[name]) or (isinstance(value, bool) and bool not in _TYPES[name]):
                 raise ValueError(f"field {name!r} has the wrong type: {value!r}")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"field {name!r} must be a finite number or null, got {value!r}")
+            if name in _WORDS and value not in _WORDS[name]:
+                raise ValueError(f"field {name!r} must be one of {', '.join(_WORDS[name])}, got {value!r}")
         try:
             return cls(**entry)
         except TypeError as error:
@@ -183,3 +189,4 @@ _KINDS: dict[str, tuple[type, ...]] = {
 _TYPES = {
     f.name: tuple(kind for part in str(f.type).split(" | ") for kind in _KINDS.get(part, (str,))) for f in fields(TrialRecord)
 }
+_WORDS = {"stage": get_args(Stage), "status": get_args(Status)}

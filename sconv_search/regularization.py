@@ -19,6 +19,11 @@ from sconv_search.structured_conv import kernel_counts
 METHOD = "structured_conv"
 
 
+def _floor(w: Tensor) -> float:
+    """The least norm that is divided by."""
+    return float(torch.finfo(w.dtype).tiny)
+
+
 class _RelativeResidual(torch.autograd.Function):
     """``|Rw| / |w|`` for the projector R onto what the structure cannot hold.
 
@@ -29,16 +34,16 @@ class _RelativeResidual(torch.autograd.Function):
     def forward(ctx: Any, w: Tensor, counts: Sequence[int]) -> Tensor:
         removed = w - structure.project(w, counts)
         norm_removed, norm = torch.linalg.vector_norm(removed), torch.linalg.vector_norm(w)
-        norm = norm.clamp_min(torch.finfo(w.dtype).tiny)
+        norm = norm.clamp_min(_floor(w))
         ctx.save_for_backward(w, removed, norm_removed, norm)
         return torch.div(norm_removed, norm)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         w, removed, norm_removed, norm = ctx.saved_tensors
-        # The residual is floored, not the quotient: at an exactly structured kernel the subgradient 0 is taken.
-        towards = grads[0] / (norm_removed.clamp_min(torch.finfo(w.dtype).tiny) * norm)
-        return torch.addcmul(removed * towards, w, -grads[0] * norm_removed / norm**3), None
+        # Both norms are floored, and divided by in turn: at a structured kernel, zero too, the subgradient 0 is taken.
+        towards = removed / norm_removed.clamp_min(_floor(w)) - (w / norm) * (norm_removed / norm)
+        return towards * (grads[0] / norm), None
 
 
 def residual(w_OCN: Tensor, counts: Sequence[int]) -> Tensor:

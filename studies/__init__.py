@@ -1,1 +1,25 @@
 """Searches and confirmations: combinations of methods, tasks and schedules, no numerics."""
+
+from studies.confirm import confirm
+from studies.methods import METHODS, compress
+from studies.rebuild import rebuild, save_compressed
+from studies.run_folder import RunFolder
+from studies.runner import search
+from studies.spec import StudySpec
+from studies.start import Start, start_from
+from studies.tasks import TASKS, Task
+
+__all__ = [
+    "METHODS",
+    "TASKS",
+    "RunFolder",
+    "Start",
+    "StudySpec",
+    "Task",
+    "compress",
+    "confirm",
+    "rebuild",
+    "save_compressed",
+    "search",
+    "start_from",
+]

@@ -1,0 +1,38 @@
+"""Batch norm statistics re-estimated: a compressed network's activations are no longer those that it was trained on."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from sconv_search.data import DataSet
+
+IMAGES = 2048
+BATCH = 256
+
+
+def batch_norms(network: nn.Module) -> list[_BatchNorm]:
+    """The network's batch norms that keep running statistics."""
+    return [module for module in network.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+
+
+@torch.no_grad()
+def reestimate_batch_norm_(network: nn.Module, data: DataSet, *, seed: int, images: int = IMAGES) -> None:
+    """Replaces every batch norm's mean and variance by the average over training images, without augmentation.
+
+    Only the statistics change; the network ends in evaluation mode. A network without batch norm is left as it is.
+    """
+    norms = batch_norms(network.eval())
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the cumulative average over all batches
+        norm.train()
+    order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))[:images]
+    for index in order.split(BATCH) if norms else ():
+        if len(index) == BATCH or len(order) < BATCH:
+            network(data.normalized(data.train.images[index.to(data.train.images.device)]))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()

@@ -1,0 +1,173 @@
+"""Confirmation: the best plans on the full schedule, over several seeds, scored once on the test set, beside references."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+from torch import nn
+
+from sconv_search.latency import measure_latencies_ms
+from sconv_search.measurement import measure_cost
+from sconv_search.plan import CompressionPlan
+from sconv_search.records import Budget, Cost, TrialRecord
+from sconv_search.training import TrainingDiverged, evaluate
+from studies.monitor import Monitor
+from studies.rebuild import save_compressed
+from studies.rows import cost_fields, outcome_fields, plan_fields, record
+from studies.run_folder import RunFolder
+from studies.spec import StudySpec
+from studies.start import Start
+from studies.trial import Outcome, live
+
+EMPTY = CompressionPlan(sites={})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A plan to confirm, and how it is trained."""
+
+    variant: str
+    plan: CompressionPlan
+    regularization: float | None = None
+    number: int | None = None
+
+    @property
+    def label(self) -> str:
+        """Name for files and lines of the terminal."""
+        return self.variant if self.number is None else f"{self.variant}-{self.number}"
+
+
+def front(records: Sequence[TrialRecord], most: int) -> list[TrialRecord]:
+    """The best ``most`` of the search's complete trials that no other beats in both FLOPs and validation accuracy."""
+    complete = [r for r in records if r.stage == "search" and r.status == "complete" and r.val_top1 is not None and r.flops]
+    chosen: list[TrialRecord] = []
+    for r in sorted(complete, key=lambda r: (r.flops or 0, -(r.val_top1 or 0), r.number or 0)):
+        if not chosen or (r.val_top1 or 0) > (chosen[-1].val_top1 or 0):
+            chosen.append(r)
+    return sorted(chosen, key=lambda r: -(r.val_top1 or 0))[:most]
+
+
+def confirm(
+    start: Start,
+    folders: Sequence[RunFolder],
+    *,
+    seeds: int = 3,
+    most: int = 3,
+    monitor: Monitor | None = None,
+) -> list[TrialRecord]:
+    """Confirms the front and the uniform plan of each run, and the dense references once; returns the new records.
+
+    What the folders already hold is not done again, so that a killed confirmation continues with the same call. Each
+    network is saved with its plan under ``confirmed/``.
+
+    Raises:
+        ValueError: a run has no complete trial, is of another task, or started from other weights or data.
+    """
+    monitor = monitor or Monitor()
+    for folder in folders:
+        _require_same_start(start, folder)
+    new: list[TrialRecord] = []
+    for seed in range(seeds):
+        for place, folder in enumerate(folders):
+            with folder.locked():
+                for candidate in _candidates(start, folder, most, references=place == 0):
+                    places = folders if candidate.plan == EMPTY else [folder]
+                    if not any(_is_done(one, candidate, seed) for one in places):
+                        new.append(_confirmed(start, folder, candidate, seed, monitor))
+    return new
+
+
+def _spec(folder: RunFolder) -> StudySpec:
+    spec = folder.read_spec()
+    if spec is None:
+        raise ValueError(f"the run folder {str(folder.path)!r} holds no study; run `sconv-search search` first")
+    return spec
+
+
+def _require_same_start(start: Start, folder: RunFolder) -> None:
+    spec = _spec(folder)
+    wanted = {"task": start.task.name, "weights_sha256": start.weights_sha256, "data_sha256": start.data_sha256}
+    for name, value in wanted.items():
+        if getattr(spec, name) != value:
+            raise ValueError(
+                f"the run in {str(folder.path)!r} has {name} {getattr(spec, name)!r}, the confirmation {value!r}; "
+                "give the same --task, --weights and --data as to its search"
+            )
+    if not front(folder.records()[0], 1):
+        raise ValueError(f"the run in {str(folder.path)!r} has no complete trial to confirm; run `sconv-search search` first")
+
+
+def _candidates(start: Start, folder: RunFolder, most: int, *, references: bool) -> list[Candidate]:
+    """Plans to confirm, the same for every seed; the dense references in the first folder alone."""
+    best = front(folder.records()[0], most)
+    space, spec = folder.read_space(), _spec(folder)
+    found = [Candidate(variant="dense", plan=EMPTY), Candidate(variant="dense_finetuned", plan=EMPTY)] if references else []
+    for r in best:
+        plan = CompressionPlan.from_json(r.plan or "")
+        found.append(Candidate(variant="searched", plan=plan, regularization=r.regularization, number=r.number))
+    if space is not None:
+        budget = Budget.parse(spec.budget, dense=space.dense, quantity=spec.quantity)
+        found.append(Candidate(variant="uniform", plan=space.uniform(budget), regularization=best[0].regularization))
+    return found
+
+
+def _is_done(folder: RunFolder, candidate: Candidate, seed: int) -> bool:
+    """Whether the folder has this row; the dense network is not trained, so one row serves all seeds."""
+    text = candidate.plan.to_json()
+    rows = [r for r in folder.records()[0] if r.stage == "confirm" and r.variant == candidate.variant and r.plan == text]
+    return any(r.seed == seed or candidate.variant == "dense" for r in rows)
+
+
+def _confirmed(start: Start, folder: RunFolder, candidate: Candidate, seed: int, monitor: Monitor) -> TrialRecord:
+    """Trains one candidate with one seed, reads the test set once, writes the record and the network."""
+    began, spec = perf_counter(), _spec(folder)
+    dense = measure_cost(start.network, start.task.input_shape)
+    known: dict[str, Any] = {
+        "stage": "confirm", "variant": candidate.variant, "number": candidate.number, "seed": seed,
+        **plan_fields(candidate.plan, candidate.regularization),
+    }  # fmt: skip
+    try:
+        outcome = _outcome(start, spec, candidate, seed, monitor)
+    except TrainingDiverged as error:
+        found = record(folder.name, spec, status="failed", reason=str(error), wall_s=perf_counter() - began, **known)
+    else:
+        measured = _measured(start, outcome.network, dense)
+        epochs = 0.0 if candidate.variant == "dense" else spec.confirm_schedule.epochs
+        scores = outcome_fields(outcome, epochs)
+        found = record(folder.name, spec, status="complete", wall_s=perf_counter() - began, **known, **scores, **measured)
+        _keep(folder, candidate, seed, outcome.network)
+    folder.append(found)
+    score = f"test top-1 {found.test_top1:.2f} %" if found.test_top1 is not None else f"failed, {found.reason}"
+    monitor.say(f"{folder.name} {candidate.label}, seed {seed}: {score}")
+    return found
+
+
+def _outcome(start: Start, spec: StudySpec, candidate: Candidate, seed: int, monitor: Monitor) -> Outcome:
+    if candidate.variant == "dense":
+        score = evaluate(start.network, start.data, start.data.validation)
+        return Outcome(network=start.network, residual=None, before=None, after=None, final=score)
+    return live(
+        start, candidate.plan, spec.confirm_schedule, seed=seed, regularization=candidate.regularization,
+        regularized_share=spec.regularized_share, monitor=monitor, watch_compression=candidate.variant != "dense_finetuned",
+    )  # fmt: skip
+
+
+def _measured(start: Start, network: nn.Module, dense: Cost) -> dict[str, Any]:
+    """The columns that need the finished network: cost, test score, latency in turn with the dense network's."""
+    shape = start.task.input_shape
+    own, reference = measure_latencies_ms([network, start.network], shape)
+    return {
+        **cost_fields(measure_cost(network, shape), dense),
+        "test_top1": evaluate(network, start.data, start.data.test).top1,
+        "latency_ms": median(own),
+        "dense_latency_ms": median(reference),
+    }
+
+
+def _keep(folder: RunFolder, candidate: Candidate, seed: int, network: nn.Module) -> None:
+    """Plan and weights, from which ``studies.rebuild`` makes the network again."""
+    save_compressed(network, candidate.plan, folder.path / "confirmed" / f"{candidate.label}-seed{seed}")

@@ -1,0 +1,46 @@
+"""What a long command tells while it runs; silent unless the command line asks for more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from sconv_search.training import Progress as Step
+
+
+class Monitor:
+    """Says nothing."""
+
+    def say(self, text: str) -> None:
+        """One line of news."""
+
+    @contextmanager
+    def bar(self, label: str) -> Iterator[Step]:
+        """A function of (steps done, steps in all) for the time of the context."""
+        yield lambda done, total: None
+
+
+class RichMonitor(Monitor):
+    """Lines and progress bars on the terminal; where the output is no terminal, lines alone."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def say(self, text: str) -> None:
+        """One line of news, without interpreting brackets as markup."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def bar(self, label: str) -> Iterator[Step]:
+        """A bar that disappears when its work is done."""
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
+            bar = progress.add_task(label, total=None)
+
+            def step(done: int, total: int) -> None:
+                progress.update(bar, completed=done, total=total)
+
+            yield step

@@ -1,0 +1,40 @@
+"""Records made from what a study measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sconv_search.plan import CompressionPlan
+from sconv_search.records import Cost, TrialRecord
+from studies.provenance import provenance
+from studies.spec import StudySpec
+from studies.trial import Outcome
+
+
+def cost_fields(cost: Cost, dense: Cost) -> dict[str, Any]:
+    """The cost columns."""
+    amounts = {"macs": cost.macs, "adds": cost.adds, "flops": cost.flops, "params": cost.params}
+    return {**amounts, "dense_flops": dense.flops}
+
+
+def plan_fields(plan: CompressionPlan, regularization: float | None) -> dict[str, Any]:
+    """The columns that say what was built."""
+    return {"methods": ",".join(plan.methods) or None, "plan": plan.to_json(), "regularization": regularization}
+
+
+def outcome_fields(outcome: Outcome, epochs: float) -> dict[str, Any]:
+    """The columns that say what training gave."""
+    return {
+        "residual": outcome.residual,
+        "val_top1_before": outcome.before.top1 if outcome.before else None,
+        "val_top1_after": outcome.after.top1 if outcome.after else None,
+        "val_top1": outcome.final.top1,
+        "val_loss": outcome.final.loss,
+        "epochs": epochs,
+    }
+
+
+def record(study: str, spec: StudySpec, **columns: Any) -> TrialRecord:
+    """A record of a study, with its provenance."""
+    known: dict[str, Any] = {"study": study, "task": spec.task, "budget": f"{spec.budget} {spec.quantity}", **provenance()}
+    return TrialRecord(**known, **columns)

@@ -1,0 +1,127 @@
+"""A run's folder: one study's spec, search space, records and Optuna journal, used by one command at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from sconv_search.records import TrialRecord
+from sconv_search.search_space import SearchSpace
+from studies.spec import StudySpec
+
+Parsed = TypeVar("Parsed")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Reads and writes the files of ``runs/<study>/``; every write appears whole or not at all."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The study's name: the folder's."""
+        return self.path.resolve().name
+
+    @property
+    def trials(self) -> Path:
+        """One record a line."""
+        return self.path / "trials.jsonl"
+
+    @property
+    def journal(self) -> Path:
+        """Optuna's storage."""
+        return self.path / "study.journal"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Makes the folder and holds it for this process; the system frees it when the process ends, however it ends.
+
+        Raises:
+            OSError: the folder cannot be made or written.
+            RuntimeError: another command holds it.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = open(self.path / ".lock", "w")  # noqa: SIM115  # held until the context ends
+        except OSError as error:
+            raise OSError(
+                f"the run folder {str(self.path)!r} cannot be written: {error.strerror}; name another with --out"
+            ) from error
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RuntimeError(f"another command is working on the run folder {str(self.path)!r}") from error
+            yield
+
+    def write(self, name: str, text: str) -> None:
+        """A file of the folder, replaced atomically."""
+        partial = self.path / f"{name}.partial"
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, self.path / name)
+
+    def read_spec(self) -> StudySpec | None:
+        """The spec that the run was started with, or None for a new run.
+
+        Raises:
+            ValueError: the file is damaged; it is named.
+        """
+        return (
+            None if (text := self._text("spec.json")) is None else _parsed(self.path / "spec.json", StudySpec.from_json, text)
+        )
+
+    def read_space(self) -> SearchSpace | None:
+        """The search space, or None where it is not measured yet.
+
+        Raises:
+            ValueError: the file is damaged; it is named.
+        """
+        return (
+            None
+            if (text := self._text("space.json")) is None
+            else _parsed(self.path / "space.json", SearchSpace.from_json, text)
+        )
+
+    def _text(self, name: str) -> str | None:
+        path = self.path / name
+        return path.read_text(encoding="utf-8") if path.exists() else None
+
+    def append(self, record: TrialRecord) -> None:
+        """Adds a record and waits until it is on the disk."""
+        with open(self.trials, "a", encoding="utf-8") as file:
+            file.write(record.to_json() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def mend(self) -> str | None:
+        """Cuts a last line that a killed process left incomplete; says so, or returns None."""
+        if not self.trials.exists() or not (content := self.trials.read_bytes()) or content.endswith(b"\n"):
+            return None
+        whole = content[: content.rfind(b"\n") + 1]
+        with open(self.trials, "r+b") as file:
+            file.truncate(len(whole))
+        return f"{self.trials}: an incomplete last line of {len(content) - len(whole)} bytes was dropped; its trial runs again"
+
+    def records(self) -> tuple[list[TrialRecord], list[str]]:
+        """The readable records, and a message for each line that is damaged."""
+        found, damaged = [], []
+        lines = (self._text("trials.jsonl") or "").splitlines()
+        for number, line in enumerate(lines, start=1):
+            try:
+                found.append(TrialRecord.from_json(line))
+            except ValueError as error:
+                damaged.append(f"{self.trials} line {number} is not read: {error}")
+        return found, damaged
+
+
+def _parsed(path: Path, parse: Callable[[str], Parsed], text: str) -> Parsed:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error

@@ -1,0 +1,96 @@
+"""The Optuna study behind a search. The only user of Optuna."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import optuna
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+from sconv_search.records import TrialRecord
+from sconv_search.search_space import PREFERENCE_LIMIT
+
+Suggestion = tuple[dict[str, float], float | None]
+"""Preferences by site, and the regularisation weight (None: train the compressed form alone)."""
+
+REPEATED = "repeats trial"
+
+
+class Sampler:
+    """Suggests plans as preferences, learns from their validation accuracy, and survives being killed.
+
+    Args:
+        journal: file of Optuna's storage; an existing one is continued.
+        sites: the search space's sites.
+        regularization: range of the weight, sampled on a log scale; None where no method has a penalty.
+    """
+
+    def __init__(
+        self, journal: Path, sites: Iterable[str], *, regularization: tuple[float, float] | None, trials: int, seed: int
+    ) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._sites, self._regularization = list(sites), regularization
+        for stale in journal.parent.glob(f"{journal.name}.lock*"):
+            stale.unlink()  # a killed process left it; the run folder's own lock says that no other is at work
+        storage = optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
+        self._study = optuna.create_study(
+            storage=storage, study_name="search", direction="maximize", sampler=_tpe(storage, trials, seed), load_if_exists=True
+        )
+        if not self._study.trials:
+            self._enqueue_first()
+
+    def _enqueue_first(self) -> None:
+        """The greedy plan, trained directly and with regularisation, before anything is sampled."""
+        flat = {f"preference/{name}": 0.0 for name in self._sites}
+        if self._regularization is None:
+            self._study.enqueue_trial(flat)
+            return
+        self._study.enqueue_trial({**flat, "direct": True})
+        self._study.enqueue_trial({**flat, "direct": False, "regularization": self._regularization[1] / 2})
+
+    def reconcile(self, records: Mapping[int, TrialRecord]) -> list[int]:
+        """After a kill: trials whose record is on the disk are told, the others are queued again; returns those."""
+        again = []
+        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if trial.number in records:
+                self.tell(trial.number, records[trial.number])
+            else:
+                self._study.tell(trial.number, state=TrialState.FAIL)
+                self._study.enqueue_trial({**trial.system_attrs.get("fixed_params", {}), **trial.params})
+                again.append(trial.number)
+        return again
+
+    def known(self, records: Mapping[int, TrialRecord]) -> list[FrozenTrial]:
+        """Finished trials of the journal that have no record on the disk."""
+        finished = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+        return [trial for trial in finished if trial.number not in records and REPEATED not in trial.user_attrs]
+
+    def repeat(self, number: int, of: TrialRecord) -> None:
+        """The trial suggests what was already trained: the stored result is told, nothing is done twice."""
+        self._asked.set_user_attr(REPEATED, of.number)
+        self.tell(number, of)
+
+    def ask(self) -> tuple[int, Suggestion]:
+        """The next trial's number and suggestion."""
+        self._asked = trial = self._study.ask()
+        limit = PREFERENCE_LIMIT
+        preferences = {name: trial.suggest_float(f"preference/{name}", -limit, limit) for name in self._sites}
+        if self._regularization is None or trial.suggest_categorical("direct", [True, False]):
+            return trial.number, (preferences, None)
+        return trial.number, (preferences, trial.suggest_float("regularization", *self._regularization, log=True))
+
+    def tell(self, number: int, record: TrialRecord) -> None:
+        """The trial's result: its accuracy, or that it was over budget (pruned) or failed."""
+        if record.status == "complete":
+            self._study.tell(number, record.val_top1)
+        else:
+            self._study.tell(number, state=TrialState.PRUNED if record.status == "over_budget" else TrialState.FAIL)
+
+
+def _tpe(storage: optuna.storages.BaseStorage, trials: int, seed: int) -> optuna.samplers.TPESampler:
+    """TPE that samples at random for a quarter of the trials; a continued study draws other numbers than before."""
+    names = [summary.study_name for summary in optuna.get_all_study_summaries(storage)]
+    done = len(optuna.load_study(study_name="search", storage=storage).trials) if "search" in names else 0
+    return optuna.samplers.TPESampler(seed=seed + done, n_startup_trials=max(4, trials // 4))

@@ -1,0 +1,85 @@
+"""What a study is: the value that is written to ``spec.json`` and must be equal for a run to be continued."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from sconv_search.records import Quantity
+from sconv_search.training import Schedule
+
+FORMAT = "sconv-search study 1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySpec:
+    """One search.
+
+    Args:
+        task: key in ``studies.tasks.TASKS``.
+        methods: methods whose options the search mixes, site by site; one for a comparison of methods.
+        budget: amount or share of dense, as ``Budget.parse`` reads it.
+        trials: number of trainings.
+        search_schedule: training of one trial, all phases together.
+        confirm_schedule: training of one confirmation, all phases together.
+        regularized_share: share of the epochs that a trial with a penalty trains before it compresses.
+        weights_sha256: checksum of the start weights.
+        data_sha256: checksum of the data's three splits.
+
+    Raises:
+        ValueError: no method is named, the number of trials is not positive, or the share is not between 0 and 1.
+    """
+
+    task: str
+    methods: tuple[str, ...]
+    budget: str
+    trials: int
+    search_schedule: Schedule
+    confirm_schedule: Schedule
+    quantity: Quantity = "flops"
+    seed: int = 0
+    regularized_share: float = 0.5
+    regularization_range: tuple[float, float] = (0.05, 2.0)
+    weights_sha256: str = ""
+    data_sha256: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.methods:
+            raise ValueError("a study needs at least one method")
+        if self.trials < 1:
+            raise ValueError(f"StudySpec.trials must be at least 1, got {self.trials}")
+        if not 0 < self.regularized_share < 1:
+            raise ValueError(f"StudySpec.regularized_share must be between 0 and 1, got {self.regularized_share}")
+        low, high = self.regularization_range
+        if not 0 < low <= high:
+            raise ValueError(f"StudySpec.regularization_range must rise above 0, got {self.regularization_range}")
+
+    def to_json(self) -> str:
+        """The spec as JSON text."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> StudySpec:
+        """The spec that ``to_json`` wrote.
+
+        Raises:
+            ValueError: the text is not such a spec.
+        """
+        try:
+            entry: dict[str, Any] = json.loads(text)
+            if entry.pop("format") != FORMAT:
+                raise ValueError(f"its 'format' must be {FORMAT!r}")
+            for name in ("search_schedule", "confirm_schedule"):
+                entry[name] = Schedule(**entry[name])
+            for name in ("methods", "regularization_range"):
+                entry[name] = tuple(entry[name])
+            return cls(**entry)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"not a study spec: {error}") from error
+
+    def differences(self, other: StudySpec) -> list[str]:
+        """Fields in which two specs differ, in words; the number of trials may grow and is left out."""
+        names = [f.name for f in fields(self) if f.name != "trials"]
+        changed = [name for name in names if getattr(self, name) != getattr(other, name)]
+        return [f"{name} was {getattr(other, name)!r}, is {getattr(self, name)!r}" for name in changed]

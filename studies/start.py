@@ -1,0 +1,59 @@
+"""Where a study starts: the trained dense network and the data, the same for every method of a comparison."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from sconv_search.data import DataSet
+from sconv_search.measurement import require_forward
+from sconv_search.training import train_
+from sconv_search.weights import file_checksum, load_weights_, save_weights
+from studies.monitor import Monitor
+from studies.tasks import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """A task with its trained dense network and its data, on one device."""
+
+    task: Task
+    network: nn.Module
+    data: DataSet
+    weights_sha256: str
+    data_sha256: str
+
+
+def start_from(
+    task: Task, *, data: Path | None, weights: Path | None, cache: Path, device: torch.device, monitor: Monitor, seed: int = 0
+) -> Start:
+    """Loads the start weights; without any, trains the dense network once and keeps it in the cache folder.
+
+    Args:
+        weights: safetensors file of the dense network, taken to have seen all training images.
+        cache: folder for dense networks of our own, shared by the runs beside it.
+
+    Raises:
+        FileNotFoundError: data or weights are missing.
+        ValueError: the weights do not fit the network, or its forward fails on the task's input shape.
+    """
+    torch.manual_seed(seed)  # the network's initial weights; module constructors take no generator
+    network = task.network().eval()
+    require_forward(network, task.input_shape)
+    if weights is not None:
+        load_weights_(network, weights)
+    found = task.data(data, weights is not None)
+    path = weights or cache / f"{task.name.replace('/', '-')}-seed{seed}.safetensors"
+    if weights is None and not path.exists():
+        monitor.say(f"training the dense network of task {task.name} (kept in {path})")
+        network.to(device)
+        with monitor.bar("dense network") as step:
+            train_(network, found.to(device), task.dense_schedule, seed=seed, progress=step)
+        save_weights(network, path)
+    load_weights_(network, path)
+    checksum = found.checksum()
+    placed = network.to(device).to(memory_format=torch.channels_last).eval()
+    return Start(task=task, network=placed, data=found.to(device), weights_sha256=file_checksum(path), data_sha256=checksum)

@@ -1,0 +1,83 @@
+"""Named tasks: a network, its data, and how long it is trained. A task is a value; a user's own is one more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+
+from torch import nn
+
+from sconv_search.data import DataSet, cifar10, embedded_digits
+from sconv_search.networks import cifar_resnet, digits_network
+from sconv_search.training import Schedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is compressed and on what it is scored.
+
+    Args:
+        network: builds the untrained dense network.
+        data: builds the data from (folder or None, whether the start weights saw all training images).
+        input_shape: shape of one input without the batch.
+        dense_schedule: trains the dense network where no start weights are given.
+        search_schedule: all phases of one trial together.
+        confirm_schedule: all phases of one confirmation together.
+    """
+
+    name: str
+    network: Callable[[], nn.Module]
+    data: Callable[[Path | None, bool], DataSet]
+    input_shape: tuple[int, ...]
+    dense_schedule: Schedule
+    search_schedule: Schedule
+    confirm_schedule: Schedule
+
+
+def _digits(folder: Path | None, train_was_seen: bool) -> DataSet:
+    """The embedded digits need no folder; weights from elsewhere may have seen any of MNIST, so they are refused."""
+    if train_was_seen:
+        raise ValueError("task 'demo' trains its own dense network; start weights from elsewhere cannot be given")
+    return embedded_digits()
+
+
+def _cifar10(folder: Path | None, train_was_seen: bool) -> DataSet:
+    return cifar10(folder, train_was_seen=train_was_seen)
+
+
+def demo() -> Task:
+    """A small network on the digits that are embedded: everything runs in minutes on two cores, without a download."""
+    short = Schedule(epochs=2, batch_size=64, learning_rate=0.05)
+    return Task(
+        name="demo", network=digits_network, data=_digits, input_shape=(1, 28, 28),
+        dense_schedule=Schedule(epochs=8, batch_size=64, learning_rate=0.1), search_schedule=short,
+        confirm_schedule=Schedule(epochs=4, batch_size=64, learning_rate=0.05),
+    )  # fmt: skip
+
+
+def cifar10_resnet(depth: int) -> Task:
+    """A CIFAR ResNet on CIFAR-10; compressed networks learn at a tenth of the rate that trains from nothing."""
+    return Task(
+        name=f"cifar10/resnet{depth}", network=partial(cifar_resnet, depth), data=_cifar10, input_shape=(3, 32, 32),
+        dense_schedule=Schedule(epochs=60, learning_rate=0.2), search_schedule=Schedule(epochs=1, learning_rate=0.02),
+        confirm_schedule=Schedule(epochs=10, learning_rate=0.02),
+    )  # fmt: skip
+
+
+TASKS: Mapping[str, Task] = {task.name: task for task in (demo(), *(cifar10_resnet(depth) for depth in (20, 32, 56)))}
+"""Key on the command line -> task."""
+
+
+def task_named(name: str) -> Task:
+    """The task of that key.
+
+    Raises:
+        KeyError: there is none; the nearest and all keys are given.
+    """
+    if name not in TASKS:
+        near = ", ".join(get_close_matches(name, TASKS)) or "none alike"
+        raise KeyError(f"unknown task {name!r}; nearest: {near}; known: {', '.join(TASKS)}")
+    return TASKS[name]

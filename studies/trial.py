@@ -1,0 +1,80 @@
+"""One compressed network's life: train towards the structure, compress, train on. The same for every method."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+from torch import nn
+
+from sconv_search.batch_norm import reestimate_batch_norm_
+from sconv_search.plan import CompressionPlan
+from sconv_search.training import Schedule, Score, evaluate, train_
+from studies.methods import METHODS, compress, penalty
+from studies.monitor import Monitor
+from studies.start import Start
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a life gave.
+
+    Args:
+        residual: mean relative residual of the regularizable sites when they were compressed; None where there are none.
+        before: validation score just before compression; None where it was not asked for.
+        after: the same just after compression, with batch norms re-estimated.
+        final: validation score at the end.
+    """
+
+    network: nn.Module
+    residual: float | None
+    before: Score | None
+    after: Score | None
+    final: Score
+
+
+def live(
+    start: Start,
+    plan: CompressionPlan,
+    schedule: Schedule,
+    *,
+    seed: int,
+    regularization: float | None,
+    regularized_share: float,
+    monitor: Monitor,
+    watch_compression: bool = False,
+) -> Outcome:
+    """Trains and compresses a copy of the start network by a plan; the epochs of all phases sum to the schedule's.
+
+    Args:
+        regularization: weight that the penalty reaches; None compresses first and trains the compressed form alone.
+        regularized_share: share of the epochs before compression, where there is a weight.
+        watch_compression: also score the network just before and just after compression.
+
+    Raises:
+        TrainingDiverged: a loss is not finite.
+    """
+    network, data = copy.deepcopy(start.network), start.data
+    before_epochs = schedule.epochs * regularized_share if regularization else 0.0
+    distance = penalty(network, plan)
+    if regularization:
+        with monitor.bar("training towards the structure") as step:
+            train_(
+                network, data, schedule, seed=seed, epochs=before_epochs, penalty=distance, penalty_weight=regularization,
+                teacher=start.network, progress=step,
+            )  # fmt: skip
+    residual = _mean_residual(plan, float(distance().detach()))
+    before = evaluate(network, data, data.validation) if watch_compression else None
+    compressed = compress(network, plan)
+    reestimate_batch_norm_(compressed, data, seed=seed)
+    after = evaluate(compressed, data, data.validation) if watch_compression else None
+    with monitor.bar("training the compressed network") as step:
+        rest = schedule.epochs - before_epochs
+        train_(compressed, data, schedule, seed=seed + 1, epochs=rest, teacher=start.network, progress=step)
+    final = evaluate(compressed, data, data.validation)
+    return Outcome(network=compressed, residual=residual, before=before, after=after, final=final)
+
+
+def _mean_residual(plan: CompressionPlan, total: float) -> float | None:
+    sites = [name for name, choice in plan.sites.items() if METHODS[choice.method].regularizable]
+    return total / len(sites) if sites else None
