@@ -14,6 +14,7 @@ from sconv_search.compressor import Penalty, layers, require_sites, site, swappe
 from sconv_search.plan import CompressionPlan, Structure
 from sconv_search.structured_conv import StructuredConv1d, StructuredConv2d, StructuredConv3d, StructuredLinear, kernel_counts
 
+LARGEST_SPREAD = 3
 STRUCTURED = {layer.dense_type: layer for layer in (StructuredConv1d, StructuredConv2d, StructuredConv3d)}
 
 
@@ -46,9 +47,7 @@ class StructuredConvolution:
         structures: list[Structure] = [{"c": c} for c in counts]
         if kernel:
             structures = [{"c": c, "n": n} for c, n in product(counts, range(1, max(kernel) + 1))]
-        work = {_flops_a_position(layer, structure): structure for structure in structures}
-        dense = _flops_a_position(layer, structures[-1])
-        return [work[flops] for flops in sorted(work) if flops < dense]
+        return _ordered(layer, structures[:-1])
 
     def penalty(self, network: nn.Module, plan: CompressionPlan) -> Penalty:
         """The structural regularisation loss of the plan's sites."""
@@ -69,13 +68,33 @@ def structured_layer(layer: nn.Module, c: int, *space: int) -> nn.Module:
     return STRUCTURED[type(layer)].from_conv(layer, c=c, n=max(space))
 
 
-def _flops_a_position(layer: nn.Module, structure: Structure) -> int:
-    """FLOPs an output position, to order options by; the study measures the real ones on the built layer."""
+def _ordered(layer: nn.Module, structures: list[Structure]) -> list[Structure]:
+    """Cheapest first, and only those whose order holds whether the layer's padding is small or large beside its input."""
+    small = {_flops_a_position(layer, structure, spread=1): structure for structure in structures}
+    dense = 2 * layer.weight.numel()  # type: ignore[operator]  # a Tensor
+    kept: list[Structure] = []
+    last = 0
+    for flops in sorted(small):
+        if last < (most := _flops_a_position(layer, small[flops], spread=LARGEST_SPREAD)) < dense:
+            kept.append(small[flops])
+            last = most
+    return kept
+
+
+def _flops_a_position(layer: nn.Module, structure: Structure, *, spread: int) -> int:
+    """FLOPs an output position, to order options by; the study measures the real ones on the built layer.
+
+    Args:
+        spread: positions on which the spatial sums run for one input position; more than one where padding is large.
+    """
     assert isinstance(layer.weight, Tensor)
     outputs, channels, *kernel = layer.weight.shape
     counts = kernel_counts(tuple(kernel) or (1,), channels, structure["c"], structure.get("n", 1))
     boxes = [taps - count for taps, count in zip(kernel, counts[1:], strict=False)]
-    sums = (channels - 1 if counts[0] < channels else 0) + counts[0] * sum(boxes)
-    groups, stride = (1, ()) if isinstance(layer, nn.Linear) else (layer.groups, layer.stride)
-    read = 1 if math.prod(kernel) == 1 else math.prod(stride)  # type: ignore[arg-type]
-    return 2 * outputs * math.prod(counts) + int(groups) * read * sums  # type: ignore[arg-type]
+    sums = (channels - 1 if counts[0] < channels else 0) + spread * counts[0] * sum(boxes)
+    macs = outputs * math.prod(counts)
+    if isinstance(layer, nn.Linear):
+        return 2 * macs + sums
+    assert isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+    read = 1 if math.prod(kernel) == 1 else math.prod(layer.stride)
+    return 2 * macs + layer.groups * read * sums

@@ -1,0 +1,5 @@
+"""``python -m studies`` is ``sconv-search``."""
+
+from studies.cli import main
+
+main()
