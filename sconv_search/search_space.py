@@ -1,8 +1,9 @@
 """What a sampler may choose: options a site, their cost and predicted damage, and plans that fill a budget.
 
 A plan is decoded from one *preference* a site. Starting from dense, the site whose next step saves most for its predicted
-damage is compressed further, until the budget is met; a site's preference multiplies its damage by ``exp(preference)``.
-All preferences 0 give the greedy plan. So every suggestion fits the budget, and lands just below it.
+damage is compressed further, until the budget is met; a site's preference multiplies its damage by ``exp(preference)``,
+and damages are raised to a power, the *sharpness*: at 1 their sum counts (the greedy plan), at 4 nearly the largest alone
+(the minimax plan). So every suggestion fits the budget, and lands just below it.
 
 Costs add up over sites because each option is measured on its own layer, built; the study checks the sum on the whole network.
 """
@@ -20,7 +21,7 @@ from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.records import Budget, Cost
 
 FORMAT = "sconv-search space 1"
-PREFERENCE_LIMIT = 3.0
+SHARPNESS_RANGE = (1.0, 4.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,17 +90,19 @@ class SearchSpace:
         """The plan of least predicted damage for what it saves, every site alike."""
         return self.decode(dict.fromkeys(self.sites, 0.0), budget)
 
-    def decode(self, preferences: Mapping[str, float], budget: Budget) -> CompressionPlan:
+    def decode(self, preferences: Mapping[str, float], budget: Budget, sharpness: float = 1.0) -> CompressionPlan:
         """The plan that a vector of preferences stands for; it fits the budget and fills it.
 
         Args:
             preferences: site -> how much dearer its damage counts, as an exponent; sites that are absent have 0.
+            sharpness: power of the damages.
 
         Raises:
             ValueError: no plan meets the budget.
         """
         self.require_reachable(budget)
-        ladders = [_Ladder(name, options, preferences.get(name, 0.0), budget) for name, options in self.sites.items()]
+        wanted = {name: preferences.get(name, 0.0) for name in self.sites}
+        ladders = [_Ladder(name, options, wanted[name], sharpness, budget) for name, options in self.sites.items()]
         excess = budget.of(self.dense) - budget.limit
         while excess > 0:
             ladder, step = min(((ladder, ladder.best_step()) for ladder in ladders), key=lambda pair: pair[1][0])
@@ -155,11 +158,12 @@ class SearchSpace:
 class _Ladder:
     """One site while a plan is decoded: dense and its options as (saving, weighted damage), and where it stands."""
 
-    def __init__(self, name: str, options: tuple[Option, ...], preference: float, budget: Budget) -> None:
+    def __init__(self, name: str, options: tuple[Option, ...], preference: float, sharpness: float, budget: Budget) -> None:
         self.name = name
         self._choices = [None, *(option.choice for option in options)]
         self._saving = np.array([0, *(-budget.of(option.cost) for option in options)])
-        self._damage = np.array([0.0, *(option.damage for option in options)]) * np.exp(preference)
+        damage = np.array([0.0, *(option.damage for option in options)])
+        self._damage = damage**sharpness * np.exp(preference)
         self._at = 0
 
     @property
@@ -176,7 +180,7 @@ class _Ladder:
         """Least damage for a unit saved among the cheaper options, and that option; infinite if none is cheaper."""
         saved = self._saving - self._saving[self._at]
         rate = np.full(len(saved), np.inf)
-        np.divide(np.maximum(self._damage - self._damage[self._at], 1e-12), saved, out=rate, where=saved > 0)
+        np.divide(np.maximum(self._damage - self._damage[self._at], 1e-15), saved, out=rate, where=saved > 0)
         position = int(rate.argmin())
         return float(rate[position]), position
 

@@ -101,10 +101,10 @@ def _run_trials(
     known = {(r.plan, r.regularization): r for r in by_number.values()}
     complete, untrained, repeated = sum(r.status == "complete" for r in by_number.values()) + lost, 0, 0
     while complete < spec.trials:
-        number, (preferences, regularization) = sampler.ask()
-        plan = space.decode(preferences, budget)
-        if (same := known.get((plan.to_json(), regularization))) is not None:
-            sampler.repeat(number, same)
+        asked = sampler.ask()
+        plan = space.decode(asked.preferences, budget, asked.sharpness)
+        if (same := known.get((plan.to_json(), asked.regularization))) is not None:
+            sampler.repeat(asked.number, same)
             repeated += 1
             if repeated == MOST_REPEATED:
                 monitor.say(
@@ -113,9 +113,9 @@ def _run_trials(
                 break
             continue
         repeated = 0
-        found = _trial(start, spec, folder.name, space, budget, number, plan, regularization, monitor)
+        found = _trial(start, spec, folder.name, space, budget, asked.number, plan, asked.regularization, monitor)
         folder.append(found)
-        sampler.tell(number, found)
+        sampler.tell(asked.number, found)
         records.append(found)
         known[found.plan, found.regularization] = found
         complete += found.status == "complete"

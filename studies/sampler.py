@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
@@ -10,10 +11,27 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from sconv_search.records import TrialRecord
-from sconv_search.search_space import PREFERENCE_LIMIT
+from sconv_search.search_space import SHARPNESS_RANGE
 
-Suggestion = tuple[dict[str, float], float | None]
-"""Preferences by site, and the regularisation weight (None: train the compressed form alone)."""
+SPREAD_RANGE = (0.25, 3.0)
+"""How far the preferences reach: small steps around the greedy plan, or plans of quite another shape."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suggestion:
+    """What the sampler suggests for one trial.
+
+    Args:
+        preferences: by site, for ``SearchSpace.decode``.
+        sharpness: for the same.
+        regularization: weight of the penalty; None trains the compressed form alone.
+    """
+
+    number: int
+    preferences: dict[str, float]
+    sharpness: float
+    regularization: float | None
+
 
 REPEATED = "repeats trial"
 
@@ -42,13 +60,16 @@ class Sampler:
             self._enqueue_first()
 
     def _enqueue_first(self) -> None:
-        """The greedy plan, trained directly and with regularisation, before anything is sampled."""
+        """The greedy and the minimax plan, then the greedy one with regularisation, before anything is sampled."""
         flat = {f"preference/{name}": 0.0 for name in self._sites}
+        greedy, minimax = ({**flat, "spread": 1.0, "sharpness": sharpness} for sharpness in SHARPNESS_RANGE)
         if self._regularization is None:
-            self._study.enqueue_trial(flat)
-            return
-        self._study.enqueue_trial({**flat, "direct": True})
-        self._study.enqueue_trial({**flat, "direct": False, "regularization": self._regularization[1] / 2})
+            first = [greedy, minimax]
+        else:
+            direct, weight = {"direct": True}, {"direct": False, "regularization": self._regularization[1] / 2}
+            first = [{**greedy, **direct}, {**minimax, **direct}, {**greedy, **weight}]
+        for parameters in first:
+            self._study.enqueue_trial(parameters)
 
     def reconcile(self, records: Mapping[int, TrialRecord]) -> list[int]:
         """After a kill: trials whose record is on the disk are told, the others are queued again; returns those."""
@@ -72,14 +93,16 @@ class Sampler:
         self._asked.set_user_attr(REPEATED, of.number)
         self.tell(number, of)
 
-    def ask(self) -> tuple[int, Suggestion]:
-        """The next trial's number and suggestion."""
+    def ask(self) -> Suggestion:
+        """The next trial."""
         self._asked = trial = self._study.ask()
-        limit = PREFERENCE_LIMIT
-        preferences = {name: trial.suggest_float(f"preference/{name}", -limit, limit) for name in self._sites}
-        if self._regularization is None or trial.suggest_categorical("direct", [True, False]):
-            return trial.number, (preferences, None)
-        return trial.number, (preferences, trial.suggest_float("regularization", *self._regularization, log=True))
+        spread = trial.suggest_float("spread", *SPREAD_RANGE, log=True)
+        sharpness = trial.suggest_float("sharpness", *SHARPNESS_RANGE)
+        preferences = {name: spread * trial.suggest_float(f"preference/{name}", -1, 1) for name in self._sites}
+        weight = None
+        if self._regularization is not None and not trial.suggest_categorical("direct", [True, False]):
+            weight = trial.suggest_float("regularization", *self._regularization, log=True)
+        return Suggestion(number=trial.number, preferences=preferences, sharpness=sharpness, regularization=weight)
 
     def tell(self, number: int, record: TrialRecord) -> None:
         """The trial's result: its accuracy, or that it was over budget (pruned) or failed."""

@@ -1,0 +1,166 @@
+"""What the benchmarks share: interleaved timing, quartiles, and the facts that stand above every table."""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+MEASURED_SECONDS = 0.005
+"""One measurement lasts at least this long, so that the clock and the interpreter do not show in it."""
+BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16", "svebf16"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quartiles:
+    """Median and quartiles of a candidate's measurements, in the unit of what was summarised."""
+
+    q1: float
+    median: float
+    q3: float
+
+    def __post_init__(self) -> None:
+        if not self.q1 <= self.median <= self.q3:
+            raise ValueError(f"quartiles must be in order, got {self.q1}, {self.median}, {self.q3}")
+
+    def milliseconds(self) -> str:
+        """Seconds as ``median (q1-q3)`` in milliseconds, three digits each."""
+        return f"{_three_digits(self.median * 1e3)} ({_three_digits(self.q1 * 1e3)}–{_three_digits(self.q3 * 1e3)})"
+
+    def percent(self) -> str:
+        """Shares as ``median (q1-q3)`` in per cent."""
+        return f"{self.median:.1%} ({self.q1:.1%} to {self.q3:.1%})"
+
+
+def _three_digits(value: float) -> str:
+    decimals = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3
+    return f"{value:.{decimals}f}"
+
+
+def quartiles(values: Sequence[float]) -> Quartiles:
+    """The quartiles of at least one value, interpolated within the range of the values.
+
+    Raises:
+        ValueError: there are no values.
+    """
+    if not values:
+        raise ValueError("quartiles need at least one measurement, got none")
+    if len(values) == 1:
+        return Quartiles(q1=values[0], median=values[0], q3=values[0])
+    q1, median, q3 = statistics.quantiles(values, n=4, method="inclusive")
+    return Quartiles(q1=q1, median=median, q3=q3)
+
+
+def _seconds(candidate: Callable[[], object], repeats: int) -> float:
+    start = time.perf_counter()
+    for _ in range(repeats):
+        candidate()
+    return time.perf_counter() - start
+
+
+def _repeats(candidate: Callable[[], object]) -> int:
+    """Calls in a row that last ``MEASURED_SECONDS``, a power of two."""
+    repeats = 1
+    while _seconds(candidate, repeats) < MEASURED_SECONDS:
+        repeats *= 2
+    return repeats
+
+
+def interleaved(candidates: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds a call of each candidate, measured in turn (A B C A B C ...), one value a round.
+
+    In turn, so that a slow spell of a shared machine meets all candidates alike. Each is warmed up once, then called so
+    often in a row that one measurement lasts 5 ms or more.
+
+    Raises:
+        ValueError: rounds is not positive.
+    """
+    if rounds < 1:
+        raise ValueError(f"rounds must be 1 or more, got {rounds}")
+    for candidate in candidates.values():
+        candidate()
+    repeats = {name: _repeats(candidate) for name, candidate in candidates.items()}
+    found: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(rounds):
+        for name, candidate in candidates.items():
+            found[name].append(_seconds(candidate, repeats[name]) / repeats[name])
+    return found
+
+
+def _cpu_info(key: str) -> str:
+    """The first value of that key in /proc/cpuinfo; empty where the system has none."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == key), "")
+
+
+def has_bf16_instructions() -> bool:
+    """Whether the CPU multiplies bf16 numbers itself; without, PyTorch falls back to slow generic kernels."""
+    return bool(BF16_FLAGS & set((_cpu_info("flags") or _cpu_info("Features")).split()))
+
+
+def command() -> str:
+    """The command of this run, relative to the root of the repository; absolute paths are cut to what is below it."""
+    root = Path(__file__).resolve().parent.parent
+
+    def shown(argument: str) -> str:
+        path = Path(argument)
+        if not path.is_absolute():
+            return argument
+        return str(path.relative_to(root)) if path.is_relative_to(root) else path.name
+
+    return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(shown, sys.argv[1:])])
+
+
+def facts(dtypes: Iterable[str], rounds: int) -> str:
+    """The machine, the software and the command, as a Markdown list to stand above a table."""
+    model = _cpu_info("model name") or "unknown CPU"
+    instructions = torch.backends.cpu.get_cpu_capability()
+    return "\n".join(
+        [
+            f"- command: `{command()}`",
+            f"- CPU: {model}, {instructions}, bf16 instructions: {'yes' if has_bf16_instructions() else 'no'}",
+            f"- threads: {torch.get_num_threads()} of {os.cpu_count()} CPUs",
+            f"- torch {torch.__version__}; dtype: {', '.join(dtypes)}",
+            f"- date: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+            f"- rounds: {rounds}, candidates in turn; median (first–third quartile), a measurement lasts 5 ms or more",
+        ]
+    )
+
+
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table; cells are shown by ``str``.
+
+    Raises:
+        ValueError: a row has another number of cells than there are columns.
+    """
+    lines = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
+    for row in rows:
+        if len(row) != len(columns):
+            raise ValueError(f"a row must have {len(columns)} cells, got {len(row)}: {row!r}")
+        lines.append(f"| {' | '.join(map(str, row))} |")
+    return "\n".join(lines)
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    """The mean of positive ratios, for which 2 and 1/2 balance."""
+    return math.exp(statistics.fmean(math.log(value) for value in values))
+
+
+def publish(report: str, out: Path | None) -> None:
+    """Writes the report to the file if one is given, and prints it."""
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(report + "\n")
+    print(report)

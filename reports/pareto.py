@@ -1,0 +1,36 @@
+"""The Pareto front of a table."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from sconv_search.records import COLUMNS
+
+
+def pareto_front(table: pd.DataFrame, cost: str, score: str) -> pd.DataFrame:
+    """Rows for which no other is as good in one column and better in the other, best cost first.
+
+    Which way is better stands in ``COLUMNS``. Rows without a cost or a score are ignored; of equal rows the first stays.
+
+    Raises:
+        ValueError: a column is not in the table or has no better direction.
+    """
+    known = table[table[_directed(table, cost)].notna() & table[_directed(table, score)].notna()]
+    keys = pd.DataFrame({"cost": _lower_is_better(known, cost), "score": _lower_is_better(known, score)})
+    order = keys.reset_index(drop=True).sort_values(["cost", "score"], kind="stable")
+    best_before = order["score"].cummin().shift()
+    front = order[best_before.isna() | (order["score"] < best_before).fillna(False)]
+    return known.iloc[front.index.to_list()]
+
+
+def _directed(table: pd.DataFrame, name: str) -> str:
+    directed = [column for column in COLUMNS if column in table and COLUMNS[column]["better"]]
+    if name not in directed:
+        usable = ", ".join(directed)
+        raise ValueError(f"no Pareto front over column {name!r}; columns with a better direction: {usable or 'none'}")
+    return name
+
+
+def _lower_is_better(table: pd.DataFrame, name: str) -> pd.Series[float]:
+    values = table[name].astype("Float64")
+    return values if COLUMNS[name]["better"] == "lower" else -values

@@ -1,0 +1,121 @@
+"""The words of a report: what a row, a column and a number are called on paper."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from sconv_search.records import COLUMNS
+
+MISSING = "–"
+METHOD_WORDS = {
+    "structured_conv": "structured convolution",
+    "spatial_svd": "spatial SVD",
+    "weight_svd": "weight SVD",
+    "tucker": "Tucker-2",
+    "cp": "CP",
+    "channel_pruning": "channel pruning",
+}
+REFERENCE_WORDS = {"dense": "dense", "dense_finetuned": "dense, fine-tuned"}
+VALIDATION_MARK = " (validation only)"
+_DERIVED: dict[str, str] = {
+    "label": "network",
+    "seeds": "seeds",
+    "flops_share": "FLOPs kept (% of dense)",
+    "difference": "difference to dense (points)",
+    "speed_up": "speed-up (times)",
+    "best_val_top1": f"best {COLUMNS['val_top1']['label']} in search (%)",
+    "complete": "complete",
+    "over_budget": "over budget",
+    "failed": "failed",
+    "trials": "trials",
+    "wall_s": COLUMNS["wall_s"]["label"],  # shown in hours, minutes and seconds
+}
+_SCALES = ((10**12, " T"), (10**9, " G"), (10**6, " M"), (10**3, " k"))
+
+
+def one_line(text: str) -> str:
+    """The text without line breaks and control characters, which no title, table cell or SVG can hold."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+
+
+def method_words(methods: Any) -> str:
+    """Plain words for the ``methods`` field; an unknown method keeps its own name."""
+    if pd.isna(methods) or not methods:
+        return "no method"
+    names = (one_line(name) for name in methods.split(","))
+    return " + ".join(METHOD_WORDS.get(name) or one_line(name.replace("_", " ")) for name in names)
+
+
+def label(variant: str, methods: Any) -> str:
+    """What a row is called: ``dense, fine-tuned``, ``spatial SVD, uniform``."""
+    return REFERENCE_WORDS.get(variant) or f"{method_words(methods)}, {one_line(variant)}"
+
+
+def heading(name: str) -> str:
+    """A column's label, with its unit where the label does not hold it already."""
+    if name in _DERIVED:
+        return _DERIVED[name]
+    words, unit = str(COLUMNS[name]["label"]), str(COLUMNS[name]["unit"])
+    return words if unit.lower() in words.lower() else f"{words} ({unit})"
+
+
+def hundredths(value: Any) -> str:
+    """The number with two decimals."""
+    return _formatted(value, ",.2f")
+
+
+def thousandths(value: Any) -> str:
+    """The number with three decimals."""
+    return _formatted(value, ",.3f")
+
+
+def tenths(value: Any) -> str:
+    """The number with one decimal."""
+    return _formatted(value, ",.1f")
+
+
+def signed(value: Any) -> str:
+    """The number with its sign and two decimals."""
+    return _formatted(value, "+,.2f")
+
+
+def general(value: Any) -> str:
+    """The number with as many digits as it needs, at most four."""
+    return _formatted(value, ".4g")
+
+
+def _formatted(value: Any, form: str) -> str:
+    if pd.isna(value):
+        return MISSING
+    return format(value, form).replace("-", "−")
+
+
+def amount(value: Any) -> str:
+    """A count such as 41200000 as ``41.2 M``."""
+    if pd.isna(value):
+        return MISSING
+    scale, unit = next(((scale, unit) for scale, unit in _SCALES if value >= scale), (1, ""))
+    return f"{value / scale:.1f}{unit}" if unit else f"{value:.0f}"
+
+
+def spread(mean: Any, deviation: Any) -> str:
+    """Mean ± standard deviation; the mean alone where one seed gives no deviation."""
+    return hundredths(mean) if pd.isna(deviation) else f"{hundredths(mean)} ± {hundredths(deviation)}"
+
+
+def duration(seconds: Any) -> str:
+    """A time as ``1 h 05 min``, ``3 min 20 s`` or ``4.2 s``."""
+    if pd.isna(seconds):
+        return MISSING
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(math.floor(seconds + 0.5), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def text(value: Any) -> str:
+    """A text or whole number as it stands."""
+    return MISSING if pd.isna(value) else one_line(str(value))

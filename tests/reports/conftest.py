@@ -1,0 +1,114 @@
+"""Synthetic run folders that look like a small comparison on one pretrained network."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reports.table import to_table
+from sconv_search.records import TrialRecord
+
+DENSE_FLOPS = 82_000_000
+METHODS = ("structured_conv", "spatial_svd", "weight_svd", "tucker", "cp", "channel_pruning")
+
+
+def record(**columns: Any) -> TrialRecord:
+    """A complete search trial, but for the columns given."""
+    defaults: dict[str, Any] = {
+        "study": "study", "task": "cifar10/resnet20", "stage": "search", "variant": "searched", "status": "complete",
+        "methods": "structured_conv", "dense_flops": DENSE_FLOPS,
+    }  # fmt: skip
+    return TrialRecord(**defaults | columns)
+
+
+def confirm(test_top1: float, seed: int = 0, **columns: Any) -> TrialRecord:
+    return record(stage="confirm", test_top1=test_top1, seed=seed, **columns)
+
+
+@pytest.fixture
+def write_run(tmp_path: Path) -> Callable[..., Path]:
+    """Writes records, or text as it stands, as a run folder."""
+
+    def write(name: str, lines: Iterable[TrialRecord | str]) -> Path:
+        folder = tmp_path / "runs" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        text = "".join(f"{line if isinstance(line, str) else line.to_json()}\n" for line in lines)
+        (folder / "trials.jsonl").write_text(text, encoding="utf-8")
+        return folder
+
+    return write
+
+
+def study(method: str, place: int, task: str = "cifar10/resnet20") -> list[TrialRecord]:
+    """One method's search of 40 trials and confirmation of three plans over three seeds."""
+    luck = random.Random(place)
+    origin = {"machine": "2 × CPU", "versions": "torch 2.15.0, optuna 5.0.0", "commit": "0e6da41", "budget": "50% flops"}
+    origin |= {"study": f"{task.replace('/', '-')}-{method}", "task": task, "methods": method}
+    rows = [record(**origin, **_trial(number, place, luck)) for number in range(40)]
+    best = sorted((r for r in rows if r.val_top1), key=lambda r: -(r.val_top1 or 0))[:3]
+    for seed in range(3):
+        for r in best:
+            score = (r.val_top1 or 0) - 0.4 + luck.gauss(0, 0.2)
+            rows.append(_confirmed(score, seed, {**origin, "variant": "searched", "plan": r.plan, "flops": r.flops}, luck))
+        rows.append(
+            _confirmed(88 - place * 0.8 + luck.gauss(0, 0.2), seed, {**origin, "variant": "uniform", "flops": 40_100_000}, luck)
+        )
+    if place == 0:
+        rows += [
+            _confirmed(92.3 + luck.gauss(0, 0.1), seed, {**origin, **_dense("dense_finetuned")}, luck) for seed in range(3)
+        ]
+        rows.append(_confirmed(91.7, 0, {**origin, **_dense("dense")}, luck))
+    return rows
+
+
+def _dense(variant: str) -> dict[str, Any]:
+    return {"variant": variant, "methods": None, "flops": DENSE_FLOPS}
+
+
+def _trial(number: int, place: int, luck: random.Random) -> dict[str, Any]:
+    flops = luck.randint(22_000_000, 42_000_000)
+    row: dict[str, Any] = {
+        "number": number,
+        "seed": 0,
+        "flops": flops,
+        "macs": flops // 2 - 400_000,
+        "adds": 800_000,
+        "params": flops // 300,
+    }
+    row["plan"] = f'{{"trial": {number}}}'
+    if flops > 0.5 * DENSE_FLOPS:
+        return row | {"status": "over_budget", "reason": f"measured {flops:,} flops against a budget of 41,000,000"}
+    if luck.random() < 0.08:
+        return row | {"status": "failed", "reason": "loss is nan at step 12 | λ too high", "wall_s": 3.0}
+    collapsed = luck.random() < 0.15
+    score = (
+        91.5
+        - place * 0.7
+        - 1.2e-14 * (45_000_000 - flops) ** 2
+        - abs(luck.gauss(0, 1))
+        - (luck.uniform(20, 60) if collapsed else 0)
+    )
+    return row | {"val_top1": score, "wall_s": luck.uniform(50, 70), "epochs": 2.0}
+
+
+def _confirmed(score: float, seed: int, columns: dict[str, Any], luck: random.Random) -> TrialRecord:
+    flops = columns["flops"]
+    costs = {"macs": flops // 2 - 400_000, "adds": 800_000, "params": flops // 300, "epochs": 6.0, "wall_s": 190.0}
+    latency = {"latency_ms": 3.1 * (0.3 + flops / DENSE_FLOPS) + luck.uniform(0, 0.1), "dense_latency_ms": 4.1}
+    return confirm(score, seed, **columns, **costs, **latency)
+
+
+@pytest.fixture
+def runs(write_run: Callable[..., Path]) -> list[Path]:
+    """Six studies of six methods on one network."""
+    return [write_run(method, study(method, place)) for place, method in enumerate(METHODS)]
+
+
+@pytest.fixture
+def table() -> Any:
+    """The records of six studies as a table."""
+    return to_table([r for place, method in enumerate(METHODS) for r in study(method, place)])

@@ -1,0 +1,80 @@
+"""A task that trains in a fraction of a second: bright squares in one of four corners."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from sconv_search.data import DataSet, Split
+from sconv_search.training import Schedule
+from studies import RunFolder, Start, StudySpec, Task, start_from
+from studies.monitor import Monitor
+
+
+def corners(count: int, seed: int) -> Split:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 4, (count,), generator=generator)
+    images = torch.randint(0, 120, (count, 2, 12, 12), generator=generator, dtype=torch.uint8)
+    for image, label in zip(images, labels.tolist(), strict=True):
+        row, column = 6 * (label // 2), 6 * (label % 2)
+        image[:, row + 1 : row + 5, column + 1 : column + 5] += 60
+    return Split(images=images, labels=labels)
+
+
+def tiny_network() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(2, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.Conv2d(8, 8, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.ConvTranspose2d(8, 8, 1), nn.Flatten(), nn.Linear(8 * 36, 4),
+    )  # fmt: skip
+
+
+def tiny_data(folder: Path | None, train_was_seen: bool) -> DataSet:
+    train, validation, test = corners(256, 0), corners(100, 1), corners(100, 2)
+    return DataSet(
+        name="corners", train=train, validation=validation, test=test, mean=(0.3, 0.3), std=(0.2, 0.2), crop_padding=1
+    )
+
+
+@pytest.fixture(scope="session")
+def task() -> Task:
+    short = Schedule(epochs=1, batch_size=32, learning_rate=0.05)
+    return Task(
+        name="corners", network=tiny_network, data=tiny_data, input_shape=(2, 12, 12),
+        dense_schedule=Schedule(epochs=6, batch_size=32), search_schedule=short, confirm_schedule=short,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def start(task: Task, tmp_path_factory: pytest.TempPathFactory) -> Start:
+    cache = tmp_path_factory.mktemp("dense")
+    return start_from(task, data=None, weights=None, cache=cache, device=torch.device("cpu"), monitor=Monitor())
+
+
+@pytest.fixture
+def spec(task: Task) -> StudySpec:
+    return StudySpec(
+        task=task.name, methods=("structured_conv",), budget="50%", trials=3,
+        search_schedule=task.search_schedule, confirm_schedule=task.confirm_schedule,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return RunFolder(tmp_path / "run")
+
+
+class Notes(Monitor):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.fixture
+def notes() -> Notes:
+    return Notes()

@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+import studies.runner
+from sconv_search import CompressionPlan, TrialRecord, measure_cost
+from sconv_search.training import TrainingDiverged
+from studies import RunFolder, Start, StudySpec, compress, search
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing may catch it."""
+
+
+def searched(records: list[TrialRecord]) -> list[tuple[str | None, float | None, float | None]]:
+    return [(r.plan, r.regularization, r.val_top1) for r in records]
+
+
+def test_a_search_trains_as_many_plans_as_asked_and_all_fit_the_budget(
+    start: Start, spec: StudySpec, folder: RunFolder, notes
+) -> None:
+    records = search(start, spec, folder, notes)
+    assert [r.status for r in records] == ["complete"] * 3
+    dense = measure_cost(start.network, (2, 12, 12)).flops
+    for r in records:
+        built = compress(start.network, CompressionPlan.from_json(r.plan or ""))
+        assert measure_cost(built, (2, 12, 12)).flops == r.flops <= dense // 2
+        assert r.test_top1 is None
+    assert folder.records() == (records, [])
+    assert any("reachable" in line for line in notes.lines)
+    assert any("skipped 6: ConvTranspose2d is not supported" in line for line in notes.lines)
+
+
+def test_each_plan_is_trained_once(start: Start, spec: StudySpec, folder: RunFolder) -> None:
+    records = search(start, replace(spec, trials=6), folder)
+    assert len({(r.plan, r.regularization) for r in records}) == len(records)
+
+
+def test_the_predicted_cost_is_the_measured_one(start: Start, spec: StudySpec, folder: RunFolder) -> None:
+    records = search(start, spec, folder)
+    space = folder.read_space()
+    assert space is not None
+    for r in records:
+        predicted = space.cost(CompressionPlan.from_json(r.plan or ""))
+        assert (predicted.macs, predicted.adds, predicted.params) == (r.macs, r.adds, r.params)
+
+
+def test_a_study_that_is_complete_does_nothing_more(start: Start, spec: StudySpec, folder: RunFolder) -> None:
+    first = search(start, spec, folder)
+    assert search(start, spec, folder) == first
+
+
+def test_a_study_can_be_continued_with_more_trials(start: Start, spec: StudySpec, folder: RunFolder) -> None:
+    first = search(start, replace(spec, trials=2), folder)
+    assert search(start, replace(spec, trials=4), folder)[:2] == first
+    assert len(folder.records()[0]) == 4
+
+
+@pytest.mark.parametrize("moment", ["live", "append", "tell"])
+def test_a_killed_run_continues_without_loss_or_repetition(
+    start: Start, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Killed in training, before the record is written, or between the record and Optuna; in the second trial."""
+    places = {"live": studies.runner, "append": RunFolder, "tell": studies.runner.Sampler}
+    original, calls = getattr(places[moment], moment), []
+
+    def dies_in_the_second_trial(*args, **options):
+        calls.append(args)
+        if len(calls) == 2:
+            raise Killed
+        return original(*args, **options)
+
+    monkeypatch.setattr(places[moment], moment, dies_in_the_second_trial)
+    with pytest.raises(Killed):
+        search(start, spec, folder)
+    monkeypatch.undo()
+    before = folder.records()[0]
+    assert len(before) == (2 if moment == "tell" else 1)
+    records = search(start, spec, folder)
+    assert searched(records)[: len(before)] == searched(before)
+    assert len(records) == 3
+    assert len({r.number for r in records}) == 3
+    whole = search(start, spec, RunFolder(folder.path.parent / "uninterrupted"))
+    assert set(searched(records)) == set(searched(whole))  # the interrupted trial runs last
+
+
+def test_a_record_torn_by_a_kill_is_dropped_and_its_trial_runs_again(
+    start: Start, spec: StudySpec, folder: RunFolder, notes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tear(self: RunFolder, record: TrialRecord) -> None:
+        with open(self.trials, "a") as file:
+            file.write(record.to_json()[:40])
+        raise Killed
+
+    search(start, replace(spec, trials=1), folder)
+    monkeypatch.setattr(RunFolder, "append", tear)
+    with pytest.raises(Killed):
+        search(start, replace(spec, trials=2), folder)
+    monkeypatch.undo()
+    records = search(start, replace(spec, trials=2), folder, notes)
+    assert len(records) == 2
+    assert any("incomplete last line of 40 bytes was dropped" in line for line in notes.lines)
+    assert folder.records() == (records, [])
+
+
+def test_a_damaged_line_is_named_and_the_rest_is_kept(start: Start, spec: StudySpec, folder: RunFolder, notes) -> None:
+    first = search(start, replace(spec, trials=2), folder)
+    lines = folder.trials.read_text().splitlines()
+    folder.trials.write_text("\n".join([lines[0][:30], lines[1]]) + "\n")
+    assert search(start, replace(spec, trials=2), folder, notes) == first[1:]
+    assert any("trials.jsonl line 1 is not read: not JSON" in line for line in notes.lines)
+
+
+def test_a_diverged_trial_leaves_its_reason_and_three_stop_the_study(
+    start: Start, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverges(*args, **options):
+        raise TrainingDiverged("the loss is nan at step 4 of 8")
+
+    monkeypatch.setattr(studies.runner, "live", diverges)
+    with pytest.raises(RuntimeError, match="3 trials in a row gave no result, the last because: the loss is nan"):
+        search(start, spec, folder)
+    assert [(r.status, r.reason, r.val_top1) for r in folder.records()[0]] == [
+        ("failed", "the loss is nan at step 4 of 8", None)
+    ] * 3
+
+
+def test_a_plan_that_measures_over_budget_is_not_trained(
+    start: Start, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = studies.runner.measure_cost
+    dense = real(start.network, (2, 12, 12))
+    monkeypatch.setattr(studies.runner, "measure_cost", lambda network, shape: dense)
+    monkeypatch.setattr(studies.runner, "live", lambda *args, **options: pytest.fail("trained"))
+    with pytest.raises(RuntimeError, match="no result"):
+        search(start, spec, folder)
+    assert {r.status for r in folder.records()[0]} == {"over_budget"}
+    assert folder.records()[0][0].reason == f"measured {dense.flops:,} flops against a budget of {dense.flops // 2:,}"
+
+
+def test_a_budget_that_cannot_be_met_is_refused_with_the_floor(start: Start, spec: StudySpec, folder: RunFolder) -> None:
+    with pytest.raises(ValueError, match=r"cannot be met: the cheapest plan needs [\d,]+ \(\d+\.\d%\)"):
+        search(start, replace(spec, budget="1%"), folder)
+    assert folder.records() == ([], [])
+
+
+@pytest.mark.parametrize("budget", ["0", "0%", "200%", "fifty", "-5%", ""])
+def test_a_senseless_budget_is_refused_before_anything_is_made(
+    start: Start, spec: StudySpec, folder: RunFolder, budget: str
+) -> None:
+    with pytest.raises(ValueError, match="budget"):
+        search(start, replace(spec, budget=budget), folder)
+    assert not folder.path.exists()
+
+
+def test_a_folder_of_another_study_is_refused(start: Start, spec: StudySpec, folder: RunFolder) -> None:
+    search(start, replace(spec, trials=1), folder)
+    with pytest.raises(ValueError, match=r"holds another study: budget was '50%', is '40%'; seed was 0, is 3"):
+        search(start, replace(spec, budget="40%", seed=3), folder)
+
+
+def test_a_damaged_spec_is_named(start: Start, spec: StudySpec, folder: RunFolder) -> None:
+    search(start, replace(spec, trials=1), folder)
+    (folder.path / "spec.json").write_text(json.dumps({"format": "other"}))
+    with pytest.raises(ValueError, match=r"spec\.json: not a study spec: its 'format' must be"):
+        search(start, spec, folder)
+
+
+def test_two_commands_on_one_folder_are_refused(start: Start, spec: StudySpec, folder: RunFolder) -> None:
+    with folder.locked(), pytest.raises(RuntimeError, match="another command is working on the run folder"):
+        search(start, spec, folder)
+
+
+def test_a_folder_that_cannot_be_written_is_named(start: Start, spec: StudySpec, folder: RunFolder) -> None:
+    folder.path.parent.joinpath("file").write_text("")
+    with pytest.raises(OSError, match=r"run folder '.*file/run' cannot be written: .*; name another with --out"):
+        search(start, spec, RunFolder(folder.path.parent / "file" / "run"))
+
+
+def test_a_mixed_study_offers_every_method_at_a_site(start: Start, spec: StudySpec, folder: RunFolder) -> None:
+    search(start, replace(spec, methods=("structured_conv", "spatial_svd"), trials=1), folder)
+    space = folder.read_space()
+    assert space is not None
+    assert {option.choice.method for option in space.sites["3"]} == {"structured_conv", "spatial_svd"}
