@@ -61,8 +61,11 @@ def require_sites(network: nn.Module, names: Iterable[str]) -> None:
 
 
 def layers(network: nn.Module) -> dict[str, nn.Module]:
-    """Convolutions and linear layers by name, in the order of the network; a shared layer once, by its first name."""
-    return {name: module for name, module in network.named_modules() if type(module) in LAYER_KINDS}
+    """Convolutions and linear layers by name, in the order of the network; a shared layer once, by its first name.
+
+    The network itself has no name to be replaced under, so a bare layer holds none.
+    """
+    return {name: module for name, module in network.named_modules() if name and type(module) in LAYER_KINDS}
 
 
 def skipped(network: nn.Module, offered: Iterable[str]) -> dict[str, str]:

@@ -65,6 +65,12 @@ def _mean(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
     return Counter(adds=_elements(inputs[0]))
 
 
+def _adaptive_mean(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """``adaptive_avg_pool``: output i of an axis reads floor(i size / out) to ceil((i + 1) size / out); windows may overlap."""
+    sizes = zip(inputs[0].type().sizes(), outputs[0].type().sizes(), strict=True)
+    return Counter(adds=math.prod(sum(-(-(i + 1) * size // out) - i * size // out for i in range(out)) for size, out in sizes))
+
+
 def _window_mean(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
     """``avg_pool``: a window's additions and one division, for each output."""
     kernel = inputs[1].toIValue() or [size.toIValue() for size in inputs[1].node().inputs()]
@@ -93,7 +99,6 @@ MACS = {
     "aten::einsum": einsum_flop_jit,
 }
 ONE_AN_OUTPUT = ("add", "add_", "sub", "sub_", "rsub", "mul", "mul_", "div", "div_", "neg", "square")
-MEANS = ("mean", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d")
 FREE = (
     "batch_norm", "dropout_", "feature_dropout", "hardswish", "hardswish_", "silu", "silu_", "sigmoid", "sigmoid_",
     "hardsigmoid", "hardsigmoid_", "hardtanh", "hardtanh_", "gelu", "elu", "elu_", "leaky_relu", "leaky_relu_", "prelu",
@@ -107,8 +112,9 @@ FREE = (
 OP_HANDLES: dict[str, Handle] = {
     **{f"aten::{name}": _free for name in FREE},
     **{f"aten::{name}": _one_an_output for name in ONE_AN_OUTPUT},
-    **{f"aten::{name}": _mean for name in MEANS},
+    "aten::mean": _mean,
     **{f"aten::avg_pool{axes}d": _window_mean for axes in (1, 2, 3)},
+    **{f"aten::adaptive_avg_pool{axes}d": _adaptive_mean for axes in (1, 2, 3)},
     "aten::sum": _sum,
     "aten::_convolution_mode": _named_padding_macs,
     **{name: _macs(count) for name, count in MACS.items()},

@@ -134,7 +134,7 @@ class TrialRecord:
     val_top1: float | None = column("validation top-1", "%", "higher")
     val_loss: float | None = column("validation loss", "nat", "lower")
     test_top1: float | None = column("test top-1", "%", "higher")
-    latency_ms: float | None = column("latency", "ms", "lower")
+    latency_ms: float | None = column("latency of 16 inputs", "ms", "lower")
     dense_latency_ms: float | None = column("latency of the dense network, measured in turn", "ms", "lower")
     epochs: float | None = column("epochs trained", "epoch")
     wall_s: float | None = column("wall time", "s", "lower")

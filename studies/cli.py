@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from reports import write_report
+from sconv_search.training import Schedule
 from studies import recipes
 from studies.confirm import confirm as confirm_runs
 from studies.monitor import RichMonitor
@@ -57,6 +58,10 @@ def search(
     confirm_epochs: Annotated[
         float | None, typer.Option(help="Epochs of a confirmation; else the task's full schedule.")
     ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Peak of a trial's learning rate; short trials want less.")
+    ] = None,
+    confirm_learning_rate: Annotated[float | None, typer.Option(help="Peak of a confirmation's learning rate.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the sampler and of the trials' training.")] = 0,
     data: DataOption = None,
     weights: WeightsOption = None,
@@ -66,13 +71,12 @@ def search(
 
     Example: sconv-search search --task demo --method structured_conv --budget 30% --trials 12 --out runs/structured
     """
-    spec = recipes.comparison(task, budget, trials, methods=(",".join(method or ["structured_conv"]),), seed=seed)[0]
-    spec = replace(spec, methods=tuple(method or ["structured_conv"]), quantity=quantity)
-    spec = replace(
-        spec,
-        search_schedule=replace(spec.search_schedule, epochs=epochs or spec.search_schedule.epochs),
-        confirm_schedule=replace(spec.confirm_schedule, epochs=confirm_epochs or spec.confirm_schedule.epochs),
-    )
+    known = task_named(task)
+    spec = StudySpec(
+        task=task, methods=tuple(method or ["structured_conv"]), budget=budget, quantity=quantity, trials=trials, seed=seed,
+        search_schedule=_changed(known.search_schedule, epochs, learning_rate),
+        confirm_schedule=_changed(known.confirm_schedule, confirm_epochs, confirm_learning_rate),
+    )  # fmt: skip
     monitor = RichMonitor(Console())
     run_search(_start(task, data, weights, device, out.parent, monitor), spec, RunFolder(out), monitor)
     monitor.say(f"records: {out / 'trials.jsonl'}; next: sconv-search confirm {out}")
@@ -126,6 +130,12 @@ def demo(
     monitor.say("\nconfirmation on the full schedule")
     confirm_runs(start, folders, seeds=seeds, most=1, monitor=monitor)
     report([folder.path for folder in folders], runs / "demo-report")
+
+
+def _changed(schedule: Schedule, epochs: float | None, learning_rate: float | None) -> Schedule:
+    """The task's schedule with what the command line says otherwise."""
+    said = {"epochs": epochs, "learning_rate": learning_rate}
+    return replace(schedule, **{name: value for name, value in said.items() if value is not None})
 
 
 def _start(task: str, data: Path | None, weights: Path | None, device: str, runs: Path, monitor: RichMonitor) -> Start:

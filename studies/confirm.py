@@ -24,6 +24,7 @@ from studies.start import Start
 from studies.trial import Outcome, live
 
 EMPTY = CompressionPlan(sites={})
+LATENCY_BATCH = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +160,7 @@ def _outcome(start: Start, spec: StudySpec, candidate: Candidate, seed: int, mon
 def _measured(start: Start, network: nn.Module, dense: Cost) -> dict[str, Any]:
     """The columns that need the finished network: cost, test score, latency in turn with the dense network's."""
     shape = start.task.input_shape
-    own, reference = measure_latencies_ms([network, start.network], shape)
+    own, reference = measure_latencies_ms([network, start.network], shape, batch=LATENCY_BATCH)
     return {
         **cost_fields(measure_cost(network, shape), dense),
         "test_top1": evaluate(network, start.data, start.data.test).top1,

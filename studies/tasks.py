@@ -62,7 +62,7 @@ def cifar10_resnet(depth: int) -> Task:
     """A CIFAR ResNet on CIFAR-10; compressed networks learn at a tenth of the rate that trains from nothing."""
     return Task(
         name=f"cifar10/resnet{depth}", network=partial(cifar_resnet, depth), data=_cifar10, input_shape=(3, 32, 32),
-        dense_schedule=Schedule(epochs=60, learning_rate=0.2), search_schedule=Schedule(epochs=1, learning_rate=0.02),
+        dense_schedule=Schedule(epochs=60, learning_rate=0.2), search_schedule=Schedule(epochs=1, learning_rate=0.01),
         confirm_schedule=Schedule(epochs=10, learning_rate=0.02),
     )  # fmt: skip
 
