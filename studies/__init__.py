@@ -1,6 +1,6 @@
 """Searches and confirmations: combinations of methods, tasks and schedules, no numerics."""
 
-from studies.confirm import confirm
+from studies.confirmation import confirm
 from studies.methods import METHODS, compress
 from studies.rebuild import rebuild, save_compressed
 from studies.run_folder import RunFolder

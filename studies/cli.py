@@ -15,7 +15,7 @@ from rich.console import Console
 from reports import write_report
 from sconv_search.training import Schedule
 from studies import recipes
-from studies.confirm import confirm as confirm_runs
+from studies.confirmation import confirm as confirm_runs
 from studies.monitor import RichMonitor
 from studies.run_folder import RunFolder
 from studies.runner import search as run_search
@@ -134,8 +134,8 @@ def demo(
 
 def _changed(schedule: Schedule, epochs: float | None, learning_rate: float | None) -> Schedule:
     """The task's schedule with what the command line says otherwise."""
-    said = {"epochs": epochs, "learning_rate": learning_rate}
-    return replace(schedule, **{name: value for name, value in said.items() if value is not None})
+    changed = schedule if epochs is None else replace(schedule, epochs=epochs)
+    return changed if learning_rate is None else replace(changed, learning_rate=learning_rate)
 
 
 def _start(task: str, data: Path | None, weights: Path | None, device: str, runs: Path, monitor: RichMonitor) -> Start:

@@ -7,12 +7,13 @@ from difflib import get_close_matches
 import torch
 from torch import Tensor, nn
 
+from baselines.channel_pruning import ChannelPruning
 from baselines.spatial_svd import SpatialSVD
 from sconv_search.compressor import Compressor, Penalty, require_sites, swapped
 from sconv_search.method import StructuredConvolution
 from sconv_search.plan import CompressionPlan
 
-METHODS: dict[str, Compressor] = {method.name: method for method in (StructuredConvolution(), SpatialSVD())}
+METHODS: dict[str, Compressor] = {method.name: method for method in (StructuredConvolution(), SpatialSVD(), ChannelPruning())}
 """Key of a method in plans and on the command line -> the method. A new method is one more line here."""
 
 

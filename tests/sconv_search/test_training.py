@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sconv_search.augmentation import augmented
+from sconv_search.batch_norm import reestimate_batch_norm_
+from sconv_search.data import DataSet, Split
+from sconv_search.latency import measure_latencies_ms
+from sconv_search.training import Schedule, TrainingDiverged, computes_bf16, evaluate, train_
+
+SCHEDULE = Schedule(epochs=3, batch_size=16, learning_rate=0.05)
+
+
+@pytest.fixture(scope="module")
+def data() -> DataSet:
+    """Two classes: dark and bright images."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(128) % 2
+    images = (
+        torch.randint(0, 140, (128, 1, 8, 8), generator=generator, dtype=torch.uint8) + (labels * 40).view(-1, 1, 1, 1).byte()
+    )
+    split = Split(images=images, labels=labels)
+    return DataSet(name="two", train=split, validation=split, test=split, mean=(0.5,), std=(0.25,), crop_padding=1, flip=True)
+
+
+def network() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+
+
+def trained(data: DataSet, seed: int = 0, **options) -> nn.Module:
+    torch.manual_seed(0)
+    result = network()
+    train_(result, data, SCHEDULE, seed=seed, **options)
+    return result
+
+
+def test_training_learns_and_ends_in_evaluation_mode(data: DataSet) -> None:
+    result = trained(data)
+    assert not result.training
+    assert evaluate(result, data, data.validation).top1 > 90
+
+
+def test_training_is_deterministic_for_a_seed_and_differs_between_seeds(data: DataSet) -> None:
+    first, same, other = (trained(data, seed).state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(first[name], same[name]) for name in first)
+    assert not torch.equal(first["0.weight"], other["0.weight"])
+
+
+def test_the_penalty_draws_the_weights(data: DataSet) -> None:
+    torch.manual_seed(0)
+    plain, drawn = network(), network()
+    drawn.load_state_dict(plain.state_dict())
+    train_(plain, data, SCHEDULE, seed=0)
+    train_(drawn, data, SCHEDULE, seed=0, penalty=lambda: drawn[0].weight.square().sum(), penalty_weight=5.0)
+    assert drawn[0].weight.norm() < 0.5 * plain[0].weight.norm()
+
+
+def test_the_penalty_weight_rises_over_the_phase(data: DataSet) -> None:
+    """With a penalty of constant gradient and no learning signal, the weight's path is the sum of the ramp."""
+    seen: list[Tensor] = []
+    still = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    ramped = nn.Parameter(torch.zeros(()))
+    still.register_parameter("ramped", ramped)
+    schedule = Schedule(epochs=1, batch_size=32, learning_rate=0.1, momentum=0, weight_decay=0)
+
+    def penalty() -> Tensor:
+        ramped.register_hook(lambda gradient: seen.append(gradient.clone())) if not seen else None
+        return ramped
+
+    train_(still, data, schedule, seed=0, penalty=penalty, penalty_weight=2.0)
+    assert [round(float(value), 6) for value in seen] == [0.5, 1.0, 1.5, 2.0]
+
+
+def test_distillation_draws_the_logits_to_the_teacher(data: DataSet) -> None:
+    """The teacher has the classes the wrong way round, so only distillation can lead there."""
+    contrary = nn.Sequential(trained(data), nn.Linear(2, 2, bias=False)).eval()
+    with torch.no_grad():
+        contrary[1].weight.copy_(torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
+    schedule = Schedule(epochs=3, batch_size=16, learning_rate=0.05, distillation=1.0)
+    taught = network()
+    train_(taught, data, schedule, seed=0, teacher=contrary)
+    assert evaluate(taught, data, data.test).top1 < 10
+
+
+def test_a_loss_that_is_not_finite_ends_training_with_its_reason(data: DataSet) -> None:
+    with pytest.raises(
+        TrainingDiverged, match=r"the loss is nan at step \d+ of 24 \(learning rate 0.05, regularisation weight 1\)"
+    ):
+        trained(data, penalty=lambda: torch.tensor(math.nan), penalty_weight=1.0)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"epochs": 0}, {"learning_rate": -1}, {"momentum": 2}, {"curve": "steps"}, {"precision": "int8"}, {"batch_size": 0}],
+)
+def test_a_senseless_schedule_is_refused(wrong) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Schedule(**{"epochs": 1, **wrong})
+
+
+def test_a_batch_larger_than_the_data_is_refused(data: DataSet) -> None:
+    with pytest.raises(ValueError, match="batch_size 512 is larger than the 128 training images"):
+        train_(network(), data, Schedule(epochs=1, batch_size=512), seed=0)
+
+
+@pytest.mark.parametrize("curve", ["one_cycle", "cosine"])
+def test_the_learning_rate_ends_near_zero(curve) -> None:
+    factors = [Schedule(epochs=1, curve=curve).factor(step / 100) for step in range(100)]
+    assert max(factors) == pytest.approx(1, abs=1e-3)
+    assert 0 < factors[-1] < 0.01
+
+
+def test_evaluation_counts_right_answers(data: DataSet) -> None:
+    constant = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    with torch.no_grad():
+        constant[1].weight.zero_()
+        constant[1].bias.copy_(torch.tensor([1.0, 0.0]))
+    score = evaluate(constant.train(), data, data.test)
+    assert score.top1 == 50
+    assert score.loss == pytest.approx(math.log(1 + math.e) - 0.5, abs=1e-5)
+    assert constant.training
+
+
+def test_batch_norm_is_reestimated_to_the_mean_of_its_inputs(data: DataSet) -> None:
+    result = trained(data)
+    weights, momentum = copy.deepcopy(result.state_dict()), result[1].momentum
+    inputs = result[0](data.normalized(data.train.images))
+    reestimate_batch_norm_(result, data, seed=0, images=128)
+    torch.testing.assert_close(result[1].running_mean, inputs.mean((0, 2, 3)))
+    torch.testing.assert_close(result[1].running_var, inputs.var((0, 2, 3)))
+    assert result[1].momentum == momentum
+    assert not result[1].training
+    assert all(
+        torch.equal(weights[name], tensor)
+        for name, tensor in result.state_dict().items()
+        if "running" not in name and "num" not in name
+    )
+
+
+def test_crops_shift_whole_images_and_flips_mirror_them() -> None:
+    images = torch.zeros(512, 1, 5, 5, dtype=torch.uint8)
+    images[:, 0, 2, 1] = 9
+    seen = {
+        tuple((image[0] == 9).nonzero()[0].tolist()) for image in augmented(images, 1, True, torch.Generator().manual_seed(0))
+    }
+    assert seen == {(row, column) for row in (1, 2, 3) for column in (0, 1, 2, 3, 4)}
+    same = augmented(images, 0, False, torch.Generator().manual_seed(0))
+    assert torch.equal(same, images)
+
+
+def test_latencies_are_measured_in_turn() -> None:
+    order: list[str] = []
+
+    class Named(nn.Identity):
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.name = name
+
+        def forward(self, x: Tensor) -> Tensor:
+            order.append(self.name)
+            return x
+
+    taken = measure_latencies_ms([Named("a"), Named("b")], (1, 4, 4), rounds=3)
+    assert order == ["a", "b"] * 4
+    assert [len(one) for one in taken] == [3, 3]
+    assert all(time > 0 for one in taken for time in one)
+
+
+def test_bf16_is_for_devices_that_compute_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for known, expected in (({}, False), ({"avx512_bf16": True}, True), ({"amx_bf16": True}, True)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda known=known: known, raising=False)
+        assert computes_bf16(torch.device("cpu")) is expected

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import studies.confirmation
+from sconv_search import CompressionPlan, TrialRecord, measure_cost
+from sconv_search.training import evaluate
+from studies import RunFolder, Start, StudySpec, confirm, rebuild, search
+from studies.confirmation import front
+
+
+@pytest.fixture
+def runs(start: Start, spec: StudySpec, folder: RunFolder) -> list[RunFolder]:
+    """One complete search for each of two methods."""
+    other = RunFolder(folder.path.parent / "other")
+    search(start, replace(spec, trials=2), folder)
+    search(start, replace(spec, trials=1, methods=("spatial_svd",)), other)
+    return [folder, other]
+
+
+def rows(folder: RunFolder) -> list[tuple[str, int | None]]:
+    return [(r.variant, r.seed) for r in folder.records()[0] if r.stage == "confirm"]
+
+
+def test_every_variant_is_trained_with_every_seed_and_the_references_once(start: Start, runs: list[RunFolder]) -> None:
+    confirm(start, runs, seeds=2, most=1)
+    assert rows(runs[0]) == [
+        *(("dense", 0), ("dense_finetuned", 0), ("searched", 0), ("uniform", 0)),
+        *(("dense_finetuned", 1), ("searched", 1), ("uniform", 1)),
+    ]
+    assert rows(runs[1]) == [("searched", 0), ("uniform", 0), ("searched", 1), ("uniform", 1)]
+    for r in runs[0].records()[0]:
+        assert (r.test_top1 is not None) == (r.stage == "confirm")
+
+
+def test_a_confirmation_reads_the_test_set_once_for_each_network(
+    start: Start, runs: list[RunFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    monkeypatch.setattr(
+        studies.confirmation,
+        "evaluate",
+        lambda network, data, split: (read.append(split is data.test), evaluate(network, data, split))[1],
+    )
+    new = confirm(start, runs, seeds=1, most=1)
+    assert sum(read) == len(new)
+
+
+def test_a_confirmation_that_is_complete_does_nothing_more(start: Start, runs: list[RunFolder]) -> None:
+    confirm(start, runs, seeds=1, most=1)
+    assert confirm(start, runs, seeds=1, most=1) == []
+    assert confirm(start, runs[::-1], seeds=1, most=1) == []
+    assert {r.seed for r in confirm(start, runs, seeds=2, most=1)} == {1}
+
+
+def test_a_confirmed_network_is_rebuilt_from_its_files(start: Start, runs: list[RunFolder]) -> None:
+    new = confirm(start, runs[:1], seeds=1, most=1)
+    searched = next(r for r in new if r.variant == "searched")
+    place = next(path for path in (runs[0].path / "confirmed").iterdir() if path.name.startswith("searched"))
+    network = rebuild(start.task.network(), place)
+    assert CompressionPlan.from_json((place / "plan.json").read_text()) == CompressionPlan.from_json(searched.plan or "")
+    assert evaluate(network, start.data, start.data.test).top1 == searched.test_top1
+    assert measure_cost(network, start.task.input_shape).flops == searched.flops
+
+
+def test_a_plan_for_another_network_is_refused(start: Start, runs: list[RunFolder]) -> None:
+    confirm(start, runs[:1], seeds=1, most=1)
+    place = next(path for path in (runs[0].path / "confirmed").iterdir() if path.name.startswith("searched"))
+    with pytest.raises(KeyError, match=r"plan names site '\d', which Linear lacks"):
+        rebuild(torch.nn.Linear(3, 4), place)
+
+
+def test_seeds_differ_and_dense_finetuned_has_the_same_epochs(start: Start, runs: list[RunFolder]) -> None:
+    new = confirm(start, runs, seeds=2, most=1)
+    networks = [path / "weights.safetensors" for path in (runs[0].path / "confirmed").glob("searched-*")]
+    assert len({path.read_bytes() for path in networks}) == 2
+    assert {r.epochs for r in new if r.variant != "dense"} == {start.task.confirm_schedule.epochs}
+
+
+def test_start_weights_of_another_study_are_refused(start: Start, runs: list[RunFolder]) -> None:
+    with pytest.raises(ValueError, match=r"has weights_sha256 '\w+', the confirmation 'other'; give the same --task"):
+        confirm(replace(start, weights_sha256="other"), runs)
+
+
+def test_a_run_without_a_complete_trial_is_refused(start: Start, folder: RunFolder) -> None:
+    with pytest.raises(ValueError, match="holds no study; run `sconv-search search` first"):
+        confirm(start, [folder])
+
+
+def trial(number: int, flops: int, top1: float | None, status="complete") -> TrialRecord:
+    return TrialRecord(
+        study="s", task="t", stage="search", variant="searched", status=status, number=number, flops=flops, val_top1=top1
+    )
+
+
+def test_the_front_leaves_out_what_is_dearer_and_worse() -> None:
+    records = [trial(0, 50, 80.0), trial(1, 40, 85.0), trial(2, 60, 90.0), trial(3, 30, None, "failed"), trial(4, 60, 70.0)]
+    assert [r.number for r in front(records, 3)] == [2, 1]
+    assert [r.number for r in front(records, 1)] == [2]

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from sconv_search import Choice, CompressionPlan, StructuredConv2d
+from sconv_search.networks import cifar_resnet
+from studies import METHODS, compress
+from studies.methods import method_named, penalty
+
+MIXED = CompressionPlan(
+    sites={
+        "layer1.0.conv1": Choice(method="structured_conv", structure={"c": 16, "n": 2}),
+        "layer2.0.conv1": Choice(method="spatial_svd", structure={"rank": 8}),
+    }
+)
+
+
+def test_the_methods_are_keyed_by_their_names() -> None:
+    assert all(name == method.name for name, method in METHODS.items())
+    assert {"structured_conv", "spatial_svd"} <= set(METHODS)
+
+
+def test_a_mixed_plan_is_carried_out_in_one_call() -> None:
+    network = cifar_resnet(20).eval()
+    built = compress(network, MIXED)
+    assert isinstance(built.layer1[0].conv1, StructuredConv2d)
+    assert isinstance(built.layer2[0].conv1, nn.Sequential)
+    assert built.layer1[0].conv2.weight.equal(network.layer1[0].conv2.weight)
+    assert built(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
+
+
+def test_the_penalty_of_a_mixed_plan_is_that_of_its_regularizable_part() -> None:
+    network = cifar_resnet(20)
+    expected = METHODS["structured_conv"].penalty(network, MIXED.only("structured_conv"))()
+    assert penalty(network, MIXED)() == expected > 0
+    assert penalty(network, CompressionPlan(sites={}))() == 0
+
+
+def test_an_unknown_method_is_refused_with_the_nearest() -> None:
+    with pytest.raises(
+        KeyError, match="unknown method 'structured'; nearest: structured_conv; known: structured_conv, spatial_svd"
+    ):
+        method_named("structured")
+    plan = CompressionPlan(sites={"conv1": Choice(method="magic", structure={"rank": 1})})
+    with pytest.raises(KeyError, match="unknown method 'magic'"):
+        compress(cifar_resnet(20), plan)
+
+
+def test_an_unknown_layer_is_refused_before_anything_is_built() -> None:
+    plan = CompressionPlan(sites={"layer9.conv": Choice(method="spatial_svd", structure={"rank": 1})})
+    with pytest.raises(KeyError, match=r"plan names site 'layer9\.conv', which CifarResNet lacks; nearest: layer"):
+        compress(cifar_resnet(20), plan)

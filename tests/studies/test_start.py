@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from sconv_search.weights import load_weights_, save_weights
+from studies import Start, Task, start_from
+from studies.monitor import Monitor
+from studies.space import input_shapes, measured_space
+
+CPU = torch.device("cpu")
+
+
+def test_the_dense_network_is_trained_once_and_kept(task: Task, tmp_path: Path) -> None:
+    first, second = (start_from(task, data=None, weights=None, cache=tmp_path, device=CPU, monitor=Monitor()) for _ in range(2))
+    assert first.weights_sha256 == second.weights_sha256
+    assert [path.name for path in tmp_path.iterdir()] == ["corners-seed0.safetensors"]
+    other = start_from(task, data=None, weights=None, cache=tmp_path, device=CPU, monitor=Monitor(), seed=1)
+    assert other.weights_sha256 != first.weights_sha256
+
+
+def test_start_weights_are_loaded_and_their_network_not_trained(task: Task, start: Start, tmp_path: Path) -> None:
+    save_weights(start.network, tmp_path / "w.safetensors")
+    given = start_from(task, data=None, weights=tmp_path / "w.safetensors", cache=tmp_path, device=CPU, monitor=Monitor())
+    fresh = task.network()
+    load_weights_(fresh, tmp_path / "w.safetensors")
+    assert all(torch.equal(tensor, fresh.state_dict()[name]) for name, tensor in given.network.state_dict().items())
+    assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+def test_a_network_that_fails_on_the_input_shape_is_refused(task: Task, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"Sequential fails on an input of shape \(3, 12, 12\)"):
+        start_from(
+            replace(task, input_shape=(3, 12, 12)), data=None, weights=None, cache=tmp_path, device=CPU, monitor=Monitor()
+        )
+
+
+def test_damage_is_no_less_than_zero_and_a_cruder_option_moves_the_outputs_more(start: Start) -> None:
+    space = measured_space(start, ["spatial_svd"], Monitor())
+    for options in space.sites.values():
+        damages = [option.damage for option in options]
+        assert all(damage >= 0 for damage in damages)
+        assert damages[0] > damages[-1]
+
+
+def test_the_space_keeps_nothing_that_saves_nothing(start: Start) -> None:
+    space = measured_space(start, ["structured_conv", "spatial_svd"], Monitor())
+    assert all(option.cost.flops < 0 for options in space.sites.values() for option in options)
+    assert "6" not in space.sites
+
+
+def test_input_shapes_are_seen_at_each_call_of_a_layer() -> None:
+    layer = torch.nn.Conv2d(2, 2, 3, padding=1)
+    network = torch.nn.Sequential(layer, torch.nn.MaxPool2d(2), layer)
+    assert input_shapes(network, (2, 8, 8), ["0"]) == {"0": [(2, 8, 8), (2, 4, 4)]}
