@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import typer
@@ -18,6 +18,7 @@ from studies import recipes
 from studies.confirmation import confirm as confirm_runs
 from studies.monitor import RichMonitor
 from studies.run_folder import RunFolder
+from studies.runner import checked_budget
 from studies.runner import search as run_search
 from studies.spec import StudySpec
 from studies.start import Start, start_from
@@ -62,6 +63,8 @@ def search(
         float | None, typer.Option(help="Peak of a trial's learning rate; short trials want less.")
     ] = None,
     confirm_learning_rate: Annotated[float | None, typer.Option(help="Peak of a confirmation's learning rate.")] = None,
+    distillation: Annotated[float, typer.Option(help="Share of the loss, 0 to 1, that imitates the dense network.")] = 0.0,
+    label_smoothing: Annotated[float, typer.Option(help="Share of each label, 0 to 1, spread over all classes.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of the sampler and of the trials' training.")] = 0,
     data: DataOption = None,
     weights: WeightsOption = None,
@@ -72,13 +75,17 @@ def search(
     Example: sconv-search search --task demo --method structured_conv --budget 30% --trials 12 --out runs/structured
     """
     known = task_named(task)
+    loss: dict[str, Any] = {"distillation": distillation, "label_smoothing": label_smoothing}
     spec = StudySpec(
         task=task, methods=tuple(method or ["structured_conv"]), budget=budget, quantity=quantity, trials=trials, seed=seed,
-        search_schedule=_changed(known.search_schedule, epochs, learning_rate),
-        confirm_schedule=_changed(known.confirm_schedule, confirm_epochs, confirm_learning_rate),
+        search_schedule=replace(_changed(known.search_schedule, epochs, learning_rate), **loss),
+        confirm_schedule=replace(_changed(known.confirm_schedule, confirm_epochs, confirm_learning_rate), **loss),
     )  # fmt: skip
-    monitor = RichMonitor(Console())
-    run_search(_start(task, data, weights, device, out.parent, monitor), spec, RunFolder(out), monitor)
+    monitor, folder = RichMonitor(Console()), RunFolder(out)
+    checked_budget(spec, known.network(), known.input_shape)  # before a dense network is trained for it
+    with folder.locked():
+        pass
+    run_search(_start(task, data, weights, device, out.parent, monitor), spec, folder, monitor)
     monitor.say(f"records: {out / 'trials.jsonl'}; next: sconv-search confirm {out}")
 
 
@@ -124,7 +131,7 @@ def demo(
     monitor, folders = RichMonitor(Console()), []
     start = _start("demo", None, None, device, runs, monitor)
     for spec in recipes.demo():
-        folders.append(RunFolder(runs / f"demo-{spec.methods[0]}"))
+        folders.append(RunFolder(runs / f"demo-{spec.methods[0]}-{spec.budget.rstrip('%')}"))
         monitor.say(f"\nsearch: {spec.methods[0]} under {spec.budget} of dense FLOPs")
         run_search(start, spec, folders[-1], monitor)
     monitor.say("\nconfirmation on the full schedule")

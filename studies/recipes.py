@@ -21,5 +21,5 @@ def comparison(task: str, budget: str, trials: int, *, methods: tuple[str, ...] 
 
 
 def demo() -> list[StudySpec]:
-    """The embedded digits at 30 % of the dense network's FLOPs, where the methods differ."""
-    return comparison("demo", "30%", 8)
+    """The embedded digits at half and at a quarter of the dense network's FLOPs."""
+    return [spec for budget in ("50%", "25%") for spec in comparison("demo", budget, 5)]

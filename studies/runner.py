@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from time import perf_counter
 
+from torch import nn
+
 from sconv_search.compressor import skipped
 from sconv_search.measurement import measure_cost
 from sconv_search.plan import CompressionPlan
@@ -38,16 +40,26 @@ def search(start: Start, spec: StudySpec, folder: RunFolder, monitor: Monitor | 
         OSError: the folder cannot be written.
     """
     monitor = monitor or Monitor()
-    for name in spec.methods:
-        method_named(name)
+    budget = checked_budget(spec, start.network, start.task.input_shape)
     spec = replace(spec, weights_sha256=start.weights_sha256, data_sha256=start.data_sha256)
-    budget = Budget.parse(spec.budget, dense=measure_cost(start.network, start.task.input_shape), quantity=spec.quantity)
     with folder.locked():
         _adopt(spec, folder, monitor)
         space = _space(start, spec, folder, monitor)
         _announce(start, space, budget, monitor)
         space.require_reachable(budget)
         return _run_trials(start, spec, folder, space, budget, monitor)
+
+
+def checked_budget(spec: StudySpec, network: nn.Module, input_shape: tuple[int, ...]) -> Budget:
+    """The spec's budget for this network; cheap, so that wrong input is refused before any long work.
+
+    Raises:
+        KeyError: a method is unknown.
+        ValueError: the budget is not understood, or the network's forward fails on the shape.
+    """
+    for name in spec.methods:
+        method_named(name)
+    return Budget.parse(spec.budget, dense=measure_cost(network, input_shape), quantity=spec.quantity)
 
 
 def _adopt(spec: StudySpec, folder: RunFolder, monitor: Monitor) -> None:

@@ -54,7 +54,7 @@ def demo() -> Task:
     return Task(
         name="demo", network=digits_network, data=_digits, input_shape=(1, 28, 28),
         dense_schedule=Schedule(epochs=8, batch_size=64, learning_rate=0.1), search_schedule=short,
-        confirm_schedule=Schedule(epochs=4, batch_size=64, learning_rate=0.05),
+        confirm_schedule=Schedule(epochs=3, batch_size=64, learning_rate=0.05),
     )  # fmt: skip
 
 

@@ -84,6 +84,7 @@ def test_wrong_input_is_one_line_that_names_it(run, tmp_path: Path, arguments: t
     assert status == 2
     assert message in said
     assert "Traceback" not in said
+    assert "1%" in arguments or not (tmp_path / "dense").exists(), "no network was trained for it"
 
 
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -102,6 +103,9 @@ def test_a_folder_without_a_run_is_named(run, tmp_path: Path, command: str) -> N
 
 def test_a_folder_that_cannot_be_written_is_named(run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
+    status, said = run("search", "--task", "corners", "--out", tmp_path / "file" / "run", *SMALL)
+    assert status == 2
+    assert "cannot be written" in said
     status, said = run("search", "--task", "corners", "--out", tmp_path / "dense" / "x", *SMALL)
     assert status == 0, said
     (tmp_path / "dense" / "x" / "trials.jsonl").unlink()
