@@ -157,7 +157,7 @@ def _limits(
     low, high = min(strong), max([*strong, *searched])
     room = max(high - low, 1.0)
     lowest = max(low - 0.6 * room, min([low, *searched]))
-    return lowest - 0.06 * room, high + 0.08 * room
+    return lowest - 0.06 * room, min(high + 0.08 * room, 100 + 0.03 * room)  # a deviation may reach past 100 %
 
 
 def _known(value: float | None) -> float | None:

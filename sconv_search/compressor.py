@@ -27,6 +27,8 @@ class Compressor(Protocol):
     name: ClassVar[str]
     regularizable: ClassVar[bool]
     """Whether training towards the structure (the penalty) means anything; if not, the penalty is constant 0."""
+    reshapes_neighbours: ClassVar[bool]
+    """Whether a choice changes other layers too: then it is carried out first, and its cost measured on the whole network."""
 
     def options(self, network: nn.Module) -> dict[str, list[Structure]]:
         """Structures a site may take, cheapest first; a site without any is absent. None is dearer than dense."""
@@ -84,12 +86,18 @@ def skipped(network: nn.Module, offered: Iterable[str]) -> dict[str, str]:
 
 
 def swapped(network: nn.Module, replacements: Mapping[str, nn.Module]) -> nn.Module:
-    """A deep copy of the network with the named modules replaced, wherever the same module is used."""
+    """A deep copy of the network with the named modules replaced, wherever the same module is used.
+
+    Raises:
+        ValueError: two names are of one shared module, which cannot be replaced twice.
+    """
     result = copy.deepcopy(network)
     places = list(result.named_modules(remove_duplicate=False))
+    old = {name: result.get_submodule(name) for name in replacements}
     for name, replacement in replacements.items():
-        old = result.get_submodule(name)
+        if twin := next((other for other in old if other != name and old[other] is old[name]), None):
+            raise ValueError(f"sites {name!r} and {twin!r} are one shared module; name it once")
         for place, module in places:
-            if module is old:
+            if module is old[name]:
                 result.set_submodule(place, replacement)
     return result

@@ -31,6 +31,7 @@ class StructuredConvolution:
 
     name: ClassVar[str] = regularization.METHOD
     regularizable: ClassVar[bool] = True
+    reshapes_neighbours: ClassVar[bool] = False
     channel_steps: int = 8
     pointwise_steps: int = 8
 

@@ -75,9 +75,9 @@ def cifar_resnet(depth: int, classes: int = 10) -> CifarResNet:
 
 
 def digits_network(classes: int = 10) -> nn.Sequential:
-    """Four 3x3 convolutions with batch norm for 28x28 grey digits; trains in seconds on a CPU."""
-    channels = (1, 16, 32, 32, 48)
-    strides = (1, 2, 1, 2)
+    """Six 3x3 convolutions with batch norm, of like cost, for 28x28 grey digits; trains in seconds on a CPU."""
+    channels = (1, 16, 16, 32, 32, 48, 48)
+    strides = (1, 2, 1, 2, 1, 1)
     body: list[nn.Module] = []
     for inputs, outputs, stride in zip(channels[:-1], channels[1:], strides, strict=True):
         convolution = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)

@@ -45,6 +45,9 @@ class Choice:
     def __hash__(self) -> int:
         return hash((self.method, frozenset(self.structure.items())))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _choice, (self.method, dict(self.structure))  # a mapping proxy itself cannot be pickled
+
     def __str__(self) -> str:
         return f"{self.method}({', '.join(f'{name}={value}' for name, value in self.structure.items())})"
 
@@ -67,6 +70,9 @@ class CompressionPlan:
 
     def __hash__(self) -> int:
         return hash(tuple(self.sites.items()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _plan, (dict(self.sites),)
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -109,3 +115,11 @@ def _choice_of(name: str, entry: object) -> Choice:
         return Choice(method=entry["method"], structure=entry["structure"])
     except ValueError as error:
         raise ValueError(f"plan site {name!r}: {error}") from error
+
+
+def _choice(method: str, structure: dict[str, int]) -> Choice:
+    return Choice(method=method, structure=structure)
+
+
+def _plan(sites: dict[str, Choice]) -> CompressionPlan:
+    return CompressionPlan(sites=sites)

@@ -22,6 +22,7 @@ from sconv_search.records import Budget, Cost
 
 FORMAT = "sconv-search space 1"
 SHARPNESS_RANGE = (1.0, 4.0)
+UNIFORM_SLACK = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,12 +126,14 @@ class SearchSpace:
         return self._cheapest(budget)
 
     def _saving_share(self, depth: float, savings: Mapping[str, int], budget: Budget) -> CompressionPlan:
-        """Each site saves at least ``depth`` of what it could, by the option that saves least."""
+        """Each site saves ``depth`` of what it could, or little more, by the least harmful option that does."""
         sites = {}
         for name, options in self.sites.items():
-            enough = [option for option in options if -budget.of(option.cost) >= depth * savings[name]]
+            saved = {option: -budget.of(option.cost) / savings[name] for option in options if savings[name] > 0}
+            enough = [option for option in saved if saved[option] >= depth]
             if depth > 0 and enough:
-                sites[name] = max(enough, key=lambda option: (budget.of(option.cost), -option.damage)).choice
+                least = min(saved[option] for option in enough)
+                sites[name] = min((o for o in enough if saved[o] <= least + UNIFORM_SLACK), key=lambda o: o.damage).choice
         return CompressionPlan(sites=sites)
 
     def to_json(self) -> str:

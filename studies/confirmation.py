@@ -15,6 +15,7 @@ from sconv_search.measurement import measure_cost
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Budget, Cost, TrialRecord
 from sconv_search.training import TrainingDiverged, evaluate
+from studies.fitting import fitting
 from studies.monitor import Monitor
 from studies.rebuild import save_compressed
 from studies.rows import cost_fields, outcome_fields, plan_fields, record
@@ -112,7 +113,11 @@ def _candidates(start: Start, folder: RunFolder, most: int, *, references: bool)
         found.append(Candidate(variant="searched", plan=plan, regularization=r.regularization, number=r.number))
     if space is not None:
         budget = Budget.parse(spec.budget, dense=space.dense, quantity=spec.quantity)
-        found.append(Candidate(variant="uniform", plan=space.uniform(budget), regularization=best[0].regularization))
+        found.append(
+            Candidate(
+                variant="uniform", plan=fitting(start, space, budget, space.uniform), regularization=best[0].regularization
+            )
+        )
     return found
 
 

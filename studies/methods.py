@@ -8,12 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from baselines.channel_pruning import ChannelPruning
+from baselines.cp import CP
 from baselines.spatial_svd import SpatialSVD
+from baselines.tucker import Tucker
+from baselines.weight_svd import WeightSVD
 from sconv_search.compressor import Compressor, Penalty, require_sites, swapped
 from sconv_search.method import StructuredConvolution
 from sconv_search.plan import CompressionPlan
 
-METHODS: dict[str, Compressor] = {method.name: method for method in (StructuredConvolution(), SpatialSVD(), ChannelPruning())}
+METHODS: dict[str, Compressor] = {
+    method.name: method for method in (StructuredConvolution(), SpatialSVD(), WeightSVD(), Tucker(), CP(), ChannelPruning())
+}
 """Key of a method in plans and on the command line -> the method. A new method is one more line here."""
 
 
@@ -41,7 +46,7 @@ def compress(network: nn.Module, plan: CompressionPlan, calibration: Tensor | No
         TypeError: a method cannot replace a site's kind of layer.
         ValueError: a structure is out of range for its site.
     """
-    methods = [method_named(name) for name in plan.methods]
+    methods = sorted(map(method_named, plan.methods), key=lambda method: not method.reshapes_neighbours)
     require_sites(network, plan.sites)
     compressed = swapped(network, {})
     for method in methods:

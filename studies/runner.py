@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from time import perf_counter
 
 from torch import nn
@@ -13,6 +14,7 @@ from sconv_search.plan import CompressionPlan
 from sconv_search.records import Budget, TrialRecord
 from sconv_search.search_space import SearchSpace
 from sconv_search.training import TrainingDiverged
+from studies.fitting import fitting
 from studies.methods import METHODS, compress, method_named
 from studies.monitor import Monitor
 from studies.rows import cost_fields, outcome_fields, plan_fields, record
@@ -55,10 +57,11 @@ def checked_budget(spec: StudySpec, network: nn.Module, input_shape: tuple[int, 
 
     Raises:
         KeyError: a method is unknown.
-        ValueError: the budget is not understood, or the network's forward fails on the shape.
+        ValueError: methods cannot be mixed, the budget is not understood, or the network's forward fails on the shape.
     """
-    for name in spec.methods:
-        method_named(name)
+    reshaping = [name for name in spec.methods if method_named(name).reshapes_neighbours]
+    if reshaping and len(spec.methods) > 1:
+        raise ValueError(f"{reshaping[0]} changes the layers that other methods choose for; search it in a study of its own")
     return Budget.parse(spec.budget, dense=measure_cost(network, input_shape), quantity=spec.quantity)
 
 
@@ -114,7 +117,7 @@ def _run_trials(
     complete, untrained, repeated = sum(r.status == "complete" for r in by_number.values()) + lost, 0, 0
     while complete < spec.trials:
         asked = sampler.ask()
-        plan = space.decode(asked.preferences, budget, asked.sharpness)
+        plan = fitting(start, space, budget, partial(space.decode, asked.preferences, sharpness=asked.sharpness))
         if (same := known.get((plan.to_json(), asked.regularization))) is not None:
             sampler.repeat(asked.number, same)
             repeated += 1

@@ -34,6 +34,7 @@ class Suggestion:
 
 
 REPEATED = "repeats trial"
+PATIENCE = 5
 
 
 class Sampler:
@@ -53,9 +54,10 @@ class Sampler:
         for stale in journal.parent.glob(f"{journal.name}.lock*"):
             stale.unlink()  # a killed process left it; the run folder's own lock says that no other is at work
         storage = optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
-        self._study = optuna.create_study(
-            storage=storage, study_name="search", direction="maximize", sampler=_tpe(storage, trials, seed), load_if_exists=True
-        )
+        self._study = optuna.create_study(storage=storage, study_name="search", direction="maximize", load_if_exists=True)
+        drawn = seed + len(self._study.trials)  # a continued study draws other numbers than before
+        self._tpe = optuna.samplers.TPESampler(seed=drawn, n_startup_trials=max(4, trials // 4))
+        self._random, self._repeats = optuna.samplers.RandomSampler(seed=drawn), 0
         if not self._study.trials:
             self._enqueue_first()
 
@@ -91,10 +93,13 @@ class Sampler:
     def repeat(self, number: int, of: TrialRecord) -> None:
         """The trial suggests what was already trained: the stored result is told, nothing is done twice."""
         self._asked.set_user_attr(REPEATED, of.number)
+        repeats = self._repeats + 1
         self.tell(number, of)
+        self._repeats = repeats
 
     def ask(self) -> Suggestion:
-        """The next trial."""
+        """The next trial; drawn at random once TPE keeps suggesting what was trained before."""
+        self._study.sampler = self._tpe if self._repeats < PATIENCE else self._random
         self._asked = trial = self._study.ask()
         spread = trial.suggest_float("spread", *SPREAD_RANGE, log=True)
         sharpness = trial.suggest_float("sharpness", *SHARPNESS_RANGE)
@@ -106,14 +111,8 @@ class Sampler:
 
     def tell(self, number: int, record: TrialRecord) -> None:
         """The trial's result: its accuracy, or that it was over budget (pruned) or failed."""
+        self._repeats = 0
         if record.status == "complete":
             self._study.tell(number, record.val_top1)
         else:
             self._study.tell(number, state=TrialState.PRUNED if record.status == "over_budget" else TrialState.FAIL)
-
-
-def _tpe(storage: optuna.storages.BaseStorage, trials: int, seed: int) -> optuna.samplers.TPESampler:
-    """TPE that samples at random for a quarter of the trials; a continued study draws other numbers than before."""
-    names = [summary.study_name for summary in optuna.get_all_study_summaries(storage)]
-    done = len(optuna.load_study(study_name="search", storage=storage).trials) if "search" in names else 0
-    return optuna.samplers.TPESampler(seed=seed + done, n_startup_trials=max(4, trials // 4))

@@ -34,7 +34,7 @@ def measured_space(start: Start, methods: Sequence[str], monitor: Monitor) -> Se
     shapes = input_shapes(network, shape, choices)
     images = start.data.train.images[:CALIBRATION_IMAGES]
     dense = _log_probabilities(network, start, images)
-    total, done = sum(map(len, choices.values())), 0
+    whole, total, done = measure_cost(network, shape), sum(map(len, choices.values())), 0
     sites: dict[str, tuple[Option, ...]] = {}
     with monitor.bar(f"measuring {total} options of {len(choices)} layers") as step:
         for name, offered in choices.items():
@@ -42,13 +42,14 @@ def measured_space(start: Start, methods: Sequence[str], monitor: Monitor) -> Se
             options = []
             for choice in offered:
                 built = compress(network, CompressionPlan(sites={name: choice}))
-                cost = _cost_of_calls(site(built, name), shapes[name]) - own
+                alone = not method_named(choice.method).reshapes_neighbours
+                cost = _cost_of_calls(site(built, name), shapes[name]) - own if alone else measure_cost(built, shape) - whole
                 if cost.flops < 0:
                     moved = F.kl_div(_log_probabilities(built, start, images), dense, reduction="batchmean", log_target=True)
                     options.append(Option(choice=choice, cost=cost, damage=max(0.0, float(moved))))
                 step(done := done + 1, total)
             sites[name] = tuple(options)
-    return SearchSpace(dense=measure_cost(network, shape), sites={name: found for name, found in sites.items() if found})
+    return SearchSpace(dense=whole, sites={name: found for name, found in sites.items() if found})
 
 
 def _choices(network: nn.Module, methods: Sequence[str]) -> dict[str, list[Choice]]:

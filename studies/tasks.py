@@ -50,11 +50,11 @@ def _cifar10(folder: Path | None, train_was_seen: bool) -> DataSet:
 
 def demo() -> Task:
     """A small network on the digits that are embedded: everything runs in minutes on two cores, without a download."""
-    short = Schedule(epochs=2, batch_size=64, learning_rate=0.05)
+    short = Schedule(epochs=1, batch_size=64, learning_rate=0.05)
     return Task(
         name="demo", network=digits_network, data=_digits, input_shape=(1, 28, 28),
         dense_schedule=Schedule(epochs=8, batch_size=64, learning_rate=0.1), search_schedule=short,
-        confirm_schedule=Schedule(epochs=3, batch_size=64, learning_rate=0.05),
+        confirm_schedule=Schedule(epochs=2, batch_size=64, learning_rate=0.05),
     )  # fmt: skip
 
 

@@ -104,3 +104,9 @@ def test_swapping_nothing_gives_an_equal_copy(network: Network) -> None:
     assert result.shared is result.again[0]
     x = torch.randn(2, 3, 6, 6)
     assert torch.equal(result(x), network(x))
+
+
+def test_a_shared_module_cannot_be_replaced_twice() -> None:
+    layer = nn.Linear(2, 2)
+    with pytest.raises(ValueError, match="sites '0' and '1' are one shared module"):
+        swapped(nn.Sequential(layer, layer), {"0": nn.Identity(), "1": nn.Identity()})

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 from dataclasses import FrozenInstanceError
 from typing import Any
 
@@ -130,3 +132,9 @@ def test_a_mixed_plan_divides_by_method() -> None:
 
 def test_a_choice_reads_as_method_and_structure() -> None:
     assert str(CHOICE) == "structured_conv(c=8, n=2)"
+
+
+def test_plans_and_choices_can_be_pickled_and_copied() -> None:
+    plan = CompressionPlan(sites={"a": CHOICE})
+    assert pickle.loads(pickle.dumps(plan)) == plan == copy.deepcopy(plan)
+    assert pickle.loads(pickle.dumps(CHOICE)) == CHOICE

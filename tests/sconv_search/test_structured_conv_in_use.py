@@ -125,13 +125,26 @@ def relative_error(layer: nn.Module, x: Tensor, exact: Tensor, dtype: torch.dtyp
     return float(torch.linalg.vector_norm(found.double() - exact) / torch.linalg.vector_norm(exact))
 
 
+# (kernel, input channels, c, n)
+SHAPES = [
+    (3, 16, 8, 3),
+    (3, 16, 16, 2),
+    (3, 64, 16, 2),
+    (3, 64, 4, 1),
+    (3, 256, 128, 2),
+    (5, 64, 64, 1),
+    (7, 16, 8, 1),
+    (7, 64, 4, 1),
+]
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("inner", [True, False], ids=["inner layer", "first layer"])
-@pytest.mark.parametrize(("channels", "c", "n"), [(16, 8, 3), (16, 16, 2), (64, 16, 2), (64, 32, 3), (64, 4, 1), (256, 128, 2)])
+@pytest.mark.parametrize(("kernel", "channels", "c", "n"), SHAPES)
 def test_low_precision_costs_at_most_twice_what_it_costs_the_dense_layer(
-    dtype: torch.dtype, inner: bool, channels: int, c: int, n: int
+    dtype: torch.dtype, inner: bool, kernel: int, channels: int, c: int, n: int
 ) -> None:
-    layer = StructuredConv2d.from_conv(nn.Conv2d(channels, 16, 3, padding=1), c=c, n=n)
+    layer = StructuredConv2d.from_conv(nn.Conv2d(channels, 16, kernel, padding=kernel // 2), c=c, n=n)
     dense = layer.to_dense()
     rounded = torch.randn(2, channels, 8, 8).to(dtype)
     exact = copy.deepcopy(dense).double()(rounded.double()).detach()

@@ -31,6 +31,14 @@ def test_a_mixed_plan_is_carried_out_in_one_call() -> None:
     assert built(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
 
 
+def test_channels_are_pruned_before_what_is_left_is_factorised() -> None:
+    sites = {**MIXED.sites, "layer3.0.conv1": Choice(method="channel_pruning", structure={"keep": 16})}
+    sites["layer3.0.conv2"] = Choice(method="structured_conv", structure={"c": 16, "n": 2})
+    built = compress(cifar_resnet(20).eval(), CompressionPlan(sites=sites))
+    assert built.layer3[0].conv2.in_channels == 16
+    assert built(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
+
+
 def test_the_penalty_of_a_mixed_plan_is_that_of_its_regularizable_part() -> None:
     network = cifar_resnet(20)
     expected = METHODS["structured_conv"].penalty(network, MIXED.only("structured_conv"))()

@@ -34,9 +34,17 @@ def test_a_search_trains_as_many_plans_as_asked_and_all_fit_the_budget(
     assert any("skipped 6: ConvTranspose2d is not supported" in line for line in notes.lines)
 
 
-def test_each_plan_is_trained_once(start: Start, spec: StudySpec, folder: RunFolder) -> None:
-    records = search(start, replace(spec, trials=6), folder)
+@pytest.mark.parametrize("method", ["structured_conv", "spatial_svd"])
+def test_each_plan_is_trained_once(start: Start, spec: StudySpec, folder: RunFolder, method: str) -> None:
+    records = search(start, replace(spec, trials=6, methods=(method,)), folder)
     assert len({(r.plan, r.regularization) for r in records}) == len(records)
+
+
+def test_a_study_whose_space_is_exhausted_ends(start: Start, spec: StudySpec, folder: RunFolder, notes) -> None:
+    """Above 90 % of dense few plans of one method without a penalty are left; far fewer than 50."""
+    records = search(start, replace(spec, trials=50, methods=("spatial_svd",), budget="95%"), folder, notes)
+    assert 1 <= len(records) < 50
+    assert any("the space seems exhausted" in line for line in notes.lines)
 
 
 def test_the_predicted_cost_is_the_measured_one(start: Start, spec: StudySpec, folder: RunFolder) -> None:
@@ -185,3 +193,16 @@ def test_a_mixed_study_offers_every_method_at_a_site(start: Start, spec: StudySp
     space = folder.read_space()
     assert space is not None
     assert {option.choice.method for option in space.sites["3"]} == {"structured_conv", "spatial_svd"}
+
+
+def test_pruned_neighbours_are_measured_and_every_trial_fits(start: Start, spec: StudySpec, folder: RunFolder) -> None:
+    """Two coupled choices save less than their sum; the plan is tightened until the built network fits."""
+    records = search(start, replace(spec, methods=("channel_pruning",), trials=2, budget="40%"), folder)
+    dense = measure_cost(start.network, (2, 12, 12)).flops
+    assert {r.status for r in records} == {"complete"}
+    assert all(r.flops is not None and r.flops <= 0.4 * dense for r in records)
+
+
+def test_pruning_is_not_mixed_with_methods_that_it_disturbs(start: Start, spec: StudySpec, folder: RunFolder) -> None:
+    with pytest.raises(ValueError, match="channel_pruning changes the layers that other methods choose for"):
+        search(start, replace(spec, methods=("structured_conv", "channel_pruning")), folder)

@@ -1,0 +1,107 @@
+"""Takes channels out of single layers, on one side: the outputs, the inputs, or both where a layer treats each alone.
+
+Legend: g groups, O filters and C input channels of one group.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+
+from sconv_search.compressor import LAYER_KINDS
+
+CHANNELWISE = (_NormBase, nn.PReLU)
+
+
+def is_depthwise(layer: nn.Module) -> bool:
+    """Whether the layer is a convolution with one filter a channel."""
+    return isinstance(layer, _ConvNd) and layer.groups == layer.in_channels == layer.out_channels > 1
+
+
+def is_known(layer: nn.Module) -> bool:
+    """Whether channels can be taken out of this kind of layer; a subclass of a convolution may compute something else."""
+    return type(layer) in LAYER_KINDS or isinstance(layer, CHANNELWISE)
+
+
+def sizes(layer: nn.Module) -> tuple[int, int]:
+    """Numbers of input and output channels, or features."""
+    if isinstance(layer, _ConvNd):
+        return layer.in_channels, layer.out_channels
+    if isinstance(layer, nn.Linear):
+        return layer.in_features, layer.out_features
+    assert isinstance(layer, CHANNELWISE)
+    both = layer.num_parameters if isinstance(layer, nn.PReLU) else layer.num_features
+    return both, both
+
+
+def by_channel(layer: nn.Module, side: str) -> Tensor:
+    """The weights as a matrix with a row for each channel of that side."""
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    if side != "in":
+        return weight.flatten(1) if weight.dim() > 1 else weight[:, None]
+    groups = layer.groups if isinstance(layer, _ConvNd) else 1
+    per_group_gOCK = weight.unflatten(0, (groups, -1)).flatten(3) if weight.dim() > 2 else weight[None, ..., None]
+    return per_group_gOCK.transpose(1, 2).flatten(0, 1).flatten(1)
+
+
+def ignore_(layer: nn.Module, positions: Tensor) -> None:
+    """Makes a convolution or linear layer read nothing from the given input channels: their weights become 0."""
+    assert isinstance(layer, _ConvNd | nn.Linear)
+    groups = layer.groups if isinstance(layer, _ConvNd) else 1
+    per_group = sizes(layer)[0] // groups
+    layer.weight.detach().unflatten(0, (groups, -1))[positions // per_group, :, positions % per_group] = 0
+
+
+def cut_(layer: nn.Module, side: str, kept: Tensor) -> None:
+    """Leaves a layer only the channels at the given positions of one side.
+
+    Args:
+        side: ``out``, ``in``, or ``both`` for depthwise convolutions, batch norms and PReLU.
+        kept: positions in ascending order, int64.
+
+    Raises:
+        ValueError: the groups of a grouped convolution would not keep equally many.
+    """
+    if side == "in":
+        _cut_inputs_(layer, kept)
+        return
+    if isinstance(layer, _ConvNd) and side == "out":
+        _of_each_group(kept, layer.out_channels, layer.groups)
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        if (tensor := getattr(layer, name, None)) is not None:
+            _set_(layer, name, tensor.detach().index_select(0, kept.to(tensor.device)))
+    for name in _counts(layer, side):
+        setattr(layer, name, len(kept))
+
+
+def _counts(layer: nn.Module, side: str) -> tuple[str, ...]:
+    if isinstance(layer, _ConvNd):
+        return ("in_channels", "out_channels", "groups") if side == "both" else ("out_channels",)
+    if isinstance(layer, nn.Linear):
+        return ("out_features",)
+    return ("num_parameters",) if isinstance(layer, nn.PReLU) else ("num_features",)
+
+
+def _cut_inputs_(layer: nn.Module, kept: Tensor) -> None:
+    assert isinstance(layer, _ConvNd | nn.Linear)
+    groups = layer.groups if isinstance(layer, _ConvNd) else 1
+    kept_gC = _of_each_group(kept.to(layer.weight.device), sizes(layer)[0], groups)
+    parts = layer.weight.detach().chunk(groups)  # a group's filters each
+    _set_(layer, "weight", torch.cat([part.index_select(1, own) for part, own in zip(parts, kept_gC, strict=True)]))
+    setattr(layer, "in_channels" if isinstance(layer, _ConvNd) else "in_features", len(kept))
+
+
+def _of_each_group(kept: Tensor, channels: int, groups: int) -> Tensor:
+    """Positions within each group, (g, kept / g)."""
+    members = torch.bincount(kept * groups // channels, minlength=groups).tolist()
+    if len(set(members)) > 1:
+        raise ValueError(f"a convolution of {groups} groups must keep as many channels in each, got {members}")
+    return kept.view(groups, -1) % (channels // groups)
+
+
+def _set_(layer: nn.Module, name: str, tensor: Tensor) -> None:
+    old = getattr(layer, name)
+    setattr(layer, name, nn.Parameter(tensor, requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else tensor)

@@ -1,0 +1,228 @@
+"""CP: a convolution as a pointwise one to ``rank`` channels, a vertical and a horizontal depthwise one, and a pointwise one.
+
+Legend: O filters, C input channels, (H, W) taps, R rank; the kernel is the sum over R of one vector along each axis.
+
+Source: Lebedev, Ganin, Rakhuba, Oseledets, Lempitsky, Speeding-up Convolutional Neural Networks Using Fine-tuned
+CP-Decomposition, ICLR 2015. Terms of opposite sign may grow without bound (Phan et al., Stable Low-rank Tensor Decomposition
+for Compression of Convolutional Neural Network, ECCV 2020), so the least squares carry a ridge, and an answer that is not
+finite or worse than the closed form of ``tap_terms`` gives way: to the sweeps from that form or, at worst, to the form itself.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from baselines.factorized import convolution, no_penalty, ranks_in_steps, remembered, replaced, require_ranks, singular_factors
+from sconv_search.compressor import Penalty, layers
+from sconv_search.plan import CompressionPlan, Structure
+
+RIDGE = 1e-4
+"""On a kernel of norm 1. 64x64x3x3 at rank 160: error 0.148 for 0.145, largest term 0.23 for 0.32 of its norm."""
+Factors = list[Tensor]
+
+
+class Decomposition(NamedTuple):
+    """Vectors (O, R), (C, R), (H, R), (W, R), their relative error, and whether the random start failed."""
+
+    filters: Tensor
+    channels: Tensor
+    rows: Tensor
+    columns: Tensor
+    error: float
+    fell_back: bool
+
+
+class CPConv2d(nn.Sequential):
+    """The four convolutions, with what the decomposition says of itself.
+
+    Args:
+        error: norm of the kernel's change, relative to the kernel's.
+        fell_back: the random start failed; the sweeps began at the closed form, or the closed form stands in for them.
+    """
+
+    def __init__(self, *convolutions: nn.Module, error: float, fell_back: bool) -> None:
+        super().__init__(*convolutions)
+        self.error, self.fell_back = error, fell_back
+
+    def extra_repr(self) -> str:
+        """Error and way, for ``print(network)``."""
+        return f"relative_error={self.error:.3g}, fell_back={self.fell_back}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CP:
+    """CP decomposition of 2-D kernels by alternating least squares from a seeded random start.
+
+    Args:
+        steps: ranks are offered at this many equal steps, up to the dense MACs or the greatest rank.
+        greatest_rank: none greater is offered; a sweep's work grows with the rank.
+        sweeps: alternating least-squares sweeps over the four axes; 40 instead of 25 lower the error by 1 to 5 % of it.
+        random_state: seed of the start.
+    """
+
+    name: ClassVar[str] = "cp"
+    regularizable: ClassVar[bool] = False
+    reshapes_neighbours: ClassVar[bool] = False
+    steps: int = 12
+    greatest_rank: int = 256
+    sweeps: int = 25
+    random_state: int = 0
+
+    def options(self, network: nn.Module) -> dict[str, list[Structure]]:
+        """Ranks a layer, cheapest first, for 2-D convolutions without groups and with taps along both axes."""
+        found = {name: self._ranks(layer) for name, layer in layers(network).items() if isinstance(layer, nn.Conv2d)}
+        return {name: [{"rank": rank} for rank in ranks] for name, ranks in found.items() if ranks}
+
+    def _ranks(self, conv: nn.Conv2d) -> list[int]:
+        if not is_eligible(conv):
+            return []
+        unit, most = _work_of_a_rank(conv), min(self.greatest_rank, largest_rank(conv))
+        up_to = min(conv.weight.numel(), math.ceil(most * unit * self.steps / (self.steps - 1)))
+        return ranks_in_steps(up_to, unit, steps=self.steps, most=most)
+
+    def penalty(self, network: nn.Module, plan: CompressionPlan) -> Penalty:
+        """Constant 0: the method works on trained weights."""
+        return no_penalty(network)
+
+    def compress(self, network: nn.Module, plan: CompressionPlan, calibration: Tensor | None = None) -> nn.Module:
+        """The network with each site replaced by its four convolutions; calibration is not used.
+
+        Warns:
+            RuntimeWarning: the random start failed at a site, which begins at the closed form instead; the site is named.
+
+        Raises:
+            KeyError: the plan names a site that the network lacks.
+            TypeError: a site is no 2-D convolution without groups and with taps along both axes.
+            ValueError: a rank is missing or out of range.
+        """
+        return replaced(network, plan, self.name, self._factorized)
+
+    def _factorized(self, name: str, layer: nn.Module, structure: Structure) -> CPConv2d:
+        if not isinstance(layer, nn.Conv2d) or not is_eligible(layer):
+            raise TypeError(f"site {name!r}: CP needs a Conv2d without groups and with taps along both axes, got {layer}")
+        require_ranks(name, "CP", structure, {"rank": largest_rank(layer)})
+        found = decompose(layer.weight, structure["rank"], self.sweeps, self.random_state)
+        if found.fell_back:
+            warnings.warn(
+                f"site {name!r}: CP of rank {structure['rank']} from random start {self.random_state} did not get below the "
+                f"error of the SVDs of its taps in {self.sweeps} sweeps; it starts from those: error {found.error:.3g}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        return built(layer, found)
+
+
+def is_eligible(layer: nn.Module) -> bool:
+    """Whether the layer is a 2-D convolution without groups and with more than one tap along both axes."""
+    return isinstance(layer, nn.Conv2d) and layer.groups == 1 and min(layer.kernel_size) > 1
+
+
+def largest_rank(conv: nn.Conv2d) -> int:
+    """Rank at which a CP is exact for any kernel: the rank of one tap's matrix, for each tap."""
+    outputs, channels, height, width = conv.weight.shape
+    return height * width * min(outputs, channels)
+
+
+def _work_of_a_rank(conv: nn.Conv2d) -> int:
+    """MACs at an output position; the first layer runs at the input's resolution, the vertical one at its width."""
+    outputs, channels, height, width = conv.weight.shape
+    return channels * math.prod(conv.stride) + height * conv.stride[1] + width + outputs
+
+
+def composed(factors: Factors) -> Tensor:
+    """The kernel (O, C, H, W) that the four factors make."""
+    filters, *others = factors
+    return torch.einsum("or,rchw->ochw", filters, torch.einsum("cr,hr,wr->rchw", *others))
+
+
+def tap_terms(kernel: Tensor, rank: int) -> Factors:
+    """The ``rank`` greatest terms of the SVDs of the kernel's taps, taken in the kernel's own bases along H and W.
+
+    The terms are orthogonal to each other: the error falls with the rank, never passes 1, and is 0 at the largest rank.
+    """
+    row_basis, column_basis = (singular_factors(kernel.movedim(axis, 0).flatten(1)[None])[0][0] for axis in (2, 3))
+    taps = torch.einsum("ochw,hi,wj->ijoc", kernel, row_basis, column_basis).flatten(0, 1)
+    u, s, vh = singular_factors(taps)
+    greatest = s.flatten().argsort(descending=True, stable=True)[:rank]
+    tap, term = greatest // s.shape[1], greatest % s.shape[1]
+    filters, channels = u[tap, :, term].T * s[tap, term], vh[tap, term].T
+    return [filters, channels, row_basis[:, tap // column_basis.shape[1]], column_basis[:, tap % column_basis.shape[1]]]
+
+
+def _solved(products: Tensor, *others: Tensor) -> Tensor:
+    """One axis' vectors, given the others and the kernel's products with them, by ridge-regularised least squares."""
+    gram = torch.stack([other.T @ other for other in others]).prod(dim=0)
+    gram = gram + RIDGE * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    solved: Tensor = torch.linalg.solve(gram, products, left=False)
+    return solved
+
+
+def alternating_least_squares(kernel: Tensor, start: Factors, sweeps: int) -> Factors:
+    """Factors of a kernel of norm 1 after that many sweeps from a start.
+
+    The products follow the order of the axes by hand: tensorly's ``parafac`` builds an (O C H) x R matrix for the columns,
+    400 MB and 2 s a sweep at 256 filters, channels and ranks.
+    """
+    a, b, rows, columns = start
+    for _ in range(sweeps):
+        a = _solved(kernel.flatten(1) @ torch.einsum("cr,hr,wr->chwr", b, rows, columns).flatten(0, 2), b, rows, columns)
+        along_filters = torch.tensordot(a, kernel, ([0], [0]))  # (R, C, H, W)
+        b = _solved(torch.einsum("rchw,rhw->cr", along_filters, torch.einsum("hr,wr->rhw", rows, columns)), a, rows, columns)
+        taps = torch.einsum("rchw,cr->rhw", along_filters, b)
+        rows = _solved(torch.einsum("rhw,wr->hr", taps, columns), a, b, columns)
+        columns = _solved(torch.einsum("rhw,hr->wr", taps, rows), a, b, rows)
+    return [a, b, rows, columns]
+
+
+def _swept(unit: Tensor, start: Factors, sweeps: int) -> tuple[Factors, float]:
+    """The factors after the sweeps and their error; nan where the equations became singular."""
+    try:
+        factors = alternating_least_squares(unit, start, sweeps)
+    except RuntimeError:  # torch's LinAlgError
+        return start, math.nan
+    return factors, float((unit - composed(factors)).norm())
+
+
+@remembered
+def decompose(kernel: Tensor, rank: int, sweeps: int, random_state: int) -> Decomposition:
+    """CP of the kernel in float64, each term's norm shared evenly by its four vectors; never worse than ``tap_terms``."""
+    exact = kernel.detach().double()
+    scale = float(exact.norm()) or 1.0
+    unit, generator = exact / scale, torch.Generator().manual_seed(random_state)
+    closed_form = tap_terms(unit, rank)
+    bound = float((unit - composed(closed_form)).norm())
+    factors, error, fell_back = closed_form, bound, False
+    if bound > 1e-12:  # otherwise the closed form is exact
+        draws = (torch.randn(size, rank, generator=generator, dtype=torch.float64) / size**0.5 for size in unit.shape)
+        factors, error = _swept(unit, [draw.to(unit.device) for draw in draws], sweeps)
+        if fell_back := not error <= bound:  # nan too
+            factors, error = _swept(unit, closed_form, sweeps)
+        if not error <= bound:
+            factors, error = closed_form, bound
+    return Decomposition(*_balanced(factors, scale), error, fell_back)
+
+
+def _balanced(factors: Factors, scale: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    norms = torch.stack([factor.norm(dim=0) for factor in factors])
+    shared = (scale * norms.prod(dim=0)) ** (1 / len(factors))
+    a, b, rows, columns = (factor / norm.clamp(min=1e-300) * shared for factor, norm in zip(factors, norms, strict=True))
+    return a, b, rows, columns
+
+
+def built(conv: nn.Conv2d, found: Decomposition) -> CPConv2d:
+    """The four convolutions; each has the geometry of its own axis, and the last the bias."""
+    rank = found.filters.shape[1]
+    layer = CPConv2d(
+        convolution(conv, found.channels.T[:, :, None, None], axes=()),
+        convolution(conv, found.rows.T[:, None, :, None], axes=(0,), groups=rank),
+        convolution(conv, found.columns.T[:, None, None, :], axes=(1,), groups=rank),
+        convolution(conv, found.filters[:, :, None, None], axes=(), bias=conv.bias),
+        error=found.error, fell_back=found.fell_back,
+    )  # fmt: skip
+    return layer.train(conv.training)
