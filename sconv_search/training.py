@@ -184,5 +184,5 @@ def evaluate(network: nn.Module, data: DataSet, split: Split) -> Score:
     was_training = network.training
     logits = predict(network.eval(), data, split.images)
     network.train(was_training)
-    right = (logits.argmax(1) == split.labels).float().mean()
-    return Score(top1=100 * float(right), loss=float(F.cross_entropy(logits, split.labels)))
+    right = int((logits.argmax(1) == split.labels).sum())
+    return Score(top1=100 * right / len(split), loss=float(F.cross_entropy(logits, split.labels)))
