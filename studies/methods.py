@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +13,7 @@ from baselines.weight_svd import WeightSVD
 from sconv_search.compressor import Compressor, Penalty, require_sites, swapped
 from sconv_search.method import StructuredConvolution
 from sconv_search.plan import CompressionPlan
+from studies.lookup import named
 
 METHODS: dict[str, Compressor] = {
     method.name: method for method in (StructuredConvolution(), SpatialSVD(), WeightSVD(), Tucker(), CP(), ChannelPruning())
@@ -28,10 +27,7 @@ def method_named(name: str) -> Compressor:
     Raises:
         KeyError: there is none; the nearest and all keys are given.
     """
-    if name not in METHODS:
-        near = ", ".join(get_close_matches(name, METHODS)) or "none alike"
-        raise KeyError(f"unknown method {name!r}; nearest: {near}; known: {', '.join(METHODS)}")
-    return METHODS[name]
+    return named("method", name, METHODS)
 
 
 def compress(network: nn.Module, plan: CompressionPlan, calibration: Tensor | None = None) -> nn.Module:

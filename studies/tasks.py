@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from torch import nn
 from sconv_search.data import DataSet, cifar10, embedded_digits
 from sconv_search.networks import cifar_resnet, digits_network
 from sconv_search.training import Schedule
+from studies.lookup import named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,4 @@ def task_named(name: str) -> Task:
     Raises:
         KeyError: there is none; the nearest and all keys are given.
     """
-    if name not in TASKS:
-        near = ", ".join(get_close_matches(name, TASKS)) or "none alike"
-        raise KeyError(f"unknown task {name!r}; nearest: {near}; known: {', '.join(TASKS)}")
-    return TASKS[name]
+    return named("task", name, TASKS)

@@ -86,3 +86,26 @@ def test_a_split_is_checked_at_birth() -> None:
         Split(images=images, labels=torch.zeros(2))
     with pytest.raises(ValueError, match=r"must be uint8"):
         Split(images=images.float(), labels=torch.zeros(3))
+
+
+@pytest.mark.parametrize("present", [True, False])
+def test_other_folders_are_torchvisions_and_downloaded_to_where_they_are_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, present: bool
+) -> None:
+    asked = []
+
+    class Cifar10:
+        def __init__(self, root: str, *, train: bool, download: bool) -> None:
+            asked.append((root, train, download))
+            count = 50000 if train else 10000
+            self.data = np.zeros((count, 32, 32, 3), dtype=np.uint8)
+            self.data[0, 1, 2] = (7, 8, 9)
+            self.targets = [index % 10 for index in range(count)]
+
+    monkeypatch.setattr("torchvision.datasets.CIFAR10", Cifar10)
+    if present:
+        (tmp_path / "cifar-10-batches-py").mkdir()
+    data = cifar10(tmp_path, train_was_seen=True)
+    assert asked == [(str(tmp_path), True, not present), (str(tmp_path), False, not present)]
+    assert data.train.images[0, :, 1, 2].tolist() == [7, 8, 9]
+    assert data.train.labels[:3].tolist() == [0, 1, 2]
