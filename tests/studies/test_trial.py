@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+import studies.trial
+from sconv_search import Choice, CompressionPlan
+from sconv_search.training import Schedule
+from studies import Start
+from studies.monitor import Monitor
+from studies.trial import Outcome, live
+
+PLAN = CompressionPlan(
+    sites={
+        "0": Choice(method="structured_conv", structure={"c": 2, "n": 2}),
+        "3": Choice(method="structured_conv", structure={"c": 5, "n": 2}),
+        "8": Choice(method="structured_conv", structure={"c": 144}),
+    }
+)
+
+
+def lived(start: Start, regularization: float | None, plan: CompressionPlan = PLAN, epochs: float = 8) -> Outcome:
+    return live(
+        start, plan, Schedule(epochs=epochs, batch_size=32, learning_rate=0.05), seed=0, regularization=regularization,
+        regularized_share=0.75, monitor=Monitor(), watch_compression=True,
+    )  # fmt: skip
+
+
+def test_regularised_training_leaves_little_for_compression_to_lose(start: Start) -> None:
+    """The paper's claim: once training has led to the structure, the network decomposes at nearly no loss."""
+    direct, regularized = lived(start, None, epochs=1), lived(start, 2.0, epochs=24)
+    assert direct.residual is not None
+    assert regularized.residual is not None
+    assert regularized.residual < 0.1 * direct.residual
+    assert regularized.before is not None
+    assert regularized.after is not None
+    assert regularized.after.top1 >= regularized.before.top1 - 2
+    assert regularized.final.top1 > 90
+
+
+def test_the_start_network_is_not_modified(start: Start) -> None:
+    before = copy.deepcopy(start.network.state_dict())
+    lived(start, 1.0, epochs=1)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in start.network.state_dict().items())
+
+
+@pytest.mark.parametrize(("regularization", "expected"), [(None, [8.0]), (1.0, [6.0, 2.0])])
+def test_all_phases_together_have_the_epochs_of_the_schedule(
+    start: Start, monkeypatch: pytest.MonkeyPatch, regularization: float | None, expected: list[float]
+) -> None:
+    phases: list[float] = []
+    monkeypatch.setattr(studies.trial, "train_", lambda *args, epochs, **options: phases.append(epochs))
+    lived(start, regularization)
+    assert phases == expected
+
+
+def test_a_method_without_a_penalty_has_no_residual(start: Start) -> None:
+    plan = CompressionPlan(sites={"3": Choice(method="spatial_svd", structure={"rank": 2})})
+    assert lived(start, None, plan, epochs=1).residual is None
