@@ -92,6 +92,11 @@ class RunFolder:
         path = self.path / name
         return path.read_text(encoding="utf-8") if path.exists() else None
 
+    def forget(self, *, space: bool) -> None:
+        """Drops the sampler's state, and the search space if asked; for a study that has trained nothing."""
+        for path in (self.journal, *((self.path / "space.json",) if space else ())):
+            path.unlink(missing_ok=True)
+
     def append(self, record: TrialRecord) -> None:
         """Adds a record and waits until it is on the disk."""
         with open(self.trials, "a", encoding="utf-8") as file:

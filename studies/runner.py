@@ -69,9 +69,10 @@ def _adopt(spec: StudySpec, folder: RunFolder, monitor: Monitor) -> None:
     """Makes the folder this study's, or makes sure that it is."""
     known = folder.read_spec()
     if known is not None and (changed := spec.differences(known)):
-        raise ValueError(
-            f"the run folder {str(folder.path)!r} holds another study: {'; '.join(changed)}; name another with --out"
-        )
+        if folder.records()[0]:
+            where = f"the run folder {str(folder.path)!r} holds another study"
+            raise ValueError(f"{where}: {'; '.join(changed)}; name another with --out")
+        folder.forget(space=not spec.has_same_space(known))  # nothing was trained: a corrected command starts afresh
     if note := folder.mend():
         monitor.say(note)
     folder.write("spec.json", spec.to_json())

@@ -83,3 +83,7 @@ class StudySpec:
         names = [f.name for f in fields(self) if f.name != "trials"]
         changed = [name for name in names if getattr(self, name) != getattr(other, name)]
         return [f"{name} was {getattr(other, name)!r}, is {getattr(self, name)!r}" for name in changed]
+
+    def has_same_space(self, other: StudySpec) -> bool:
+        """Whether a search space measured for the other serves this one too."""
+        return all(getattr(self, name) == getattr(other, name) for name in ("task", "methods", "weights_sha256", "data_sha256"))

@@ -170,6 +170,23 @@ def test_a_folder_of_another_study_is_refused(start: Start, spec: StudySpec, fol
         search(start, replace(spec, budget="40%", seed=3), folder)
 
 
+def test_a_corrected_command_takes_over_a_folder_in_which_nothing_was_trained(
+    start: Start, spec: StudySpec, folder: RunFolder
+) -> None:
+    with pytest.raises(ValueError, match="cannot be met"):
+        search(start, replace(spec, budget="1%"), folder)
+    measured = (folder.path / "space.json").stat().st_mtime_ns
+    assert len(search(start, replace(spec, trials=1), folder)) == 1
+    assert (folder.path / "space.json").stat().st_mtime_ns == measured, "the same methods' space is not measured again"
+
+
+def test_another_methods_space_is_measured_anew(start: Start, spec: StudySpec, folder: RunFolder) -> None:
+    with pytest.raises(ValueError, match="cannot be met"):
+        search(start, replace(spec, budget="1%"), folder)
+    (found,) = search(start, replace(spec, methods=("spatial_svd",), trials=1), folder)
+    assert found.methods == "spatial_svd"
+
+
 def test_a_damaged_spec_is_named(start: Start, spec: StudySpec, folder: RunFolder) -> None:
     search(start, replace(spec, trials=1), folder)
     (folder.path / "spec.json").write_text(json.dumps({"format": "other"}))
