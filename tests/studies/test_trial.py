@@ -7,8 +7,9 @@ import torch
 
 import studies.trial
 from sconv_search import Choice, CompressionPlan
-from sconv_search.training import Schedule
-from studies import Start
+from sconv_search.batch_norm import reestimate_batch_norm_
+from sconv_search.training import Schedule, evaluate
+from studies import Start, compress
 from studies.monitor import Monitor
 from studies.trial import Outcome, live
 
@@ -59,3 +60,22 @@ def test_all_phases_together_have_the_epochs_of_the_schedule(
 def test_a_method_without_a_penalty_has_no_residual(start: Start) -> None:
     plan = CompressionPlan(sites={"3": Choice(method="spatial_svd", structure={"rank": 2})})
     assert lived(start, None, plan, epochs=1).residual is None
+
+
+def test_batch_norms_are_reestimated_right_after_compression(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(studies.trial, "train_", lambda *args, **options: None)
+    expected = compress(start.network, PLAN)
+    reestimate_batch_norm_(expected, start.data, seed=0)
+    found = lived(start, None).network
+    torch.testing.assert_close(found[1].running_mean, expected[1].running_mean)
+    assert not torch.allclose(found[1].running_mean, start.network[1].running_mean)
+
+
+def test_a_trial_scores_the_validation_split_alone(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(
+        studies.trial, "evaluate", lambda network, data, split: (seen.append(split), evaluate(network, data, split))[1]
+    )
+    lived(start, None, epochs=1)
+    assert len(seen) == 3
+    assert all(split is start.data.validation for split in seen)
