@@ -68,9 +68,10 @@ class SearchSpace:
 
     def floor(self, budget: Budget) -> Cost:
         """The cost of the plan that has the least of the budgeted quantity."""
-        return self.cost(self._cheapest(budget))
+        return self.cost(self.cheapest(budget))
 
-    def _cheapest(self, budget: Budget) -> CompressionPlan:
+    def cheapest(self, budget: Budget) -> CompressionPlan:
+        """The plan that has the least of the budgeted quantity, by prediction."""
         cheapest = {name: min(options, key=lambda option: budget.of(option.cost)) for name, options in self.sites.items()}
         return CompressionPlan(sites={name: o.choice for name, o in cheapest.items() if budget.of(o.cost) < 0})
 
@@ -123,7 +124,7 @@ class SearchSpace:
             plan = self._saving_share(float(depth), savings, budget)
             if budget.excess(self.cost(plan)) <= 0:
                 return plan
-        return self._cheapest(budget)
+        return self.cheapest(budget)
 
     def _saving_share(self, depth: float, savings: Mapping[str, int], budget: Budget) -> CompressionPlan:
         """Each site saves ``depth`` of what it could, or little more, by the least harmful option that does."""

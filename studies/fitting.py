@@ -18,16 +18,18 @@ def fitting(start: Start, space: SearchSpace, budget: Budget, decode: Callable[[
     """The plan that ``decode`` makes of the budget; where pruned layers share neighbours, of a tighter one until it fits.
 
     Two pruned groups that meet in one layer save less together than the sum of both. Other methods' costs add up exactly,
-    and their plans are not built here. The plan may still be over the budget where no tighter one can be decoded.
+    and their plans are not built here. The cheapest plan is the last resort; it may be over the budget too.
     """
     limit = budget
     for _ in range(MOST_TIGHTENED):
         plan = decode(limit)
         if not any(METHODS[name].reshapes_neighbours for name in plan.methods):
-            break
+            return plan
         built = budget.of(measure_cost(compress(start.network, plan), start.task.input_shape))
-        tighter = Budget(limit=limit.limit * budget.limit // built, quantity=budget.quantity)
-        if built <= budget.limit or budget.of(space.floor(tighter)) > tighter.limit:
+        if built <= budget.limit:
+            return plan
+        tighter = limit.limit * budget.limit // built
+        if tighter < max(1, budget.of(space.floor(budget))):
             break
-        limit = tighter
-    return plan
+        limit = Budget(limit=tighter, quantity=budget.quantity)
+    return space.cheapest(budget)

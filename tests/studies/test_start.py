@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,6 +45,15 @@ def test_damage_is_no_less_than_zero_and_a_cruder_option_moves_the_outputs_more(
         damages = [option.damage for option in options]
         assert all(damage >= 0 for damage in damages)
         assert damages[0] > damages[-1]
+
+
+def test_damage_is_measured_with_the_batchs_own_statistics(start: Start) -> None:
+    """What batch norms remember of the dense network says nothing of the compressed one."""
+    other = copy.deepcopy(start.network)
+    other[1].running_mean.add_(3)
+    other[4].running_var.mul_(9)
+    expected = measured_space(start, ["spatial_svd"], Monitor())
+    assert measured_space(replace(start, network=other), ["spatial_svd"], Monitor()) == expected
 
 
 def test_the_space_keeps_nothing_that_saves_nothing(start: Start) -> None:
