@@ -13,6 +13,8 @@ from torch.nn.modules.conv import _ConvNd
 from sconv_search.compressor import LAYER_KINDS
 
 CHANNELWISE = (_NormBase, nn.PReLU)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+"""Transposed convolutions, whose weights are (C, O, taps...); only those without groups are pruned."""
 
 
 def is_depthwise(layer: nn.Module) -> bool:
@@ -20,9 +22,14 @@ def is_depthwise(layer: nn.Module) -> bool:
     return isinstance(layer, _ConvNd) and layer.groups == layer.in_channels == layer.out_channels > 1
 
 
+def makes_channels(layer: nn.Module) -> bool:
+    """Whether the layer is exactly of a kind whose outputs can be pruned; a subclass may compute something else."""
+    return type(layer) in LAYER_KINDS or (isinstance(layer, TRANSPOSED) and type(layer) in TRANSPOSED and layer.groups == 1)
+
+
 def is_known(layer: nn.Module) -> bool:
-    """Whether channels can be taken out of this kind of layer; a subclass of a convolution may compute something else."""
-    return type(layer) in LAYER_KINDS or isinstance(layer, CHANNELWISE)
+    """Whether channels can be taken out of this kind of layer."""
+    return makes_channels(layer) or isinstance(layer, CHANNELWISE)
 
 
 def sizes(layer: nn.Module) -> tuple[int, int]:
@@ -40,19 +47,35 @@ def by_channel(layer: nn.Module, side: str) -> Tensor:
     """The weights as a matrix with a row for each channel of that side."""
     weight = layer.weight
     assert isinstance(weight, Tensor)
-    if side != "in":
-        return weight.flatten(1) if weight.dim() > 1 else weight[:, None]
-    groups = layer.groups if isinstance(layer, _ConvNd) else 1
-    per_group_gOCK = weight.unflatten(0, (groups, -1)).flatten(3) if weight.dim() > 2 else weight[None, ..., None]
-    return per_group_gOCK.transpose(1, 2).flatten(0, 1).flatten(1)
+    if weight.dim() == 1:
+        return weight[:, None]
+    if side == "in":
+        return reading_kernel(layer).transpose(1, 2).flatten(0, 1).flatten(1)
+    return (weight.transpose(0, 1) if isinstance(layer, TRANSPOSED) else weight).flatten(1)
+
+
+def reading_kernel(layer: nn.Module) -> Tensor:
+    """The weights of a convolution, transposed convolution or linear layer in float64, (g, O, C, taps...)."""
+    assert isinstance(layer, _ConvNd | nn.Linear)
+    weight = layer.weight.detach().double()
+    kernel: Tensor = (
+        weight.transpose(0, 1)[None] if isinstance(layer, TRANSPOSED) else weight.unflatten(0, (_groups(layer), -1))
+    )
+    return kernel
+
+
+def _groups(layer: nn.Module) -> int:
+    return layer.groups if isinstance(layer, _ConvNd) else 1
 
 
 def ignore_(layer: nn.Module, positions: Tensor) -> None:
     """Makes a convolution or linear layer read nothing from the given input channels: their weights become 0."""
     assert isinstance(layer, _ConvNd | nn.Linear)
-    groups = layer.groups if isinstance(layer, _ConvNd) else 1
-    per_group = sizes(layer)[0] // groups
-    layer.weight.detach().unflatten(0, (groups, -1))[positions // per_group, :, positions % per_group] = 0
+    if isinstance(layer, TRANSPOSED):
+        layer.weight.detach()[positions] = 0
+        return
+    per_group = sizes(layer)[0] // _groups(layer)
+    layer.weight.detach().unflatten(0, (_groups(layer), -1))[positions // per_group, :, positions % per_group] = 0
 
 
 def cut_(layer: nn.Module, side: str, kept: Tensor) -> None:
@@ -69,10 +92,11 @@ def cut_(layer: nn.Module, side: str, kept: Tensor) -> None:
         _cut_inputs_(layer, kept)
         return
     if isinstance(layer, _ConvNd) and side == "out":
-        _of_each_group(kept, layer.out_channels, layer.groups)
+        of_each_group(kept, layer.out_channels, layer.groups)
     for name in ("weight", "bias", "running_mean", "running_var"):
+        axis = 1 if isinstance(layer, TRANSPOSED) and name == "weight" else 0
         if (tensor := getattr(layer, name, None)) is not None:
-            _set_(layer, name, tensor.detach().index_select(0, kept.to(tensor.device)))
+            _set_(layer, name, tensor.detach().index_select(axis, kept.to(tensor.device)))
     for name in _counts(layer, side):
         setattr(layer, name, len(kept))
 
@@ -87,15 +111,23 @@ def _counts(layer: nn.Module, side: str) -> tuple[str, ...]:
 
 def _cut_inputs_(layer: nn.Module, kept: Tensor) -> None:
     assert isinstance(layer, _ConvNd | nn.Linear)
-    groups = layer.groups if isinstance(layer, _ConvNd) else 1
-    kept_gC = _of_each_group(kept.to(layer.weight.device), sizes(layer)[0], groups)
+    if isinstance(layer, TRANSPOSED):
+        _set_(layer, "weight", layer.weight.detach().index_select(0, kept.to(layer.weight.device)))
+        layer.in_channels = len(kept)
+        return
+    groups = _groups(layer)
+    kept_gC = of_each_group(kept.to(layer.weight.device), sizes(layer)[0], groups)
     parts = layer.weight.detach().chunk(groups)  # a group's filters each
     _set_(layer, "weight", torch.cat([part.index_select(1, own) for part, own in zip(parts, kept_gC, strict=True)]))
     setattr(layer, "in_channels" if isinstance(layer, _ConvNd) else "in_features", len(kept))
 
 
-def _of_each_group(kept: Tensor, channels: int, groups: int) -> Tensor:
-    """Positions within each group, (g, kept / g)."""
+def of_each_group(kept: Tensor, channels: int, groups: int) -> Tensor:
+    """Positions within each group, (g, kept / g).
+
+    Raises:
+        ValueError: the groups would not keep equally many.
+    """
     members = torch.bincount(kept * groups // channels, minlength=groups).tolist()
     if len(set(members)) > 1:
         raise ValueError(f"a convolution of {groups} groups must keep as many channels in each, got {members}")

@@ -6,6 +6,8 @@ Source: Lebedev, Ganin, Rakhuba, Oseledets, Lempitsky, Speeding-up Convolutional
 CP-Decomposition, ICLR 2015. Terms of opposite sign may grow without bound (Phan et al., Stable Low-rank Tensor Decomposition
 for Compression of Convolutional Neural Network, ECCV 2020), so the least squares carry a ridge, and an answer that is not
 finite or worse than the closed form of ``tap_terms`` gives way: to the sweeps from that form or, at worst, to the form itself.
+
+Transposed convolutions are not offered here; weight SVD, spatial SVD and Tucker-2 take them.
 """
 
 from __future__ import annotations
@@ -18,8 +20,19 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from baselines.factorized import convolution, no_penalty, ranks_in_steps, remembered, replaced, require_ranks, singular_factors
+from baselines.factorized import (
+    convolution,
+    no_penalty,
+    ranks_in_steps,
+    replaced,
+    require_multiple,
+    require_ranks,
+    shifted_bias,
+    singular_factors,
+)
+from sconv_search.calibration import Moments, least_squares_tail
 from sconv_search.compressor import Penalty, layers
+from sconv_search.memo import remembered
 from sconv_search.plan import CompressionPlan, Structure
 
 RIDGE = 1e-4
@@ -64,6 +77,10 @@ class CP:
         greatest_rank: none greater is offered; a sweep's work grows with the rank.
         sweeps: alternating least-squares sweeps over the four axes; 40 instead of 25 lower the error by 1 to 5 % of it.
         random_state: seed of the start.
+        multiple: only ranks that are multiples of it are offered.
+
+    Raises:
+        ValueError: the multiple is less than 1.
     """
 
     name: ClassVar[str] = "cp"
@@ -73,6 +90,10 @@ class CP:
     greatest_rank: int = 256
     sweeps: int = 25
     random_state: int = 0
+    multiple: int = 1
+
+    def __post_init__(self) -> None:
+        require_multiple(self.multiple)
 
     def options(self, network: nn.Module) -> dict[str, list[Structure]]:
         """Ranks a layer, cheapest first, for 2-D convolutions without groups and with taps along both axes."""
@@ -84,14 +105,21 @@ class CP:
             return []
         unit, most = _work_of_a_rank(conv), min(self.greatest_rank, largest_rank(conv))
         up_to = min(conv.weight.numel(), math.ceil(most * unit * self.steps / (self.steps - 1)))
-        return ranks_in_steps(up_to, unit, steps=self.steps, most=most)
+        return ranks_in_steps(up_to, unit, steps=self.steps, most=most, multiple=self.multiple)
+
+    def limits(self, layer: nn.Module) -> Structure:
+        """The rank at which a CP is exact; empty for all but 2-D convolutions without groups and with taps along both axes."""
+        return {"rank": largest_rank(layer)} if isinstance(layer, nn.Conv2d) and is_eligible(layer) else {}
 
     def penalty(self, network: nn.Module, plan: CompressionPlan) -> Penalty:
         """Constant 0: the method works on trained weights."""
         return no_penalty(network)
 
     def compress(self, network: nn.Module, plan: CompressionPlan, calibration: Tensor | None = None) -> nn.Module:
-        """The network with each site replaced by its four convolutions; calibration is not used.
+        """The network with each site replaced by its four convolutions.
+
+        Args:
+            calibration: inputs (N, ...) on which the last convolution is refit to the dense layer's outputs.
 
         Warns:
             RuntimeWarning: the random start failed at a site, which begins at the closed form instead; the site is named.
@@ -101,12 +129,12 @@ class CP:
             TypeError: a site is no 2-D convolution without groups and with taps along both axes.
             ValueError: a rank is missing or out of range.
         """
-        return replaced(network, plan, self.name, self._factorized)
+        return replaced(network, plan, self.name, self._factorized, calibration)
 
-    def _factorized(self, name: str, layer: nn.Module, structure: Structure) -> CPConv2d:
+    def _factorized(self, name: str, layer: nn.Module, structure: Structure, moments: Moments | None) -> CPConv2d:
         if not isinstance(layer, nn.Conv2d) or not is_eligible(layer):
             raise TypeError(f"site {name!r}: CP needs a Conv2d without groups and with taps along both axes, got {layer}")
-        require_ranks(name, "CP", structure, {"rank": largest_rank(layer)})
+        require_ranks(name, "CP", structure, self.limits(layer))
         found = decompose(layer.weight, structure["rank"], self.sweeps, self.random_state)
         if found.fell_back:
             warnings.warn(
@@ -115,12 +143,12 @@ class CP:
                 RuntimeWarning,
                 stacklevel=2,
             )
-        return built(layer, found)
+        return built(layer, found, moments)
 
 
 def is_eligible(layer: nn.Module) -> bool:
     """Whether the layer is a 2-D convolution without groups and with more than one tap along both axes."""
-    return isinstance(layer, nn.Conv2d) and layer.groups == 1 and min(layer.kernel_size) > 1
+    return type(layer) is nn.Conv2d and layer.groups == 1 and min(layer.kernel_size) > 1
 
 
 def largest_rank(conv: nn.Conv2d) -> int:
@@ -215,14 +243,30 @@ def _balanced(factors: Factors, scale: float) -> tuple[Tensor, Tensor, Tensor, T
     return a, b, rows, columns
 
 
-def built(conv: nn.Conv2d, found: Decomposition) -> CPConv2d:
-    """The four convolutions; each has the geometry of its own axis, and the last the bias."""
-    rank = found.filters.shape[1]
+def built(conv: nn.Conv2d, found: Decomposition, moments: Moments | None = None) -> CPConv2d:
+    """The four convolutions; each has the geometry of its own axis, and the last the bias.
+
+    Args:
+        moments: of what the layer reads; the last convolution is then their least-squares fit to the dense outputs.
+    """
+    rank, filters, shift = found.filters.shape[1], found.filters, None
+    if moments is not None:
+        filters, shift = _refit(conv, found, moments)
     layer = CPConv2d(
         convolution(conv, found.channels.T[:, :, None, None], axes=()),
         convolution(conv, found.rows.T[:, None, :, None], axes=(0,), groups=rank),
         convolution(conv, found.columns.T[:, None, None, :], axes=(1,), groups=rank),
-        convolution(conv, found.filters[:, :, None, None], axes=(), bias=conv.bias),
+        convolution(conv, filters[:, :, None, None], axes=(), bias=shifted_bias(conv, shift)),
         error=found.error, fell_back=found.fell_back,
     )  # fmt: skip
     return layer.train(conv.training)
+
+
+def _refit(conv: nn.Conv2d, found: Decomposition, moments: Moments) -> tuple[Tensor, Tensor]:
+    def reduce(patches_gnCHW: Tensor) -> Tensor:
+        terms = torch.einsum("cr,hr,wr->rchw", found.channels, found.rows, found.columns)
+        return patches_gnCHW.flatten(2) @ terms.flatten(1).T
+
+    kernel = conv.weight.detach().double()[None]
+    tail = least_squares_tail(kernel, found.filters[None], moments, reduce, intercept=conv.bias is not None)
+    return tail.kernel[0], tail.shift

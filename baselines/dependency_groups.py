@@ -20,6 +20,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from baselines.channel_cut import cut_, ignore_, sizes
 from baselines.dependency_trace import Group, example_of, traced_groups
+from sconv_search.memo import architecture
 
 REMEMBERED = 16
 
@@ -41,7 +42,7 @@ def dependencies(network: nn.Module) -> Dependencies:
     Raises:
         UntraceableError: the network fails on every input shape tried, or its graph cannot be made.
     """
-    key = _architecture(network)
+    key = architecture(network)
     if key not in _REMEMBERED:
         found = _dependencies(network)
         if len(_REMEMBERED) >= REMEMBERED:
@@ -52,16 +53,23 @@ def dependencies(network: nn.Module) -> Dependencies:
 
 def without_(network: nn.Module, kept: Iterable[tuple[Group, Tensor]]) -> None:
     """Leaves each group of the network only its given channels, all groups at once, so that their order cannot matter."""
+    for (name, side), positions in remaining(network, kept).items():
+        cut_(network.get_submodule(name), side, positions)
+
+
+def remaining(network: nn.Module, kept: Iterable[tuple[Group, Tensor]]) -> dict[tuple[str, str], Tensor]:
+    """Of each layer and side that the groups meet, the positions that stay when each group has only its given channels."""
     gone: dict[tuple[str, str], list[Tensor]] = {}
     for group, channels in kept:
         for member in group.members:
             lost = ~torch.isin(member.channels, channels)
             gone.setdefault((member.layer, member.side), []).append(member.positions[lost])
+    found = {}
     for (name, side), positions in gone.items():
-        layer = network.get_submodule(name)
-        remains = torch.ones(sizes(layer)[side != "in"], dtype=torch.bool)
+        remains = torch.ones(sizes(network.get_submodule(name))[side != "in"], dtype=torch.bool)
         remains[torch.cat(positions)] = False
-        cut_(layer, side, remains.nonzero().flatten())
+        found[name, side] = remains.nonzero().flatten()
+    return found
 
 
 def _dependencies(network: nn.Module) -> Dependencies:
@@ -73,23 +81,6 @@ def _dependencies(network: nn.Module) -> Dependencies:
         left_out |= found
         groups = {name: group for name, group in groups.items() if name not in found}
     return Dependencies(groups=groups, left_out=left_out)
-
-
-def _architecture(network: nn.Module) -> Hashable:
-    """All that decides a network's forward but the values of its weights; equal for copies."""
-    first: dict[int, str] = {}
-    facts = []
-    for name, module in network.named_modules(remove_duplicate=False):
-        tensors = {**module._parameters, **module._buffers}
-        shapes = [
-            (key, tuple(t.shape), first.setdefault(id(t), f"{name}.{key}")) for key, t in tensors.items() if t is not None
-        ]
-        own = {key: value for key, value in vars(module).items() if key not in _CONTENTS}
-        facts.append((name, type(module), first.setdefault(id(module), name), tuple(shapes), repr(own)))
-    return tuple(facts)
-
-
-_CONTENTS = frozenset({"_parameters", "_buffers", "_modules", "training"})
 
 
 def _randomize_(network: nn.Module) -> None:

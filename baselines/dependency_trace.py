@@ -12,7 +12,7 @@ import torch_pruning
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from baselines.channel_cut import CHANNELWISE, is_depthwise, is_known, sizes
+from baselines.channel_cut import CHANNELWISE, is_depthwise, is_known, makes_channels, sizes
 from sconv_search.compressor import layers
 from sconv_search.measurement import example_input, require_forward
 
@@ -100,7 +100,7 @@ def traced_groups(network: nn.Module, example: Tensor) -> tuple[dict[str, Group]
         except Exception as error:  # of any kind, from a third party's walk over autograd's graph
             raise UntraceableError(f"Torch-Pruning cannot trace it: {type(error).__name__}: {error}") from error
         names = {module: name for name, module in network.named_modules()}
-        for name in layers(network):
+        for name in (name for name, module in network.named_modules() if name and makes_channels(module)):
             if name in covered:
                 continue
             try:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections import OrderedDict
-from collections.abc import Callable, Collection, Hashable, Mapping
-from functools import wraps
-from threading import Lock
-from typing import TypeVar
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 import tensorly
 import torch
@@ -15,46 +11,37 @@ from tensorly import tenalg
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from sconv_search.compressor import Penalty, require_sites, site, swapped
+from sconv_search.calibration import Moments, input_moments
+from sconv_search.compressor import LAYER_KINDS, Penalty, require_sites, site, swapped
+from sconv_search.memo import remembered
 from sconv_search.plan import CompressionPlan, Structure
 
-Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
-Result = TypeVar("Result", bound=tuple[object, ...])
-KEPT_BYTES = 2**30
-"""Results that one remembered function keeps; the SVDs of all layers of a ResNet-50 are about a quarter of it."""
+TransposedConv = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d | TransposedConv
+TRANSPOSED: dict[type[nn.Module], type[nn.Module]] = {
+    nn.ConvTranspose1d: nn.Conv1d,
+    nn.ConvTranspose2d: nn.Conv2d,
+    nn.ConvTranspose3d: nn.Conv3d,
+}
+"""Transposed convolutions, and the kind that a pointwise convolution of as many axes is."""
+Build = Callable[[str, nn.Module, Structure, Moments | None], nn.Module]
 
 
-def _content(tensor: Tensor) -> tuple[Hashable, ...]:
-    plain = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-    return (hashlib.blake2b(plain, digest_size=16).digest(), tuple(tensor.shape), tensor.dtype, tensor.device)
+def factorizable(network: nn.Module) -> dict[str, nn.Module]:
+    """Convolutions, transposed ones without groups, and linear layers by name; a shared layer once, by its first name."""
+    return {name: module for name, module in network.named_modules() if name and is_factorizable(module)}
 
 
-def remembered(compute: Callable[..., Result]) -> Callable[..., Result]:
-    """The function of one tensor and some numbers, its last results kept by the tensor's content.
+def is_factorizable(layer: nn.Module) -> bool:
+    """Whether the layer is exactly of a kind whose kernel is known; a subclass may compute something else."""
+    return type(layer) in LAYER_KINDS or (isinstance(layer, TransposedConv) and type(layer) in TRANSPOSED and layer.groups == 1)
 
-    By content, because every trial of a search decomposes another copy of the same trained weights.
-    """
-    kept: OrderedDict[Hashable, Result] = OrderedDict()
-    lock = Lock()
 
-    def total() -> int:
-        return sum(t.numel() * t.element_size() for result in kept.values() for t in result if isinstance(t, Tensor))
-
-    @wraps(compute)
-    def look_up(tensor: Tensor, *numbers: float) -> Result:
-        key = (_content(tensor), numbers)
-        with lock:
-            if key in kept:
-                kept.move_to_end(key)
-                return kept[key]
-        result = compute(tensor, *numbers)
-        with lock:
-            kept[key] = result
-            while len(kept) > 1 and total() > KEPT_BYTES:
-                kept.popitem(last=False)
-        return result
-
-    return look_up
+def kernel_of(layer: nn.Module) -> Tensor:
+    """The trained kernel as (O, C, taps...) with the C of one group; of a transposed convolution, too."""
+    assert isinstance(layer.weight, Tensor)
+    weight = layer.weight.detach()
+    return weight.transpose(0, 1) if type(layer) in TRANSPOSED else weight
 
 
 @remembered
@@ -66,38 +53,75 @@ def singular_factors(matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return u, s, vh
 
 
-def convolution(conv: Conv, kernel: Tensor, *, axes: Collection[int], groups: int = 1, bias: Tensor | None = None) -> Conv:
+@remembered
+def principal_axes(squares: Tensor) -> tuple[Tensor]:
+    """Orthonormal eigenvectors of each of the symmetric (g, M, M) matrices in float64, in columns, the greatest first."""
+    return (torch.linalg.eigh(squares.double()).eigenvectors.flip(-1),)
+
+
+def convolution(conv: Conv, kernel: Tensor, *, axes: Collection[int], groups: int = 1, bias: Tensor | None = None) -> nn.Module:
     """A convolution by that (O, C / groups, taps...) kernel, with the geometry of ``conv`` along the named spatial axes.
 
-    Along the other axes it has stride 1 and no padding; its kernel should have one tap there.
+    Along the other axes it has stride 1 and no padding; its kernel should have one tap there. It is transposed where
+    ``conv`` is, and an axis is named.
     """
 
-    def along(values: tuple[int, ...], other: int) -> tuple[int, ...]:
+    def along(values: Any, other: int) -> tuple[int, ...]:
         return tuple(value if axis in axes else other for axis, value in enumerate(values))
 
+    kind: type[nn.Module] = type(conv)
+    geometry: dict[str, Any] = {"padding_mode": conv.padding_mode if axes else "zeros"}
+    if isinstance(conv, TransposedConv):
+        kind = type(conv) if axes else TRANSPOSED[type(conv)]
+        kernel = kernel.transpose(0, 1) if axes else kernel
+        geometry |= {"output_padding": along(conv.output_padding, 0)} if axes else {}
     named = isinstance(conv.padding, str)
-    padding: object = (conv.padding if axes else 0) if named else along(conv.padding, 0)  # type: ignore[arg-type]
-    result: Conv = skip_init(  # draws no random numbers
-        type(conv), kernel.shape[1] * groups, kernel.shape[0], tuple(kernel.shape[2:]), stride=along(conv.stride, 1),
-        padding=padding, dilation=along(conv.dilation, 1), groups=groups, bias=bias is not None,
-        padding_mode=conv.padding_mode if axes else "zeros", device=conv.weight.device, dtype=conv.weight.dtype,
+    geometry["padding"] = (conv.padding if axes else 0) if named else along(conv.padding, 0)
+    sizes = (kernel.shape[0], kernel.shape[1]) if kind in TRANSPOSED else (kernel.shape[1] * groups, kernel.shape[0])
+    result: nn.Module = skip_init(  # draws no random numbers
+        kind, *sizes, tuple(kernel.shape[2:]), stride=along(conv.stride, 1), dilation=along(conv.dilation, 1), groups=groups,
+        bias=bias is not None, device=conv.weight.device, dtype=conv.weight.dtype, **geometry,
     )  # fmt: skip
     fill_(result, kernel, bias)
     return result
 
 
-def fill_(layer: Conv | nn.Linear, weight: Tensor, bias: Tensor | None) -> None:
+def fill_(layer: nn.Module, weight: Tensor, bias: Tensor | None) -> None:
     """Copies the values into the layer's own parameters."""
+    assert isinstance(layer.weight, Tensor)
     with torch.no_grad():
         layer.weight.copy_(weight)
-        if layer.bias is not None and bias is not None:
+        if isinstance(layer.bias, Tensor) and bias is not None:
             layer.bias.copy_(bias)
 
 
-def ranks_in_steps(dense: int, unit: int, *, steps: int, most: int) -> list[int]:
-    """Ranks up to ``most`` at equal steps of the dense layer's MACs, cheapest first, where one rank takes ``unit`` MACs."""
+def shifted_bias(layer: nn.Module, shift_gO: Tensor | None) -> Tensor | None:
+    """The layer's bias with a fit's shift; none where the layer has none."""
+    if shift_gO is None or not isinstance(layer.bias, Tensor):
+        return layer.bias if isinstance(layer.bias, Tensor) else None
+    return layer.bias.detach().double() + shift_gO.flatten()
+
+
+def ranks_in_steps(dense: int, unit: int, *, steps: int, most: int, multiple: int = 1) -> list[int]:
+    """Ranks up to ``most`` at equal steps of the dense layer's MACs, cheapest first, where one rank takes ``unit`` MACs.
+
+    Args:
+        multiple: ranks are rounded down to multiples of it; where all are less, the least multiple is given if it fits.
+    """
     most = min(most, (dense - 1) // unit)
-    return sorted({rank for step in range(1, steps) if 1 <= (rank := dense * step // (steps * unit)) <= most})
+    rounded = {min(most, dense * step // (steps * unit)) // multiple * multiple for step in range(1, steps)}
+    ranks = sorted(rank for rank in rounded if rank)
+    return ranks or [multiple for _ in range(1) if multiple > 1 and multiple <= most]
+
+
+def require_multiple(multiple: int) -> None:
+    """Refuses a multiple that no rank or number of channels can be rounded to.
+
+    Raises:
+        ValueError: it is less than 1.
+    """
+    if multiple < 1:
+        raise ValueError(f"multiple must be at least 1 (1 rounds nothing), got {multiple}")
 
 
 def require_ranks(name: str, method: str, structure: Structure, largest: Mapping[str, int]) -> None:
@@ -120,13 +144,22 @@ def no_penalty(network: nn.Module) -> Penalty:
 
 
 def replaced(
-    network: nn.Module, plan: CompressionPlan, method: str, build: Callable[[str, nn.Module, Structure], nn.Module]
+    network: nn.Module, plan: CompressionPlan, method: str, build: Build, calibration: Tensor | None = None
 ) -> nn.Module:
-    """A copy of the network in which ``build(name, layer, structure)`` stands at each of the plan's sites of that method.
+    """A copy of the network in which ``build(name, layer, structure, moments)`` stands at each of the plan's sites.
+
+    Args:
+        method: only the sites of this one are replaced.
+        calibration: inputs (N, ...), from which come the moments of what a layer reads; transposed convolutions get none.
 
     Raises:
         KeyError: the plan names a site that the network lacks.
     """
     require_sites(network, plan.sites)
     chosen = {name: choice.structure for name, choice in plan.only(method).sites.items()}
-    return swapped(network, {name: build(name, site(network, name), structure) for name, structure in chosen.items()})
+    places = {name: site(network, name) for name in chosen}
+    moments: dict[str, Moments] = {}
+    if calibration is not None:
+        known = (name for name, layer in places.items() if type(layer) in LAYER_KINDS)
+        moments = input_moments(network, known, calibration)
+    return swapped(network, {name: build(name, places[name], chosen[name], moments.get(name)) for name in chosen})

@@ -3,7 +3,9 @@
 Legend: g groups, O filters and C input channels of one group, (H, W) taps, R rank.
 
 Source: Jaderberg, Vedaldi, Zisserman, Speeding up Convolutional Neural Networks with Low Rank Expansions, BMVC 2014,
-scheme 2; the filters from the SVD of the kernel unfolded to (C H) x (O W).
+scheme 2; the filters from the SVD of the kernel unfolded to (C H) x (O W). With data, the SVD is weighted by the second
+moments of the inputs along (C H) and along W (their Kronecker product stands for the moments of the whole patch, which would
+make a system of (R C H)^2), then the horizontal filters are refit to the moments of the whole patch.
 """
 
 from __future__ import annotations
@@ -11,12 +13,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
-from baselines.factorized import convolution, no_penalty, ranks_in_steps, replaced, require_ranks, singular_factors
-from baselines.second_moments import refit_last_
-from sconv_search.compressor import Penalty, layers
+from baselines.factorized import (
+    convolution,
+    factorizable,
+    kernel_of,
+    no_penalty,
+    principal_axes,
+    ranks_in_steps,
+    replaced,
+    require_multiple,
+    require_ranks,
+    shifted_bias,
+    singular_factors,
+)
+from sconv_search.calibration import Moments, Tail, least_squares_tail
+from sconv_search.compressor import Penalty
 from sconv_search.plan import CompressionPlan, Structure
+
+Spatial = nn.Conv2d | nn.ConvTranspose2d
 
 
 def unfolded(kernel_OCHW: Tensor, groups: int) -> Tensor:
@@ -28,26 +45,42 @@ def unfolded(kernel_OCHW: Tensor, groups: int) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class SpatialSVD:
-    """The best pair of a vertical and a horizontal convolution, by truncated SVD.
+    """The best pair of a vertical and a horizontal convolution, by truncated SVD; transposed where the layer is.
 
     Args:
         steps: ranks are offered at this many equal steps of the layer's dense MACs.
+        multiple: only ranks that are multiples of it are offered.
+
+    Raises:
+        ValueError: the multiple is less than 1.
     """
 
     name: ClassVar[str] = "spatial_svd"
     regularizable: ClassVar[bool] = False
     reshapes_neighbours: ClassVar[bool] = False
     steps: int = 12
+    multiple: int = 1
+
+    def __post_init__(self) -> None:
+        require_multiple(self.multiple)
 
     def options(self, network: nn.Module) -> dict[str, list[Structure]]:
         """Ranks a layer, cheapest first, for 2-D convolutions with taps along both axes."""
-        eligible = {name: layer for name, layer in layers(network).items() if is_eligible(layer)}
-        found = {name: self._ranks(layer) for name, layer in eligible.items() if isinstance(layer, nn.Conv2d)}
+        found = {name: self._ranks(layer) for name, layer in factorizable(network).items() if is_eligible(layer)}
         return {name: [{"rank": rank} for rank in ranks] for name, ranks in found.items() if ranks}
 
-    def _ranks(self, conv: nn.Conv2d) -> list[int]:
-        dense = conv.weight[: conv.out_channels // conv.groups].numel()
-        return ranks_in_steps(dense, _work_of_a_rank(conv), steps=self.steps, most=largest_rank(conv))
+    def _ranks(self, conv: nn.Module) -> list[int]:
+        assert isinstance(conv, Spatial)
+        dense, most = conv.weight.numel() // conv.groups, self.limits(conv)["rank"]
+        return ranks_in_steps(dense, _work_of_a_rank(conv), steps=self.steps, most=most, multiple=self.multiple)
+
+    def limits(self, layer: nn.Module) -> Structure:
+        """The rank at which the pair is exact for any kernel; empty for all but 2-D convolutions with taps along both axes."""
+        if not is_eligible(layer):
+            return {}
+        assert isinstance(layer, Spatial)
+        outputs, channels, height, width = kernel_of(layer).shape
+        return {"rank": min(channels * height, outputs // layer.groups * width)}
 
     def penalty(self, network: nn.Module, plan: CompressionPlan) -> Penalty:
         """Constant 0: the method works on trained weights."""
@@ -57,52 +90,96 @@ class SpatialSVD:
         """The network with each site replaced by its pair of convolutions.
 
         Args:
-            calibration: inputs (N, ...) on which the horizontal convolution is refit to the dense layer's outputs.
+            calibration: inputs (N, ...) over which the layer's output error, rather than the weights', is made small; it is
+                never greater than without. Transposed convolutions do not use them.
 
         Raises:
             KeyError: the plan names a site that the network lacks.
             TypeError: a site is no 2-D convolution with taps along both axes.
             ValueError: a rank is missing or out of range.
         """
-        result = replaced(network, plan, self.name, _separated)
-        if calibration is not None:
-            refit_last_(result, network, plan.only(self.name).sites, calibration)
-        return result
+        return replaced(network, plan, self.name, self._separated, calibration)
+
+    def _separated(self, name: str, layer: nn.Module, structure: Structure, moments: Moments | None) -> nn.Sequential:
+        if not isinstance(layer, Spatial) or not is_eligible(layer):
+            raise TypeError(f"site {name!r}: spatial SVD needs a Conv2d with taps along both axes, got {layer}")
+        require_ranks(name, "spatial SVD", structure, self.limits(layer))
+        return separate(layer, structure["rank"], moments)
 
 
 def is_eligible(layer: nn.Module) -> bool:
-    """Whether the layer is a 2-D convolution with more than one tap along both axes."""
-    return isinstance(layer, nn.Conv2d) and min(layer.kernel_size) > 1
+    """Whether the layer is a 2-D convolution (a transposed one without groups) with more than one tap along both axes."""
+    if type(layer) is nn.ConvTranspose2d and layer.groups > 1:
+        return False
+    return isinstance(layer, Spatial) and type(layer) in (nn.Conv2d, nn.ConvTranspose2d) and min(layer.kernel_size) > 1
 
 
-def largest_rank(conv: nn.Conv2d) -> int:
-    """Rank at which the pair is exact for any kernel."""
-    outputs, channels, height, width = conv.weight.shape
-    return min(channels * height, outputs // conv.groups * width)
+def _work_of_a_rank(conv: Spatial) -> int:
+    """MACs of one rank of one group at an output position; the vertical layer runs at the input's width.
 
-
-def _work_of_a_rank(conv: nn.Conv2d) -> int:
-    """MACs of one rank of one group at an output position; the vertical layer runs at the input's width."""
-    outputs, channels, height, width = conv.weight.shape
+    Of a transposed convolution, at an input position; the horizontal layer runs at the output's height.
+    """
+    outputs, channels, height, width = kernel_of(conv).shape
+    if isinstance(conv, nn.ConvTranspose2d):
+        return channels * height + outputs * width * conv.stride[0]
     return channels * height * conv.stride[1] + outputs // conv.groups * width
 
 
-def _separated(name: str, layer: nn.Module, structure: Structure) -> nn.Sequential:
-    if not isinstance(layer, nn.Conv2d) or not is_eligible(layer):
-        raise TypeError(f"site {name!r}: spatial SVD needs a Conv2d with taps along both axes, got {layer}")
-    require_ranks(name, "spatial SVD", structure, {"rank": largest_rank(layer)})
-    return separate(layer, structure["rank"])
+def separate(conv: Spatial, rank: int, moments: Moments | None = None) -> nn.Sequential:
+    """The pair of convolutions of that rank (in each group) that is closest to the kernel, norms shared evenly by each rank.
 
-
-def separate(conv: nn.Conv2d, rank: int) -> nn.Sequential:
-    """The pair of convolutions of that rank (in each group) that is closest to the kernel, singular values split evenly."""
-    outputs, channels, height, width = conv.weight.shape
-    groups, (u, s, vh) = conv.groups, singular_factors(unfolded(conv.weight.detach(), conv.groups))
-    root = s[:, :rank].sqrt()
-    first = (u[:, :, :rank] * root[:, None]).mT.reshape(groups * rank, channels, height, 1)
-    second = (vh[:, :rank] * root[..., None]).reshape(groups, rank, outputs // groups, width)
-    second = second.transpose(1, 2).reshape(outputs, rank, 1, width)
+    Args:
+        moments: of what the layer reads; the outputs, rather than the kernel, are then made close.
+    """
+    outputs, channels, height, width = kernel_of(conv).shape
+    first, second, shift = _vertical_and_horizontal(conv, rank, moments)  # (g, C H, R), (g, O, R, W)
+    balance = (first.norm(dim=1) / second.norm(dim=(1, 3)).clamp(min=1e-300)).sqrt().clamp(min=1e-150)
+    first, second = first / balance[:, None], second * balance[:, None, :, None]
+    groups = conv.groups
     return nn.Sequential(
-        convolution(conv, first, axes=(0,), groups=groups),
-        convolution(conv, second, axes=(1,), groups=groups, bias=conv.bias),
+        convolution(conv, first.mT.reshape(groups * rank, channels, height, 1), axes=(0,), groups=groups),
+        convolution(conv, second.reshape(outputs, rank, 1, width), axes=(1,), groups=groups, bias=shifted_bias(conv, shift)),
     ).train(conv.training)
+
+
+def _vertical_and_horizontal(conv: Spatial, rank: int, moments: Moments | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    kernel = kernel_of(conv)
+    matrix = unfolded(kernel, conv.groups).double()
+    plain, width = singular_factors(matrix)[0][..., :rank], kernel.shape[3]
+    if moments is None:
+        return plain, _horizontal(plain, matrix, width), None
+    kernel_gOCHW = kernel.double().unflatten(0, (conv.groups, -1))
+    fits = []
+    for first in (plain, _weighted_axes(kernel_gOCHW, matrix, moments, rank)):
+        fits.append((first, _refit(kernel_gOCHW, first, _horizontal(first, matrix, width), moments, conv.bias is not None)))
+    first, tail = min(fits, key=lambda fit: fit[1].error)
+    return first, tail.kernel.unflatten(2, (rank, width)), tail.shift
+
+
+def _horizontal(first: Tensor, matrix: Tensor, width: int) -> Tensor:
+    """The horizontal filters (g, O, R, W) that are closest to the kernel, given orthonormal vertical ones."""
+    filters: Tensor = (first.mT @ matrix).unflatten(2, (-1, width)).transpose(1, 2)
+    return filters
+
+
+def _weighted_axes(kernel_gOCHW: Tensor, matrix: Tensor, moments: Moments, rank: int) -> Tensor:
+    """Orthonormal vertical filters (g, C H, R) that span the leading terms of the SVD weighted along (C H) and W."""
+    _, filters, channels, height, width = kernel_gOCHW.shape
+    patch = (channels * height, width)
+    second = moments.second.unflatten(2, patch).unflatten(1, patch)
+    along_rows, along_columns = second.diagonal(dim1=2, dim2=4).sum(-1), second.diagonal(dim1=1, dim2=3).sum(-1)
+    values, axes = torch.linalg.eigh(along_columns)
+    root = (axes * values.clamp(min=0).sqrt()[:, None]) @ axes.mT  # (g, W, W)
+    weighted = (matrix.unflatten(2, (filters, width)) @ root[:, None]).flatten(2)
+    (right,) = principal_axes(weighted.mT @ along_rows @ weighted)
+    orthonormal: Tensor = torch.linalg.qr(weighted @ right[..., :rank]).Q
+    return orthonormal
+
+
+def _refit(kernel_gOCHW: Tensor, first: Tensor, second: Tensor, moments: Moments, intercept: bool) -> Tail:
+    columns = first.unflatten(1, kernel_gOCHW.shape[2:4])
+
+    def reduce(patches_gnCHW: Tensor) -> Tensor:
+        return torch.einsum("gnchw,gchr->gnrw", patches_gnCHW, columns)
+
+    return least_squares_tail(kernel_gOCHW, second, moments, reduce, intercept=intercept)

@@ -3,7 +3,9 @@
 Legend: O filters, C input channels, T taps, Ri and Ro the ranks along C and O.
 
 Source: Kim, Park, Yoo, Choi, Yang, Shin, Compression of Deep Convolutional Neural Networks for Fast and Low Power Mobile
-Applications, ICLR 2016, section 3.1 (Tucker-2). The factors from higher-order orthogonal iteration (tensorly).
+Applications, ICLR 2016, section 3.1 (Tucker-2). The factors from higher-order orthogonal iteration (tensorly). With data,
+core and outer factor are the optimum for a given inner factor: the least-squares fit of the outputs, cut to rank Ro along
+the leading axes of its own outputs (reduced-rank regression, Izenman 1975).
 """
 
 from __future__ import annotations
@@ -13,11 +15,29 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import tensorly
+import torch
 from tensorly.decomposition import partial_tucker
 from torch import Tensor, nn
 
-from baselines.factorized import Conv, convolution, no_penalty, remembered, replaced, require_ranks, singular_factors
-from sconv_search.compressor import LAYER_KINDS, Penalty, layers
+from baselines.factorized import (
+    TRANSPOSED,
+    Conv,
+    convolution,
+    factorizable,
+    is_factorizable,
+    kernel_of,
+    no_penalty,
+    principal_axes,
+    replaced,
+    require_multiple,
+    require_ranks,
+    shifted_bias,
+    singular_factors,
+)
+from baselines.tucker_ranks import mode
+from sconv_search.calibration import Moments, least_squares_tail
+from sconv_search.compressor import Penalty
+from sconv_search.memo import remembered
 from sconv_search.plan import CompressionPlan, Structure
 
 ITERATIONS = 3
@@ -26,102 +46,119 @@ ITERATIONS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Tucker:
-    """Tucker-2 of a convolution's kernel along its filters and input channels.
+    """Tucker-2 of a convolution's kernel along its filters and input channels; transposed where the layer is.
 
     Args:
         steps: pairs of ranks, in proportion to C and O, are offered at this many equal steps of the layer's dense MACs.
+        multiple: only ranks that are multiples of it are offered.
+
+    Raises:
+        ValueError: the multiple is less than 1.
     """
 
     name: ClassVar[str] = "tucker"
     regularizable: ClassVar[bool] = False
     reshapes_neighbours: ClassVar[bool] = False
     steps: int = 12
+    multiple: int = 1
+
+    def __post_init__(self) -> None:
+        require_multiple(self.multiple)
 
     def options(self, network: nn.Module) -> dict[str, list[Structure]]:
         """Pairs of ranks a layer, cheapest first, for convolutions without groups and with more than one tap."""
-        found = {name: self._ladder(layer) for name, layer in layers(network).items() if is_eligible(layer)}
+        found = {name: self._ladder(layer) for name, layer in factorizable(network).items() if is_eligible(layer)}
         return {name: structures for name, structures in found.items() if structures}
 
     def _ladder(self, conv: nn.Module) -> list[Structure]:
-        assert isinstance(conv, nn.Conv1d | nn.Conv2d | nn.Conv3d)
-        dense, pairs = conv.weight.numel(), proportional_ranks(conv)
+        assert isinstance(conv, Conv)
+        dense = conv.weight.numel()
+        pairs = [pair for pair in proportional_ranks(conv, self.multiple) if _work(conv, *pair) < dense]
         kept: list[Structure] = []
         for step in range(1, self.steps):
-            fitting = [pair for pair in pairs if _work(conv, *pair) < dense and self.steps * _work(conv, *pair) <= dense * step]
-            if fitting and (pair := {"rank_in": fitting[-1][0], "rank_out": fitting[-1][1]}) not in kept:
-                kept.append(pair)
-        return kept
+            fitting = [pair for pair in pairs if self.steps * _work(conv, *pair) <= dense * step]
+            if fitting and (structure := _structure(*fitting[-1])) not in kept:
+                kept.append(structure)
+        return kept or [_structure(*pair) for pair in pairs[:1] if self.multiple > 1]
+
+    def limits(self, layer: nn.Module) -> Structure:
+        """The channels on both sides; empty for all but convolutions without groups and with more than one tap."""
+        return _structure(layer.in_channels, layer.out_channels) if is_eligible(layer) else {}  # type: ignore[arg-type]
 
     def penalty(self, network: nn.Module, plan: CompressionPlan) -> Penalty:
         """Constant 0: the method works on trained weights."""
         return no_penalty(network)
 
     def compress(self, network: nn.Module, plan: CompressionPlan, calibration: Tensor | None = None) -> nn.Module:
-        """The network with each site replaced by its three convolutions; calibration is not used.
+        """The network with each site replaced by its three convolutions.
+
+        Args:
+            calibration: inputs (N, ...) over which the layer's output error, rather than the weights', is made small; it is
+                never greater than without. Transposed convolutions do not use them.
 
         Raises:
             KeyError: the plan names a site that the network lacks.
             TypeError: a site is no convolution without groups and with more than one tap.
             ValueError: a rank is missing or out of range.
         """
-        return replaced(network, plan, self.name, _factorized)
+        return replaced(network, plan, self.name, self._factorized, calibration)
+
+    def _factorized(self, name: str, layer: nn.Module, structure: Structure, moments: Moments | None) -> nn.Sequential:
+        if not is_eligible(layer):
+            raise TypeError(
+                f"site {name!r}: Tucker-2 needs a convolution without groups and with more than one tap, got {layer}"
+            )
+        assert isinstance(layer, Conv)
+        require_ranks(name, "Tucker-2", structure, self.limits(layer))
+        return factorize(layer, structure["rank_in"], structure["rank_out"], moments)
+
+
+def _structure(rank_in: int, rank_out: int) -> Structure:
+    return {"rank_in": rank_in, "rank_out": rank_out}
 
 
 def is_eligible(layer: nn.Module) -> bool:
-    """Whether the layer is a convolution without groups and with more than one tap."""
-    return isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d) and layer.groups == 1 and max(layer.kernel_size) > 1
+    """Whether the layer is a convolution without groups and with more than one tap; transposed or not."""
+    return is_factorizable(layer) and isinstance(layer, Conv) and layer.groups == 1 and max(layer.kernel_size) > 1
 
 
-def proportional_ranks(conv: Conv) -> list[tuple[int, int]]:
-    """Pairs (Ri, Ro) in the proportion of C to O, neither falling along the list, none beyond what the other can use."""
-    outputs, channels, *kernel = conv.weight.shape
-    taps, most = math.prod(kernel), max(outputs, channels)
-    pairs = [(max(1, channels * size // most), max(1, outputs * size // most)) for size in range(1, most + 1)]
-    return [(min(rank_in, taps * rank_out), min(rank_out, taps * rank_in)) for rank_in, rank_out in pairs]
+def proportional_ranks(conv: Conv, multiple: int = 1) -> list[tuple[int, int]]:
+    """Pairs (Ri, Ro) in the proportion of C to O, neither falling along the list, none beyond what the other can use.
 
-
-def ranks_by_energy(kernel: Tensor, share: float) -> tuple[int, int]:
-    """The least (Ri, Ro) whose modes each keep that share of the kernel's squared norm; a start for a choice by hand.
-
-    Both kept, the Tucker-2 of these ranks has a squared relative error of at most ``2 (1 - share)``.
-
-    Raises:
-        ValueError: the share is not in (0, 1].
-    Source: De Lathauwer, De Moor, Vandewalle, A Multilinear Singular Value Decomposition, SIMAX 2000, property 10.
+    Args:
+        multiple: both are rounded down to multiples of it, but not below it.
     """
-    if not 0 < share <= 1:
-        raise ValueError(f"share must be in (0, 1], got {share}")
+    outputs, channels, *kernel = kernel_of(conv).shape
+    taps, most = math.prod(kernel), max(outputs, channels)
+    if multiple > min(outputs, channels):
+        return []
 
-    def least(singular: Tensor) -> int:
-        energy = singular.square().cumsum(0)
-        return min(singular.numel(), int((energy < share * energy[-1] * (1 - 1e-12)).sum()) + 1)
+    def rounded(rank: int) -> int:
+        return max(multiple, rank // multiple * multiple)
 
-    return least(singular_factors(_mode(kernel, 1))[1][0]), least(singular_factors(_mode(kernel, 0))[1][0])
-
-
-def _mode(kernel: Tensor, axis: int) -> Tensor:
-    return kernel.detach().movedim(axis, 0).reshape(1, kernel.shape[axis], -1)
+    pairs = [(rounded(channels * size // most), rounded(outputs * size // most)) for size in range(1, most + 1)]
+    return [
+        (rank_in, rank_out)
+        for a, b in pairs
+        if (rank_in := min(a, taps * b // multiple * multiple)) and (rank_out := min(b, taps * a // multiple * multiple))
+    ]
 
 
 def _work(conv: Conv, rank_in: int, rank_out: int) -> int:
-    """MACs at an output position; the first layer runs at the input's resolution."""
-    outputs, channels, *kernel = conv.weight.shape
-    return channels * rank_in * math.prod(conv.stride) + rank_in * rank_out * math.prod(kernel) + rank_out * outputs
+    """MACs at an output position; the first layer runs at the input's resolution.
 
-
-def _factorized(name: str, layer: nn.Module, structure: Structure) -> nn.Sequential:
-    if type(layer) not in LAYER_KINDS or not is_eligible(layer):
-        raise TypeError(f"site {name!r}: Tucker-2 needs a convolution without groups and with more than one tap, got {layer}")
-    assert isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
-    require_ranks(name, "Tucker-2", structure, {"rank_in": layer.in_channels, "rank_out": layer.out_channels})
-    return factorize(layer, structure["rank_in"], structure["rank_out"])
+    Of a transposed convolution, at an input position; the last layer runs at the output's resolution.
+    """
+    outputs, channels, *kernel = kernel_of(conv).shape
+    before, after = (1, math.prod(conv.stride)) if type(conv) in TRANSPOSED else (math.prod(conv.stride), 1)
+    return channels * rank_in * before + rank_in * rank_out * math.prod(kernel) + rank_out * outputs * after
 
 
 @remembered
 def tucker2(kernel: Tensor, rank_in: int, rank_out: int) -> tuple[Tensor, Tensor, Tensor]:
     """Core (Ro, Ri, taps...), and orthonormal factors (O, Ro) and (C, Ri), of the kernel in float64."""
     exact = kernel.detach().double()
-    starts = [singular_factors(_mode(kernel, axis))[0][0, :, :rank] for axis, rank in ((0, rank_out), (1, rank_in))]
+    starts = [singular_factors(mode(kernel, axis))[0][0, :, :rank] for axis, rank in ((0, rank_out), (1, rank_in))]
     init = (exact, starts) if [start.shape[1] for start in starts] == [rank_out, rank_in] else "svd"
     with tensorly.backend_context("pytorch", local_threadsafe=True):
         (core, (outer, inner)), _ = partial_tucker(
@@ -130,13 +167,57 @@ def tucker2(kernel: Tensor, rank_in: int, rank_out: int) -> tuple[Tensor, Tensor
     return core, outer, inner
 
 
-def factorize(conv: Conv, rank_in: int, rank_out: int) -> nn.Sequential:
-    """The three convolutions; stride, padding and dilation are in the middle one, the bias in the last."""
-    core, outer, inner = tucker2(conv.weight, rank_in, rank_out)
+def factorize(conv: Conv, rank_in: int, rank_out: int, moments: Moments | None = None) -> nn.Sequential:
+    """The three convolutions; stride, padding and dilation are in the middle one, the bias in the last.
+
+    Args:
+        moments: of what the layer reads; the outputs, rather than the kernel, are then made close.
+    """
+    kernel = kernel_of(conv)
+    core, outer, inner = tucker2(kernel, rank_in, rank_out)
+    shift = None
+    if moments is not None:
+        inners = (inner, _weighted_axes(kernel.double(), moments)[:, :rank_in])
+        fits = [_calibrated(kernel.double(), found, rank_out, moments, conv.bias is not None) for found in inners]
+        core, outer, inner, shift, _ = min(fits, key=lambda fit: fit[-1])
     axes = range(len(conv.kernel_size))
     ones = [1 for _ in axes]
     return nn.Sequential(
         convolution(conv, inner.T.reshape(*inner.T.shape, *ones), axes=()),
         convolution(conv, core, axes=axes),
-        convolution(conv, outer.reshape(*outer.shape, *ones), axes=(), bias=conv.bias),
+        convolution(conv, outer.reshape(*outer.shape, *ones), axes=(), bias=shifted_bias(conv, shift)),
     ).train(conv.training)
+
+
+def _weighted_axes(kernel: Tensor, moments: Moments) -> Tensor:
+    """Orthonormal (C, C): the leading axes along the channels, of the kernel weighted by their second moments."""
+    channels = kernel.shape[1]
+    along = moments.second[0].unflatten(1, (channels, -1)).unflatten(0, (channels, -1)).diagonal(dim1=1, dim2=3).sum(-1)
+    values, axes = torch.linalg.eigh(along)
+    root = (axes * values.clamp(min=0).sqrt()) @ axes.T
+    unfolded = kernel.movedim(1, 0).flatten(1)
+    gram = unfolded @ unfolded.T
+    (leading,) = principal_axes((root @ gram @ root)[None])
+    orthonormal: Tensor = torch.linalg.qr(gram @ root @ leading[0]).Q
+    return orthonormal
+
+
+def _calibrated(
+    kernel: Tensor, inner: Tensor, rank_out: int, moments: Moments, intercept: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
+    """Core, outer and the given inner factor, the bias' shift and the error: the least for this inner factor."""
+
+    def reduce(patches_gnC: Tensor) -> Tensor:
+        return torch.einsum("gnc...,cr->gnr...", patches_gnC, inner)
+
+    start = torch.einsum("oc...,cr->or...", kernel, inner)
+    tail = least_squares_tail(kernel[None], start[None], moments, reduce, intercept=intercept)
+    outer = principal_axes(tail.outputs)[0][0, :, :rank_out]
+    core = (outer.T @ tail.kernel[0]).reshape(rank_out, *start.shape[1:])
+    kept = outer @ outer.T
+    left_out = tail.outputs[0].trace() - (tail.outputs[0] * kept).sum()
+    shift = tail.shift[0]
+    if intercept:
+        mean = reduce(moments.mean[:, None].unflatten(2, kernel.shape[1:])).flatten()
+        shift = shift + (tail.kernel[0] - kept @ tail.kernel[0]) @ mean
+    return core, outer, inner, shift, tail.error + float(left_out)

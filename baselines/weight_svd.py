@@ -5,7 +5,9 @@ Legend: g groups, O filters and C input channels of one group, T taps, R rank.
 Source: Zhang, Zou, He, Sun, Accelerating Very Deep Convolutional Networks for Classification and Detection, TPAMI 2016,
 section 3.1 (the linear case): the kernel, unfolded to O x (C T), as the product of two matrices of rank R. With data, the
 best O x R factor is spanned by the leading eigenvectors of the outputs' second moments W S W^T (S those of the unfolded
-inputs): the same optimum as the SVD of W S^(1/2), without S's size or its inverse.
+inputs; about the mean where a bias can shift): the same optimum as the SVD of W S^(1/2), without S's root or its inverse.
+
+A transposed convolution has the pointwise layer first, where positions are few: its kernel is unfolded to C x (O T).
 """
 
 from __future__ import annotations
@@ -19,17 +21,24 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from baselines.factorized import (
+    TRANSPOSED,
     Conv,
     convolution,
+    factorizable,
     fill_,
+    is_factorizable,
+    kernel_of,
     no_penalty,
+    principal_axes,
     ranks_in_steps,
     replaced,
+    require_multiple,
     require_ranks,
+    shifted_bias,
     singular_factors,
 )
-from baselines.second_moments import output_second_moments
-from sconv_search.compressor import LAYER_KINDS, Penalty, layers
+from sconv_search.calibration import Moments
+from sconv_search.compressor import Penalty
 from sconv_search.plan import CompressionPlan, Structure
 
 
@@ -39,21 +48,34 @@ class WeightSVD:
 
     Args:
         steps: ranks are offered at this many equal steps of the layer's dense MACs.
+        multiple: only ranks that are multiples of it are offered.
+
+    Raises:
+        ValueError: the multiple is less than 1.
     """
 
     name: ClassVar[str] = "weight_svd"
     regularizable: ClassVar[bool] = False
     reshapes_neighbours: ClassVar[bool] = False
     steps: int = 12
+    multiple: int = 1
+
+    def __post_init__(self) -> None:
+        require_multiple(self.multiple)
 
     def options(self, network: nn.Module) -> dict[str, list[Structure]]:
         """Ranks a layer, cheapest first, for every convolution and linear layer that a low rank makes cheaper."""
-        found = {name: self._ranks(layer) for name, layer in layers(network).items()}
+        found = {name: self._ranks(layer) for name, layer in factorizable(network).items()}
         return {name: [{"rank": rank} for rank in ranks] for name, ranks in found.items() if ranks}
 
     def _ranks(self, layer: nn.Module) -> list[int]:
         _, outputs, inputs = unfolded(layer).shape
-        return ranks_in_steps(outputs * inputs, outputs + inputs, steps=self.steps, most=min(outputs, inputs))
+        most = min(outputs, inputs)
+        return ranks_in_steps(outputs * inputs, outputs + inputs, steps=self.steps, most=most, multiple=self.multiple)
+
+    def limits(self, layer: nn.Module) -> Structure:
+        """The rank at which the pair is exact; empty for all but convolutions and linear layers."""
+        return {"rank": min(unfolded(layer).shape[1:])} if is_factorizable(layer) else {}
 
     def penalty(self, network: nn.Module, plan: CompressionPlan) -> Penalty:
         """Constant 0: the method works on trained weights."""
@@ -64,64 +86,79 @@ class WeightSVD:
 
         Args:
             calibration: inputs (N, ...) over which the layer's output error, rather than the weights', is minimised.
+                Transposed convolutions do not use them.
 
         Raises:
             KeyError: the plan names a site that the network lacks.
-            TypeError: a site is neither a convolution nor a linear layer.
+            TypeError: a site is neither a convolution (a transposed one without groups) nor a linear layer.
             ValueError: a rank is missing or out of range.
         """
-        moments: dict[str, Tensor] = {}
+        return replaced(network, plan, self.name, self._factorized, calibration)
 
-        def factorized(name: str, layer: nn.Module, structure: Structure) -> nn.Module:
-            if type(layer) not in LAYER_KINDS:
-                raise TypeError(f"site {name!r}: weight SVD needs a convolution or linear layer, got {layer}")
-            require_ranks(name, "weight SVD", structure, {"rank": min(unfolded(layer).shape[1:])})
-            if calibration is not None and name not in moments:
-                moments.update(output_second_moments(network, plan.only(self.name).sites, calibration))
-            return factorize(layer, structure["rank"], moments.get(name))
-
-        return replaced(network, plan, self.name, factorized)
+    def _factorized(self, name: str, layer: nn.Module, structure: Structure, moments: Moments | None) -> nn.Sequential:
+        if not is_factorizable(layer):
+            raise TypeError(f"site {name!r}: weight SVD needs a convolution or linear layer, got {layer}")
+        require_ranks(name, "weight SVD", structure, self.limits(layer))
+        return factorize(layer, structure["rank"], moments)
 
 
 def unfolded(layer: nn.Module) -> Tensor:
-    """The layer's weights as one O x (C T) matrix a group, (g, O, C T)."""
+    """The layer's weights as one O x (C T) matrix a group, (g, O, C T); of a transposed convolution C x (O T), (1, C, O T)."""
     assert isinstance(layer.weight, Tensor)
     groups = 1 if isinstance(layer, nn.Linear) else layer.groups
     assert isinstance(groups, int)
-    weight = layer.weight.detach()
+    weight = layer.weight.detach()  # of a transposed convolution (C, O, taps...) as it is
     return weight.reshape(groups, weight.shape[0] // groups, math.prod(weight.shape[1:]))
 
 
-def factorize(layer: nn.Module, rank: int, moments: Tensor | None = None) -> nn.Sequential:
+def factorize(layer: nn.Module, rank: int, moments: Moments | None = None) -> nn.Sequential:
     """The pair of layers of that rank (in each group) with the least squared error, their norms equal for each rank.
 
     Args:
-        moments: second moments (g, O, O) of the layer's outputs without bias; the error is then that of the outputs.
+        moments: of what the layer reads; the error is then that of its outputs.
     """
     matrices = unfolded(layer)
-    groups, outputs, _ = matrices.shape
-    if moments is None:
-        basis = singular_factors(matrices)[0][..., :rank]
-    else:
-        basis = torch.linalg.eigh(moments).eigenvectors[..., -rank:].flip(-1)
+    groups, rows, _ = matrices.shape
+    (basis,) = _output_axes(matrices, moments, layer.bias is not None) if moments else singular_factors(matrices)[:1]
+    basis = basis[..., :rank]
     to_rank = basis.mT @ matrices.to(basis)
+    shift = None
+    if moments and layer.bias is not None:
+        shift = ((matrices.to(basis) - basis @ to_rank) @ moments.mean[..., None])[..., 0]
     balance = to_rank.norm(dim=2, keepdim=True).sqrt().clamp(min=torch.finfo(to_rank.dtype).tiny)
-    first, second = (to_rank / balance).flatten(0, 1), (basis * balance.mT).reshape(groups * outputs, rank)
+    wide, narrow = (to_rank / balance).flatten(0, 1), (basis * balance.mT).reshape(groups * rows, rank)
+    bias = shifted_bias(layer, shift)
     if isinstance(layer, nn.Linear):
-        pair: tuple[nn.Module, nn.Module] = (_linear(layer, first, None), _linear(layer, second, layer.bias))
+        pair: tuple[nn.Module, nn.Module] = (_linear(layer, wide, None), _linear(layer, narrow, bias))
     else:
-        pair = _convolutions(layer, first, second)
+        assert isinstance(layer, Conv)
+        pair = (
+            _transposed(layer, narrow.T, wide, bias) if type(layer) in TRANSPOSED else _convolutions(layer, wide, narrow, bias)
+        )
     return nn.Sequential(*pair).train(layer.training)
 
 
-def _convolutions(conv: nn.Module, first: Tensor, second: Tensor) -> tuple[Conv, Conv]:
-    assert isinstance(conv, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+def _output_axes(matrices: Tensor, moments: Moments, intercept: bool) -> tuple[Tensor]:
+    second = moments.covariance if intercept else moments.second
+    return principal_axes(matrices.to(second) @ second @ matrices.to(second).mT)
+
+
+def _convolutions(conv: Conv, first: Tensor, second: Tensor, bias: Tensor | None) -> tuple[nn.Module, nn.Module]:
     axes = range(len(conv.kernel_size))
     kernel = first.reshape(first.shape[0], *conv.weight.shape[1:])
     pointwise = second.reshape(*second.shape, *(1 for _ in axes))
     return (
         convolution(conv, kernel, axes=axes, groups=conv.groups),
-        convolution(conv, pointwise, axes=(), groups=conv.groups, bias=conv.bias),
+        convolution(conv, pointwise, axes=(), groups=conv.groups, bias=bias),
+    )
+
+
+def _transposed(conv: Conv, first: Tensor, second: Tensor, bias: Tensor | None) -> tuple[nn.Module, nn.Module]:
+    axes = range(len(conv.kernel_size))
+    kernel = second.reshape(second.shape[0], *kernel_of(conv).transpose(0, 1).shape[1:]).transpose(0, 1)
+    return (
+        convolution(conv, first.reshape(*first.shape, *(1 for _ in axes)), axes=()),
+        convolution(conv, kernel, axes=axes, bias=bias),
     )
 
 

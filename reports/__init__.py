@@ -1,8 +1,9 @@
-"""From records to tables and figures; reads files alone."""
+"""From records to a page, figures and tables; reads files alone."""
 
+from reports.comparison import compare_reports
 from reports.page import write_report
 from reports.pareto import pareto_front
 from reports.summary import summarize
 from reports.table import read_runs
 
-__all__ = ["pareto_front", "read_runs", "summarize", "write_report"]
+__all__ = ["compare_reports", "pareto_front", "read_runs", "summarize", "write_report"]

@@ -1,144 +1,231 @@
-"""The drawing of one task's Pareto figure. The one doorway to matplotlib."""
+"""Drawings as files, with matplotlib. Its one doorway."""
 
 from __future__ import annotations
 
 import io
 import math
 import textwrap
-from itertools import cycle
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import matplotlib
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-from reports.series import ParetoData
-from reports.words import heading, one_line, spread
-from sconv_search.records import COLUMNS
+from reports.charts import Axis, Chart, HeatMap, Label, Nothing, Trace
+from reports.fonts import FAMILY, small_copy
+from reports.looks import QUIET, looks
+from reports.words import one_line
 
-# Okabe and Ito's palette, told apart by the colour-blind; a marker each besides, for print in grey.
-STYLES = {
-    "structured_conv": ("#0072B2", "o"),
-    "spatial_svd": ("#D55E00", "s"),
-    "weight_svd": ("#009E73", "^"),
-    "tucker": ("#CC79A7", "D"),
-    "cp": ("#E69F00", "v"),
-    "channel_pruning": ("#56B4E9", "P"),
-}
-_OTHER_STYLES = (("#000000", "X"), ("#666666", "<"), ("#000000", ">"), ("#666666", "h"))
-_REFERENCE_DASHES = {"dense": "--", "dense_finetuned": "-."}
-_QUIET = "#444444"
-_FAINT: dict[str, Any] = {"linestyle": "", "markersize": 4, "markeredgewidth": 0, "alpha": 0.35}
+KINDS = ("svg", "png", "pdf")
 # Fixed ids, whole texts as paths, and no "$" read as mathematics: task names are the user's.
-_SETTINGS: Any = {"svg.hashsalt": "sconv-search", "svg.fonttype": "path", "text.parse_math": False}
+_SETTINGS: Any = {"svg.hashsalt": "sconv-search", "svg.fonttype": "path", "text.parse_math": False, "pdf.fonttype": 42}
+_DASHES: Any = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
+_FAINT: dict[str, Any] = {"linestyle": "", "markersize": 4, "markeredgewidth": 0, "alpha": 0.35}
+_MOST_LEGEND = 15
+_LEGEND_COLUMNS = 3
+_METADATA: dict[str, dict[str, Any]] = {
+    "svg": {"Date": None},
+    "png": {"Software": None},
+    "pdf": {"CreationDate": datetime(2000, 1, 1, tzinfo=UTC)},  # the same figure gives the same bytes
+}
 
 
-def draw(data: ParetoData) -> Figure:
-    """The figure; its legend and notes stand beside the axes, so that they cover no point."""
-    with matplotlib.rc_context(_SETTINGS):
-        figure = Figure(figsize=(9, 5), layout="constrained")
+def draw(drawing: Chart | HeatMap, heading: str = "") -> Figure:
+    """The figure, on white, for print; ``heading`` stands above it."""
+    with matplotlib.rc_context(_settings()):
+        figure = Figure(figsize=(9, 5) if isinstance(drawing, Chart) else _size(drawing))
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
-        handles = _draw_references(axes, data)
-        _draw_points(axes, data)
-        handles += [*_legend_of_points(data), *_draw_budgets(axes, data)]
-        _frame(axes, data)
-        if handles:
-            figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=8.5, labelspacing=0.9)
+        axes.set_title(_wrapped(f"{heading}: {drawing.title}" if heading else drawing.title, 90), loc="left", fontsize=11)
+        if isinstance(drawing, Chart):
+            _draw_chart(figure, axes, drawing)
+        else:
+            _draw_map(figure, axes, drawing)
+        if drawing.notes:
+            figure.text(0.01, 0.012, _notes(drawing), fontsize=8, color=QUIET, va="bottom")
         return figure
 
 
+def _notes(drawing: Chart | HeatMap) -> str:
+    return "\n".join(_wrapped(note, 130) for note in drawing.notes)
+
+
+def _margins(
+    figure: Figure, drawing: Chart | HeatMap, *, left: float, right: float, legend_rows: int = 0, bottom: float = 0.55
+) -> float:
+    """Sets the axes by the text around it, in inches, and returns the legend's height; a layout engine takes far longer."""
+    width, height = figure.get_size_inches()
+    notes = 0.16 * (_notes(drawing).count("\n") + 1) if drawing.notes else 0.0
+    low = bottom + notes + 0.2 * legend_rows + 0.05
+    top = 0.3 + 0.18 * max(0, figure.axes[0].get_title(loc="left").count("\n"))
+    figure.subplots_adjust(left=left / width, right=1 - right / width, bottom=low / height, top=1 - top / height)
+    return float((notes + 0.04) / height)
+
+
+@lru_cache(maxsize=1)
+def _settings() -> Any:
+    """With the small font first; letters that it lacks come from the whole one."""
+    font_manager.fontManager.addfont(small_copy(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"))
+    return _SETTINGS | {"font.family": [FAMILY, "DejaVu Sans"]}
+
+
 def rendered(figure: Figure, kind: str) -> bytes:
-    """The figure as ``png`` or ``svg``: the same figure gives the same bytes."""
+    """The figure as ``svg``, ``png`` or ``pdf``: the same figure gives the same bytes."""
     file = io.BytesIO()
-    with matplotlib.rc_context(_SETTINGS):
-        figure.savefig(file, format=kind, dpi=160, metadata={"Date": None} if kind == "svg" else {"Software": None})
+    with matplotlib.rc_context(_settings()):
+        figure.savefig(file, format=kind, dpi=150, metadata=_METADATA[kind])
     return file.getvalue()
 
 
-def _styles(data: ParetoData) -> dict[str, tuple[str, str]]:
-    """Colour and marker of every method in the figure, known methods first and always in the same dress."""
-    names = {series.methods for series in (*data.trials, *data.confirmed)}
-    others = dict(zip(sorted(names - set(STYLES)), cycle(_OTHER_STYLES), strict=False))
-    return {name: style for name, style in (STYLES | others).items() if name in names}
+def _wrapped(words: str, width: int) -> str:
+    return textwrap.fill(one_line(words), width, max_lines=3, placeholder=" …")
 
 
-def _wrapped(words: str) -> str:
-    return textwrap.fill(one_line(words), 34, max_lines=3, placeholder=" …")
+def _draw_chart(figure: Figure, axes: Axes, chart: Chart) -> None:
+    styles = looks({trace.look for trace in chart.traces} | {label.look for label in chart.labels})
+    rules = _draw_rules(axes, chart)
+    for trace in chart.traces:
+        _draw_trace(axes, trace, *styles[trace.look])
+    if chart.diagonal:
+        axes.axline((0, 0), slope=1, color=QUIET, linewidth=0.8, zorder=1)
+    _frame(axes.xaxis, axes, chart.x, "x")
+    _frame(axes.yaxis, axes, chart.y, "y")
+    axes.grid(color="#000000", alpha=0.08)
+    axes.spines[["top", "right"]].set_visible(False)
+    named = [_direct_label(axes, label, *styles[label.look]) for label in chart.labels]
+    entries = rules if named else [*rules, *_legend(chart, styles)]
+    if chart.labels and any(trace.kind == "hollow" for trace in chart.traces):
+        look = _look(QUIET, hollow=True)
+        entries = [*entries, Line2D([], [], linestyle="", marker="o", label="hollow: uniform plan", **look)]
+    if chart.labels and any(trace.kind == "faint" for trace in chart.traces):
+        entries = [*entries, Line2D([], [], marker="o", color=QUIET, label="faint: search trials, validation", **_FAINT)]
+    rows = -(-min(len(entries), _MOST_LEGEND) // _LEGEND_COLUMNS)
+    ticks = 0.15 * max((words.count("\n") for _, words in chart.x.ticks), default=0)
+    label = 0.16 * axes.get_xlabel().count("\n")
+    low = _margins(
+        figure,
+        chart,
+        left=0.8 + 0.18 * axes.get_ylabel().count("\n"),
+        right=2.1 if named else 0.2,
+        legend_rows=rows,
+        bottom=0.55 + ticks + label,
+    )
+    if entries:
+        place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0.01, low), "borderaxespad": 0, "borderpad": 0}
+        figure.legend(handles=entries[:_MOST_LEGEND], frameon=False, fontsize=8, ncols=_LEGEND_COLUMNS, **place)
 
 
-def _draw_references(axes: Axes, data: ParetoData) -> list[Line2D]:
-    for reference in data.references:
-        if reference.deviation:
-            low, high = reference.score - reference.deviation, reference.score + reference.deviation
-            axes.axhspan(low, high, color="#000000", alpha=0.06, linewidth=0)
-    return [
-        axes.axhline(
-            reference.score,
-            color=_QUIET,
-            linestyle=_REFERENCE_DASHES[reference.variant],
-            linewidth=1.2,
-            label=_wrapped(f"{reference.name}: {spread(reference.score, reference.deviation)}"),
-        )
-        for reference in data.references
-    ]
+def _draw_rules(axes: Axes, chart: Chart) -> list[Line2D]:
+    made = []
+    for rule in chart.rules:
+        line, span = (axes.axhline, axes.axhspan) if rule.axis == "y" else (axes.axvline, axes.axvspan)
+        if rule.deviation:
+            span(rule.at - rule.deviation, rule.at + rule.deviation, color="#000000", alpha=0.06, linewidth=0)
+        name = _wrapped(rule.name, 60)
+        made.append(line(rule.at, color=QUIET, linestyle=_DASHES[rule.dash], linewidth=1.2, label=name, zorder=1.5))
+    return made
 
 
-def _draw_points(axes: Axes, data: ParetoData) -> None:
-    styles = _styles(data)
-    for series in data.trials:
-        color, marker = styles[series.methods]
-        axes.plot(series.shares, series.scores, color=color, marker=marker, zorder=2, **_FAINT)
-    for front in data.fronts:
-        axes.plot(front.shares, front.scores, drawstyle="steps-post", color=styles[front.methods][0], linewidth=1.4, zorder=3)
-    for series in data.confirmed:
-        color, marker = styles[series.methods]
-        bars = [math.nan if deviation is None else deviation for deviation in series.deviations]
-        axes.errorbar(series.shares, series.scores, yerr=bars, fmt="none", ecolor=color, capsize=3, capthick=1.3, zorder=4)
-        look = _look(color, uniform=series.uniform)
-        axes.plot(series.shares, series.scores, linestyle="", marker=marker, zorder=5, **look)
+def _draw_trace(axes: Axes, trace: Trace, color: str, marker: str) -> None:
+    if trace.kind == "faint":
+        axes.plot(trace.x, trace.y, color=color, marker=marker, zorder=2, **_FAINT)
+    elif trace.kind in ("steps", "line"):
+        steps: dict[str, Any] = {"drawstyle": "steps-post"} if trace.kind == "steps" else {}
+        axes.plot(trace.x, trace.y, color=color, linestyle=_DASHES[trace.dash], linewidth=1.4, zorder=3, **steps)
+        if len(trace.x) == 1:
+            axes.plot(trace.x, trace.y, color=color, marker=marker, markersize=5, linestyle="", zorder=3)
+    elif trace.kind == "below":
+        style: dict[str, Any] = {"linestyle": "", "marker": "v", "markersize": 7 if trace.keys else 4, "clip_on": False}
+        axes.plot(trace.x, trace.y, color=color, alpha=1.0 if trace.keys else 0.5, markeredgewidth=0, zorder=5, **style)
+    else:
+        bars = [math.nan if deviation is None else deviation for deviation in trace.errors]
+        if bars:
+            axes.errorbar(trace.x, trace.y, yerr=bars, fmt="none", ecolor=color, capsize=3, capthick=1.3, zorder=4)
+        look = _look(color, hollow=trace.kind == "hollow")
+        axes.plot(trace.x, trace.y, linestyle="", marker=marker, zorder=5, **look)
 
 
-def _look(color: str, *, uniform: bool) -> dict[str, Any]:
-    face, edge, width = ("#FFFFFF", color, 1.6) if uniform else (color, "#FFFFFF", 0.6)
+def _look(color: str, *, hollow: bool) -> dict[str, Any]:
+    face, edge, width = ("#FFFFFF", color, 1.6) if hollow else (color, "#FFFFFF", 0.6)
     return {"markerfacecolor": face, "markeredgecolor": edge, "markeredgewidth": width, "markersize": 8}
 
 
-def _legend_of_points(data: ParetoData) -> list[Line2D]:
-    """An entry a method, strong where it is confirmed; one for all uniform plans and one for all search trials."""
-    confirmed = {series.methods for series in data.confirmed}
-    names = {series.methods: _wrapped(series.name) for series in (*data.trials, *data.confirmed)}
-    entries = []
-    for methods, (color, marker) in _styles(data).items():
-        look = _look(color, uniform=False) if methods in confirmed else _FAINT | {"color": color}
-        entries.append(Line2D([], [], marker=marker, label=names[methods], **{"linestyle": "", **look}))
-    if any(series.uniform for series in data.confirmed):
-        entries.append(Line2D([], [], linestyle="", marker="o", label="hollow: uniform plan", **_look(_QUIET, uniform=True)))
-    if data.trials:
-        label = _wrapped(f"small, faint: search trials ({COLUMNS['val_top1']['label']})")
-        entries.append(Line2D([], [], marker="o", color=_QUIET, label=label, **_FAINT))
-    return entries
+def _direct_label(axes: Axes, label: Label, color: str, marker: str) -> Line2D:
+    place: Any = axes.get_yaxis_transform()
+    (line,) = axes.plot([1.02], [label.y], marker=marker, color=color, markersize=7, transform=place, clip_on=False)
+    axes.text(1.04, label.y, _wrapped(label.text, 30), transform=place, va="center", fontsize=9)
+    return line
 
 
-def _draw_budgets(axes: Axes, data: ParetoData) -> list[Line2D]:
-    return [
-        axes.axvline(share, color=_QUIET, linestyle=":", linewidth=1.2, label=f"budget: {share:g} % of dense")
-        for share in data.budget_shares
-    ]
+def _legend(chart: Chart, styles: dict[str, tuple[str, str]]) -> list[Line2D]:
+    """An entry a name, as it is drawn strongest."""
+    entries: dict[str, Line2D] = {}
+    for trace in chart.traces:
+        color, marker = styles[trace.look]
+        name = _wrapped(trace.name, 40)
+        if trace.kind in ("steps", "line"):
+            entries.setdefault(name, Line2D([], [], color=color, linestyle=_DASHES[trace.dash], label=name))
+        elif trace.kind != "faint":
+            look = _look(color, hollow=trace.kind == "hollow")
+            entries.setdefault(name, Line2D([], [], linestyle="", marker=marker, label=name, **look))
+    return list(entries.values())
 
 
-def _frame(axes: Axes, data: ParetoData) -> None:
-    axes.set_title(textwrap.fill(one_line(data.task), 70, max_lines=2, placeholder=" …"), loc="left", fontsize=11)
-    axes.set_xlabel(f"{heading('flops')}, % of the dense network")
-    axes.set_ylabel(heading("test_top1" if data.confirmed else "val_top1"))
-    axes.grid(color="#000000", alpha=0.08)
-    axes.spines[["top", "right"]].set_visible(False)
-    if data.limits:
-        axes.set_ylim(*data.limits)
-    else:
-        axes.text(0.5, 0.5, "no trial with a score yet", transform=axes.transAxes, ha="center", color=_QUIET)
-    if data.below:
-        note = f"▼ not shown: {data.below} search trial{'s' * (data.below > 1)} below {axes.get_ylim()[0]:.1f} %"
-        axes.text(1, -0.14, note, transform=axes.transAxes, ha="right", va="top", fontsize=8.5, color=_QUIET)
+def _frame(own: Any, axes: Axes, axis: Axis, which: str) -> None:
+    if axis.logarithmic:
+        (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+        own.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        own.set_major_formatter(ScalarFormatter())
+        own.set_minor_formatter(NullFormatter())
+    if axis.limits:
+        (axes.set_xlim if which == "x" else axes.set_ylim)(*axis.limits)
+    if axis.ticks:
+        own.set_ticks([place for place, _ in axis.ticks], labels=[words for _, words in axis.ticks])
+    own.set_label_text(_wrapped(axis.label, 80 if which == "x" else 50))
+
+
+def _size(drawing: HeatMap) -> tuple[float, float]:
+    letters = max((len(one_line(name)[:40]) for name in drawing.rows), default=0)
+    return min(2.6 + 0.075 * letters + 1.3 * len(drawing.columns), 16.0), min(max(1.6 + 0.24 * len(drawing.rows), 3.6), 30.0)
+
+
+def _draw_map(figure: Figure, axes: Axes, drawing: HeatMap) -> None:
+    values = [[math.nan if value is None else value for value in row] for row in drawing.values]
+    low, high = drawing.limits
+    colors = "PuOr" if drawing.diverging else "cividis"
+    image = axes.imshow(values, aspect="auto", cmap=colors, vmin=low, vmax=high, interpolation="nearest")
+    axes.set_xticks(range(len(drawing.columns)), labels=[_wrapped(name, 16) for name in drawing.columns], fontsize=9)
+    axes.set_yticks(range(len(drawing.rows)), labels=[one_line(name)[:40] for name in drawing.rows], fontsize=8)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    for row, (words, numbers) in enumerate(zip(drawing.texts, values, strict=True)):
+        for column, (text, value) in enumerate(zip(words, numbers, strict=True)):
+            if text:
+                axes.text(column, row, one_line(text), ha="center", va="center", fontsize=8, color=_ink(drawing, value))
+    letters = max((len(one_line(name)[:40]) for name in drawing.rows), default=0)
+    lines = max((_wrapped(name, 16).count("\n") for name in drawing.columns), default=0)
+    _margins(figure, drawing, left=0.35 + 0.078 * letters, right=1.2, bottom=0.25 + 0.17 * lines)
+    box = axes.get_position()
+    width = figure.get_size_inches()[0]
+    scale = figure.add_axes((box.x1 + 0.15 / width, box.y0, 0.14 / width, box.height))
+    figure.colorbar(image, cax=scale, label=one_line(drawing.label))
+
+
+def _ink(drawing: HeatMap, value: float) -> str:
+    """Black or white, whichever is read on the cell's colour."""
+    low, high = drawing.limits
+    place = (value - low) / (high - low)
+    dark = abs(place - 0.5) > 0.32 if drawing.diverging else place < 0.5
+    return "#FFFFFF" if dark else "#000000"
+
+
+def drawable(drawing: object) -> bool:
+    """Whether there is anything to draw."""
+    return not isinstance(drawing, Nothing)

@@ -1,89 +1,90 @@
-"""Headings, paragraphs, pictures and tables as Markdown and as one HTML page; every text is escaped."""
+"""A report as blocks: headings, paragraphs, figures and tables, to Markdown, LaTeX and HTML; every text is escaped."""
 
 from __future__ import annotations
 
-import base64
 import html
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+import pandas as pd
+
+from reports.charts import Figure, Nothing
 from reports.words import one_line
 
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1b1f24; --paper: #ffffff; --line: #d5dae0; --quiet: #5b6570; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e4e8ec; --paper: #14171a; --line: #3a424a; --quiet: #9aa5b0; } }
-body { margin: 2rem auto; max-width: 76rem; padding: 0 1rem; color: var(--ink); background: var(--paper);
-  font: 16px/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
-img { max-width: 100%; height: auto; background: #ffffff; border-radius: 6px; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; margin: 0.5rem 0 1rem; font-size: 0.875rem; font-variant-numeric: tabular-nums;
-  overflow-wrap: normal; }
-th, td { padding: 0.3rem 0.6rem; border-bottom: 1px solid var(--line); vertical-align: top; text-align: left; }
-th { color: var(--quiet); font-weight: 600; vertical-align: bottom; }
-.number { text-align: right; }
-td.number { white-space: nowrap; }
-td { max-width: 34rem; }
-"""
-# The page needs nothing from outside and runs nothing: a browser is told so, in case an escape was missed.
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+Look = Literal["", "verdict", "banner", "banner alarm", "caption"]
+_LONG, _SHORT = 60, 24
+"""Letters of a cell that may be broken anywhere, and of one that never is."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Heading:
-    """A heading; level 1 is the title."""
+    """A heading; level 1 is the title. One with an anchor stands in the page's navigation."""
 
     text: str
     level: int
+    anchor: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Paragraph:
-    """A paragraph."""
+    """A paragraph, in one of the page's looks."""
 
     text: str
+    look: Look = ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
-    """A PNG: Markdown links to the file, HTML holds it."""
+class Plot:
+    """A figure of the page: interactive there, PNG files in Markdown.
 
-    file: str
-    alternative: str
-    png: bytes
+    Args:
+        stems: name on the switch -> file name without its ending.
+        task: stands above the figure in the files.
+    """
+
+    figure: Figure
+    stems: dict[str, str]
+    task: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Cells as text; the first ``texts`` columns are words, the others numbers and set right, but for ``last_is_text``."""
+    """Cells as text; the first ``texts`` columns are words, the others numbers and set right, but for ``last_is_text``.
+
+    Args:
+        key: name of the table's files; empty for one that has none.
+        raw: the values behind the cells, for CSV.
+    """
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     texts: int = 1
     last_is_text: bool = False
+    key: str = ""
+    raw: pd.DataFrame | None = None
 
     def is_number(self, column: int) -> bool:
         """Whether the column is set right."""
         return column >= self.texts and not (self.last_is_text and column == len(self.header) - 1)
 
 
-Block = Heading | Paragraph | Picture | Table
+@dataclass(frozen=True, kw_only=True)
+class Fold:
+    """A block that is closed until it is asked for."""
+
+    anchor: str
+    title: str
+    inside: Table
+
+
+Block = Heading | Paragraph | Plot | Table | Fold
 
 
 def to_markdown(blocks: Iterable[Block]) -> str:
     """The document as GitHub Markdown."""
     return "\n\n".join(_markdown(block) for block in blocks) + "\n"
-
-
-def to_html(title: str, blocks: Iterable[Block]) -> str:
-    """The document as one page that needs no other file, light or dark as the reader's system is."""
-    body = "\n".join(_html(block) for block in blocks)
-    return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
-    )
 
 
 def markdown_text(text: str) -> str:
@@ -96,27 +97,64 @@ def _markdown(block: Block) -> str:
     if isinstance(block, Heading):
         return f"{'#' * block.level} {markdown_text(block.text)}"
     if isinstance(block, Paragraph):
-        return markdown_text(block.text)
-    if isinstance(block, Picture):
-        return f"![{markdown_text(block.alternative)}]({block.file})"
-    rule = ["---:" if block.is_number(column) else "---" for column in range(len(block.header))]
-    lines = [[markdown_text(cell) for cell in row] for row in (block.header, *block.rows)]
+        return f"**{markdown_text(block.text)}**" if block.look in ("verdict", "banner alarm") else markdown_text(block.text)
+    if isinstance(block, Plot):
+        return _markdown_plot(block)
+    if isinstance(block, Fold):
+        return f"**{markdown_text(block.title)}**\n\n{table_markdown(block.inside)}"
+    return table_markdown(block)
+
+
+def _markdown_plot(block: Plot) -> str:
+    drawn = any(not isinstance(drawing, Nothing) for drawing in block.figure.drawings.values())
+    lines = [f"**{markdown_text(block.figure.title)}.** {markdown_text(block.figure.caption) if drawn else ''}".rstrip()]
+    for name, drawing in block.figure.drawings.items():
+        if isinstance(drawing, Nothing):
+            lines.append(markdown_text(f"{drawing.title}: {drawing.reason}"))
+        else:
+            lines.append(f"![{markdown_text(drawing.title)}](figures/{block.stems[name]}.png)")
+            lines += [markdown_text(note) for note in drawing.notes]
+    return "\n\n".join(lines)
+
+
+def table_markdown(table: Table) -> str:
+    """The table as GitHub Markdown."""
+    rule = ["---:" if table.is_number(column) else "---" for column in range(len(table.header))]
+    lines = [[markdown_text(cell) for cell in row] for row in (table.header, *table.rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], rule, *lines[1:]))
 
 
-def _html(block: Block) -> str:
-    if isinstance(block, Heading):
-        return f"<h{block.level}>{html.escape(block.text)}</h{block.level}>"
-    if isinstance(block, Paragraph):
-        return f"<p>{html.escape(block.text)}</p>"
-    if isinstance(block, Picture):
-        data = base64.b64encode(block.png).decode("ascii")
-        return f'<p><img alt="{html.escape(block.alternative)}" src="data:image/png;base64,{data}"></p>'
-    head = _html_row(block, block.header, "th")
-    body = "\n".join(_html_row(block, row, "td") for row in block.rows)
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    "±": r"$\pm$", "−": r"$-$", "–": "--", "λ": r"$\lambda$", "ρ": r"$\rho$", "→": r"$\rightarrow$", "×": r"$\times$",
+    '"': r"\textquotedbl{}",
+}  # fmt: skip
+
+
+def latex_text(text: str) -> str:
+    """The text on one line, with nothing in it that LaTeX would act on."""
+    return "".join(_LATEX.get(letter, letter) for letter in one_line(text))
+
+
+def table_latex(table: Table) -> str:
+    """The table as a ``tabular`` with the rules of booktabs."""
+    columns = "".join("r" if table.is_number(column) else "l" for column in range(len(table.header)))
+    lines = [" & ".join(latex_text(cell) for cell in row) + r" \\" for row in (table.header, *table.rows)]
+    body = "\n".join([r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"])
+    return f"% needs \\usepackage{{booktabs}}\n\\begin{{tabular}}{{{columns}}}\n{body}\n\\end{{tabular}}\n"
+
+
+def table_html(table: Table) -> str:
+    """The table as HTML that scrolls by itself where it is wider than the page."""
+    head = _html_row(table, table.header, "th")
+    body = "\n".join(_html_row(table, row, "td") for row in table.rows)
     return f'<div class="scroll"><table>\n<thead>{head}</thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'
 
 
 def _html_row(table: Table, cells: Sequence[str], tag: str) -> str:
-    opened = [f'<{tag} class="number">' if table.is_number(column) else f"<{tag}>" for column in range(len(cells))]
-    return f"<tr>{''.join(f'{start}{html.escape(cell)}</{tag}>' for start, cell in zip(opened, cells, strict=True))}</tr>"
+    made = []
+    for column, cell in enumerate(cells):
+        look = "number" if table.is_number(column) else "long" if len(cell) > _LONG else "short" if len(cell) <= _SHORT else ""
+        made.append(f"<{tag}{f' class={chr(34)}{look}{chr(34)}' if look else ''}>{html.escape(cell)}</{tag}>")
+    return f"<tr>{''.join(made)}</tr>"

@@ -1,77 +1,35 @@
-"""The report folder: figures, tables and one page, from run folders."""
+"""The report folder: one page, and its figures, tables and data as files, from run folders."""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from reports import words
-from reports.figures import draw, rendered
-from reports.markup import Block, Heading, Paragraph, Picture, Table, to_html, to_markdown
-from reports.series import pareto_data
-from reports.summary import counts, failures, summarize
+from reports.charts import Figure, Nothing
+from reports.export import to_csv, to_parquet
+from reports.figures import KINDS, draw, rendered
+from reports.html_page import to_html
+from reports.markup import Block, Fold, Heading, Plot, Table, table_latex, table_markdown, to_markdown
+from reports.prepared.course import courses
+from reports.provenance_section import provenance_section, spent_effort
+from reports.sections import task_section
+from reports.summary import summarize
 from reports.table import Reading, read_runs
+from reports.verdict import verdicts
+from reports.verdict_section import opening, verdict_frame, verdict_section
 
 TITLE = "sconv-search report"
-_Form = Callable[[Any], str]
-_NETWORK_CELLS: dict[str, _Form] = {
-    "label": words.text,
-    "regularization": words.general,
-    "seeds": words.amount,
-    "test_top1": words.text,  # filled with mean ± deviation
-    "difference": words.signed,
-    "flops_share": words.tenths,
-    "flops": words.amount,
-    "macs": words.amount,
-    "adds": words.amount,
-    "params": words.amount,
-    "latency_ms": words.thousandths,
-    "speed_up": words.hundredths,
-    "best_val_top1": words.hundredths,
-}
-_TRAINING_CELLS: dict[str, _Form] = {
-    "label": words.text,
-    "regularization": words.general,
-    "epochs": words.general,
-    "flops_share": words.tenths,
-    "residual": words.general,
-    "val_top1_before": words.hundredths,
-    "val_top1_after": words.hundredths,
-    "wall_s": words.duration,
-}
-_COUNT_CELLS: dict[str, _Form] = {
-    "study": words.text,
-    "stage": words.text,
-    "label": words.text,
-    "complete": words.text,
-    "over_budget": words.text,
-    "failed": words.text,
-    "wall_s": words.duration,
-}
-_FAILURE_CELLS: dict[str, _Form] = {name: words.text for name in ("study", "stage", "label", "trials", "reason")}
-_PROVENANCE = ("study", "seed", "budget", "machine", "versions", "commit")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-_READING_AID = (
-    "Test scores are mean ± sample standard deviation over seeds, from confirmation runs alone. "
-    f"Rows marked '{words.VALIDATION_MARK.strip()}' are not confirmed yet: their score steered the search and flatters them. "
-    f"'{words.MISSING}' means not measured."
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Figure:
-    stem: str
-    png: bytes
-    svg: bytes
+MANIFEST = "data/files.json"
+"""Lists what a report wrote, so that the next one in the same folder leaves no figure of the former behind."""
 
 
 def write_report(paths: Iterable[Path | str], out: Path | str) -> list[Path]:
-    """The files written into ``out``: figures, ``summary.csv``, ``trials.csv``, ``summary.md`` and ``index.html``.
+    """The files written into ``out``: ``index.html``, ``summary.md``, and ``figures/``, ``tables/`` and ``data/`` beside them.
 
     Raises:
         FileNotFoundError: a run folder is missing or holds no ``trials.jsonl``.
@@ -81,84 +39,105 @@ def write_report(paths: Iterable[Path | str], out: Path | str) -> list[Path]:
     """
     contents = report_files(read_runs(paths))
     folder = Path(out)
-    _make_folder(folder)
+    stale = _former(folder) - set(contents)
+    for part in (folder, *(folder / name for name in ("figures", "tables", "data"))):
+        _make_folder(part)
+    for name in stale:
+        (folder / name).unlink(missing_ok=True)
+    contents[MANIFEST] = json.dumps(sorted(contents), indent=0, ensure_ascii=False).encode("utf-8")
     return [_write(folder / name, content) for name, content in contents.items()]
+
+
+def _former(folder: Path) -> set[str]:
+    """Figures and tables of an earlier report in the folder, by its own list; whatever else lies there is not ours."""
+    try:
+        listed = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return set()
+    names = {name for name in listed if isinstance(name, str)} if isinstance(listed, list) else set()
+    return {name for name in names if re.fullmatch(r"(figures|tables)/[^/\\]+", name)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """A report before it is files.
+
+    Args:
+        blocks: the document.
+        data: name -> tidy table.
+    """
+
+    blocks: list[Block]
+    data: dict[str, pd.DataFrame] = field(default_factory=dict)
 
 
 def report_files(reading: Reading) -> dict[str, bytes]:
     """File name -> content of the report; equal readings give equal bytes."""
-    summary = summarize(reading.table)
-    figures = _figures(reading.table, summary)
-    blocks = _blocks(reading, summary, figures)
-    files = {f"{figure.stem}.{kind}": getattr(figure, kind) for figure in figures.values() for kind in ("png", "svg")}
-    texts = {
-        "summary.csv": to_csv(summary),
-        "trials.csv": to_csv(reading.table),
-        "summary.md": to_markdown(blocks),
-        "index.html": to_html(TITLE, blocks),
-    }
+    report = make_report(reading)
+    files = {name: content for plot in report.blocks if isinstance(plot, Plot) for name, content in _figure_files(plot)}
+    files |= dict(pair for table in _tables(report.blocks) for pair in _table_files(table))
+    for name, table in report.data.items():
+        files |= {f"data/{name}.csv": to_csv(table), f"data/{name}.parquet": to_parquet(table)}
+    texts = {"summary.md": to_markdown(report.blocks), "index.html": to_html(TITLE, report.blocks)}
     return files | {name: text.encode("utf-8") for name, text in texts.items()}
 
 
-def to_csv(table: pd.DataFrame) -> str:
-    """The table as CSV; a text that a spreadsheet would run as a formula gets a quote in front."""
-    safe = table.copy()
-    for name in safe.columns[safe.dtypes == "string"]:
-        formula = safe[name].str.startswith(_FORMULA).fillna(False).astype(bool)
-        safe[name] = safe[name].mask(formula, "'" + safe[name])
-    return safe.to_csv(index=False, lineterminator="\n")
+def make_report(reading: Reading) -> Report:
+    """The document and the tidy data of a reading."""
+    summary, spent = summarize(reading.table), spent_effort(reading)
+    decided = verdicts(reading.table, summary)
+    blocks: list[Block] = [Heading(text=TITLE, level=1), *opening(reading, spent), *verdict_section(decided)]
+    taken: set[str] = set()
+    for task in sorted(reading.table["task"].unique()):
+        stem = stem_of(task, taken)
+        taken.add(stem.casefold())
+        items = task_section(reading, summary, decided, task, stem)
+        blocks += [_placed(item, stem, task) if isinstance(item, Figure) else item for item in items]
+    blocks += provenance_section(reading, spent)
+    course = [courses(reading.table, task) for task in sorted(reading.table["task"].unique())]
+    data = {
+        "trials": reading.table, "summary": summary, "verdict": verdict_frame(decided), "effort": spent,
+        "course": pd.concat([part for part in course if len(part)] or course, ignore_index=True),
+    }  # fmt: skip
+    return Report(blocks=blocks, data=data)
 
 
-def _figures(table: pd.DataFrame, summary: pd.DataFrame) -> dict[str, _Figure]:
-    made: dict[str, _Figure] = {}
-    for task in sorted(table["task"].unique()):
-        stem = _stem(task, {figure.stem.casefold() for figure in made.values()})
-        figure = draw(pareto_data(table, summary, task))
-        made[task] = _Figure(stem=stem, png=rendered(figure, "png"), svg=rendered(figure, "svg"))
-    return made
-
-
-def _stem(task: str, taken: set[str]) -> str:
-    """A file name for the task's figure that every file system and link can hold, different from those taken."""
-    stem = "pareto-" + re.sub(r"[^\w.]+", "-", task)[:60]
+def stem_of(task: str, taken: set[str]) -> str:
+    """A file name for the task that every file system and link can hold, different from those taken."""
+    stem = re.sub(r"[^\w.]+", "-", task)[:60].strip(".-") or "task"
     names = [stem, *(f"{stem}-{number}" for number in range(2, len(taken) + 2))]
     return next(name for name in names if name.casefold() not in taken)
 
 
-def _blocks(reading: Reading, summary: pd.DataFrame, figures: dict[str, _Figure]) -> list[Block]:
-    blocks: list[Block] = [Heading(text=TITLE, level=1), Paragraph(text=_READING_AID)]
-    for task, figure in figures.items():
-        rows = reading.table[reading.table["task"] == task]
-        picture = Picture(file=f"{figure.stem}.png", alternative=f"Top-1 against FLOPs kept, {task}", png=figure.png)
-        blocks += [Heading(text=task, level=2), picture, *_task_blocks(rows, summary[summary["task"] == task])]
-    if reading.dropped:
-        messages = Table(header=["message"], rows=[[words.one_line(message)] for message in reading.dropped])
-        blocks += [Heading(text="Dropped lines", level=2), messages]
-    return blocks
+def _placed(figure: Figure, stem: str, task: str) -> Plot:
+    stems: dict[str, str] = {}
+    for name in figure.drawings:
+        own = re.sub(r"[^\w]+", "-", name)[:60].strip("-").lower()
+        wanted = "-".join(part for part in (stem, figure.key, own if len(figure.drawings) > 1 else "") if part)
+        number = sum(other == wanted or other.startswith(f"{wanted}~") for other in stems.values())
+        stems[name] = f"{wanted}~{number + 1}" if number else wanted
+    return Plot(figure=figure, stems=stems, task=task)
 
 
-def _task_blocks(rows: pd.DataFrame, summary: pd.DataFrame) -> list[Block]:
-    if summary.empty:
-        blocks: list[Block] = [Paragraph(text="No trial has a score yet.")]
-    else:
-        means = [words.spread(mean, std) for mean, std in zip(summary["test_top1"], summary["test_top1_std"], strict=True)]
-        blocks = [Heading(text="Networks", level=3), _table(summary.assign(test_top1=means), _NETWORK_CELLS)]
-        blocks += [Heading(text="Training (mean over seeds)", level=3), _table(summary, _TRAINING_CELLS)]
-    blocks += [Heading(text="All trials", level=3), _table(counts(rows), _COUNT_CELLS, texts=3)]
-    if len(failed := failures(rows)):
-        blocks += [Heading(text="Failures", level=3), _table(failed, _FAILURE_CELLS, texts=3, last_is_text=True)]
-    return [*blocks, Heading(text="Provenance", level=3), _provenance_table(rows)]
+def _figure_files(plot: Plot) -> Iterator[tuple[str, bytes]]:
+    for name, drawing in plot.figure.drawings.items():
+        if not isinstance(drawing, Nothing):
+            figure = draw(drawing, plot.task)
+            yield from ((f"figures/{plot.stems[name]}.{kind}", rendered(figure, kind)) for kind in KINDS)
 
 
-def _table(table: pd.DataFrame, forms: dict[str, _Form], *, texts: int = 1, last_is_text: bool = False) -> Table:
-    rows = [[form(row[name]) for name, form in forms.items()] for _, row in table.iterrows()]
-    return Table(header=[words.heading(name) for name in forms], rows=rows, texts=texts, last_is_text=last_is_text)
+def _tables(blocks: Iterable[Block]) -> Iterator[Table]:
+    for block in blocks:
+        table = block.inside if isinstance(block, Fold) else block
+        if isinstance(table, Table) and table.key:
+            yield table
 
 
-def _provenance_table(rows: pd.DataFrame) -> Table:
-    values = {name: [words.text(value) for value in sorted(rows[name].dropna().unique())] for name in _PROVENANCE}
-    cells = [[words.heading(name), "; ".join(found) or words.MISSING] for name, found in values.items()]
-    return Table(header=["", "values"], rows=cells, texts=2)
+def _table_files(table: Table) -> Iterator[tuple[str, bytes]]:
+    raw = table.raw if table.raw is not None else pd.DataFrame([list(row) for row in table.rows], columns=list(table.header))
+    yield f"tables/{table.key}.csv", to_csv(raw)
+    yield f"tables/{table.key}.md", f"{table_markdown(table)}\n".encode()
+    yield f"tables/{table.key}.tex", table_latex(table).encode("utf-8")
 
 
 def _make_folder(folder: Path) -> None:

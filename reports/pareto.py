@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from sconv_search.records import COLUMNS
@@ -16,11 +18,16 @@ def pareto_front(table: pd.DataFrame, cost: str, score: str) -> pd.DataFrame:
         ValueError: a column is not in the table or has no better direction.
     """
     known = table[table[_directed(table, cost)].notna() & table[_directed(table, score)].notna()]
-    keys = pd.DataFrame({"cost": _lower_is_better(known, cost), "score": _lower_is_better(known, score)})
-    order = keys.reset_index(drop=True).sort_values(["cost", "score"], kind="stable")
+    return known.iloc[front_positions(_lower_is_better(known, cost), -_lower_is_better(known, score))]
+
+
+def front_positions(costs: pd.Series[Any], scores: pd.Series[Any]) -> list[int]:
+    """Positions of the rows that no other beats, a lower cost and a higher score being better; cheapest first."""
+    keys = pd.DataFrame({"cost": costs.astype("float64").to_numpy(), "score": -scores.astype("float64").to_numpy()})
+    order = keys.sort_values(["cost", "score"], kind="stable")
     best_before = order["score"].cummin().shift()
-    front = order[best_before.isna() | (order["score"] < best_before).fillna(False)]
-    return known.iloc[front.index.to_list()]
+    front = order[best_before.isna() | (order["score"] < best_before)]
+    return [int(place) for place in front.index]
 
 
 def _directed(table: pd.DataFrame, name: str) -> str:
@@ -31,6 +38,6 @@ def _directed(table: pd.DataFrame, name: str) -> str:
     return name
 
 
-def _lower_is_better(table: pd.DataFrame, name: str) -> pd.Series[float]:
+def _lower_is_better(table: pd.DataFrame, name: str) -> pd.Series[Any]:
     values = table[name].astype("Float64")
     return values if COLUMNS[name]["better"] == "lower" else -values

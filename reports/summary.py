@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Any
 
 import pandas as pd
@@ -9,14 +10,18 @@ import pandas as pd
 from reports.words import VALIDATION_MARK, label
 
 # λ and epochs are part of what was confirmed: one plan trained with and without regularisation makes two rows.
-_KEYS = ["task", "variant", "methods", "plan", "regularization", "epochs"]
-_ORIGIN = ["task", "study", "stage", "variant", "methods"]
-_AVERAGED = ["residual", "val_top1_before", "val_top1_after", "wall_s"]
-_COSTS = ["flops", "flops_share", "macs", "adds", "params"]
+_KEYS = ["task", "budget_group", "family", "variant", "methods", "plan", "regularization", "epochs"]
+_ORIGIN = ["task", "run", "stage", "variant", "family"]
+_SHARED = ["layers", "machine", "threads", "dtype", "latency_batch"]
+_AVERAGED = ["residual", "val_top1_before", "val_top1_after", "val_top1", "wall_s"]
+_COSTS = ["flops", "flops_share", "macs", "adds", "additions", "params"]
 _DTYPES = {
     "task": "string",
+    "key": "string",
     "label": "string",
     "stage": "string",
+    "budget_group": "string",
+    "family": "string",
     "variant": "string",
     "methods": "string",
     "plan": "string",
@@ -27,6 +32,7 @@ _DTYPES = {
     "flops_share": "Float64",
     "macs": "Int64",
     "adds": "Int64",
+    "additions": "Int64",
     "params": "Int64",
     "test_top1": "Float64",
     "test_top1_std": "Float64",
@@ -37,7 +43,13 @@ _DTYPES = {
     "residual": "Float64",
     "val_top1_before": "Float64",
     "val_top1_after": "Float64",
+    "val_top1": "Float64",
     "wall_s": "Float64",
+    "layers": "string",
+    "machine": "string",
+    "threads": "Int64",
+    "dtype": "string",
+    "latency_batch": "Int64",
 }
 _STATUSES = ("complete", "over_budget", "failed")
 SHOWN_UNCONFIRMED = 3
@@ -51,7 +63,9 @@ def summarize(table: pd.DataFrame) -> pd.DataFrame:
     and the test columns are missing.
     """
     confirmed = table[(table["stage"] == "confirm") & (table["status"] == "complete") & table["test_top1"].notna()]
-    rows = [_confirmed_row(group, table) for _, group in confirmed.groupby(_KEYS, dropna=False)]
+    search = _scored_in_search(table)
+    search = search[search["plan"].isin(confirmed["plan"].dropna())]
+    rows = [_confirmed_row(group, confirmed, search) for _, group in confirmed.groupby(_KEYS, dropna=False)]
     done = {_kind(row) for row in rows}
     rows += [row for row in _search_rows(table) if _kind(row) not in done]
     summary = pd.DataFrame(rows, columns=list(_DTYPES)).astype(_DTYPES)
@@ -64,7 +78,7 @@ def counts(table: pd.DataFrame) -> pd.DataFrame:
     for _, group in table.groupby(_ORIGIN, dropna=False):
         tally: dict[str, Any] = {status: int((group["status"] == status).sum()) for status in _STATUSES}
         rows.append(_origin(group) | tally | {"wall_s": group["wall_s"].sum(min_count=1)})
-    return pd.DataFrame(rows, columns=["task", "study", "stage", "label", *_STATUSES, "wall_s"])
+    return pd.DataFrame(rows, columns=["task", "run", "stage", "label", *_STATUSES, "wall_s"])
 
 
 def failures(table: pd.DataFrame) -> pd.DataFrame:
@@ -72,38 +86,39 @@ def failures(table: pd.DataFrame) -> pd.DataFrame:
     failed = table[table["status"] == "failed"]
     groups = [group for _, group in failed.groupby([*_ORIGIN, "reason"], dropna=False)]
     rows = [_origin(group) | {"trials": len(group), "reason": group["reason"].iloc[0]} for group in groups]
-    return pd.DataFrame(rows, columns=["task", "study", "stage", "label", "trials", "reason"])
+    return pd.DataFrame(rows, columns=["task", "run", "stage", "label", "trials", "reason"])
 
 
 def _origin(group: pd.DataFrame) -> dict[str, Any]:
     first = group.iloc[0]
-    return {name: first[name] for name in ("task", "study", "stage")} | {"label": label(first["variant"], first["methods"])}
+    origin = {name: first[name] for name in ("task", "run", "stage")}
+    return origin | {"label": label(first["variant"], first["family"])}
 
 
-def _confirmed_row(group: pd.DataFrame, table: pd.DataFrame) -> dict[str, Any]:
+def _confirmed_row(group: pd.DataFrame, confirmed: pd.DataFrame, search: pd.DataFrame) -> dict[str, Any]:
     row = _described(group)
     # One seed confirmed in two studies is one seed: averaged first, so that the deviation is over seeds.
     scores = group.groupby("seed", dropna=False)["test_top1"].mean()
     speed_ups = (group["dense_latency_ms"] / group["latency_ms"]).where(group["latency_ms"] > 0)
     return row | {
-        "label": label(row["variant"], row["methods"]),
+        "label": label(row["variant"], row["family"]),
         "seeds": len(scores),
         "test_top1": scores.mean(),
         "test_top1_std": scores.std(),
-        "difference": scores.mean() - _dense_top1(table, row["task"]),
+        "difference": scores.mean() - _dense_top1(confirmed, row["task"]),
         "latency_ms": group["latency_ms"].median(),
         "speed_up": speed_ups.median(),
-        "best_val_top1": _best_in_search(group, table),
+        "best_val_top1": _best_in_search(group, search),
     }
 
 
 def _search_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     rows = []
     ordered = _scored_in_search(table).sort_values(["val_top1", "flops"], ascending=[False, True], kind="stable")
-    for _, group in ordered.groupby(["task", "variant", "methods"], dropna=False):
+    for _, group in ordered.groupby(["task", "budget_group", "variant", "family"], dropna=False):
         for position in range(min(len(group), SHOWN_UNCONFIRMED)):
             row = _described(group.iloc[position : position + 1])
-            name = label(row["variant"], row["methods"]) + VALIDATION_MARK
+            name = label(row["variant"], row["family"]) + VALIDATION_MARK
             rows.append(row | {"label": name, "seeds": 0, "best_val_top1": group["val_top1"].iloc[position]})
     return rows
 
@@ -112,25 +127,33 @@ def _described(group: pd.DataFrame) -> dict[str, Any]:
     shared = {name: group[name].iloc[0] for name in ["stage", *_KEYS]}
     # The rows of one plan cost the same; should they not, the dearest is shown, which flatters nobody.
     dearest = {name: group[name].max() for name in _COSTS}
-    return shared | dearest | {name: group[name].mean() for name in _AVERAGED}
+    first = {name: known.iloc[0] if len(known := group[name].dropna()) else pd.NA for name in _SHARED}
+    return {"key": plan_key(shared)} | shared | first | dearest | {name: group[name].mean() for name in _AVERAGED}
 
 
-def _kind(row: dict[str, Any]) -> tuple[str, str]:
-    return row["task"], label(row["variant"], row["methods"])
+def plan_key(row: dict[str, Any]) -> str:
+    """Eight letters that stand for the plan and how it was trained: for links and file names, the same in every report."""
+    text = "\x1f".join("" if pd.isna(row[name]) else str(row[name]) for name in _KEYS)
+    return sha256(text.encode("utf-8")).hexdigest()[:8]
+
+
+def _kind(row: dict[str, Any]) -> tuple[str, str, str]:
+    group = row["budget_group"]
+    return row["task"], "" if pd.isna(group) else group, label(row["variant"], row["family"])
 
 
 def _scored_in_search(table: pd.DataFrame) -> pd.DataFrame:
     return table[(table["stage"] == "search") & (table["status"] == "complete") & table["val_top1"].notna()]
 
 
-def _best_in_search(group: pd.DataFrame, table: pd.DataFrame) -> Any:
-    same = _scored_in_search(table)
+def _best_in_search(group: pd.DataFrame, search: pd.DataFrame) -> Any:
+    same = search
     for name in ("task", "variant", "methods", "plan"):
         value = group[name].iloc[0]
         same = same[same[name].isna() if pd.isna(value) else same[name] == value]
     return same["val_top1"].max()
 
 
-def _dense_top1(table: pd.DataFrame, task: str) -> Any:
-    dense = table[(table["task"] == task) & (table["variant"] == "dense") & (table["stage"] == "confirm")]
-    return dense[dense["status"] == "complete"].groupby("seed", dropna=False)["test_top1"].mean().mean()
+def _dense_top1(confirmed: pd.DataFrame, task: str) -> Any:
+    dense = confirmed[(confirmed["task"] == task) & (confirmed["variant"] == "dense")]
+    return dense.groupby("seed", dropna=False)["test_top1"].mean().mean()

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from reports.budgets import budget_group
+from reports.runs import RunFacts, read_facts
 from sconv_search.records import TrialRecord
 
 FILE = "trials.jsonl"
+TEXT: Any = pd.StringDtype("python")
+"""Texts as Python's own, so that choosing rows copies no plan: Arrow's took a third of a large report's time."""
+REFERENCES = ("dense", "dense_finetuned")
 _ADVICE = "run `sconv-search search` first, or give a folder that it wrote (runs/<study>)"
+_LONG = ("plan", "layers", "residual_course")
 _LARGEST = 2**63  # pandas holds whole numbers in 64 bits
 
 
@@ -20,12 +27,23 @@ class Reading:
     """What the run folders held.
 
     Args:
-        table: a row a record, in the order read; the columns of ``COLUMNS`` and ``flops_share`` in %, missing is ``pd.NA``.
-        dropped: a message for every line or file that gave no row.
+        table: a row a record, in the order read; the columns of ``COLUMNS`` and those of ``DERIVED``, missing is ``pd.NA``.
+        dropped: a message for every line or file that gave no row or no facts.
+        runs: what each folder says of its study.
     """
 
     table: pd.DataFrame
     dropped: tuple[str, ...]
+    runs: tuple[RunFacts, ...] = ()
+
+
+DERIVED = {
+    "flops_share": "FLOPs in % of the dense network",
+    "additions": "MACs and other additions, as the paper counts additions",
+    "run": "the run folder, by a name of its own",
+    "family": "methods that the study searches among; for a study without a spec, those of the plan",
+    "budget_group": "the budget in one spelling; missing for the references, which belong to all",
+}
 
 
 def read_runs(paths: Iterable[Path | str]) -> Reading:
@@ -38,31 +56,74 @@ def read_runs(paths: Iterable[Path | str]) -> Reading:
     files = [_records_file(Path(path)) for path in paths]
     if not files:
         raise ValueError(f"no run folder was given; {_ADVICE}")
-    records: list[TrialRecord] = []
+    unique = list({file.resolve(): file for file in files}.values())  # a folder named twice counts once
+    read: list[TrialRecord] = []
+    origins: list[str] = []
     dropped: list[str] = []
-    for file in {file.resolve(): file for file in files}.values():  # a folder named twice counts once
+    runs: list[RunFacts] = []
+    for file, name in zip(unique, _names(unique), strict=True):
         found, messages = _read(file)
-        records += found
-        dropped += messages if found else [*messages, f"{file} holds no readable record"]
-    if not records:
+        facts, complaints = read_facts(file.parent, name)
+        read += found
+        origins += [name] * len(found)
+        runs.append(facts)
+        dropped += [*(messages if found else [*messages, f"{file} holds no readable record"]), *complaints]
+    if not read:
         raise ValueError(f"nothing to report: {'; '.join(dropped)}; {_ADVICE}")
-    return Reading(table=to_table(records), dropped=tuple(dropped))
+    return Reading(table=to_table(read, origins, runs), dropped=tuple(dropped), runs=tuple(runs))
 
 
-def to_table(records: Iterable[TrialRecord]) -> pd.DataFrame:
-    """The records as a typed table, with ``flops_share``: FLOPs in % of the dense network's."""
-    table = pd.DataFrame([asdict(record) for record in records], columns=list(_DTYPES)).astype(_DTYPES)
+def to_table(found: Iterable[TrialRecord], origins: Sequence[str] | None = None, runs: Iterable[RunFacts] = ()) -> pd.DataFrame:
+    """The records as a typed table with the columns of ``DERIVED``.
+
+    Args:
+        origins: name of the run of each record; the study's name where it is not given.
+    """
+    rows = [vars(record) for record in found]
+    known: dict[Any, Any] = {}
+    table = pd.DataFrame({name: pd.array(_column(rows, name, known), dtype=dtype) for name, dtype in _DTYPES.items()})
     dense = table["dense_flops"].astype("Float64")
     table["flops_share"] = (100 * table["flops"].astype("Float64") / dense).where(dense > 0)
+    table["additions"] = table["macs"] + table["adds"]
+    table["run"] = table["study"] if origins is None else pd.Series(list(origins), index=table.index, dtype=TEXT)
+    searched = table["run"].map({facts.name: facts.family for facts in runs if facts.family}).astype(TEXT)
+    reference = table["variant"].isin(REFERENCES)
+    table["family"] = searched.fillna(table["methods"]).fillna("").mask(reference, "")
+    table["budget_group"] = _budget_groups(table).mask(reference)
     return table
 
 
-def _dtype(annotation: str) -> str:
+def _column(rows: list[dict[str, Any]], name: str, known: dict[Any, Any]) -> list[Any]:
+    """One field of all records; equal short texts are kept once, as studies, machines and methods repeat in every row."""
+    values = [row[name] for row in rows]
+    return values if name in _LONG else [known.setdefault(value, value) if type(value) is str else value for value in values]
+
+
+def _budget_groups(table: pd.DataFrame) -> pd.Series[str]:
+    pairs = table[["budget", "dense_flops"]].drop_duplicates()
+    groups: Any = [budget_group(budget, dense) for budget, dense in pairs.itertuples(index=False, name=None)]
+    return table[["budget", "dense_flops"]].merge(pairs.assign(group=groups), how="left")["group"].astype(TEXT)
+
+
+def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows as tables of column name -> value."""
+    found: Any = rows.to_dict("records")
+    return list(found)
+
+
+def _dtype(annotation: str) -> Any:
     kinds = annotation.split(" | ")
-    return "Float64" if "float" in kinds else "Int64" if "int" in kinds else "string"
+    return "Float64" if "float" in kinds else "Int64" if "int" in kinds else "boolean" if "bool" in kinds else TEXT
 
 
 _DTYPES = {f.name: _dtype(str(f.type)) for f in fields(TrialRecord)}
+
+
+def _names(files: Sequence[Path]) -> list[str]:
+    """The folders' own names, with those above them where two are alike."""
+    names = [file.parent.resolve().name for file in files]
+    whole = [str(file.parent.resolve()) for file in files]
+    return [name if names.count(name) == 1 else long for name, long in zip(names, whole, strict=True)]
 
 
 def _records_file(folder: Path) -> Path:
@@ -74,23 +135,24 @@ def _records_file(folder: Path) -> Path:
 
 
 def _read(file: Path) -> tuple[list[TrialRecord], list[str]]:
-    records, dropped = [], []
+    found, dropped = [], []
     # Bytes split at \n alone: str.splitlines would also cut at the line separators that JSON may hold unescaped.
     for number, line in enumerate(file.read_bytes().split(b"\n"), start=1):
         if not line.strip():
             continue
         try:
-            records.append(_record(line))
+            found.append(_record(line))
         except ValueError as error:
             dropped.append(f"{file} line {number} dropped: {error}")
-    return records, dropped
+    return found, dropped
 
 
 def _record(line: bytes) -> TrialRecord:
     """One line's record, refused where no table or file could hold it: half a surrogate pair, 64 bits exceeded."""
     record = TrialRecord.from_json(line.decode("utf-8"))
-    record.to_json().encode("utf-8")
-    for name, value in asdict(record).items():
-        if isinstance(value, int) and abs(value) >= _LARGEST:
+    if rb"\u" in line:  # only an escape can hide half a pair: the bytes themselves were decoded strictly
+        record.to_json().encode("utf-8")
+    for name, value in vars(record).items():
+        if type(value) is int and abs(value) >= _LARGEST:
             raise ValueError(f"field {name!r} is too large: {value}")
     return record

@@ -19,9 +19,18 @@ METHOD_WORDS = {
     "channel_pruning": "channel pruning",
 }
 REFERENCE_WORDS = {"dense": "dense", "dense_finetuned": "dense, fine-tuned"}
+MOST_NAMED = 2
 VALIDATION_MARK = " (validation only)"
 _DERIVED: dict[str, str] = {
     "label": "network",
+    "run": "run",
+    "family": "methods searched",
+    "budget_group": "budget",
+    "key": "plan",
+    "additions": "additions (MACs + others)",
+    "val_top1_gap": "lost by compression (points)",
+    "latency_share": "latency, % of the dense network measured in turn",
+    "sampler": "sampler",
     "seeds": "seeds",
     "flops_share": "FLOPs kept (% of dense)",
     "difference": "difference to dense (points)",
@@ -45,7 +54,9 @@ def method_words(methods: Any) -> str:
     """Plain words for the ``methods`` field; an unknown method keeps its own name."""
     if pd.isna(methods) or not methods:
         return "no method"
-    names = (one_line(name) for name in methods.split(","))
+    names = [one_line(name) for name in methods.split(",")]
+    if len(names) > MOST_NAMED:
+        return f"mixed ({len(names)} methods)"
     return " + ".join(METHOD_WORDS.get(name) or one_line(name.replace("_", " ")) for name in names)
 
 
@@ -119,3 +130,19 @@ def duration(seconds: Any) -> str:
 def text(value: Any) -> str:
     """A text or whole number as it stands."""
     return MISSING if pd.isna(value) else one_line(str(value))
+
+
+def probability(value: float) -> str:
+    """A test's p, with two significant digits: ``p = 0.12``, ``p < 0.001``."""
+    return "p < 0.001" if value < 0.001 else f"p = {value:.2f}" if value >= 0.1 else f"p = {value:.2g}"
+
+
+def spread_of_points(mean: float, deviation: float | None) -> str:
+    """Mean ± deviation in points, both with one decimal, or two where one would show 0."""
+    digits = 1 if mean >= 0.1 and (deviation is None or deviation >= 0.05) else 2
+    return f"{mean:.{digits}f}" if deviation is None else f"{mean:.{digits}f} ± {deviation:.{digits}f}"
+
+
+def multiline(*lines: str) -> str:
+    """Lines of a hover text; empty ones are left out."""
+    return "\n".join(line for line in lines if line)

@@ -7,7 +7,9 @@ from sconv_search.method import StructuredConvolution
 from sconv_search.plan import Choice, CompressionPlan, Structure
 from sconv_search.records import COLUMNS, Budget, Cost, TrialRecord
 from sconv_search.regularization import structural_loss
-from sconv_search.structured_conv import StructuredConv1d, StructuredConv2d, StructuredConv3d, StructuredLinear
+from sconv_search.structured_conv import StructuredConv1d, StructuredConv2d, StructuredConv3d
+from sconv_search.structured_linear import StructuredLinear
+from sconv_search.structured_transposed import StructuredConvTranspose1d, StructuredConvTranspose2d, StructuredConvTranspose3d
 
 __all__ = [
     "COLUMNS",
@@ -21,6 +23,9 @@ __all__ = [
     "StructuredConv1d",
     "StructuredConv2d",
     "StructuredConv3d",
+    "StructuredConvTranspose1d",
+    "StructuredConvTranspose2d",
+    "StructuredConvTranspose3d",
     "StructuredConvolution",
     "StructuredLinear",
     "TrialRecord",

@@ -17,6 +17,9 @@ Penalty = Callable[[], Tensor]
 LAYER_KINDS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 """Layer kinds that methods may replace. Exactly these: a subclass may compute something else."""
 
+TRANSPOSED_KINDS = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+"""Transposed convolutions, which some methods may replace too."""
+
 
 class Compressor(Protocol):
     """One way to make a trained network cheaper: stateless, arguments never modified.
@@ -24,7 +27,11 @@ class Compressor(Protocol):
     Every method lives the same life: train under the penalty, compress, train on.
     """
 
-    name: ClassVar[str]
+    @property
+    def name(self) -> str:
+        """Key of the method in plans."""
+        ...
+
     regularizable: ClassVar[bool]
     """Whether training towards the structure (the penalty) means anything; if not, the penalty is constant 0."""
     reshapes_neighbours: ClassVar[bool]
@@ -32,6 +39,10 @@ class Compressor(Protocol):
 
     def options(self, network: nn.Module) -> dict[str, list[Structure]]:
         """Structures a site may take, cheapest first; a site without any is absent. None is dearer than dense."""
+        ...
+
+    def limits(self, layer: nn.Module) -> Structure:
+        """The greatest value of each entry of a structure at this layer; empty where the method cannot replace it."""
         ...
 
     def penalty(self, network: nn.Module, plan: CompressionPlan) -> Penalty:
@@ -70,6 +81,11 @@ def layers(network: nn.Module) -> dict[str, nn.Module]:
     return {name: module for name, module in network.named_modules() if name and type(module) in LAYER_KINDS}
 
 
+def transposed_layers(network: nn.Module) -> dict[str, nn.Module]:
+    """Transposed convolutions by name, as ``layers`` gives the others."""
+    return {name: module for name, module in network.named_modules() if name and type(module) in TRANSPOSED_KINDS}
+
+
 def skipped(network: nn.Module, offered: Iterable[str]) -> dict[str, str]:
     """Modules with weights that no method in play can compress, with the reason."""
     offered = set(offered)
@@ -78,7 +94,7 @@ def skipped(network: nn.Module, offered: Iterable[str]) -> dict[str, str]:
         weights = [weight for weight in module.parameters(recurse=False) if weight.dim() > 1]
         if name in offered or not weights:
             continue
-        if type(module) in LAYER_KINDS:
+        if type(module) in (*LAYER_KINDS, *TRANSPOSED_KINDS):
             reasons[name] = f"{type(module).__name__}: no option is cheaper than dense"
         else:
             reasons[name] = f"{type(module).__name__} is not supported"

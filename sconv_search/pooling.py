@@ -30,12 +30,11 @@ def pool_channels(x: Tensor, dim: int, count: int) -> Tensor:
     return torch.cat([x.narrow(dim, box, count - 1) - x.narrow(dim, 0, count - 1), first_box], dim)
 
 
-def pool_grouped_channels(x_NC: Tensor, groups: int, count: int) -> Tensor:
-    """``pool_channels`` within each of the equal groups of channels; (N, groups * count, ...)."""
+def pool_grouped_channels(x: Tensor, groups: int, count: int, dim: int = 1) -> Tensor:
+    """``pool_channels`` within each of the equal groups of channels along ``dim``, which shrinks to ``groups * count``."""
     if groups == 1:
-        return pool_channels(x_NC, 1, count)
-    grouped = x_NC.reshape(x_NC.shape[0], groups, -1, *x_NC.shape[2:])
-    return pool_channels(grouped, 2, count).flatten(1, 2)
+        return pool_channels(x, dim, count)
+    return pool_channels(x.unflatten(dim, (groups, -1)), dim + 1, count).flatten(dim, dim + 1)
 
 
 def pool_space(x_NC: Tensor, boxes: Sequence[int], dilation: Sequence[int]) -> Tensor:

@@ -22,7 +22,6 @@ from sconv_search.records import Budget, Cost
 
 FORMAT = "sconv-search space 1"
 SHARPNESS_RANGE = (1.0, 4.0)
-UNIFORM_SLACK = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +116,10 @@ class SearchSpace:
         return CompressionPlan(sites={ladder.name: choice for ladder in ladders if (choice := ladder.choice) is not None})
 
     def uniform(self, budget: Budget) -> CompressionPlan:
-        """The plan in which every site keeps the same share of its own cost, as large a share as fits the budget."""
+        """The plan in which every site saves the same share of what it could, or more where that harms less.
+
+        The share is the least that fits the budget.
+        """
         self.require_reachable(budget)
         savings = {name: -min(budget.of(option.cost) for option in options) for name, options in self.sites.items()}
         for depth in np.linspace(0, 1, 201):
@@ -127,14 +129,13 @@ class SearchSpace:
         return self.cheapest(budget)
 
     def _saving_share(self, depth: float, savings: Mapping[str, int], budget: Budget) -> CompressionPlan:
-        """Each site saves ``depth`` of what it could, or little more, by the least harmful option that does."""
+        """Each site saves at least ``depth`` of what it could, by the least harmful option that does."""
         sites = {}
         for name, options in self.sites.items():
             saved = {option: -budget.of(option.cost) / savings[name] for option in options if savings[name] > 0}
             enough = [option for option in saved if saved[option] >= depth]
             if depth > 0 and enough:
-                least = min(saved[option] for option in enough)
-                sites[name] = min((o for o in enough if saved[o] <= least + UNIFORM_SLACK), key=lambda o: o.damage).choice
+                sites[name] = min(enough, key=lambda option: (option.damage, saved[option])).choice
         return CompressionPlan(sites=sites)
 
     def to_json(self) -> str:

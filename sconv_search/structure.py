@@ -139,18 +139,21 @@ def _space_projector(lengths: tuple[int, ...], counts: tuple[int, ...], dtype: t
     return joint.to(device, dtype)
 
 
-def project(w_OCN: Tensor, counts: Sequence[int]) -> Tensor:
-    """The closest structured kernel to (O, C, N...) with ``counts`` boxes along the axes after the first.
+def project_space(w_OCN: Tensor, counts: Sequence[int]) -> Tensor:
+    """The closest kernel to (O, C, N...) that is structured along space, with ``counts`` boxes along the axes after the second.
 
-    O(weights) along the channels; along space a product with a (taps, taps) matrix.
+    A product with a (taps, taps) matrix.
     """
-    channels, *space = counts
-    projected = project_axis(w_OCN, 1, channels)
     lengths = tuple(w_OCN.shape[2:])
-    if tuple(space) == lengths:
-        return projected
-    matrix = _space_projector(lengths, tuple(space), w_OCN.dtype, w_OCN.device)
-    return (projected.flatten(2) @ matrix).view(w_OCN.shape)
+    if tuple(counts) == lengths:
+        return w_OCN
+    matrix = _space_projector(lengths, tuple(counts), w_OCN.dtype, w_OCN.device)
+    return (w_OCN.flatten(2) @ matrix).view(w_OCN.shape)
+
+
+def project(w_OCN: Tensor, counts: Sequence[int]) -> Tensor:
+    """The closest structured kernel to (O, C, N...) with ``counts`` boxes along the axes after the first. O(weights)."""
+    return project_space(project_axis(w_OCN, 1, counts[0]), counts[1:])
 
 
 def decompose(w_OCN: Tensor, counts: Sequence[int]) -> Tensor:

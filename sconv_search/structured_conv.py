@@ -1,10 +1,10 @@
-"""Structured layers: a sum-pooling followed by a smaller convolution or linear layer.
+"""Structured convolutions: a sum-pooling followed by a smaller convolution.
 
 Legend: O filters, C input channels of one group, N taps along a spatial axis; (c, n) the structure, 1 <= c <= C and
 1 <= n <= N. An axis of fewer than n taps keeps all of its own.
 
-The trained parameter ``weight`` is the small kernel in the chain basis along the channels (see ``structure``) and in the
-box basis along space; ``alpha`` gives it in the paper's box basis.
+The trained parameter ``weight`` is the small kernel in the basis of the layer's channel sums (see ``channel_pooling``) and in
+the box basis along space; ``alpha`` gives it in the paper's box basis.
 
 Source: Bhalgat et al., Structured Convolutions for Efficient Neural Network Design, NeurIPS 2020, arXiv 2008.02454.
 """
@@ -19,7 +19,9 @@ from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvNd
 
 from sconv_search import structure
-from sconv_search.pooling import pool_channels, pool_grouped_channels, pool_space
+from sconv_search.channel_layout import NATURAL, channel_pooling
+from sconv_search.channel_pooling import NaturalChains
+from sconv_search.pooling import pool_space
 from sconv_search.replaced_conv import ReplacedConv
 
 
@@ -36,16 +38,6 @@ def kernel_counts(kernel: tuple[int, ...], channels: int, c: int, n: int) -> tup
     return (c, *(min(n, taps) for taps in kernel))
 
 
-def channel_coefficients(w: Tensor, count: int) -> Tensor:
-    """The kernel with its channels (axis 1) in the form that the layers run: chain basis, or unchanged if all are kept."""
-    return w if count == w.shape[1] else structure.chain_coefficients(w, 1, count)
-
-
-def channel_kernel(coefficients: Tensor, channels: int) -> Tensor:
-    """Undoes ``channel_coefficients``: axis 1 grows back to ``channels``."""
-    return coefficients if coefficients.shape[1] == channels else structure.compose_chains(coefficients, 1, channels)
-
-
 class _StructuredConvNd(ReplacedConv):
     """Equal to a convolution whose kernel is structured; computed as channel sums, spatial sums, then a small kernel.
 
@@ -54,30 +46,39 @@ class _StructuredConvNd(ReplacedConv):
             Its weights are not read here; ``from_conv`` projects them.
         c: boxes along the channels of one group.
         n: boxes along each spatial axis.
+        pooling: the channel sums; by default the chains of the channels in their own order.
 
     Raises:
         TypeError: conv is not of this layer's dense kind.
         ValueError: c or n is out of range.
     """
 
-    def __init__(self, conv: _ConvNd, *, c: int, n: int) -> None:
+    def __init__(self, conv: _ConvNd, *, c: int, n: int, pooling: NaturalChains | None = None) -> None:
         super().__init__(conv)
         self.c, self.n = c, n
         self._counts = kernel_counts(tuple(conv.kernel_size), conv.weight.shape[1], c, n)
         self._boxes = tuple(taps - count + 1 for taps, count in zip(conv.kernel_size, self._counts[1:], strict=True))
+        self.pooling = pooling or NaturalChains(conv.weight.shape[1], c, conv.groups)
         self.weight = nn.Parameter(conv.weight.new_empty(conv.out_channels, *self._counts))
 
     @classmethod
-    def from_conv(cls, conv: _ConvNd, *, c: int, n: int) -> Self:
+    def from_conv(
+        cls, conv: _ConvNd, *, c: int, n: int, variant: str = NATURAL, reference: nn.Module | None = None
+    ) -> Self:  # fmt: skip
         """The structured layer whose kernel is the closest to the trained one's, (O, C, N...), in the least-squares sense.
+
+        Args:
+            variant: one of ``channel_layout.VARIANTS``.
+            reference: layer of the same shape from whose weights the variant's channel sums are derived; else ``conv``.
 
         Raises:
             TypeError: conv is not of this layer's dense kind.
             ValueError: c is not in 1..C or n not in 1..N.
         """
-        layer = cls(conv, c=c, n=n)
+        layer = cls(conv, c=c, n=n)  # refuses what is wrong before the sums are chosen
+        layer.pooling = channel_pooling(reference or conv, c, variant)
         with torch.no_grad():
-            w = channel_coefficients(conv.weight.double(), layer._counts[0])
+            w = layer.pooling.coefficients(conv.weight.double())
             for dim, count in enumerate(layer._counts[1:], start=2):
                 w = structure.box_coefficients(w, dim, count)
             layer.weight.copy_(w)
@@ -85,31 +86,35 @@ class _StructuredConvNd(ReplacedConv):
 
     @property
     def alpha(self) -> Tensor:
-        """The small kernel (O, c, n...) in the paper's box basis."""
-        return self.weight if not self._pools_channels else structure.from_chain_basis(self.weight, 1)
-
-    @property
-    def _pools_channels(self) -> bool:
-        return self._counts[0] < self.in_channels // self.groups
+        """The small kernel (O, c, n...) in the paper's box basis; of merged channels, whose basis is theirs, the weight."""
+        return self.pooling.to_boxes(self.weight)
 
     def dense_kernel(self) -> Tensor:
         """The structured kernel (O, C, N...) that this layer applies."""
         w: Tensor = self.weight
         for dim, taps in enumerate(self.kernel_size, start=2):
             w = structure.compose_axis(w, dim, taps)
-        return channel_kernel(w, self.in_channels // self.groups)
+        return self.pooling.kernel(w)
+
+    def pooled_patches(self, patches_gnCT: Tensor) -> Tensor:
+        """What the small kernel reads of patches (g, n, C, taps...), each group's its own: (g, n, c, n...)."""
+        pooled = self.pooling(patches_gnCT.transpose(0, 1).flatten(1, 2))
+        pooled = pool_space(pooled, self._boxes, [1] * len(self._boxes))
+        found: Tensor = pooled.unflatten(1, (self.groups, -1)).transpose(0, 1)
+        return found
 
     def forward(self, x: Tensor) -> Tensor:
         """As the dense convolution: (N, C_in, space...) -> (N, O, space...); an input without the batch axis is taken too."""
         if x.dim() == self.weight.dim() - 1:
             return self.forward(x.unsqueeze(0)).squeeze(0)
-        stride = self.stride
         if all(taps == 1 for taps in self.kernel_size) and not any(self._pads):
-            x, stride = self._strided(x), (1,) * len(stride)  # a pointwise layer pools only the positions that it reads
+            return self._small(self.pooling(self._strided(x)), (0,) * len(self.stride))  # pools what it reads alone
         wide = self._accumulates_wide(x)
-        pooled = pool_grouped_channels(x.float() if wide else x, self.groups, self._counts[0])
-        pooled, padding = self._pooled_in_space(pooled)
-        return self._convolve(pooled.to(x.dtype) if wide else pooled, padding, stride)
+        pooled, padding = self._pooled_in_space(self.pooling(x.float() if wide else x))
+        pooled = pooled.to(x.dtype) if wide else pooled
+        if all(taps == 1 for taps in self.weight.shape[2:]) and not any(padding):
+            return self._small(self._strided(pooled), padding)
+        return self._small(pooled, padding, self.stride)
 
     def _accumulates_wide(self, x: Tensor) -> bool:
         """Spatial sums of fp16/bf16 inputs run in fp32: rounded once, the layer's error stays near the dense layer's."""
@@ -127,8 +132,13 @@ class _StructuredConvNd(ReplacedConv):
             return x, tuple(reversed(self._pads[0::2]))
         return pool_space(self.padded(x), self._boxes, self.dilation), (0,) * len(self._boxes)
 
-    def _convolve(self, x: Tensor, padding: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
-        convolve: Any = (F.conv1d, F.conv2d, F.conv3d)[len(stride) - 1]
+    def _small(self, x: Tensor, padding: tuple[int, ...], stride: tuple[int, ...] | int = 1) -> Tensor:
+        """The small convolution.
+
+        Of one tap, it is given the positions that it reads, and no stride: for strided ones of fewer than 8 channels in
+        channels-last memory, the weight gradient of oneDNN (torch 2.15, AVX2) writes past its buffer.
+        """
+        convolve: Any = (F.conv1d, F.conv2d, F.conv3d)[len(padding) - 1]
         result: Tensor = convolve(x, self.weight, self.bias, stride, padding, self.dilation, self.groups)
         return result
 
@@ -153,61 +163,3 @@ class StructuredConv3d(_StructuredConvNd):
     """Sum-pooling, then a small ``Conv3d``. Made by ``from_conv(conv, c=..., n=...)``."""
 
     dense_type = nn.Conv3d
-
-
-class StructuredLinear(nn.Module):
-    """Sums of input features, then a smaller linear layer; made by ``from_linear``.
-
-    Args:
-        linear: the dense layer whose sizes are kept; its weights are not read here.
-        c: boxes along the input features.
-
-    Raises:
-        TypeError: linear is not an ``nn.Linear``.
-        ValueError: c is not in 1..in_features.
-    """
-
-    def __init__(self, linear: nn.Linear, *, c: int) -> None:
-        super().__init__()
-        if type(linear) is not nn.Linear:
-            raise TypeError(f"StructuredLinear is made from Linear, got {type(linear).__name__}")
-        if not 1 <= c <= linear.in_features:
-            raise ValueError(f"c must be in 1..{linear.in_features} (input features), got {c}")
-        self.in_features, self.out_features, self.c = linear.in_features, linear.out_features, c
-        self.weight = nn.Parameter(linear.weight.new_empty(linear.out_features, c))
-        self.bias = None if linear.bias is None else nn.Parameter(linear.bias.detach().clone())
-
-    @classmethod
-    def from_linear(cls, linear: nn.Linear, *, c: int) -> Self:
-        """The structured layer closest, in the least-squares sense, to the trained (out_features, in_features) weight."""
-        layer = cls(linear, c=c)
-        with torch.no_grad():
-            layer.weight.copy_(channel_coefficients(linear.weight.double(), c))
-        return layer.train(linear.training)
-
-    @property
-    def alpha(self) -> Tensor:
-        """The small weight (out_features, c) in the paper's box basis."""
-        return self.weight if self.c == self.in_features else structure.from_chain_basis(self.weight, 1)
-
-    def dense_kernel(self) -> Tensor:
-        """The structured weight (out_features, in_features) that this layer applies."""
-        return channel_kernel(self.weight, self.in_features)
-
-    def to_dense(self) -> nn.Linear:
-        """The ordinary linear layer that computes the same."""
-        options: dict[str, Any] = {"device": self.weight.device, "dtype": self.weight.dtype}
-        linear = nn.Linear(self.in_features, self.out_features, bias=self.bias is not None, **options)
-        with torch.no_grad():
-            linear.weight.copy_(self.dense_kernel())
-            if self.bias is not None:
-                linear.bias.copy_(self.bias)
-        return linear.train(self.training)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., in_features) -> (..., out_features)."""
-        return F.linear(pool_channels(x, x.dim() - 1, self.c), self.weight, self.bias)
-
-    def extra_repr(self) -> str:
-        """Sizes and structure, for ``print(network)``."""
-        return f"{self.in_features}, {self.out_features}, c={self.c}, bias={self.bias is not None}"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
 from typing import Any
 
+import torch
 from torch import nn
 
 from sconv_search.latency import measure_latencies_ms
@@ -16,6 +18,7 @@ from sconv_search.plan import CompressionPlan
 from sconv_search.records import Budget, Cost, TrialRecord
 from sconv_search.training import TrainingDiverged, evaluate
 from studies.fitting import fitting
+from studies.layers import layer_costs
 from studies.monitor import Monitor
 from studies.rebuild import save_compressed
 from studies.rows import cost_fields, outcome_fields, plan_fields, record
@@ -171,6 +174,10 @@ def _measured(start: Start, network: nn.Module, dense: Cost) -> dict[str, Any]:
         "test_top1": evaluate(network, start.data, start.data.test).top1,
         "latency_ms": median(own),
         "dense_latency_ms": median(reference),
+        "threads": torch.get_num_threads(),
+        "dtype": str(next(network.parameters()).dtype).removeprefix("torch."),
+        "latency_batch": LATENCY_BATCH,
+        "layers": json.dumps(layer_costs(start.network, network, shape)),
     }
 
 

@@ -10,13 +10,20 @@ from baselines.cp import CP
 from baselines.spatial_svd import SpatialSVD
 from baselines.tucker import Tucker
 from baselines.weight_svd import WeightSVD
-from sconv_search.compressor import Compressor, Penalty, require_sites, swapped
+from sconv_search.compressor import Compressor, Penalty, require_sites, site, swapped
 from sconv_search.method import StructuredConvolution
-from sconv_search.plan import CompressionPlan
+from sconv_search.plan import Choice, CompressionPlan
 from studies.lookup import named
 
+STRUCTURED = (
+    StructuredConvolution(),
+    StructuredConvolution(name="structured_natural", variants=("natural",)),
+    StructuredConvolution(name="structured_permuted", variants=("permuted",)),
+    StructuredConvolution(name="structured_signed", variants=("signed_merged",)),
+)
+"""The structured convolution as it does best, and to compare with: as in the paper, and each other choice of channel sums."""
 METHODS: dict[str, Compressor] = {
-    method.name: method for method in (StructuredConvolution(), SpatialSVD(), WeightSVD(), Tucker(), CP(), ChannelPruning())
+    method.name: method for method in (*STRUCTURED, SpatialSVD(), WeightSVD(), Tucker(), CP(), ChannelPruning())
 }
 """Key of a method in plans and on the command line -> the method. A new method is one more line here."""
 
@@ -30,12 +37,18 @@ def method_named(name: str) -> Compressor:
     return named("method", name, METHODS)
 
 
-def compress(network: nn.Module, plan: CompressionPlan, calibration: Tensor | None = None) -> nn.Module:
+def compress(
+    network: nn.Module, plan: CompressionPlan, calibration: Tensor | None = None, reference: nn.Module | None = None
+) -> nn.Module:
     """A new network in which every site of the plan is compressed by its own method; the argument is not modified.
+
+    Methods that change other layers too go first. A choice for a layer that they made narrower keeps its share of the
+    layer: ``c`` of 48 out of 64 channels becomes 24 where 32 are left.
 
     Args:
         network: the trained network, or its untrained architecture where weights are loaded afterwards.
         calibration: inputs (N, ...) for methods that fit to data.
+        reference: the network before it was trained towards the plan, see ``StructuredConvolution.compress``.
 
     Raises:
         KeyError: the plan names an unknown method, or a site that the network lacks.
@@ -46,8 +59,27 @@ def compress(network: nn.Module, plan: CompressionPlan, calibration: Tensor | No
     require_sites(network, plan.sites)
     compressed = swapped(network, {})
     for method in methods:
-        compressed = method.compress(compressed, plan.only(method.name), calibration)
+        part = plan.only(method.name)
+        if method.reshapes_neighbours:
+            compressed, reference = method.compress(compressed, part, calibration), None  # the reference keeps other channels
+        elif isinstance(method, StructuredConvolution):
+            compressed = method.compress(compressed, _narrowed(method, part, network, compressed), calibration, reference)
+        else:
+            compressed = method.compress(compressed, _narrowed(method, part, network, compressed), calibration)
     return compressed
+
+
+def _narrowed(method: Compressor, part: CompressionPlan, network: nn.Module, left: nn.Module) -> CompressionPlan:
+    """The method's part of a plan for the layers that are left, each entry the share of its limit that was chosen."""
+    chosen = {}
+    for name, choice in part.sites.items():
+        before, after = method.limits(site(network, name)), method.limits(site(left, name))
+        shares = {
+            entry: max(1, round(value * after.get(entry, 1) / before.get(entry, 1)))
+            for entry, value in choice.structure.items()
+        }
+        chosen[name] = choice if before == after else Choice(method=choice.method, structure=shares)
+    return CompressionPlan(sites=chosen)
 
 
 def penalty(network: nn.Module, plan: CompressionPlan) -> Penalty:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import platform
+import shlex
 import subprocess
+import sys
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +21,14 @@ def provenance() -> dict[str, str | None]:
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
     machine = f"{device}, {torch.get_num_threads()} threads, Python {platform.python_version()}"
-    return {"machine": machine, "versions": versions, "commit": _commit()}
+    return {"machine": machine, "versions": versions, "commit": _commit(), "command": _command()}
+
+
+def _command() -> str | None:
+    """The command line as it was typed; None where the Python interface was used instead."""
+    program = Path(sys.argv[0])
+    typed = program.name == "sconv-search" or (program.name == "__main__.py" and program.parent.name == "studies")
+    return shlex.join(["sconv-search", *sys.argv[1:]]) if typed else None
 
 
 def _processor() -> str:

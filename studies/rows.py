@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from sconv_search.plan import CompressionPlan
@@ -26,6 +27,8 @@ def outcome_fields(outcome: Outcome, epochs: float) -> dict[str, Any]:
     """The columns that say what training gave."""
     return {
         "residual": outcome.residual,
+        "residual_course": json.dumps(outcome.residual_course) if outcome.residual_course else None,
+        "notes": outcome.notes,
         "val_top1_before": outcome.before.top1 if outcome.before else None,
         "val_top1_after": outcome.after.top1 if outcome.after else None,
         "val_top1": outcome.final.top1,

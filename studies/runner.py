@@ -8,7 +8,6 @@ from time import perf_counter
 
 from torch import nn
 
-from sconv_search.compressor import skipped
 from sconv_search.measurement import measure_cost
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Budget, TrialRecord
@@ -20,6 +19,8 @@ from studies.monitor import Monitor
 from studies.rows import cost_fields, outcome_fields, plan_fields, record
 from studies.run_folder import RunFolder
 from studies.sampler import Sampler
+from studies.selection import candidates
+from studies.sites import left_out
 from studies.space import measured_space
 from studies.spec import StudySpec
 from studies.start import Start
@@ -47,7 +48,7 @@ def search(start: Start, spec: StudySpec, folder: RunFolder, monitor: Monitor | 
     with folder.locked():
         _adopt(spec, folder, monitor)
         space = _space(start, spec, folder, monitor)
-        _announce(start, space, budget, monitor)
+        _announce(start, spec, space, budget, monitor)
         space.require_reachable(budget)
         return _run_trials(start, spec, folder, space, budget, monitor)
 
@@ -57,11 +58,13 @@ def checked_budget(spec: StudySpec, network: nn.Module, input_shape: tuple[int, 
 
     Raises:
         KeyError: a method is unknown.
-        ValueError: methods cannot be mixed, the budget is not understood, or the network's forward fails on the shape.
+        ValueError: methods cannot be mixed, the budget is not understood, a pattern matches no site, or the network's forward
+            fails on the shape.
     """
     reshaping = [name for name in spec.methods if method_named(name).reshapes_neighbours]
     if reshaping and len(spec.methods) > 1:
         raise ValueError(f"{reshaping[0]} changes the layers that other methods choose for; search it in a study of its own")
+    spec.selection.require_matches(candidates(network))
     return Budget.parse(spec.budget, dense=measure_cost(network, input_shape), quantity=spec.quantity)
 
 
@@ -82,12 +85,12 @@ def _space(start: Start, spec: StudySpec, folder: RunFolder, monitor: Monitor) -
     """The folder's search space, measured now if it has none."""
     space = folder.read_space()
     if space is None:
-        space = measured_space(start, spec.methods, monitor)
+        space = measured_space(start, spec.methods, monitor, spec.selection)
         folder.write("space.json", space.to_json())
     return space
 
 
-def _announce(start: Start, space: SearchSpace, budget: Budget, monitor: Monitor) -> None:
+def _announce(start: Start, spec: StudySpec, space: SearchSpace, budget: Budget, monitor: Monitor) -> None:
     """What can be reached, before anything is trained."""
     dense, floor = budget.of(space.dense), budget.of(space.floor(budget))
     unit = budget.quantity
@@ -97,7 +100,7 @@ def _announce(start: Start, space: SearchSpace, budget: Budget, monitor: Monitor
     monitor.say(
         f"search space: {len(space.sites)} layers, {sum(map(len, space.sites.values()))} options, {space.plans:.2g} plans"
     )
-    for name, reason in skipped(start.network, space.sites).items():
+    for name, reason in left_out(start.network, space.sites, spec.methods, spec.selection).items():
         monitor.say(f"skipped {name}: {reason}")
 
 

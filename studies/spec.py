@@ -8,6 +8,7 @@ from typing import Any
 
 from sconv_search.records import Quantity
 from sconv_search.training import Schedule
+from studies.selection import Selection
 
 FORMAT = "sconv-search study 1"
 
@@ -17,13 +18,16 @@ class StudySpec:
     """One search.
 
     Args:
-        task: key in ``studies.tasks.TASKS``.
+        task: name of the task, as ``studies.tasks.task_named`` reads it.
         methods: methods whose options the search mixes, site by site; one for a comparison of methods.
         budget: amount or share of dense, as ``Budget.parse`` reads it.
         trials: number of trainings.
         search_schedule: training of one trial, all phases together.
         confirm_schedule: training of one confirmation, all phases together.
         regularized_share: share of the epochs that a trial with a penalty trains before it compresses.
+        include: patterns of site names; none given, every site is searched.
+        exclude: patterns of site names that stay dense.
+        multiple: ranks and channel counts are offered in multiples of this.
         weights_sha256: checksum of the start weights.
         data_sha256: checksum of the data's three splits.
 
@@ -41,6 +45,9 @@ class StudySpec:
     seed: int = 0
     regularized_share: float = 0.5
     regularization_range: tuple[float, float] = (0.05, 2.0)
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    multiple: int = 1
     weights_sha256: str = ""
     data_sha256: str = ""
 
@@ -51,9 +58,15 @@ class StudySpec:
             raise ValueError(f"StudySpec.trials must be at least 1, got {self.trials}")
         if not 0 < self.regularized_share < 1:
             raise ValueError(f"StudySpec.regularized_share must be between 0 and 1, got {self.regularized_share}")
+        _ = self.selection  # checks itself
         low, high = self.regularization_range
         if not 0 < low <= high:
             raise ValueError(f"StudySpec.regularization_range must rise above 0, got {self.regularization_range}")
+
+    @property
+    def selection(self) -> Selection:
+        """The sites and options that the search may choose."""
+        return Selection(include=self.include, exclude=self.exclude, multiple=self.multiple)
 
     def to_json(self) -> str:
         """The spec as JSON text."""
@@ -72,8 +85,9 @@ class StudySpec:
                 raise ValueError(f"its 'format' must be {FORMAT!r}")
             for name in ("search_schedule", "confirm_schedule"):
                 entry[name] = Schedule(**entry[name])
-            for name in ("methods", "regularization_range"):
-                entry[name] = tuple(entry[name])
+            for name in ("methods", "regularization_range", "include", "exclude"):
+                if name in entry:
+                    entry[name] = tuple(entry[name])
             return cls(**entry)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"not a study spec: {error}") from error
@@ -86,4 +100,5 @@ class StudySpec:
 
     def has_same_space(self, other: StudySpec) -> bool:
         """Whether a search space measured for the other serves this one too."""
-        return all(getattr(self, name) == getattr(other, name) for name in ("task", "methods", "weights_sha256", "data_sha256"))
+        names = ("task", "methods", "include", "exclude", "multiple", "weights_sha256", "data_sha256")
+        return all(getattr(self, name) == getattr(other, name) for name in names)

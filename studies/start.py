@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sconv_search.data import DataSet
-from sconv_search.measurement import require_forward
+from sconv_search.measurement import example_input, require_forward
 from sconv_search.training import train_
 from sconv_search.weights import file_checksum, load_weights_, save_weights
 from studies.monitor import Monitor
 from studies.tasks import Task
+
+CALIBRATION_IMAGES = 256
+"""The first so many training images, without augmentation, are what every method may fit itself to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +30,11 @@ class Start:
     data_sha256: str
 
 
+def calibration_inputs(start: Start) -> Tensor:
+    """The calibration images as the network's input, (N, C, H, W)."""
+    return start.data.normalized(start.data.train.images[:CALIBRATION_IMAGES])
+
+
 def start_from(
     task: Task, *, data: Path | None, weights: Path | None, cache: Path, device: torch.device, monitor: Monitor, seed: int = 0
 ) -> Start:
@@ -38,7 +46,8 @@ def start_from(
 
     Raises:
         FileNotFoundError: data or weights are missing.
-        ValueError: the weights do not fit the network, or its forward fails on the task's input shape.
+        ValueError: the weights do not fit the network, its forward fails on the task's input shape, or network, images and
+            labels do not fit each other.
     """
     torch.manual_seed(seed)  # the network's initial weights; module constructors take no generator
     network = task.network().eval()
@@ -46,6 +55,7 @@ def start_from(
     if weights is not None:
         load_weights_(network, weights)
     found = task.data(data, weights is not None)
+    _require_fit(task, network, found)
     path = weights or cache / f"{task.name.replace('/', '-')}-seed{seed}.safetensors"
     if weights is None and not path.exists():
         monitor.say(f"training the dense network of task {task.name} (kept in {path})")
@@ -57,3 +67,19 @@ def start_from(
     checksum = found.checksum()
     placed = network.to(device).to(memory_format=torch.channels_last).eval()
     return Start(task=task, network=placed, data=found.to(device), weights_sha256=file_checksum(path), data_sha256=checksum)
+
+
+def _require_fit(task: Task, network: nn.Module, data: DataSet) -> None:
+    """Refuses images of another shape than the task's, and outputs that are no logits of the data's classes."""
+    images = tuple(data.train.images.shape[1:])
+    if images != tuple(task.input_shape):
+        raise ValueError(f"task {task.name!r} has input_shape {tuple(task.input_shape)}, its images are {images}")
+    with torch.no_grad():
+        logits = network(example_input(network, task.input_shape))
+    classes = int(data.train.labels.max()) + 1
+    given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] < classes:
+        raise ValueError(
+            f"{type(network).__name__} of task {task.name!r} gives {given} for one input; "
+            f"the data's {classes} classes need logits of shape (1, {classes})"
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from sconv_search.data import DataSet, cifar10, embedded_digits
 from sconv_search.networks import cifar_resnet, digits_network
 from sconv_search.training import Schedule
 from studies.lookup import named
+from studies.user_network import made_by
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +73,27 @@ TASKS: Mapping[str, Task] = {task.name: task for task in (demo(), *(cifar10_resn
 
 
 def task_named(name: str) -> Task:
-    """The task of that key.
+    """The task of that key, or a user's own, with a user's own network where the name says so.
+
+    Args:
+        name: a key of ``TASKS`` or ``package.module:function`` of a function that returns a ``Task``; then, after an ``@``,
+            ``package.module:function`` of one that returns the network to take in place of the task's.
 
     Raises:
-        KeyError: there is none; the nearest and all keys are given.
+        KeyError: there is no such task, module or function; the nearest are given.
+        TypeError, ValueError: what the user's name stands for is no task; see ``made_by``.
     """
-    return named("task", name, TASKS)
+    base, _, network = name.partition("@")
+    found = made_by(base, Task) if ":" in base else named("task", base, TASKS)
+    return replace(found, name=name, network=partial(made_by, network, nn.Module) if network else found.network)
+
+
+def with_network(task: str, network: str | None) -> str:
+    """The name of a task whose network is made by ``package.module:function``.
+
+    Raises:
+        ValueError: the task's name holds another network already.
+    """
+    if network and "@" in task:
+        raise ValueError(f"task {task!r} names a network already; leave out --network {network}")
+    return f"{task}@{network}" if network else task

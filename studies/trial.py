@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from torch import nn
 
@@ -12,7 +15,8 @@ from sconv_search.plan import CompressionPlan
 from sconv_search.training import Schedule, Score, evaluate, train_
 from studies.methods import METHODS, compress, penalty
 from studies.monitor import Monitor
-from studies.start import Start
+from studies.residuals import ResidualCourse
+from studies.start import Start, calibration_inputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +28,8 @@ class Outcome:
         before: validation score just before compression; None where it was not asked for.
         after: the same just after compression, with batch norms re-estimated.
         final: validation score at the end.
+        notes: what methods warned of while compressing, such as a decomposition that fell back; None where nothing.
+        residual_course: ``epochs`` and, by site, the relative residual after so many; empty where none was drawn or watched.
     """
 
     network: nn.Module
@@ -31,6 +37,8 @@ class Outcome:
     before: Score | None
     after: Score | None
     final: Score
+    residual_course: Mapping[str, Any] = field(default_factory=dict)
+    notes: str | None = None
 
 
 def live(
@@ -57,22 +65,36 @@ def live(
     network, data = copy.deepcopy(start.network), start.data
     before_epochs = schedule.epochs * regularized_share if regularization else 0.0
     distance = penalty(network, plan)
+    course = ResidualCourse(network, plan, before_epochs) if regularization and watch_compression else None
     if regularization:
         with monitor.bar("training towards the structure") as step:
+            step = course.watching(step) if course else step
             train_(
                 network, data, schedule, seed=seed, epochs=before_epochs, penalty=distance, penalty_weight=regularization,
                 teacher=start.network, progress=step,
             )  # fmt: skip
     residual = _mean_residual(plan, float(distance().detach()))
     before = evaluate(network, data, data.validation) if watch_compression else None
-    compressed = compress(network, plan)
+    compressed, notes = _compressed(start, network, plan)
     reestimate_batch_norm_(compressed, data, seed=seed)
     after = evaluate(compressed, data, data.validation) if watch_compression else None
     with monitor.bar("training the compressed network") as step:
         rest = schedule.epochs - before_epochs
         train_(compressed, data, schedule, seed=seed + 1, epochs=rest, teacher=start.network, progress=step)
     final = evaluate(compressed, data, data.validation)
-    return Outcome(network=compressed, residual=residual, before=before, after=after, final=final)
+    found = course.found() if course else {}
+    return Outcome(
+        network=compressed, residual=residual, before=before, after=after, final=final, residual_course=found, notes=notes
+    )
+
+
+def _compressed(start: Start, network: nn.Module, plan: CompressionPlan) -> tuple[nn.Module, str | None]:
+    """The compressed network, and what the methods warned of."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        compressed = compress(network, plan, calibration_inputs(start), reference=start.network)
+    messages = dict.fromkeys(str(warning.message) for warning in said if issubclass(warning.category, RuntimeWarning))
+    return compressed, "; ".join(messages) or None
 
 
 def _mean_residual(plan: CompressionPlan, total: float) -> float | None:

@@ -19,6 +19,8 @@ DOORWAYS = {
     "fvcore": {"sconv_search/measurement.py"},
     "optuna": {"studies/sampler.py"},
     "matplotlib": {"reports/figures.py"},
+    "plotly": {"reports/interactive.py"},
+    "pyarrow": {"reports/export.py"},
 }
 FILES = [path for package in MAY_IMPORT for path in sorted((ROOT / package).rglob("*.py"))]
 

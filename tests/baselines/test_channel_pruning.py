@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines.channel_cut import ignore_
-from baselines.channel_pruning import ChannelPruning, Importance, channel_importance, kept_channels
+from baselines.channel_importance import Importance, channel_importance, kept_channels
+from baselines.channel_pruning import ChannelPruning
+from baselines.channel_refit import refit_readers_
 from baselines.dependency_groups import dependencies
 from sconv_search import Choice, CompressionPlan, measure_cost
 from sconv_search.networks import cifar_resnet
@@ -344,3 +346,142 @@ def test_networks_of_torchvision_are_pruned_everywhere(kind: str, groups: int) -
     pruned, dense = METHOD.compress(network, plan_of(keeps)), ignoring(network, keeps)
     torch.testing.assert_close(pruned(images), dense(images), rtol=1e-6, atol=1e-9)
     assert measure_cost(pruned, (3, 64, 64)).macs < 0.4 * measure_cost(network, (3, 64, 64)).macs
+
+
+IMPORTANCES = ("magnitude", "batch_norm", "taylor", "activation", "reconstruction")
+CALIBRATION = torch.randn(24, 3, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+
+
+@pytest.mark.parametrize("kind", ["dense", "residual", "separable", "grouped"])
+@pytest.mark.parametrize("importance", IMPORTANCES)
+def test_a_refit_errs_less_on_what_its_readers_put_out(kind: str, importance: Importance) -> None:
+    network = with_lively_norms(NETWORKS[kind]())
+    name = next(iter(METHOD.options(network)))
+    group = dependencies(network).groups[name]
+    keep = group.channels // 2 // group.blocks * group.blocks
+    kept = kept_channels(network, group, keep, importance, CALIBRATION)
+    reader = next(member.layer for member in group.members if member.side == "in")
+    refit = copy.deepcopy(network)
+    refit_readers_(refit, network, [(group, kept)], CALIBRATION)
+    errors = []
+    for changed in (network, refit):
+        ignored = copy.deepcopy(changed).get_submodule(reader)
+        member = next(member for member in group.members if member.layer == reader and member.side == "in")
+        ignore_(ignored, member.positions[~torch.isin(member.channels, kept)])
+        seen = []
+        handle = network.get_submodule(reader).register_forward_hook(lambda _, x, y, i=ignored, s=seen: s.append(y - i(x[0])))
+        network(CALIBRATION)
+        handle.remove()
+        errors.append(float(seen[0].detach().norm()))
+    assert errors[1] < 0.999 * errors[0]
+
+
+def test_the_refit_is_what_the_compressed_network_has_and_duplicated_channels_cost_nothing() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3, bias=False), nn.ReLU(), nn.Conv2d(8, 5, 3), nn.ReLU(), nn.Conv2d(5, 2, 1)
+    ).double()
+    network[0].weight.data[4:] = 2 * network[0].weight.data[:4]
+    plan = plan_of({"0": 4})
+    plain, refit = (METHOD.compress(network, plan, given) for given in (None, CALIBRATION))
+    torch.testing.assert_close(refit(IMAGES), network(IMAGES), rtol=1e-3, atol=1e-4)
+    assert (plain(IMAGES) - network(IMAGES)).norm() > 0.1 * network(IMAGES).norm()
+
+
+def test_taylor_is_the_square_of_weight_times_gradient_summed_over_the_group() -> None:
+    network = with_lively_norms(chain())
+    images = CALIBRATION[:8]
+    scores = network(images)
+    F.cross_entropy(scores, scores.argmax(1)).backward()
+    terms = [(weight * weight.grad).detach().square() for weight in (network[0].weight, network[1].weight, network[3].weight)]
+    expected = terms[0].sum((1, 2, 3)) + terms[1] + terms[2].sum((0, 2, 3))
+    found = channel_importance(network, dependencies(network).groups["0"], "taylor", images)
+    torch.testing.assert_close(found, expected)
+
+
+def test_activation_is_the_energy_that_a_channel_adds_to_its_readers_outputs() -> None:
+    network = with_lively_norms(chain())
+    group = dependencies(network).groups["0"]
+    read = network[:3](CALIBRATION)
+    whole = network[3](read).square().sum()
+    expected = [network[3](read * (torch.arange(16) == c).view(-1, 1, 1)).square().sum() / whole for c in range(16)]
+    torch.testing.assert_close(channel_importance(network, group, "activation", CALIBRATION), torch.stack(expected).detach())
+
+
+def test_reconstruction_gives_up_first_what_the_rest_can_make_up_for() -> None:
+    network = nn.Sequential(nn.Linear(6, 5, bias=False), nn.Linear(5, 3)).double()
+    network[0].weight.data[1] = network[0].weight.data[0] * 3  # large, but one of both is superfluous
+    network[1].weight.data[:, 1] *= 3
+    x = torch.randn(200, 6, dtype=torch.float64)
+    rounds = channel_importance(network, dependencies(network).groups["0"], "reconstruction", x)
+    assert sorted(rounds.tolist()) == [0, 1, 2, 3, 4]
+    assert int(rounds.argmin()) in (0, 1)
+    losses = []
+    for gone in range(2, 5):  # and last of all the one whose loss alone would cost the most, of those not doubled
+        kept = [channel for channel in range(5) if channel != gone]
+        read = network[0](x).detach()
+        fit = torch.linalg.lstsq(read[:, kept], read @ network[1].weight.detach().T).solution
+        losses.append(float((read[:, kept] @ fit - read @ network[1].weight.detach().T).norm()))
+    assert rounds[2 + losses.index(min(losses))] == rounds[2:].min()
+
+
+@pytest.mark.parametrize("importance", ["taylor", "activation", "reconstruction"])
+def test_an_importance_that_needs_calibration_is_refused_without(importance: Importance) -> None:
+    with pytest.raises(ValueError, match=f"importance '{importance}' needs calibration inputs"):
+        ChannelPruning(importance=importance).compress(chain(), plan_of({"0": 4}))
+
+
+def test_taylor_needs_class_scores_and_an_unknown_importance_is_refused() -> None:
+    network = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 1))
+    with pytest.raises(ValueError, match="class scores"):
+        ChannelPruning(importance="taylor").compress(network, plan_of({"0": 2}), torch.zeros(2, 4))
+    with pytest.raises(ValueError, match=r"importance must be one of magnitude, .*, got 'size'"):
+        ChannelPruning(importance="size")
+
+
+class UNet(nn.Module):
+    """A skip around a transposed convolution, concatenated with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.inner = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 12, 3, stride=2, padding=1)
+        self.up, self.norm = nn.ConvTranspose2d(12, 6, 4, stride=2, padding=1), nn.BatchNorm2d(6)
+        self.merge, self.head = nn.Conv2d(14, 9, 3, padding=1), nn.Conv2d(9, 2, 1)
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        skip = F.relu(self.down(x_NCHW))
+        up = F.relu(self.norm(self.up(F.relu(self.inner(skip)))))
+        return self.head(F.relu(self.merge(torch.cat([skip, up], 1))))
+
+
+def test_transposed_convolutions_are_pruned_on_both_sides() -> None:
+    network = with_lively_norms(UNet())
+    keeps = a_half_each(network)
+    assert list(keeps) == ["down", "inner", "up", "merge"]
+    pruned = METHOD.compress(network, plan_of(keeps))
+    assert pruned.up.weight.shape[:2] == (pruned.up.in_channels, pruned.up.out_channels) == (keeps["inner"], keeps["up"])
+    torch.testing.assert_close(pruned(IMAGES), ignoring(network, keeps)(IMAGES), rtol=1e-9, atol=1e-9)
+    assert METHOD.compress(network, plan_of(keeps), CALIBRATION)(IMAGES).shape == network(IMAGES).shape
+
+
+@pytest.mark.parametrize(("kind", "site"), [("residual", "inner"), ("separable", "0")])
+def test_parameters_after_pruning_are_as_many_as_torch_prunings_own(kind: str, site: str) -> None:
+    network = NETWORKS[kind]().eval()
+    group = dependencies(network).groups[site]
+    theirs = copy.deepcopy(network)
+    graph = torch_pruning.DependencyGraph().build_dependency(theirs, example_inputs=(IMAGES.float(),))
+    graph.get_pruning_group(theirs.get_submodule(site), torch_pruning.prune_conv_out_channels, [0, 1, 2]).prune()
+    for calibration in (None, CALIBRATION.float()):
+        pruned = METHOD.compress(network, plan_of({site: group.channels - 3}), calibration)
+        assert sum(w.numel() for w in pruned.parameters()) == sum(w.numel() for w in theirs.parameters())
+
+
+def test_channels_are_offered_in_multiples_that_fit_the_groups() -> None:
+    options = ChannelPruning(multiple=4).options(grouped())
+    assert {name: [option["keep"] for option in found] for name, found in options.items()} == {
+        "0": [4, 8],
+        "2": [4, 8, 12, 16],
+        "4": [4],
+    }
+    assert ChannelPruning(multiple=16).options(grouped()) == {"2": [{"keep": 16}]}
+    assert dict(METHOD.limits(nn.Conv2d(3, 12, 3))) == {"keep": 12}
+    assert METHOD.limits(nn.BatchNorm2d(3)) == {}

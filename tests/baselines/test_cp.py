@@ -193,3 +193,18 @@ def test_a_rank_out_of_range_or_a_wrong_kind_is_refused_by_name() -> None:
         CP().compress(network, plan_of("0", 28))
     with pytest.raises(TypeError, match="site '1': CP needs a Conv2d without groups and with taps along both axes, got Conv2d"):
         CP().compress(network, plan_of("1", 1))
+
+
+@geometries
+def test_calibration_lowers_the_output_error_on_its_inputs(conv: nn.Conv2d) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), copy.deepcopy(conv)).double()
+    images = torch.randn(8, 3, 9, 8, dtype=torch.float64)
+    plain, calibrated = (CP().compress(network, plan_of("2", 5), given) for given in (None, images))
+    assert (calibrated(images) - network(images)).norm() < (plain(images) - network(images)).norm()
+
+
+def test_ranks_are_offered_in_multiples_and_limits_are_empty_where_nothing_fits() -> None:
+    network = nn.Sequential(nn.Conv2d(64, 64, 3), nn.Conv2d(8, 8, (1, 3)), nn.ConvTranspose2d(8, 8, 3))
+    assert all(option["rank"] % 16 == 0 for option in CP(multiple=16).options(network)["0"])
+    assert [dict(CP().limits(layer)) for layer in network] == [{"rank": 64 * 9}, {}, {}]
+    assert set(CP().options(network)) == {"0"}

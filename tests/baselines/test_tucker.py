@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from baselines import factorized, tucker
-from baselines.tucker import Tucker, factorize, ranks_by_energy
+from baselines.tucker import Tucker, factorize
+from baselines.tucker_ranks import ranks_by_energy, ranks_by_vbmf, vbmf_rank
 from sconv_search import Choice, CompressionPlan, measure_cost
 
 GEOMETRIES: dict[str, nn.Module] = {
@@ -135,3 +136,66 @@ def test_further_iterations_change_the_error_by_less_than_a_hundredth_of_it(monk
     short = error()
     monkeypatch.setattr(tucker, "ITERATIONS", 100)
     torch.testing.assert_close(short, error(), rtol=1e-2, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "rank", "noise"), [(40, 300, 5, 0.1), (64, 576, 20, 0.5), (30, 30, 3, 0.3), (20, 50, 0, 1.0)]
+)
+def test_variational_bayes_finds_the_rank_under_the_noise(rows: int, columns: int, rank: int, noise: float) -> None:
+    factors = torch.randn(rows, rank, dtype=torch.float64), torch.randn(rank, columns, dtype=torch.float64)
+    matrix = factors[0] @ factors[1] + noise * torch.randn(rows, columns, dtype=torch.float64)
+    assert vbmf_rank(matrix) == vbmf_rank(matrix.T) == vbmf_rank(1e-3 * matrix) == rank
+
+
+def test_variational_bayes_finds_the_ranks_of_a_kernel_and_at_least_one() -> None:
+    kernel = kernel_of_ranks(24, 32, 4, 3)
+    assert ranks_by_vbmf(kernel + 0.1 * torch.randn_like(kernel)) == (4, 3)
+    assert ranks_by_vbmf(torch.zeros(4, 4, 3, 3)) == (1, 1)
+
+
+TRANSPOSED = {
+    "1d": nn.ConvTranspose1d(6, 4, 4, stride=2, padding=1),
+    "2d": nn.ConvTranspose2d(6, 4, (3, 4), stride=(2, 3), padding=1, output_padding=(1, 2), dilation=(2, 1)),
+    "2d, no bias": nn.ConvTranspose2d(6, 4, 2, stride=2, bias=False),
+    "3d": nn.ConvTranspose3d(6, 4, 3, stride=(1, 2, 2), output_padding=(0, 1, 1)),
+}
+
+
+@pytest.mark.parametrize("conv", TRANSPOSED.values(), ids=TRANSPOSED.keys())
+def test_full_ranks_of_a_transposed_convolution_are_exact(conv: nn.Module) -> None:
+    dense, x = copy.deepcopy(conv).double(), inputs(conv)
+    built = factorize(dense, 6, 4)
+    torch.testing.assert_close(built(x), dense(x))
+    assert type(built[1]) is type(conv)
+    assert Tucker().limits(conv) == {"rank_in": 6, "rank_out": 4}
+
+
+def test_options_of_a_transposed_convolution_rise_in_measured_cost_and_stay_below_dense() -> None:
+    network = nn.Sequential(nn.ConvTranspose2d(32, 24, 4, stride=2, padding=1))
+    costs = [
+        measure_cost(Tucker().compress(network, plan_of("0", **option)), (32, 8, 8)).macs
+        for option in Tucker().options(network)["0"]
+    ]
+    assert len(costs) > 5
+    assert all(cheaper < dearer for cheaper, dearer in pairwise([*costs, measure_cost(network, (32, 8, 8)).macs]))
+
+
+@geometries
+def test_calibration_lowers_the_output_error_on_its_inputs(conv: nn.Module) -> None:
+    network = nn.Sequential(copy.deepcopy(conv)).double()
+    x = torch.randn(16, 6, *SIZES[conv.weight.dim() - 2], dtype=torch.float64)
+    x = x * torch.linspace(0.1, 3, 6, dtype=torch.float64).reshape(6, *(1 for _ in SIZES[conv.weight.dim() - 2]))
+    plain, calibrated = (Tucker().compress(network, plan_of("0", rank_in=3, rank_out=2), given) for given in (None, x))
+    assert (calibrated(x) - network(x)).norm() < (plain(x) - network(x)).norm()
+    if conv.bias is not None:
+        torch.testing.assert_close(*(built(x).movedim(1, 0).flatten(1).mean(1) for built in (calibrated, network)))
+
+
+def test_ranks_are_offered_in_multiples_and_at_least_one_pair_where_it_fits() -> None:
+    network = nn.Sequential(nn.Conv2d(48, 40, 3), nn.Conv2d(16, 16, 3), nn.Conv2d(12, 40, 3))
+    options = Tucker(multiple=16).options(network)
+    assert all(rank % 16 == 0 for found in options.values() for option in found for rank in option.values())
+    assert len(options["0"]) > 1
+    assert set(options) == {"0"}  # (16, 16) of 16 x 16 is dearer than dense; 12 has no multiple of 16
+    with pytest.raises(ValueError, match="multiple must be at least 1"):
+        Tucker(multiple=0)

@@ -110,21 +110,6 @@ def test_one_decomposition_serves_all_ranks_and_all_copies_of_the_weights(monkey
     assert len(calls) == 1
 
 
-def test_what_is_remembered_stays_within_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[int] = []
-
-    @factorized.remembered
-    def doubled(tensor: Tensor, times: int) -> tuple[Tensor]:
-        calls.append(times)
-        return (tensor * 2,)
-
-    monkeypatch.setattr(factorized, "KEPT_BYTES", 8 * 10 * 2)
-    x = torch.randn(10, dtype=torch.float64)
-    for times in (1, 2, 1, 3, 1, 2):  # 3 takes the place of 2, the one not used for the longest time
-        doubled(x.clone(), times)
-    assert calls == [1, 2, 3, 2]
-
-
 @layers
 def test_calibration_lowers_the_output_error_on_its_inputs(layer: nn.Module) -> None:
     network = nn.Sequential(copy.deepcopy(layer)).double()
@@ -133,10 +118,67 @@ def test_calibration_lowers_the_output_error_on_its_inputs(layer: nn.Module) -> 
     assert (calibrated(x) - network(x)).norm() < (plain(x) - network(x)).norm()
 
 
-def test_calibration_equals_the_svd_of_the_whitened_weights() -> None:
-    network = nn.Sequential(nn.Linear(6, 9, bias=True)).double()
-    x = torch.randn(50, 6, dtype=torch.float64) * torch.linspace(0.1, 3, 6, dtype=torch.float64)
-    square_root = torch.linalg.cholesky(x.T @ x)  # S = L L^T serves as S^(1/2): any root gives the same error
+@pytest.mark.parametrize("bias", [True, False])
+def test_calibration_equals_the_svd_of_the_whitened_weights(bias: bool) -> None:
+    network = nn.Sequential(nn.Linear(6, 9, bias=bias)).double()
+    x = 0.5 + torch.randn(50, 6, dtype=torch.float64) * torch.linspace(0.1, 3, 6, dtype=torch.float64)
+    centred = x - x.mean(0) if bias else x  # a bias takes up the mean of the error
+    square_root = torch.linalg.cholesky(centred.T @ centred)  # S = L L^T serves as S^(1/2): any root gives the same error
     left_out = torch.linalg.svdvals(network[0].weight.detach() @ square_root)[2:].square().sum().sqrt()
     calibrated = WeightSVD().compress(network, plan_of("0", 2), x)
     torch.testing.assert_close((calibrated(x) - network(x)).norm(), left_out)
+
+
+TRANSPOSED = {
+    "1d": nn.ConvTranspose1d(6, 4, 4, stride=2, padding=1),
+    "2d": nn.ConvTranspose2d(6, 4, (3, 4), stride=(2, 3), padding=1, output_padding=(1, 2), dilation=(2, 1)),
+    "2d, no bias": nn.ConvTranspose2d(6, 4, 2, stride=2, bias=False),
+    "3d": nn.ConvTranspose3d(6, 4, 3, stride=(1, 2, 2), output_padding=(0, 1, 1)),
+}
+transposed = pytest.mark.parametrize("conv", TRANSPOSED.values(), ids=TRANSPOSED.keys())
+
+
+@transposed
+def test_full_rank_of_a_transposed_convolution_is_exact(conv: nn.Module) -> None:
+    dense, x = copy.deepcopy(conv).double(), inputs(conv)
+    torch.testing.assert_close(factorize(dense, 6)(x), dense(x))
+    assert WeightSVD().limits(conv) == {"rank": 6}
+
+
+@transposed
+def test_a_pair_for_a_transposed_convolution_is_the_eckart_young_optimum(conv: nn.Module) -> None:
+    dense = copy.deepcopy(conv).double()
+    first, second = (half.weight.detach() for half in factorize(dense, 2))
+    made = torch.einsum("rc...,ro->co...", first.flatten(1), second.flatten(1)).unflatten(1, dense.weight.shape[1:])
+    left_out = torch.linalg.svdvals(dense.weight.detach().flatten(1))[2:].square().sum().sqrt()
+    torch.testing.assert_close((made - dense.weight.detach()).norm(), left_out)
+
+
+@transposed
+def test_options_of_a_transposed_convolution_rise_in_measured_cost_and_stay_below_dense(conv: nn.Module) -> None:
+    shape = (6, *SIZES[conv.weight.dim() - 2])
+    network = nn.Sequential(conv)
+    options = WeightSVD().options(network)["0"]
+    costs = [measure_cost(WeightSVD().compress(network, plan_of("0", option["rank"])), shape).macs for option in options]
+    assert all(cheaper < dearer for cheaper, dearer in pairwise([*costs, measure_cost(network, shape).macs]))
+
+
+def test_a_transposed_convolution_with_groups_is_not_offered() -> None:
+    network = nn.Sequential(nn.ConvTranspose2d(16, 16, 3, groups=2))
+    assert WeightSVD().options(network) == WeightSVD().limits(network[0]) == {}
+    with pytest.raises(TypeError, match="site '0': weight SVD needs a convolution or linear layer"):
+        WeightSVD().compress(network, plan_of("0", 1))
+
+
+@layers
+def test_full_rank_is_the_limit(layer: nn.Module) -> None:
+    assert WeightSVD().limits(layer) == {"rank": 4 // getattr(layer, "groups", 1)}
+    assert WeightSVD().limits(nn.BatchNorm2d(4)) == {}
+
+
+@pytest.mark.parametrize(("multiple", "ranks"), [(4, {4, 8, 12, 16}), (8, {8, 16}), (16, {16}), (32, set())])
+def test_ranks_are_offered_in_multiples(multiple: int, ranks: set[int]) -> None:
+    options = WeightSVD(multiple=multiple).options(nn.Sequential(nn.Linear(40, 36))).get("0", [])  # 18 ranks stay below dense
+    assert {option["rank"] for option in options} == ranks
+    with pytest.raises(ValueError, match="multiple must be at least 1"):
+        WeightSVD(multiple=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -25,6 +26,52 @@ def record(**columns: Any) -> TrialRecord:
     return TrialRecord(**defaults | columns)
 
 
+TRIALS = 20
+SITES = ("conv1", "layer1.conv1", "layer2.conv1")
+OPTIONS = 4
+
+
+def plan(method: str, places: Iterable[int]) -> str:
+    """A plan that takes option ``place`` at each site."""
+    sites = {site: {"method": method, "structure": {"rank": place + 1}} for site, place in zip(SITES, places, strict=True)}
+    return json.dumps({"format": "sconv-search plan 1", "sites": sites})
+
+
+def space(method: str) -> dict[str, Any]:
+    """A search space in which option ``place`` of every site saves ``(OPTIONS - place)`` MMACs, for a damage of as much."""
+    options = [
+        {"method": method, "structure": {"rank": place + 1},
+         "cost": {"macs": -1_000_000 * (OPTIONS - place), "adds": 0, "params": 0}, "damage": float(OPTIONS - place)}
+        for place in range(OPTIONS)
+    ]  # fmt: skip
+    dense = {"macs": DENSE_FLOPS // 2, "adds": 0, "params": 270_000}
+    return {"format": "sconv-search space 1", "dense": dense, "sites": dict.fromkeys(SITES, options)}
+
+
+def spec(method: str, **entries: Any) -> dict[str, Any]:
+    """A study's spec, as far as a report reads it."""
+    checksums = {"weights_sha256": "a" * 64, "data_sha256": "b" * 64}
+    return (
+        {"methods": [method], "trials": 40, "seed": 0, "budget": "50%", "search_schedule": {"epochs": 2.0}}
+        | checksums
+        | entries
+    )
+
+
+LAYERS = json.dumps(
+    {
+        site: {
+            "kind": "Conv2d",
+            "weight": [16, 16, 3, 3],
+            "before": [1_000_000, 0, 2304],
+            "after": [400_000, 10_000, 1000 + place],
+        }
+        for place, site in enumerate(SITES)
+    }
+)
+COURSE = json.dumps({"epochs": [0.0, 1.5, 3.0], "sites": {"conv1": [0.6, 0.3, 0.02], "layer1.conv1": [0.5, 0.2, 0.01]}})
+
+
 def confirm(test_top1: float, seed: int = 0, **columns: Any) -> TrialRecord:
     return record(stage="confirm", test_top1=test_top1, seed=seed, **columns)
 
@@ -36,6 +83,7 @@ def write_run(tmp_path: Path) -> Callable[..., Path]:
     def write(name: str, lines: Iterable[TrialRecord | str]) -> Path:
         folder = tmp_path / "runs" / name
         folder.mkdir(parents=True, exist_ok=True)
+        lines = list(lines)
         text = "".join(f"{line if isinstance(line, str) else line.to_json()}\n" for line in lines)
         (folder / "trials.jsonl").write_text(text, encoding="utf-8")
         return folder
@@ -79,7 +127,7 @@ def _trial(number: int, place: int, luck: random.Random) -> dict[str, Any]:
         "adds": 800_000,
         "params": flops // 300,
     }
-    row["plan"] = f'{{"trial": {number}}}'
+    row["plan"] = plan(METHODS[place], [luck.randint(0, OPTIONS - 1) for _ in SITES])
     if flops > 0.5 * DENSE_FLOPS:
         return row | {"status": "over_budget", "reason": f"measured {flops:,} flops against a budget of 41,000,000"}
     if luck.random() < 0.08:
@@ -92,12 +140,21 @@ def _trial(number: int, place: int, luck: random.Random) -> dict[str, Any]:
         - abs(luck.gauss(0, 1))
         - (luck.uniform(20, 60) if collapsed else 0)
     )
+    if place == 0 and number % 2:
+        weight = 0.05 * 40 ** luck.random()
+        row |= {"regularization": weight, "residual": 0.5 / (1 + 5 * weight)}
     return row | {"val_top1": score, "wall_s": luck.uniform(50, 70), "epochs": 2.0}
 
 
 def _confirmed(score: float, seed: int, columns: dict[str, Any], luck: random.Random) -> TrialRecord:
     flops = columns["flops"]
     costs = {"macs": flops // 2 - 400_000, "adds": 800_000, "params": flops // 300, "epochs": 6.0, "wall_s": 190.0}
+    if columns["methods"]:
+        before, after = 91.0 + luck.gauss(0, 0.1), 84.0 + luck.gauss(0, 0.4)
+        costs |= {"layers": LAYERS, "val_top1_before": before, "val_top1_after": after, "val_top1": score + 0.2}
+    if columns["methods"] == "structured_conv" and columns["variant"] == "searched":
+        costs |= {"regularization": 0.5, "residual": 0.015, "residual_course": COURSE}
+    costs |= {"threads": 1, "dtype": "float32", "latency_batch": 16}
     latency = {"latency_ms": 3.1 * (0.3 + flops / DENSE_FLOPS) + luck.uniform(0, 0.1), "dense_latency_ms": 4.1}
     return confirm(score, seed, **columns, **costs, **latency)
 
@@ -105,10 +162,26 @@ def _confirmed(score: float, seed: int, columns: dict[str, Any], luck: random.Ra
 @pytest.fixture
 def runs(write_run: Callable[..., Path]) -> list[Path]:
     """Six studies of six methods on one network."""
-    return [write_run(method, study(method, place)) for place, method in enumerate(METHODS)]
+    return write_studies(write_run)
 
 
-@pytest.fixture
+def write_studies(write_run: Callable[..., Path]) -> list[Path]:
+    """The folders with their specs and spaces."""
+    folders = [write_run(method, _equal(study(method, place))) for place, method in enumerate(METHODS)]
+    for folder, method in zip(folders, METHODS, strict=True):
+        (folder / "spec.json").write_text(json.dumps(spec(method, trials=TRIALS)))
+        (folder / "space.json").write_text(json.dumps(space(method)))
+    return folders
+
+
+def _equal(records: list[TrialRecord]) -> list[TrialRecord]:
+    """The records with so many complete search trials as every method has; failures and confirmations stay."""
+    complete = [r for r in records if r.stage == "search" and r.status == "complete"]
+    assert len(complete) >= TRIALS
+    return [r for r in records if r not in complete[TRIALS:]]
+
+
+@pytest.fixture(scope="session")
 def table() -> Any:
-    """The records of six studies as a table."""
+    """The records of six studies as a table; tests do not write into it."""
     return to_table([r for place, method in enumerate(METHODS) for r in study(method, place)])

@@ -1,76 +1,142 @@
-"""The drawing: what stands in it, and that it is the same twice."""
+"""Both drawers: what stands in their figures, that they draw the same data, and the same twice."""
 
 from __future__ import annotations
 
+import json
+import warnings
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
 
 from reports import summarize
-from reports.figures import STYLES, draw, rendered
-from reports.series import pareto_data
-from reports.table import to_table
-from sconv_search.records import TrialRecord
-from tests.reports.conftest import METHODS, confirm, record
+from reports.charts import Axis, Chart, HeatMap, Label, Nothing, Rule, Trace
+from reports.figures import draw, rendered
+from reports.interactive import figure_json
+from reports.looks import OTHERS, STYLES, looks
+from reports.markup import Plot
+from reports.page import make_report
+from reports.prepared.pareto import pareto_figure
+from reports.table import read_runs
+from tests.reports.conftest import METHODS
 
 TASK = "cifar10/resnet20"
-HOSTILE = "<script>alert('$x^{')</script>\n\"a\", Größe \x00 %s"
+HOSTILE = "<script>alert('$x^{')</script>\n\"a\", Größe \x00 %{y} %s"
 
 
-def data(records: list[TrialRecord], task: str = TASK):
-    table = to_table(records)
-    return pareto_data(table, summarize(table), task)
+@pytest.fixture(scope="module")
+def pareto(table: pd.DataFrame) -> Chart:
+    found = pareto_figure(table, summarize(table), TASK).drawings["FLOPs"]
+    assert isinstance(found, Chart)
+    return found
+
+
+@pytest.fixture
+def drawings(runs: list[Path]) -> list[Chart | HeatMap]:
+    """Every drawing of a whole report."""
+    plots = [block for block in make_report(read_runs(runs)).blocks if isinstance(block, Plot)]
+    return [drawing for plot in plots for drawing in plot.figure.drawings.values() if not isinstance(drawing, Nothing)]
 
 
 def test_every_known_method_has_its_own_colour_and_marker() -> None:
     assert len({color for color, _ in STYLES.values()}) == len({marker for _, marker in STYLES.values()}) == len(STYLES)
     assert set(METHODS) <= set(STYLES)
+    assert len(looks([f"site{number}" for number in range(20)])) == 20
+    assert len({*OTHERS}) == len(OTHERS)
 
 
-def test_legend_and_labels_say_what_is_shown(table: pd.DataFrame) -> None:
-    figure = draw(pareto_data(table, summarize(table), TASK))
-    entries = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert entries[2:4] == ["structured convolution", "spatial SVD"]
-    assert entries[0] == "dense: 91.70"
-    assert entries[-1] == "budget: 50 % of dense"
+def test_every_figure_of_a_report_is_valid_plotly_and_json(drawings: list[Chart | HeatMap]) -> None:
+    assert len(drawings) >= 15
+    for drawing in drawings:
+        made = figure_json(drawing)
+        go.Figure(data=made["data"], layout=made["layout"])  # it refuses unknown properties and values
+        json.dumps(made, allow_nan=False)
+
+
+def test_both_drawers_show_the_same_points(pareto: Chart) -> None:
+    wanted = sorted((x, y) for trace in pareto.traces for x, y in zip(trace.x, trace.y, strict=True))
+    interactive = [trace for trace in figure_json(pareto)["data"] if trace["x"] != [None]]
+    found = sorted((x, y) for trace in interactive for x, y in zip(trace["x"], trace["y"], strict=True))
+    assert [value for point in found for value in point] == pytest.approx([value for point in wanted for value in point])
+    (axes,) = draw(pareto).axes
+    lines = [line for line in axes.lines if line.get_transform() == axes.transData and line.get_label().startswith("_child")]
+    points = {(float(x), float(y)) for line in lines for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)}
+    assert set(wanted) <= points
+
+
+def test_confirmed_points_carry_the_key_of_their_table(pareto: Chart) -> None:
+    keys = [key for trace in figure_json(pareto)["data"] for key in trace.get("customdata", [])]
+    assert len(keys) == len(set(keys)) == 4 * len(METHODS)
+
+
+def test_labels_and_legend_say_what_is_shown(pareto: Chart) -> None:
+    figure = draw(pareto, TASK)
     (axes,) = figure.axes
+    texts = [text.get_text() for text in axes.texts]
+    assert "structured convolution" in texts
+    entries = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert entries[0] == "dense: 91.70"
+    assert "budget 50 %" in entries
     assert axes.get_ylabel() == "test top-1 (%)"
     assert axes.get_xlabel() == "FLOPs (2 MACs + additions), % of the dense network"
-    assert any("search trials below" in text.get_text() for text in axes.texts)
+    names = [note["text"] for note in figure_json(pareto)["layout"]["annotations"]]
+    assert any("spatial SVD" in name for name in names)
+    assert "dense: 91.70" in names
 
 
-def test_nothing_is_cut_off_and_the_legend_covers_no_point(table: pd.DataFrame) -> None:
-    figure = draw(pareto_data(table, summarize(table), TASK))
-    figure.draw_without_rendering()
-    legend, axes = figure.legends[0].get_window_extent(), figure.axes[0]
-    whole, inner = figure.bbox, axes.get_tightbbox()
-    for box in (legend, inner):
-        assert box.x0 >= whole.x0 - 1
-        assert box.y0 >= whole.y0 - 1
-        assert box.x1 <= whole.x1 + 1
-        assert box.y1 <= whole.y1 + 1
-    assert legend.x0 >= axes.get_window_extent().x1
+def test_nothing_is_cut_off_and_the_legend_covers_no_point(drawings: list[Chart | HeatMap]) -> None:
+    for drawing in drawings:
+        figure = draw(drawing, TASK)
+        figure.draw_without_rendering()
+        whole = figure.bbox
+        for axes in figure.axes:
+            box = axes.get_tightbbox()
+            assert box.x0 >= whole.x0 - 1, drawing.title
+            assert box.y0 >= whole.y0 - 1, drawing.title
+            assert box.x1 <= whole.x1 + 1, drawing.title
+            assert box.y1 <= whole.y1 + 1, drawing.title
+            for legend in figure.legends:
+                assert legend.get_window_extent().y1 <= box.y0 + 2, drawing.title
 
 
-@pytest.mark.parametrize("kind", ["png", "svg"])
-def test_the_same_data_gives_the_same_bytes(table: pd.DataFrame, kind: str) -> None:
-    made = pareto_data(table, summarize(table), TASK)
-    first, second = rendered(draw(made), kind), rendered(draw(made), kind)
+@pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
+def test_the_same_data_gives_the_same_bytes(pareto: Chart, kind: str) -> None:
+    first, second = rendered(draw(pareto), kind), rendered(draw(pareto), kind)
     assert first == second
     assert len(first) > 10_000
 
 
-@pytest.mark.filterwarnings("error")
-def test_hostile_names_draw_and_the_svg_is_well_formed() -> None:
-    made = data(
-        [confirm(80, task=HOSTILE, methods=HOSTILE, flops=5), record(task=HOSTILE, methods="_x", val_top1=70.0, flops=4)],
-        HOSTILE,
-    )
-    ElementTree.fromstring(rendered(draw(made), "svg"))
+def hostile_chart() -> Chart:
+    points: dict[str, Any] = {"x": [1.0, 2.0], "y": [3.0, 4.0], "texts": [HOSTILE, HOSTILE], "keys": [HOSTILE, ""]}
+    trace = Trace(name=HOSTILE, look=HOSTILE, kind="strong", **points)
+    rule, label = Rule(name=HOSTILE, at=3.0, axis="y"), Label(text=HOSTILE, look=HOSTILE, y=3.0)
+    axis = Axis(label=HOSTILE)
+    return Chart(title=HOSTILE, x=axis, y=axis, traces=[trace], rules=[rule], labels=[label], notes=[HOSTILE])
 
 
-@pytest.mark.filterwarnings("error")
-def test_a_task_without_scores_draws_and_says_so() -> None:
-    axes = draw(data([record(status="failed")])).axes[0]
-    assert [text.get_text() for text in axes.texts] == ["no trial with a score yet"]
+def hostile_map() -> HeatMap:
+    words = {"rows": [HOSTILE], "columns": [HOSTILE], "texts": [[HOSTILE]], "hovers": [[HOSTILE]]}
+    return HeatMap(title=HOSTILE, values=[[50.0]], label=HOSTILE, limits=(0.0, 100.0), **words)
+
+
+@pytest.mark.parametrize("drawing", [hostile_chart(), hostile_map()], ids=["chart", "map"])
+def test_hostile_names_draw_and_are_no_markup(drawing: Chart | HeatMap) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = draw(drawing, HOSTILE)
+        ElementTree.fromstring(rendered(figure, "svg"))
+        rendered(figure, "pdf")
+    made = figure_json(drawing)
+    texts = [trace["hovertext"] for trace in made["data"] if "hovertext" in trace]
+    assert "<script" not in json.dumps(made["layout"]) + json.dumps(texts)
+    assert all("<script" not in str(trace.get("name", "")) for trace in made["data"])
+
+
+def test_numbers_that_are_none_are_left_out_by_both() -> None:
+    trace = Trace(name="a", look="a", kind="strong", x=[1.0, 2.0], y=[3.0, float("nan")])
+    found = Chart(title="t", x=Axis(label="x", logarithmic=True), y=Axis(label="y"), traces=[trace])
+    assert figure_json(found)["data"][0]["y"] == [3.0, None]
+    rendered(draw(found), "png")

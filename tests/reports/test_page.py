@@ -4,120 +4,257 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from reports import page, write_report
-from tests.reports.conftest import DENSE_FLOPS, METHODS, confirm, record, study
+from reports import figures, page, write_report
+from reports.interactive import library
+from reports.page import make_report
+from reports.table import read_runs
+from tests.reports.conftest import DENSE_FLOPS, METHODS, confirm, record, study, write_studies
 
 Write = Callable[..., Path]
-HOSTILE = '<script>alert(1)</script>\n"quoted", it\'s | `x` [a](b) Größe 深'
+HOSTILE = (
+    '<script>alert(1)</script>\n"quoted", it\'s | `x` [a](b) Größe 深 </script><img src=x onerror=alert(2)> $x^2$ \\input{x} %s'
+)
+LARGEST = 6_000_000
 
 
-def test_the_report_of_a_comparison(runs: list[Path], tmp_path: Path) -> None:
-    written = write_report(runs, tmp_path / "deep" / "report")
-    names = [
-        "pareto-cifar10-resnet20.png",
-        "pareto-cifar10-resnet20.svg",
-        "summary.csv",
-        "trials.csv",
-        "summary.md",
-        "index.html",
-    ]
-    assert [path.name for path in written] == names
-    assert all(path.stat().st_size > 1_000 for path in written)
-    text = (tmp_path / "deep" / "report" / "summary.md").read_text(encoding="utf-8")
-    assert "![Top-1 against FLOPs kept, cifar10/resnet20](pareto-cifar10-resnet20.png)" in text
-    assert "| dense | – | 1 | 91.70 | +0.00 | 100.0 | 82.0 M |" in text
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are rendered where a test asks for it: they take nearly all of a report's time."""
+    monkeypatch.setattr(page, "KINDS", ())
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of six methods on one network."""
+    folder = tmp_path_factory.mktemp("comparison")
+
+    def write(name: str, lines) -> Path:
+        (folder / name).mkdir()
+        (folder / name / "trials.jsonl").write_text("".join(f"{line.to_json()}\n" for line in lines), encoding="utf-8")
+        return folder / name
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(page, "KINDS", ())
+        write_report(write_studies(write), folder / "deep" / "report")
+    return folder / "deep" / "report"
+
+
+def text_of(folder: Path, name: str = "summary.md") -> str:
+    return (folder / name).read_text(encoding="utf-8")
+
+
+def test_every_figure_is_svg_png_and_pdf_and_every_table_csv_markdown_and_latex(
+    write_run: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "KINDS", figures.KINDS)
+    plots = [confirm(80 + seed, seed, plan="P", flops=DENSE_FLOPS // 2, budget="50% flops") for seed in range(3)]
+    out = tmp_path / "report"
+    write_report([write_run("a", plots)], out)
+    for part, kinds in (("figures", {"svg", "png", "pdf"}), ("tables", {"csv", "md", "tex"})):
+        names = [path.name for path in (out / part).iterdir()]
+        stems = {name.rpartition(".")[0] for name in names}
+        assert set(names) == {f"{stem}.{kind}" for stem in stems for kind in kinds}
+        assert stems
+        assert all(path.stat().st_size > 40 for path in (out / part).iterdir())
+    starts = {"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF"}
+    for kind, start in starts.items():
+        assert (out / "figures" / f"cifar10-resnet20-pareto-flops.{kind}").read_bytes().startswith(start)
+
+
+def test_every_figure_of_a_comparison_has_its_files(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "KINDS", ("svg",))
+    monkeypatch.setattr(page, "rendered", lambda figure, kind: b"")
+    stems = {name for name in page.report_files(read_runs(runs)) if name.startswith("figures/")}
+    keys = (
+        "pareto-flops pareto-macs pareto-additions pareto-parameters pareto-latency plan protected course-1-best-by-training "
+    )
+    keys += "course-1-hypervolume-by-second importance lambda-residual lambda-accuracy decomposition latency "
+    keys += "rungs-predicted-damage-against-short-training"
+    assert {f"figures/cifar10-resnet20-{key}.svg" for key in keys.split()} <= stems
+    assert sum("-residuals-" in name for name in stems) == 3  # the structured plans that were trained with a weight
+
+
+def test_the_tidy_data_is_csv_and_parquet_and_both_agree(comparison: Path) -> None:
+    for name in ("trials", "summary", "verdict", "effort", "course"):
+        parquet = pd.read_parquet(comparison / "data" / f"{name}.parquet")
+        with open(comparison / "data" / f"{name}.csv", encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert len(rows) == len(parquet) > 0
+        assert list(rows[0]) == list(parquet.columns)
+    assert len(pd.read_parquet(comparison / "data" / "summary.parquet")) == 2 + 4 * len(METHODS)
+
+
+def test_the_page_comes_in_the_order_of_the_questions(comparison: Path) -> None:
+    text = text_of(comparison)
+    parts = ["## Verdict", "At 50 % FLOPs, ", "## cifar10/resnet20", "Accuracy against cost", "### The plan", "### The search"]
+    parts += ["### MACs are not milliseconds", "### All trials", "## Provenance", "Equal effort"]
+    places = [text.index(part) for part in parts]
+    assert places == sorted(places)
+
+
+def test_failures_and_provenance_stand_in_the_report(comparison: Path) -> None:
+    text = text_of(comparison)
     assert "loss is nan at step 12 \\| λ too high" in text
-    assert "| commit | 0e6da41 |" in text
-    assert "Dropped lines" not in text
-    summary = list(csv.DictReader(io.StringIO((tmp_path / "deep" / "report" / "summary.csv").read_text(encoding="utf-8"))))
-    assert len(summary) == 2 + 4 * len(METHODS)
+    for fact in ("| commit | 0e6da41 |", "a" * 64, "b" * 64, "| inputs of one latency measurement | 16 |", "2 × CPU"):
+        assert fact in text
+    failed = sum('"failed"' in line for line in text_of(comparison, "data/trials.csv").splitlines())
+    assert failed == 0 or f"{failed} failed" in text
+
+
+def test_the_page_is_one_small_file_that_loads_nothing(comparison: Path) -> None:
+    html = text_of(comparison, "index.html")
+    assert len(html.encode("utf-8")) < LARGEST
+    assert html.count(library()) == 1
+    rest = html.replace(library(), "")
+    assert not re.search(r"""(src|href)=["'](?!#|data:)""", rest)
+    assert "default-src 'none'" in rest
+
+
+def test_unequal_effort_is_an_alarm(write_run: Write, tmp_path: Path) -> None:
+    folders = [write_run(method, study(method, place)) for place, method in enumerate(METHODS[:2])]
+    text = (folders[0] / "trials.jsonl").read_text().splitlines()
+    (folders[0] / "trials.jsonl").write_text("\n".join(line for line in text if '"number": 3,' not in line))
+    write_report(folders, tmp_path / "report")
+    assert "**Unequal effort in cifar10/resnet20 at 50 % FLOPs." in text_of(tmp_path / "report")
+    assert '<p class="banner alarm">Unequal effort' in text_of(tmp_path / "report", "index.html")
+
+
+def test_equal_effort_raises_no_alarm(comparison: Path) -> None:
+    assert "Unequal effort in" not in text_of(comparison)
+
+
+def test_a_run_in_progress_is_said(write_run: Write, tmp_path: Path) -> None:
+    folder = write_run("a", [record(val_top1=1.0, flops=4, budget="50% flops")])
+    (folder / "spec.json").write_text(json.dumps({"methods": ["structured_conv"], "trials": 12}))
+    write_report([folder], tmp_path / "report")
+    assert "In progress: structured convolution in cifar10/resnet20 at 50 % FLOPs has 1 of 12 trainings." in text_of(
+        tmp_path / "report"
+    )
 
 
 @pytest.mark.filterwarnings("ignore:Glyph")
-def test_two_tasks_have_a_pair_of_figures_each(write_run: Write, tmp_path: Path) -> None:
+def test_tasks_have_figures_of_their_own_names(write_run: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "KINDS", ("png",))
+    monkeypatch.setattr(page, "rendered", lambda figure, kind: b"png")
     tasks = ["a/b", "a-b", "../../etc", "日本"]
     folder = write_run("a", [confirm(80, task=task, flops=DENSE_FLOPS // 2) for task in tasks])
-    out = tmp_path / "report"
-    written = write_report([folder], out)
-    pictures = {path.name for path in written if path.suffix == ".png"}
-    assert pictures == {"pareto-a-b.png", "pareto-a-b-2.png", "pareto-..-..-etc.png", "pareto-日本.png"}
-    assert {path.parent for path in written} == {out}
+    written = write_report([folder], tmp_path / "report")
+    pictures = {path.name for path in written if path.name.endswith("pareto-flops.png")}
+    assert pictures == {f"{stem}-pareto-flops.png" for stem in ("a-b", "a-b-2", "etc", "日本")}
+    assert {path.parent.parent for path in written if path.parent != tmp_path / "report"} == {tmp_path / "report"}
 
 
-def test_the_same_runs_give_the_same_files(runs: list[Path], tmp_path: Path) -> None:
-    first, second = write_report(runs, tmp_path / "one"), write_report(runs, tmp_path / "two")
+def test_the_same_runs_give_the_same_files(write_run: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "KINDS", ("svg",))
+    folder = write_run("a", [confirm(80 + seed, seed, plan="P", flops=4, budget="50% flops") for seed in range(3)])
+    first, second = write_report([folder], tmp_path / "one"), write_report([folder], tmp_path / "two")
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+def test_a_second_report_leaves_nothing_of_the_first_behind_but_what_is_not_its_own(
+    write_run: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "KINDS", ("svg",))
+    out = tmp_path / "report"
+    write_report([write_run("a", [confirm(80, task="first", flops=4)])], out)
+    (out / "figures" / "mine.png").write_text("mine")
+    write_report([write_run("b", [confirm(80, task="second", flops=4)])], out)
+    stems = {path.name.partition("-")[0] for path in (out / "figures").iterdir()}
+    assert stems == {"second", "mine.png"}
 
 
 def test_dropped_lines_stand_in_the_report(write_run: Write, tmp_path: Path) -> None:
     write_report([write_run("a", [record(val_top1=1.0, flops=4), "oops"])], tmp_path / "report")
     for name in ("summary.md", "index.html"):
-        assert "trials.jsonl line 2 dropped: not JSON" in (tmp_path / "report" / name).read_text(encoding="utf-8")
+        assert "trials.jsonl line 2 dropped: not JSON" in text_of(tmp_path / "report", name)
+    assert "1 damaged lines or files were dropped" in text_of(tmp_path / "report")
 
 
 def test_a_search_without_any_score_still_gives_a_report(write_run: Write, tmp_path: Path) -> None:
     write_report([write_run("a", [record(status="failed", reason="nan")])], tmp_path / "report")
-    assert "No trial has a score yet." in (tmp_path / "report" / "summary.md").read_text(encoding="utf-8")
+    assert "No trial has a score yet." in text_of(tmp_path / "report")
+    assert "1 failed" in text_of(tmp_path / "report")
 
 
 class Tags(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.tags: list[str] = []
+        self.attributes: list[str] = []
 
-    def handle_starttag(self, tag: str, attrs: object) -> None:
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
+        self.attributes += [name for name, _ in attrs]
 
 
-def hostile_report(write_run: Write, out: Path) -> Path:
-    names = {"study": HOSTILE, "task": HOSTILE, "reason": HOSTILE, "methods": HOSTILE, "machine": HOSTILE}
+@pytest.fixture
+def hostile(write_run: Write, tmp_path: Path) -> Path:
+    names = {"study": HOSTILE, "task": HOSTILE, "reason": HOSTILE, "methods": HOSTILE, "machine": HOSTILE, "budget": HOSTILE}
     failed = record(status="failed", **names)
-    write_report([write_run("a", [failed, confirm(80, variant=HOSTILE, plan=HOSTILE, flops=5, **names)])], out)
-    return out
+    folder = write_run(
+        "a", [failed, *(confirm(80, seed, variant=HOSTILE, plan=HOSTILE, flops=5, **names) for seed in range(3))]
+    )
+    (folder / "spec.json").write_text(json.dumps({"methods": [HOSTILE], "trials": HOSTILE, HOSTILE: HOSTILE}))
+    write_report([folder], tmp_path / "report")
+    return tmp_path / "report"
 
 
 @pytest.mark.filterwarnings("ignore:Glyph")
-def test_hostile_names_are_text_in_html(write_run: Write, tmp_path: Path) -> None:
-    page = (hostile_report(write_run, tmp_path / "report") / "index.html").read_text(encoding="utf-8")
+def test_hostile_names_are_text_in_html(hostile: Path) -> None:
+    html = text_of(hostile, "index.html").replace(library(), "")
     tags = Tags()
-    tags.feed(page)
-    assert "script" not in tags.tags
-    assert tags.tags.count("img") == 1
-    assert "&lt;script&gt;" in page
+    tags.feed(html)
+    assert tags.tags.count("script") == 3  # the data, plotly and the page's own
+    assert "img" not in tags.tags
+    assert not [name for name in tags.attributes if name.startswith("on")]
+    assert "&lt;script&gt;" in html
+    data = json.loads(html.partition('id="figures">')[2].partition("</script>")[0])
+    assert any("&lt;script&gt;" in text for text in data["texts"])
 
 
 @pytest.mark.filterwarnings("ignore:Glyph")
-def test_hostile_names_are_text_in_markdown(write_run: Write, tmp_path: Path) -> None:
-    text = (hostile_report(write_run, tmp_path / "report") / "summary.md").read_text(encoding="utf-8")
+def test_hostile_names_are_text_in_markdown_and_latex(hostile: Path) -> None:
+    text = text_of(hostile)
     assert "<script>" not in text
     tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
-    assert len(tables) == 5
+    assert len(tables) >= 5
     for lines in tables:
         assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
+    latex = "".join(path.read_text(encoding="utf-8") for path in (hostile / "tables").glob("*.tex"))
+    assert r"\input" not in latex
+    assert re.search(r"(?<!\\)\$x", latex) is None
 
 
 @pytest.mark.filterwarnings("ignore:Glyph")
-def test_hostile_names_survive_csv_as_they_are(write_run: Write, tmp_path: Path) -> None:
-    out = hostile_report(write_run, tmp_path / "report")
-    with open(out / "trials.csv", encoding="utf-8", newline="") as file:
+def test_hostile_names_survive_csv_and_parquet_as_they_are(hostile: Path) -> None:
+    with open(hostile / "data" / "trials.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["task"] for row in rows] == [HOSTILE, HOSTILE]
+    assert [row["task"] for row in rows] == [HOSTILE] * 4
+    assert pd.read_parquet(hostile / "data" / "trials.parquet")["task"].to_list() == [HOSTILE] * 4
 
 
-def test_formulas_in_texts_are_quoted_and_numbers_are_not(write_run: Write, tmp_path: Path) -> None:
-    starts = ("=1+1", "+1", "-1", "@a", "\t=1")
-    folder = write_run("a", [record(reason=start, val_loss=-1.5) for start in starts])
-    write_report([folder], tmp_path / "report")
-    with open(tmp_path / "report" / "trials.csv", encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["reason"] for row in rows] == [f"'{start}" for start in starts]
-    assert {row["val_loss"] for row in rows} == {"-1.5"}
+def test_formulas_in_texts_are_quoted_in_every_csv_and_numbers_are_not(write_run: Write, tmp_path: Path) -> None:
+    starts = ("=1+1", "+1", "-1", "@a", "\t=1", "\r=1", "=cmd|' /C calc'!A0")
+    rows = [record(reason=start, val_loss=-1.5, status="failed", methods=start) for start in starts]
+    rows.append(confirm(80, methods="=2+2", flops=5, budget="=9 flops"))
+    write_report([write_run("a", rows)], tmp_path / "report")
+    with open(tmp_path / "report" / "data" / "trials.csv", encoding="utf-8", newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [row["reason"] for row in found[:-1]] == [f"'{start}" for start in starts]
+    assert {row["val_loss"] for row in found[:-1]} == {"-1.5"}
+    files = [*(tmp_path / "report" / "data").glob("*.csv"), *(tmp_path / "report" / "tables").glob("*.csv")]
+    for path in files:
+        for row in csv.reader(io.StringIO(path.read_text(encoding="utf-8"))):
+            assert not [cell for cell in row if cell[:1] in "=@\t\r" and cell], path.name
 
 
 @pytest.mark.parametrize("inside", ["", "report"])
@@ -153,8 +290,8 @@ def test_an_unreadable_run_leaves_no_half_report(tmp_path: Path) -> None:
     assert not (tmp_path / "report").exists()
 
 
-def test_studies_of_different_tasks_share_a_report(write_run: Write, tmp_path: Path) -> None:
+def test_studies_of_different_tasks_share_a_report(write_run: Write) -> None:
     folders = [write_run(task, study("structured_conv", 0, f"{task}/net")) for task in ("mnist", "cifar10")]
-    write_report(folders, tmp_path / "report")
-    text = (tmp_path / "report" / "summary.md").read_text(encoding="utf-8")
-    assert text.index("## cifar10/net") < text.index("## mnist/net")
+    blocks = make_report(read_runs(folders)).blocks
+    titles = [block.text for block in blocks if getattr(block, "level", 0) == 2]
+    assert titles == ["Verdict", "cifar10/net", "mnist/net", "Provenance"]

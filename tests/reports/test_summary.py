@@ -111,7 +111,7 @@ def test_every_trial_is_counted() -> None:
     assert counted["wall_s"].to_list()[1] == 60
     assert counted[["complete", "over_budget", "failed"]].to_numpy().sum() == len(table)
     reasons = failures(table)
-    assert list(zip(reasons["study"], reasons["trials"], reasons["reason"].fillna("missing"), strict=True)) == [
+    assert list(zip(reasons["run"], reasons["trials"], reasons["reason"].fillna("missing"), strict=True)) == [
         ("other", 1, "missing"),
         ("study", 3, "nan"),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 
 from reports import read_runs
-from reports.table import to_table
+from reports.table import DERIVED, to_table
 from sconv_search.records import COLUMNS
 from tests.reports.conftest import record
 
@@ -19,7 +20,7 @@ Write = Callable[..., Path]
 def test_a_row_a_record_with_the_schema_s_columns(write_run: Write) -> None:
     folder = write_run("a", [record(number=3, flops=41_000_000, val_top1=88.5), record()])
     table = read_runs([folder]).table
-    assert [*table] == [*COLUMNS, "flops_share"]
+    assert [*table] == [*COLUMNS, *DERIVED]
     assert table["flops_share"][0] == 50
     assert table["number"].dtype == "Int64"
     assert table["val_top1"].dtype == "Float64"
@@ -97,3 +98,60 @@ def test_nothing_readable_is_an_error_that_says_why(write_run: Write) -> None:
 
 def test_missing_is_na_not_the_word_none(write_run: Write) -> None:
     assert read_runs([write_run("a", [record()])]).table["reason"][0] is pd.NA
+
+
+def test_a_run_s_spec_says_which_methods_were_searched(write_run: Write) -> None:
+    """A plan of a mixed search may hold one method alone; it still is the mixed search's."""
+    folder = write_run("mixed", [record(methods="spatial_svd"), record(variant="dense", methods=None)])
+    (folder / "spec.json").write_text(json.dumps({"methods": ["structured_conv", "spatial_svd"], "trials": 7, "seed": 3}))
+    reading = read_runs([folder])
+    assert reading.table["family"].to_list() == ["spatial_svd,structured_conv", ""]
+    (facts,) = reading.runs
+    assert (facts.sampler, facts.trials, facts.seed) == ("tpe", 7, 3)
+
+
+@pytest.mark.parametrize("name", ["spec.json", "space.json"])
+@pytest.mark.parametrize("text", ["{", "[]", "\xff"])
+def test_a_damaged_spec_or_space_is_reported_and_the_records_are_read(write_run: Write, name: str, text: str) -> None:
+    folder = write_run("a", [record()])
+    (folder / name).write_bytes(text.encode("latin-1"))
+    reading = read_runs([folder])
+    assert len(reading.table) == 1
+    (message,) = reading.dropped
+    assert f"{folder / name} is not read" in message
+
+
+def test_a_space_of_another_form_is_reported(write_run: Write) -> None:
+    folder = write_run("a", [record()])
+    (folder / "space.json").write_text(json.dumps({"sites": {"conv": [{"choice": 3}]}}))
+    assert "space.json is not read: KeyError" in read_runs([folder]).dropped[0]
+
+
+def test_two_folders_of_one_name_keep_apart(write_run: Write) -> None:
+    first, second = write_run("one/same", [record()]), write_run("two/same", [record()])
+    assert read_runs([first, second]).table["run"].nunique() == 2
+
+
+@pytest.mark.parametrize(
+    ("budget", "group"),
+    [
+        ("50% flops", "50 % FLOPs"), ("50%", "50 % FLOPs"), ("41M flops", "50 % FLOPs"), ("33.3% flops", "33.3 % FLOPs"),
+        ("50% params", "50 % parameters"), ("20M macs", "20M MACs"), ("a lot", "a lot"),
+        ("8.5ms latency_ms", "8.5ms latency_ms"),
+    ],
+)  # fmt: skip
+def test_one_budget_has_one_spelling(budget: str, group: str) -> None:
+    assert to_table([record(budget=budget)])["budget_group"].to_list() == [group]
+
+
+def test_references_belong_to_every_budget() -> None:
+    assert to_table([record(variant="dense", budget="50% flops")])["budget_group"].isna().all()
+
+
+def test_records_from_before_a_column_was_added_are_read(write_run: Write) -> None:
+    """What the earlier file did not hold is missing."""
+    added = ("threads", "dtype", "latency_batch", "layers", "residual_course", "command")
+    earlier = {name: value for name, value in json.loads(record(val_top1=88.5).to_json()).items() if name not in added}
+    table = read_runs([write_run("a", [json.dumps(earlier)])]).table
+    assert table["val_top1"].to_list() == [88.5]
+    assert table[list(added)].isna().all(axis=None)

@@ -65,7 +65,7 @@ def test_modules_with_weights_that_are_not_offered_are_listed_with_the_reason(ne
     assert skipped(network, ["stem.0", "again.1", "volume", "head"]) == {
         "shared": "Conv2d: no option is cheaper than dense",
         "own": "OwnConv is not supported",
-        "up": "ConvTranspose2d is not supported",
+        "up": "ConvTranspose2d: no option is cheaper than dense",
         "words": "Embedding is not supported",
     }
 

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from sconv_search import Choice, CompressionPlan, StructuredConvolution, measure_cost, structural_loss
+from sconv_search.channel_layout import VARIANTS, variant_of
 from sconv_search.plan import Structure
-from sconv_search.structured_conv import StructuredConv2d, StructuredLinear
+from sconv_search.structured_conv import StructuredConv2d
+from sconv_search.structured_linear import StructuredLinear
 
-METHOD = StructuredConvolution()
+METHOD = StructuredConvolution(variants=("natural",))
 LAYERS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "3x3": (nn.Conv2d(8, 8, 3, padding=1), (8, 8, 8)),
     "3x3, wide": (nn.Conv2d(32, 32, 3, padding=1), (32, 6, 6)),
@@ -31,6 +33,8 @@ LAYERS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "1d": (nn.Conv1d(6, 8, 5, padding=2), (6, 12)),
     "1x5": (nn.Conv2d(8, 8, (1, 5), padding=(0, 2)), (8, 8, 8)),
     "3d": (nn.Conv3d(4, 6, 3, padding=1), (4, 6, 6, 6)),
+    "transposed": (nn.ConvTranspose2d(12, 8, 3, stride=2, padding=1, output_padding=1), (12, 5, 5)),
+    "transposed, groups": (nn.ConvTranspose1d(12, 8, 3, stride=2, groups=2), (12, 5)),
     "3d, strided": (nn.Conv3d(4, 6, 3, padding=1, stride=2), (4, 6, 6, 6)),
 }
 
@@ -64,33 +68,38 @@ def images() -> Tensor:
     return torch.randn(2, 3, 7, 7)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize(("layer", "shape"), LAYERS.values(), ids=LAYERS.keys())
-def test_options_measure_strictly_dearer_one_by_one_and_below_dense(layer: nn.Module, shape: tuple[int, ...]) -> None:
+def test_options_measure_strictly_dearer_one_by_one_and_below_dense(
+    layer: nn.Module, shape: tuple[int, ...], variant: str
+) -> None:
     network = nn.ModuleDict({"site": layer})
     network.forward = None
-    options = METHOD.options(network)["site"]
+    options = StructuredConvolution(variants=(variant,)).options(network).get("site", [])
     measured = [measure_cost(METHOD.compress(network, plan(site=option)).site, shape).flops for option in options]
-    assert len(options) >= 2
+    assert len(options) >= 2 or (variant.startswith("signed") and layer.weight.shape[0] == 1)  # signs cost as much as a filter
     assert all(cheaper < dearer for cheaper, dearer in pairwise([*measured, measure_cost(layer, shape).flops]))
 
 
 @pytest.mark.parametrize(("layer", "shape"), LAYERS.values(), ids=LAYERS.keys())
 def test_options_are_in_range_and_of_the_layers_own_numbers(layer: nn.Module, shape: tuple[int, ...]) -> None:
     for option in METHOD.options(nn.Sequential(layer))["0"]:
-        assert set(option) == ({"c"} if isinstance(layer, nn.Linear) else {"c", "n"})
-        assert 1 <= option["c"] <= layer.weight.shape[1]
+        transposed = isinstance(layer, nn.ConvTranspose2d | nn.ConvTranspose1d)
+        channels = layer.in_channels // layer.groups if transposed else layer.weight.shape[1]
+        assert set(option) == ({"c"} if isinstance(layer, nn.Linear) or transposed else {"c", "n"})
+        assert 1 <= option["c"] <= channels
         assert 1 <= option.get("n", 1) <= max(layer.weight.shape[2:], default=1)
 
 
 def test_channel_counts_come_in_the_steps_asked_for() -> None:
     network = nn.Sequential(nn.Conv2d(12, 64, 3), nn.Conv2d(64, 40, 1))
-    options = StructuredConvolution(channel_steps=3, pointwise_steps=5).options(network)
+    options = StructuredConvolution(variants=("natural",), channel_steps=3, pointwise_steps=5).options(network)
     assert {option["c"] for option in options["0"]} == {4, 8, 12}
     assert [option["c"] for option in options["1"]] == [13, 26, 38, 51]
 
 
 def test_a_site_without_a_cheaper_form_is_absent(network: Tiny) -> None:
-    assert set(METHOD.options(network)) == {"stem", "body", "head"}
+    assert set(METHOD.options(network)) == {"stem", "body", "up", "head"}
     assert METHOD.options(nn.Sequential(nn.Conv2d(1, 4, 1), nn.Conv2d(4, 4, 1, groups=4), nn.Linear(1, 4))) == {}
 
 
@@ -124,9 +133,65 @@ def test_kernels_that_have_the_structure_are_replaced_without_loss(network: Tiny
     torch.testing.assert_close(METHOD.compress(network, chosen)(images), network(images), rtol=0, atol=1e-5)
 
 
-def test_calibration_is_not_used(network: Tiny, images: Tensor) -> None:
-    chosen = plan(body={"c": 4, "n": 2})
-    assert torch.equal(METHOD.compress(network, chosen, images)(images), METHOD.compress(network, chosen)(images))
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("bias", [True, False])
+def test_calibration_gives_the_least_squares_fit_to_the_outputs(variant: str, bias: bool) -> None:
+    network = nn.Sequential(nn.Conv2d(6, 8, 3, padding=1, groups=2, bias=bias)).double()
+    images, entry = torch.randn(20, 6, 7, 7).double() + 0.5, {} if variant == "natural" else {variant: 1}
+    small = METHOD.compress(network, plan(**{"0": {"c": 2, "n": 2, **entry}}), images)[0]
+    read = small._pooled_in_space(small.pooling(images))[0]
+    for group in range(2):
+        patches = nn.functional.unfold(read[:, 2 * group : 2 * group + 2], 2).movedim(1, -1).flatten(0, 1)
+        patches = torch.cat([patches, torch.ones_like(patches[:, :1])], 1) if bias else patches
+        outputs = network(images)[:, 4 * group : 4 * group + 4].movedim(1, -1).flatten(0, 2)
+        best = torch.linalg.lstsq(patches, outputs).solution.T
+        found = small.weight[4 * group : 4 * group + 4].flatten(1)
+        torch.testing.assert_close(found, best[:, :8], rtol=1e-4, atol=1e-5)
+        if bias:
+            torch.testing.assert_close(small.bias[4 * group : 4 * group + 4], best[:, 8], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", VARIANTS[1:])
+def test_what_a_network_was_trained_towards_is_what_it_is_compressed_to(variant: str) -> None:
+    network = nn.Sequential(nn.Conv2d(12, 8, 3, groups=2), nn.Linear(12, 8)).double()
+    chosen = plan(**{"0": {"c": 3, "n": 2, variant: 1}, "1": {"c": 7, variant: 1}})
+    trained, distance = copy.deepcopy(network), METHOD.penalty(network, chosen)
+    for name, layer in METHOD.compress(network, chosen).named_children():
+        trained.get_submodule(name).weight.data.copy_(layer.dense_kernel() + 0.02 * torch.randn(layer.dense_kernel().shape))
+    structured = METHOD.compress(trained, chosen, reference=network)
+    kept = METHOD.compress(network, chosen)
+    for name, buffer in structured.named_buffers():
+        assert torch.equal(buffer, kept.get_buffer(name))
+    network.load_state_dict(trained.state_dict())
+    missed = [
+        (trained.get_submodule(name).weight - layer.dense_kernel()).norm() / trained.get_submodule(name).weight.norm()
+        for name, layer in structured.named_children()
+    ]
+    torch.testing.assert_close(distance(), sum(missed), rtol=1e-9, atol=1e-9)
+
+
+def test_the_default_variant_merges_and_each_variant_is_offered_alone() -> None:
+    network = nn.Sequential(nn.Conv2d(16, 16, 3), nn.Linear(16, 8))
+    for variant in VARIANTS:
+        for options in StructuredConvolution(variants=(variant,)).options(network).values():
+            assert {variant_of(option) for option in options if option["c"] < 16} == {variant}
+    assert StructuredConvolution().options(network) == StructuredConvolution(variants=("merged",)).options(network)
+    with pytest.raises(ValueError, match="variants must be some of natural, permuted"):
+        StructuredConvolution(variants=("mixed",))
+
+
+@pytest.mark.parametrize("multiple", [4, 8])
+def test_channel_counts_are_rounded_to_a_multiple_unless_all_are_kept(multiple: int) -> None:
+    options = StructuredConvolution(multiple=multiple).options(nn.Sequential(nn.Conv2d(20, 8, 3), nn.Conv2d(3, 8, 3)))
+    assert {option["c"] for option in options["0"]} == {*range(multiple, 20, multiple), 20}
+    assert {option["c"] for option in options["1"]} == {3}
+
+
+def test_two_variants_at_once_are_refused() -> None:
+    with pytest.raises(ValueError, match="site '0': a structure names one variant at most"):
+        METHOD.compress(nn.Sequential(nn.Linear(8, 4)), plan(**{"0": {"c": 3, "merged": 1, "permuted": 1}}))
+    with pytest.raises(ValueError, match="site '0': entry 'merged' names a variant and must be 1, got 2"):
+        METHOD.compress(nn.Sequential(nn.Linear(8, 4)), plan(**{"0": {"c": 3, "merged": 2}}))
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -149,8 +214,8 @@ def test_the_penalty_is_the_structural_loss(network: Tiny) -> None:
 
 
 def test_a_layer_without_structured_form_is_refused_by_site(network: Tiny) -> None:
-    with pytest.raises(TypeError, match="site 'up': ConvTranspose2d has no structured form"):
-        METHOD.compress(network, plan(up={"c": 2, "n": 2}))
+    with pytest.raises(TypeError, match="site 'norm': BatchNorm2d has no structured form"):
+        METHOD.compress(network, plan(norm={"c": 2, "n": 2}))
 
 
 @pytest.mark.parametrize(

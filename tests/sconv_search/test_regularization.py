@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sconv_search import Choice, CompressionPlan, StructuredConvolution, structural_loss, structure
-from sconv_search.regularization import residual
+from sconv_search.regularization import projection, residual
 
 SITES = {"0": {"c": 2, "n": 2}, "2": {"c": 3, "n": 1}, "4": {"c": 2, "n": 3}, "6": {"c": 5}}
 COUNTS = {"0": (2, 2, 2), "2": (3, 1, 1), "4": (2, 1, 3), "6": (5,)}
@@ -71,10 +71,10 @@ def test_loss_of_a_network_made_dense_again_is_zero() -> None:
 )
 def test_gradient_is_that_of_the_relative_residual(shape: tuple[int, ...], counts: tuple[int, ...]) -> None:
     w = torch.randn(shape, dtype=torch.float64, requires_grad=True)
-    (found,) = torch.autograd.grad(3 * residual(w, counts), w)
+    (found,) = torch.autograd.grad(3 * residual(w, projection(counts)), w)
     (expected,) = torch.autograd.grad(3 * structure.relative_residual(w, counts), w)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
-    assert torch.autograd.gradcheck(lambda w: residual(w, counts), w)
+    assert torch.autograd.gradcheck(lambda w: residual(w, projection(counts)), w)
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-30, 1e-3, 1.0])
@@ -82,13 +82,13 @@ def test_gradient_at_a_structured_kernel_is_finite(scale: float) -> None:
     w = torch.zeros(2, 4, 3, 3)
     w[:, :3, :2, :2] = scale  # one box
     w.requires_grad_()
-    residual(w, (2, 2, 2)).backward()
+    residual(w, projection((2, 2, 2))).backward()
     assert torch.isfinite(w.grad).all()
 
 
 def test_gradient_of_an_exactly_kept_kernel_is_zero() -> None:
     w = (0.01 * torch.randn(2, 4, 3, 3)).requires_grad_()
-    residual(w, (4, 3, 3)).backward()
+    residual(w, projection((4, 3, 3))).backward()
     assert torch.equal(w.grad, torch.zeros_like(w))
 
 
@@ -142,5 +142,5 @@ def test_a_structure_out_of_range_is_named_with_its_site(chosen: dict[str, int],
 
 
 def test_a_layer_without_structured_form_is_named() -> None:
-    with pytest.raises(TypeError, match="site '1': ReLU has no structured form; Conv1d, Conv2d, Conv3d and Linear have"):
+    with pytest.raises(TypeError, match="site '1': ReLU has no structured form; convolutions and Linear have"):
         structural_loss(network(), plan({"1": {"c": 1, "n": 1}}))

@@ -86,6 +86,12 @@ def test_the_uniform_plan_keeps_the_same_share_everywhere() -> None:
     assert {choice.structure["rank"] for choice in plan.sites.values()} == {4}
 
 
+def test_the_uniform_plan_takes_an_option_that_saves_more_where_it_harms_less() -> None:
+    found = space([(40, 0.5), (60, 0.9), (100, 0.2), (150, 1.5), (300, 2.0)], [(30 * step, step / 10) for step in range(1, 11)])
+    plan = found.uniform(Budget(limit=860, quantity="macs"))
+    assert {name: choice.structure["rank"] for name, choice in plan.sites.items()} == {"a": 2, "b": 1}
+
+
 @given(SITES)
 @settings(deadline=None, derandomize=True, max_examples=25)
 def test_a_space_survives_json(sites) -> None:

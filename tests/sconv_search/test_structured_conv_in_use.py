@@ -150,3 +150,14 @@ def test_low_precision_costs_at_most_twice_what_it_costs_the_dense_layer(
     exact = copy.deepcopy(dense).double()(rounded.double()).detach()
     x = rounded if inner else rounded.float()
     assert 0 < relative_error(layer, x, exact, dtype) <= 2 * relative_error(dense, x, exact, dtype)
+
+
+def test_a_strided_layer_of_one_tap_and_few_channels_trains_in_channels_last_memory() -> None:
+    layer = StructuredConv2d.from_conv(nn.Conv2d(2, 8, 3, stride=2, padding=1), c=2, n=1)
+    images = torch.randn(32, 2, 12, 12).to(memory_format=torch.channels_last)
+    for _ in range(20):  # a kernel that writes past its buffer ends the process after a few
+        layer.zero_grad()
+        layer(images).sum().backward()
+    dense = layer.to_dense()
+    dense(images).sum().backward()
+    torch.testing.assert_close(layer.weight.grad, dense.weight.grad.sum((2, 3), keepdim=True), rtol=1e-4, atol=1e-3)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 
 import pytest
@@ -127,6 +128,7 @@ def test_evaluation_counts_right_answers(data: DataSet) -> None:
 
 
 def test_batch_norm_is_reestimated_to_the_mean_of_its_inputs(data: DataSet) -> None:
+    data = dataclasses.replace(data, crop_padding=0, flip=False)
     result = trained(data)
     weights, momentum = copy.deepcopy(result.state_dict()), result[1].momentum
     inputs = result[0](data.normalized(data.train.images))
@@ -140,6 +142,16 @@ def test_batch_norm_is_reestimated_to_the_mean_of_its_inputs(data: DataSet) -> N
         for name, tensor in result.state_dict().items()
         if "running" not in name and "num" not in name
     )
+
+
+def test_batch_norm_is_reestimated_on_images_augmented_as_in_training(data: DataSet) -> None:
+    result, padded = trained(data), dataclasses.replace(data, crop_padding=2, flip=True)
+    reestimate_batch_norm_(result, padded, seed=3, images=128)
+    generator = torch.Generator().manual_seed(3)
+    images = data.train.images[torch.randperm(128, generator=generator)]
+    inputs = result[0](data.normalized(augmented(images, 2, True, generator)))
+    torch.testing.assert_close(result[1].running_mean, inputs.mean((0, 2, 3)))
+    assert not torch.allclose(result[1].running_mean, result[0](data.normalized(images)).mean((0, 2, 3)))
 
 
 def test_crops_shift_whole_images_and_flips_mirror_them() -> None:

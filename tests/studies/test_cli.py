@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from torch import nn
 
 import studies.tasks
-from studies import cli
+from studies import RunFolder, cli
+from studies.commands.site_listing import say_sites
+from studies.sites import site_table
 from studies.tasks import Task
+from studies.user_network import made_by
 
 SMALL = ("--trials", "2", "--budget", "50%", "--epochs", "0.5", "--confirm-epochs", "0.5", "--device", "cpu")
 
@@ -69,6 +76,15 @@ def test_the_same_command_continues(run, tmp_path: Path) -> None:
         (("--budget", "1%"), "cannot be met: the cheapest plan needs"),
         (("--task", "cornes"), "error: unknown task 'cornes'; nearest: corners; known: corners, demo, cifar10/resnet20"),
         (("--method", "spatial_sdv"), "error: unknown method 'spatial_sdv'; nearest: spatial_svd"),
+        (("--exclude", "convolution"), "error: exclude pattern 'convolution' matches no site; nearest: 0, 3, 6, 8"),
+        (("--multiple", "0"), "error: multiple must be a positive whole number, such as 8, got 0"),
+        (("--network", "absentnets:small"), "error: no module 'absentnets' for 'absentnets:small'"),
+        (("--network", "json:loads"), "error: 'json:loads' needs the arguments s; name a function that takes none"),
+        (("--network", "torch.nn:Identity"), "error: budget '50%'"),
+        (
+            ("--task", "torch.nn:Identity"),
+            "error: 'torch.nn:Identity' returns a value of type Identity, it should return a studies.Task",
+        ),
         (("--trials", "0"), "error: StudySpec.trials must be at least 1, got 0"),
         (("--epochs", "0"), "error: Schedule.epochs must be positive, got 0"),
         (("--weights", "absent.safetensors"), "error: weights file 'absent.safetensors' does not exist"),
@@ -122,3 +138,118 @@ def test_a_damaged_record_is_reported_and_the_rest_is_drawn(run, tmp_path: Path)
     status, said = run("report", tmp_path / "run", "--out", tmp_path / "report")
     assert status == 0, said
     assert "line 2" in (tmp_path / "report" / "summary.md").read_text()
+
+
+MYNETS = """
+from torch import nn
+
+def small():
+    return nn.Sequential(
+        nn.Conv2d(2, 8, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 4),
+    )
+
+def logits_of_three():
+    return nn.Sequential(nn.Flatten(), nn.Linear(288, 3))
+
+def not_flat():
+    return nn.Conv2d(2, 4, 3)
+"""
+
+
+@pytest.fixture
+def mynets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A user's file in the current directory."""
+    (tmp_path / "mynets.py").write_text(MYNETS)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "mynets", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return "mynets"
+
+
+def test_a_network_of_ones_own_is_searched_confirmed_and_reported(run, tmp_path: Path, mynets: str) -> None:
+    folder = tmp_path / "run"
+    search = ("search", "--task", "corners", "--network", f"{mynets}:small", "--exclude", "7", "--multiple", 4)
+    status, said = run(*search, "--out", folder, *SMALL)
+    assert status == 0, said
+    assert "skipped 7: excluded by '7'" in said
+    space, spec = RunFolder(folder).read_space(), RunFolder(folder).read_spec()
+    assert space is not None
+    assert spec is not None
+    assert set(space.sites) == {"0", "3"} or set(space.sites) == {"3"}
+    assert all(option.choice.structure["c"] % 4 == 0 for option in space.sites["3"])
+    assert (spec.task, spec.exclude, spec.multiple) == ("corners@mynets:small", ("7",), 4)
+    status, said = run("confirm", folder, "--seeds", 1, "--plans", 1, "--device", "cpu")
+    assert status == 0, said
+    assert "run searched-" in said
+    status, said = run("report", folder, "--out", tmp_path / "report")
+    assert status == 0, said
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("logits_of_three", "gives (1, 3) for one input; the data's 4 classes need logits of shape (1, 4)"),
+        ("not_flat", "gives (1, 4, 10, 10) for one input; the data's 4 classes need logits of shape (1, 4)"),
+    ],
+)
+def test_a_network_that_does_not_fit_the_data_is_refused(run, tmp_path: Path, mynets: str, function: str, message: str) -> None:
+    arguments = ("--task", "corners", "--network", f"{mynets}:{function}", "--out", tmp_path / "run")
+    status, said = run("search", *arguments, *SMALL)
+    assert (status, message in said) == (2, True), said
+    assert not (tmp_path / "dense").exists()
+
+
+def test_sites_are_listed_with_a_letter_a_method_and_what_is_left_out(run, mynets: str) -> None:
+    methods = ("--method", "tucker", "--method", "weight_svd")
+    status, said = run("sites", f"{mynets}:small", "--input", "2,12,12", *methods, "--exclude", "0")
+    assert status == 0, said
+    rows = {line.split()[0]: line for line in said.splitlines()}
+    assert "8→8 3×3" in rows["3"]
+    assert (" ab " in rows["3"], " ·b " in rows["7"]) == (True, True)
+    assert "excluded by '0'" in rows["0"]
+    assert "Sequential on 2×12×12: 27,072 MACs" in said  # 36 (8 2 9 + 8 8 9) + 288 4
+    assert "by method: a tucker: 1, b weight_svd: 2" in said
+
+
+def test_a_pipe_has_a_line_a_layer_with_full_names(mynets: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    out = io.StringIO()
+    say_sites(site_table(made_by(f"{mynets}:small", nn.Module), (2, 12, 12)), Console(file=out))
+    (row,) = (line for line in out.getvalue().splitlines() if line.startswith("3 ") and "Conv2d" in line)
+    assert all(name in row for name in ("structured_conv", "spatial_svd", "weight_svd", "tucker", "cp"))
+    assert "(rank=" in row
+
+
+def test_sites_as_json_hold_every_methods_options_and_reasons(run, mynets: str) -> None:
+    status, said = run("sites", f"{mynets}:small", "--input", "2x12x12", "--json")
+    assert status == 0
+    table = json.loads(said)
+    head = next(layer for layer in table["layers"] if layer["site"] == "7")
+    assert head["macs"] == 1152
+    assert head["offers"]["weight_svd"]["cheapest"]["structure"] == {"rank": 1}
+    assert head["reasons"]["spatial_svd"] == "not for a Linear layer"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("mynets:small",), "does not say what inputs it takes; give the shape of one, such as --input 3,224,224"),
+        (("mynets:small", "--input", "3,12,12"), "error: Sequential fails on an input of shape (3, 12, 12)"),
+        (("mynets:small", "--input", "2,-1"), "--input must be positive whole numbers, such as 3,224,224"),
+        (("mynets:smal", "--input", "2,12,12"), "'mynets' has no 'smal', asked for by 'mynets:smal'; nearest: small"),
+        (("corner",), "unknown task 'corner'; nearest: corners"),
+        (("corners", "--include", "0.conv"), "include pattern '0.conv' matches no site; nearest: "),
+    ],
+)
+def test_wrong_sites_are_one_line(run, mynets: str, arguments: tuple[str, ...], message: str) -> None:
+    status, said = run("sites", *arguments)
+    assert (status, message in said) == (2, True), said
+    assert len(said.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["sites", "search", "confirm", "report", "demo"])
+def test_each_commands_help_has_an_example(run, command: str) -> None:
+    status, said = run(command, "--help")
+    assert status == 0
+    assert f"Example: sconv-search {command}" in said

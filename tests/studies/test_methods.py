@@ -33,9 +33,15 @@ def test_a_mixed_plan_is_carried_out_in_one_call() -> None:
 
 def test_channels_are_pruned_before_what_is_left_is_factorised() -> None:
     sites = {**MIXED.sites, "layer3.0.conv1": Choice(method="channel_pruning", structure={"keep": 16})}
-    sites["layer3.0.conv2"] = Choice(method="structured_conv", structure={"c": 16, "n": 2})
-    built = compress(cifar_resnet(20).eval(), CompressionPlan(sites=sites))
+    sites["layer3.0.conv2"] = Choice(method="structured_conv", structure={"c": 48, "n": 2, "merged": 1})
+    sites["layer3.1.conv1"] = Choice(method="tucker", structure={"rank_in": 32, "rank_out": 16})
+    sites["layer3.1.conv2"] = Choice(method="structured_conv", structure={"c": 48, "n": 2, "merged": 1})
+    network = cifar_resnet(20).eval()
+    built = compress(network, CompressionPlan(sites=sites), torch.randn(2, 3, 32, 32), reference=network)
     assert built.layer3[0].conv2.in_channels == 16
+    assert built.layer3[0].conv2.c == 12  # 48 of 64 channels, of which 16 are left
+    assert built.layer3[1].conv1[1].out_channels == 16
+    assert built.layer3[1].conv2.c == 48
     assert built(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
 
 
@@ -48,9 +54,9 @@ def test_the_penalty_of_a_mixed_plan_is_that_of_its_regularizable_part() -> None
 
 def test_an_unknown_method_is_refused_with_the_nearest() -> None:
     with pytest.raises(
-        KeyError, match="unknown method 'structured'; nearest: structured_conv; known: structured_conv, spatial_svd"
+        KeyError, match=r"unknown method 'structured_con'; nearest: structured_conv.*; known: structured_conv, "
     ):
-        method_named("structured")
+        method_named("structured_con")
     plan = CompressionPlan(sites={"conv1": Choice(method="magic", structure={"rank": 1})})
     with pytest.raises(KeyError, match="unknown method 'magic'"):
         compress(cifar_resnet(20), plan)

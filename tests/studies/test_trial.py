@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ from sconv_search.batch_norm import reestimate_batch_norm_
 from sconv_search.training import Schedule, evaluate
 from studies import Start, compress
 from studies.monitor import Monitor
+from studies.rows import outcome_fields
+from studies.start import calibration_inputs
 from studies.trial import Outcome, live
 
 PLAN = CompressionPlan(
@@ -64,11 +67,43 @@ def test_a_method_without_a_penalty_has_no_residual(start: Start) -> None:
 
 def test_batch_norms_are_reestimated_right_after_compression(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(studies.trial, "train_", lambda *args, **options: None)
-    expected = compress(start.network, PLAN)
+    expected = compress(start.network, PLAN, calibration_inputs(start))
     reestimate_batch_norm_(expected, start.data, seed=0)
     found = lived(start, None).network
     torch.testing.assert_close(found[1].running_mean, expected[1].running_mean)
     assert not torch.allclose(found[1].running_mean, start.network[1].running_mean)
+
+
+def test_the_method_is_fitted_to_training_images_and_told_what_the_training_started_from(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+    monkeypatch.setattr(studies.trial, "train_", lambda *args, **options: None)
+    monkeypatch.setattr(
+        studies.trial,
+        "compress",
+        lambda network, *rest, **named: (given.append((rest, named)), compress(network, *rest, **named))[1],
+    )
+    lived(start, 0.5)
+    ((plan, inputs), named), *others = given
+    assert not others
+    assert plan == PLAN
+    assert torch.equal(inputs, start.data.normalized(start.data.train.images[:256]))
+    assert named["reference"] is start.network
+
+
+def test_what_a_method_warns_of_while_compressing_is_noted(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    def warning(*args, **options):
+        warnings.warn("site '0': CP fell back", RuntimeWarning)
+        warnings.warn("not of ours", DeprecationWarning)
+        return compress(*args, **options)
+
+    monkeypatch.setattr(studies.trial, "train_", lambda *args, **options: None)
+    assert lived(start, None).notes is None
+    monkeypatch.setattr(studies.trial, "compress", warning)
+    outcome = lived(start, None)
+    assert outcome.notes == "site '0': CP fell back"
+    assert outcome_fields(outcome, 1)["notes"] == outcome.notes
 
 
 def test_a_trial_scores_the_validation_split_alone(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,1 @@
+"""What the report's figures show: one file a question, each from tables to plain numbers."""

@@ -1,0 +1,96 @@
+"""Accuracy just before and just after compression: the paper claims a negligible loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from reports.budgets import first_number
+from reports.charts import Axis, Chart, Drawing, Figure, Nothing, Trace
+from reports.table import REFERENCES, records
+from reports.words import general, hundredths, label, multiline, spread
+
+_STAGES = ("val_top1_before", "val_top1_after", "val_top1")
+_WORDS = ("just before\ncompression", "just after\ncompression", "trained on")
+
+
+def decompositions(table: pd.DataFrame, task: str) -> pd.DataFrame:
+    """A row a confirmed plan: validation top-1 before, after and at the end, and the loss in points, mean and deviation."""
+    rows = table[(table["task"] == task) & (table["stage"] == "confirm") & ~table["variant"].isin(REFERENCES)]
+    rows = rows[rows["val_top1_before"].notna() & rows["val_top1_after"].notna()]
+    rows = rows.assign(lost=rows["val_top1_before"] - rows["val_top1_after"])
+    made = []
+    for keys, part in rows.groupby(["budget_group", "family", "variant", "plan", "regularization"], dropna=False):
+        budget, family, variant, _, weight = keys
+        entry: dict[str, Any] = {
+            "budget_group": budget,
+            "family": family,
+            "label": label(str(variant), family),
+            "regularization": weight,
+        }
+        for name in (*_STAGES, "lost", "residual"):
+            entry[name], entry[f"{name}_std"] = part[name].mean(), part[name].std()
+        made.append(entry | {"seeds": len(part)})
+    columns = ["budget_group", "family", "label", "regularization", "seeds"]
+    columns += [name for stage in (*_STAGES, "lost", "residual") for name in (stage, f"{stage}_std")]
+    found = pd.DataFrame(made, columns=columns)
+    size = found["budget_group"].map(lambda text: -first_number(str(text)))
+    return found.assign(size=size).sort_values(["size", "label"], kind="stable", ignore_index=True).drop(columns="size")
+
+
+def decomposition_figure(table: pd.DataFrame, task: str) -> Figure:
+    """Three places on the horizontal axis, a line a plan; a drawing a budget."""
+    title = "Accuracy before and after compression"
+    found = decompositions(table, task)
+    drawings: dict[str, Drawing] = {
+        str(budget): _chart(part, str(budget)) for budget, part in found.groupby("budget_group", sort=False)
+    }
+    if not drawings:
+        drawings = {
+            "": Nothing(title=title, reason="No confirmed record holds the accuracy just before and just after compression.")
+        }
+    return Figure(
+        key="decomposition", title=title, drawings=drawings,
+        caption="Validation top-1 of confirmed plans, mean ± standard deviation over seeds; batch norms are re-estimated.",
+    )  # fmt: skip
+
+
+def _chart(rows: pd.DataFrame, budget: str) -> Chart:
+    traces = []
+    shown = rows.sort_values("val_top1", ascending=False, kind="stable").drop_duplicates("label").sort_values("label")
+    width = min(0.04, 0.4 / len(shown))
+    for place, row in enumerate(records(shown)):
+        shift = (place - (len(shown) - 1) / 2) * width
+        known = [(at, stage) for at, stage in enumerate(_STAGES) if not pd.isna(row[stage])]
+        regularised = "" if pd.isna(row["regularization"]) else f", λ = {general(row['regularization'])}"
+        name = row["label"] + regularised
+        traces += [
+            Trace(
+                name=name,
+                look=str(row["family"]),
+                kind=kind,
+                dash="dash" if "uniform" in row["label"] else "solid",
+                x=[at + shift for at, _ in known],
+                y=[float(row[stage]) for _, stage in known],
+                errors=[]
+                if kind == "line"
+                else [None if pd.isna(row[f"{s}_std"]) else float(row[f"{s}_std"]) for _, s in known],
+                texts=[
+                    multiline(
+                        name,
+                        f"{_WORDS[at]}: {spread(row[s], row[f'{s}_std'])} %".replace("\n", " "),
+                        f"lost by compression: {hundredths(row['lost'])} points",
+                    )
+                    for at, s in known
+                ],
+            )
+            for kind in ("line", "hollow" if "uniform" in row["label"] else "strong")
+        ]
+    ticks = [(float(at), words) for at, words in enumerate(_WORDS)]
+    x = Axis(label="", limits=(-0.35, 2.35), ticks=ticks)
+    notes = [f"Drawn: the best plan and the uniform plan of each method; the table holds all {len(rows)}"]
+    return Chart(
+        title=f"Before and after compression at {budget}", x=x, y=Axis(label="validation top-1 (%)"), traces=traces,
+        notes=notes if len(rows) > len(shown) else [],
+    )  # fmt: skip

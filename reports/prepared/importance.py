@@ -1,0 +1,55 @@
+"""Which of the search's parameters go with accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from reports.charts import Figure, HeatMap, Nothing
+from reports.paired import spearman
+from reports.prepared.sites import SiteTable
+from reports.words import multiline
+
+FEWEST_TRIALS = 8
+MOST_ROWS = 40
+WEIGHT = "regularisation weight λ"
+DIRECT = "trained directly (1) or regularised (0)"
+_CAPTION = (
+    "Spearman's rank correlation over a run's trials of validation accuracy with each layer's saving left untaken, and with λ. "
+    "+1: leaving the layer alone goes with accuracy; −1: compressing it does. Under one budget a layer left alone means "
+    "another compressed further, so this is what goes together, not what causes; of n trials, values below 2/√n are noise."
+)
+
+
+def importances(table: SiteTable) -> dict[str, float | None]:
+    """Parameter -> rank correlation with validation accuracy over the run's trials; None where the parameter did not vary."""
+    score = table.rows["val_top1"]
+    found = {site: spearman(table.left[site], score) for site in table.left.columns}
+    weight = table.rows["regularization"]
+    varied = spearman(weight, score) if weight.notna().sum() >= FEWEST_TRIALS else None
+    return found | {WEIGHT: varied, DIRECT: spearman(weight.isna().astype("float64"), score)}
+
+
+def importance_figure(tables: Sequence[SiteTable]) -> Figure:
+    """Parameter against run."""
+    title = "What goes with accuracy"
+    enough = [table for table in tables if table.trials >= FEWEST_TRIALS]
+    if not enough:
+        few = f"No run has a search space and {FEWEST_TRIALS} scored trials; rank correlations over fewer say nothing."
+        return Figure(key="importance", title=title, drawings={"": Nothing(title=title, reason=few)})
+    columns = [importances(table) for table in enough]
+    frame = pd.DataFrame(columns).T.astype("float64").dropna(how="all")
+    strongest = frame.abs().max(axis=1).sort_values(ascending=False, kind="stable").index[:MOST_ROWS]
+    shown = frame.loc[[name for name in frame.index if name in set(strongest)]]
+    values = [[None if pd.isna(value) else float(value) for value in row] for row in shown.to_numpy()]
+    drawing = HeatMap(
+        title=title, rows=[str(name) for name in shown.index],
+        columns=[f"{table.run.name} n={len(table.rows)}" for table in enough], values=values,
+        texts=[["" if value is None else f"{value:+.2f}".replace("-", "−") for value in row] for row in values],
+        hovers=[["" if value is None else multiline(str(name), f"ρ = {value:+.2f}") for value in row]
+                for name, row in zip(shown.index, values, strict=True)],
+        label="rank correlation with validation top-1", limits=(-1.0, 1.0),
+        notes=[f"the {MOST_ROWS} strongest of {len(frame)}"] if len(frame) > MOST_ROWS else [],
+    )  # fmt: skip
+    return Figure(key="importance", title=title, drawings={"": drawing}, caption=_CAPTION)

@@ -1,0 +1,69 @@
+"""MACs are not milliseconds: measured latency against MACs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from reports.charts import Axis, Chart, Figure, Nothing, Trace
+from reports.table import REFERENCES, records
+from reports.words import MISSING, amount, hundredths, label, method_words, multiline, one_line, tenths, thousandths
+
+_TITLE = "Latency against MACs"
+
+
+def latency_figure(summary: pd.DataFrame, task: str) -> Figure:
+    """Latency in % of the dense network's, measured in turn, against MACs in % of the dense network's."""
+    plans = summary[(summary["task"] == task) & (summary["stage"] == "confirm")]
+    dense = plans.loc[plans["variant"].isin(REFERENCES), "macs"].dropna()
+    known = plans[(plans["speed_up"] > 0).fillna(False) & plans["macs"].notna() & ~plans["variant"].isin(REFERENCES)]
+    if dense.empty or known.empty:
+        reason = "No confirmed plan has its latency measured beside the dense network's."
+        return Figure(key="latency", title=_TITLE, drawings={"": Nothing(title=_TITLE, reason=reason)})
+    whole = float(dense.iloc[0])
+    traces = []
+    for family, part in known.groupby("family"):
+        for uniform in (False, True):
+            chosen = part[(part["variant"] == "uniform") == uniform]
+            if len(chosen):
+                traces.append(_trace(str(family), chosen, whole, uniform=uniform))
+    traces.append(
+        Trace(name="dense", look="random", kind="strong", x=[100.0], y=[100.0], texts=[f"dense network\n{amount(whole)} MACs"])
+    )
+    chart = Chart(
+        title="Latency against MACs, % of the dense network", x=Axis(label="MACs, % of the dense network", limits=(0.0, 106.0)),
+        y=Axis(label="latency, % of the dense network measured in turn"), traces=traces, diagonal=True,
+    )  # fmt: skip
+    return Figure(
+        key="latency",
+        title=_TITLE,
+        drawings={"": chart},
+        caption=f"{conditions(known)} Hollow: uniform plans. On the thin line latency would follow MACs.",
+    )
+
+
+def conditions(plans: pd.DataFrame) -> str:
+    """Device, threads, number type and batch of the measurements, in words."""
+    words = {"machine": "device", "threads": "threads", "dtype": "number type", "latency_batch": "inputs at once"}
+    found = {
+        text: "; ".join(one_line(str(v)) for v in sorted(plans[name].dropna().unique(), key=str))
+        for name, text in words.items()
+    }
+    return "Measured: " + ", ".join(f"{text} {value or MISSING + ' (not recorded)'}" for text, value in found.items()) + "."
+
+
+def _trace(family: str, plans: pd.DataFrame, dense: float, *, uniform: bool) -> Trace:
+    return Trace(
+        name=method_words(family), look=family, kind="hollow" if uniform else "strong",
+        x=[100 * float(macs) / dense for macs in plans["macs"]], y=[100 / float(speed) for speed in plans["speed_up"]],
+        texts=[_text(row) for row in records(plans)], keys=[str(key) for key in plans["key"]],
+    )  # fmt: skip
+
+
+def _text(row: dict[str, Any]) -> str:
+    return multiline(
+        f"{label(row['variant'], row['family'])}, plan {row['key']}",
+        f"{amount(row['macs'])} MACs, FLOPs {tenths(row['flops_share'])} %",
+        f"{thousandths(row['latency_ms'])} ms, {hundredths(row['speed_up'])} times as fast as dense in turn",
+    )

@@ -1,0 +1,110 @@
+"""What structural regularisation does: its weight against residual and accuracy, and each layer's residual while it acts."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pandas as pd
+
+from reports.charts import Axis, Chart, Drawing, Figure, Nothing, Rule, Trace, below_note, robust_limits, split_below, thinned
+from reports.summary import plan_key
+from reports.table import records
+from reports.words import general, heading, hundredths, method_words, multiline
+from sconv_search.records import COLUMNS
+
+MOST_SHOWN = 150
+MOST_COURSES = 6
+_NONE = "No trial was trained with structural regularisation (λ), so there is nothing to draw."
+_NO_COURSE = (
+    "No confirmed record holds the residual of each layer over training: no confirmed plan was trained with regularisation, or "
+    "the records were made before it was recorded."
+)
+
+
+def weight_figure(table: pd.DataFrame, task: str) -> Figure:
+    """λ against the residual at compression, and against accuracy."""
+    search = table[(table["task"] == task) & (table["stage"] == "search") & (table["status"] == "complete")]
+    weighted = search[search["regularization"].notna() & (search["regularization"] > 0)]
+    drawings = {
+        "residual": _weights(weighted, search, "residual"),
+        "accuracy": _weights(weighted, search, "val_top1"),
+    }
+    return Figure(
+        key="lambda", title="Regularisation weight λ", drawings=drawings,
+        caption="Search trials with structural regularisation. The residual is what the structure cannot hold when the network "
+        "is compressed (0: compression loses nothing). Line: mean of the trials trained directly, without λ.",
+    )  # fmt: skip
+
+
+def _weights(weighted: pd.DataFrame, search: pd.DataFrame, column: str) -> Drawing:
+    title = f"{COLUMNS[column]['label']} against λ"
+    shown = weighted[weighted[column].notna()]
+    if shown.empty:
+        return Nothing(title=title, reason=_NONE)
+    direct = search[search["regularization"].isna() & search[column].notna() & search["family"].isin(shown["family"])]
+    means = [float(part[column].mean()) for _, part in direct.groupby("family")]
+    limits = robust_limits([*map(float, shown[column]), *means]) if column == "val_top1" else None
+    traces: list[Trace] = []
+    for family, part in shown.groupby("family"):
+        part = part.iloc[thinned(len(part), MOST_SHOWN)]
+        trace = Trace(
+            name=method_words(family), look=str(family), kind="strong", x=[float(value) for value in part["regularization"]],
+            y=[float(value) for value in part[column]], texts=[_text(row) for row in records(part)],
+        )  # fmt: skip
+        traces += split_below(trace, limits[0]) if limits else [trace]
+    rules = [
+        Rule(name=f"{method_words(family)} trained directly: {general(part[column].mean())} (n = {len(part)})",
+             at=float(part[column].mean()), axis="y", dash="dash")
+        for family, part in direct.groupby("family")
+    ]  # fmt: skip
+    weight = COLUMNS["regularization"]["label"]
+    notes = below_note(traces, limits[0]) if limits else []
+    x, y = Axis(label=weight, logarithmic=True), Axis(label=heading(column), limits=limits)
+    return Chart(title=title, x=x, y=y, traces=traces, rules=rules, notes=notes)
+
+
+def _text(row: dict[str, Any]) -> str:
+    return multiline(
+        f"trial {row['number']} of {row['run']}",
+        f"λ = {general(row['regularization'])}, residual {general(row['residual'])}",
+        f"validation top-1 {hundredths(row['val_top1'])} %",
+    )
+
+
+def residual_figure(table: pd.DataFrame, summary: pd.DataFrame, task: str) -> Figure:
+    """Each layer's residual over the regularised epochs; a drawing a confirmed plan, its first seed."""
+    title = "Residual of each layer while it is regularised"
+    rows = table[(table["task"] == task) & (table["stage"] == "confirm") & table["residual_course"].notna()]
+    rows = rows.sort_values("seed", kind="stable").drop_duplicates(
+        ["budget_group", "family", "variant", "plan", "regularization"]
+    )
+    drawings: dict[str, Drawing] = {}
+    for row in records(rows.head(MOST_COURSES)):
+        if (chart := _residual_chart(row)) is not None:
+            drawings[f"{row['budget_group']}, plan {plan_key(row)}, λ = {general(row['regularization'])}"] = chart
+    return Figure(
+        key="residuals", title=title, drawings=drawings or {"": Nothing(title=title, reason=_NO_COURSE)},
+        caption="Relative residual of each structured layer at points of the regularised phase of a confirmation; λ rises "
+        "linearly over it. Compression comes at the right end.",
+    )  # fmt: skip
+
+
+def _residual_chart(row: dict[str, Any]) -> Chart | None:
+    try:
+        course = json.loads(row["residual_course"])
+        epochs = [float(value) for value in course["epochs"]]
+        sites = {str(site): [float(value) for value in values] for site, values in course["sites"].items()}
+    except (TypeError, ValueError, KeyError, AttributeError):
+        return None
+    traces = [
+        Trace(name=site, look=site, kind="line", x=epochs, y=values,
+              texts=[f"{site}\nafter {general(at)} epochs: {general(one)}" for at, one in zip(epochs, values, strict=False)])
+        for site, values in sites.items() if len(values) == len(epochs)
+    ]  # fmt: skip
+    if not traces:
+        return None
+    title = f"Residual by layer, λ = {general(row['regularization'])}"
+    top = max(value for trace in traces for value in trace.y)
+    y = Axis(label="relative residual", limits=(0.0, 1.05 * max(top, 0.05)))
+    return Chart(title=title, x=Axis(label="epochs of the regularised phase"), y=y, traces=traces)

@@ -1,0 +1,104 @@
+"""Whether the cheap judgements agree with the dear ones: predicted damage, short training, full schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from reports.charts import Axis, Chart, Drawing, Figure, Nothing, Trace, below_note, robust_limits, split_below, thinned
+from reports.paired import spearman
+from reports.prepared.sites import SiteTable, plan_damage
+from reports.runs import RunFacts
+from reports.table import records
+from reports.words import general, hundredths, method_words, multiline
+
+FEWEST_PAIRS = 4
+MOST_SHOWN = 100
+PAIRS = {
+    "predicted damage against short training": ("damage", "short"),
+    "short training against full schedule": ("short", "full"),
+    "predicted damage against full schedule": ("damage", "full"),
+}
+_LABELS = {
+    "damage": "predicted damage of the plan (nat, summed over layers)",
+    "short": "validation top-1 after the search's short training (%)",
+    "full": "test top-1 on the full schedule, mean over seeds (%)",
+}
+
+
+def rung_points(table: pd.DataFrame, runs: Sequence[RunFacts], tables: Sequence[SiteTable], task: str) -> pd.DataFrame:
+    """A row a plan of a run: predicted damage, short-training and full-schedule accuracy; missing where it was not measured."""
+    rows = table[(table["task"] == task) & (table["status"] == "complete") & table["plan"].notna() & (table["family"] != "")]
+    confirmed = (
+        rows[rows["stage"] == "confirm"].groupby(["run", "family", "plan"])["test_top1"].mean().rename("full").reset_index()
+    )
+    parts = [_searched(one) for one in tables]
+    wanted = confirmed[["run", "plan"]]
+    short = rows[(rows["stage"] == "search")].merge(wanted, on=["run", "plan"])
+    parts.append(short[["run", "family", "plan"]].assign(short=short["val_top1"].astype("float64"), damage=float("nan")))
+    found = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
+    found = found.sort_values("damage", kind="stable").drop_duplicates(["run", "plan", "short"])
+    found = found.merge(confirmed, on=["run", "family", "plan"], how="outer")
+    by_name = {run.name: run for run in runs}
+    missing = found["damage"].isna()
+    known = [
+        plan_damage(by_name[run], plan) if run in by_name else None
+        for run, plan in found.loc[missing, ["run", "plan"]].itertuples(index=False, name=None)
+    ]
+    found.loc[missing, "damage"] = pd.Series(known, index=found.index[missing], dtype="float64")
+    return found.astype({"damage": "float64", "short": "float64", "full": "float64"})
+
+
+def _searched(table: SiteTable) -> pd.DataFrame:
+    rows = table.rows[["run", "family", "plan"]]
+    return rows.assign(short=table.rows["val_top1"].astype("float64"), damage=table.damage)
+
+
+def rung_correlations(found: pd.DataFrame) -> pd.DataFrame:
+    """A row a pair of rungs and method: Spearman's ρ and the number of plans; ρ is missing below four plans."""
+    made = []
+    for family, part in found.groupby("family"):
+        for name, (first, second) in PAIRS.items():
+            both = part[part[first].notna() & part[second].notna()]
+            rho = spearman(both[first], both[second]) if len(both) >= FEWEST_PAIRS else None
+            made.append({"family": family, "rungs": name, "rho": rho, "n": len(both)})
+    return pd.DataFrame(made, columns=["family", "rungs", "rho", "n"])
+
+
+def rung_figure(found: pd.DataFrame) -> Figure:
+    """The three pairs."""
+    return Figure(
+        key="rungs", title="Do cheap judgements agree with dear ones?",
+        drawings={name: _drawing(found, name, *columns) for name, columns in PAIRS.items()},
+        caption="A point a plan. Damage is a cost: where it predicts well, accuracy falls as it rises (ρ near −1). Plans are "
+        "confirmed because they were best in the search, so the last two correlations see a narrow choice.",
+    )  # fmt: skip
+
+
+def _drawing(found: pd.DataFrame, name: str, first: str, second: str) -> Drawing:
+    both = found[found[first].notna() & found[second].notna()]
+    if len(both) < FEWEST_PAIRS:
+        reason = f"Only {len(both)} plans have both; a correlation needs at least {FEWEST_PAIRS}."
+        return Nothing(title=name, reason=reason)
+    limits = robust_limits([float(value) for value in both[second]])
+    traces: list[Trace] = []
+    for family, part in both.groupby("family"):
+        part = part.iloc[thinned(len(part), MOST_SHOWN)]
+        x, y = ([float(value) for value in part[name]] for name in (first, second))
+        texts = [_text(row) for row in records(part)]
+        trace = Trace(name=method_words(family), look=str(family), kind="strong", x=x, y=y, texts=texts)
+        traces += split_below(trace, limits[0])
+    logarithmic = first == "damage" and bool((both["damage"] > 0).all())
+    x_axis, y_axis = Axis(label=_LABELS[first], logarithmic=logarithmic), Axis(label=_LABELS[second], limits=limits)
+    return Chart(title=name, x=x_axis, y=y_axis, traces=traces, notes=below_note(traces, limits[0]))
+
+
+def _text(row: dict[str, Any]) -> str:
+    return multiline(
+        f"{method_words(row['family'])}, {row['run']}",
+        f"damage {general(row['damage'])}",
+        f"short training {hundredths(row['short'])} %",
+        f"full schedule {hundredths(row['full'])} %",
+    )

@@ -1,0 +1,80 @@
+"""The report's last part: what was spent on each method, where, with what, and what could not be read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import pandas as pd
+
+from reports import words
+from reports.cells import Form, data_table
+from reports.effort import EFFORT_COLUMNS, effort, inequalities
+from reports.markup import Block, Heading, Paragraph, Table
+from reports.table import Reading
+
+PROVENANCE = ("study", "seed", "budget", "machine", "threads", "dtype", "latency_batch", "versions", "commit", "command")
+
+
+def provenance_section(reading: Reading, spent: pd.DataFrame) -> list[Block]:
+    """Effort, specs, machine, checksums and commands; what was dropped."""
+    blocks: list[Block] = [Heading(text="Provenance", level=2, anchor="provenance")]
+    equal = not inequalities(spent)
+    if len(spent):
+        verdict = "Equal effort: at each budget all methods had the same trainings, epochs, seeds, start weights and data."
+        blocks.append(Paragraph(text=verdict if equal else "The effort was not equal; see the banner at the top."))
+        forms: dict[str, Form] = {"task": words.text} | dict.fromkeys(EFFORT_COLUMNS, words.text)
+        forms |= {"family": words.method_words, "search_wall_s": words.duration, "confirm_wall_s": words.duration}
+        headings = EFFORT_COLUMNS | {"task": "task"}
+        blocks.append(data_table(spent.replace("", pd.NA), forms, "effort", headings=headings, texts=4))
+    blocks += [Heading(text="Where and with what", level=3), _provenance_table(reading.table), *_specs(reading)]
+    if reading.dropped:
+        messages = Table(header=["message"], rows=[[words.one_line(message)] for message in reading.dropped])
+        blocks += [Heading(text="Dropped lines", level=3), messages]
+    return blocks
+
+
+def _provenance_table(rows: pd.DataFrame) -> Table:
+    values = {name: [words.text(value) for value in sorted(rows[name].dropna().unique(), key=str)] for name in PROVENANCE}
+    shown = {name: [*found[:20], f"and {len(found) - 20} more"] if len(found) > 20 else found for name, found in values.items()}
+    cells = [[words.heading(name), "; ".join(found) or words.MISSING] for name, found in shown.items()]
+    return Table(header=["", "values"], rows=cells, texts=2, key="provenance")
+
+
+def _specs(reading: Reading) -> list[Block]:
+    """A row a spec entry: its value where all runs agree, else that of each run."""
+    known = [facts for facts in reading.runs if facts.spec]
+    blocks: list[Block] = [Heading(text="Specifications", level=3)]
+    if not known:
+        return [*blocks, Paragraph(text="No run folder holds a specification (spec.json).")]
+    names = list(dict.fromkeys(name for facts in known for name in facts.spec))
+    cells = [[name, _agreed([(facts.name, _spec_cell(facts.spec.get(name))) for facts in known])] for name in names]
+    without = [facts.name for facts in reading.runs if not facts.spec]
+    if without:
+        blocks.append(Paragraph(text=f"Without a specification: {', '.join(without)}."))
+    return [*blocks, Table(header=["entry", "value"], rows=cells, texts=2, key="specifications")]
+
+
+def _agreed(values: Sequence[tuple[str, str]]) -> str:
+    """The value, or each with the runs that have it."""
+    runs: dict[str, list[str]] = {}
+    for run, value in values:
+        runs.setdefault(value, []).append(run)
+    if len(runs) == 1:
+        return values[0][1]
+    return "; ".join(f"{value} ({', '.join(names[:6])}{', …' * (len(names) > 6)})" for value, names in runs.items())
+
+
+def _spec_cell(value: object) -> str:
+    if value is None:
+        return words.MISSING
+    if isinstance(value, list) and all(isinstance(entry, str) for entry in value):
+        return words.one_line(", ".join(value))
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {entry}" for name, entry in value.items())
+    return words.one_line(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+
+
+def spent_effort(reading: Reading) -> pd.DataFrame:
+    """The effort table of a reading."""
+    return effort(reading.table, reading.runs)

@@ -1,0 +1,109 @@
+"""Results kept by content: every trial of a search works on another copy of the same trained weights."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from functools import wraps
+from threading import Lock
+from typing import Any, Generic, TypeVar
+from weakref import WeakSet
+
+import torch
+from torch import Tensor, nn
+
+KEPT_BYTES = 2**30
+"""Results that one remembered function keeps; the SVDs of all layers of a ResNet-50 are about a quarter of it."""
+Result = TypeVar("Result", bound=tuple[object, ...])
+_CONTENTS = frozenset({"_parameters", "_buffers", "_modules", "training"})
+
+
+_MEMOS: WeakSet[Memo[Any]] = WeakSet()
+
+
+def forget_all() -> None:
+    """Gives up every kept result, so that the next calls take as long as first ones."""
+    for memo in _MEMOS:
+        memo.forget()
+
+
+class Memo(Generic[Result]):
+    """The last results by key, the one not used for the longest time given up first.
+
+    Args:
+        most: bytes that the tensors of all results may take together; the newest result is kept whatever it takes.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._kept: OrderedDict[Hashable, Result] = OrderedDict()
+        self._lock = Lock()
+        _MEMOS.add(self)
+
+    def get(self, key: Hashable) -> Result | None:
+        """The result kept under that key."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            return self._kept.get(key)
+
+    def forget(self) -> None:
+        """Gives up all results."""
+        with self._lock:
+            self._kept.clear()
+
+    def put(self, key: Hashable, result: Result) -> None:
+        """Keeps a result."""
+        with self._lock:
+            self._kept[key] = result
+            self._kept.move_to_end(key)
+            total = sum(map(_size, self._kept.values()))
+            while len(self._kept) > 1 and total > self._most:
+                total -= _size(self._kept.popitem(last=False)[1])
+
+
+def _size(result: tuple[object, ...]) -> int:
+    return sum(part.numel() * part.element_size() for part in result if isinstance(part, Tensor))
+
+
+def remembered(compute: Callable[..., Result], *, most: int = KEPT_BYTES) -> Callable[..., Result]:
+    """The function of tensors and numbers, its last results kept by the tensors' contents."""
+    memo: Memo[Result] = Memo(most)
+
+    @wraps(compute)
+    def look_up(*arguments: Tensor | float | None) -> Result:
+        key = tuple(content(value) if isinstance(value, Tensor) else value for value in arguments)
+        result = memo.get(key)
+        if result is None:
+            result = compute(*arguments)
+            memo.put(key, result)
+        return result
+
+    return look_up
+
+
+def content(tensor: Tensor) -> Hashable:
+    """Equal for tensors of equal values, shape, type and device."""
+    plain = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+    return (hashlib.blake2b(plain, digest_size=16).digest(), tuple(tensor.shape), tensor.dtype, tensor.device)
+
+
+def network_content(network: nn.Module) -> Hashable:
+    """Equal for networks of one architecture with equal weights and buffers."""
+    tensors = (*network.parameters(), *network.buffers())
+    return (architecture(network), tuple(content(tensor) for tensor in tensors))
+
+
+def architecture(network: nn.Module) -> Hashable:
+    """All that decides a network's forward but the values of its weights; equal for copies."""
+    first: dict[int, str] = {}
+    facts = []
+    for name, module in network.named_modules(remove_duplicate=False):
+        tensors = {**module._parameters, **module._buffers}
+        shapes = [
+            (key, tuple(t.shape), first.setdefault(id(t), f"{name}.{key}")) for key, t in tensors.items() if t is not None
+        ]
+        own = {key: value for key, value in vars(module).items() if key not in _CONTENTS}
+        facts.append((name, type(module), first.setdefault(id(module), name), tuple(shapes), repr(own)))
+    return tuple(facts)

@@ -1,0 +1,83 @@
+"""``sconv-search sites``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, is_dataclass
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from torch import nn
+
+from studies.commands.arguments import ExcludeOption, IncludeOption, MultipleOption
+from studies.commands.site_listing import say_sites
+from studies.methods import METHODS
+from studies.monitor import RichMonitor
+from studies.selection import Selection
+from studies.sites import site_table
+from studies.tasks import TASKS, Task, task_named
+from studies.user_network import made_by
+
+
+def sites(
+    network: Annotated[
+        str,
+        typer.Argument(
+            help=f"A task ({', '.join(TASKS)}), or package.module:function, which returns a network or a Task; "
+            "the current directory is searched too."
+        ),
+    ],
+    shape: Annotated[
+        str | None,
+        typer.Option("--input", help="Shape of one input without the batch, such as 3,224,224; tasks know their own."),
+    ] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Method to ask; repeat it for more. Else all are asked.")] = None,
+    include: IncludeOption = None,
+    exclude: ExcludeOption = None,
+    multiple: MultipleOption = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every method's options and reasons.")] = False,
+) -> None:
+    """List what each method can compress in a network, at what cost, and why the other layers stay as they are.
+
+    Cost is a share of the layer's own FLOPs.
+
+    Example: sconv-search sites torchvision.models:resnet18 --input 3,224,224
+    """
+    selection = Selection(include=tuple(include or ()), exclude=tuple(exclude or ()), multiple=multiple)
+    built, input_shape = _network(network, shape)
+    table = site_table(built, input_shape, tuple(method or METHODS), selection, RichMonitor(Console(stderr=True)))
+    if as_json:
+        print(json.dumps(table, default=_plain, indent=1, ensure_ascii=False))
+    else:
+        say_sites(table, Console())
+
+
+def _network(text: str, shape: str | None) -> tuple[nn.Module, tuple[int, ...]]:
+    """The network of a task or of a user's function, and the shape of its input."""
+    given = None if shape is None else _shape(shape)
+    task: Task | None = None
+    if ":" not in text or "@" in text:
+        task = task_named(text)
+    else:
+        made = made_by(text, nn.Module, Task)
+        if isinstance(made, nn.Module):
+            if given is None:
+                raise ValueError(
+                    f"{text!r} does not say what inputs it takes; give the shape of one, such as --input 3,224,224"
+                )
+            return made, given
+        task = made
+    return task.network(), given or tuple(task.input_shape)
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    parts = text.replace("x", ",").split(",")
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise ValueError(f"--input must be positive whole numbers, such as 3,224,224 (without the batch), got {text!r}")
+    return tuple(map(int, parts))
+
+
+def _plain(value: Any) -> Any:
+    """What JSON knows in the place of our values, and of the mapping proxies that hold structures."""
+    return {f.name: getattr(value, f.name) for f in fields(value)} if is_dataclass(value) else dict(value)

@@ -1,0 +1,68 @@
+"""Pages of real runs in a real browser.
+
+Debian: ``apt-get install chromium``; then ``pip install -e .[dev]`` brings playwright, which needs no download of its own here.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reports import page as report_page
+from reports import write_report
+from tests.reports.conftest import confirm, record, write_studies
+
+RUNS = Path(__file__).parent / "runs"
+SCREENSHOTS = Path(__file__).parent / "screenshots"
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+HOSTILE = "<img src=x onerror=document.title='run'><script>document.title='run'</script>\"'&amp; \n Größe 深 %{y}"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless chromium; without it the tests are skipped, and say what is missing."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed; `pip install playwright`")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("chromium is not installed; on Debian `apt-get install chromium`")
+    with playwright.sync_playwright() as running:
+        opened = running.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+def _folder(root: Path, name: str, lines: list[Any]) -> Path:
+    (root / name).mkdir(parents=True)
+    (root / name / "trials.jsonl").write_text("".join(f"{line.to_json()}\n" for line in lines), encoding="utf-8")
+    return root / name
+
+
+def _hostile(root: Path) -> list[Path]:
+    names = {"task": HOSTILE, "study": HOSTILE, "methods": HOSTILE, "machine": HOSTILE, "budget": "50% flops", "plan": HOSTILE}
+    rows = [confirm(80.0 + seed, seed, flops=40_000_000, **names) for seed in range(3)]
+    rows.append(record(status="failed", reason=HOSTILE, **names))
+    folder = _folder(root, "hostile", rows)
+    (folder / "spec.json").write_text(json.dumps({"methods": [HOSTILE], HOSTILE: HOSTILE}))
+    return [folder]
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Name -> page: the demo, ResNet-20 on CIFAR-10 (both real runs), six methods (made up), hostile names."""
+    root = tmp_path_factory.mktemp("pages")
+    runs = {name: sorted((RUNS / name).iterdir()) for name in ("demo", "resnet20")}
+    runs["six"] = write_studies(lambda name, lines: _folder(root / "six-runs", name, list(lines)))
+    runs["hostile"] = _hostile(root)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(report_page, "KINDS", ())  # the page holds its own figures
+        for name, folders in runs.items():
+            write_report(folders, root / name)
+    return {name: root / name / "index.html" for name in runs}

@@ -1,0 +1,191 @@
+"""The page opens from disk without a network, shows its figures, and answers the mouse: light, dark, and on a phone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser.conftest import SCREENSHOTS
+
+pytestmark = pytest.mark.browser
+LOOKS = {
+    "light": {"viewport": {"width": 1200, "height": 900}, "color_scheme": "light"},
+    "dark": {"viewport": {"width": 1200, "height": 900}, "color_scheme": "dark"},
+    "phone": {"viewport": {"width": 390, "height": 844}, "color_scheme": "light", "has_touch": True},
+    "phone-dark": {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark", "has_touch": True},
+}
+NAMES = ("demo", "resnet20", "six", "hostile")
+METRICS = ("FLOPs", "MACs", "additions", "parameters", "latency")
+MARKS = ".scatterlayer .points path, .scatterlayer .lines path, .heatmaplayer image"
+# Points that have data but no marker on the page: drawn as nothing, or left over from another drawing.
+LOST = """plot => plot._fullData
+  .filter(trace => trace.type === 'scatter' && trace.mode.includes('markers') && trace.x[0] !== null)
+  .filter(trace => {
+    const group = plot.querySelector('.trace' + trace.uid);
+    const paths = group ? [...group.querySelectorAll('.points path')] : [];
+    const shown = paths.filter(path => path.getBoundingClientRect().width > 2 && getComputedStyle(path).display !== 'none');
+    return shown.length < trace.x.filter(x => x !== null).length;
+  }).map(trace => trace.name + ' ' + trace.meta.kind)"""
+# Texts of a figure that reach out of it are cut off; a text that is not drawn has no width.
+CUT_OFF = """plot => {
+  const box = plot.getBoundingClientRect();
+  return [...plot.querySelectorAll('svg text')].filter(text => {
+    const own = text.getBoundingClientRect();
+    return own.width > 0 && !text.closest('.hoverlayer') && !text.closest('.modebar')
+      && (own.left < box.left - 1 || own.right > box.right + 1 || own.top < box.top - 1 || own.bottom > box.bottom + 1);
+  }).map(text => text.textContent);
+}"""
+WIDER = """() => [...document.querySelectorAll('body *')].filter(one =>
+    !one.closest('.scroll') && !one.closest('svg') && one.getBoundingClientRect().right > innerWidth + 1)
+  .map(one => one.outerHTML.slice(0, 80))"""
+
+
+@contextmanager
+def opened(browser: Any, page: Path, look: str) -> Iterator[tuple[Any, list[str]]]:
+    """The page, scrolled through once so that every figure is drawn; and all that went wrong, requests included."""
+    context = browser.new_context(offline=True, **LOOKS[look])
+    tab, complaints = context.new_page(), []
+    tab.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
+    tab.on("pageerror", lambda error: complaints.append(str(error)))
+    tab.on("dialog", lambda dialog: (complaints.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    asked = lambda request: complaints.append(f"asked for {request.url}")  # noqa: E731
+    tab.on("request", lambda request: None if request.url.startswith(("data:", page.as_uri())) else asked(request))
+    tab.goto(page.as_uri())
+    place = 0
+    while place < tab.evaluate("document.body.scrollHeight"):
+        tab.evaluate(f"scrollTo(0, {place})")
+        tab.wait_for_timeout(40)
+        place += 700
+    tab.wait_for_function("[...document.querySelectorAll('.plot')].every(plot => plot.dataset.width || plot.hidden)")
+    yield tab, complaints
+    context.close()
+
+
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("name", NAMES)
+def test_the_page_opens_whole(browser: Any, pages: dict[str, Path], name: str, look: str) -> None:
+    with opened(browser, pages[name], look) as (tab, complaints):
+        plots = tab.query_selector_all(".plot")
+        assert len(plots) >= 8
+        for plot in plots:
+            if plot.is_visible():
+                title = plot.get_attribute("aria-label")
+                assert plot.query_selector_all(MARKS), f"{title} shows nothing"
+                assert plot.evaluate(CUT_OFF) == [], f"{title} is cut off"
+                assert plot.evaluate(LOST) == [], f"{title} has lost points"
+            else:
+                assert plot.evaluate("plot => plot.parentElement.querySelector('.missing').textContent.length") > 20
+        assert tab.evaluate("document.documentElement.scrollWidth") <= tab.evaluate("innerWidth")
+        assert tab.evaluate(WIDER) == []
+        assert tab.title() == "sconv-search report"
+        assert complaints == []
+        SCREENSHOTS.mkdir(exist_ok=True)
+        tab.evaluate("scrollTo(0, 0)")
+        tab.screenshot(path=SCREENSHOTS / f"{name}-{look}.png", full_page=True)
+
+
+@pytest.mark.parametrize("look", ["light", "phone-dark"])
+@pytest.mark.parametrize("name", ["demo", "resnet20", "six"])
+def test_the_switch_changes_the_axis_and_the_points(browser: Any, pages: dict[str, Path], name: str, look: str) -> None:
+    with opened(browser, pages[name], look) as (tab, complaints):
+        figure = tab.locator('.figure[data-key="pareto"]').first
+        titles, places = [], []
+        for metric in METRICS:
+            figure.get_by_role("button", name=metric, exact=True).click()
+            assert figure.locator('button[aria-pressed="true"]').all_inner_texts() == [metric]
+            tab.wait_for_timeout(60)
+            titles.append(figure.locator(".xtitle").text_content())
+            places.append(figure.locator(".plot").evaluate("plot => JSON.stringify(plot.data.map(trace => trace.x))"))
+            assert figure.locator(".plot").evaluate(CUT_OFF) == []
+            assert figure.locator(".plot").evaluate(LOST) == []
+            figure.screenshot(path=SCREENSHOTS / f"{name}-{look}-pareto-{metric}.png")
+        assert len(set(titles)) == len(set(places)) == len(METRICS)
+        assert complaints == []
+
+
+@pytest.mark.parametrize("look", ["light", "dark"])
+def test_every_drawing_of_every_switch_is_whole(browser: Any, pages: dict[str, Path], look: str) -> None:
+    with opened(browser, pages["six"], look) as (tab, complaints):
+        for button in tab.locator(".switch button").all():
+            button.click()
+            figure = button.locator("xpath=ancestor::div[contains(@class, 'figure')]")
+            plot = figure.locator(".plot")
+            if plot.is_visible():
+                tab.wait_for_timeout(30)
+                assert plot.locator(MARKS).count() > 0, button.inner_text()
+                assert plot.evaluate(CUT_OFF) == [], button.inner_text()
+                assert plot.evaluate(LOST) == [], button.inner_text()
+            else:
+                assert len(figure.locator(".missing").inner_text()) > 20
+        assert complaints == []
+
+
+def confirmed_point(tab: Any) -> Any:
+    """The first strong point of the Pareto figure, scrolled into sight."""
+    place = tab.evaluate("""() => {
+      const plot = document.querySelector('.figure[data-key="pareto"] .plot');
+      return plot.data.findIndex(trace => trace.meta && trace.meta.kind === 'strong');
+    }""")
+    plot = tab.locator('.figure[data-key="pareto"] .plot').first
+    plot.scroll_into_view_if_needed()
+    handle = plot.evaluate_handle(f"plot => plot.calcdata[{place}][0].node3.node().querySelector('.points path')")
+    box = handle.as_element().bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+@pytest.mark.parametrize("look", ["light", "dark"])
+@pytest.mark.parametrize("name", ["demo", "resnet20"])
+def test_hovering_names_the_plan_and_a_click_opens_its_table(
+    browser: Any, pages: dict[str, Path], name: str, look: str
+) -> None:
+    with opened(browser, pages[name], look) as (tab, complaints):
+        tab.evaluate("""document.querySelector('.figure[data-key="pareto"]').scrollIntoView()""")
+        x, y = confirmed_point(tab)
+        tab.mouse.move(x, y)
+        tab.wait_for_selector(".hoverlayer .hovertext")
+        shown = "".join(tab.locator(".hoverlayer").all_text_contents())
+        assert "plan " in shown
+        assert "test top-1" in shown
+        tab.locator('.figure[data-key="pareto"]').first.screenshot(path=SCREENSHOTS / f"{name}-{look}-hover.png")
+        assert tab.locator("details[open]").count() == 0
+        tab.mouse.click(x, y)
+        tab.wait_for_selector("details.picked[open]")
+        table = tab.locator("details.picked")
+        key = table.get_attribute("id").removeprefix("plan-")
+        assert key in shown
+        assert "FLOPs kept (%)" in table.inner_text()
+        assert table.locator("tbody tr").count() >= 7
+        assert f"plan {key}" in tab.locator(".chosen").first.inner_text()
+        tab.wait_for_timeout(500)
+        tab.screenshot(path=SCREENSHOTS / f"{name}-{look}-click.png")
+        assert complaints == []
+
+
+def brightness(color: str) -> float:
+    numbers = [float(part) for part in color[color.index("(") + 1 : color.index(")")].split(",")[:3]]
+    return sum(numbers) / 3
+
+
+def test_dark_is_dark_and_follows_the_reader_s_choice(browser: Any, pages: dict[str, Path]) -> None:
+    with opened(browser, pages["demo"], "dark") as (tab, complaints):
+        ground = "getComputedStyle(document.body).backgroundColor"
+        words = "getComputedStyle(document.querySelector('.xtitle')).fill"
+        assert brightness(tab.evaluate(ground)) < 60 < 190 < brightness(tab.evaluate(words))
+        tab.emulate_media(color_scheme="light")
+        tab.wait_for_timeout(400)
+        assert brightness(tab.evaluate(words)) < 60 < 190 < brightness(tab.evaluate(ground))
+        assert complaints == []
+
+
+def test_the_figures_follow_the_window_s_width(browser: Any, pages: dict[str, Path]) -> None:
+    with opened(browser, pages["demo"], "light") as (tab, complaints):
+        tab.set_viewport_size({"width": 390, "height": 844})
+        tab.wait_for_timeout(800)
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+        widths = tab.evaluate("[...document.querySelectorAll('.main-svg')].map(one => one.getBoundingClientRect().width)")
+        assert max(widths) <= 390
+        assert complaints == []

@@ -1,0 +1,51 @@
+"""The small laws of figures' data."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reports.charts import Trace, robust_limits, split_below, spread_apart, thinned
+
+
+@given(st.lists(st.floats(0, 10), min_size=1, max_size=8))
+def test_spread_heights_keep_their_order_their_distance_and_the_limits(heights: list[float]) -> None:
+    moved = spread_apart(heights, 1.0, (0.0, 10.0))
+    order = sorted(range(len(heights)), key=lambda place: heights[place])
+    for first, second in pairwise(order):
+        assert moved[second] - moved[first] >= 1 - 1e-9
+    assert all(-1e-9 <= height <= 10 + 1e-9 for height in moved)
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=6, unique=True))
+def test_heights_that_are_apart_are_not_moved(heights: list[int]) -> None:
+    assert spread_apart([float(height) for height in heights], 1.0, (0.0, 10.0)) == heights
+
+
+@given(st.integers(1, 500), st.integers(2, 60))
+def test_thinning_keeps_the_ends_and_the_limit(count: int, most: int) -> None:
+    places = thinned(count, most)
+    assert places == sorted(set(places))
+    assert (places[0], places[-1]) == (0, count - 1)
+    assert len(places) == min(count, most)
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=12))
+def test_robust_limits_hold_the_best_half(scores: list[float]) -> None:
+    low, high = robust_limits(scores)
+    inside = [score for score in scores if low <= score <= high]
+    assert len(inside) >= len(scores) / 2
+    assert max(scores) in inside
+
+
+def test_a_trace_splits_at_the_edge_and_loses_nothing() -> None:
+    trace = Trace(
+        name="a", look="a", kind="strong", x=[1, 2, 3], y=[9.0, 1.0, 8.0], errors=[1, 2, None], texts=["p", "q", "r"], keys=()
+    )
+    inside, below = split_below(trace, 5.0)
+    assert (inside.x, inside.y, inside.errors, inside.texts) == ([1, 3], [9, 8], [1, None], ["p", "r"])
+    assert (below.kind, below.x, below.y, below.errors, below.texts) == ("below", [2], [5], (), ["q"])
+    (whole,) = split_below(trace, 0.0)
+    assert (whole.kind, whole.x, whole.y) == ("strong", trace.x, trace.y)

@@ -1,0 +1,69 @@
+"""Tables as files."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import pandas as pd
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reports.export import to_csv, to_parquet
+from reports.markup import Table, latex_text, table_latex
+
+
+@given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00")), min_size=1, max_size=6))
+def test_texts_come_back_from_csv_but_for_the_guard(texts: list[str]) -> None:
+    content = to_csv(pd.DataFrame({"text": texts, "number": range(len(texts))}).astype({"text": "string"}))
+    rows = list(csv.reader(io.StringIO(content.decode("utf-8"), newline="")))
+    assert rows[0] == ["text", "number"]
+    found = [row[0] for row in rows[1:]]
+    guarded = ["'" + text if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text for text in texts]
+    assert found == guarded
+
+
+def test_missing_is_empty_and_negative_numbers_stay_numbers() -> None:
+    table = pd.DataFrame({"a": [-1.5, None], "b": [None, 2]}).astype({"a": "Float64", "b": "Int64"})
+    assert to_csv(table).decode().replace('"', "") == "a,b\n-1.5,\n,2\n"
+
+
+def test_parquet_keeps_types_and_texts() -> None:
+    table = pd.DataFrame({"a": ["=1", None], "b": [1, None]}).astype({"a": "string", "b": "Int64"})
+    found = pd.read_parquet(io.BytesIO(to_parquet(table)))
+    assert found["a"].to_list()[0] == "=1"
+    assert found["b"].isna().to_list() == [False, True]
+
+
+def test_latex_is_a_table_with_rules_and_escapes() -> None:
+    table = Table(header=["name", "a_b"], rows=[["50 % & more", "−1.0 ± 0.2"]])
+    assert table_latex(table) == (
+        "% needs \\usepackage{booktabs}\n\\begin{tabular}{lr}\n\\toprule\nname & a\\_b \\\\\n\\midrule\n"
+        "50 \\% \\& more & $-$1.0 $\\pm$ 0.2 \\\\\n\\bottomrule\n\\end{tabular}\n"
+    )
+
+
+@given(st.text())
+def test_no_text_commands_latex(text: str) -> None:
+    """Every backslash is one that was put there before a special letter or a known command."""
+    made = latex_text(text)
+    for command in ("textbackslash{}", "textasciitilde{}", "textasciicircum{}", "textless{}", "textgreater{}", "textbar{}",
+                    "textquotedbl{}"):  # fmt: skip
+        made = made.replace(f"\\{command}", "")
+    for symbol in (
+        r"$\pm$",
+        "$-$",
+        r"$\lambda$",
+        r"$\rho$",
+        r"$\rightarrow$",
+        r"$\times$",
+        r"\&",
+        r"\%",
+        r"\$",
+        r"\#",
+        r"\_",
+        r"\{",
+        r"\}",
+    ):
+        made = made.replace(symbol, "")
+    assert not set(made) & set("\\&%$#_{}~^")

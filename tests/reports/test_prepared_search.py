@@ -1,0 +1,229 @@
+"""Course, importances, λ, residuals, compression, rungs and latency: what is shown, without a pixel."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from reports import summarize
+from reports.charts import Chart, HeatMap, Nothing
+from reports.prepared.course import course_figures, courses, hypervolumes
+from reports.prepared.decomposition import decomposition_figure, decompositions
+from reports.prepared.importance import DIRECT, WEIGHT, importance_figure, importances
+from reports.prepared.latency import latency_figure
+from reports.prepared.plan import layers_of, plan_figure, protection_figure
+from reports.prepared.regularization import residual_figure, weight_figure
+from reports.prepared.rungs import rung_correlations, rung_figure, rung_points
+from reports.prepared.sites import plan_damage, site_tables
+from reports.runs import RunFacts, read_facts
+from reports.table import to_table
+from reports.verdict import verdicts
+from sconv_search.records import TrialRecord
+from tests.reports.conftest import COURSE, DENSE_FLOPS, LAYERS, confirm, plan, record, space, spec
+
+TASK = "cifar10/resnet20"
+METHOD = "structured_conv"
+
+
+@pytest.fixture
+def facts(tmp_path) -> RunFacts:
+    (tmp_path / "spec.json").write_text(json.dumps(spec(METHOD)))
+    (tmp_path / "space.json").write_text(json.dumps(space(METHOD)))
+    found, complaints = read_facts(tmp_path, "study")
+    assert complaints == []
+    return found
+
+
+def trial(number: int, score: float, places: tuple[int, int, int] = (0, 0, 0), **columns: Any) -> TrialRecord:
+    origin = {"number": number, "flops": 40_000_000, "budget": "50% flops", "wall_s": 10.0, "plan": plan(METHOD, places)}
+    return record(val_top1=score, **origin | columns)
+
+
+def test_best_so_far_and_seconds_count_failures_too() -> None:
+    rows = [trial(0, 80.0), record(status="failed", wall_s=5.0), trial(1, 70.0), trial(2, 90.0)]
+    found = courses(to_table(rows), TASK)
+    assert found["best"].to_list() == [80, 80, 90]
+    assert found["training"].to_list() == [1, 2, 3]
+    assert found["seconds"].to_list() == [10, 25, 35]
+    share = 40_000_000 / DENSE_FLOPS
+    assert found["area"].to_list() == pytest.approx([80 * (1 - share), 80 * (1 - share), 90 * (1 - share)])
+
+
+def test_samplers_stand_side_by_side_and_random_is_dotted(facts: RunFacts) -> None:
+    other = RunFacts(name="chance", family=METHOD, sampler="random", seed=1, spec={"a": 1})
+    table = to_table([trial(0, 80.0), trial(1, 85.0), trial(0, 70.0, study="chance"), trial(1, 75.0, study="chance")])
+    (figure,) = course_figures(table, [facts, other], TASK)
+    assert list(figure.drawings) == [
+        "best, by training",
+        "best, by second",
+        "hypervolume, by training",
+        "hypervolume, by second",
+    ]
+    found = figure.drawings["best, by training"]
+    assert isinstance(found, Chart)
+    assert {trace.name: (trace.dash, list(trace.y)) for trace in found.traces} == {
+        "structured convolution, tpe, seed 0": ("solid", [80, 85]),
+        "structured convolution, random, seed 1": ("dot", [70, 75]),
+    }
+    assert "at random" in figure.caption
+
+
+def test_without_a_random_run_the_caption_says_so(facts: RunFacts) -> None:
+    (figure,) = course_figures(to_table([trial(0, 80.0)]), [facts], TASK)
+    assert "No run here was sampled at random" in figure.caption
+
+
+def test_a_uniform_trial_of_the_search_is_a_line(facts: RunFacts) -> None:
+    (figure,) = course_figures(to_table([trial(0, 80.0), trial(1, 78.5, variant="uniform")]), [facts], TASK)
+    found = figure.drawings["best, by training"]
+    assert isinstance(found, Chart)
+    assert [rule.at for rule in found.rules] == [78.5]
+
+
+def test_hypervolumes_by_hand() -> None:
+    rows = [trial(0, 80.0, flops=DENSE_FLOPS // 2), confirm(90, flops=DENSE_FLOPS // 4, plan="P")]
+    table = to_table(rows)
+    (row,) = hypervolumes(table, summarize(table), TASK).to_dict("records")
+    assert (row["confirmed_area"], row["searched_area"]) == (pytest.approx(67.5), pytest.approx(40))
+
+
+def test_importance_is_the_rank_correlation_with_the_share_left(facts: RunFacts) -> None:
+    """The first site's saving decides the score here; option 3 saves least."""
+    rows = [trial(number, 50 + 10 * (number % 4), (number % 4, 3 - number % 4, 0)) for number in range(12)]
+    (table,) = site_tables(to_table(rows), [facts], TASK)
+    found = importances(table)
+    assert found["conv1"] == pytest.approx(1)
+    assert found["layer1.conv1"] == pytest.approx(-1)
+    assert (found["layer2.conv1"], found[WEIGHT], found[DIRECT]) == (None, None, None)
+    drawing = importance_figure([table]).drawings[""]
+    assert isinstance(drawing, HeatMap)
+    assert drawing.rows == ["conv1", "layer1.conv1"]
+    few = [trial(number, 50 + number, regularization=0.1 * number + 0.1 if number < 2 else None) for number in range(12)]
+    assert importances(site_tables(to_table(few), [facts], TASK)[0])[WEIGHT] is None  # two weights correlate by chance
+    assert drawing.diverging
+
+
+def test_few_trials_give_a_sentence(facts: RunFacts) -> None:
+    tables = site_tables(to_table([trial(0, 80.0)]), [facts], TASK)
+    for figure in (importance_figure(tables), protection_figure(tables), importance_figure([])):
+        assert isinstance(figure.drawings[""], Nothing)
+
+
+def test_protected_layers_are_those_left_alone_by_the_best(facts: RunFacts) -> None:
+    rows = [trial(number, 90.0 + number, (3, 0, 0) if number >= 6 else (0, 3, 0)) for number in range(8)]
+    (table,) = site_tables(to_table(rows), [facts], TASK)
+    drawing = protection_figure([table]).drawings[""]
+    assert isinstance(drawing, HeatMap)
+    assert [row[0] for row in drawing.values] == pytest.approx([75, 0, 0])  # option 3 takes one of four possible savings
+    assert "study protects most: conv1 (75 %)" in drawing.notes[0]
+
+
+def test_damage_is_the_sum_over_sites_and_unknown_choices_have_none(facts: RunFacts) -> None:
+    assert plan_damage(facts, plan(METHOD, (0, 1, 3))) == 4 + 3 + 1
+    assert plan_damage(facts, plan("other", (0, 1, 3))) is None
+    assert plan_damage(facts, "not a plan") is None
+
+
+def test_lambda_against_residual_and_accuracy() -> None:
+    rows = [trial(number, 80.0 + number, regularization=0.1 * (number + 1), residual=0.5 - 0.1 * number) for number in range(3)]
+    figure = weight_figure(to_table([*rows, trial(3, 88.0, residual=0.6)]), TASK)
+    residual, accuracy = figure.drawings["residual"], figure.drawings["accuracy"]
+    assert isinstance(residual, Chart)
+    assert isinstance(accuracy, Chart)
+    assert residual.x.logarithmic
+    assert list(residual.traces[0].y) == pytest.approx([0.5, 0.4, 0.3])
+    assert [rule.at for rule in accuracy.rules] == [88]
+
+
+def test_no_regularised_trial_is_said() -> None:
+    figure = weight_figure(to_table([trial(0, 80.0)]), TASK)
+    assert all(isinstance(drawing, Nothing) for drawing in figure.drawings.values())
+    assert isinstance(residual_figure(to_table([confirm(80)]), pd.DataFrame(), TASK).drawings[""], Nothing)
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[1]", '{"epochs": [0], "sites": {"a": ["x"]}}', '{"epochs": [0, 1], "sites": {"a": [0.1]}}']
+)
+def test_a_damaged_course_is_no_figure(text: str) -> None:
+    figure = residual_figure(to_table([confirm(80, residual_course=text)]), pd.DataFrame(), TASK)
+    assert isinstance(figure.drawings[""], Nothing)
+
+
+def test_each_layer_s_residual_is_a_line() -> None:
+    rows = [confirm(80, seed, residual_course=COURSE, regularization=0.5, budget="50% flops") for seed in range(3)]
+    figure = residual_figure(to_table(rows), pd.DataFrame(), TASK)
+    (found,) = figure.drawings.values()
+    assert isinstance(found, Chart)
+    assert {trace.name: list(trace.y) for trace in found.traces} == {
+        "conv1": [0.6, 0.3, 0.02],
+        "layer1.conv1": [0.5, 0.2, 0.01],
+    }
+
+
+def test_loss_by_compression_is_before_minus_after() -> None:
+    scores = {"val_top1_after": 80.0, "val_top1": 91.0, "budget": "50% flops", "plan": "P"}
+    rows = [confirm(90, seed, val_top1_before=92.0 + seed, **scores) for seed in range(3)]
+    (row,) = decompositions(to_table(rows), TASK).to_dict("records")
+    assert (row["lost"], row["lost_std"], row["seeds"]) == (13, 1, 3)
+    found = decomposition_figure(to_table(rows), TASK).drawings["50 % FLOPs"]
+    assert isinstance(found, Chart)
+    (strong,) = [trace for trace in found.traces if trace.kind == "strong"]
+    assert list(strong.y) == [93, 80, 91]
+    assert isinstance(decomposition_figure(to_table([confirm(1)]), TASK).drawings[""], Nothing)
+
+
+def test_rungs_pair_damage_short_training_and_full_schedule(facts: RunFacts) -> None:
+    places = [(0, 0, 0), (1, 0, 0), (1, 1, 0), (1, 1, 1), (3, 3, 3)]
+    rows = [trial(number, 80.0 + number, one) for number, one in enumerate(places)]
+    rows += [confirm(90.0 - number, seed, plan=plan(METHOD, one)) for number, one in enumerate(places) for seed in range(2)]
+    table = to_table(rows)
+    found = rung_points(table, [facts], site_tables(table, [facts], TASK), TASK)
+    assert len(found) == 5
+    rho = {row["rungs"]: (row["rho"], row["n"]) for row in rung_correlations(found).to_dict("records")}
+    assert rho == {
+        "predicted damage against short training": (pytest.approx(-1), 5),
+        "short training against full schedule": (pytest.approx(-1), 5),
+        "predicted damage against full schedule": (pytest.approx(1), 5),
+    }
+    assert all(isinstance(drawing, Chart) for drawing in rung_figure(found).drawings.values())
+
+
+def test_rungs_of_old_runs_are_a_sentence() -> None:
+    found = rung_points(to_table([confirm(80, plan="old"), record(plan="old", val_top1=70.0)]), [], [], TASK)
+    assert all(isinstance(drawing, Nothing) for drawing in rung_figure(found).drawings.values())
+    assert len(rung_points(to_table([record(status="failed")]), [], [], TASK)) == 0
+
+
+def test_latency_is_relative_to_the_dense_network_measured_in_turn() -> None:
+    dense = confirm(92, variant="dense", methods=None, flops=DENSE_FLOPS, macs=40)
+    measured = {"machine": "CPU X", "threads": 2, "dtype": "float32", "latency_batch": 16}
+    table = to_table([dense, confirm(90, flops=5, macs=10, latency_ms=3.0, dense_latency_ms=4.0, **measured)])
+    figure = latency_figure(summarize(table), TASK)
+    found = figure.drawings[""]
+    assert isinstance(found, Chart)
+    assert (list(found.traces[0].x), list(found.traces[0].y)) == ([25], [pytest.approx(75)])
+    assert "device CPU X, threads 2, number type float32, inputs at once 16" in figure.caption
+    assert isinstance(latency_figure(summarize(to_table([confirm(1)])), TASK).drawings[""], Nothing)
+
+
+def test_the_plan_s_heat_map_is_the_share_of_each_layer_s_flops() -> None:
+    rows = [confirm(90, layers=LAYERS, plan=plan(METHOD, (0, 1, 2)), budget="50% flops", flops=5)]
+    table = to_table(rows)
+    summary = summarize(table)
+    found = plan_figure(summary, verdicts(table, summary)).drawings["50 % FLOPs"]
+    assert isinstance(found, HeatMap)
+    assert found.rows == ["conv1", "layer1.conv1", "layer2.conv1"]
+    assert found.values[0] == [pytest.approx(100 * 810_000 / 2_000_000)]
+    assert "rank=2" in found.hovers[1][0]
+    layers = layers_of(summary.iloc[0])
+    assert [layer.choice for layer in layers] == [f"structured convolution, rank={place}" for place in (1, 2, 3)]
+
+
+def test_a_plan_of_old_records_is_a_sentence() -> None:
+    table = to_table([confirm(90, budget="50% flops", flops=5)])
+    summary = summarize(table)
+    assert isinstance(plan_figure(summary, verdicts(table, summary)).drawings["50 % FLOPs"], Nothing)
+    assert layers_of({"layers": '{"a": 3}', "plan": "{}"}) == []
