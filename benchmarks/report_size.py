@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import resource
 import sys
@@ -117,6 +118,7 @@ def report(rows: int) -> tuple[str, bool]:
         with ProcessPoolExecutor(1) as other:  # in another process, so that its memory is not counted here
             runs = other.submit(write_runs, Path(name) / "runs", rows).result()
         size = sum((run / "trials.jsonl").stat().st_size for run in runs) / 1e6
+        load = os.getloadavg()[0]  # beside other work the seconds are an upper bound
         began, worked = time.perf_counter(), time.process_time()
         written = write_report(runs, Path(name) / "report")
         seconds, worked = time.perf_counter() - began, time.process_time() - worked
@@ -132,7 +134,7 @@ def report(rows: int) -> tuple[str, bool]:
         [(what, f"{value:.2f}", f"{most:g}", "yes" if value < most else "NO") for what, (value, most) in found.items()],
     )
     said = f"{rows:,} records in {len(runs)} runs ({size:.0f} MB), {len(written)} files written, {worked:.1f} s of processor; "
-    said += "the page says that points are thinned: "
+    said += f"load average before: {load:.1f} on {os.cpu_count()} processors; the page says that points are thinned: "
     head = f"# A report of {rows:,} records\n\n{facts(['none'], 1)}\n\n{said}{'yes' if thinned else 'NO'}.\n\n"
     return head + table, thinned and all(value < most for value, most in found.values())
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,7 +39,8 @@ def write_report(paths: Iterable[Path | str], out: Path | str) -> list[Path]:
         NotADirectoryError: ``out``, or a folder above it, is a file.
         PermissionError: ``out`` may not be written to.
     """
-    contents = report_files(read_runs(paths))
+    with _few_collections():
+        contents = report_files(read_runs(paths))
     folder = Path(out)
     stale = _former(folder) - set(contents)
     for part in (folder, *(folder / name for name in ("figures", "tables", "data"))):
@@ -46,6 +49,17 @@ def write_report(paths: Iterable[Path | str], out: Path | str) -> list[Path]:
         (folder / name).unlink(missing_ok=True)
     contents[MANIFEST] = json.dumps(sorted(contents), indent=0, ensure_ascii=False).encode("utf-8")
     return [_write(folder / name, content) for name, content in contents.items()]
+
+
+@contextmanager
+def _few_collections() -> Iterator[None]:
+    """Garbage is looked for a hundred times less often: each search would walk all texts of a large table, which live on."""
+    usual = gc.get_threshold()
+    gc.set_threshold(100 * max(usual[0], 700), *usual[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
 
 
 def _former(folder: Path) -> set[str]:

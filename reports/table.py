@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -57,7 +58,7 @@ def read_runs(paths: Iterable[Path | str]) -> Reading:
     if not files:
         raise ValueError(f"no run folder was given; {_ADVICE}")
     unique = list({file.resolve(): file for file in files}.values())  # a folder named twice counts once
-    read: list[TrialRecord] = []
+    read: list[dict[str, Any]] = []
     origins: list[str] = []
     dropped: list[str] = []
     runs: list[RunFacts] = []
@@ -70,7 +71,7 @@ def read_runs(paths: Iterable[Path | str]) -> Reading:
         dropped += [*(messages if found else [*messages, f"{file} holds no readable record"]), *complaints]
     if not read:
         raise ValueError(f"nothing to report: {'; '.join(dropped)}; {_ADVICE}")
-    return Reading(table=to_table(read, origins, runs), dropped=tuple(dropped), runs=tuple(runs))
+    return Reading(table=_table(read, origins, runs), dropped=tuple(dropped), runs=tuple(runs))
 
 
 def to_table(found: Iterable[TrialRecord], origins: Sequence[str] | None = None, runs: Iterable[RunFacts] = ()) -> pd.DataFrame:
@@ -79,7 +80,11 @@ def to_table(found: Iterable[TrialRecord], origins: Sequence[str] | None = None,
     Args:
         origins: name of the run of each record; the study's name where it is not given.
     """
-    rows = [vars(record) for record in found]
+    return _table([vars(record) for record in found], origins, runs)
+
+
+def _table(rows: list[dict[str, Any]], origins: Sequence[str] | None, runs: Iterable[RunFacts]) -> pd.DataFrame:
+    """The same from the records' fields; one that is absent is missing."""
     known: dict[Any, Any] = {}
     table = pd.DataFrame({name: pd.array(_column(rows, name, known), dtype=dtype) for name, dtype in _DTYPES.items()})
     dense = table["dense_flops"].astype("Float64")
@@ -95,7 +100,7 @@ def to_table(found: Iterable[TrialRecord], origins: Sequence[str] | None = None,
 
 def _column(rows: list[dict[str, Any]], name: str, known: dict[Any, Any]) -> list[Any]:
     """One field of all records; equal short texts are kept once, as studies, machines and methods repeat in every row."""
-    values = [row[name] for row in rows]
+    values = [row.get(name) for row in rows]
     return values if name in _LONG else [known.setdefault(value, value) if type(value) is str else value for value in values]
 
 
@@ -134,25 +139,25 @@ def _records_file(folder: Path) -> Path:
     return folder / FILE
 
 
-def _read(file: Path) -> tuple[list[TrialRecord], list[str]]:
+def _read(file: Path) -> tuple[list[dict[str, Any]], list[str]]:
     found, dropped = [], []
     # Bytes split at \n alone: str.splitlines would also cut at the line separators that JSON may hold unescaped.
     for number, line in enumerate(file.read_bytes().split(b"\n"), start=1):
         if not line.strip():
             continue
         try:
-            found.append(_record(line))
+            found.append(_fields(line))
         except ValueError as error:
             dropped.append(f"{file} line {number} dropped: {error}")
     return found, dropped
 
 
-def _record(line: bytes) -> TrialRecord:
-    """One line's record, refused where no table or file could hold it: half a surrogate pair, 64 bits exceeded."""
-    record = TrialRecord.from_json(line.decode("utf-8"))
+def _fields(line: bytes) -> dict[str, Any]:
+    """One line's fields, refused where no table or file could hold them: half a surrogate pair, 64 bits exceeded."""
+    fields_of_line = TrialRecord.fields_from_json(line.decode("utf-8"))
     if rb"\u" in line:  # only an escape can hide half a pair: the bytes themselves were decoded strictly
-        record.to_json().encode("utf-8")
-    for name, value in vars(record).items():
+        json.dumps(fields_of_line, ensure_ascii=False).encode("utf-8")
+    for name, value in fields_of_line.items():
         if type(value) is int and abs(value) >= _LARGEST:
             raise ValueError(f"field {name!r} is too large: {value}")
-    return record
+    return fields_of_line

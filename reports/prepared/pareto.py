@@ -54,20 +54,21 @@ METRICS = (
 def pareto_figure(table: pd.DataFrame, summary: pd.DataFrame, task: str) -> Figure:
     """The task's figure, with a drawing for each cost."""
     rows, plans = table.loc[table["task"] == task, _NEEDED], summary[summary["task"] == task]
-    drawings = {metric.name: pareto_chart(rows, plans, metric) for metric in METRICS}
+    scored = _scored(rows)
+    drawings = {metric.name: pareto_chart(rows, plans, metric, scored) for metric in METRICS}
     return Figure(
         key="pareto", title="Accuracy against cost", drawings=drawings,
         caption=_CAPTION,
     )  # fmt: skip
 
 
-def pareto_chart(rows: pd.DataFrame, plans: pd.DataFrame, metric: Metric) -> Drawing:
-    """One cost's drawing, or a sentence where nothing was measured."""
+def pareto_chart(rows: pd.DataFrame, plans: pd.DataFrame, metric: Metric, scored: pd.DataFrame) -> Drawing:
+    """One cost's drawing, or a sentence where nothing was measured; ``scored`` are the search trials among the rows."""
     title = f"Accuracy against {metric.name}"
     dense = _dense_cost(rows, plans, metric)
     strong = _located(plans[(plans["stage"] == "confirm") & ~plans["variant"].isin(REFERENCES)], metric, dense)
     strong = strong[strong["test_top1"].notna()]
-    searched = _searched(rows, metric, dense)
+    searched = _located(scored, metric, dense)
     if strong.empty and searched.empty:
         return Nothing(title=title, reason=f"No network with a score has its {metric.name} measured.")
     references = _references(plans)
@@ -131,9 +132,9 @@ def _located(plans: pd.DataFrame, metric: Metric, dense: float | None) -> pd.Dat
     return found[found["x"].notna()]
 
 
-def _searched(rows: pd.DataFrame, metric: Metric, dense: float | None) -> pd.DataFrame:
+def _scored(rows: pd.DataFrame) -> pd.DataFrame:
     scored = rows[(rows["stage"] == "search") & (rows["status"] == "complete") & rows["val_top1"].notna()]
-    return _located(scored[~scored["variant"].isin(REFERENCES)], metric, dense)
+    return scored[~scored["variant"].isin(REFERENCES)]
 
 
 def _faint(searched: pd.DataFrame, limits: tuple[float, float]) -> tuple[list[Trace], list[str]]:

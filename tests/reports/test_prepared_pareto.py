@@ -9,7 +9,7 @@ import pytest
 
 from reports import summarize
 from reports.charts import Chart, Nothing, Trace
-from reports.prepared.pareto import METRICS, MOST_SHOWN, pareto_chart, pareto_figure
+from reports.prepared.pareto import METRICS, MOST_SHOWN, pareto_figure
 from reports.table import to_table
 from sconv_search.records import TrialRecord
 from tests.reports.conftest import DENSE_FLOPS, METHODS, confirm, record
@@ -19,7 +19,7 @@ TASK = "cifar10/resnet20"
 
 def chart(records: list[TrialRecord], metric: str = "flops") -> Chart | Nothing:
     table = to_table(records)
-    found = pareto_chart(table, summarize(table), next(one for one in METRICS if one.key == metric))
+    found = pareto_figure(table, summarize(table), TASK).drawings[next(one.name for one in METRICS if one.key == metric)]
     assert isinstance(found, Chart | Nothing)
     return found
 

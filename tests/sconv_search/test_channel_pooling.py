@@ -99,6 +99,18 @@ def test_the_choice_travels_in_the_state_dict(variant: str) -> None:
     assert torch.equal(copy.deepcopy(rebuilt)(x), layer(x))
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("groups", [1, 2])
+def test_gradients_are_those_of_the_masks(variant: str, groups: int) -> None:
+    pooling = channel_pooling(nn.Conv2d(12, 4, 1, groups=groups).double(), 4, variant)
+    x = torch.randn(3, 12, 2, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(pooling, x)
+    assert torch.autograd.gradgradcheck(pooling, x)
+    towards = torch.randn(3, 4 * groups, 2, 2, dtype=torch.float64)
+    (found,) = torch.autograd.grad(pooling(x), x, towards)
+    torch.testing.assert_close(found, torch.einsum("sc,nsyx->ncyx", masks(pooling), towards), rtol=0, atol=1e-12)
+
+
 def test_merged_channels_are_a_composite_kernel() -> None:
     conv = nn.Conv2d(7, 6, 3, padding=1, bias=False).double()
     layer = StructuredConv2d.from_conv(conv, c=3, n=3, variant="merged")
@@ -201,3 +213,12 @@ def test_the_order_beats_the_natural_one_and_signs_beat_none() -> None:
 def test_a_sum_without_channels_cannot_be_built_wrongly() -> None:
     pooling = MergedChannels(2, 1, torch.tensor([0, 1, 1]), None)
     assert torch.equal(pooling(torch.tensor([[1.0, 2.0, 4.0]]), 1), torch.tensor([[6.0, 1.0]])[:, [1, 0]])
+
+
+def test_a_group_of_very_many_channels_is_summed_in_few_rounds() -> None:
+    members = torch.zeros(1000, dtype=torch.int64)
+    members[-1] = 1
+    pooling = MergedChannels(2, 1, members, None)
+    x = torch.randn(3, 1000).double()
+    assert len([name for name, _ in pooling.named_buffers() if name.endswith("first")]) == 10
+    torch.testing.assert_close(pooling(x), torch.stack([x[:, :-1].sum(1), x[:, -1]], 1))
