@@ -28,6 +28,7 @@ from timing import facts, markdown_table, publish
 from torch import Tensor, nn
 
 from sconv_search.batch_norm import reestimate_batch_norm_
+from sconv_search.budget import Budget
 from sconv_search.calibration import input_moments
 from sconv_search.compressor import LAYER_KINDS, site
 from sconv_search.data import DataSet, Split, cifar10
@@ -36,11 +37,10 @@ from sconv_search.measurement import measure_cost
 from sconv_search.memo import forget_all
 from sconv_search.networks import cifar_resnet
 from sconv_search.plan import CompressionPlan
-from sconv_search.records import Budget
+from sconv_search.plan_rules import uniform
 from sconv_search.search_space import Option, SearchSpace
 from sconv_search.training import predict
 from sconv_search.weights import load_weights_
-from studies.fitting import fitting
 from studies.methods import METHODS, compress
 from studies.selection import EVERYTHING, offered
 from studies.space import CostTable, input_shapes
@@ -173,7 +173,7 @@ def row_of(case: Case, method: str, share: int, calibrated: bool, space: SearchS
     known: dict[str, Any] = {"network": case.name, "method": method, "budget": share, "calibrated": calibrated}
     if budget.of(space.floor(budget)) > budget.limit:
         return {**known, "reason": f"the cheapest plan has {budget.of(space.floor(budget)) / space.dense.flops:.0%}"}
-    plan = fitting(start, space, budget, space.uniform)
+    plan = uniform(space, budget)
     inputs = case.inputs if calibrated else None
     forget_all()
     small, seconds, mib = _peak_mib(lambda: compress(start.network, plan, inputs))

@@ -6,7 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from sconv_search.records import Budget, Cost
+from sconv_search.budget import Budget
+from sconv_search.records import Cost
 
 
 def budget_share(text: Any, dense_flops: Any) -> float | None:

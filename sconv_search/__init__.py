@@ -1,11 +1,12 @@
 """Structured convolutions, and what every compression method needs: plans, costs, measurement, training."""
 
+from sconv_search.budget import Budget, Budgets
 from sconv_search.composite import CompositeConv2d
 from sconv_search.compressor import Compressor
 from sconv_search.measurement import measure_cost
 from sconv_search.method import StructuredConvolution
 from sconv_search.plan import Choice, CompressionPlan, Structure
-from sconv_search.records import COLUMNS, Budget, Cost, TrialRecord
+from sconv_search.records import COLUMNS, Cost, TrialRecord
 from sconv_search.regularization import structural_loss
 from sconv_search.structured_conv import StructuredConv1d, StructuredConv2d, StructuredConv3d
 from sconv_search.structured_linear import StructuredLinear
@@ -14,6 +15,7 @@ from sconv_search.structured_transposed import StructuredConvTranspose1d, Struct
 __all__ = [
     "COLUMNS",
     "Budget",
+    "Budgets",
     "Choice",
     "CompositeConv2d",
     "CompressionPlan",

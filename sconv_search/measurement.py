@@ -4,6 +4,7 @@ What is counted: convolutions, linear layers and matrix products in MACs; every 
 multiplication and average in ``adds``, one for each. What counts nothing: moving and padding data, comparisons (ReLU,
 max-pooling), activation functions, the bias of a convolution or linear layer (the MACs start from it), and batch
 norm, which folds into the convolution before it at inference. An operator outside these tables is refused by name.
+``activations`` are the numbers that the counted operators write.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import logging
 import math
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -47,28 +48,35 @@ def _macs(count: Callable[[list[Any], list[Any]], Any]) -> Handle:
 
     def handle(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
         found = count(inputs, outputs)
-        return Counter(macs=int(sum(found.values()) if isinstance(found, Counter) else found))
+        macs = int(sum(found.values()) if isinstance(found, Counter) else found)
+        return Counter(macs=macs, activations=_elements(outputs[0]))
 
     return handle
 
 
+def _adds(count: int, outputs: list[Any]) -> Counter[str]:
+    return Counter(adds=count, activations=_elements(outputs[0]))
+
+
 def _one_an_output(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    return Counter(adds=_elements(outputs[0]))
+    return _adds(_elements(outputs[0]), outputs)
 
 
 def _sum(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    return Counter(adds=_elements(inputs[0]) - _elements(outputs[0]))
+    return _adds(_elements(inputs[0]) - _elements(outputs[0]), outputs)
 
 
 def _mean(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
     """The sum's additions, and one division an output."""
-    return Counter(adds=_elements(inputs[0]))
+    return _adds(_elements(inputs[0]), outputs)
 
 
 def _adaptive_mean(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
     """``adaptive_avg_pool``: output i of an axis reads floor(i size / out) to ceil((i + 1) size / out); windows may overlap."""
     sizes = zip(inputs[0].type().sizes(), outputs[0].type().sizes(), strict=True)
-    return Counter(adds=math.prod(sum(-(-(i + 1) * size // out) - i * size // out for i in range(out)) for size, out in sizes))
+    return _adds(
+        math.prod(sum(-(-(i + 1) * size // out) - i * size // out for i in range(out)) for size, out in sizes), outputs
+    )
 
 
 def _window_mean(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
@@ -78,12 +86,13 @@ def _window_mean(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
         raise ValueError("the window of an avg_pool is computed from the input, so cannot be counted; use adaptive_avg_pool")
     axes = len(outputs[0].type().sizes()) - 2
     window = math.prod(kernel) if len(kernel) == axes else kernel[0] ** axes
-    return Counter(adds=window * _elements(outputs[0]))
+    return _adds(window * _elements(outputs[0]), outputs)
 
 
 def _named_padding_macs(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
     """A convolution padded by 'same' or 'valid', which fvcore does not know: the taps of one filter, for each output."""
-    return Counter(macs=_elements(outputs[0]) * math.prod(inputs[1].type().sizes()[1:]))
+    written = _elements(outputs[0])
+    return Counter(macs=written * math.prod(inputs[1].type().sizes()[1:]), activations=written)
 
 
 def _free(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
@@ -162,7 +171,7 @@ def measure_cost(network: nn.Module, input_shape: Sequence[int]) -> Cost:
     analysis = _analysis(network, input_shape)
     counts = analysis.by_operator()
     params = sum(weight.numel() for weight in network.parameters())
-    return Cost(macs=int(counts["macs"]), adds=int(counts["adds"]), params=params)
+    return _cost(counts, params)
 
 
 def measure_modules(network: nn.Module, input_shape: Sequence[int]) -> dict[str, Cost]:
@@ -175,8 +184,12 @@ def measure_modules(network: nn.Module, input_shape: Sequence[int]) -> dict[str,
     found = {}
     for name, module in network.named_modules():
         params = sum(weight.numel() for weight in module.parameters())
-        found[name] = Cost(macs=int(counts[name]["macs"]), adds=int(counts[name]["adds"]), params=params)
+        found[name] = _cost(counts[name], params)
     return found
+
+
+def _cost(counts: Mapping[str, int], params: int) -> Cost:
+    return Cost(params=params, **{name: int(counts[name]) for name in ("macs", "adds", "activations")})
 
 
 def _analysis(network: nn.Module, input_shape: Sequence[int]) -> JitModelAnalysis:

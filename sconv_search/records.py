@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import re
-from dataclasses import MISSING, asdict, dataclass, field, fields
-from fractions import Fraction
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from typing import Any, Literal, get_args
 
 Better = Literal["lower", "higher", ""]
-Quantity = Literal["flops", "macs", "params"]
+Quantity = Literal["flops", "macs", "params", "activations", "latency_ms"]
 Stage = Literal["search", "confirm"]
-Status = Literal["complete", "over_budget", "failed"]
+Status = Literal["complete", "screened", "over_budget", "failed"]
 SCHEMA = 1
-
-_MULTIPLES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
-_BUDGET_FORMS = "a share of the dense network ('50%') or an amount ('41M', '1.2G', '350000')"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,74 +23,34 @@ class Cost:
         macs: multiply-accumulates of convolutions and linear layers.
         adds: all other arithmetic that the code executes, one for each addition, subtraction or elementwise multiplication.
         params: trainable numbers.
+        activations: numbers that the counted operations write, intermediate results of a compressed layer included.
+        latency_ms: measured time of a forward on one device, with its batch and threads; 0 where it was not measured.
     """
 
     macs: int
     adds: int
     params: int
+    activations: int = 0
+    latency_ms: float = 0.0
 
     @property
     def flops(self) -> int:
         """Floating-point operations: two for each multiply-accumulate, one for each other."""
         return 2 * self.macs + self.adds
 
-    def __sub__(self, other: Cost) -> Cost:
-        return Cost(macs=self.macs - other.macs, adds=self.adds - other.adds, params=self.params - other.params)
-
     def __add__(self, other: Cost) -> Cost:
-        return Cost(macs=self.macs + other.macs, adds=self.adds + other.adds, params=self.params + other.params)
+        return Cost(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
 
+    def __sub__(self, other: Cost) -> Cost:
+        return self + other.times(-1)
 
-@dataclass(frozen=True, kw_only=True)
-class Budget:
-    """The most that a compressed network may cost.
+    def times(self, factor: int) -> Cost:
+        """Every amount multiplied."""
+        return Cost(**{f.name: factor * getattr(self, f.name) for f in fields(self)})
 
-    Args:
-        limit: largest allowed amount of the quantity.
-        quantity: ``flops``, ``macs`` or ``params``.
-
-    Raises:
-        ValueError: the limit is not positive or the quantity unknown.
-    """
-
-    limit: int
-    quantity: Quantity = "flops"
-
-    def __post_init__(self) -> None:
-        if self.quantity not in ("flops", "macs", "params"):
-            raise ValueError(f"Budget.quantity must be flops, macs or params, got {self.quantity!r}")
-        if self.limit <= 0:
-            raise ValueError(f"a budget must be positive, got {self.limit} {self.quantity}")
-
-    @classmethod
-    def parse(cls, text: str, *, dense: Cost, quantity: Quantity = "flops") -> Budget:
-        """The budget that a user wrote, as an amount or as a share of the dense network's cost.
-
-        Raises:
-            ValueError: the text is neither, not above 0, or above the dense network's own cost.
-        """
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%|k|M|G|)\s*", text)
-        if match is None:
-            raise ValueError(f"budget {text!r} is not understood; write {_BUDGET_FORMS}")
-        number, unit = Fraction(match[1]), match[2]  # a float makes 2.01k one less
-        whole = getattr(dense, quantity)
-        limit = whole * number / 100 if unit == "%" else number * _MULTIPLES[unit]
-        if limit < 1:
-            raise ValueError(f"budget {text!r} leaves nothing; write {_BUDGET_FORMS}")
-        if limit > whole:
-            share = float(limit / whole)
-            raise ValueError(
-                f"budget {text!r} is {share:.0%} of the dense network's {whole:,} {quantity}; at most 100% makes sense"
-            )
-        return cls(limit=math.floor(limit), quantity=quantity)
-
-    def of(self, cost: Cost) -> int:
-        """The cost's amount of the budgeted quantity."""
-        return int(getattr(cost, self.quantity))
-
-    def excess(self, cost: Cost) -> float:
-        """Relative overshoot: 0.2 is 20 % over, at most 0 fits."""
-        return self.of(cost) / self.limit - 1.0
+    def counted(self) -> Cost:
+        """The cost without its latency: what does not depend on a device."""
+        return replace(self, latency_ms=0.0)
 
 
 def column(label: str, unit: str = "", better: Better = "", *, default: Any = None) -> Any:
@@ -107,8 +62,9 @@ def column(label: str, unit: str = "", better: Better = "", *, default: Any = No
 class TrialRecord:
     """One training, or one refusal to train: a line of ``trials.jsonl`` and a row of the table. Missing is None.
 
-    ``variant`` says how the plan came about: ``searched``, ``uniform``, or for the references ``dense`` and
-    ``dense_finetuned``. Scores on the validation split steer the search; the test set is read in ``confirm`` alone.
+    ``variant`` says what a row is for: ``searched``, ``uniform``, or for the references ``dense`` and ``dense_finetuned``;
+    ``origin`` says which rule made a searched plan, or that the sampler did. Scores on the validation split steer the
+    search; the test set is read in ``confirm`` alone.
     """
 
     study: str = column("study", default=MISSING)
@@ -124,10 +80,15 @@ class TrialRecord:
     plan: str | None = column("plan")
     regularization: float | None = column("regularisation weight λ")
     budget: str | None = column("budget")
+    origin: str | None = column("how the plan was made")
+    predicted_damage: float | None = column("predicted damage", "nat", "lower")
+    screen_top1: float | None = column("validation top-1 compressed, not trained", "%", "higher")
+    screen_loss: float | None = column("validation loss compressed, not trained", "nat", "lower")
     macs: int | None = column("MACs", "MAC", "lower")
     adds: int | None = column("other additions", "addition", "lower")
     flops: int | None = column("FLOPs (2 MACs + additions)", "FLOP", "lower")
     params: int | None = column("parameters", "", "lower")
+    activations: int | None = column("activations", "", "lower")
     dense_flops: int | None = column("FLOPs of the dense network", "FLOP")
     residual: float | None = column("mean relative residual at compression", "", "lower")
     val_top1_before: float | None = column("validation top-1 just before compression", "%", "higher")

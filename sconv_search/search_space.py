@@ -1,27 +1,26 @@
-"""What a sampler may choose: options a site, their cost and predicted damage, and plans that fill a budget.
+"""What a sampler may choose: the options of each site, with their cost and predicted damage.
 
-A plan is decoded from one *preference* a site. Starting from dense, the site whose next step saves most for its predicted
-damage is compressed further, until the budget is met; a site's preference multiplies its damage by ``exp(preference)``,
-and damages are raised to a power, the *sharpness*: at 1 their sum counts (the greedy plan), at 4 nearly the largest alone
-(the minimax plan). So every suggestion fits the budget, and lands just below it.
-
-Costs add up over sites because each option is measured on its own layer, built; the study checks the sum on the whole network.
+Costs add up over sites because each option is measured on its own layer, built. Where one choice changes another's layer
+(pruned channels are outputs of one layer and inputs of the next), a *coupling* corrects the sum: a layer's cost is a product
+of its inputs and outputs, so the correction is a constant times the product of what both choices drop.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
 
+from sconv_search.budget import AnyBudget, Budget
 from sconv_search.plan import Choice, CompressionPlan
-from sconv_search.records import Budget, Cost
+from sconv_search.records import Cost
 
-FORMAT = "sconv-search space 1"
-SHARPNESS_RANGE = (1.0, 4.0)
+FORMAT = "sconv-search space 2"
+EMPHASES = (1.0, 4.0, 16.0, 64.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +30,24 @@ class Option:
     Args:
         cost: cost of the whole network minus the dense network's, if only this site takes the choice.
         damage: predicted damage, at least 0: how far the network's outputs move if only this site takes the choice.
+        error: relative error of the layer's own outputs; None where the choice changes their shape.
+        dropped: channels that the choice removes, for couplings; 0 where it changes its own layer alone.
     """
 
     choice: Choice
     cost: Cost
     damage: float
+    error: float | None = None
+    dropped: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coupling:
+    """Two sites whose choices change one layer: ``cost`` is added for every pair of channels that they drop."""
+
+    first: str
+    second: str
+    cost: Cost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +60,7 @@ class SearchSpace:
 
     dense: Cost
     sites: Mapping[str, tuple[Option, ...]]
+    couplings: tuple[Coupling, ...] = ()
 
     def __post_init__(self) -> None:
         if not any(self.sites.values()):
@@ -58,90 +71,76 @@ class SearchSpace:
         """Number of different plans."""
         return float(np.prod([1.0 + len(options) for options in self.sites.values()]))
 
+    def option(self, name: str, choice: Choice) -> Option:
+        """The option of a site that stands for a choice.
+
+        Raises:
+            ValueError: the space does not offer it.
+        """
+        found = next((option for option in self.sites.get(name, ()) if option.choice == choice), None)
+        if found is None:
+            raise ValueError(f"the search space offers no {choice.method} {dict(choice.structure)} at site {name!r}")
+        return found
+
     def cost(self, plan: CompressionPlan) -> Cost:
-        """The plan's predicted cost: dense plus the sites' differences."""
-        total = self.dense
-        for name, choice in plan.sites.items():
-            total = total + next(option.cost for option in self.sites[name] if option.choice == choice)
+        """The plan's predicted cost: dense, the sites' differences, and what couplings correct.
+
+        Raises:
+            ValueError: the space lacks a choice of the plan.
+        """
+        taken = {name: self.option(name, choice) for name, choice in plan.sites.items()}
+        total = sum((option.cost for option in taken.values()), start=self.dense)
+        for pair in self.couplings:
+            if pair.first in taken and pair.second in taken:
+                total = total + pair.cost.times(taken[pair.first].dropped * taken[pair.second].dropped)
         return total
 
-    def floor(self, budget: Budget) -> Cost:
-        """The cost of the plan that has the least of the budgeted quantity."""
+    def damage(self, plan: CompressionPlan) -> float:
+        """The plan's predicted damage, in nat: the sum over its sites."""
+        return sum(self.option(name, choice).damage for name, choice in plan.sites.items())
+
+    def floor(self, budget: AnyBudget) -> Cost:
+        """The cost of the plan that has the least of the budgeted quantities."""
         return self.cost(self.cheapest(budget))
 
-    def cheapest(self, budget: Budget) -> CompressionPlan:
-        """The plan that has the least of the budgeted quantity, by prediction."""
-        cheapest = {name: min(options, key=lambda option: budget.of(option.cost)) for name, options in self.sites.items()}
-        return CompressionPlan(sites={name: o.choice for name, o in cheapest.items() if budget.of(o.cost) < 0})
+    def cheapest(self, budget: AnyBudget) -> CompressionPlan:
+        """The plan that has the least of the budgeted quantity, by prediction; under several budgets, nearly."""
+        weights = product(EMPHASES, repeat=len(budget.limits)) if len(budget.limits) > 1 else [(1.0,)]
+        plans = (self._cheapest(budget.limits, weight) for weight in weights)
+        return min(plans, key=lambda plan: budget.excess(self.cost(plan)))
 
-    def require_reachable(self, budget: Budget) -> None:
+    def _cheapest(self, limits: tuple[Budget, ...], weights: Iterable[float]) -> CompressionPlan:
+        """The plan with the least weighted sum of quantities, each in units of its limit."""
+        weighted = list(zip(limits, weights, strict=True))
+
+        def amount(option: Option) -> float:
+            return sum(weight * budget.of(option.cost) / budget.limit for budget, weight in weighted)
+
+        best = {name: min(options, key=amount) for name, options in self.sites.items() if options}
+        return CompressionPlan(sites={name: option.choice for name, option in best.items() if amount(option) < 0})
+
+    def require_reachable(self, budget: AnyBudget) -> None:
         """Refuses a budget that no plan meets.
 
         Raises:
             ValueError: the floor is named, as an amount and as a share.
         """
-        least, dense = budget.of(self.floor(budget)), budget.of(self.dense)
-        if least > budget.limit:
-            raise ValueError(
-                f"a budget of {budget.limit:,} {budget.quantity} ({budget.limit / dense:.1%} of dense) cannot be met: "
-                f"the cheapest plan needs {least:,} ({least / dense:.1%})"
-            )
-
-    def greedy(self, budget: Budget) -> CompressionPlan:
-        """The plan of least predicted damage for what it saves, every site alike."""
-        return self.decode(dict.fromkeys(self.sites, 0.0), budget)
-
-    def decode(self, preferences: Mapping[str, float], budget: Budget, sharpness: float = 1.0) -> CompressionPlan:
-        """The plan that a vector of preferences stands for; it fits the budget and fills it.
-
-        Args:
-            preferences: site -> how much dearer its damage counts, as an exponent; sites that are absent have 0.
-            sharpness: power of the damages.
-
-        Raises:
-            ValueError: no plan meets the budget.
-        """
-        self.require_reachable(budget)
-        wanted = {name: preferences.get(name, 0.0) for name in self.sites}
-        ladders = [_Ladder(name, options, wanted[name], sharpness, budget) for name, options in self.sites.items()]
-        excess = budget.of(self.dense) - budget.limit
-        while excess > 0:
-            ladder, step = min(((ladder, ladder.best_step()) for ladder in ladders), key=lambda pair: pair[1][0])
-            excess -= ladder.take(step[1])
-        for _ in range(10 * len(ladders)):  # each return undoes damage, so it ends by itself; this bounds rounding
-            best = max(((ladder, *ladder.best_return(-excess)) for ladder in ladders), key=lambda item: item[1])
-            if best[1] <= 0:
-                break
-            excess -= best[0].take(best[2])
-        return CompressionPlan(sites={ladder.name: choice for ladder in ladders if (choice := ladder.choice) is not None})
-
-    def uniform(self, budget: Budget) -> CompressionPlan:
-        """The plan in which every site saves the same share of what it could, or more where that harms less.
-
-        The share is the least that fits the budget.
-        """
-        self.require_reachable(budget)
-        savings = {name: -min(budget.of(option.cost) for option in options) for name, options in self.sites.items()}
-        for depth in np.linspace(0, 1, 201):
-            plan = self._saving_share(float(depth), savings, budget)
-            if budget.excess(self.cost(plan)) <= 0:
-                return plan
-        return self.cheapest(budget)
-
-    def _saving_share(self, depth: float, savings: Mapping[str, int], budget: Budget) -> CompressionPlan:
-        """Each site saves at least ``depth`` of what it could, by the least harmful option that does."""
-        sites = {}
-        for name, options in self.sites.items():
-            saved = {option: -budget.of(option.cost) / savings[name] for option in options if savings[name] > 0}
-            enough = [option for option in saved if saved[option] >= depth]
-            if depth > 0 and enough:
-                sites[name] = min(enough, key=lambda option: (option.damage, saved[option])).choice
-        return CompressionPlan(sites=sites)
+        for one in budget.limits:
+            least, dense = one.of(self.floor(one)), one.of(self.dense)
+            bound = one.limit if one.least is None else one.least
+            if least > bound:
+                raise ValueError(
+                    f"a budget of {one.words(bound)} ({bound / dense:.1%} of dense) cannot be met: "
+                    f"the cheapest plan needs {one.words(least)} ({least / dense:.1%})"
+                )
+        if len(budget.limits) > 1 and (excess := budget.excess(self.floor(budget))) > 0:
+            raise ValueError(f"the budgets cannot be met together: the nearest plan found exceeds one by {excess:.1%}")
 
     def to_json(self) -> str:
         """The space as JSON text."""
-        sites = {name: [_option_entry(option) for option in options] for name, options in self.sites.items()}
-        return json.dumps({"format": FORMAT, "dense": asdict(self.dense), "sites": sites}, indent=1)
+        sites = {name: [option_entry(option) for option in options] for name, options in self.sites.items()}
+        couplings = [asdict(pair) for pair in self.couplings]
+        return json.dumps({"format": FORMAT, "dense": asdict(self.dense), "sites": sites, "couplings": couplings}, indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> SearchSpace:
@@ -154,53 +153,22 @@ class SearchSpace:
             document = json.loads(text)
             if document["format"] != FORMAT:
                 raise ValueError(f"its 'format' must be {FORMAT!r}, got {document['format']!r}")
-            sites = {name: tuple(_option_of(entry) for entry in entries) for name, entries in document["sites"].items()}
-            return cls(dense=Cost(**document["dense"]), sites=sites)
+            sites = {name: tuple(option_of(entry) for entry in entries) for name, entries in document["sites"].items()}
+            couplings = tuple(Coupling(**{**entry, "cost": Cost(**entry["cost"])}) for entry in document["couplings"])
+            return cls(dense=Cost(**document["dense"]), sites=sites, couplings=couplings)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not a search space: {error}") from error
 
 
-class _Ladder:
-    """One site while a plan is decoded: dense and its options as (saving, weighted damage), and where it stands."""
-
-    def __init__(self, name: str, options: tuple[Option, ...], preference: float, sharpness: float, budget: Budget) -> None:
-        self.name = name
-        self._choices = [None, *(option.choice for option in options)]
-        self._saving = np.array([0, *(-budget.of(option.cost) for option in options)])
-        damage = np.array([0.0, *(option.damage for option in options)])
-        self._damage = damage**sharpness * np.exp(preference)
-        self._at = 0
-
-    @property
-    def choice(self) -> Choice | None:
-        return self._choices[self._at]
-
-    def take(self, position: int) -> int:
-        """Moves there; returns what that saves (negative on the way back)."""
-        saved = int(self._saving[position] - self._saving[self._at])
-        self._at = position
-        return saved
-
-    def best_step(self) -> tuple[float, int]:
-        """Least damage for a unit saved among the cheaper options, and that option; infinite if none is cheaper."""
-        saved = self._saving - self._saving[self._at]
-        rate = np.full(len(saved), np.inf)
-        np.divide(np.maximum(self._damage - self._damage[self._at], 1e-15), saved, out=rate, where=saved > 0)
-        position = int(rate.argmin())
-        return float(rate[position]), position
-
-    def best_return(self, slack: int) -> tuple[float, int]:
-        """Most damage undone within the slack, and the option that does it."""
-        undone = np.where(self._saving[self._at] - self._saving <= slack, self._damage[self._at] - self._damage, -np.inf)
-        position = int(undone.argmax())
-        return float(undone[position]), position
-
-
-def _option_entry(option: Option) -> dict[str, Any]:
+def option_entry(option: Option) -> dict[str, Any]:
+    """The option as JSON knows it."""
     choice = {"method": option.choice.method, "structure": dict(option.choice.structure)}
-    return {**choice, "cost": asdict(option.cost), "damage": option.damage}
+    return {**choice, "cost": asdict(option.cost), "damage": option.damage, "error": option.error, "dropped": option.dropped}
 
 
-def _option_of(entry: Mapping[str, Any]) -> Option:
+def option_of(entry: Mapping[str, Any]) -> Option:
+    """The option that ``option_entry`` wrote."""
     choice = Choice(method=entry["method"], structure=entry["structure"])
-    return Option(choice=choice, cost=Cost(**entry["cost"]), damage=float(entry["damage"]))
+    error = None if entry["error"] is None else float(entry["error"])
+    cost, damage = Cost(**entry["cost"]), float(entry["damage"])
+    return Option(choice=choice, cost=cost, damage=damage, error=error, dropped=int(entry["dropped"]))

@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from sconv_search.budget import Budgets
 from sconv_search.latency import measure_latencies_ms
 from sconv_search.measurement import measure_cost
 from sconv_search.plan import CompressionPlan
-from sconv_search.records import Budget, Cost, TrialRecord
-from sconv_search.training import TrainingDiverged, evaluate
-from studies.fitting import fitting
+from sconv_search.plan_rules import uniform
+from sconv_search.records import Cost, TrialRecord
+from sconv_search.training import TrainingDiverged
 from studies.layers import layer_costs
 from studies.monitor import Monitor
 from studies.rebuild import save_compressed
@@ -39,11 +40,12 @@ class Candidate:
     plan: CompressionPlan
     regularization: float | None = None
     number: int | None = None
+    place: str = ""
 
     @property
     def label(self) -> str:
         """Name for files and lines of the terminal."""
-        return self.variant if self.number is None else f"{self.variant}-{self.number}"
+        return f"{self.variant}{self.place}" if self.number is None else f"{self.variant}-{self.number}"
 
 
 def front(records: Sequence[TrialRecord], most: int) -> list[TrialRecord]:
@@ -115,12 +117,11 @@ def _candidates(start: Start, folder: RunFolder, most: int, *, references: bool)
         plan = CompressionPlan.from_json(r.plan or "")
         found.append(Candidate(variant="searched", plan=plan, regularization=r.regularization, number=r.number))
     if space is not None:
-        budget = Budget.parse(spec.budget, dense=space.dense, quantity=spec.quantity)
-        found.append(
-            Candidate(
-                variant="uniform", plan=fitting(start, space, budget, space.uniform), regularization=best[0].regularization
-            )
-        )
+        budgets = Budgets.parse(spec.budget, dense=space.dense, quantity=spec.quantity)
+        places = {"-low": 0.0, "-middle": 0.5, "-high": 1.0} if budgets.ranged else {"": 1.0}
+        for name, share in places.items():
+            plan, weight = uniform(space, budgets.at(share)), best[0].regularization
+            found.append(Candidate(variant="uniform", plan=plan, regularization=weight, place=name))
     return found
 
 
@@ -157,7 +158,7 @@ def _confirmed(start: Start, folder: RunFolder, candidate: Candidate, seed: int,
 
 def _outcome(start: Start, spec: StudySpec, candidate: Candidate, seed: int, monitor: Monitor) -> Outcome:
     if candidate.variant == "dense":
-        score = evaluate(start.network, start.data, start.data.validation)
+        score = start.score(start.network, start.data, start.data.validation)
         return Outcome(network=start.network, residual=None, before=None, after=None, final=score)
     return live(
         start, candidate.plan, spec.confirm_schedule, seed=seed, regularization=candidate.regularization,
@@ -171,7 +172,7 @@ def _measured(start: Start, network: nn.Module, dense: Cost) -> dict[str, Any]:
     own, reference = measure_latencies_ms([network, start.network], shape, batch=LATENCY_BATCH)
     return {
         **cost_fields(measure_cost(network, shape), dense),
-        "test_top1": evaluate(network, start.data, start.data.test).top1,
+        "test_top1": start.score(network, start.data, start.data.test).top1,
         "latency_ms": median(own),
         "dense_latency_ms": median(reference),
         "threads": torch.get_num_threads(),

@@ -14,7 +14,7 @@ from studies.trial import Outcome
 
 def cost_fields(cost: Cost, dense: Cost) -> dict[str, Any]:
     """The cost columns."""
-    amounts = {"macs": cost.macs, "adds": cost.adds, "flops": cost.flops, "params": cost.params}
+    amounts = {name: getattr(cost, name) for name in ("macs", "adds", "flops", "params", "activations")}
     return {**amounts, "dense_flops": dense.flops}
 
 
@@ -37,7 +37,13 @@ def outcome_fields(outcome: Outcome, epochs: float) -> dict[str, Any]:
     }
 
 
+def budget_words(spec: StudySpec) -> str:
+    """The budget with its quantities, such as ``50% flops`` or ``50% flops, 60% params``."""
+    parts = [part.strip().rpartition("=") for part in spec.budget.split(",")]
+    return ", ".join(f"{amount.strip()} {name.strip() or spec.quantity}" for name, _, amount in parts)
+
+
 def record(study: str, spec: StudySpec, **columns: Any) -> TrialRecord:
     """A record of a study, with its provenance."""
-    known: dict[str, Any] = {"study": study, "task": spec.task, "budget": f"{spec.budget} {spec.quantity}", **provenance()}
+    known: dict[str, Any] = {"study": study, "task": spec.task, "budget": budget_words(spec), **provenance()}
     return TrialRecord(**known, **columns)

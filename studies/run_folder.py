@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from sconv_search.records import TrialRecord
-from sconv_search.search_space import SearchSpace
+from sconv_search.search_space import Option, SearchSpace, option_entry, option_of
 from studies.spec import StudySpec
 
 Parsed = TypeVar("Parsed")
@@ -94,8 +95,30 @@ class RunFolder:
 
     def forget(self, *, space: bool) -> None:
         """Drops the sampler's state, and the search space if asked; for a study that has trained nothing."""
-        for path in (self.journal, *((self.path / "space.json",) if space else ())):
+        for path in (self.journal, *((self.path / "space.json", self._measured) if space else ())):
             path.unlink(missing_ok=True)
+
+    @property
+    def _measured(self) -> Path:
+        """The sites of a search space that is being measured, one a line."""
+        return self.path / "space.partial.jsonl"
+
+    def keep_site(self, name: str, options: tuple[Option, ...]) -> None:
+        """Keeps a site's measured options, for the case that the measurement is interrupted."""
+        with open(self._measured, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"site": name, "options": [option_entry(option) for option in options]}) + "\n")
+
+    def measured_sites(self) -> dict[str, tuple[Option, ...]]:
+        """What an interrupted measurement finished; an incomplete last line is left out."""
+        lines = self._measured.read_text(encoding="utf-8").splitlines(keepends=True) if self._measured.exists() else []
+        entries = [json.loads(line) for line in lines if line.endswith("\n")]
+        self._measured.write_text("".join(line for line in lines if line.endswith("\n"))) if lines else None
+        return {entry["site"]: tuple(option_of(option) for option in entry["options"]) for entry in entries}
+
+    def write_space(self, space: SearchSpace) -> None:
+        """The finished search space."""
+        self.write("space.json", space.to_json())
+        self._measured.unlink(missing_ok=True)
 
     def append(self, record: TrialRecord) -> None:
         """Adds a record and waits until it is on the disk."""

@@ -1,60 +1,72 @@
-"""The search: suggest a plan, check its cost on the built network, train, write the record, tell the sampler."""
+"""The search: adopts a run's folder, measures its space, and runs trials until the study is complete."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
-from time import perf_counter
 
 from torch import nn
 
+from sconv_search.budget import Budgets
 from sconv_search.measurement import measure_cost
-from sconv_search.plan import CompressionPlan
-from sconv_search.records import Budget, TrialRecord
+from sconv_search.records import Cost, TrialRecord
 from sconv_search.search_space import SearchSpace
-from sconv_search.training import TrainingDiverged
-from studies.fitting import fitting
-from studies.methods import METHODS, compress, method_named
+from studies.course import Course, Stops
+from studies.evaluation import Bench
+from studies.granularity import grouped
+from studies.methods import METHODS, method_named
 from studies.monitor import Monitor
-from studies.rows import cost_fields, outcome_fields, plan_fields, record
+from studies.proposals import Proposals
 from studies.run_folder import RunFolder
-from studies.sampler import Sampler
+from studies.sampler import Domain, Sampler
 from studies.selection import candidates
 from studies.sites import left_out
-from studies.space import measured_space
+from studies.space import dense_cost, input_shapes, measured_space
 from studies.spec import StudySpec
 from studies.start import Start
-from studies.trial import live
-
-MOST_UNTRAINED = 3
-MOST_REPEATED = 100
+from studies.workers import executor
 
 
-def search(start: Start, spec: StudySpec, folder: RunFolder, monitor: Monitor | None = None) -> list[TrialRecord]:
+def search(
+    start: Start,
+    spec: StudySpec,
+    folder: RunFolder,
+    monitor: Monitor | None = None,
+    *,
+    workers: int = 1,
+    stops: Stops | None = None,
+) -> list[TrialRecord]:
     """Runs a study, or continues the one in the folder, until it has ``spec.trials`` trainings; returns all its records.
 
-    No plan over the budget is ever trained. A killed run continues with the same call: what is complete is neither lost
-    nor done twice. Trials that fail leave a record with the reason.
+    No plan over a budget is ever trained. A killed run continues with the same call: what is complete is neither lost nor
+    done twice, and with one worker the trials are those of an uninterrupted run. Trials that fail leave a record with the
+    reason.
+
+    Args:
+        workers: processes that evaluate trials at the same time, among which the threads are divided.
+        stops: ends the search earlier.
 
     Raises:
         KeyError: a method is unknown.
+        TypeError: several workers are asked for, and the network or a function cannot be sent to them.
         ValueError: the budget is not understood or cannot be met, or the folder holds another study.
         RuntimeError: three trials in a row gave nothing, or another command is working on the folder.
         OSError: the folder cannot be written.
     """
     monitor = monitor or Monitor()
-    budget = checked_budget(spec, start.network, start.task.input_shape)
+    checked_budget(spec, start.network, start.task.input_shape)
     spec = replace(spec, weights_sha256=start.weights_sha256, data_sha256=start.data_sha256)
     with folder.locked():
         _adopt(spec, folder, monitor)
         space = _space(start, spec, folder, monitor)
-        _announce(start, spec, space, budget, monitor)
-        space.require_reachable(budget)
-        return _run_trials(start, spec, folder, space, budget, monitor)
+        budgets = Budgets.parse(spec.budget, dense=space.dense, quantity=spec.quantity)
+        _announce(start, spec, space, budgets, monitor)
+        space.require_reachable(budgets)
+        bench = Bench(start=start, spec=spec, study=folder.name, dense=space.dense)
+        return _run_trials(bench, folder, space, budgets, monitor, workers, stops or Stops())
 
 
-def checked_budget(spec: StudySpec, network: nn.Module, input_shape: tuple[int, ...]) -> Budget:
-    """The spec's budget for this network; cheap, so that wrong input is refused before any long work.
+def checked_budget(spec: StudySpec, network: nn.Module, input_shape: tuple[int, ...]) -> Budgets:
+    """The spec's budgets for this network; cheap, so that wrong input is refused before any long work.
 
     Raises:
         KeyError: a method is unknown.
@@ -65,7 +77,10 @@ def checked_budget(spec: StudySpec, network: nn.Module, input_shape: tuple[int, 
     if reshaping and len(spec.methods) > 1:
         raise ValueError(f"{reshaping[0]} changes the layers that other methods choose for; search it in a study of its own")
     spec.selection.require_matches(candidates(network))
-    return Budget.parse(spec.budget, dense=measure_cost(network, input_shape), quantity=spec.quantity)
+    dense = measure_cost(network, input_shape)
+    if spec.times:
+        dense = dense_cost(network, input_shape, spec.latency_batch)
+    return Budgets.parse(spec.budget, dense=dense, quantity=spec.quantity)
 
 
 def _adopt(spec: StudySpec, folder: RunFolder, monitor: Monitor) -> None:
@@ -82,21 +97,28 @@ def _adopt(spec: StudySpec, folder: RunFolder, monitor: Monitor) -> None:
 
 
 def _space(start: Start, spec: StudySpec, folder: RunFolder, monitor: Monitor) -> SearchSpace:
-    """The folder's search space, measured now if it has none."""
+    """The folder's search space, measured now if it has none; an interrupted measurement is continued."""
     space = folder.read_space()
     if space is None:
-        space = measured_space(start, spec.methods, monitor, spec.selection)
-        folder.write("space.json", space.to_json())
+        known = folder.measured_sites()
+        if known:
+            monitor.say(f"{len(known)} layers were measured before")
+        batch = spec.latency_batch if spec.times else None
+        space = measured_space(
+            start, spec.methods, monitor, spec.selection, latency_batch=batch, known=known, keep=folder.keep_site
+        )
+        folder.write_space(space)
     return space
 
 
-def _announce(start: Start, spec: StudySpec, space: SearchSpace, budget: Budget, monitor: Monitor) -> None:
+def _announce(start: Start, spec: StudySpec, space: SearchSpace, budgets: Budgets, monitor: Monitor) -> None:
     """What can be reached, before anything is trained."""
-    dense, floor = budget.of(space.dense), budget.of(space.floor(budget))
-    unit = budget.quantity
-    monitor.say(f"dense network: {space.dense.macs:,} MACs + {space.dense.adds:,} additions, {space.dense.params:,} parameters")
-    monitor.say(f"reachable: {floor:,} to {dense:,} {unit}, that is {floor / dense:.1%} to 100%")
-    monitor.say(f"budget: {budget.limit:,} {unit}, that is {budget.limit / dense:.1%}")
+    monitor.say(f"dense network: {_amounts(space.dense)}")
+    for budget in budgets.limits:
+        dense, floor = budget.of(space.dense), budget.of(space.floor(budget))
+        monitor.say(f"reachable: {budget.words(floor)} to {budget.words(dense)}, that is {floor / dense:.1%} to 100%")
+        low = "" if budget.least is None else f"{budget.words(budget.least)} ({budget.least / dense:.1%}) to "
+        monitor.say(f"budget: {low}{budget.words(budget.limit)}, that is {budget.limit / dense:.1%}")
     monitor.say(
         f"search space: {len(space.sites)} layers, {sum(map(len, space.sites.values()))} options, {space.plans:.2g} plans"
     )
@@ -104,77 +126,33 @@ def _announce(start: Start, spec: StudySpec, space: SearchSpace, budget: Budget,
         monitor.say(f"skipped {name}: {reason}")
 
 
+def _amounts(cost: Cost) -> str:
+    latency = f", {cost.latency_ms:.2f} ms" if cost.latency_ms else ""
+    counted = f"{cost.macs:,} MACs + {cost.adds:,} additions, {cost.params:,} parameters, {cost.activations:,} activations"
+    return counted + latency
+
+
 def _run_trials(
-    start: Start, spec: StudySpec, folder: RunFolder, space: SearchSpace, budget: Budget, monitor: Monitor
+    bench: Bench, folder: RunFolder, space: SearchSpace, budgets: Budgets, monitor: Monitor, workers: int, stops: Stops
 ) -> list[TrialRecord]:
+    spec, start = bench.spec, bench.start
     records, damaged = folder.records()
     for message in damaged:
         monitor.say(message)
-    by_number = {r.number: r for r in records if r.stage == "search" and r.number is not None}
+    shapes = input_shapes(start.network, start.task.input_shape, space.sites)
+    groups = grouped(space.sites, spec.granularity, shapes)
     regularizable = any(METHODS[name].regularizable for name in spec.methods)
     weights = spec.regularization_range if regularizable else None
-    sampler = Sampler(folder.journal, space.sites, regularization=weights, trials=spec.trials, seed=spec.seed)
+    domain = Domain(
+        groups=tuple(dict.fromkeys(groups.values())), regularization=weights, ranged=spec.is_front, costs=spec.costs
+    )
+    startup = max(4, spec.trials // 4)
+    sampler = Sampler(folder.journal, domain, spec.sampler, spec.seed, startup, parallel=workers > 1)
+    by_number = {r.number: r for r in records if r.stage == "search" and r.number is not None}
     if again := sampler.reconcile(by_number):
         monitor.say(f"trial {', '.join(map(str, again))} was interrupted and runs again")
-    lost = len(sampler.known(by_number))
-    known = {(r.plan, r.regularization): r for r in by_number.values()}
-    complete, untrained, repeated = sum(r.status == "complete" for r in by_number.values()) + lost, 0, 0
-    while complete < spec.trials:
-        asked = sampler.ask()
-        plan = fitting(start, space, budget, partial(space.decode, asked.preferences, sharpness=asked.sharpness))
-        if (same := known.get((plan.to_json(), asked.regularization))) is not None:
-            sampler.repeat(asked.number, same)
-            repeated += 1
-            if repeated == MOST_REPEATED:
-                monitor.say(
-                    f"{repeated} suggestions in a row were trained before: the space seems exhausted at {complete} trials"
-                )
-                break
-            continue
-        repeated = 0
-        found = _trial(start, spec, folder.name, space, budget, asked.number, plan, asked.regularization, monitor)
-        folder.append(found)
-        sampler.tell(asked.number, found)
-        records.append(found)
-        known[found.plan, found.regularization] = found
-        complete += found.status == "complete"
-        untrained = 0 if found.status == "complete" else untrained + 1
-        monitor.say(_line(found, complete, spec.trials))
-        if untrained == MOST_UNTRAINED:
-            raise RuntimeError(f"{untrained} trials in a row gave no result, the last because: {found.reason}")
-    return records
-
-
-def _trial(
-    start: Start, spec: StudySpec, study: str, space: SearchSpace, budget: Budget, number: int, plan: CompressionPlan,
-    regularization: float | None, monitor: Monitor,
-) -> TrialRecord:  # fmt: skip
-    """Measures the built plan and, if it fits, trains it; the record says what happened."""
-    began = perf_counter()
-    cost = measure_cost(compress(start.network, plan), start.task.input_shape)
-    known = {
-        "stage": "search", "variant": "searched", "number": number, "seed": spec.seed,
-        **plan_fields(plan, regularization), **cost_fields(cost, space.dense),
-    }  # fmt: skip
-    if budget.excess(cost) > 0:
-        reason = f"measured {budget.of(cost):,} {budget.quantity} against a budget of {budget.limit:,}"
-        return record(study, spec, status="over_budget", reason=reason, **known)
-    try:
-        outcome = live(
-            start, plan, spec.search_schedule, seed=spec.seed, regularization=regularization,
-            regularized_share=spec.regularized_share, monitor=monitor,
-        )  # fmt: skip
-    except TrainingDiverged as error:
-        return record(study, spec, status="failed", reason=str(error), wall_s=perf_counter() - began, **known)
-    scores = outcome_fields(outcome, spec.search_schedule.epochs)
-    return record(study, spec, status="complete", wall_s=perf_counter() - began, **known, **scores)
-
-
-def _line(found: TrialRecord, complete: int, trials: int) -> str:
-    """One trial in one line of the terminal."""
-    share = f"{100 * found.flops / found.dense_flops:.1f} % FLOPs" if found.flops and found.dense_flops else ""
-    if found.status != "complete":
-        return f"trial {found.number}: {found.status}, {found.reason}"
-    weight = "direct" if found.regularization is None else f"λ {found.regularization:.2g}"
-    score = f"validation top-1 {found.val_top1:.2f} % in {found.wall_s:.0f} s"
-    return f"trial {found.number} ({complete}/{trials}): {share}, {weight}, {score}"
+    proposals = Proposals(spec, space, budgets, sampler, groups, weights)
+    course = Course(spec, folder, records, sampler, proposals, stops, monitor)
+    with executor(bench, workers, monitor) as where:
+        course.run(where, lost=len(sampler.known(by_number)))
+    return course.records

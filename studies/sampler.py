@@ -1,20 +1,34 @@
-"""The Optuna study behind a search. The only user of Optuna."""
+"""The Optuna study behind a search. The only user of Optuna.
+
+Every suggestion comes from a sampler made anew with a seed of its own, from the study's seed and the trial's number; all else
+it needs stands in the journal. So a search that was killed at any moment continues as if it had not been.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal, get_args
 
+import numpy as np
 import optuna
+from optuna.samplers import BaseSampler
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, Trial, TrialState
 
-from sconv_search.records import TrialRecord
-from sconv_search.search_space import SHARPNESS_RANGE
+from sconv_search.budget_filling import SHARPNESS_RANGE
+from sconv_search.records import COLUMNS, TrialRecord
 
+SamplerName = Literal["tpe", "gp", "nsga2", "cmaes", "random"]
+SAMPLERS: tuple[SamplerName, ...] = get_args(SamplerName)
 SPREAD_RANGE = (0.25, 3.0)
 """How far the preferences reach: small steps around the greedy plan, or plans of quite another shape."""
+NUMBER, REPEATED = "number", "repeats trial"
+PATIENCE = 5
+POPULATION = 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,97 +36,191 @@ class Suggestion:
     """What the sampler suggests for one trial.
 
     Args:
-        preferences: by site, for ``SearchSpace.decode``.
+        number: the trial's number, the same however often the search was interrupted.
+        preferences: by group of sites, for ``budget_filling.fill``.
         sharpness: for the same.
         regularization: weight of the penalty; None trains the compressed form alone.
+        budget: place in the range of budgets, 0..1; 1 where there is no range.
     """
 
     number: int
-    preferences: dict[str, float]
+    preferences: Mapping[str, float]
     sharpness: float
     regularization: float | None
+    budget: float
 
 
-REPEATED = "repeats trial"
-PATIENCE = 5
+@dataclass(frozen=True, kw_only=True)
+class Domain:
+    """What is suggested, and what the study aims at.
+
+    Args:
+        groups: names, each of which has a preference.
+        regularization: range of the weight, sampled on a log scale; None where no method has a penalty.
+        ranged: whether the budget is a range.
+        costs: record columns to be minimised beside the validation accuracy; none for a study of accuracy alone.
+    """
+
+    groups: tuple[str, ...]
+    regularization: tuple[float, float] | None = None
+    ranged: bool = False
+    costs: tuple[str, ...] = ()
 
 
+@dataclass
 class Sampler:
     """Suggests plans as preferences, learns from their validation accuracy, and survives being killed.
 
     Args:
-        journal: file of Optuna's storage; an existing one is continued.
-        sites: the search space's sites.
-        regularization: range of the weight, sampled on a log scale; None where no method has a penalty.
+        journal: file of Optuna's storage; an existing one is continued. optuna-dashboard opens it.
+        startup: suggestions drawn at random before the sampler models anything.
+        parallel: whether trials are evaluated at the same time; then suggestions keep away from those that run.
     """
 
-    def __init__(
-        self, journal: Path, sites: Iterable[str], *, regularization: tuple[float, float] | None, trials: int, seed: int
-    ) -> None:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._sites, self._regularization = list(sites), regularization
-        for stale in journal.parent.glob(f"{journal.name}.lock*"):
-            stale.unlink()  # a killed process left it; the run folder's own lock says that no other is at work
-        storage = optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
-        self._study = optuna.create_study(storage=storage, study_name="search", direction="maximize", load_if_exists=True)
-        drawn = seed + len(self._study.trials)  # a continued study draws other numbers than before
-        self._tpe = optuna.samplers.TPESampler(seed=drawn, n_startup_trials=max(4, trials // 4))
-        self._random, self._repeats = optuna.samplers.RandomSampler(seed=drawn), 0
-        if not self._study.trials:
-            self._enqueue_first()
+    journal: Path
+    domain: Domain
+    kind: SamplerName
+    seed: int
+    startup: int
+    parallel: bool = False
+    _asked: dict[int, Trial] = field(default_factory=dict, init=False)
+    _repeats: int = field(default=0, init=False)
+    _next: int = field(default=0, init=False)
 
-    def _enqueue_first(self) -> None:
-        """The greedy and the minimax plan, then the greedy one with regularisation, before anything is sampled."""
-        flat = {f"preference/{name}": 0.0 for name in self._sites}
-        greedy, minimax = ({**flat, "spread": 1.0, "sharpness": sharpness} for sharpness in SHARPNESS_RANGE)
-        if self._regularization is None:
-            first = [greedy, minimax]
-        else:
-            direct, weight = {"direct": True}, {"direct": False, "regularization": self._regularization[1] / 2}
-            first = [{**greedy, **direct}, {**minimax, **direct}, {**greedy, **weight}]
-        for parameters in first:
-            self._study.enqueue_trial(parameters)
+    def __post_init__(self) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+        for stale in self.journal.parent.glob(f"{self.journal.name}.lock*"):
+            stale.unlink()  # a killed process left it; the run folder's own lock says that no other is at work
+        storage = optuna.storages.JournalStorage(JournalFileBackend(str(self.journal)))
+        directions = [StudyDirection.MAXIMIZE, *(StudyDirection.MINIMIZE for _ in self.domain.costs)]
+        self._study = optuna.create_study(storage=storage, study_name="search", directions=directions, load_if_exists=True)
+        if not self._study.trials:
+            self._study.set_metric_names([COLUMNS[name]["label"] for name in ("val_top1", *self.domain.costs)])
 
     def reconcile(self, records: Mapping[int, TrialRecord]) -> list[int]:
-        """After a kill: trials whose record is on the disk are told, the others are queued again; returns those."""
+        """After a kill: trials whose record is on the disk are told, the others are dropped and come again; returns those."""
         again = []
-        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if trial.number in records:
-                self.tell(trial.number, records[trial.number])
+        unfinished = (TrialState.RUNNING, TrialState.WAITING)
+        for trial in self._study.get_trials(deepcopy=False, states=unfinished):
+            number: int = trial.user_attrs.get(NUMBER, -1)
+            if number in records:
+                self._finish(Trial(self._study, trial._trial_id), records[number])
             else:
                 self._study.tell(trial.number, state=TrialState.FAIL)
-                self._study.enqueue_trial({**trial.system_attrs.get("fixed_params", {}), **trial.params})
-                again.append(trial.number)
-        return again
+                again += [number] if number >= 0 else []
+        finished = [trial for trial in self._study.get_trials(deepcopy=False) if self._counts(trial, records)]
+        self._next = 1 + max((trial.user_attrs[NUMBER] for trial in finished), default=-1)
+        repeats = [REPEATED in trial.user_attrs for trial in finished]
+        self._repeats = next((back for back, repeat in enumerate(reversed(repeats)) if not repeat), len(repeats))
+        return sorted(again)
+
+    @staticmethod
+    def _counts(trial: FrozenTrial, records: Mapping[int, TrialRecord]) -> bool:
+        """Whether a trial came to an end, a failed one included, rather than being interrupted."""
+        ended = trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+        return NUMBER in trial.user_attrs and (ended or trial.user_attrs[NUMBER] in records)
 
     def known(self, records: Mapping[int, TrialRecord]) -> list[FrozenTrial]:
         """Finished trials of the journal that have no record on the disk."""
         finished = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-        return [trial for trial in finished if trial.number not in records and REPEATED not in trial.user_attrs]
+        return [t for t in finished if t.user_attrs.get(NUMBER) not in records and REPEATED not in t.user_attrs]
+
+    def ask(self, fixed: Mapping[str, Any] | None = None) -> Suggestion:
+        """The next trial; drawn at random once the sampler keeps suggesting what was trained before.
+
+        Args:
+            fixed: parameters that are given, as ``parameters`` makes them, rather than sampled.
+        """
+        number, self._next = self._next, self._next + 1
+        kind = self.kind if self._repeats < PATIENCE else "random"
+        seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
+        self._study.sampler = _sampler(kind, seed, self.startup, self.parallel, len(self.domain.costs))
+        if fixed is not None:
+            self._study.enqueue_trial(dict(fixed))
+        self._asked[number] = trial = self._study.ask()
+        trial.set_user_attr(NUMBER, number)
+        spread = trial.suggest_float("spread", *SPREAD_RANGE, log=True)
+        sharpness = trial.suggest_float("sharpness", *SHARPNESS_RANGE)
+        preferences = {name: spread * trial.suggest_float(f"preference/{name}", -1, 1) for name in self.domain.groups}
+        weight = None
+        if self.domain.regularization is not None and not trial.suggest_categorical("direct", [True, False]):
+            weight = trial.suggest_float("regularization", *self.domain.regularization, log=True)
+        budget = trial.suggest_float("budget", 0, 1) if self.domain.ranged else 1.0
+        return Suggestion(
+            number=number, preferences=preferences, sharpness=sharpness, regularization=weight, budget=budget
+        )  # fmt: skip
+
+    def parameters(self, preferences: Mapping[str, float], sharpness: float, regularization: float | None) -> dict[str, Any]:
+        """The parameters of a trial, for ``ask``, whose suggestion has these values."""
+        spread = float(np.clip(max(map(abs, preferences.values()), default=0.0), *SPREAD_RANGE))
+        known: dict[str, Any] = {"spread": spread, "sharpness": sharpness}
+        for name in self.domain.groups:
+            known[f"preference/{name}"] = float(np.clip(preferences.get(name, 0.0) / spread, -1, 1))
+        if self.domain.regularization is not None:
+            known["direct"] = regularization is None
+            known |= {} if regularization is None else {"regularization": regularization}
+        return known
 
     def repeat(self, number: int, of: TrialRecord) -> None:
-        """The trial suggests what was already trained: the stored result is told, nothing is done twice."""
-        self._asked.set_user_attr(REPEATED, of.number)
+        """The trial suggests what was already evaluated: the stored result is told, nothing is done twice."""
+        self._asked[number].set_user_attr(REPEATED, of.number)
         repeats = self._repeats + 1
         self.tell(number, of)
         self._repeats = repeats
 
-    def ask(self) -> Suggestion:
-        """The next trial; drawn at random once TPE keeps suggesting what was trained before."""
-        self._study.sampler = self._tpe if self._repeats < PATIENCE else self._random
-        self._asked = trial = self._study.ask()
-        spread = trial.suggest_float("spread", *SPREAD_RANGE, log=True)
-        sharpness = trial.suggest_float("sharpness", *SHARPNESS_RANGE)
-        preferences = {name: spread * trial.suggest_float(f"preference/{name}", -1, 1) for name in self._sites}
-        weight = None
-        if self._regularization is not None and not trial.suggest_categorical("direct", [True, False]):
-            weight = trial.suggest_float("regularization", *self._regularization, log=True)
-        return Suggestion(number=trial.number, preferences=preferences, sharpness=sharpness, regularization=weight)
+    def drop(self, number: int) -> None:
+        """The trial suggests what is being evaluated just now: it is left out."""
+        trial = self._asked.pop(number)
+        trial.set_user_attr(REPEATED, None)
+        self._study.tell(trial, state=TrialState.PRUNED)
+        self._repeats += 1
+
+    @property
+    def repeats(self) -> int:
+        """Suggestions in a row that were evaluated before."""
+        return self._repeats
 
     def tell(self, number: int, record: TrialRecord) -> None:
-        """The trial's result: its accuracy, or that it was over budget (pruned) or failed."""
+        """The trial's result: its accuracy and costs; or that it was not worth a training, over budget, or failed."""
         self._repeats = 0
+        self._finish(self._asked.pop(number), record)
+
+    def _finish(self, trial: Trial, record: TrialRecord) -> None:
+        """Tells a trial its result, with what optuna-dashboard shows of it."""
+        for name in ("status", "reason", "plan", "origin", "macs", "adds", "flops", "params", "val_loss", "residual"):
+            if (value := getattr(record, name)) is not None:
+                trial.set_user_attr(name, value)
         if record.status == "complete":
-            self._study.tell(number, record.val_top1)
-        else:
-            self._study.tell(number, state=TrialState.PRUNED if record.status == "over_budget" else TrialState.FAIL)
+            self._study.tell(trial, [getattr(record, name) for name in ("val_top1", *self.domain.costs)])
+            return
+        if record.status == "screened" and not self.domain.costs:
+            trial.report(float(record.screen_top1 or 0.0), step=1)
+        self._study.tell(trial, state=TrialState.FAIL if record.status == "failed" else TrialState.PRUNED)
+
+
+def _sampler(kind: SamplerName, seed: int, startup: int, parallel: bool, costs: int) -> BaseSampler:
+    """A new sampler. Several objectives: CMA-ES has none, the others see all."""
+    if kind == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    if kind == "nsga2":
+        return optuna.samplers.NSGAIISampler(seed=seed, population_size=min(POPULATION, max(4, startup)))
+    if kind == "cmaes":
+        return optuna.samplers.CmaEsSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
+    if kind == "gp":
+        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup)
+    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup, constant_liar=parallel)
+
+
+def require_sampler(kind: str, costs: Sequence[str], known: Iterable[str] = SAMPLERS) -> None:
+    """Refuses a sampler that is unknown or cannot serve several objectives.
+
+    Raises:
+        ValueError: the name and those that would do.
+    """
+    if kind not in known:
+        raise ValueError(f"there is no sampler {kind!r}; samplers are {', '.join(known)}")
+    if kind == "cmaes" and costs:
+        raise ValueError(
+            "sampler 'cmaes' aims at one objective; a study of accuracy against costs takes tpe, gp, nsga2 or random"
+        )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from statistics import median
 
 import torch
 from torch import Tensor, nn
@@ -11,49 +13,148 @@ from torch.nn import functional as F
 
 from sconv_search.batch_norm import batch_norms
 from sconv_search.compressor import site
+from sconv_search.latency import measure_latencies_ms
 from sconv_search.measurement import example_input, measure_cost
 from sconv_search.memo import architecture
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.records import Cost
 from sconv_search.search_space import Option, SearchSpace
 from sconv_search.training import predict
+from studies.couplings import measured_couplings
 from studies.methods import compress, method_named
 from studies.monitor import Monitor
 from studies.selection import EVERYTHING, Selection, offered
 from studies.start import CALIBRATION_IMAGES, Start, calibration_inputs
 
+Kept = Callable[[str, tuple[Option, ...]], None]
+"""Called with each site's options as soon as they are measured."""
+ERROR_INPUTS = 8
+LATENCY_ROUNDS = 7
 
-def measured_space(start: Start, methods: Sequence[str], monitor: Monitor, selection: Selection = EVERYTHING) -> SearchSpace:
+
+def measured_space(
+    start: Start,
+    methods: Sequence[str],
+    monitor: Monitor,
+    selection: Selection = EVERYTHING,
+    *,
+    latency_batch: int | None = None,
+    known: Mapping[str, tuple[Option, ...]] | None = None,
+    keep: Kept | None = None,
+) -> SearchSpace:
     """Every option of every site with its cost and predicted damage; options that save nothing here are left out.
 
     The damage is the Kullback-Leibler divergence, in nat, of the outputs from the dense network's on the training images
     that the methods fit themselves to, batch norms taking the batch's own statistics: a compressed layer's shift and scale
     are mended later, its loss is not.
+
+    Args:
+        latency_batch: inputs of a forward whose time is measured too, for latency budgets; None leaves it out.
+        known: sites that an interrupted measurement finished; they are not measured again.
+        keep: receives each site that is finished.
     """
     network, shape = start.network, start.task.input_shape
     choices = offered(network, methods, selection)
-    shapes = input_shapes(network, shape, choices)
-    images, inputs = start.data.train.images[:CALIBRATION_IMAGES], calibration_inputs(start)
-    dense = _log_probabilities(network, start, images)
-    whole, total, done = measure_cost(network, shape), sum(map(len, choices.values())), 0
-    sites: dict[str, tuple[Option, ...]] = {}
-    costs = CostTable()
+    whole = dense_cost(network, shape, latency_batch)
+    measuring = _Measuring(start, input_shapes(network, shape, choices), whole, latency_batch)
+    sites, total, done = dict(known or {}), sum(map(len, choices.values())), 0
     with monitor.bar(f"measuring {total} options of {len(choices)} layers") as step:
         for name, alternatives in choices.items():
-            options = []
-            for choice in alternatives:
-                built = compress(network, CompressionPlan(sites={name: choice}), inputs)
-                alone = not method_named(choice.method).reshapes_neighbours
-                if alone:
-                    cost = costs.difference(site(network, name), site(built, name), choice, shapes[name])
-                else:
-                    cost = measure_cost(built, shape) - whole
-                if cost.flops < 0:
-                    moved = F.kl_div(_log_probabilities(built, start, images), dense, reduction="batchmean", log_target=True)
-                    options.append(Option(choice=choice, cost=cost, damage=max(0.0, float(moved))))
-                step(done := done + 1, total)
-            sites[name] = tuple(options)
-    return SearchSpace(dense=whole, sites={name: found for name, found in sites.items() if found})
+            if name not in sites:
+                sites[name] = measuring.options(name, alternatives, lambda count: step(done + count, total))
+                if keep is not None:
+                    keep(name, sites[name])
+            step(done := done + len(alternatives), total)
+    offers = {name: sites[name] for name in choices if sites[name]}
+    return SearchSpace(dense=whole, sites=offers, couplings=measured_couplings(network, shape, offers, whole, monitor))
+
+
+def dense_cost(network: nn.Module, shape: tuple[int, ...], latency_batch: int | None) -> Cost:
+    """The network's cost, with the time of a forward of so many inputs where that is asked for."""
+    counted = measure_cost(network, shape)
+    return counted if latency_batch is None else replace(counted, latency_ms=_latencies([network], [shape], latency_batch)[0])
+
+
+class _Measuring:
+    """Measures options of one network, each built alone."""
+
+    def __init__(
+        self, start: Start, shapes: Mapping[str, Sequence[tuple[int, ...]]], whole: Cost, latency_batch: int | None
+    ) -> None:
+        self._start, self._shapes, self._whole, self._latency_batch = start, shapes, whole, latency_batch
+        self._images, self._inputs = start.data.train.images[:CALIBRATION_IMAGES], calibration_inputs(start)
+        self._dense, self._costs = _log_probabilities(start.network, start, self._images), CostTable()
+        self._latencies: dict[Hashable, list[float]] = {}
+
+    def options(self, name: str, alternatives: Sequence[Choice], step: Callable[[int], None]) -> tuple[Option, ...]:
+        """The choices of one site that save operations, or time where that is measured."""
+        network, found, layers = self._start.network, [], []
+        read_N = _layer_input(network, name, self._inputs[:ERROR_INPUTS])
+        for count, choice in enumerate(alternatives, start=1):
+            built = compress(network, CompressionPlan(sites={name: choice}), self._inputs)
+            alone = not method_named(choice.method).reshapes_neighbours
+            cost = self._cost(name, choice, built) if alone else measure_cost(built, self._start.task.input_shape) - self._whole
+            if cost.flops < 0:
+                error = _relative_error(site(network, name), site(built, name), read_N) if alone else None
+                dropped = 0 if alone else _channels_dropped(site(network, name), choice)
+                damage = self._damage(built)
+                found.append(Option(choice=choice, cost=cost.counted(), damage=damage, error=error, dropped=dropped))
+                layers.append(site(built, name) if alone else built)
+            step(count)
+        return tuple(found) if self._latency_batch is None else self._timed(name, found, layers)
+
+    def _cost(self, name: str, choice: Choice, built: nn.Module) -> Cost:
+        return self._costs.difference(site(self._start.network, name), site(built, name), choice, self._shapes[name])
+
+    def _damage(self, built: nn.Module) -> float:
+        moved = _log_probabilities(built, self._start, self._images)
+        return max(0.0, float(F.kl_div(moved, self._dense, reduction="batchmean", log_target=True)))
+
+    def _timed(self, name: str, options: Sequence[Option], layers: Sequence[nn.Module]) -> tuple[Option, ...]:
+        """The options with their time beyond the dense layer's; those of one architecture are measured once."""
+        assert self._latency_batch is not None
+        layer = site(self._start.network, name)
+        coupled = any(option.dropped for option in options)
+        dense, shapes = (self._start.network, [self._start.task.input_shape]) if coupled else (layer, self._shapes[name])
+        key = (name if coupled else architecture(layer), tuple(shapes), tuple(option.choice for option in options))
+        if key not in self._latencies:
+            own, *others = _latencies([dense, *layers], shapes, self._latency_batch)
+            self._latencies[key] = [ms - own for ms in others]
+        taken = zip(options, self._latencies[key], strict=True)
+        return tuple(replace(option, cost=replace(option.cost, latency_ms=ms)) for option, ms in taken)
+
+
+def _channels_dropped(layer: nn.Module, choice: Choice) -> int:
+    return method_named(choice.method).limits(layer)["keep"] - choice.structure["keep"]
+
+
+def _latencies(networks: Sequence[nn.Module], shapes: Sequence[tuple[int, ...]], batch: int) -> list[float]:
+    """Median milliseconds of each network, measured in turn, over all calls with inputs of these shapes."""
+    taken = [measure_latencies_ms(networks, shape, batch=batch, rounds=LATENCY_ROUNDS) for shape in shapes]
+    return [sum(median(rounds) for rounds in calls) for calls in zip(*taken, strict=True)] if taken else [0.0] * len(networks)
+
+
+@torch.no_grad()
+def _layer_input(network: nn.Module, name: str, inputs: Tensor) -> Tensor:
+    """What the named module reads at its first call."""
+    seen: list[Tensor] = []
+    handle = site(network, name).register_forward_pre_hook(
+        lambda module, given, named: seen.append(next(iter((*given, *named.values())))), with_kwargs=True
+    )
+    try:
+        network(inputs)
+    finally:
+        handle.remove()
+    return seen[0] if seen else inputs[:0]
+
+
+@torch.no_grad()
+def _relative_error(layer: nn.Module, built: nn.Module, read_N: Tensor) -> float | None:
+    """Norm of what the layer's outputs change by, over that of the outputs; None for a layer that is never called."""
+    if not len(read_N):
+        return None
+    wanted = layer(read_N)
+    return float((built(read_N) - wanted).norm() / wanted.norm().clamp_min(1e-12))
 
 
 def input_shapes(network: nn.Module, shape: Sequence[int], names: Iterable[str]) -> dict[str, list[tuple[int, ...]]]:
@@ -92,9 +193,9 @@ class CostTable:
 
 def cost_of_calls(layer: nn.Module, shapes: Sequence[tuple[int, ...]]) -> Cost:
     """A layer's cost over all its calls; its parameters count once. A layer that is never called costs its parameters."""
-    costs = [measure_cost(layer, shape) for shape in shapes]
     params = sum(weight.numel() for weight in layer.parameters())
-    return Cost(macs=sum(cost.macs for cost in costs), adds=sum(cost.adds for cost in costs), params=params)
+    total = sum((measure_cost(layer, shape) for shape in shapes), start=Cost(macs=0, adds=0, params=0))
+    return replace(total, params=params)
 
 
 def _log_probabilities(network: nn.Module, start: Start, images: Tensor) -> Tensor:

@@ -6,8 +6,11 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from sconv_search.budget import QUANTITIES, quantities_of
 from sconv_search.records import Quantity
 from sconv_search.training import Schedule
+from studies.granularity import Granularity, require_granularity
+from studies.sampler import SamplerName, require_sampler
 from studies.selection import Selection
 
 FORMAT = "sconv-search study 1"
@@ -20,8 +23,14 @@ class StudySpec:
     Args:
         task: name of the task, as ``studies.tasks.task_named`` reads it.
         methods: methods whose options the search mixes, site by site; one for a comparison of methods.
-        budget: amount or share of dense, as ``Budget.parse`` reads it.
+        budget: amounts or shares of dense, as ``Budgets.parse`` reads them; one may be a range, which makes a front study.
+        quantity: what a budget limits that names no quantity itself.
         trials: number of trainings.
+        sampler: key of ``studies.sampler.SAMPLERS``.
+        granularity: sites that share one preference: each ``layer`` has its own, or those of a ``block`` or a ``stage``.
+        objectives: quantities to be minimised beside the accuracy; a front study without any minimises the ranged one.
+        screening: one in so many plans is trained: the best of those compressed and scored untrained; 1 trains all.
+        latency_batch: inputs of a forward whose time a latency budget limits.
         search_schedule: training of one trial, all phases together.
         confirm_schedule: training of one confirmation, all phases together.
         regularized_share: share of the epochs that a trial with a penalty trains before it compresses.
@@ -48,6 +57,11 @@ class StudySpec:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     multiple: int = 1
+    sampler: SamplerName = "tpe"
+    granularity: Granularity = "layer"
+    objectives: tuple[Quantity, ...] = ()
+    screening: int = 1
+    latency_batch: int = 16
     weights_sha256: str = ""
     data_sha256: str = ""
 
@@ -59,9 +73,38 @@ class StudySpec:
         if not 0 < self.regularized_share < 1:
             raise ValueError(f"StudySpec.regularized_share must be between 0 and 1, got {self.regularized_share}")
         _ = self.selection  # checks itself
+        for name in ("screening", "latency_batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"StudySpec.{name} must be at least 1, got {getattr(self, name)}")
+        require_granularity(self.granularity)
+        if unknown := [name for name in self.objectives if name not in QUANTITIES]:
+            raise ValueError(f"there is no objective {unknown[0]!r}; objectives are {', '.join(QUANTITIES)}")
+        if len(self.objectives) > 2:
+            raise ValueError(f"accuracy is set against one or two costs, got {', '.join(self.objectives)}")
+        if self.objectives and not self.is_front:
+            raise ValueError(
+                "objectives need a range of budgets, such as '30%..90%': under one budget every plan costs nearly the same"
+            )
+        require_sampler(self.sampler, self.costs)
         low, high = self.regularization_range
         if not 0 < low <= high:
             raise ValueError(f"StudySpec.regularization_range must rise above 0, got {self.regularization_range}")
+
+    @property
+    def is_front(self) -> bool:
+        """Whether the budget is a range, so that the study looks for a front rather than for one best plan."""
+        return ".." in self.budget
+
+    @property
+    def costs(self) -> tuple[Quantity, ...]:
+        """Record columns that are minimised beside the accuracy."""
+        ranged = [part for part in self.budget.split(",") if ".." in part]
+        return self.objectives or tuple(quantities_of(",".join(ranged), self.quantity) if ranged else ())
+
+    @property
+    def times(self) -> bool:
+        """Whether latency is limited or aimed at, and so has to be measured."""
+        return "latency_ms" in (*quantities_of(self.budget, self.quantity), *self.objectives)
 
     @property
     def selection(self) -> Selection:
@@ -85,7 +128,7 @@ class StudySpec:
                 raise ValueError(f"its 'format' must be {FORMAT!r}")
             for name in ("search_schedule", "confirm_schedule"):
                 entry[name] = Schedule(**entry[name])
-            for name in ("methods", "regularization_range", "include", "exclude"):
+            for name in ("methods", "regularization_range", "include", "exclude", "objectives"):
                 if name in entry:
                     entry[name] = tuple(entry[name])
             return cls(**entry)
@@ -100,5 +143,5 @@ class StudySpec:
 
     def has_same_space(self, other: StudySpec) -> bool:
         """Whether a search space measured for the other serves this one too."""
-        names = ("task", "methods", "include", "exclude", "multiple", "weights_sha256", "data_sha256")
+        names = ("task", "methods", "include", "exclude", "multiple", "times", "latency_batch", "weights_sha256", "data_sha256")
         return all(getattr(self, name) == getattr(other, name) for name in names)

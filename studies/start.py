@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from sconv_search.data import DataSet
+from sconv_search.data import DataSet, Split
 from sconv_search.measurement import example_input, require_forward
-from sconv_search.training import train_
+from sconv_search.training import Score, evaluate, train_
 from sconv_search.weights import file_checksum, load_weights_, save_weights
 from studies.monitor import Monitor
 from studies.tasks import Task
@@ -21,13 +22,20 @@ CALIBRATION_IMAGES = 256
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """A task with its trained dense network and its data, on one device."""
+    """A task with its trained dense network and its data, on one device, and how networks are trained and scored.
+
+    Args:
+        train: trains a network in place, with the arguments of ``sconv_search.training.train_``.
+        score: scores a network on a split, with the arguments of ``sconv_search.training.evaluate``.
+    """
 
     task: Task
     network: nn.Module
     data: DataSet
     weights_sha256: str
     data_sha256: str
+    train: Callable[..., None] = train_
+    score: Callable[[nn.Module, DataSet, Split], Score] = evaluate
 
 
 def calibration_inputs(start: Start) -> Tensor:

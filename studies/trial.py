@@ -12,7 +12,7 @@ from torch import nn
 
 from sconv_search.batch_norm import reestimate_batch_norm_
 from sconv_search.plan import CompressionPlan
-from sconv_search.training import Schedule, Score, evaluate, train_
+from sconv_search.training import Schedule, Score
 from studies.methods import METHODS, compress, penalty
 from studies.monitor import Monitor
 from studies.residuals import ResidualCourse
@@ -69,23 +69,30 @@ def live(
     if regularization:
         with monitor.bar("training towards the structure") as step:
             step = course.watching(step) if course else step
-            train_(
+            start.train(
                 network, data, schedule, seed=seed, epochs=before_epochs, penalty=distance, penalty_weight=regularization,
                 teacher=start.network, progress=step,
             )  # fmt: skip
     residual = _mean_residual(plan, float(distance().detach()))
-    before = evaluate(network, data, data.validation) if watch_compression else None
+    before = start.score(network, data, data.validation) if watch_compression else None
     compressed, notes = _compressed(start, network, plan)
     reestimate_batch_norm_(compressed, data, seed=seed)
-    after = evaluate(compressed, data, data.validation) if watch_compression else None
+    after = start.score(compressed, data, data.validation) if watch_compression else None
     with monitor.bar("training the compressed network") as step:
         rest = schedule.epochs - before_epochs
-        train_(compressed, data, schedule, seed=seed + 1, epochs=rest, teacher=start.network, progress=step)
-    final = evaluate(compressed, data, data.validation)
+        start.train(compressed, data, schedule, seed=seed + 1, epochs=rest, teacher=start.network, progress=step)
+    final = start.score(compressed, data, data.validation)
     found = course.found() if course else {}
     return Outcome(
         network=compressed, residual=residual, before=before, after=after, final=final, residual_course=found, notes=notes
     )
+
+
+def screened(start: Start, plan: CompressionPlan, *, seed: int) -> Score:
+    """Validation score of the start network compressed by a plan, batch norms re-estimated, without any training."""
+    compressed, _ = _compressed(start, start.network, plan)
+    reestimate_batch_norm_(compressed, start.data, seed=seed)
+    return start.score(compressed, start.data, start.data.validation)
 
 
 def _compressed(start: Start, network: nn.Module, plan: CompressionPlan) -> tuple[nn.Module, str | None]:

@@ -6,6 +6,7 @@ Legend: O filters, C input channels of one group, g groups, (H, W) taps; an inpu
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -92,7 +93,7 @@ def test_a_convolutions_measured_cost_is_the_formulas(method: Compressor, make: 
     for structure in offered:
         plan = CompressionPlan(sites={"0": Choice(method=method.name, structure=structure)})
         measured = measure_cost(method.compress(network, plan), (network[0].in_channels, HEIGHT, WIDTH))
-        assert measured == formula_of(method)(case, **structure), structure
+        assert replace(measured, activations=0) == formula_of(method)(case, **structure), structure
 
 
 @pytest.mark.parametrize("method", LAYERWISE, ids=lambda method: method.name)
@@ -107,7 +108,7 @@ def test_a_linear_layers_measured_cost_is_the_formulas(method: Compressor) -> No
             c = structure["c"]
             kernel, adds = c * 20, 24 - c if "merged" in "".join(structure) else 23
             adds += 24 if "signed" in "".join(structure) else 0
-        assert measured == Cost(macs=kernel, adds=adds, params=kernel + 20), structure
+        assert replace(measured, activations=0) == Cost(macs=kernel, adds=adds, params=kernel + 20), structure
 
 
 @pytest.mark.parametrize("method", [m for m in METHODS.values() if isinstance(m, ChannelPruning)], ids=lambda m: m.name)
@@ -120,4 +121,5 @@ def test_a_pruned_pairs_measured_cost_is_the_formulas(method: Compressor) -> Non
         keep = structure["keep"]
         macs = keep * 4 * 9 * HEIGHT * WIDTH + 6 * keep * 9 * 4 * 5  # (9 - 3) // 2 + 1 rows, (12 - 3) // 2 + 1 columns
         params = keep * (4 * 9 + 1) + 2 * keep + 6 * (keep * 9 + 1)
-        assert measure_cost(method.compress(network, plan), (4, HEIGHT, WIDTH)) == Cost(macs=macs, adds=0, params=params)
+        measured = measure_cost(method.compress(network, plan), (4, HEIGHT, WIDTH))
+        assert replace(measured, activations=0) == Cost(macs=macs, adds=0, params=params)

@@ -131,7 +131,7 @@ def test_a_number_that_is_none_is_refused(value: float) -> None:
         ({"val_top1": False}, "field 'val_top1' has the wrong type: False"),
         ({"study": None}, "field 'study' has the wrong type: None"),
         ({"stage": "rehearsal"}, "field 'stage' must be one of search, confirm, got 'rehearsal'"),
-        ({"status": "pruned"}, "field 'status' must be one of complete, over_budget, failed, got 'pruned'"),
+        ({"status": "pruned"}, "field 'status' must be one of complete, screened, over_budget, failed, got 'pruned'"),
     ],
 )
 def test_a_malformed_field_is_refused_by_name(changed: dict[str, Any], complaint: str) -> None:
@@ -175,7 +175,7 @@ def test_every_field_is_a_column_with_label_unit_and_direction() -> None:
 
 def test_scores_are_better_higher_and_costs_lower() -> None:
     higher = {name for name, facts in COLUMNS.items() if facts["better"] == "higher"}
-    assert higher == {"val_top1_before", "val_top1_after", "val_top1", "test_top1"}
+    assert higher == {"val_top1_before", "val_top1_after", "val_top1", "test_top1", "screen_top1"}
     assert {COLUMNS[name]["better"] for name in ("macs", "adds", "flops", "params", "latency_ms", "val_loss")} == {"lower"}
 
 

@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sconv_search import Budget, Choice, CompressionPlan, Cost
+from sconv_search.budget_filling import fill, greedy
+from sconv_search.plan_rules import uniform
 from sconv_search.search_space import Option, SearchSpace
 
 ROOM = Cost(macs=1000, adds=0, params=100)
@@ -33,10 +35,10 @@ def test_every_decoded_plan_fits_or_the_budget_is_refused(sites, limit, preferen
     wishes = dict(zip("abcd", preferences, strict=True))
     if found.floor(budget).macs > limit:
         with pytest.raises(ValueError, match="cannot be met: the cheapest plan needs"):
-            found.decode(wishes, budget, sharpness)
+            fill(found, wishes, budget, sharpness)
     else:
-        assert found.cost(found.decode(wishes, budget, sharpness)).macs <= limit
-        assert found.cost(found.uniform(budget)).macs <= limit
+        assert found.cost(fill(found, wishes, budget, sharpness)).macs <= limit
+        assert found.cost(uniform(found, budget)).macs <= limit
 
 
 @given(SITES, st.integers(1, 1000))
@@ -50,45 +52,45 @@ def test_the_floor_is_the_least_of_all_plans(sites, limit) -> None:
 
 def test_the_greedy_plan_takes_what_hurts_least_for_what_it_saves() -> None:
     found = space([(100, 1.0)], [(100, 0.1)], [(100, 5.0)])
-    assert set(found.greedy(Budget(limit=900, quantity="macs")).sites) == {"b"}
-    assert set(found.greedy(Budget(limit=800, quantity="macs")).sites) == {"a", "b"}
+    assert set(greedy(found, Budget(limit=900, quantity="macs")).sites) == {"b"}
+    assert set(greedy(found, Budget(limit=800, quantity="macs")).sites) == {"a", "b"}
 
 
 def test_a_preference_protects_its_site() -> None:
     found, budget = space([(100, 1.0)], [(100, 0.5)]), Budget(limit=900, quantity="macs")
-    assert set(found.decode({}, budget).sites) == {"b"}
-    assert set(found.decode({"b": 1.0}, budget).sites) == {"a"}
+    assert set(fill(found, {}, budget).sites) == {"b"}
+    assert set(fill(found, {"b": 1.0}, budget).sites) == {"a"}
 
 
 def test_sharpness_spreads_the_damage() -> None:
     """One option of damage 1.0 against two of 0.6: the sum prefers the one, the largest prefers the two."""
     found, budget = space([(200, 1.0)], [(100, 0.6)], [(100, 0.6)]), Budget(limit=800, quantity="macs")
-    assert set(found.decode({}, budget, 1.0).sites) == {"a"}
-    assert set(found.decode({}, budget, 4.0).sites) == {"b", "c"}
+    assert set(fill(found, {}, budget, 1.0).sites) == {"a"}
+    assert set(fill(found, {}, budget, 4.0).sites) == {"b", "c"}
 
 
 def test_slack_is_given_back() -> None:
     """Site a's one great step overshoots the second time; then the small saving of b is not needed any more."""
     found = space([(500, 1.0)], [(100, 0.1)])
-    assert set(found.greedy(Budget(limit=900, quantity="macs")).sites) == {"b"}
-    assert set(found.greedy(Budget(limit=600, quantity="macs")).sites) == {"a"}
+    assert set(greedy(found, Budget(limit=900, quantity="macs")).sites) == {"b"}
+    assert set(greedy(found, Budget(limit=600, quantity="macs")).sites) == {"a"}
 
 
 def test_a_budget_of_all_leaves_the_network_dense() -> None:
     budget = Budget(limit=1000, quantity="macs")
-    assert space([(100, 1.0)]).greedy(budget) == CompressionPlan(sites={})
-    assert space([(100, 1.0)]).uniform(budget) == CompressionPlan(sites={})
+    assert greedy(space([(100, 1.0)]), budget) == CompressionPlan(sites={})
+    assert uniform(space([(100, 1.0)]), budget) == CompressionPlan(sites={})
 
 
 def test_the_uniform_plan_keeps_the_same_share_everywhere() -> None:
     ladder = [(saved, 0.0) for saved in range(30, 301, 30)]
-    plan = space(ladder, ladder, ladder).uniform(Budget(limit=550, quantity="macs"))
+    plan = uniform(space(ladder, ladder, ladder), Budget(limit=550, quantity="macs"))
     assert {choice.structure["rank"] for choice in plan.sites.values()} == {4}
 
 
 def test_the_uniform_plan_takes_an_option_that_saves_more_where_it_harms_less() -> None:
     found = space([(40, 0.5), (60, 0.9), (100, 0.2), (150, 1.5), (300, 2.0)], [(30 * step, step / 10) for step in range(1, 11)])
-    plan = found.uniform(Budget(limit=860, quantity="macs"))
+    plan = uniform(found, Budget(limit=860, quantity="macs"))
     assert {name: choice.structure["rank"] for name, choice in plan.sites.items()} == {"a": 2, "b": 1}
 
 

@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+import studies.runner
 from sconv_search.data import DataSet, Split
+from sconv_search.search_space import SearchSpace
 from sconv_search.training import Schedule
 from studies import RunFolder, Start, StudySpec, Task, start_from
 from studies.monitor import Monitor
@@ -78,3 +80,22 @@ class Notes(Monitor):
 @pytest.fixture
 def notes() -> Notes:
     return Notes()
+
+
+@pytest.fixture(autouse=True)
+def spaces_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches of one network by the same methods find its space measured: nothing in it depends on the study."""
+    measure = studies.runner.measured_space
+
+    def remembered(start: Start, methods, monitor, selection, *, latency_batch, known, keep):
+        key = (start.weights_sha256, start.data_sha256, tuple(methods), selection)
+        if latency_batch is not None or known:
+            return measure(start, methods, monitor, selection, latency_batch=latency_batch, known=known, keep=keep)
+        if key not in _SPACES:
+            _SPACES[key] = measure(start, methods, monitor, selection, latency_batch=None, known=known, keep=keep)
+        return _SPACES[key]
+
+    monkeypatch.setattr(studies.runner, "measured_space", remembered)
+
+
+_SPACES: dict[object, SearchSpace] = {}

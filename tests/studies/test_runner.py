@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
 
+import studies.evaluation
 import studies.runner
+import studies.space
 from sconv_search import CompressionPlan, TrialRecord, measure_cost
 from sconv_search.training import TrainingDiverged
 from studies import RunFolder, Start, StudySpec, compress, search
@@ -72,7 +75,7 @@ def test_a_killed_run_continues_without_loss_or_repetition(
     start: Start, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     """Killed in training, before the record is written, or between the record and Optuna; in the second trial."""
-    places = {"live": studies.runner, "append": RunFolder, "tell": studies.runner.Sampler}
+    places = {"live": studies.evaluation, "append": RunFolder, "tell": studies.runner.Sampler}
     original, calls = getattr(places[moment], moment), []
 
     def dies_in_the_second_trial(*args, **options):
@@ -90,9 +93,9 @@ def test_a_killed_run_continues_without_loss_or_repetition(
     records = search(start, spec, folder)
     assert searched(records)[: len(before)] == searched(before)
     assert len(records) == 3
-    assert len({r.number for r in records}) == 3
     whole = search(start, spec, RunFolder(folder.path.parent / "uninterrupted"))
-    assert set(searched(records)) == set(searched(whole))  # the interrupted trial runs last
+    assert [r.number for r in records] == [r.number for r in whole]
+    assert searched(records) == searched(whole)
 
 
 def test_a_record_torn_by_a_kill_is_dropped_and_its_trial_runs_again(
@@ -128,29 +131,48 @@ def test_a_diverged_trial_leaves_its_reason_and_three_stop_the_study(
     def diverges(*args, **options):
         raise TrainingDiverged("the loss is nan at step 4 of 8")
 
-    monkeypatch.setattr(studies.runner, "live", diverges)
-    with pytest.raises(RuntimeError, match="3 trials in a row gave no result, the last because: the loss is nan"):
+    monkeypatch.setattr(studies.evaluation, "live", diverges)
+    advice = r"3 trials in a row gave no result, the last because: the loss is nan.*; a lower --learning-rate"
+    with pytest.raises(RuntimeError, match=advice):
         search(start, spec, folder)
     assert [(r.status, r.reason, r.val_top1) for r in folder.records()[0]] == [
         ("failed", "the loss is nan at step 4 of 8", None)
     ] * 3
 
 
-def test_a_plan_that_measures_over_budget_is_not_trained(
+def test_a_network_that_measures_otherwise_than_predicted_is_not_trained(
     start: Start, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = studies.runner.measure_cost
+    real = studies.evaluation.measure_cost
     dense = real(start.network, (2, 12, 12))
-    monkeypatch.setattr(studies.runner, "measure_cost", lambda network, shape: dense)
-    monkeypatch.setattr(studies.runner, "live", lambda *args, **options: pytest.fail("trained"))
+    monkeypatch.setattr(studies.evaluation, "measure_cost", lambda network, shape: dense)
+    monkeypatch.setattr(studies.evaluation, "live", lambda *args, **options: pytest.fail("trained"))
     with pytest.raises(RuntimeError, match="no result"):
         search(start, spec, folder)
-    assert {r.status for r in folder.records()[0]} == {"over_budget"}
-    assert folder.records()[0][0].reason == f"measured {dense.flops:,} flops against a budget of {dense.flops // 2:,}"
+    assert {r.status for r in folder.records()[0]} == {"failed"}
+    assert re.match(r"the table of costs predicted Cost\(macs=\d+.*built network measures", folder.records()[0][0].reason or "")
+
+
+def test_a_plan_slower_than_its_latency_budget_is_not_trained(
+    start: Start, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table says that plans of 95 % exist; the built networks then take twice the dense network's time."""
+    table = {True: [1.0], False: [0.8]}
+
+    def by_table(networks, shapes, batch):
+        return [table[network is networks[0]][0] for network in networks]
+
+    monkeypatch.setattr(studies.space, "_latencies", by_table)
+    monkeypatch.setattr(studies.evaluation, "measure_latencies_ms", lambda *args, **options: [[2.0] * 3, [1.0] * 3])
+    monkeypatch.setattr(studies.evaluation, "live", lambda *args, **options: pytest.fail("trained"))
+    with pytest.raises(RuntimeError, match=r"measured 2\.00 ms against a budget of 0\.95 ms; the budget is hardly above"):
+        search(start, replace(spec, budget="latency_ms=95%,flops=70%"), folder)
+    records = folder.records()[0]
+    assert [(r.status, r.latency_ms, r.dense_latency_ms) for r in records] == [("over_budget", 2.0, 1.0)] * 3
 
 
 def test_a_budget_that_cannot_be_met_is_refused_with_the_floor(start: Start, spec: StudySpec, folder: RunFolder) -> None:
-    with pytest.raises(ValueError, match=r"cannot be met: the cheapest plan needs [\d,]+ \(\d+\.\d%\)"):
+    with pytest.raises(ValueError, match=r"cannot be met: the cheapest plan needs [\d,]+ flops \(\d+\.\d%\)"):
         search(start, replace(spec, budget="1%"), folder)
     assert folder.records() == ([], [])
 

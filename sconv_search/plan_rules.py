@@ -1,0 +1,135 @@
+"""Plans by rule, without a search: what a study starts from and has to beat.
+
+Each rule gives a plan that fits the budget, or None where it has nothing to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sconv_search.budget import AnyBudget
+from sconv_search.budget_filling import SHARPNESS_RANGE, fill, greedy
+from sconv_search.plan import Choice, CompressionPlan
+from sconv_search.search_space import Option, SearchSpace
+
+DEPTHS = 201
+MOST_PREFERENCE = 3.0
+IMITATIONS = 30
+
+
+def uniform(space: SearchSpace, budget: AnyBudget) -> CompressionPlan:
+    """The plan in which every site saves the same share of what it could, or more where that harms less.
+
+    The share is the least that fits the budget. Under several budgets the first one's quantity is shared out.
+
+    Raises:
+        ValueError: no plan meets the budget.
+    """
+    space.require_reachable(budget)
+    of = budget.limits[0].of
+    savings = {name: -min(of(option.cost) for option in options) for name, options in space.sites.items()}
+
+    def saving_share(depth: float) -> CompressionPlan:
+        """Each site saves at least ``depth`` of what it could, by the least harmful option that does."""
+        sites = {}
+        for name, options in space.sites.items():
+            saved = {option: -of(option.cost) / savings[name] for option in options if savings[name] > 0}
+            enough = [option for option in saved if saved[option] >= depth]
+            if depth > 0 and enough:
+                sites[name] = min(enough, key=lambda option: (option.damage, saved[option])).choice
+        return CompressionPlan(sites=sites)
+
+    plans = (saving_share(float(depth)) for depth in np.linspace(0, 1, DEPTHS))
+    return next((plan for plan in plans if budget.excess(space.cost(plan)) <= 0), space.cheapest(budget))
+
+
+def minimax(space: SearchSpace, budget: AnyBudget) -> CompressionPlan:
+    """The plan whose most damaged site is damaged least, nearly.
+
+    Raises:
+        ValueError: no plan meets the budget.
+    """
+    return fill(space, {}, budget, sharpness=SHARPNESS_RANGE[1])
+
+
+def least_error(space: SearchSpace, budget: AnyBudget) -> CompressionPlan | None:
+    """The plan with the least bound on every layer's relative output error that fits the budget.
+
+    One threshold for all layers is what ALDS minimises (Liebenwein et al., NeurIPS 2021, arXiv 2107.11442) and what
+    keeping the same share of each layer's energy means for SVDs. None where options have no error of their own layer.
+    """
+    known = {name: [o for o in options if o.error is not None] for name, options in space.sites.items()}
+    thresholds = sorted({option.error for options in known.values() for option in options if option.error is not None})
+    low, high = 0, len(thresholds)
+    while low < high:  # fewer layers' worth of error never fits where more does not
+        middle = (low + high) // 2
+        plan = _within(known, thresholds[middle], budget)
+        low, high = (low, middle) if budget.excess(space.cost(plan)) <= 0 else (middle + 1, high)
+    if low == len(thresholds):
+        return None
+    found = _within(known, thresholds[low], budget)
+    return found if budget.excess(space.cost(found)) <= 0 else None
+
+
+def _within(known: Mapping[str, list[Option]], threshold: float, budget: AnyBudget) -> CompressionPlan:
+    """The cheapest option of each site among those whose error is at most the threshold."""
+    sites = {}
+    for name, options in known.items():
+        allowed = [option for option in options if option.error is not None and option.error <= threshold]
+        if allowed:
+            sites[name] = min(allowed, key=lambda option: sum(b.of(option.cost) / b.limit for b in budget.limits)).choice
+    return CompressionPlan(sites=sites)
+
+
+def spatial_structure(space: SearchSpace, budget: AnyBudget) -> CompressionPlan | None:
+    """The structured convolution's own rule: all channels and 2 of 3 taps an axis, wherever that is offered.
+
+    The mildest plan of Bhalgat et al., NeurIPS 2020, arXiv 2008.02454. None where nothing is offered or it does not fit.
+    """
+    sites: dict[str, Choice] = {}
+    for name, options in space.sites.items():
+        most = max((option.choice.structure.get("c", 0) for option in options), default=0)
+        for option in options:
+            if option.choice.structure.get("n") == 2 and option.choice.structure.get("c", 0) == most:
+                sites.setdefault(name, option.choice)
+    plan = CompressionPlan(sites=sites)
+    return plan if sites and budget.excess(space.cost(plan)) <= 0 else None
+
+
+RULES: Mapping[str, Callable[[SearchSpace, AnyBudget], CompressionPlan | None]] = {
+    "greedy": greedy,
+    "minimax": minimax,
+    "uniform": uniform,
+    "least_error": least_error,
+    "spatial_structure": spatial_structure,
+}
+"""Name -> rule, in the order in which a study tries them."""
+
+
+def preferences_of(space: SearchSpace, plan: CompressionPlan, budget: AnyBudget) -> dict[str, float]:
+    """Preferences, each in -3..3, under which ``fill`` comes near a given plan, so that a sampler can learn from it.
+
+    Found by repetition: a site that saves more than in the plan is preferred less, one that saves less is preferred more, by
+    ever smaller steps; the nearest so far is kept.
+    """
+    wanted = _savings(space, plan, budget)
+    preferences, best, nearest = dict.fromkeys(space.sites, 0.0), dict.fromkeys(space.sites, 0.0), float("inf")
+    for step in np.geomspace(1.0, 0.1, IMITATIONS):
+        found = _savings(space, fill(space, preferences, budget), budget)
+        distance = float(np.abs(found - wanted).sum())
+        if distance < nearest:
+            best, nearest = dict(preferences), distance
+        for name, change in zip(space.sites, np.sign(found - wanted), strict=True):
+            preferences[name] = float(np.clip(preferences[name] + step * change, -MOST_PREFERENCE, MOST_PREFERENCE))
+    return best
+
+
+def _savings(space: SearchSpace, plan: CompressionPlan, budget: AnyBudget) -> NDArray[np.float64]:
+    """What each site saves, in units of the budgets."""
+    taken = {name: space.option(name, choice).cost for name, choice in plan.sites.items()}
+    return np.array(
+        [sum(-one.of(taken[name]) / one.limit for one in budget.limits) if name in taken else 0.0 for name in space.sites]
+    )

@@ -1,0 +1,118 @@
+"""What a search tries next: first the rules' plans, then what the sampler suggests, decoded to fit the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+
+from sconv_search.budget import Budget, Budgets
+from sconv_search.budget_filling import SHARPNESS_RANGE, fill
+from sconv_search.plan import CompressionPlan
+from sconv_search.plan_rules import RULES, preferences_of
+from sconv_search.records import TrialRecord
+from sconv_search.search_space import SearchSpace
+from studies.evaluation import Job
+from studies.sampler import Sampler, Suggestion
+from studies.spec import StudySpec
+
+LAST_MEASURED = 15
+
+
+@dataclass(frozen=True, kw_only=True)
+class First:
+    """A plan by rule with which a study starts, at a place of the range of budgets."""
+
+    rule: str
+    plan: CompressionPlan
+    regularization: float | None = None
+    place: float = 1.0
+
+
+def first_plans(space: SearchSpace, budgets: Budgets, regularization: tuple[float, float] | None, trials: int) -> list[First]:
+    """The rules' plans, no two alike, for at most half of the trials (but two); of a front, at several budgets."""
+    found: list[First] = []
+    for place in (1.0, 0.5, 0.0) if budgets.ranged else (1.0,):
+        for name, rule in RULES.items():
+            plan = rule(space, budgets.at(place))
+            if plan is not None and all(plan != other.plan for other in found):
+                found.append(First(rule=name, plan=plan, place=place))
+        if regularization is not None:
+            found.insert(min(len(found), 2), replace(found[0], regularization=regularization[1] / 2, place=place))
+    return found[: max(2, trials // 2)]
+
+
+class Proposals:
+    """Makes jobs of suggestions.
+
+    Args:
+        groups: site -> the group whose preference it has.
+    """
+
+    def __init__(
+        self, spec: StudySpec, space: SearchSpace, budgets: Budgets, sampler: Sampler, groups: Mapping[str, str],
+        regularization: tuple[float, float] | None,
+    ) -> None:  # fmt: skip
+        self._spec, self._space, self._budgets, self._sampler, self._groups = spec, space, budgets, sampler, groups
+        self._first = first_plans(space, budgets, regularization, spec.trials)
+        self._ratios: list[float] = []
+
+    def learn(self, records: Iterable[TrialRecord]) -> None:
+        """Notes how measured latencies compare with the predicted ones."""
+        for r in records:
+            if r.latency_ms is not None and r.plan is not None and self._spec.times:
+                predicted = self._space.cost(CompressionPlan.from_json(r.plan)).latency_ms
+                self._ratios.append(r.latency_ms / predicted if predicted > 0 else 1.0)
+
+    def next(self, number: int) -> Job:
+        """The job of the next trial."""
+        first = self._first[number] if number < len(self._first) else None
+        asked = self._sampler.ask(None if first is None else self._parameters(first))
+        budgets = self._budgets.at(asked.budget)
+        plan = self._decoded(asked, budgets) if first is None else first.plan
+        return Job(
+            number=asked.number, plan=plan, regularization=asked.regularization, budgets=budgets,
+            origin=self._spec.sampler if first is None else first.rule,
+            predicted=self._space.cost(plan), damage=self._space.damage(plan),
+            rung="screen" if self._spec.screening > 1 else "train",
+        )  # fmt: skip
+
+    def _parameters(self, first: First) -> dict[str, object]:
+        """What the sampler is told of a rule's plan: the preferences under which decoding comes near it."""
+        sharpness = SHARPNESS_RANGE[first.rule == "minimax"]
+        known = (
+            {}
+            if first.rule in ("greedy", "minimax")
+            else preferences_of(self._space, first.plan, self._budgets.at(first.place))
+        )
+        parameters = self._sampler.parameters(self._of_groups(known), sharpness, first.regularization)
+        return {**parameters, "budget": first.place} if self._budgets.ranged else parameters
+
+    def _of_groups(self, preferences: Mapping[str, float]) -> dict[str, float]:
+        """The mean over the sites of each group."""
+        members: dict[str, list[float]] = {}
+        for name, value in preferences.items():
+            members.setdefault(self._groups[name], []).append(value)
+        return {group: sum(values) / len(values) for group, values in members.items()}
+
+    def _decoded(self, asked: Suggestion, budgets: Budgets) -> CompressionPlan:
+        preferences = {name: asked.preferences[group] for name, group in self._groups.items()}
+        try:
+            return fill(self._space, preferences, self._corrected(budgets), asked.sharpness)
+        except ValueError:  # the corrected latency is out of reach: what the table says may still fit when measured
+            return self._space.cheapest(budgets)
+
+    def _corrected(self, budgets: Budgets) -> Budgets:
+        """Budgets for the table's sums, whose latencies are off by the ratio that was measured of late."""
+        ratio = median(self._ratios[-LAST_MEASURED:]) if self._ratios else 1.0
+        return Budgets(limits=tuple(_scaled(one, ratio) for one in budgets.limits))
+
+
+def _scaled(budget: Budget, ratio: float) -> Budget:
+    return replace(budget, limit=budget.limit / ratio) if budget.quantity == "latency_ms" else budget
+
+
+def evaluated(records: Sequence[TrialRecord]) -> dict[tuple[str | None, float | None], TrialRecord]:
+    """Plan and weight -> the record of its evaluation; a training counts more than a screening."""
+    ranked = sorted(records, key=lambda r: r.status == "complete")
+    return {(r.plan, r.regularization): r for r in ranked}
