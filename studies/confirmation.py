@@ -150,6 +150,7 @@ def _confirmed(start: Start, folder: RunFolder, candidate: Candidate, seed: int,
         found = record(folder.name, spec, status="complete", wall_s=perf_counter() - began, **known, **scores, **measured)
         _keep(folder, candidate, seed, outcome.network)
     folder.append(found)
+    monitor.recorded(found)
     score = f"test top-1 {found.test_top1:.2f} %" if found.test_top1 is not None else f"failed, {found.reason}"
     monitor.say(f"{folder.name} {candidate.label}, seed {seed}: {score}")
     return found

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from sconv_search.records import TrialRecord
 from sconv_search.training import Progress as Step
 
 
@@ -22,12 +23,16 @@ class Monitor:
         """A function of (steps done, steps in all) for the time of the context."""
         yield lambda done, total: None
 
+    def recorded(self, record: TrialRecord) -> None:
+        """A record was added to a run's folder."""
+
 
 class RichMonitor(Monitor):
-    """Lines and progress bars on the terminal; where the output is no terminal, lines alone."""
+    """Lines and progress bars on the terminal; where the output is no terminal, lines alone. Bars may nest."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self._progress: Progress | None = None
 
     def say(self, text: str) -> None:
         """One line of news, without interpreting brackets as markup."""
@@ -36,11 +41,27 @@ class RichMonitor(Monitor):
     @contextmanager
     def bar(self, label: str) -> Iterator[Step]:
         """A bar that disappears when its work is done."""
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
+        with self._display() as progress:
             bar = progress.add_task(label, total=None)
 
             def step(done: int, total: int) -> None:
                 progress.update(bar, completed=done, total=total)
 
-            yield step
+            try:
+                yield step
+            finally:
+                progress.remove_task(bar)
+
+    @contextmanager
+    def _display(self) -> Iterator[Progress]:
+        """The bars on the terminal now, or new ones: one console holds one live display."""
+        if self._progress is not None:
+            yield self._progress
+            return
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        shown = self.console.is_terminal
+        with Progress(*columns, console=self.console, transient=True, disable=not shown) as self._progress:
+            try:
+                yield self._progress
+            finally:
+                self._progress = None

@@ -134,6 +134,7 @@ def _run_trials(
         repeated = 0
         found = _trial(start, spec, folder.name, space, budget, asked.number, plan, asked.regularization, monitor)
         folder.append(found)
+        monitor.recorded(found)  # TensorBoard's logs and other listeners
         sampler.tell(asked.number, found)
         records.append(found)
         known[found.plan, found.regularization] = found
