@@ -51,6 +51,7 @@ class RichMonitor(Monitor):
                 yield step
             finally:
                 progress.remove_task(bar)
+                progress.refresh()
 
     @contextmanager
     def _display(self) -> Iterator[Progress]:

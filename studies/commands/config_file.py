@@ -45,20 +45,23 @@ def _defaults(context: typer.Context, path: Path) -> dict[str, Any]:
         ValueError: the file is not TOML, or a value is of the wrong type.
     """
     hints = get_type_hints(context.command.callback)
-    parameters = _parameters(context)
+    parameters = _parameters(context.command)
     found = {}
     for key, value in _entries(context, path).items():
-        name = named(f"key in {path}", key.replace("_", "-"), parameters)
+        flag = key.replace("_", "-")
+        if flag not in parameters and (others := _commands_with(flag, context)):
+            raise ValueError(f"{path}: {key!r} means nothing to {context.info_name}; put it under [{others[0]}]")
+        name = named(f"key in {path}", flag, parameters)
         if not _fits(value, hints[name]):
             raise ValueError(f"{path}: {key!r} is {value!r}, it should be {_words(hints[name])}")
         found[name] = [value] if _is_list(hints[name]) and not isinstance(value, list) else value
     return found
 
 
-def _parameters(context: typer.Context) -> dict[str, str]:
+def _parameters(command: Any) -> dict[str, str]:
     """A flag's long name, or an argument's name -> the name of the parameter."""
     known: dict[str, str] = {}
-    for parameter in context.command.params:
+    for parameter in command.params:
         is_argument = parameter.param_type_name == "argument"
         flags = [parameter.name or ""] if is_argument else [flag[2:] for flag in parameter.opts if flag.startswith("--")]
         known |= {flag: parameter.name or "" for flag in flags if flag not in _COMMAND_LINE_ONLY}
@@ -68,11 +71,20 @@ def _parameters(context: typer.Context) -> dict[str, str]:
 def _entries(context: typer.Context, path: Path) -> dict[str, Any]:
     """The file's entries outside of tables, and those of the command's own table, which win."""
     content = _content(path)
-    group: Any = context.parent.command if context.parent else context.command
     tables = {name: table for name, table in content.items() if isinstance(table, Mapping)}
     for name in tables:
-        named(f"table in {path}", name, getattr(group, "commands", {}))
+        named(f"table in {path}", name, _commands(context))
     return {name: value for name, value in content.items() if name not in tables} | dict(tables.get(str(context.info_name), {}))
+
+
+def _commands(context: typer.Context) -> Mapping[str, Any]:
+    """All commands by name."""
+    known: Mapping[str, Any] = getattr(context.parent and context.parent.command, "commands", {})
+    return known
+
+
+def _commands_with(flag: str, context: typer.Context) -> list[str]:
+    return [name for name, command in _commands(context).items() if name != "demo" and flag in _parameters(command)]
 
 
 def _content(path: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from studies.run_folder import RunFolder
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout at the end, and everything else on stderr.")
 ]
-_MADE = ("status", "seed", "reason", "regularization", "flops", "dense_flops", "macs", "adds", "params", "residual", "val_top1")
+_MADE = ("seed", "regularization", "flops", "dense_flops", "macs", "adds", "params", "residual", "val_top1")
 
 
 @contextmanager
