@@ -110,7 +110,7 @@ def _cells(change: Change) -> tuple[str, ...]:
 @app.command(epilog=STATUSES)
 def demo(
     runs: Annotated[Path, typer.Option(help="Where runs and report are put.")] = Path("runs"),
-    seeds: Annotated[int, typer.Option(help="Trainings of each confirmed plan.")] = 3,
+    seeds: Annotated[int, typer.Option(help="Trainings of each confirmed plan.", min=1)] = 3,
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,
     debug: DebugOption = False,

@@ -18,8 +18,8 @@ from studies.tensorboard import logged
 
 def confirm(
     runs: Annotated[list[Path], typer.Argument(help="Folders of searches of one task; compared methods belong together.")],
-    seeds: Annotated[int, typer.Option(help="Trainings of each plan.")] = 3,
-    plans: Annotated[int, typer.Option(help="Most plans of each run's front.")] = 3,
+    seeds: Annotated[int, typer.Option(help="Trainings of each plan.", min=1)] = 3,
+    plans: Annotated[int, typer.Option(help="Most plans of each run's front.", min=1)] = 3,
     data: DataOption = None,
     weights: WeightsOption = None,
     device: DeviceOption = "auto",

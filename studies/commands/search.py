@@ -25,6 +25,7 @@ from studies.commands.arguments import (
 from studies.commands.config_file import ConfigOption
 from studies.commands.failures import DebugOption
 from studies.commands.results import JsonOption, print_json, search_result, telling
+from studies.methods import METHODS
 from studies.run_folder import RunFolder
 from studies.runner import checked_budget
 from studies.runner import search as run_search
@@ -47,7 +48,7 @@ def search(
     method: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"Method to search; repeat it to mix methods site by site. Else {DEFAULT_METHOD}.",
+            help=f"One of: {', '.join(METHODS)}; repeat it to mix methods site by site. Else {DEFAULT_METHOD}.",
             autocompletion=known_methods,
             metavar="NAME",
         ),

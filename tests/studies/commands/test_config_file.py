@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,3 +100,13 @@ def test_a_file_that_cannot_be_read_is_named(typed: Callable[..., Typed], file: 
     said = typed("search", "--config", "absent.toml")
     assert said.status == 2
     assert said.err == "error: the file of --config 'absent.toml' cannot be read: No such file or directory\n"
+
+
+def test_one_file_serves_all_steps_as_in_the_readme(typed: Callable[..., Typed], file: Path) -> None:
+    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```toml\n(.*?)```", readme, flags=re.DOTALL)
+    file.write_text(example)
+    said = typed("search", "--config", file)
+    assert (said.status, said.err) == (2, "error: weights file 'resnet20.safetensors' does not exist\n")
+    said = typed("confirm", "--config", file)
+    assert (said.status, "'runs/mixed' holds no study" in said.err) == (2, True), said
