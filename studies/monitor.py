@@ -32,7 +32,6 @@ class RichMonitor(Monitor):
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self._progress: Progress | None = None
 
     def say(self, text: str) -> None:
         """One line of news, without interpreting brackets as markup."""
@@ -41,28 +40,11 @@ class RichMonitor(Monitor):
     @contextmanager
     def bar(self, label: str) -> Iterator[Step]:
         """A bar that disappears when its work is done."""
-        with self._display() as progress:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
             bar = progress.add_task(label, total=None)
 
             def step(done: int, total: int) -> None:
                 progress.update(bar, completed=done, total=total)
 
-            try:
-                yield step
-            finally:
-                progress.remove_task(bar)
-                progress.refresh()
-
-    @contextmanager
-    def _display(self) -> Iterator[Progress]:
-        """The bars on the terminal now, or new ones: one console holds one live display."""
-        if self._progress is not None:
-            yield self._progress
-            return
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        shown = self.console.is_terminal
-        with Progress(*columns, console=self.console, transient=True, disable=not shown) as self._progress:
-            try:
-                yield self._progress
-            finally:
-                self._progress = None
+            yield step
