@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +13,74 @@ import pandas as pd
 
 from reports.words import MISSING, amount, general, one_line, signed, spread
 
-_IDENTITY = ["task", "key"]
 _SHOWN = {"flops": amount, "macs": amount, "params": amount, "latency_ms": general, "seeds": general}
+_FACTS = ("machine", "versions", "commit", "threads", "dtype", "latency_batch")
 _ADVICE = "give two folders that `sconv-search report` wrote"
 _TOLERANCE = 0.005
+_NOTHING = "Nothing changed: verdicts, plans, scores, costs and effort are the same."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One difference between two reports.
+
+    Args:
+        kind: ``trials``, ``verdict``, ``plan gone``, ``plan new``, ``plan changed``, or a fact such as ``commit``.
+        subject: the runs, the task and budget, or the plan; empty for a fact.
+        quantity: the column of a changed plan, else empty.
+        before: the value itself; None where there is none.
+        after: the same in the newer report.
+        words: before and after, as a report writes them.
+        difference: after less before in words; empty where it means nothing.
+    """
+
+    kind: str
+    subject: str = ""
+    quantity: str = ""
+    before: Any
+    after: Any
+    words: tuple[str, str]
+    difference: str = ""
 
 
 def compare_reports(before: Path | str, after: Path | str) -> list[str]:
     """Lines that say what changed from one report folder to another: verdicts, plans, their scores and costs, and the effort.
 
     Raises:
+        FileNotFoundError, ValueError: as ``report_changes``.
+    """
+    changes = report_changes(before, after)
+    return [_line(kind, subject, list(found)) for (kind, subject), found in groupby(changes, _origin)] or [_NOTHING]
+
+
+def report_changes(before: Path | str, after: Path | str) -> list[Change]:
+    """The differences themselves, in the order of the lines; none where nothing changed.
+
+    Raises:
         FileNotFoundError: a folder is missing or holds no data of a report.
         ValueError: its data cannot be read.
     """
     old, new = _read(Path(before)), _read(Path(after))
-    lines = [
+    return [
         *_counts(old["trials"], new["trials"]),
         *_verdicts(old["verdict"], new["verdict"]),
         *_plans(old["summary"], new["summary"]),
         *_facts(old["trials"], new["trials"]),
     ]
-    return lines or ["Nothing changed: verdicts, plans, scores, costs and effort are the same."]
+
+
+def _origin(change: Change) -> tuple[str, str]:
+    return change.kind, change.subject
+
+
+def _line(kind: str, subject: str, changes: Sequence[Change]) -> str:
+    found = []
+    for change in changes:
+        known = [words for words, value in zip(change.words, (change.before, change.after), strict=True) if value is not None]
+        words = " → ".join(known if kind in ("plan gone", "plan new") else change.words)
+        difference = f" ({change.difference})" if change.difference else ""
+        found.append(f"{change.quantity} {words}{difference}".strip())
+    return ": ".join(part for part in (kind, subject, "; ".join(found)) if part)
 
 
 def _read(folder: Path) -> dict[str, pd.DataFrame]:
@@ -47,9 +96,11 @@ def _read(folder: Path) -> dict[str, pd.DataFrame]:
     return found
 
 
-def _counts(old: pd.DataFrame, new: pd.DataFrame) -> list[str]:
+def _counts(old: pd.DataFrame, new: pd.DataFrame) -> Iterator[Change]:
     first, second = _tally(old), _tally(new)
-    return [f"trials: {name}: {first[name]} → {second[name]}" for name in sorted(first | second) if first[name] != second[name]]
+    for name in sorted(first | second):
+        if (was := first[name]) != (now := second[name]):
+            yield Change(kind="trials", subject=name, before=was, after=now, words=(str(was), str(now)))
 
 
 def _tally(table: pd.DataFrame) -> Counter[str]:
@@ -57,14 +108,13 @@ def _tally(table: pd.DataFrame) -> Counter[str]:
     return Counter(f"{one_line(run)}, {stage}, {status.replace('_', ' ')}" for run, stage, status in kinds)
 
 
-def _verdicts(old: pd.DataFrame, new: pd.DataFrame) -> list[str]:
+def _verdicts(old: pd.DataFrame, new: pd.DataFrame) -> Iterator[Change]:
     first, second = _leaders(old), _leaders(new)
-    lines = []
     for key in sorted(set(first) | set(second)):
-        was, now = first.get(key, "no plan confirmed"), second.get(key, "no plan confirmed")
+        was, now = first.get(key), second.get(key)
         if was != now:
-            lines.append(f"verdict: {one_line(key[0])} at {key[1]}: {was} → {now}")
-    return lines
+            words = (was or "no plan confirmed", now or "no plan confirmed")
+            yield Change(kind="verdict", subject=f"{one_line(key[0])} at {key[1]}", before=was, after=now, words=words)
 
 
 def _leaders(verdict: pd.DataFrame) -> dict[tuple[str, str], str]:
@@ -74,14 +124,16 @@ def _leaders(verdict: pd.DataFrame) -> dict[tuple[str, str], str]:
     }
 
 
-def _plans(old: pd.DataFrame, new: pd.DataFrame) -> list[str]:
+def _plans(old: pd.DataFrame, new: pd.DataFrame) -> Iterator[Change]:
     first, second = _by_plan(old), _by_plan(new)
-    lines = [f"plan gone: {_plan_words(first[key])}" for key in sorted(set(first) - set(second))]
-    lines += [f"plan new: {_plan_words(second[key])}" for key in sorted(set(second) - set(first))]
+    for key in sorted(set(first) - set(second)):
+        words = (_plan_words(first[key]), MISSING)
+        yield Change(kind="plan gone", subject=_plan_name(first[key]), before=_plan(first[key]), after=None, words=words)
+    for key in sorted(set(second) - set(first)):
+        words = (MISSING, _plan_words(second[key]))
+        yield Change(kind="plan new", subject=_plan_name(second[key]), before=None, after=_plan(second[key]), words=words)
     for key in sorted(set(first) & set(second)):
-        if changes := _changes(first[key], second[key]):
-            lines.append(f"plan changed: {one_line(second[key]['label'])}, {key[1]} ({one_line(key[0])}): {'; '.join(changes)}")
-    return lines
+        yield from _changes(first[key], second[key])
 
 
 def _by_plan(summary: pd.DataFrame) -> dict[tuple[str, str], dict[Any, Any]]:
@@ -89,22 +141,37 @@ def _by_plan(summary: pd.DataFrame) -> dict[tuple[str, str], dict[Any, Any]]:
     return {(str(row["task"]), str(row["key"])): row for row in confirmed.to_dict("records")}
 
 
+def _plan_name(row: dict[Any, Any]) -> str:
+    return f"{one_line(row['label'])}, {row['key']} ({one_line(row['task'])})"
+
+
 def _plan_words(row: dict[Any, Any]) -> str:
-    score = spread(row["test_top1"], row["test_top1_std"])
-    return f"{one_line(row['label'])}, {row['key']} ({one_line(row['task'])}): {score} % at {amount(row['flops'])} FLOPs"
+    return f"{spread(row['test_top1'], row['test_top1_std'])} % at {amount(row['flops'])} FLOPs"
 
 
-def _changes(old: dict[Any, Any], new: dict[Any, Any]) -> list[str]:
-    found = []
+def _plan(row: dict[Any, Any]) -> dict[str, Any]:
+    return {name: _value(row[name]) for name in ("test_top1", "test_top1_std", "seeds", "flops")}
+
+
+def _changes(old: dict[Any, Any], new: dict[Any, Any]) -> Iterator[Change]:
+    about: dict[str, Any] = {"kind": "plan changed", "subject": _plan_name(new)}
     if _differs(old["test_top1"], new["test_top1"], _TOLERANCE):
-        moved = signed(new["test_top1"] - old["test_top1"])
-        scores = (spread(row["test_top1"], row["test_top1_std"]) for row in (old, new))
-        found.append(f"test top-1 {' → '.join(scores)} % ({moved} points)")
+        values: dict[str, Any] = {"before": _value(old["test_top1"]), "after": _value(new["test_top1"])}
+        first, second = (spread(row["test_top1"], row["test_top1_std"]) for row in (old, new))
+        moved = f"{signed(new['test_top1'] - old['test_top1'])} points"
+        yield Change(**about, quantity="test top-1", **values, words=(first, f"{second} %"), difference=moved)
     for name, form in _SHOWN.items():
         scale = 0 if pd.isna(old[name]) else abs(float(old[name]))
         if _differs(old[name], new[name], 0.02 * scale if name == "latency_ms" else 0.0):
-            found.append(f"{name} {form(old[name])} → {form(new[name])}")
-    return found
+            values = {"before": _value(old[name]), "after": _value(new[name])}
+            yield Change(**about, quantity=name, **values, words=(form(old[name]), form(new[name])))
+
+
+def _value(number: Any) -> int | float | None:
+    """A cell as Python's own number; whole ones stay whole."""
+    if pd.isna(number):
+        return None
+    return int(number) if float(number).is_integer() and not isinstance(number, float) else float(number)
 
 
 def _differs(old: Any, new: Any, tolerance: float) -> bool:
@@ -113,13 +180,12 @@ def _differs(old: Any, new: Any, tolerance: float) -> bool:
     return abs(float(new) - float(old)) > tolerance
 
 
-def _facts(old: pd.DataFrame, new: pd.DataFrame) -> list[str]:
-    lines = []
-    for name in ("machine", "versions", "commit", "threads", "dtype", "latency_batch"):
+def _facts(old: pd.DataFrame, new: pd.DataFrame) -> Iterator[Change]:
+    for name in _FACTS:
         was, now = (_values(table, name) for table in (old, new))
         if was != now:
-            lines.append(f"{name.replace('_', ' ')}: {'; '.join(was) or MISSING} → {'; '.join(now) or MISSING}")
-    return lines
+            words = ("; ".join(was) or MISSING, "; ".join(now) or MISSING)
+            yield Change(kind=name.replace("_", " "), before=was, after=now, words=words)
 
 
 def _values(table: pd.DataFrame, name: str) -> Sequence[str]:

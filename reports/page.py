@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,12 +26,17 @@ from reports.verdict import verdicts
 from reports.verdict_section import opening, verdict_frame, verdict_section
 
 TITLE = "sconv-search report"
+Progress = Callable[[int, int], None]
+"""Called with (figures drawn, figures in all)."""
 MANIFEST = "data/files.json"
 """Lists what a report wrote, so that the next one in the same folder leaves no figure of the former behind."""
 
 
-def write_report(paths: Iterable[Path | str], out: Path | str) -> list[Path]:
+def write_report(paths: Iterable[Path | str], out: Path | str, progress: Progress | None = None) -> list[Path]:
     """The files written into ``out``: ``index.html``, ``summary.md``, and ``figures/``, ``tables/`` and ``data/`` beside them.
+
+    Args:
+        progress: told of the figures drawn, which take nearly all of the time.
 
     Raises:
         FileNotFoundError: a run folder is missing or holds no ``trials.jsonl``.
@@ -40,7 +45,7 @@ def write_report(paths: Iterable[Path | str], out: Path | str) -> list[Path]:
         PermissionError: ``out`` may not be written to.
     """
     with _few_collections():
-        contents = report_files(read_runs(paths))
+        contents = report_files(read_runs(paths), progress)
     folder = Path(out)
     stale = _former(folder) - set(contents)
     for part in (folder, *(folder / name for name in ("figures", "tables", "data"))):
@@ -85,10 +90,15 @@ class Report:
     data: dict[str, pd.DataFrame] = field(default_factory=dict)
 
 
-def report_files(reading: Reading) -> dict[str, bytes]:
+def report_files(reading: Reading, progress: Progress | None = None) -> dict[str, bytes]:
     """File name -> content of the report; equal readings give equal bytes."""
     report = make_report(reading)
-    files = {name: content for plot in report.blocks if isinstance(plot, Plot) for name, content in _figure_files(plot)}
+    files: dict[str, bytes] = {}
+    plots = [block for block in report.blocks if isinstance(block, Plot)]
+    for number, plot in enumerate(plots, start=1):
+        files |= dict(_figure_files(plot))
+        if progress is not None:
+            progress(number, len(plots))
     files |= dict(pair for table in _tables(report.blocks) for pair in _table_files(table))
     for name, table in report.data.items():
         files |= {f"data/{name}.csv": to_csv(table), f"data/{name}.parquet": to_parquet(table)}

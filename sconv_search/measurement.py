@@ -151,8 +151,9 @@ def require_forward(network: nn.Module, input_shape: Sequence[int]) -> None:
     try:
         with torch.no_grad():
             network(example_input(network, input_shape))
-    except (RuntimeError, IndexError, TypeError, ValueError, AssertionError) as error:
-        raise ValueError(f"{type(network).__name__} fails on an input of shape {tuple(input_shape)}: {error}") from error
+    except Exception as error:  # of any kind: the forward is the user's own
+        words = str(error) if isinstance(error, RuntimeError) and str(error) else f"{type(error).__name__}: {error}"
+        raise ValueError(f"{type(network).__name__} fails on an input of shape {tuple(input_shape)}: {words}") from error
 
 
 def measure_cost(network: nn.Module, input_shape: Sequence[int]) -> Cost:

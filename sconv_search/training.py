@@ -56,6 +56,8 @@ class Schedule:
         for name in ("epochs", "batch_size", "learning_rate", "temperature"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"Schedule.{name} must be positive, got {getattr(self, name)}")
+            if getattr(self, name) == math.inf:
+                raise ValueError(f"Schedule.{name} must be finite, got inf")
         for name in ("momentum", "weight_decay", "label_smoothing", "distillation"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"Schedule.{name} must be in 0..1, got {getattr(self, name)}")

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from reports import write_report
+from reports import Change, report_changes, write_report
 from studies import recipes
 from studies.commands.arguments import DeviceOption, start_of
+from studies.commands.change_listing import say_changes
+from studies.commands.config_file import ConfigOption
 from studies.commands.confirm import confirm
+from studies.commands.failures import STATUSES, DebugOption, guarded
+from studies.commands.results import JsonOption, confirm_result, print_json, search_result, telling
 from studies.commands.search import search
 from studies.commands.sites import sites
 from studies.confirmation import confirm as confirm_runs
@@ -21,72 +25,113 @@ from studies.monitor import RichMonitor
 from studies.run_folder import RunFolder
 from studies.runner import search as run_search
 
-EXPECTED = (ValueError, KeyError, TypeError, OSError, RuntimeError)
 app = typer.Typer(
-    no_args_is_help=True, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    epilog=STATUSES,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-state = {"debug": False}
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        print(f"sconv-search {version('sconv-search')}")
+        raise typer.Exit
 
 
 @app.callback()
-def options(debug: Annotated[bool, typer.Option(help="Show tracebacks of errors.")] = False) -> None:
-    """How small can a convolutional network get, by which method? Search plans, confirm the best, report them."""
-    state["debug"] = debug
+def options(
+    debug: DebugOption = False,
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_say_version, is_eager=True)
+    ] = False,
+) -> None:
+    """How small can a convolutional network get, by which method? Search plans, confirm the best, report them.
+
+    Example: sconv-search demo
+    """
 
 
-app.command()(sites)
-app.command()(search)
-app.command()(confirm)
+for command in (sites, search, confirm):
+    app.command(epilog=STATUSES)(command)
 
 
-@app.command()
+@app.command(epilog=STATUSES)
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
     out: Annotated[Path, typer.Option(help="Folder for the page, figures and tables.")] = Path("report"),
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
 ) -> None:
     """Draw the Pareto comparison of runs, with its tables.
 
     Example: sconv-search report runs/structured runs/spatial --out report
     """
-    written = write_report(runs, out)
-    Console().print(f"report: open {out / 'index.html'} ({len(written)} files)", markup=False, highlight=False, soft_wrap=True)
+    with telling(as_json) as monitor:
+        result = _reported(runs, out, monitor)
+    if as_json:
+        print_json(result)
 
 
-@app.command()
+def _reported(runs: list[Path], out: Path, monitor: RichMonitor) -> dict[str, Any]:
+    with monitor.bar("drawing") as step:
+        written = write_report(runs, out, step)
+    monitor.say(f"report: open {out / 'index.html'} ({len(written)} files)")
+    return {"folder": out, "page": out / "index.html", "runs": runs, "files": written}
+
+
+@app.command(epilog=STATUSES)
+def compare(
+    before: Annotated[Path, typer.Argument(help="Folder of the older report.")],
+    after: Annotated[Path, typer.Argument(help="Folder of the newer report.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show what changed between two reports: verdicts, plans, scores, costs and effort.
+
+    Example: sconv-search compare report-monday report
+    """
+    changes = report_changes(before, after)
+    if as_json:
+        print_json({"before": before, "after": after, "changed": bool(changes), "changes": changes})
+    elif changes:
+        say_changes(map(_cells, changes), Console())
+    else:
+        print("nothing changed: verdicts, plans, scores, costs and effort are the same")
+
+
+def _cells(change: Change) -> tuple[str, ...]:
+    of = f"{change.subject}: {change.quantity}" if change.quantity else change.subject
+    return change.kind, of, *change.words, change.difference
+
+
+@app.command(epilog=STATUSES)
 def demo(
     runs: Annotated[Path, typer.Option(help="Where runs and report are put.")] = Path("runs"),
-    seeds: Annotated[int, typer.Option(help="Trainings of each confirmed plan.")] = 3,
+    seeds: Annotated[int, typer.Option(help="Trainings of each confirmed plan.", min=1)] = 3,
     device: DeviceOption = "cpu",
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
 ) -> None:
     """The whole job on embedded data: search two methods, confirm the best plans, report. Minutes on two cores.
 
     Example: sconv-search demo --runs runs --seeds 3
     """
-    monitor, folders = RichMonitor(Console()), []
-    start = start_of("demo", None, None, device, runs, monitor)
-    for spec in recipes.demo():
-        folders.append(RunFolder(runs / f"demo-{spec.methods[0]}-{spec.budget.rstrip('%')}"))
-        monitor.say(f"\nsearch: {spec.methods[0]} under {spec.budget} of dense FLOPs")
-        run_search(start, spec, folders[-1], monitor)
-    monitor.say("\nconfirmation on the full schedule")
-    confirm_runs(start, folders, seeds=seeds, most=1, monitor=monitor)
-    report([folder.path for folder in folders], runs / "demo-report")
-
-
-def guarded(command: Callable[[], object]) -> int:
-    """Runs a command; an expected error becomes one line, and exit status 2."""
-    try:
-        command()
-    except EXPECTED as error:
-        if state["debug"]:
-            raise
-        text = error.args[0] if isinstance(error, KeyError) and error.args else error
-        Console(stderr=True).print(f"error: {text}", markup=False, highlight=False, soft_wrap=True)
-        return 2
-    except KeyboardInterrupt:
-        Console(stderr=True).print("stopped; the same command continues", markup=False)
-        return 130
-    return 0
+    with telling(as_json) as monitor:
+        folders = []
+        start = start_of("demo", None, None, device, runs, monitor)
+        for spec in recipes.demo():
+            folders.append(RunFolder(runs / f"demo-{spec.methods[0]}-{spec.budget.rstrip('%')}"))
+            monitor.say(f"\nsearch: {spec.methods[0]} under {spec.budget} of dense FLOPs")
+            run_search(start, spec, folders[-1], monitor)
+        monitor.say("\nconfirmation on the full schedule")
+        new = confirm_runs(start, folders, seeds=seeds, most=1, monitor=monitor)
+        reported = _reported([folder.path for folder in folders], runs / "demo-report", monitor)
+    if as_json:
+        searches = [search_result(folder) for folder in folders]
+        print_json({"search": searches, "confirm": confirm_result(folders, new), "report": reported})
 
 
 def main() -> None:

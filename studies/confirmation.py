@@ -78,8 +78,10 @@ def confirm(
     for folder in folders:
         _require_same_start(start, folder)
     new: list[TrialRecord] = []
-    for seed in range(seeds):
-        for place, folder in enumerate(folders):
+    rounds = [(seed, place, folder) for seed in range(seeds) for place, folder in enumerate(folders)]
+    with monitor.bar("runs confirmed, seed by seed") as step:
+        for done, (seed, place, folder) in enumerate(rounds):
+            step(done, len(rounds))
             with folder.locked():
                 for candidate in _candidates(start, folder, most, references=place == 0):
                     places = folders if candidate.plan == EMPTY else [folder]
@@ -145,12 +147,14 @@ def _confirmed(start: Start, folder: RunFolder, candidate: Candidate, seed: int,
     except TrainingDiverged as error:
         found = record(folder.name, spec, status="failed", reason=str(error), wall_s=perf_counter() - began, **known)
     else:
-        measured = _measured(start, outcome.network, dense)
+        with monitor.bar("test score and latency"):
+            measured = _measured(start, outcome.network, dense)
         epochs = 0.0 if candidate.variant == "dense" else spec.confirm_schedule.epochs
         scores = outcome_fields(outcome, epochs)
         found = record(folder.name, spec, status="complete", wall_s=perf_counter() - began, **known, **scores, **measured)
         _keep(folder, candidate, seed, outcome.network)
     folder.append(found)
+    monitor.recorded(found)
     score = f"test top-1 {found.test_top1:.2f} %" if found.test_top1 is not None else f"failed, {found.reason}"
     monitor.say(f"{folder.name} {candidate.label}, seed {seed}: {score}")
     return found

@@ -138,6 +138,7 @@ class Course:
     def _take(self, job: Job, found: TrialRecord) -> None:
         self._at_work.discard((job.plan.to_json(), job.regularization))
         self._folder.append(found)
+        self._monitor.recorded(found)
         self._sampler.tell(job.number, found)
         self.records.append(found)
         self._known[found.plan, found.regularization] = found

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from sconv_search.records import TrialRecord
 from sconv_search.training import Progress as Step
 
 
@@ -22,9 +23,12 @@ class Monitor:
         """A function of (steps done, steps in all) for the time of the context."""
         yield lambda done, total: None
 
+    def recorded(self, record: TrialRecord) -> None:
+        """A record was added to a run's folder."""
+
 
 class RichMonitor(Monitor):
-    """Lines and progress bars on the terminal; where the output is no terminal, lines alone."""
+    """Lines and progress bars on the terminal; where the output is no terminal, lines alone. Bars may nest."""
 
     def __init__(self, console: Console) -> None:
         self.console = console

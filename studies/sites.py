@@ -89,12 +89,13 @@ def site_table(
 def _site_table(
     network: nn.Module, input_shape: tuple[int, ...], methods: Sequence[str], selection: Selection, monitor: Monitor
 ) -> SiteTable:
-    require_forward(network, input_shape)
-    cost = measure_cost(network, input_shape)
-    choices = offered(network, methods, selection)
-    left = _reasons(network, methods, selection, choices)
-    places = [name for name, _ in network.named_modules() if name in choices or name in left]
-    shapes = input_shapes(network, input_shape, places)
+    with monitor.bar("asking the methods"):
+        require_forward(network, input_shape)
+        cost = measure_cost(network, input_shape)
+        choices = offered(network, methods, selection)
+        left = _reasons(network, methods, selection, choices)
+        places = [name for name, _ in network.named_modules() if name in choices or name in left]
+        shapes = input_shapes(network, input_shape, places)
     meter = _Meter(network, input_shape)
     found: list[Layer] = []
     with monitor.bar("measuring cheapest and dearest options") as step:

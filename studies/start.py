@@ -62,7 +62,8 @@ def start_from(
     require_forward(network, task.input_shape)
     if weights is not None:
         load_weights_(network, weights)
-    found = task.data(data, weights is not None)
+    with monitor.bar("reading the data"):
+        found = task.data(data, weights is not None)
     _require_fit(task, network, found)
     path = weights or cache / f"{task.name.replace('/', '-')}-seed{seed}.safetensors"
     if weights is None and not path.exists():

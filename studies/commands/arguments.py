@@ -8,32 +8,85 @@ from typing import Annotated
 import torch
 import typer
 
-from studies.monitor import RichMonitor
+from studies.methods import METHODS
+from studies.monitor import Monitor
 from studies.run_folder import RunFolder
 from studies.spec import StudySpec
 from studies.start import Start, start_from
 from studies.tasks import TASKS, task_named
+
+
+def known_tasks() -> list[str]:
+    """Completions of a task."""
+    return list(TASKS)
+
+
+def known_methods() -> list[str]:
+    """Completions of a method."""
+    return list(METHODS)
+
+
+def known_devices() -> list[str]:
+    """Completions of a device."""
+    return ["auto", "cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+
 
 DataOption = Annotated[Path | None, typer.Option(help="Folder of the data set; else SCONV_SEARCH_DATA, else ./data.")]
 WeightsOption = Annotated[
     Path | None,
     typer.Option(help="Trained dense network (safetensors) that saw all training images. Without it one is trained."),
 ]
-DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")]
+DeviceOption = Annotated[
+    str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.", autocompletion=known_devices, metavar="NAME")
+]
 TaskOption = Annotated[
-    str, typer.Option(help=f"One of: {', '.join(TASKS)}; or package.module:function, which returns your own Task.")
+    str,
+    typer.Option(
+        help=f"One of: {', '.join(TASKS)}; or package.module:function, which returns your own Task.",
+        autocompletion=known_tasks,
+        metavar="NAME",
+    ),
 ]
 IncludeOption = Annotated[
-    list[str] | None, typer.Option(help="Compress sites that match this pattern only, such as 'layer3.*'; repeat it for more.")
+    list[str] | None,
+    typer.Option(
+        help="Compress sites that match this pattern only, such as 'layer3.*'; repeat it for more. Else all.", metavar="PATTERN"
+    ),
 ]
-ExcludeOption = Annotated[list[str] | None, typer.Option(help="Leave sites that match this pattern dense; repeat it for more.")]
+ExcludeOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Leave sites that match this pattern dense; repeat it for more. Else none.", metavar="PATTERN"),
+]
 MultipleOption = Annotated[int, typer.Option(help="Offer ranks and channel counts in multiples of this, such as 4, 8 or 16.")]
+TensorBoardOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--tensorboard", help="Folder for TensorBoard logs of each trial's numbers (needs the package tensorboard). Else none."
+    ),
+]
 
 
-def start_of(task: str, data: Path | None, weights: Path | None, device: str, runs: Path, monitor: RichMonitor) -> Start:
+def start_of(task: str, data: Path | None, weights: Path | None, device: str, runs: Path, monitor: Monitor) -> Start:
     """The start of the task's studies on the device that the user named."""
-    found = torch.device("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else torch.device(device)
+    found = device_named(device)
     return start_from(task_named(task), data=data, weights=weights, cache=runs / "dense", device=found, monitor=monitor)
+
+
+def device_named(name: str) -> torch.device:
+    """The device, after a look whether this machine has it.
+
+    Raises:
+        ValueError: torch does not know it, or it is not here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError) as error:  # torch's answer to a missing CUDA is an assertion
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"device {name!r} cannot be used here; name one of {', '.join(known_devices())}: {reason}") from error
+    return device
 
 
 def spec_of(folder: RunFolder) -> StudySpec:

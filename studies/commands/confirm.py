@@ -6,21 +6,27 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from studies.commands.arguments import DataOption, DeviceOption, WeightsOption, spec_of, start_of
+from studies.commands.arguments import DataOption, DeviceOption, TensorBoardOption, WeightsOption, spec_of, start_of
+from studies.commands.config_file import ConfigOption
+from studies.commands.failures import DebugOption
+from studies.commands.results import JsonOption, confirm_result, print_json, telling
 from studies.confirmation import confirm as confirm_runs
-from studies.monitor import RichMonitor
 from studies.run_folder import RunFolder
+from studies.tensorboard import logged
 
 
 def confirm(
     runs: Annotated[list[Path], typer.Argument(help="Folders of searches of one task; compared methods belong together.")],
-    seeds: Annotated[int, typer.Option(help="Trainings of each plan.")] = 3,
-    plans: Annotated[int, typer.Option(help="Most plans of each run's front.")] = 3,
+    seeds: Annotated[int, typer.Option(help="Trainings of each plan.", min=1)] = 3,
+    plans: Annotated[int, typer.Option(help="Most plans of each run's front.", min=1)] = 3,
     data: DataOption = None,
     weights: WeightsOption = None,
     device: DeviceOption = "auto",
+    tensorboard: TensorBoardOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
 ) -> None:
     """Train the best plans on the full schedule over several seeds, and read the test set once each.
 
@@ -28,7 +34,11 @@ def confirm(
 
     Example: sconv-search confirm runs/structured runs/spatial --seeds 3
     """
-    folders, monitor = [RunFolder(run) for run in runs], RichMonitor(Console())
-    start = start_of(spec_of(folders[0]).task, data, weights, device, runs[0].parent, monitor)
-    confirm_runs(start, folders, seeds=seeds, most=plans, monitor=monitor)
-    monitor.say(f"next: sconv-search report {' '.join(map(str, runs))} --out report")
+    folders = [RunFolder(run) for run in runs]
+    task = spec_of(folders[0]).task
+    with telling(as_json) as terminal, logged(terminal, tensorboard) as monitor:
+        start = start_of(task, data, weights, device, runs[0].parent, monitor)
+        new = confirm_runs(start, folders, seeds=seeds, most=plans, monitor=monitor)
+        monitor.say(f"next: sconv-search report {' '.join(map(str, runs))} --out report")
+    if as_json:
+        print_json(confirm_result(folders, new))

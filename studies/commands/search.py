@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 
 from sconv_search.training import Schedule
 from studies.commands.arguments import (
@@ -17,26 +16,46 @@ from studies.commands.arguments import (
     IncludeOption,
     MultipleOption,
     TaskOption,
+    TensorBoardOption,
     WeightsOption,
+    device_named,
+    known_methods,
     start_of,
 )
-from studies.monitor import RichMonitor
+from studies.commands.config_file import ConfigOption
+from studies.commands.failures import DebugOption
+from studies.commands.results import JsonOption, print_json, search_result, telling
+from studies.methods import METHODS
 from studies.run_folder import RunFolder
 from studies.runner import checked_budget
 from studies.runner import search as run_search
 from studies.spec import StudySpec
 from studies.tasks import task_named, with_network
+from studies.tensorboard import logged
+
+DEFAULT_METHOD = "structured_conv"
 
 
 def search(
     out: Annotated[Path, typer.Option(help="The run's folder; an interrupted run in it continues.")],
     task: TaskOption = "demo",
     network: Annotated[
-        str | None, typer.Option(help="Your own network in place of the task's: package.module:function, which returns it.")
+        str | None,
+        typer.Option(
+            help="Your own network in place of the task's: package.module:function, which returns it.", metavar="NAME"
+        ),
     ] = None,
-    method: Annotated[list[str] | None, typer.Option(help="Method to search; repeat it to mix methods site by site.")] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"One of: {', '.join(METHODS)}; repeat it to mix methods site by site. Else {DEFAULT_METHOD}.",
+            autocompletion=known_methods,
+            metavar="NAME",
+        ),
+    ] = None,
     budget: Annotated[
-        str, typer.Option(help="Most that a plan may cost: a share of dense ('50%') or an amount ('41M').")
+        str,
+        typer.Option(help="Most that a plan may cost: a share of dense ('50%') or an amount ('41M').", metavar="AMOUNT"),
     ] = "50%",
     quantity: Annotated[Literal["flops", "macs", "params"], typer.Option(help="What the budget limits.")] = "flops",
     include: IncludeOption = None,
@@ -48,34 +67,44 @@ def search(
         float | None, typer.Option(help="Epochs of a confirmation; else the task's full schedule.")
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Peak of a trial's learning rate; short trials want less.")
+        float | None, typer.Option(help="Peak of a trial's learning rate, where short trials want less; else the task's.")
     ] = None,
-    confirm_learning_rate: Annotated[float | None, typer.Option(help="Peak of a confirmation's learning rate.")] = None,
+    confirm_learning_rate: Annotated[
+        float | None, typer.Option(help="Peak of a confirmation's learning rate; else the task's.")
+    ] = None,
     distillation: Annotated[float, typer.Option(help="Share of the loss, 0 to 1, that imitates the dense network.")] = 0.0,
     label_smoothing: Annotated[float, typer.Option(help="Share of each label, 0 to 1, spread over all classes.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of the sampler and of the trials' training.")] = 0,
     data: DataOption = None,
     weights: WeightsOption = None,
     device: DeviceOption = "auto",
+    tensorboard: TensorBoardOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
 ) -> None:
-    """Search the best plan under a budget.
+    """Search the best plan under a budget; the same command continues an interrupted search.
 
     Example: sconv-search search --task demo --method structured_conv --budget 30% --trials 12 --out runs/structured
     """
     known = task_named(with_network(task, network))
     loss: dict[str, Any] = {"distillation": distillation, "label_smoothing": label_smoothing}
     spec = StudySpec(
-        task=known.name, methods=tuple(method or ["structured_conv"]), budget=budget, quantity=quantity, trials=trials,
+        task=known.name, methods=tuple(method or [DEFAULT_METHOD]), budget=budget, quantity=quantity, trials=trials,
         seed=seed, include=tuple(include or ()), exclude=tuple(exclude or ()), multiple=multiple,
         search_schedule=replace(_changed(known.search_schedule, epochs, learning_rate), **loss),
         confirm_schedule=replace(_changed(known.confirm_schedule, confirm_epochs, confirm_learning_rate), **loss),
     )  # fmt: skip
-    monitor, folder = RichMonitor(Console()), RunFolder(out)
+    folder = RunFolder(out)
+    device_named(device)
     checked_budget(spec, known.network(), known.input_shape)  # before a dense network is trained for it
     with folder.locked():
         pass
-    run_search(start_of(known.name, data, weights, device, out.parent, monitor), spec, folder, monitor)
-    monitor.say(f"records: {out / 'trials.jsonl'}; next: sconv-search confirm {out}")
+    with telling(as_json) as terminal, logged(terminal, tensorboard) as monitor:
+        run_search(start_of(known.name, data, weights, device, out.parent, monitor), spec, folder, monitor)
+        monitor.say(f"records: {out / 'trials.jsonl'}; next: sconv-search confirm {out}")
+    if as_json:
+        print_json(search_result(folder))
 
 
 def _changed(schedule: Schedule, epochs: float | None, learning_rate: float | None) -> Schedule:

@@ -19,7 +19,7 @@ UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 def say_sites(table: SiteTable, console: Console) -> None:
     """Prints the layers that are offered, those that are not with the reason, and totals."""
-    in_full = not console.is_terminal and "COLUMNS" not in os.environ
+    in_full = in_a_pipe(console)
     if in_full:
         console = Console(file=console.file, width=PIPE_WIDTH)  # a line a layer, for grep
     letters = {} if in_full else dict(zip(table.methods, ascii_lowercase, strict=False))
@@ -31,6 +31,11 @@ def say_sites(table: SiteTable, console: Console) -> None:
         console.print(_left_out(rest, table))
     for line in (*_totals(sites, table, letters), *table.notes):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def in_a_pipe(console: Console) -> bool:
+    """Whether lines are read by a program, which needs no width."""
+    return not console.is_terminal and "COLUMNS" not in os.environ
 
 
 def amount(number: int) -> str:

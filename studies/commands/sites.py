@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import fields, is_dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from torch import nn
 
-from studies.commands.arguments import ExcludeOption, IncludeOption, MultipleOption
+from studies.commands.arguments import ExcludeOption, IncludeOption, MultipleOption, known_methods, known_tasks
+from studies.commands.config_file import ConfigOption
+from studies.commands.failures import DebugOption
+from studies.commands.results import JsonOption, print_json, telling
 from studies.commands.site_listing import say_sites
 from studies.methods import METHODS
 from studies.monitor import RichMonitor
@@ -25,18 +26,28 @@ def sites(
         str,
         typer.Argument(
             help=f"A task ({', '.join(TASKS)}), or package.module:function, which returns a network or a Task; "
-            "the current directory is searched too."
+            "the current directory is searched too.",
+            autocompletion=known_tasks,
         ),
     ],
     shape: Annotated[
         str | None,
-        typer.Option("--input", help="Shape of one input without the batch, such as 3,224,224; tasks know their own."),
+        typer.Option(
+            "--input", help="Shape of one input without the batch, such as 3,224,224; tasks know their own.", metavar="SHAPE"
+        ),
     ] = None,
-    method: Annotated[list[str] | None, typer.Option(help="Method to ask; repeat it for more. Else all are asked.")] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Method to ask; repeat it for more. Else all are asked.", autocompletion=known_methods, metavar="NAME"
+        ),
+    ] = None,
     include: IncludeOption = None,
     exclude: ExcludeOption = None,
     multiple: MultipleOption = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every method's options and reasons.")] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
 ) -> None:
     """List what each method can compress in a network, at what cost, and why the other layers stay as they are.
 
@@ -45,10 +56,12 @@ def sites(
     Example: sconv-search sites torchvision.models:resnet18 --input 3,224,224
     """
     selection = Selection(include=tuple(include or ()), exclude=tuple(exclude or ()), multiple=multiple)
-    built, input_shape = _network(network, shape)
-    table = site_table(built, input_shape, tuple(method or METHODS), selection, RichMonitor(Console(stderr=True)))
+    with telling(as_json):  # the user's own function may print, too
+        built, input_shape = _network(network, shape)
+        monitor = RichMonitor(Console(stderr=True))  # the table alone goes into a pipe
+        table = site_table(built, input_shape, tuple(method or METHODS), selection, monitor)
     if as_json:
-        print(json.dumps(table, default=_plain, indent=1, ensure_ascii=False))
+        print_json(table)
     else:
         say_sites(table, Console())
 
@@ -76,8 +89,3 @@ def _shape(text: str) -> tuple[int, ...]:
     if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
         raise ValueError(f"--input must be positive whole numbers, such as 3,224,224 (without the batch), got {text!r}")
     return tuple(map(int, parts))
-
-
-def _plain(value: Any) -> Any:
-    """What JSON knows in the place of our values, and of the mapping proxies that hold structures."""
-    return {f.name: getattr(value, f.name) for f in fields(value)} if is_dataclass(value) else dict(value)

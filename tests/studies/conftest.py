@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ import studies.runner
 from sconv_search.data import DataSet, Split
 from sconv_search.search_space import SearchSpace
 from sconv_search.training import Schedule
-from studies import RunFolder, Start, StudySpec, Task, start_from
+from studies import RunFolder, Start, StudySpec, Task, cli, start_from, tasks
 from studies.monitor import Monitor
 
 
@@ -99,3 +101,32 @@ def spaces_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 _SPACES: dict[object, SearchSpace] = {}
+
+
+SMALL = ("--trials", "2", "--budget", "50%", "--epochs", "0.5", "--confirm-epochs", "0.5", "--device", "cpu")
+"""Flags of a search of a second."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Typed:
+    """What a command gave."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def typed(task: Task, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Typed]:
+    """Runs ``sconv-search`` with arguments; the tiny task is among those known."""
+    monkeypatch.setattr(tasks, "TASKS", {task.name: task, **tasks.TASKS})
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments: object) -> Typed:
+        monkeypatch.setattr("sys.argv", ["sconv-search", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        captured = capsys.readouterr()
+        return Typed(status=int(end.value.code or 0), out=captured.out, err=captured.err)
+
+    return call

@@ -5,38 +5,29 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import typer
 from rich.console import Console
 from torch import nn
 
-import studies.tasks
 from studies import RunFolder, cli
 from studies.commands.site_listing import say_sites
 from studies.sites import site_table
-from studies.tasks import Task
 from studies.user_network import made_by
-
-SMALL = ("--trials", "2", "--budget", "50%", "--epochs", "0.5", "--confirm-epochs", "0.5", "--device", "cpu")
-
-
-@pytest.fixture(autouse=True)
-def _tiny_task(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(studies.tasks, "TASKS", {task.name: task, **studies.tasks.TASKS})
+from tests.studies.conftest import SMALL, Typed
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def run(typed: Callable[..., Typed]) -> Callable[..., tuple[int, str]]:
     """Runs ``sconv-search`` with arguments: (exit status, what it printed)."""
 
     def call(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr("sys.argv", ["sconv-search", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(end.value.code or 0), captured.out + captured.err
+        said = typed(*arguments)
+        return said.status, said.out + said.err
 
     return call
 
@@ -92,7 +83,9 @@ def test_the_same_command_continues(run, tmp_path: Path) -> None:
             ("--task", "cifar10/resnet20", "--data", "absent"),
             "error: the data folder 'absent' does not exist; name one with --data",
         ),
-        (("--device", "abacus"), "error: "),
+        (("--device", "abacus"), "error: device 'abacus' cannot be used here; name one of auto, cpu"),
+        (("--device", "meta"), "error: device 'meta' cannot be used here"),
+        (("--epochs", "inf"), "error: Schedule.epochs must be finite, got inf"),
     ],
 )
 def test_wrong_input_is_one_line_that_names_it(run, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
@@ -103,8 +96,9 @@ def test_wrong_input_is_one_line_that_names_it(run, tmp_path: Path, arguments: t
     assert "1%" in arguments or not (tmp_path / "dense").exists(), "no network was trained for it"
 
 
-def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("sys.argv", ["sconv-search", "--debug", "report", str(tmp_path / "absent")])
+@pytest.mark.parametrize("arguments", [("--debug", "report", "absent"), ("report", "absent", "--debug")])
+def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]) -> None:
+    monkeypatch.setattr("sys.argv", ["sconv-search", *arguments])
     with pytest.raises((FileNotFoundError, ValueError)):
         cli.main()
 
@@ -154,6 +148,20 @@ def logits_of_three():
 
 def not_flat():
     return nn.Conv2d(2, 4, 3)
+
+class Unready(nn.Conv2d):
+    def forward(self, x):
+        return x.unready
+
+def raises_later():
+    return Unready(2, 4, 3)
+
+def raises():
+    raise OSError("no checkpoint")
+
+def talks():
+    print("built")
+    return small()
 """
 
 
@@ -190,6 +198,8 @@ def test_a_network_of_ones_own_is_searched_confirmed_and_reported(run, tmp_path:
     ("function", "message"),
     [
         ("logits_of_three", "gives (1, 3) for one input; the data's 4 classes need logits of shape (1, 4)"),
+        ("raises", "error: 'mynets:raises' raises OSError: no checkpoint"),
+        ("raises_later", "error: Unready fails on an input of shape (2, 12, 12): AttributeError: "),
         ("not_flat", "gives (1, 4, 10, 10) for one input; the data's 4 classes need logits of shape (1, 4)"),
     ],
 )
@@ -221,10 +231,10 @@ def test_a_pipe_has_a_line_a_layer_with_full_names(mynets: str, monkeypatch: pyt
     assert "(rank=" in row
 
 
-def test_sites_as_json_hold_every_methods_options_and_reasons(run, mynets: str) -> None:
-    status, said = run("sites", f"{mynets}:small", "--input", "2x12x12", "--json")
-    assert status == 0
-    table = json.loads(said)
+def test_sites_as_json_hold_every_methods_options_and_reasons(typed: Callable[..., Typed], mynets: str) -> None:
+    said = typed("sites", f"{mynets}:talks", "--input", "2x12x12", "--json")
+    assert (said.status, said.err) == (0, "built\n")
+    table = json.loads(said.out)
     head = next(layer for layer in table["layers"] if layer["site"] == "7")
     assert head["macs"] == 1152
     assert head["offers"]["weight_svd"]["cheapest"]["structure"] == {"rank": 1}
@@ -248,8 +258,15 @@ def test_wrong_sites_are_one_line(run, mynets: str, arguments: tuple[str, ...], 
     assert len(said.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize("command", ["sites", "search", "confirm", "report", "demo"])
-def test_each_commands_help_has_an_example(run, command: str) -> None:
+@pytest.mark.parametrize("command", ["sites", "search", "confirm", "report", "compare", "demo"])
+def test_each_commands_help_has_an_example_the_exit_statuses_and_words_for_every_option(run, command: str) -> None:
     status, said = run(command, "--help")
     assert status == 0
     assert f"Example: sconv-search {command}" in said
+    assert "Exit status: 0 done, 2 wrong input" in said
+    parameters = typer.main.get_command(cli.app).commands[command].params
+    assert [parameter.name for parameter in parameters if not parameter.help] == []
+
+
+def test_the_version_is_told(run) -> None:
+    assert run("--version") == (0, f"sconv-search {version('sconv-search')}\n")

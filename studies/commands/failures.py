@@ -1,0 +1,54 @@
+"""What a command that fails says and returns: one line, and an exit status that scripts can tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+DONE, WORK_FAILED, WRONG_INPUT, STOPPED = 0, 1, 2, 130
+STATUSES = (
+    f"Exit status: {DONE} done, {WRONG_INPUT} wrong input, {WORK_FAILED} the work failed although the input was right "
+    f"(training diverged, memory ran out), {STOPPED} stopped by Ctrl-C."
+)
+_STATUS_OF = {(ValueError, KeyError, TypeError, OSError): WRONG_INPUT, (RuntimeError,): WORK_FAILED}
+_shown = {"tracebacks": False}
+
+
+def _show_tracebacks(wanted: bool) -> None:
+    _shown["tracebacks"] |= wanted
+
+
+DebugOption = Annotated[
+    bool,
+    typer.Option("--debug", help="Show tracebacks of errors.", callback=_show_tracebacks, is_eager=True, expose_value=False),
+]
+
+
+def guarded(command: Callable[[], object]) -> int:
+    """Runs a command and returns its exit status; an expected error becomes one line on stderr.
+
+    The command line's own usage errors end the process with a status of theirs, which is that of wrong input.
+    """
+    _shown["tracebacks"] = False
+    try:
+        command()
+    except tuple(kind for kinds in _STATUS_OF for kind in kinds) as error:
+        if _shown["tracebacks"]:
+            raise
+        _say(f"error: {error.args[0] if isinstance(error, KeyError) and error.args else error}")
+        return next(status for kinds, status in _STATUS_OF.items() if isinstance(error, kinds))
+    except SystemExit as end:
+        if end.code == STOPPED:  # typer's answer to Ctrl-C
+            _say("stopped; the same command continues")
+        return end.code if isinstance(end.code, int) else WORK_FAILED if end.code else DONE
+    except KeyboardInterrupt:
+        _say("stopped; the same command continues")
+        return STOPPED
+    return DONE
+
+
+def _say(text: str) -> None:
+    Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,107 @@
+"""What a command made, as one JSON document for scripts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from sconv_search.records import Stage, TrialRecord
+from studies.confirmation import front
+from studies.monitor import RichMonitor
+from studies.run_folder import RunFolder
+
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on stdout at the end, and everything else on stderr.")
+]
+_MADE = ("seed", "regularization", "flops", "dense_flops", "macs", "adds", "params", "residual", "val_top1")
+
+
+@contextmanager
+def telling(as_json: bool) -> Iterator[RichMonitor]:
+    """A monitor on stdout; with JSON on stderr, where then everything goes that is printed in the context."""
+    if not as_json:
+        yield RichMonitor(Console())
+        return
+    with redirect_stdout(sys.stderr):  # the user's own network may print, too
+        yield RichMonitor(Console(stderr=True))
+
+
+def print_json(document: Any) -> None:
+    """Prints the document; dataclasses and mappings become objects, paths texts. A number that is not finite is refused."""
+    print(json.dumps(document, default=_plain, indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    """What JSON knows in the place of our values, and of the mapping proxies that hold structures."""
+    if isinstance(value, Path):
+        return str(value)
+    return {f.name: getattr(value, f.name) for f in fields(value)} if is_dataclass(value) else dict(value)
+
+
+def search_result(folder: RunFolder) -> dict[str, Any]:
+    """A run's files, its counts of trials, and its best one."""
+    records, spec = folder.records()[0], folder.read_spec()
+    files = {"records": folder.trials, "spec": folder.path / "spec.json", "space": folder.path / "space.json"}
+    return {
+        "folder": folder.path,
+        "files": {name: path for name, path in files.items() if path.exists()},
+        "study": spec,
+        "trials": _counts(records, "search"),
+        "best": next(map(_trial, front(records, 1)), None),
+    }
+
+
+def confirm_result(folders: Sequence[RunFolder], new: Iterable[TrialRecord]) -> dict[str, Any]:
+    """The confirmed networks of all runs, with their scores over seeds and their files."""
+    by_run = {folder: folder.records()[0] for folder in folders}
+    return {
+        "folders": [folder.path for folder in folders],
+        "new": len(list(new)),
+        "trials": _counts((record for records in by_run.values() for record in records), "confirm"),
+        "networks": [network for folder, records in by_run.items() for network in _networks(folder, records)],
+    }
+
+
+def _counts(records: Iterable[TrialRecord], stage: Stage) -> dict[str, int]:
+    found = Counter(record.status for record in records if record.stage == stage)
+    return {status: found[status] for status in ("complete", "over_budget", "failed")}
+
+
+def _trial(record: TrialRecord) -> dict[str, Any]:
+    return {"number": record.number, **{name: getattr(record, name) for name in _MADE}, "plan": _parsed(record.plan)}
+
+
+def _parsed(plan: str | None) -> Mapping[str, Any] | None:
+    return None if plan is None else dict(json.loads(plan))
+
+
+def _networks(folder: RunFolder, records: Iterable[TrialRecord]) -> Iterator[dict[str, Any]]:
+    groups: dict[Any, list[TrialRecord]] = {}
+    for record in records:
+        if record.stage == "confirm" and record.test_top1 is not None:
+            groups.setdefault((record.variant, record.number, record.plan), []).append(record)
+    for (variant, number, plan), group in groups.items():
+        scores = [record.test_top1 for record in group if record.test_top1 is not None]
+        label = variant if number is None else f"{variant}-{number}"
+        places = [folder.path / "confirmed" / f"{label}-seed{record.seed}" for record in group]
+        yield {
+            "run": folder.path,
+            "network": label,
+            "seeds": [record.seed for record in group],
+            "test_top1": scores,
+            "test_top1_mean": mean(scores),
+            "test_top1_std": stdev(scores) if len(scores) > 1 else None,
+            **{name: getattr(group[0], name) for name in ("flops", "dense_flops", "params", "latency_ms", "dense_latency_ms")},
+            "saved": [place for place in places if place.is_dir()],
+            "plan": _parsed(plan),
+        }

@@ -1,0 +1,17 @@
+"""A report tells how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from reports import write_report
+from tests.reports.conftest import confirm
+
+
+def test_every_figure_is_counted(write_run: Callable[..., Path], tmp_path: Path) -> None:
+    run = write_run("run", [confirm(92.0, variant="dense", methods=None, flops=82_000_000), confirm(90.0, flops=40_000_000)])
+    told: list[tuple[int, int]] = []
+    write_report([run], tmp_path / "report", lambda done, total: told.append((done, total)))
+    assert len(told) > 1
+    assert told == [(number, len(told)) for number in range(1, len(told) + 1)]

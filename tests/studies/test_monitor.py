@@ -1,0 +1,29 @@
+"""Bars on a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from studies.monitor import RichMonitor
+
+
+def test_bars_nest_on_one_terminal() -> None:
+    out = io.StringIO()
+    monitor = RichMonitor(Console(file=out, force_terminal=True, width=120))
+    with monitor.bar("outer") as outer:
+        outer(1, 2)
+        with monitor.bar("inner"):
+            monitor.say("a line draws the bars anew")
+    shown = out.getvalue()
+    assert all(text in shown for text in ("outer", "1/2", "inner", "a line draws the bars anew"))
+
+
+def test_a_pipe_sees_lines_alone() -> None:
+    out = io.StringIO()
+    monitor = RichMonitor(Console(file=out))
+    with monitor.bar("work") as step:
+        step(1, 2)
+        monitor.say("[news]")
+    assert out.getvalue() == "[news]\n"
