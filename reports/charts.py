@@ -41,12 +41,14 @@ class Axis:
 
     Args:
         ticks: positions and their words, where the axis holds categories.
+        whole: the axis counts something, so that ticks stand at whole numbers alone.
     """
 
     label: str
     limits: tuple[float, float] | None = None
     logarithmic: bool = False
     ticks: Sequence[tuple[float, str]] = ()
+    whole: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
