@@ -30,7 +30,6 @@ _DASHES: Any = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
 _FAINT: dict[str, Any] = {"linestyle": "", "markersize": 4, "markeredgewidth": 0, "alpha": 0.35}
 _MOST_LEGEND = 24
 _LABEL_LETTERS = 22
-_MOST_MARKED = 60
 _LEGEND_COLUMNS = 3
 _METADATA: dict[str, dict[str, Any]] = {
     "svg": {"Date": None},
@@ -99,7 +98,7 @@ def _draw_chart(figure: Figure, axes: Axes, chart: Chart) -> None:
     styles = looks({trace.look for trace in chart.traces} | {label.look for label in chart.labels})
     rules = _draw_rules(axes, chart)
     for trace in chart.traces:
-        _draw_trace(axes, trace, *styles[trace.look])
+        _draw_trace(axes, trace, *styles[trace.look], dotted=chart.dotted(trace))
     if chart.diagonal:
         axes.axline((0, 0), slope=1, color=QUIET, linewidth=0.8, zorder=1)
     _frame(axes.xaxis, axes, chart.x, "x")
@@ -140,12 +139,12 @@ def _draw_rules(axes: Axes, chart: Chart) -> list[Line2D]:
     return made
 
 
-def _draw_trace(axes: Axes, trace: Trace, color: str, marker: str) -> None:
+def _draw_trace(axes: Axes, trace: Trace, color: str, marker: str, *, dotted: bool) -> None:
     if trace.kind == "faint":
         axes.plot(trace.x, trace.y, color=color, marker=marker, zorder=2, **_FAINT)
     elif trace.kind in ("steps", "line"):
         steps: dict[str, Any] = {"drawstyle": "steps-post"} if trace.kind == "steps" else {}
-        if trace.texts and len(trace.x) <= _MOST_MARKED:  # without texts: a front, whose points have markers of their own
+        if dotted:
             steps |= {"marker": marker, "markersize": 4, "markevery": max(1, len(trace.x) // 12)}
         axes.plot(trace.x, trace.y, color=color, linestyle=_DASHES[trace.dash], linewidth=1.4, zorder=3, **steps)
     elif trace.kind == "below":
@@ -172,18 +171,19 @@ def _direct_label(axes: Axes, label: Label, color: str, marker: str) -> Line2D:
 
 
 def _legend(chart: Chart, styles: dict[str, tuple[str, str]]) -> list[Line2D]:
-    """An entry a name, as it is drawn strongest."""
-    entries: dict[str, Line2D] = {}
+    """An entry a name: its line, its points, or both."""
+    entries: dict[str, dict[str, Any]] = {}
     for trace in chart.traces:
         color, marker = styles[trace.look]
-        name = _wrapped(trace.name, 40)
+        name = _wrapped(trace.name, 50)
+        entry = {"color": color, "linestyle": "", "label": name}
         if trace.kind in ("steps", "line"):
-            shape: dict[str, Any] = {"marker": marker, "markersize": 4} if trace.texts else {}
-            entries.setdefault(name, Line2D([], [], color=color, linestyle=_DASHES[trace.dash], label=name, **shape))
+            dots = {"marker": marker, "markersize": 4} if chart.dotted(trace) else {}
+            entries[name] = entry | entries.get(name, {}) | {"linestyle": _DASHES[trace.dash]} | dots
         elif trace.kind != "faint":
             look = _look(color, hollow=trace.kind == "hollow")
-            entries.setdefault(name, Line2D([], [], linestyle="", marker=marker, label=name, **look))
-    return list(entries.values())
+            entries[name] = entry | entries.get(name, {}) | {"marker": marker} | look
+    return [Line2D([], [], **entry) for entry in entries.values()]
 
 
 def _frame(own: Any, axes: Axes, axis: Axis, which: str) -> None:
@@ -203,7 +203,9 @@ def _frame(own: Any, axes: Axes, axis: Axis, which: str) -> None:
 
 def _size(drawing: HeatMap) -> tuple[float, float]:
     letters = max((len(one_line(name)[:40]) for name in drawing.rows), default=0)
-    return min(2.6 + 0.075 * letters + 1.3 * len(drawing.columns), 16.0), min(max(1.6 + 0.24 * len(drawing.rows), 3.6), 30.0)
+    widest = max((len(text) for row in drawing.texts for text in row), default=0)
+    column = max(1.3, 0.2 + 0.066 * widest)
+    return min(2.6 + 0.075 * letters + column * len(drawing.columns), 16.0), min(max(1.6 + 0.24 * len(drawing.rows), 3.6), 30.0)
 
 
 def _draw_map(figure: Figure, axes: Axes, drawing: HeatMap) -> None:

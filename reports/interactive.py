@@ -24,7 +24,6 @@ _GLYPHS = {
 _CIVIDIS = ["#00224e", "#2a3f6d", "#575d6d", "#7d7c78", "#a59c74", "#d3c064", "#fee838"]
 _PURPLE_ORANGE = ["#7f3b08", "#e08214", "#fee0b6", "#f7f7f7", "#d8daeb", "#8073ac", "#2d004b"]
 _LABEL_LETTERS = 20
-_SHORT_COURSE = 60
 _FEW_WHOLE = 12
 """Up to so many, each whole number is a tick; for more, plotly by itself steps by whole numbers."""
 DIRECT, RULE = "direct", "rule"
@@ -56,7 +55,10 @@ def _wrapped(text: str, width: int) -> str:
 def _chart(chart: Chart) -> dict[str, Any]:
     styles = looks({trace.look for trace in chart.traces} | {label.look for label in chart.labels})
     named = _named(chart)
-    data = [_trace(trace, *styles[trace.look], legend=place in named) for place, trace in enumerate(chart.traces)]
+    data = [
+        _trace(trace, *styles[trace.look], legend=place in named, dotted=chart.dotted(trace))
+        for place, trace in enumerate(chart.traces)
+    ]
     data += [_legend_of(rule) for rule in chart.rules]
     layout = {
         "xaxis": _axis(chart.x, [value for trace in chart.traces for value in trace.x])
@@ -104,7 +106,7 @@ def _legend_of(rule: Rule) -> dict[str, Any]:
     }
 
 
-def _trace(trace: Trace, color: str, marker: str, *, legend: bool) -> dict[str, Any]:
+def _trace(trace: Trace, color: str, marker: str, *, legend: bool, dotted: bool) -> dict[str, Any]:
     lines = trace.kind in ("steps", "line")
     hollow = trace.kind == "hollow"
     size = {"faint": 5, "line": 5, "steps": 5, "below": 11 if trace.keys else 8}.get(trace.kind, 11)
@@ -115,7 +117,7 @@ def _trace(trace: Trace, color: str, marker: str, *, legend: bool) -> dict[str, 
         "size": size,
         "line": {"width": 2 if hollow else 0, "color": color},
     }
-    mode = "lines+markers" if len(trace.x) <= _SHORT_COURSE and trace.texts else "lines"
+    mode = "lines+markers" if dotted else "lines"
     made = {
         "type": "scatter", "name": safe(one_line(trace.name)), "legendgroup": safe(one_line(trace.name)), "showlegend": legend,
         "x": [_number(value) for value in trace.x], "y": [_number(value) for value in trace.y],

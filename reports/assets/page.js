@@ -33,6 +33,7 @@
     layout.paper_bgcolor = layout.plot_bgcolor = "rgba(0,0,0,0)";
     layout.hoverlabel = { bgcolor: color("--paper"), bordercolor: color("--quiet"), align: "left",
       font: { color: color("--ink"), family: layout.font.family, size: 12 } };
+    layout.modebar = { bgcolor: "rgba(0,0,0,0)", color: color("--quiet"), activecolor: color("--ink") };
     for (const axis of ["xaxis", "yaxis"]) {
       layout[axis] = { ...layout[axis], gridcolor: color("--line"), linecolor: color("--line") };
     }

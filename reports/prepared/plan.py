@@ -17,8 +17,8 @@ from reports.words import method_words, multiline, tenths
 
 MOST_ROWS = 120
 FEWEST_TRIALS = 8
-MOST_LETTERS = 11
-"""Of a structure that is written into its cell of the map, as ``c=16, n=2``; a longer one stands in hover and table alone."""
+MOST_LETTERS = 20
+"""Of a structure that is written into its cell of the map, as ``c=16, n=2, merged=1``; hover and table hold longer ones."""
 _NO_LAYERS = (
     "The confirmed records do not hold the cost of each layer (they were made before it was recorded, or nothing is confirmed "
     "yet); confirm again to see this figure."
