@@ -73,7 +73,7 @@ def _agreed(values: Sequence[tuple[str, str]]) -> str:
 
 
 def _spec_cell(value: object) -> str:
-    if value is None:
+    if value is None or value == []:
         return words.MISSING
     if isinstance(value, list) and all(isinstance(entry, str) for entry in value):
         return words.one_line(", ".join(value))
