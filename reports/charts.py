@@ -8,6 +8,8 @@ from statistics import median_high
 from typing import Any, Literal
 
 Kind = Literal["faint", "strong", "hollow", "steps", "line", "below"]
+MOST_DOTS = 60
+"""Points of a line that are drawn one by one; more would run together."""
 Dash = Literal["solid", "dash", "dot", "dashdot"]
 
 
@@ -41,12 +43,14 @@ class Axis:
 
     Args:
         ticks: positions and their words, where the axis holds categories.
+        whole: the axis counts something, so that ticks stand at whole numbers alone.
     """
 
     label: str
     limits: tuple[float, float] | None = None
     logarithmic: bool = False
     ticks: Sequence[tuple[float, str]] = ()
+    whole: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +85,11 @@ class Chart:
     labels: Sequence[Label] = ()
     diagonal: bool = False
     notes: Sequence[str] = ()
+
+    def dotted(self, trace: Trace) -> bool:
+        """Whether a line shows its own small points: one with texts, unless larger points of its name lie upon it."""
+        others = {other.name for other in self.traces if other.kind in ("strong", "hollow")}
+        return bool(trace.texts) and len(trace.x) <= MOST_DOTS and trace.name not in others
 
 
 @dataclass(frozen=True, kw_only=True)

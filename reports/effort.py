@@ -69,6 +69,12 @@ def inequalities(spent: pd.DataFrame) -> list[str]:
     return found
 
 
+def unrecorded(spent: pd.DataFrame) -> list[str]:
+    """What of the effort no comparison can be made of, as the runs of a method do not say it."""
+    missing = [name for name in _COMPARED if (spent[name].isna() | (spent[name].astype("string") == "")).any()]
+    return [EFFORT_COLUMNS[name] for name in missing]
+
+
 def unfinished(spent: pd.DataFrame) -> list[str]:
     """A sentence for each method whose searches have fewer trainings than planned."""
     known = spent[spent["planned"].notna()]

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from reports.charts import Axis, Chart, HeatMap, Label, Nothing, Trace
 from reports.fonts import FAMILY, small_copy
@@ -28,7 +28,8 @@ KINDS = ("svg", "png", "pdf")
 _SETTINGS: Any = {"svg.hashsalt": "sconv-search", "svg.fonttype": "path", "text.parse_math": False, "pdf.fonttype": 42}
 _DASHES: Any = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
 _FAINT: dict[str, Any] = {"linestyle": "", "markersize": 4, "markeredgewidth": 0, "alpha": 0.35}
-_MOST_LEGEND = 15
+_MOST_LEGEND = 24
+_LABEL_LETTERS = 22
 _LEGEND_COLUMNS = 3
 _METADATA: dict[str, dict[str, Any]] = {
     "svg": {"Date": None},
@@ -69,6 +70,11 @@ def _margins(
     return float((notes + 0.04) / height)
 
 
+def prepare() -> None:
+    """Makes what all figures share."""
+    _settings()
+
+
 @lru_cache(maxsize=1)
 def _settings() -> Any:
     """With the small font first; letters that it lacks come from the whole one."""
@@ -92,7 +98,7 @@ def _draw_chart(figure: Figure, axes: Axes, chart: Chart) -> None:
     styles = looks({trace.look for trace in chart.traces} | {label.look for label in chart.labels})
     rules = _draw_rules(axes, chart)
     for trace in chart.traces:
-        _draw_trace(axes, trace, *styles[trace.look])
+        _draw_trace(axes, trace, *styles[trace.look], dotted=chart.dotted(trace))
     if chart.diagonal:
         axes.axline((0, 0), slope=1, color=QUIET, linewidth=0.8, zorder=1)
     _frame(axes.xaxis, axes, chart.x, "x")
@@ -133,17 +139,17 @@ def _draw_rules(axes: Axes, chart: Chart) -> list[Line2D]:
     return made
 
 
-def _draw_trace(axes: Axes, trace: Trace, color: str, marker: str) -> None:
+def _draw_trace(axes: Axes, trace: Trace, color: str, marker: str, *, dotted: bool) -> None:
     if trace.kind == "faint":
         axes.plot(trace.x, trace.y, color=color, marker=marker, zorder=2, **_FAINT)
     elif trace.kind in ("steps", "line"):
         steps: dict[str, Any] = {"drawstyle": "steps-post"} if trace.kind == "steps" else {}
+        if dotted:
+            steps |= {"marker": marker, "markersize": 4, "markevery": max(1, len(trace.x) // 12)}
         axes.plot(trace.x, trace.y, color=color, linestyle=_DASHES[trace.dash], linewidth=1.4, zorder=3, **steps)
-        if len(trace.x) == 1:
-            axes.plot(trace.x, trace.y, color=color, marker=marker, markersize=5, linestyle="", zorder=3)
     elif trace.kind == "below":
-        style: dict[str, Any] = {"linestyle": "", "marker": "v", "markersize": 7 if trace.keys else 4, "clip_on": False}
-        axes.plot(trace.x, trace.y, color=color, alpha=1.0 if trace.keys else 0.5, markeredgewidth=0, zorder=5, **style)
+        style: dict[str, Any] = {"linestyle": "", "marker": "v", "markersize": 8 if trace.keys else 6, "clip_on": False}
+        axes.plot(trace.x, trace.y, color=color, alpha=1.0 if trace.keys else 0.75, markeredgewidth=0, zorder=5, **style)
     else:
         bars = [math.nan if deviation is None else deviation for deviation in trace.errors]
         if bars:
@@ -160,40 +166,46 @@ def _look(color: str, *, hollow: bool) -> dict[str, Any]:
 def _direct_label(axes: Axes, label: Label, color: str, marker: str) -> Line2D:
     place: Any = axes.get_yaxis_transform()
     (line,) = axes.plot([1.02], [label.y], marker=marker, color=color, markersize=7, transform=place, clip_on=False)
-    axes.text(1.04, label.y, _wrapped(label.text, 30), transform=place, va="center", fontsize=9)
+    axes.text(1.04, label.y, _wrapped(label.text, _LABEL_LETTERS), transform=place, va="center", fontsize=9)
     return line
 
 
 def _legend(chart: Chart, styles: dict[str, tuple[str, str]]) -> list[Line2D]:
-    """An entry a name, as it is drawn strongest."""
-    entries: dict[str, Line2D] = {}
+    """An entry a name: its line, its points, or both."""
+    entries: dict[str, dict[str, Any]] = {}
     for trace in chart.traces:
         color, marker = styles[trace.look]
-        name = _wrapped(trace.name, 40)
+        name = _wrapped(trace.name, 50)
+        entry = {"color": color, "linestyle": "", "label": name}
         if trace.kind in ("steps", "line"):
-            entries.setdefault(name, Line2D([], [], color=color, linestyle=_DASHES[trace.dash], label=name))
+            dots = {"marker": marker, "markersize": 4} if chart.dotted(trace) else {}
+            entries[name] = entry | entries.get(name, {}) | {"linestyle": _DASHES[trace.dash]} | dots
         elif trace.kind != "faint":
             look = _look(color, hollow=trace.kind == "hollow")
-            entries.setdefault(name, Line2D([], [], linestyle="", marker=marker, label=name, **look))
-    return list(entries.values())
+            entries[name] = entry | entries.get(name, {}) | {"marker": marker} | look
+    return [Line2D([], [], **entry) for entry in entries.values()]
 
 
 def _frame(own: Any, axes: Axes, axis: Axis, which: str) -> None:
     if axis.logarithmic:
         (axes.set_xscale if which == "x" else axes.set_yscale)("log")
         own.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        own.set_major_formatter(ScalarFormatter())
+        own.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         own.set_minor_formatter(NullFormatter())
+    if axis.whole:
+        own.set_major_locator(MaxNLocator(integer=True))
     if axis.limits:
         (axes.set_xlim if which == "x" else axes.set_ylim)(*axis.limits)
     if axis.ticks:
         own.set_ticks([place for place, _ in axis.ticks], labels=[words for _, words in axis.ticks])
-    own.set_label_text(_wrapped(axis.label, 80 if which == "x" else 50))
+    own.set_label_text(_wrapped(axis.label, 80 if which == "x" else 60))
 
 
 def _size(drawing: HeatMap) -> tuple[float, float]:
     letters = max((len(one_line(name)[:40]) for name in drawing.rows), default=0)
-    return min(2.6 + 0.075 * letters + 1.3 * len(drawing.columns), 16.0), min(max(1.6 + 0.24 * len(drawing.rows), 3.6), 30.0)
+    widest = max((len(text) for row in drawing.texts for text in row), default=0)
+    column = max(1.3, 0.2 + 0.066 * widest)
+    return min(2.6 + 0.075 * letters + column * len(drawing.columns), 16.0), min(max(1.6 + 0.24 * len(drawing.rows), 3.6), 30.0)
 
 
 def _draw_map(figure: Figure, axes: Axes, drawing: HeatMap) -> None:

@@ -24,7 +24,8 @@ _GLYPHS = {
 _CIVIDIS = ["#00224e", "#2a3f6d", "#575d6d", "#7d7c78", "#a59c74", "#d3c064", "#fee838"]
 _PURPLE_ORANGE = ["#7f3b08", "#e08214", "#fee0b6", "#f7f7f7", "#d8daeb", "#8073ac", "#2d004b"]
 _LABEL_LETTERS = 20
-_SHORT_COURSE = 60
+_FEW_WHOLE = 12
+"""Up to so many, each whole number is a tick; for more, plotly by itself steps by whole numbers."""
 DIRECT, RULE = "direct", "rule"
 """Names of annotations, by which the page finds them on narrow screens."""
 
@@ -54,7 +55,10 @@ def _wrapped(text: str, width: int) -> str:
 def _chart(chart: Chart) -> dict[str, Any]:
     styles = looks({trace.look for trace in chart.traces} | {label.look for label in chart.labels})
     named = _named(chart)
-    data = [_trace(trace, *styles[trace.look], legend=place in named) for place, trace in enumerate(chart.traces)]
+    data = [
+        _trace(trace, *styles[trace.look], legend=place in named, dotted=chart.dotted(trace))
+        for place, trace in enumerate(chart.traces)
+    ]
     data += [_legend_of(rule) for rule in chart.rules]
     layout = {
         "xaxis": _axis(chart.x, [value for trace in chart.traces for value in trace.x])
@@ -102,10 +106,10 @@ def _legend_of(rule: Rule) -> dict[str, Any]:
     }
 
 
-def _trace(trace: Trace, color: str, marker: str, *, legend: bool) -> dict[str, Any]:
+def _trace(trace: Trace, color: str, marker: str, *, legend: bool, dotted: bool) -> dict[str, Any]:
     lines = trace.kind in ("steps", "line")
     hollow = trace.kind == "hollow"
-    size = {"faint": 5, "line": 5, "steps": 5, "below": 10 if trace.keys else 6}.get(trace.kind, 11)
+    size = {"faint": 5, "line": 5, "steps": 5, "below": 11 if trace.keys else 8}.get(trace.kind, 11)
     symbol = "triangle-down" if trace.kind == "below" else _MARKERS[marker] + ("-open" if hollow else "")
     look: dict[str, Any] = {
         "color": color,
@@ -113,12 +117,12 @@ def _trace(trace: Trace, color: str, marker: str, *, legend: bool) -> dict[str, 
         "size": size,
         "line": {"width": 2 if hollow else 0, "color": color},
     }
-    mode = "lines+markers" if len(trace.x) <= _SHORT_COURSE and trace.texts else "lines"
+    mode = "lines+markers" if dotted else "lines"
     made = {
         "type": "scatter", "name": safe(one_line(trace.name)), "legendgroup": safe(one_line(trace.name)), "showlegend": legend,
         "x": [_number(value) for value in trace.x], "y": [_number(value) for value in trace.y],
         "mode": mode if lines else "markers", "marker": look, "cliponaxis": trace.kind != "below",
-        "opacity": 0.45 if trace.kind == "faint" or (trace.kind == "below" and not trace.keys) else 1.0,
+        "opacity": 0.45 if trace.kind == "faint" else 0.75 if trace.kind == "below" and not trace.keys else 1.0,
         "hoverinfo": "text" if trace.texts else "skip", "meta": {"kind": trace.kind},
     }  # fmt: skip
     if lines:
@@ -145,6 +149,8 @@ def _axis(axis: Axis, values: list[float]) -> dict[str, Any]:
     if axis.logarithmic:
         ticks = _logarithmic_ticks(values)
         made |= {"tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+    if axis.whole and max(values, default=0.0) <= _FEW_WHOLE:
+        made |= {"dtick": 1}
     if axis.limits:  # rounded as the points are: one that lies on the edge must not fall out of it
         made |= {"range": [math.log10(value) if axis.logarithmic else _number(value) for value in axis.limits]}
     if axis.ticks:
@@ -215,7 +221,8 @@ def _map(drawing: HeatMap) -> dict[str, Any]:
     }  # fmt: skip
     layout = {
         "xaxis": {"tickvals": heat["x"], "ticktext": [_wrapped(name, letters) for name in drawing.columns],
-                  "showgrid": False, "zeroline": False, "side": "top", "fixedrange": True, "automargin": True},
+                  "showgrid": False, "zeroline": False, "side": "top", "fixedrange": True, "automargin": True,
+                  "ticklabeloverflow": "allow"},
         "yaxis": {"tickvals": list(range(len(drawing.rows))), "ticktext": [safe(one_line(name)[:40]) for name in drawing.rows],
                   "autorange": "reversed", "showgrid": False, "zeroline": False, "automargin": True, "fixedrange": True},
         "margin": {"l": 40, "r": 10, "t": 40, "b": 16},

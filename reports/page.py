@@ -14,11 +14,12 @@ import pandas as pd
 
 from reports.charts import Figure, Nothing
 from reports.export import to_csv, to_parquet
-from reports.figures import KINDS, draw, rendered
+from reports.figures import KINDS
 from reports.html_page import to_html
 from reports.markup import Block, Fold, Heading, Plot, Table, table_latex, table_markdown, to_markdown
 from reports.prepared.course import courses
 from reports.provenance_section import provenance_section, spent_effort
+from reports.rendering import Job, rendering
 from reports.sections import task_section
 from reports.summary import summarize
 from reports.table import Reading, read_runs
@@ -93,17 +94,12 @@ class Report:
 def report_files(reading: Reading, progress: Progress | None = None) -> dict[str, bytes]:
     """File name -> content of the report; equal readings give equal bytes."""
     report = make_report(reading)
-    files: dict[str, bytes] = {}
-    plots = [block for block in report.blocks if isinstance(block, Plot)]
-    for number, plot in enumerate(plots, start=1):
-        files |= dict(_figure_files(plot))
-        if progress is not None:
-            progress(number, len(plots))
-    files |= dict(pair for table in _tables(report.blocks) for pair in _table_files(table))
-    for name, table in report.data.items():
-        files |= {f"data/{name}.csv": to_csv(table), f"data/{name}.parquet": to_parquet(table)}
-    texts = {"summary.md": to_markdown(report.blocks), "index.html": to_html(TITLE, report.blocks)}
-    return files | {name: text.encode("utf-8") for name, text in texts.items()}
+    with rendering(_jobs(report.blocks), KINDS, progress) as figures:
+        files = dict(pair for table in _tables(report.blocks) for pair in _table_files(table))
+        for name, table in report.data.items():
+            files |= {f"data/{name}.csv": to_csv(table), f"data/{name}.parquet": to_parquet(table)}
+        texts = {"summary.md": to_markdown(report.blocks), "index.html": to_html(TITLE, report.blocks)}
+        return figures() | files | {name: text.encode("utf-8") for name, text in texts.items()}
 
 
 def make_report(reading: Reading) -> Report:
@@ -136,18 +132,21 @@ def stem_of(task: str, taken: set[str]) -> str:
 def _placed(figure: Figure, stem: str, task: str) -> Plot:
     stems: dict[str, str] = {}
     for name in figure.drawings:
-        own = re.sub(r"[^\w]+", "-", name)[:60].strip("-").lower()
+        own = re.sub(r"\W+", "-", name.replace("λ", "lambda"))[:60].strip("-").lower()
         wanted = "-".join(part for part in (stem, figure.key, own if len(figure.drawings) > 1 else "") if part)
         number = sum(other == wanted or other.startswith(f"{wanted}~") for other in stems.values())
         stems[name] = f"{wanted}~{number + 1}" if number else wanted
     return Plot(figure=figure, stems=stems, task=task)
 
 
-def _figure_files(plot: Plot) -> Iterator[tuple[str, bytes]]:
-    for name, drawing in plot.figure.drawings.items():
-        if not isinstance(drawing, Nothing):
-            figure = draw(drawing, plot.task)
-            yield from ((f"figures/{plot.stems[name]}.{kind}", rendered(figure, kind)) for kind in KINDS)
+def _jobs(blocks: Iterable[Block]) -> list[Job]:
+    return [
+        Job(stem=plot.stems[name], drawing=drawing, heading=plot.task)
+        for plot in blocks
+        if isinstance(plot, Plot)
+        for name, drawing in plot.figure.drawings.items()
+        if not isinstance(drawing, Nothing)
+    ]
 
 
 def _tables(blocks: Iterable[Block]) -> Iterator[Table]:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from reports import words
 from reports.cells import Form, data_table
-from reports.effort import EFFORT_COLUMNS, effort, inequalities
+from reports.effort import EFFORT_COLUMNS, effort, inequalities, unrecorded
 from reports.markup import Block, Heading, Paragraph, Table
 from reports.table import Reading
 
@@ -19,10 +19,8 @@ PROVENANCE = ("study", "seed", "budget", "machine", "threads", "dtype", "latency
 def provenance_section(reading: Reading, spent: pd.DataFrame) -> list[Block]:
     """Effort, specs, machine, checksums and commands; what was dropped."""
     blocks: list[Block] = [Heading(text="Provenance", level=2, anchor="provenance")]
-    equal = not inequalities(spent)
     if len(spent):
-        verdict = "Equal effort: at each budget all methods had the same trainings, epochs, seeds, start weights and data."
-        blocks.append(Paragraph(text=verdict if equal else "The effort was not equal; see the banner at the top."))
+        blocks.append(Paragraph(text=_effort_words(spent)))
         forms: dict[str, Form] = {"task": words.text} | dict.fromkeys(EFFORT_COLUMNS, words.text)
         forms |= {"family": words.method_words, "search_wall_s": words.duration, "confirm_wall_s": words.duration}
         headings = EFFORT_COLUMNS | {"task": "task"}
@@ -34,10 +32,19 @@ def provenance_section(reading: Reading, spent: pd.DataFrame) -> list[Block]:
     return blocks
 
 
+def _effort_words(spent: pd.DataFrame) -> str:
+    if inequalities(spent):
+        return "The effort was not equal; see the banner at the top."
+    if missing := unrecorded(spent):
+        return f"No inequality of effort is recorded, but not every run records: {', '.join(missing)}."
+    return "Equal effort: at each budget all methods had the same trainings, epochs, seeds, start weights and data."
+
+
 def _provenance_table(rows: pd.DataFrame) -> Table:
     values = {name: [words.text(value) for value in sorted(rows[name].dropna().unique(), key=str)] for name in PROVENANCE}
     shown = {name: [*found[:20], f"and {len(found) - 20} more"] if len(found) > 20 else found for name, found in values.items()}
-    cells = [[words.heading(name), "; ".join(found) or words.MISSING] for name, found in shown.items()]
+    commands = [["command to reproduce", command] for command in shown.pop("command") or [words.MISSING]]
+    cells = [[words.heading(name), "; ".join(found) or words.MISSING] for name, found in shown.items()] + commands
     return Table(header=["", "values"], rows=cells, texts=2, key="provenance")
 
 
@@ -66,7 +73,7 @@ def _agreed(values: Sequence[tuple[str, str]]) -> str:
 
 
 def _spec_cell(value: object) -> str:
-    if value is None:
+    if value is None or value == []:
         return words.MISSING
     if isinstance(value, list) and all(isinstance(entry, str) for entry in value):
         return words.one_line(", ".join(value))

@@ -103,7 +103,8 @@ def _hypervolume(table: pd.DataFrame, summary: pd.DataFrame, task: str, stem: st
         "searched_area": words.hundredths, "trials": words.text,
     }  # fmt: skip
     note = "Hypervolume: the area that a method's networks dominate, in % of the rectangle between the fixed reference point "
-    note += "(100 % of the dense FLOPs, 0 % top-1) and a network that costs nothing and is always right, over all budgets."
+    note += "(100 % of the dense FLOPs, 0 % top-1) and a network that costs nothing and is always right, over all budgets. "
+    note += "It grows with every cheaper plan that a method was given: compare methods that were searched at the same budgets."
     return [data_table(found, forms, f"{stem}-hypervolume", headings=headings), Paragraph(text=note, look="caption")]
 
 
@@ -193,8 +194,9 @@ def _decomposition_table(table: pd.DataFrame, task: str, stem: str) -> list[Bloc
            for name in ("val_top1_before", "val_top1_after", "val_top1", "lost")}
     )  # fmt: skip
     forms: dict[str, Form] = {
-        "budget_group": words.text, "label": words.text, "regularization": words.general, "residual": words.general,
+        "budget_group": words.text, "label": words.text, "key": words.text,
+        "regularization": words.general, "residual": words.general,
         "val_top1_before": words.text, "val_top1_after": words.text, "lost": words.text,
         "val_top1": words.text, "seeds": words.text,
     }  # fmt: skip
-    return [data_table(shown, forms, f"{stem}-compression", headings={"lost": "lost by compression (points)"}, texts=2)]
+    return [data_table(shown, forms, f"{stem}-compression", headings={"lost": "lost by compression (points)"}, texts=3)]

@@ -167,7 +167,7 @@ def _certainty(first: Entry, others: Sequence[Entry]) -> str:
         found.setdefault(finding, []).append(_name(entry) + (f" ({p})" if p else ""))
     tested = [entry.against_best.n for entry in others if entry.against_best and entry.p is not None]
     pairs = f"{min(tested)} to {max(tested)}" if tested and min(tested) < max(tested) else f"{max(tested, default=0)}"
-    clauses = "; ".join(f"{finding} to {', '.join(names)}" for finding, names in found.items())
+    clauses = "; ".join(f"{finding} over {', '.join(names)}" for finding, names in found.items())
     method = f" (paired t-tests, Holm-corrected, n = {pairs})" if tested else ""
     return f"The lead is {clauses}{method}"
 

@@ -33,6 +33,7 @@
     layout.paper_bgcolor = layout.plot_bgcolor = "rgba(0,0,0,0)";
     layout.hoverlabel = { bgcolor: color("--paper"), bordercolor: color("--quiet"), align: "left",
       font: { color: color("--ink"), family: layout.font.family, size: 12 } };
+    layout.modebar = { bgcolor: "rgba(0,0,0,0)", color: color("--quiet"), activecolor: color("--ink") };
     for (const axis of ["xaxis", "yaxis"]) {
       layout[axis] = { ...layout[axis], gridcolor: color("--line"), linecolor: color("--line") };
     }
@@ -51,17 +52,34 @@
       }
     } else if (narrow) {
       layout.margin = { ...layout.margin, l: 8, r: 0 };
-      if (layout.xaxis.tickvals.length > 2) layout.xaxis.tickangle = -90;
+      layout.yaxis.ticktext = layout.yaxis.ticktext.map((name) => shortened(name, 22));
+      const letters = (names) => Math.max(0, ...names.flatMap((name) => name.split("<br>")).map((line) => line.length));
+      const room = (width - 7 * letters(layout.yaxis.ticktext)) / layout.xaxis.tickvals.length;
+      if (7 * letters(layout.xaxis.ticktext) > room) layout.xaxis.tickangle = -90;
     }
     return layout;
   };
 
-  // What a narrow screen has no room for: colour scales, and legend entries longer than a line (cut before a broken "&lt;").
+  // The middle goes, as names of layers differ at their ends; escapes such as "&lt;" stay whole.
+  const shortened = (name, most) => {
+    const letters = name.match(/&[a-z]+;|./gu) || [];
+    return letters.length <= most ? name : [...letters.slice(0, most / 2 - 1), "…", ...letters.slice(-most / 2)].join("");
+  };
+
+  // What a narrow screen has no room for: colour scales, structures in cells, and legend entries longer than a line (cut before
+  // a broken "&lt;").
   const slim = (trace) => {
-    if (trace.type === "heatmap") return { ...trace, showscale: false };
+    if (trace.type === "heatmap") {
+      const text = trace.x.length > 2 ? trace.text.map((row) => row.map((cell) => cell.split(" · ")[0])) : trace.text;
+      return { ...trace, text, showscale: false };
+    }
     const name = trace.name && trace.name.length > 42 ? trace.name.slice(0, 40).replace(/&[a-z]*$/, "") + "…" : trace.name;
     return { ...trace, name };
   };
+
+  // Faint on white is invisible on black.
+  const lit = (trace) => (trace.opacity < 1 ? { ...trace, opacity: Math.min(1, trace.opacity + 0.35) } : trace);
+  const dark = matchMedia("(prefers-color-scheme: dark)");
 
   const draw = (plot) => {
     const figure = stored.figures[plot.dataset.figure];
@@ -75,7 +93,8 @@
     plot.removeAttribute("hidden");
     const width = plot.clientWidth || plot.parentElement.clientWidth;
     plot.dataset.width = width;
-    const data = figure.data.map(expanded).map((trace) => (width < NARROW ? slim(trace) : trace));
+    const data = figure.data.map(expanded).map((trace) => (width < NARROW ? slim(trace) : trace))
+      .map((trace) => (dark.matches ? lit(trace) : trace));
     const config = { displaylogo: false, responsive: false, displayModeBar: width < NARROW ? false : "hover", scrollZoom: false,
       modeBarButtons: [["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]] };
     Plotly.purge(plot);  // drawings of one switch have other traces: an update in place may keep a marker of the former
@@ -121,7 +140,7 @@
       if (plots.some((plot) => plot.dataset.width && Number(plot.dataset.width) !== plot.parentElement.clientWidth)) again();
     }, 150);
   });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
+  dark.addEventListener("change", again);
   addEventListener("beforeprint", () => plots.forEach(draw));
   document.querySelectorAll('a[href^="#plan-"]').forEach((link) => {
     link.addEventListener("click", () => { document.getElementById(link.hash.slice(1)).open = true; });

@@ -28,6 +28,12 @@ _DRAWINGS = {
     "hypervolume, by training": ("area", "training"),
     "hypervolume, by second": ("area", "seconds"),
 }
+_TITLES = {
+    "training": "trainings",
+    "seconds": "seconds of search",
+    "best": "Best validation accuracy so far",
+    "area": "Hypervolume so far",
+}
 _LABELS = {
     "training": "trainings",
     "seconds": "seconds of search, one training after the other",
@@ -81,7 +87,7 @@ def course_figures(table: pd.DataFrame, runs: Sequence[RunFacts], task: str) -> 
 
 
 def _drawing(rows: pd.DataFrame, runs: dict[str, RunFacts | None], uniform: pd.DataFrame, height: str, place: str) -> Drawing:
-    title = f"{_LABELS[height]} against {_LABELS[place]}"
+    title = f"{_TITLES[height]} against {_TITLES[place]}"
     traces = [_trace(rows[rows["run"] == name], name, facts, height, place) for name, facts in runs.items()]
     if place == "seconds" and not (rows["seconds"] > 0).any():
         return Nothing(title=title, reason="The records do not hold the wall time of the trials.")
@@ -92,7 +98,7 @@ def _drawing(rows: pd.DataFrame, runs: dict[str, RunFacts | None], uniform: pd.D
         for _, row in here.drop_duplicates("run").iterrows() if height == "best"
     ]  # fmt: skip
     last = float(rows[place].max())
-    x = Axis(label=_LABELS[place], limits=(0.0, 1.03 * last))
+    x = Axis(label=_LABELS[place], limits=(0.0, 1.03 * last), whole=place == "training")
     return Chart(title=title, x=x, y=Axis(label=_LABELS[height], limits=_limits(rows[height])),
                  traces=traces, rules=rules)  # fmt: skip
 

@@ -8,9 +8,11 @@ import pandas as pd
 
 from reports.budgets import first_number
 from reports.charts import Axis, Chart, Drawing, Figure, Nothing, Trace
+from reports.summary import plan_key
 from reports.table import REFERENCES, records
 from reports.words import general, hundredths, label, multiline, spread
 
+_PLAN = ["budget_group", "family", "variant", "plan", "regularization"]
 _STAGES = ("val_top1_before", "val_top1_after", "val_top1")
 _WORDS = ("just before\ncompression", "just after\ncompression", "trained on")
 
@@ -21,18 +23,19 @@ def decompositions(table: pd.DataFrame, task: str) -> pd.DataFrame:
     rows = rows[rows["val_top1_before"].notna() & rows["val_top1_after"].notna()]
     rows = rows.assign(lost=rows["val_top1_before"] - rows["val_top1_after"])
     made = []
-    for keys, part in rows.groupby(["budget_group", "family", "variant", "plan", "regularization"], dropna=False):
+    for keys, part in rows.groupby(_PLAN, dropna=False):
         budget, family, variant, _, weight = keys
         entry: dict[str, Any] = {
             "budget_group": budget,
             "family": family,
             "label": label(str(variant), family),
+            "key": plan_key(records(part.head(1))[0]),
             "regularization": weight,
         }
         for name in (*_STAGES, "lost", "residual"):
             entry[name], entry[f"{name}_std"] = part[name].mean(), part[name].std()
         made.append(entry | {"seeds": len(part)})
-    columns = ["budget_group", "family", "label", "regularization", "seeds"]
+    columns = ["budget_group", "family", "label", "key", "regularization", "seeds"]
     columns += [name for stage in (*_STAGES, "lost", "residual") for name in (stage, f"{stage}_std")]
     found = pd.DataFrame(made, columns=columns)
     size = found["budget_group"].map(lambda text: -first_number(str(text)))

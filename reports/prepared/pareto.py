@@ -129,7 +129,8 @@ def _located(plans: pd.DataFrame, metric: Metric, dense: float | None) -> pd.Dat
     else:
         place = plans[metric.column].astype("Float64") * (100 / dense if dense else 1.0)
     found = plans.assign(x=place)
-    return found[found["x"].notna()]
+    known = found["x"].notna()
+    return found if known.all() else found[known]
 
 
 def _scored(rows: pd.DataFrame) -> pd.DataFrame:
@@ -140,7 +141,8 @@ def _scored(rows: pd.DataFrame) -> pd.DataFrame:
 def _faint(searched: pd.DataFrame, limits: tuple[float, float]) -> tuple[list[Trace], list[str]]:
     """A trace a method of at most ``MOST_SHOWN`` points, its front and best always among them; and who was thinned."""
     traces, dropped = [], []
-    for family, part in _by_family(searched[searched["val_top1"] >= limits[0]]):
+    inside = searched["val_top1"] >= limits[0]
+    for family, part in _by_family(searched[inside]):
         shown = part
         if len(part) > MOST_SHOWN:
             kept = set(front_positions(part["x"], part["val_top1"])) | set(thinned(len(part), MOST_SHOWN))
@@ -152,8 +154,7 @@ def _faint(searched: pd.DataFrame, limits: tuple[float, float]) -> tuple[list[Tr
                 texts=[_search_text(row) for row in records(shown)],
             )
         )  # fmt: skip
-    lowest = searched[searched["val_top1"] < limits[0]]
-    for family, part in _by_family(lowest):
+    for family, part in _by_family(searched[~inside]):
         shown = part.iloc[thinned(len(part), 60)]
         traces.append(
             Trace(

@@ -17,6 +17,8 @@ from reports.words import method_words, multiline, tenths
 
 MOST_ROWS = 120
 FEWEST_TRIALS = 8
+MOST_LETTERS = 20
+"""Of a structure that is written into its cell of the map, as ``c=16, n=2, merged=1``; hover and table hold longer ones."""
 _NO_LAYERS = (
     "The confirmed records do not hold the cost of each layer (they were made before it was recorded, or nothing is confirmed "
     "yet); confirm again to see this figure."
@@ -66,8 +68,8 @@ def plan_figure(summary: pd.DataFrame, verdicts: Sequence[Verdict]) -> Figure:
         drawings = {"plan": Nothing(title="The plans, layer by layer", reason=_NO_LAYERS)}
     return Figure(
         key="plan", title="The plans, layer by layer", drawings=drawings,
-        caption="FLOPs that each layer keeps, in % of its own before compression: the best plan of each method. "
-        "Measured on the networks as built, so a layer whose neighbour was pruned shows it too.",
+        caption="FLOPs that each layer keeps, in % of its own before compression, and its structure: the best plan of each "
+        "method. Measured on the networks as built, so a layer whose neighbour was pruned shows it too.",
     )  # fmt: skip
 
 
@@ -92,7 +94,11 @@ def _plan_map(summary: pd.DataFrame, verdict: Verdict) -> Drawing:
 
 
 def _cell(layer: Layer | None) -> str:
-    return "" if layer is None or layer.kept is None else f"{layer.kept:.0f}"
+    """The share kept, and the structure where it is short."""
+    if layer is None or layer.kept is None:
+        return ""
+    structure = layer.choice.partition(", ")[2]
+    return f"{layer.kept:.0f}" + (f" · {structure}" if 0 < len(structure) <= MOST_LETTERS else "")
 
 
 def _hover(layer: Layer | None) -> str:

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
+from itertools import cycle
 from typing import Any
 
 import pandas as pd
 
-from reports.charts import Axis, Chart, Drawing, Figure, Nothing, Rule, Trace, below_note, robust_limits, split_below, thinned
+from reports.charts import (
+    Axis,
+    Chart,
+    Dash,
+    Drawing,
+    Figure,
+    Nothing,
+    Rule,
+    Trace,
+    below_note,
+    robust_limits,
+    split_below,
+    thinned,
+)
+from reports.looks import OTHERS
 from reports.summary import plan_key
 from reports.table import records
 from reports.words import general, heading, hundredths, method_words, multiline
@@ -15,6 +31,7 @@ from sconv_search.records import COLUMNS
 
 MOST_SHOWN = 150
 MOST_COURSES = 6
+_DASHES: tuple[Dash, ...] = ("solid", "dash", "dot", "dashdot")
 _NONE = "No trial was trained with structural regularisation (λ), so there is nothing to draw."
 _NO_COURSE = (
     "No confirmed record holds the residual of each layer over training: no confirmed plan was trained with regularisation, or "
@@ -97,10 +114,13 @@ def _residual_chart(row: dict[str, Any]) -> Chart | None:
         sites = {str(site): [float(value) for value in values] for site, values in course["sites"].items()}
     except (TypeError, ValueError, KeyError, AttributeError):
         return None
+    layers = sorted(sites, key=_natural)
+    order = sorted(sites)  # colours go by it, and there are fewer colours than layers of most networks
+    dashes = dict(zip(order, (dash for dash in cycle(_DASHES) for _ in OTHERS), strict=False))
     traces = [
-        Trace(name=site, look=site, kind="line", x=epochs, y=values,
+        Trace(name=site, look=site, kind="line", x=epochs, y=values, dash=dashes[site],
               texts=[f"{site}\nafter {general(at)} epochs: {general(one)}" for at, one in zip(epochs, values, strict=False)])
-        for site, values in sites.items() if len(values) == len(epochs)
+        for site in layers if len(values := sites[site]) == len(epochs)
     ]  # fmt: skip
     if not traces:
         return None
@@ -108,3 +128,8 @@ def _residual_chart(row: dict[str, Any]) -> Chart | None:
     top = max(value for trace in traces for value in trace.y)
     y = Axis(label="relative residual", limits=(0.0, 1.05 * max(top, 0.05)))
     return Chart(title=title, x=Axis(label="epochs of the regularised phase"), y=y, traces=traces)
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sorts layer 9 before layer 12."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]

@@ -39,6 +39,15 @@ CUT_OFF = """plot => {
       && (own.left < box.left - 1 || own.right > box.right + 1 || own.top < box.top - 1 || own.bottom > box.bottom + 1);
   }).map(text => text.textContent);
 }"""
+# A map's columns and rows are all named: plotly by itself hides labels that have no room.
+NAMELESS = """plot => plot._fullData.filter(trace => trace.type === 'heatmap').filter(trace =>
+  plot.querySelectorAll('.xtick text').length < trace.x.length || plot.querySelectorAll('.ytick text').length < trace.y.length
+  || [...plot.querySelectorAll('.xtick text, .ytick text')].some(text =>
+    text.getBoundingClientRect().width < 1 || getComputedStyle(text).opacity === '0')
+).map(trace => trace.x.length + ' columns')"""
+# Rows of tables whose cells are wrapped to many short lines; so many pixels a row are 8 lines.
+TALL = """() => [...document.querySelectorAll('tbody tr')].filter(row => row.getBoundingClientRect().height > 200
+  && ![...row.children].some(cell => cell.textContent.length > 120)).map(row => row.innerText.slice(0, 80))"""
 WIDER = """() => [...document.querySelectorAll('body *')].filter(one =>
     !one.closest('.scroll') && !one.closest('svg') && one.getBoundingClientRect().right > innerWidth + 1)
   .map(one => one.outerHTML.slice(0, 80))"""
@@ -77,10 +86,12 @@ def test_the_page_opens_whole(browser: Any, pages: dict[str, Path], name: str, l
                 assert plot.query_selector_all(MARKS), f"{title} shows nothing"
                 assert plot.evaluate(CUT_OFF) == [], f"{title} is cut off"
                 assert plot.evaluate(LOST) == [], f"{title} has lost points"
+                assert plot.evaluate(NAMELESS) == [], f"{title} lacks names"
             else:
                 assert plot.evaluate("plot => plot.parentElement.querySelector('.missing').textContent.length") > 20
         assert tab.evaluate("document.documentElement.scrollWidth") <= tab.evaluate("innerWidth")
         assert tab.evaluate(WIDER) == []
+        assert name == "hostile" or tab.evaluate(TALL) == []
         assert tab.title() == "sconv-search report"
         assert complaints == []
         SCREENSHOTS.mkdir(exist_ok=True)
@@ -188,4 +199,15 @@ def test_the_figures_follow_the_window_s_width(browser: Any, pages: dict[str, Pa
         assert tab.evaluate("document.documentElement.scrollWidth") <= 390
         widths = tab.evaluate("[...document.querySelectorAll('.main-svg')].map(one => one.getBoundingClientRect().width)")
         assert max(widths) <= 390
+        assert complaints == []
+
+
+@pytest.mark.parametrize(("look", "least"), [("light", 0.4), ("dark", 0.7)])
+def test_faint_points_are_seen_on_either_ground(browser: Any, pages: dict[str, Path], look: str, least: float) -> None:
+    with opened(browser, pages["resnet20"], look) as (tab, complaints):
+        faint = tab.locator('.figure[data-key="pareto"] .plot').first.evaluate(
+            "plot => plot.data.filter(trace => trace.meta && trace.meta.kind === 'faint').map(trace => trace.opacity)"
+        )
+        assert faint
+        assert all(least <= opacity < 1 for opacity in faint)
         assert complaints == []

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.charts import Trace, robust_limits, split_below, spread_apart, thinned
+from reports.charts import Axis, Chart, Trace, robust_limits, split_below, spread_apart, thinned
 
 
 @given(st.lists(st.floats(0, 10), min_size=1, max_size=8))
@@ -49,3 +50,11 @@ def test_a_trace_splits_at_the_edge_and_loses_nothing() -> None:
     assert (below.kind, below.x, below.y, below.errors, below.texts) == ("below", [2], [5], (), ["q"])
     (whole,) = split_below(trace, 0.0)
     assert (whole.kind, whole.x, whole.y) == ("strong", trace.x, trace.y)
+
+
+def test_a_line_has_small_points_unless_larger_ones_of_its_name_lie_upon_it() -> None:
+    line = Trace(name="a", look="a", kind="line", x=[1.0, 2.0], y=[1.0, 2.0], texts=["", ""])
+    points = Trace(name="a", look="a", kind="hollow", x=[1.0, 2.0], y=[1.0, 2.0])
+    other, front = replace(line, name="b"), replace(line, name="c", texts=())
+    chart = Chart(title="t", x=Axis(label="x"), y=Axis(label="y"), traces=[line, points, other, front])
+    assert [chart.dotted(trace) for trace in (line, other, front)] == [False, True, False]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reports.effort import effort, inequalities, unfinished
+from reports.effort import effort, inequalities, unfinished, unrecorded
 from reports.runs import RunFacts
 from reports.table import to_table
 from tests.reports.conftest import confirm, record, spec
@@ -52,3 +52,10 @@ def test_other_epochs_weights_and_data_are_named() -> None:
 
 def test_one_method_alone_is_equal_to_itself() -> None:
     assert inequalities(spent({"cp": 3})) == []
+
+
+def test_what_a_run_does_not_record_is_named_and_called_neither_equal_nor_not() -> None:
+    assert unrecorded(spent({"cp": 10, "tucker": 10})) == []
+    found = spent({"cp": 10, "tucker": 10}, weights_sha256=dict.fromkeys(("cp", "tucker")))
+    assert inequalities(found) == []
+    assert unrecorded(found) == ["start weights (SHA-256)"]

@@ -135,6 +135,25 @@ def test_hostile_names_draw_and_are_no_markup(drawing: Chart | HeatMap) -> None:
     assert all("<script" not in str(trace.get("name", "")) for trace in made["data"])
 
 
+@pytest.mark.parametrize("count", [2, 5, 40])
+def test_what_is_counted_has_ticks_at_whole_numbers(count: int) -> None:
+    trace = Trace(name="a", look="a", kind="steps", x=[1.0, float(count)], y=[3.0, 4.0], texts=["", ""])
+    chart = Chart(title="t", x=Axis(label="x", limits=(0.0, 1.03 * count), whole=True), y=Axis(label="y"), traces=[trace])
+    figure = draw(chart)
+    figure.draw_without_rendering()
+    assert all(tick == int(tick) for tick in figure.axes[0].get_xticks())
+    assert ("dtick" in figure_json(chart)["layout"]["xaxis"]) == (count <= 12)
+
+
+def test_lines_differ_by_shape_too(drawings: list[Chart | HeatMap]) -> None:
+    """In files as on the page: colour alone does not tell lines of different methods apart."""
+    courses = [found for found in drawings if isinstance(found, Chart) and found.x.label == "trainings"]
+    assert courses
+    for chart in courses:
+        lines = [line for line in draw(chart).axes[0].get_lines() if len(line.get_xdata()) > 1]
+        assert len({line.get_marker() for line in lines}) == len({trace.look for trace in chart.traces}) > 1
+
+
 def test_numbers_that_are_none_are_left_out_by_both() -> None:
     trace = Trace(name="a", look="a", kind="strong", x=[1.0, 2.0], y=[3.0, float("nan")])
     found = Chart(title="t", x=Axis(label="x", logarithmic=True), y=Axis(label="y"), traces=[trace])

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from reports import figures, page, write_report
+from reports import figures, page, rendering, write_report
 from reports.interactive import library
 from reports.page import make_report
 from reports.table import read_runs
@@ -72,7 +72,7 @@ def test_every_figure_is_svg_png_and_pdf_and_every_table_csv_markdown_and_latex(
 
 def test_every_figure_of_a_comparison_has_its_files(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "KINDS", ("svg",))
-    monkeypatch.setattr(page, "rendered", lambda figure, kind: b"")
+    monkeypatch.setattr(rendering, "rendered", lambda figure, kind: b"")
     stems = {name for name in page.report_files(read_runs(runs)) if name.startswith("figures/")}
     keys = (
         "pareto-flops pareto-macs pareto-additions pareto-parameters pareto-latency plan protected course-1-best-by-training "
@@ -81,6 +81,7 @@ def test_every_figure_of_a_comparison_has_its_files(runs: list[Path], monkeypatc
     keys += "rungs-predicted-damage-against-short-training"
     assert {f"figures/cifar10-resnet20-{key}.svg" for key in keys.split()} <= stems
     assert sum("-residuals-" in name for name in stems) == 3  # the structured plans that were trained with a weight
+    assert all(name.isascii() for name in stems)
 
 
 def test_the_tidy_data_is_csv_and_parquet_and_both_agree(comparison: Path) -> None:
@@ -108,6 +109,20 @@ def test_failures_and_provenance_stand_in_the_report(comparison: Path) -> None:
         assert fact in text
     failed = sum('"failed"' in line for line in text_of(comparison, "data/trials.csv").splitlines())
     assert failed == 0 or f"{failed} failed" in text
+
+
+def test_each_command_to_reproduce_is_a_row(write_run: Write, tmp_path: Path) -> None:
+    commands = [f"sconv-search search --seed {seed} --data DATA" for seed in range(2)]
+    write_report([write_run("a", [confirm(80, command=command) for command in commands])], tmp_path / "report")
+    lines = text_of(tmp_path / "report", "tables/provenance.csv").splitlines()
+    assert [line for line in lines if "reproduce" in line] == [f'"command to reproduce","{command}"' for command in commands]
+
+
+def test_effort_that_is_not_recorded_is_not_called_equal(write_run: Write, tmp_path: Path) -> None:
+    write_report([write_run("a", [confirm(80, budget="50% flops")])], tmp_path / "report")
+    text = text_of(tmp_path / "report")
+    assert "Equal effort" not in text
+    assert "not every run records: trainings planned, epochs of one search training" in text
 
 
 def test_the_page_is_one_small_file_that_loads_nothing(comparison: Path) -> None:
@@ -144,7 +159,7 @@ def test_a_run_in_progress_is_said(write_run: Write, tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:Glyph")
 def test_tasks_have_figures_of_their_own_names(write_run: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "KINDS", ("png",))
-    monkeypatch.setattr(page, "rendered", lambda figure, kind: b"png")
+    monkeypatch.setattr(rendering, "rendered", lambda figure, kind: b"png")
     tasks = ["a/b", "a-b", "../../etc", "日本"]
     folder = write_run("a", [confirm(80, task=task, flops=DENSE_FLOPS // 2) for task in tasks])
     written = write_report([folder], tmp_path / "report")

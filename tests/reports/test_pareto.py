@@ -1,7 +1,9 @@
-"""The Pareto front against its definition."""
+"""The Pareto front against its definition and an independent library."""
 
 from __future__ import annotations
 
+import moocore
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -28,6 +30,14 @@ def brute_force(rows: list[tuple[float | None, float | None]]) -> list[tuple[flo
 def test_the_front_is_what_no_other_row_beats(rows: list[tuple[float | None, float | None]]) -> None:
     front = pareto_front(frame(rows), "flops", "test_top1")
     assert list(front.itertuples(index=False, name=None)) == brute_force(rows)
+
+
+@given(points)
+def test_it_is_moocore_s(rows: list[tuple[float | None, float | None]]) -> None:
+    known = [(cost, -score) for cost, score in rows if cost is not None and score is not None]
+    expected = moocore.filter_dominated(np.array(known)).tolist() if known else []
+    front = pareto_front(frame(rows), "flops", "test_top1")
+    assert [[cost, -score] for cost, score in front.itertuples(index=False, name=None)] == sorted(expected)
 
 
 @given(points)

@@ -10,6 +10,7 @@ import pytest
 
 from reports import summarize
 from reports.charts import Chart, HeatMap, Nothing
+from reports.looks import looks
 from reports.prepared.course import course_figures, courses, hypervolumes
 from reports.prepared.decomposition import decomposition_figure, decompositions
 from reports.prepared.importance import DIRECT, WEIGHT, importance_figure, importances
@@ -163,11 +164,24 @@ def test_each_layer_s_residual_is_a_line() -> None:
     }
 
 
+def test_layers_of_a_deep_network_keep_apart_and_come_in_order() -> None:
+    """Both drawers take colour and marker from the look, and the line from the dash: no two layers may share all."""
+    sites = [f"layer{place}.conv" for place in range(1, 21)]
+    course = json.dumps({"epochs": [0.0, 1.0], "sites": {site: [0.5, 0.1] for site in sorted(sites)}})
+    figure = residual_figure(to_table([confirm(80, residual_course=course)]), pd.DataFrame(), TASK)
+    (found,) = figure.drawings.values()
+    assert isinstance(found, Chart)
+    assert [trace.name for trace in found.traces] == sites
+    styles = looks(trace.look for trace in found.traces)
+    assert len({(styles[trace.look], trace.dash) for trace in found.traces}) == len(sites)
+
+
 def test_loss_by_compression_is_before_minus_after() -> None:
     scores = {"val_top1_after": 80.0, "val_top1": 91.0, "budget": "50% flops", "plan": "P"}
     rows = [confirm(90, seed, val_top1_before=92.0 + seed, **scores) for seed in range(3)]
     (row,) = decompositions(to_table(rows), TASK).to_dict("records")
     assert (row["lost"], row["lost_std"], row["seeds"]) == (13, 1, 3)
+    assert row["key"] == summarize(to_table(rows))["key"].item()
     found = decomposition_figure(to_table(rows), TASK).drawings["50 % FLOPs"]
     assert isinstance(found, Chart)
     (strong,) = [trace for trace in found.traces if trace.kind == "strong"]
@@ -217,6 +231,7 @@ def test_the_plan_s_heat_map_is_the_share_of_each_layer_s_flops() -> None:
     assert isinstance(found, HeatMap)
     assert found.rows == ["conv1", "layer1.conv1", "layer2.conv1"]
     assert found.values[0] == [pytest.approx(100 * 810_000 / 2_000_000)]
+    assert found.texts[0] == ["40 · rank=1"]
     assert "rank=2" in found.hovers[1][0]
     layers = layers_of(summary.iloc[0])
     assert [layer.choice for layer in layers] == [f"structured convolution, rank={place}" for place in (1, 2, 3)]

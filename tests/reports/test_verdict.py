@@ -55,7 +55,7 @@ def test_three_methods_share_one_level() -> None:
     raw = [stats.ttest_rel(scores, FIRST).pvalue for scores in (SECOND, [90.0, 90.5, 90.1])]
     assert verdict.entries[2].p == pytest.approx(min(1, 2 * raw[1]))
     assert verdict.entries[1].p == pytest.approx(max(2 * raw[1], raw[0]))
-    assert "The lead is not significant to CP (p = 0.18); significant to Tucker-2 (p = 0.02)" in verdict.sentence
+    assert "The lead is not significant over CP (p = 0.18); significant over Tucker-2 (p = 0.02)" in verdict.sentence
     assert verdict.sentence.endswith("(paired t-tests, Holm-corrected, n = 3).")
 
 
