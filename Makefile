@@ -28,7 +28,7 @@ types: install
 
 docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
-	@echo "open build/site/index.html"
+	@echo "open build/site/index.html; with its search: python3 -m http.server --directory build/site"
 
 test: lint types
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $$(nproc)
