@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUNS ?= runs
 export OMP_NUM_THREADS ?= $(shell nproc)
 
-.PHONY: demo test lint types install clean
+.PHONY: demo test lint types docs install clean
 
 install: $(VENV)/installed
 
@@ -25,6 +25,10 @@ lint: install
 
 types: install
 	$(BIN)/mypy
+
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "open build/site/index.html; with its search: python3 -m http.server --directory build/site"
 
 test: lint types
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $$(nproc)

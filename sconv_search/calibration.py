@@ -43,7 +43,7 @@ Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 class Moments(NamedTuple):
     """Averages over the patches x (g, F) that a layer read, in float64.
 
-    Args:
+    Attributes:
         mean: of x, (g, F).
         second: of x x^T, (g, F, F).
         positions: how many patches.
@@ -202,7 +202,7 @@ def grouped_kernel(layer: nn.Module) -> Tensor:
 class Tail(NamedTuple):
     """The last part of a compressed layer, in float64.
 
-    Args:
+    Attributes:
         kernel: (g, O, K).
         shift: to be added to the layer's bias, (g, O); 0 where the fit has no intercept.
         outputs: second moments of what it puts out, (g, O, O); about the mean where the fit has an intercept.
