@@ -58,6 +58,7 @@ COUNT_CELLS: dict[str, Form] = {
     "stage": words.text,
     "label": words.text,
     "complete": words.text,
+    "screened": words.text,
     "over_budget": words.text,
     "failed": words.text,
     "wall_s": words.duration,

@@ -51,7 +51,7 @@ _DTYPES = {
     "dtype": "string",
     "latency_batch": "Int64",
 }
-_STATUSES = ("complete", "over_budget", "failed")
+_STATUSES = ("complete", "screened", "over_budget", "failed")
 SHOWN_UNCONFIRMED = 3
 """So many of the best search trials stand in for a method that is not confirmed yet."""
 

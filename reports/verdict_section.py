@@ -26,7 +26,8 @@ def opening(reading: Reading, spent: pd.DataFrame) -> list[Block]:
     """What was read, and what a reader must know first."""
     table = reading.table
     trials = table["status"].value_counts()
-    kept = ", ".join(f"{int(trials.get(name, 0)):,} {name.replace('_', ' ')}" for name in ("complete", "over_budget", "failed"))
+    names = [name for name in ("complete", "screened", "over_budget", "failed") if name != "screened" or name in trials]
+    kept = ", ".join(f"{int(trials.get(name, 0)):,} {name.replace('_', ' ')}" for name in names)
     dropped = f"; {len(reading.dropped)} damaged lines or files were dropped (listed at the end)" if reading.dropped else ""
     runs = table["run"].nunique()
     blocks: list[Block] = [Paragraph(text=f"{runs} run{'s' * (runs != 1)}, {len(table):,} records: {kept}{dropped}.")]

@@ -37,6 +37,7 @@ _DERIVED: dict[str, str] = {
     "speed_up": "speed-up (times)",
     "best_val_top1": f"best {COLUMNS['val_top1']['label']} in search (%)",
     "complete": "complete",
+    "screened": "screened, not trained",
     "over_budget": "over budget",
     "failed": "failed",
     "trials": "trials",

@@ -75,6 +75,7 @@ class NaturalChains(nn.Module):
     def __init__(self, channels: int, count: int, groups: int = 1) -> None:
         super().__init__()
         self.channels, self.count, self.groups = channels, count, groups
+        self._inverse: Tensor | None = None
 
     def forward(self, x: Tensor, dim: int = 1) -> Tensor:
         """The sums, in the chain basis: ``g C`` channels along ``dim`` become ``g c``."""
@@ -87,6 +88,13 @@ class NaturalChains(nn.Module):
     def kernel(self, v: Tensor) -> Tensor:
         """The kernel (O, C, ...) that a layer with this pooling and the small kernel v (O, c, ...) applies."""
         return v if self.count == self.channels else structure.compose_chains(v, 1, self.channels)
+
+    def solved(self, v: Tensor) -> Tensor:
+        """``(A^T A)^-1`` times v (O, c, ...), with the matrix A of this pooling's masks (order and signs do not matter)."""
+        if self._inverse is None or self._inverse.dtype != v.dtype or self._inverse.device != v.device:
+            masks = structure.compose_chains(torch.eye(self.count, dtype=torch.float64), 1, self.channels)
+            self._inverse = torch.linalg.inv(masks @ masks.T).to(v)
+        return (v.movedim(1, -1) @ self._inverse).movedim(-1, 1)
 
     def to_boxes(self, v: Tensor) -> Tensor:
         """The small kernel (O, c, ...) in the paper's box basis, for chains as they stand in this layer's order."""
@@ -141,6 +149,7 @@ class MergedChannels(NaturalChains):
 
     members: Tensor
     signs: Tensor | None
+    _sizes: Tensor
 
     def __init__(self, count: int, groups: int, members: Tensor, signs: Tensor | None) -> None:
         super().__init__(len(members) // groups, count, groups)
@@ -169,6 +178,7 @@ class MergedChannels(NaturalChains):
             self._rounds += 1
         order = [own[0] for own in places]
         self._keep("_back", None if order == sorted(order) else order)
+        self._keep("_sizes", torch.bincount(self.members.cpu(), minlength=len(places)).tolist())
 
     def _keep(self, name: str, table: list[int] | None) -> None:
         kept = None if table is None else torch.tensor(table, dtype=torch.int64, device=self.members.device)
@@ -190,6 +200,10 @@ class MergedChannels(NaturalChains):
             x = torch.cat([first + second, waiting], dim) if waiting.shape[dim] else first + second
         back = self._back
         return x if back is None else x.index_select(dim, back)  # type: ignore[arg-type]  # a buffer
+
+    def solved(self, v: Tensor) -> Tensor:
+        """``(A^T A)^-1`` times v (O, c, ...): each row divided by the size of its group."""
+        return _rows(_columns(v, self.groups) / self._sizes.to(v.dtype).view(-1, *[1] * (v.dim() - 2)), self.groups)
 
     def to_boxes(self, v: Tensor) -> Tensor:
         """The small kernel itself: the masks are the groups, not boxes."""

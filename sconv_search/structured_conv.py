@@ -4,7 +4,8 @@ Legend: O filters, C input channels of one group, N taps along a spatial axis; (
 1 <= n <= N. An axis of fewer than n taps keeps all of its own.
 
 The trained parameter ``weight`` is the small kernel in the basis of the layer's channel sums (see ``channel_pooling``) and in
-the box basis along space; ``alpha`` gives it in the paper's box basis.
+the box basis along space; ``alpha`` gives it in the paper's box basis. Its gradient is that of ``projected_gradient``, so that
+the dense network's learning rates serve.
 
 Source: Bhalgat et al., Structured Convolutions for Efficient Neural Network Design, NeurIPS 2020, arXiv 2008.02454.
 """
@@ -22,6 +23,7 @@ from sconv_search import structure
 from sconv_search.channel_layout import NATURAL, channel_pooling
 from sconv_search.channel_pooling import NaturalChains
 from sconv_search.pooling import pool_space
+from sconv_search.projected_gradient import project_gradient_
 from sconv_search.replaced_conv import ReplacedConv
 
 
@@ -60,6 +62,14 @@ class _StructuredConvNd(ReplacedConv):
         self._boxes = tuple(taps - count + 1 for taps, count in zip(conv.kernel_size, self._counts[1:], strict=True))
         self.pooling = pooling or NaturalChains(conv.weight.shape[1], c, conv.groups)
         self.weight = nn.Parameter(conv.weight.new_empty(conv.out_channels, *self._counts))
+        self._project_gradient_()
+
+    def _project_gradient_(self) -> None:
+        project_gradient_(self.weight, self.pooling, 1, dict(enumerate(self.kernel_size, start=2)))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._project_gradient_()  # copies of a parameter have no hooks
 
     @classmethod
     def from_conv(
@@ -75,8 +85,8 @@ class _StructuredConvNd(ReplacedConv):
             TypeError: conv is not of this layer's dense kind.
             ValueError: c is not in 1..C or n not in 1..N.
         """
-        layer = cls(conv, c=c, n=n)  # refuses what is wrong before the sums are chosen
-        layer.pooling = channel_pooling(reference or conv, c, variant)
+        cls(conv, c=c, n=n)  # refuses what is wrong before the sums are chosen
+        layer = cls(conv, c=c, n=n, pooling=channel_pooling(reference or conv, c, variant))
         with torch.no_grad():
             w = layer.pooling.coefficients(conv.weight.double())
             for dim, count in enumerate(layer._counts[1:], start=2):

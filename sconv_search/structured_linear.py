@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from sconv_search.channel_layout import NATURAL, channel_pooling
 from sconv_search.channel_pooling import NaturalChains
+from sconv_search.projected_gradient import project_gradient_
 
 
 class StructuredLinear(nn.Module):
@@ -38,6 +39,11 @@ class StructuredLinear(nn.Module):
         self.pooling = pooling or NaturalChains(linear.in_features, c)
         self.weight = nn.Parameter(linear.weight.new_empty(linear.out_features, c))
         self.bias = None if linear.bias is None else nn.Parameter(linear.bias.detach().clone())
+        project_gradient_(self.weight, self.pooling, 1, {})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        project_gradient_(self.weight, self.pooling, 1, {})  # copies of a parameter have no hooks
 
     @classmethod
     def from_linear(
@@ -49,8 +55,8 @@ class StructuredLinear(nn.Module):
             variant: one of ``channel_layout.VARIANTS``.
             reference: layer of the same shape from whose weights the variant's sums are derived; else ``linear``.
         """
-        layer = cls(linear, c=c)  # refuses what is wrong before the sums are chosen
-        layer.pooling = channel_pooling(reference or linear, c, variant)
+        cls(linear, c=c)  # refuses what is wrong before the sums are chosen
+        layer = cls(linear, c=c, pooling=channel_pooling(reference or linear, c, variant))
         with torch.no_grad():
             layer.weight.copy_(layer.pooling.coefficients(linear.weight.double()))
         return layer.train(linear.training)

@@ -16,6 +16,7 @@ from torch.nn.modules.conv import _ConvTransposeNd
 
 from sconv_search.channel_layout import NATURAL, channel_pooling, layer_kernel
 from sconv_search.channel_pooling import NaturalChains
+from sconv_search.projected_gradient import project_gradient_
 
 _GEOMETRY = (
     *("in_channels", "out_channels", "kernel_size", "stride", "padding"),
@@ -51,6 +52,11 @@ class _StructuredConvTransposeNd(nn.Module):
         self.pooling = pooling or NaturalChains(channels, c, conv.groups)
         self.weight = nn.Parameter(conv.weight.new_empty(conv.groups * c, *conv.weight.shape[1:]))
         self.bias = None if conv.bias is None else nn.Parameter(conv.bias.detach().clone())
+        project_gradient_(self.weight, self.pooling, 0, {})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        project_gradient_(self.weight, self.pooling, 0, {})  # copies of a parameter have no hooks
 
     @classmethod
     def from_conv(
@@ -62,8 +68,8 @@ class _StructuredConvTransposeNd(nn.Module):
             variant: one of ``channel_layout.VARIANTS``.
             reference: layer of the same shape from whose weights the variant's sums are derived; else ``conv``.
         """
-        layer = cls(conv, c=c)
-        layer.pooling = channel_pooling(reference or conv, c, variant)
+        cls(conv, c=c)  # refuses what is wrong before the sums are chosen
+        layer = cls(conv, c=c, pooling=channel_pooling(reference or conv, c, variant))
         with torch.no_grad():
             small = layer.pooling.coefficients(layer_kernel(conv).double())
             layer.weight.copy_(_inputs_first(small, conv.groups))

@@ -1,6 +1,8 @@
 """Searches and confirmations: combinations of methods, tasks and schedules, no numerics."""
 
+from studies.api import search_network, start_with
 from studies.confirmation import confirm
+from studies.course import Stops
 from studies.methods import METHODS, compress
 from studies.rebuild import rebuild, save_compressed
 from studies.run_folder import RunFolder
@@ -14,6 +16,7 @@ __all__ = [
     "TASKS",
     "RunFolder",
     "Start",
+    "Stops",
     "StudySpec",
     "Task",
     "compress",
@@ -21,5 +24,7 @@ __all__ = [
     "rebuild",
     "save_compressed",
     "search",
+    "search_network",
     "start_from",
+    "start_with",
 ]

@@ -13,6 +13,7 @@ from rich.console import Console
 from reports import Change, report_changes, write_report
 from studies import recipes
 from studies.commands.arguments import DeviceOption, start_of
+from studies.commands.best import best
 from studies.commands.change_listing import say_changes
 from studies.commands.config_file import ConfigOption
 from studies.commands.confirm import confirm
@@ -52,7 +53,7 @@ def options(
     """
 
 
-for command in (sites, search, confirm):
+for command in (sites, search, confirm, best):
     app.command(epilog=STATUSES)(command)
 
 

@@ -64,7 +64,7 @@ def start_from(
         load_weights_(network, weights)
     with monitor.bar("reading the data"):
         found = task.data(data, weights is not None)
-    _require_fit(task, network, found)
+    require_fit(task, network, found)
     path = weights or cache / f"{task.name.replace('/', '-')}-seed{seed}.safetensors"
     if weights is None and not path.exists():
         monitor.say(f"training the dense network of task {task.name} (kept in {path})")
@@ -78,7 +78,7 @@ def start_from(
     return Start(task=task, network=placed, data=found.to(device), weights_sha256=file_checksum(path), data_sha256=checksum)
 
 
-def _require_fit(task: Task, network: nn.Module, data: DataSet) -> None:
+def require_fit(task: Task, network: nn.Module, data: DataSet) -> None:
     """Refuses images of another shape than the task's, and outputs that are no logits of the data's classes."""
     images = tuple(data.train.images.shape[1:])
     if images != tuple(task.input_shape):

@@ -75,7 +75,7 @@ def course_figures(table: pd.DataFrame, runs: Sequence[RunFacts], task: str) -> 
     """A figure a budget."""
     found = courses(table, task)
     by_name = {run.name: run for run in runs}
-    uniform = table[(table["task"] == task) & (table["stage"] == "search") & (table["variant"] == "uniform")]
+    uniform = table[(table["task"] == task) & (table["stage"] == "search") & (table["origin"] == "uniform")]
     figures = []
     parts = found.groupby(found["budget_group"].fillna("no budget"), sort=False)
     for place, (budget, rows) in enumerate(sorted(parts, key=lambda part: -first_number(str(part[0]))), start=1):

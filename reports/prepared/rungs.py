@@ -1,4 +1,4 @@
-"""Whether the cheap judgements agree with the dear ones: predicted damage, short training, full schedule."""
+"""Whether the cheap judgements agree with the dear ones: predicted damage, untrained score, short training, full schedule."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ FEWEST_PAIRS = 4
 MOST_SHOWN = 100
 PAIRS = {
     "predicted damage against short training": ("damage", "short"),
+    "untrained score against short training": ("screen", "short"),
     "short training against full schedule": ("short", "full"),
     "predicted damage against full schedule": ("damage", "full"),
 }
 _LABELS = {
+    "screen": "validation top-1 compressed, batch norms re-estimated, untrained (%)",
     "damage": "predicted damage of the plan (nat, summed over layers)",
     "short": "validation top-1 after the search's short training (%)",
     "full": "test top-1 on the full schedule, mean over seeds (%)",
@@ -37,7 +39,8 @@ def rung_points(table: pd.DataFrame, runs: Sequence[RunFacts], tables: Sequence[
     parts = [_searched(one) for one in tables]
     wanted = confirmed[["run", "plan"]]
     short = rows[(rows["stage"] == "search")].merge(wanted, on=["run", "plan"])
-    parts.append(short[["run", "family", "plan"]].assign(short=short["val_top1"].astype("float64"), damage=float("nan")))
+    scores = {"short": short["val_top1"].astype("float64"), "screen": short["screen_top1"].astype("float64")}
+    parts.append(short[["run", "family", "plan"]].assign(**scores, damage=float("nan")))
     found = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
     found = found.sort_values("damage", kind="stable").drop_duplicates(["run", "plan", "short"])
     found = found.merge(confirmed, on=["run", "family", "plan"], how="outer")
@@ -48,12 +51,13 @@ def rung_points(table: pd.DataFrame, runs: Sequence[RunFacts], tables: Sequence[
         for run, plan in found.loc[missing, ["run", "plan"]].itertuples(index=False, name=None)
     ]
     found.loc[missing, "damage"] = pd.Series(known, index=found.index[missing], dtype="float64")
-    return found.astype({"damage": "float64", "short": "float64", "full": "float64"})
+    return found.astype({"damage": "float64", "screen": "float64", "short": "float64", "full": "float64"})
 
 
 def _searched(table: SiteTable) -> pd.DataFrame:
     rows = table.rows[["run", "family", "plan"]]
-    return rows.assign(short=table.rows["val_top1"].astype("float64"), damage=table.damage)
+    scores = {"short": table.rows["val_top1"].astype("float64"), "screen": table.rows["screen_top1"].astype("float64")}
+    return rows.assign(**scores, damage=table.damage)
 
 
 def rung_correlations(found: pd.DataFrame) -> pd.DataFrame:
@@ -68,7 +72,7 @@ def rung_correlations(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def rung_figure(found: pd.DataFrame) -> Figure:
-    """The three pairs."""
+    """A drawing a pair."""
     return Figure(
         key="rungs", title="Do cheap judgements agree with dear ones?",
         drawings={name: _drawing(found, name, *columns) for name, columns in PAIRS.items()},

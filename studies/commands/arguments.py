@@ -8,6 +8,7 @@ from typing import Annotated
 import torch
 import typer
 
+from sconv_search.records import Quantity
 from studies.methods import METHODS
 from studies.monitor import Monitor
 from studies.run_folder import RunFolder
@@ -57,6 +58,15 @@ ExcludeOption = Annotated[
     list[str] | None,
     typer.Option(help="Leave sites that match this pattern dense; repeat it for more. Else none.", metavar="PATTERN"),
 ]
+BudgetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Most that a plan may cost: a share of dense ('50%') or an amount ('41M', '8.5ms'), of a named quantity where "
+        "there are several ('params=60%'; repeat it); '30%..90%' searches the whole front. Else 50%.",
+        metavar="AMOUNT",
+    ),
+]
+QuantityOption = Annotated[Quantity, typer.Option(help="What a budget limits that names no quantity.")]
 MultipleOption = Annotated[int, typer.Option(help="Offer ranks and channel counts in multiples of this, such as 4, 8 or 16.")]
 TensorBoardOption = Annotated[
     Path | None,

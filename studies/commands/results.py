@@ -10,12 +10,12 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 from rich.console import Console
 
-from sconv_search.records import Stage, TrialRecord
+from sconv_search.records import Stage, Status, TrialRecord
 from studies.confirmation import front
 from studies.monitor import RichMonitor
 from studies.run_folder import RunFolder
@@ -74,7 +74,7 @@ def confirm_result(folders: Sequence[RunFolder], new: Iterable[TrialRecord]) -> 
 
 def _counts(records: Iterable[TrialRecord], stage: Stage) -> dict[str, int]:
     found = Counter(record.status for record in records if record.stage == stage)
-    return {status: found[status] for status in ("complete", "over_budget", "failed")}
+    return {status: found[status] for status in get_args(Status)}
 
 
 def _trial(record: TrialRecord) -> dict[str, Any]:

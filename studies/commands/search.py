@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
+from sconv_search.records import Quantity
 from sconv_search.training import Schedule
 from studies.commands.arguments import (
+    BudgetOption,
     DataOption,
     DeviceOption,
     ExcludeOption,
     IncludeOption,
     MultipleOption,
+    QuantityOption,
     TaskOption,
     TensorBoardOption,
     WeightsOption,
@@ -25,15 +28,18 @@ from studies.commands.arguments import (
 from studies.commands.config_file import ConfigOption
 from studies.commands.failures import DebugOption
 from studies.commands.results import JsonOption, print_json, search_result, telling
+from studies.course import Stops
+from studies.granularity import Granularity
 from studies.methods import METHODS
 from studies.run_folder import RunFolder
 from studies.runner import checked_budget
 from studies.runner import search as run_search
+from studies.sampler import SamplerName
 from studies.spec import StudySpec
 from studies.tasks import task_named, with_network
 from studies.tensorboard import logged
 
-DEFAULT_METHOD = "structured_conv"
+DEFAULT_METHOD, DEFAULT_BUDGET = "structured_conv", "50%"
 
 
 def search(
@@ -53,15 +59,27 @@ def search(
             metavar="NAME",
         ),
     ] = None,
-    budget: Annotated[
-        str,
-        typer.Option(help="Most that a plan may cost: a share of dense ('50%') or an amount ('41M').", metavar="AMOUNT"),
-    ] = "50%",
-    quantity: Annotated[Literal["flops", "macs", "params"], typer.Option(help="What the budget limits.")] = "flops",
+    budget: BudgetOption = None,
+    quantity: QuantityOption = "flops",
     include: IncludeOption = None,
     exclude: ExcludeOption = None,
     multiple: MultipleOption = 1,
     trials: Annotated[int, typer.Option(help="Number of trainings.")] = 20,
+    sampler: Annotated[SamplerName, typer.Option(help="How plans are suggested; random is what others have to beat.")] = "tpe",
+    granularity: Annotated[Granularity, typer.Option(help="Sites that are compressed alike.")] = "layer",
+    screening: Annotated[
+        int, typer.Option(help="Train the best one in so many plans, judged compressed and untrained; 1 trains all.", min=1)
+    ] = 1,
+    objective: Annotated[
+        list[Quantity] | None,
+        typer.Option(help="What a front study sets against accuracy; repeat it for a second. Else the ranged quantity."),
+    ] = None,
+    latency_batch: Annotated[int, typer.Option(help="Inputs of a forward whose time a latency budget limits.", min=1)] = 16,
+    workers: Annotated[
+        int, typer.Option(help="Processes that evaluate trials at the same time; they share the threads.", min=1)
+    ] = 1,
+    minutes: Annotated[float | None, typer.Option(help="Start no trial later than this. Else no limit.")] = None,
+    patience: Annotated[int | None, typer.Option(help="Stop after so many trainings that improve nothing. Else never.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Epochs of a trial; else the task's short schedule.")] = None,
     confirm_epochs: Annotated[
         float | None, typer.Option(help="Epochs of a confirmation; else the task's full schedule.")
@@ -83,25 +101,28 @@ def search(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Search the best plan under a budget; the same command continues an interrupted search.
+    """Search the best plan under a budget, or a front under a range; the same command continues an interrupted search.
 
     Example: sconv-search search --task demo --method structured_conv --budget 30% --trials 12 --out runs/structured
     """
     known = task_named(with_network(task, network))
     loss: dict[str, Any] = {"distillation": distillation, "label_smoothing": label_smoothing}
     spec = StudySpec(
-        task=known.name, methods=tuple(method or [DEFAULT_METHOD]), budget=budget, quantity=quantity, trials=trials,
-        seed=seed, include=tuple(include or ()), exclude=tuple(exclude or ()), multiple=multiple,
+        task=known.name, methods=tuple(method or [DEFAULT_METHOD]), budget=",".join(budget or [DEFAULT_BUDGET]),
+        quantity=quantity, trials=trials, seed=seed, include=tuple(include or ()), exclude=tuple(exclude or ()),
+        multiple=multiple, sampler=sampler, granularity=granularity, screening=screening,
+        objectives=tuple(objective or ()), latency_batch=latency_batch,
         search_schedule=replace(_changed(known.search_schedule, epochs, learning_rate), **loss),
         confirm_schedule=replace(_changed(known.confirm_schedule, confirm_epochs, confirm_learning_rate), **loss),
     )  # fmt: skip
-    folder = RunFolder(out)
+    folder, stops = RunFolder(out), Stops(seconds=None if minutes is None else 60 * minutes, patience=patience)
     device_named(device)
     checked_budget(spec, known.network(), known.input_shape)  # before a dense network is trained for it
     with folder.locked():
         pass
     with telling(as_json) as terminal, logged(terminal, tensorboard) as monitor:
-        run_search(start_of(known.name, data, weights, device, out.parent, monitor), spec, folder, monitor)
+        start = start_of(known.name, data, weights, device, out.parent, monitor)
+        run_search(start, spec, folder, monitor, workers=workers, stops=stops)
         monitor.say(f"records: {out / 'trials.jsonl'}; next: sconv-search confirm {out}")
     if as_json:
         print_json(search_result(folder))

@@ -78,7 +78,7 @@ def test_without_a_random_run_the_caption_says_so(facts: RunFacts) -> None:
 
 
 def test_a_uniform_trial_of_the_search_is_a_line(facts: RunFacts) -> None:
-    (figure,) = course_figures(to_table([trial(0, 80.0), trial(1, 78.5, variant="uniform")]), [facts], TASK)
+    (figure,) = course_figures(to_table([trial(0, 80.0), trial(1, 78.5, origin="uniform")]), [facts], TASK)
     found = figure.drawings["best, by training"]
     assert isinstance(found, Chart)
     assert [rule.at for rule in found.rules] == [78.5]
@@ -191,7 +191,7 @@ def test_loss_by_compression_is_before_minus_after() -> None:
 
 def test_rungs_pair_damage_short_training_and_full_schedule(facts: RunFacts) -> None:
     places = [(0, 0, 0), (1, 0, 0), (1, 1, 0), (1, 1, 1), (3, 3, 3)]
-    rows = [trial(number, 80.0 + number, one) for number, one in enumerate(places)]
+    rows = [trial(number, 80.0 + number, one, screen_top1=60.0 + 2 * number) for number, one in enumerate(places)]
     rows += [confirm(90.0 - number, seed, plan=plan(METHOD, one)) for number, one in enumerate(places) for seed in range(2)]
     table = to_table(rows)
     found = rung_points(table, [facts], site_tables(table, [facts], TASK), TASK)
@@ -199,6 +199,7 @@ def test_rungs_pair_damage_short_training_and_full_schedule(facts: RunFacts) -> 
     rho = {row["rungs"]: (row["rho"], row["n"]) for row in rung_correlations(found).to_dict("records")}
     assert rho == {
         "predicted damage against short training": (pytest.approx(-1), 5),
+        "untrained score against short training": (pytest.approx(1), 5),
         "short training against full schedule": (pytest.approx(-1), 5),
         "predicted damage against full schedule": (pytest.approx(1), 5),
     }

@@ -1,0 +1,102 @@
+"""Searches from Python: a trained network and its data in place of a named task."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from sconv_search.data import DataSet, Split
+from sconv_search.measurement import require_forward
+from sconv_search.records import Quantity, TrialRecord
+from sconv_search.training import Schedule, Score, evaluate, train_
+from studies.course import Stops
+from studies.monitor import Monitor
+from studies.run_folder import RunFolder
+from studies.runner import search
+from studies.spec import StudySpec
+from studies.start import Start, require_fit
+from studies.tasks import Task
+
+SHORT, FULL = Schedule(epochs=1, learning_rate=0.01), Schedule(epochs=10, learning_rate=0.02)
+
+
+def start_with(
+    network: nn.Module,
+    data: DataSet,
+    *,
+    name: str = "mine",
+    train: Callable[..., None] = train_,
+    score: Callable[[nn.Module, DataSet, Split], Score] = evaluate,
+    search_schedule: Schedule = SHORT,
+    confirm_schedule: Schedule = FULL,
+) -> Start:
+    """The start of studies of a trained network, for ``search`` and ``confirm``; the network is copied.
+
+    Args:
+        data: its validation split steers the search, so the network must not have been trained on it.
+        name: the task's name in records and reports.
+        train: trains a network in place, with the arguments of ``sconv_search.training.train_``.
+        score: scores a network on a split, with the arguments of ``sconv_search.training.evaluate``; higher ``top1`` is better.
+
+    Raises:
+        ValueError: the network's forward fails on the images' shape, or gives no logits of the data's classes.
+    """
+    shape = tuple(data.train.images.shape[1:])
+    task = Task(
+        name=name, network=lambda: copy.deepcopy(network), data=lambda folder, seen: data, input_shape=shape,
+        dense_schedule=confirm_schedule, search_schedule=search_schedule, confirm_schedule=confirm_schedule,
+    )  # fmt: skip
+    weight = next(network.parameters(), torch.zeros(()))
+    placed = copy.deepcopy(network).eval()
+    require_forward(placed, shape)
+    require_fit(task, placed, data)
+    return Start(
+        task=task, network=placed.to(memory_format=torch.channels_last), data=data.to(weight.device),
+        weights_sha256=_checksum(placed), data_sha256=data.checksum(), train=train, score=score,
+    )  # fmt: skip
+
+
+def search_network(
+    network: nn.Module,
+    data: DataSet,
+    out: str | Path,
+    *,
+    budget: str = "50%",
+    quantity: Quantity = "flops",
+    methods: Sequence[str] = ("structured_conv",),
+    trials: int = 20,
+    workers: int = 1,
+    stops: Stops | None = None,
+    monitor: Monitor | None = None,
+    start: dict[str, Any] | None = None,
+    **study: Any,
+) -> list[TrialRecord]:
+    """All records of a search, as ``sconv-search search`` makes it; the same call continues an interrupted one.
+
+    Args:
+        out: the run's folder.
+        start: further arguments of ``start_with``.
+        study: further arguments of ``StudySpec``, such as ``sampler`` or ``screening``.
+
+    Raises:
+        As ``start_with``, ``StudySpec`` and ``search``.
+    """
+    begun = start_with(network, data, **(start or {}))
+    spec = StudySpec(
+        task=begun.task.name, methods=tuple(methods), budget=budget, quantity=quantity, trials=trials,
+        search_schedule=begun.task.search_schedule, confirm_schedule=begun.task.confirm_schedule, **study,
+    )  # fmt: skip
+    return search(begun, spec, RunFolder(Path(out)), monitor, workers=workers, stops=stops)
+
+
+def _checksum(network: nn.Module) -> str:
+    """SHA-256 of the network's weights and buffers."""
+    state = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+    return hashlib.sha256(save(state)).hexdigest()

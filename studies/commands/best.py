@@ -1,0 +1,103 @@
+"""``sconv-search best``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Annotated, Any
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from sconv_search.budget import Budgets
+from sconv_search.plan import CompressionPlan
+from sconv_search.records import Cost, TrialRecord
+from studies.commands.arguments import BudgetOption, QuantityOption, spec_of
+from studies.commands.config_file import ConfigOption
+from studies.commands.failures import DebugOption
+from studies.commands.results import JsonOption, print_json
+from studies.run_folder import RunFolder
+
+
+def best(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of searches, fronts or under one budget.")],
+    budget: BudgetOption = None,
+    quantity: QuantityOption = "flops",
+    plan: Annotated[
+        Path | None, typer.Option("--plan", help="File for the best plan of all runs, as JSON. Else none is written.")
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show each run's best plan under a budget, however the search was budgeted; without one, its best of all.
+
+    Example: sconv-search best runs/front --budget 40% --plan plan.json
+    """
+    found = [_best(RunFolder(run), None if budget is None else ",".join(budget), quantity) for run in runs]
+    if plan is not None:
+        top = max(found, key=lambda one: one["val_top1"])
+        plan.parent.mkdir(parents=True, exist_ok=True)
+        plan.write_text(CompressionPlan.from_json(top["plan"]).to_json(), encoding="utf-8")
+    if as_json:
+        print_json({"budget": budget, "plans": found})
+        return
+    table = Table("run", "trial", "methods", "FLOPs", "parameters", "validation top-1", "test top-1", box=SIMPLE_HEAD)
+    for one in found:
+        table.add_row(*map(str, _cells(one)))
+    Console().print(table)
+    if plan is not None:
+        print(f"plan: {plan}")
+
+
+def _best(folder: RunFolder, budget: str | None, quantity: Any) -> dict[str, Any]:
+    """The complete trial with the highest validation accuracy that fits, and what confirmation said of its plan.
+
+    Raises:
+        FileNotFoundError: the folder holds no study.
+        ValueError: no complete trial fits.
+    """
+    spec_of(folder)
+    records, space = folder.records()[0], folder.read_space()
+    complete = [r for r in records if r.stage == "search" and r.status == "complete" and r.val_top1 is not None]
+    if not complete or space is None:
+        raise ValueError(f"the run in {str(folder.path)!r} has no complete trial; run `sconv-search search` first")
+    fitting = complete
+    if budget is not None:
+        limits = Budgets.parse(budget, dense=space.dense, quantity=quantity)
+        fitting = [r for r in complete if limits.excess(_cost(r)) <= 0]
+    if not fitting:
+        least = min(complete, key=lambda r: r.flops or 0)
+        raise ValueError(
+            f"no complete trial of {str(folder.path)!r} fits {budget}; the cheapest has {least.flops:,} FLOPs "
+            f"({(least.flops or 0) / space.dense.flops:.1%})"
+        )
+    top = max(fitting, key=lambda r: (r.val_top1 or 0.0, -(r.flops or 0)))
+    return {
+        "run": folder.path, "trial": top.number, "methods": top.methods, "flops": top.flops, "dense_flops": top.dense_flops,
+        "macs": top.macs, "params": top.params, "activations": top.activations, "latency_ms": top.latency_ms,
+        "regularization": top.regularization, "val_top1": top.val_top1, "test_top1": _confirmed(records, top), "plan": top.plan,
+    }  # fmt: skip
+
+
+def _cost(r: TrialRecord) -> Cost:
+    counted = {name: int(getattr(r, name) or 0) for name in ("macs", "adds", "params", "activations")}
+    return Cost(**counted, latency_ms=float("inf") if r.latency_ms is None else r.latency_ms)
+
+
+def _confirmed(records: Sequence[TrialRecord], top: TrialRecord) -> list[float]:
+    """Test accuracies of the same plan and weight, a value a seed."""
+    same = [r for r in records if r.stage == "confirm" and (r.plan, r.regularization) == (top.plan, top.regularization)]
+    return [r.test_top1 for r in same if r.test_top1 is not None]
+
+
+def _cells(one: dict[str, Any]) -> tuple[object, ...]:
+    scores = one["test_top1"]
+    spread = f" ± {stdev(scores):.2f}" if len(scores) > 1 else ""
+    test = f"{mean(scores):.2f} %{spread} (n = {len(scores)})" if scores else "not confirmed"
+    share = f"{one['flops'] / one['dense_flops']:.1%}"
+    params = f"{one['params']:,}"
+    return one["run"].name, one["trial"], one["methods"], share, params, f"{one['val_top1']:.2f} %", test
