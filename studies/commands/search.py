@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
+from sconv_search.budget import QUANTITIES
 from sconv_search.records import Quantity
 from sconv_search.training import Schedule
 from studies.commands.arguments import (
@@ -71,8 +72,13 @@ def search(
         int, typer.Option(help="Train the best one in so many plans, judged compressed and untrained; 1 trains all.", min=1)
     ] = 1,
     objective: Annotated[
-        list[Quantity] | None,
-        typer.Option(help="What a front study sets against accuracy; repeat it for a second. Else the ranged quantity."),
+        list[str] | None,
+        typer.Option(
+            help=f"What a front study sets against accuracy: {', '.join(QUANTITIES)}; repeat it for a second. Else the "
+            "ranged quantity.",
+            autocompletion=lambda: list(QUANTITIES),
+            metavar="NAME",
+        ),
     ] = None,
     latency_batch: Annotated[int, typer.Option(help="Inputs of a forward whose time a latency budget limits.", min=1)] = 16,
     workers: Annotated[
@@ -111,7 +117,7 @@ def search(
         task=known.name, methods=tuple(method or [DEFAULT_METHOD]), budget=",".join(budget or [DEFAULT_BUDGET]),
         quantity=quantity, trials=trials, seed=seed, include=tuple(include or ()), exclude=tuple(exclude or ()),
         multiple=multiple, sampler=sampler, granularity=granularity, screening=screening,
-        objectives=tuple(objective or ()), latency_batch=latency_batch,
+        objectives=cast(tuple[Quantity, ...], tuple(objective or ())), latency_batch=latency_batch,
         search_schedule=replace(_changed(known.search_schedule, epochs, learning_rate), **loss),
         confirm_schedule=replace(_changed(known.confirm_schedule, confirm_epochs, confirm_learning_rate), **loss),
     )  # fmt: skip

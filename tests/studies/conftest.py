@@ -103,7 +103,7 @@ def spaces_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
 _SPACES: dict[object, SearchSpace] = {}
 
 
-SMALL = ("--trials", "2", "--budget", "50%", "--epochs", "0.5", "--confirm-epochs", "0.5", "--device", "cpu")
+SMALL = ("--trials", "2", "--epochs", "0.5", "--confirm-epochs", "0.5", "--device", "cpu")
 """Flags of a search of a second."""
 
 

@@ -28,14 +28,14 @@ def completed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("line", "wanted"),
     [
-        ("sconv-search ", ["sites", "search", "confirm", "report", "compare", "demo"]),
+        ("sconv-search ", ["sites", "search", "confirm", "best", "report", "compare", "demo"]),
         ("sconv-search se", ["search"]),
         ("sconv-search search --method ", list(METHODS)),
         ("sconv-search search --method cp --method struct", [name for name in METHODS if name.startswith("struct")]),
         ("sconv-search sites --method spatial", ["spatial_svd"]),
         ("sconv-search search --task ", list(TASKS)),
         ("sconv-search sites cifar10/resnet5", ["cifar10/resnet56"]),
-        ("sconv-search search --quantity ", ["flops", "macs", "params"]),
+        ("sconv-search search --quantity ", ["flops", "macs", "params", "activations", "latency_ms"]),
         ("sconv-search confirm runs/a --dev", ["--device"]),
         ("sconv-search search --config absent.toml --quantity p", ["params"]),
     ],

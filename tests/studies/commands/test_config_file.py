@@ -79,7 +79,7 @@ def test_arguments_may_stand_in_the_file_too(typed: Callable[..., Typed], file: 
         ('trials = "3"', "study.toml: 'trials' is '3', it should be a whole number"),
         ("trials = 3.0", "study.toml: 'trials' is 3.0, it should be a whole number"),
         ("trials = true", "study.toml: 'trials' is True, it should be a whole number"),
-        ("budget = 0.5", "study.toml: 'budget' is 0.5, it should be a text in quotes"),
+        ("budget = 0.5", "study.toml: 'budget' is 0.5, it should be a text in quotes, or a list of such"),
         ("learning_rate = '1e-2'", "study.toml: 'learning_rate' is '1e-2', it should be a number"),
         ("quantity = 'flop'", "study.toml: 'quantity' is 'flop', it should be one of 'flops', 'macs', 'params'"),
         ("out = 1", "study.toml: 'out' is 1, it should be a path in quotes"),

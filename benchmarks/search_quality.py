@@ -1,0 +1,265 @@
+"""Whether the search earns its keep: loss without training against the number of evaluations, for rules and samplers.
+
+The objective is real and cheap: compress a pretrained network, re-estimate its batch norms, and take the loss on held-out
+images. Rules (uniform, greedy, minimax, least error) are one evaluation each. Compared are random search and TPE over
+budget-filling preferences, which is what ``sconv-search search`` does, and plain TPE over one integer a layer with the
+budget as a constraint. Rows are appended as they come, so an interrupted run continues; without ``--network`` they become a
+table and a figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import optuna
+import torch
+from post_training import NETWORKS
+from timing import facts, markdown_table, publish
+
+from sconv_search.batch_norm import reestimate_batch_norm_
+from sconv_search.budget import Budgets
+from sconv_search.data import DataSet
+from sconv_search.plan import CompressionPlan
+from sconv_search.plan_rules import RULES
+from sconv_search.records import TrialRecord
+from sconv_search.search_space import SearchSpace
+from sconv_search.training import evaluate
+from studies import METHODS, Start, compress
+from studies.monitor import Monitor
+from studies.proposals import Proposals
+from studies.sampler import Domain, Sampler, SamplerName
+from studies.space import measured_space
+from studies.spec import StudySpec
+from studies.start import calibration_inputs
+
+HELD_OUT, STATISTICS = 512, 512
+BUDGETS = (70, 50, 35)
+
+
+class Objective:
+    """Loss and top-1 of plans on the first held-out images; each plan is evaluated once."""
+
+    def __init__(self, start: Start) -> None:
+        data = start.data
+        fewer = data.train.take(torch.arange(min(STATISTICS, len(data.train))))
+        self._start, self._inputs, self._known = start, calibration_inputs(start), dict[str, tuple[float, float]]()
+        self._data = DataSet(
+            name=data.name, train=fewer, validation=data.validation, test=data.test, mean=data.mean, std=data.std,
+            crop_padding=data.crop_padding, flip=data.flip,
+        )  # fmt: skip
+        self._scored = data.test.take(torch.arange(HELD_OUT))
+
+    def __call__(self, plan: CompressionPlan) -> tuple[float, float]:
+        """(loss, top-1)."""
+        text = plan.to_json()
+        if text not in self._known:
+            small = compress(self._start.network, plan, self._inputs)
+            reestimate_batch_norm_(small, self._data, seed=0)
+            score = evaluate(small, self._data, self._scored)
+            self._known[text] = (score.loss, score.top1)
+        return self._known[text]
+
+
+def filling(
+    objective: Objective, space: SearchSpace, budgets: Budgets, kind: SamplerName, seed: int, count: int
+) -> Iterator[tuple[CompressionPlan, float, float]]:
+    """Plans and scores of budget-filling preferences; TPE begins with the rules' plans, random search does not."""
+    spec = StudySpec(
+        task="demo", methods=tuple(METHODS)[:1], budget="50%", trials=2 if kind == "random" else 20, sampler=kind, seed=seed,
+        **_schedules(),
+    )  # fmt: skip
+    groups = {name: name for name in space.sites}
+    with tempfile.TemporaryDirectory() as folder:
+        sampler = Sampler(Path(folder) / "journal", Domain(groups=tuple(groups)), kind, seed, startup=10)
+        proposals = Proposals(spec, space, budgets, sampler, groups, None)
+        skipped = 2 if kind == "random" else 0  # the two rules that every study begins with
+        for number in range(count + skipped):
+            job = proposals.next(number)
+            loss, top1 = objective(job.plan)
+            told = TrialRecord(study="", task="", stage="search", variant="searched", status="complete", val_top1=-loss)
+            sampler.tell(job.number, told)
+            if number >= skipped:
+                yield job.plan, loss, top1
+
+
+def _schedules() -> dict[str, Any]:
+    from studies.tasks import task_named
+
+    known = task_named("demo")
+    return {"search_schedule": known.search_schedule, "confirm_schedule": known.confirm_schedule}
+
+
+def integers(
+    objective: Objective, space: SearchSpace, budgets: Budgets, seed: int, count: int
+) -> Iterator[tuple[CompressionPlan, float, float]]:
+    """Plans of one integer a layer; those over the budget are told as infeasible and cost no evaluation of the network."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=10))
+    ordered = {name: sorted(options, key=lambda option: option.cost.flops) for name, options in space.sites.items()}
+    evaluated = 0
+    for _ in range(50 * count):
+        trial = study.ask()
+        taken = {name: trial.suggest_int(name, 0, len(options)) for name, options in ordered.items()}
+        plan = CompressionPlan(sites={name: ordered[name][at].choice for name, at in taken.items() if at < len(ordered[name])})
+        excess = budgets.excess(space.cost(plan))
+        trial.set_constraint("excess", excess)
+        if excess > 0:
+            study.tell(trial, 10 * (1 + excess))
+            continue
+        loss, top1 = objective(plan)
+        study.tell(trial, loss)
+        yield plan, loss, top1
+        evaluated += 1
+        if evaluated == count:
+            return
+
+
+def measure(name: str, shared: Path, rows_file: Path, given: argparse.Namespace) -> None:
+    """Appends the rows that the file lacks: one a study, with its losses in order."""
+    start = NETWORKS[name](shared)
+    done = {(r["network"], r["methods"], r["budget"], r["way"], r["seed"]) for r in _rows(rows_file)}
+    methods = ",".join(given.method)
+    cache = rows_file.with_name(f"{rows_file.stem}-{name}-{methods.replace(',', '+')}-space.json")
+    if not cache.exists():
+        cache.write_text(measured_space(start, given.method, Monitor()).to_json())
+    space, objective = SearchSpace.from_json(cache.read_text()), Objective(start)
+    for budget in given.budget:
+        budgets = Budgets.parse(f"{budget}%", dense=space.dense)
+        known: dict[str, Any] = {"network": name, "methods": methods, "budget": budget}
+        for rule, make in RULES.items():
+            plan = make(space, budgets)
+            if plan is not None and (name, methods, budget, rule, 0) not in done:
+                loss, top1 = objective(plan)
+                share = space.cost(plan).flops / space.dense.flops
+                _append(rows_file, {**known, "way": rule, "seed": 0, "loss": [loss], "top1": [top1], "flops": [share]})
+        for seed in range(given.seeds):
+            shared_by_all = (objective, space, budgets)
+            ways: dict[str, Callable[[], Iterator[tuple[CompressionPlan, float, float]]]] = {
+                "ours (TPE, fills the budget)": partial(filling, *shared_by_all, "tpe", seed, given.ours),
+                "random, fills the budget": partial(filling, *shared_by_all, "random", seed, given.others),
+                "TPE on constrained integers": partial(integers, *shared_by_all, seed, given.others),
+            }
+            for way, run in ways.items():
+                if (name, methods, budget, way, seed) not in done:
+                    began, found = time.perf_counter(), list(run())
+                    shares = [space.cost(plan).flops / space.dense.flops for plan, _, _ in found]
+                    row = {"loss": [loss for _, loss, _ in found], "top1": [top1 for _, _, top1 in found], "flops": shares}
+                    _append(rows_file, {**known, "way": way, "seed": seed, "seconds": time.perf_counter() - began, **row})
+                    print(budget, way, seed, min(row["loss"], default=None), f"{time.perf_counter() - began:.0f} s", flush=True)
+
+
+def _append(path: Path, row: dict[str, Any]) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def report(rows: list[dict[str, Any]]) -> str:
+    """For each network, methods and budget: best loss by way after some evaluations, and how soon random search is met."""
+    parts = []
+    for network, methods, budget in dict.fromkeys((r["network"], r["methods"], r["budget"]) for r in rows):
+        own = [r for r in rows if (r["network"], r["methods"], r["budget"]) == (network, methods, budget)]
+        parts.append(f"\n## {network}, {methods.replace(',', ' + ')}, {budget} % of dense FLOPs\n")
+        columns = (
+            "way",
+            "seeds",
+            "loss after 1",
+            "after 10",
+            "after 40",
+            "at the end",
+            "evaluations",
+            "slack, %",
+            "meets random",
+        )
+        parts.append(markdown_table(columns, [_line(way, own, budget) for way in dict.fromkeys(r["way"] for r in own)]))
+    return "\n".join(parts)
+
+
+def _line(way: str, rows: list[dict[str, Any]], budget: int) -> tuple[object, ...]:
+    own = [r for r in rows if r["way"] == way and r["loss"]]
+    best = [np.minimum.accumulate(r["loss"]) for r in own]
+    random = [min(r["loss"]) for r in rows if r["way"].startswith("random")]
+
+    def after(count: int) -> str:
+        values = [course[min(count, len(course)) - 1] for course in best]
+        spread = f" ({min(values):.3f} to {max(values):.3f})" if len(values) > 1 else ""
+        return f"{median(values):.3f}{spread}"
+
+    most = max((len(course) for course in best), default=0)
+    slack = median([100 * (1 - share / (budget / 100)) for r in own for share in r["flops"]])
+    met = [_first_at_most(course, median(random)) for course in best] if random else []
+    words = ", ".join("never" if at is None else str(at) for at in met)
+    middle = (after(10) if most > 1 else "", after(40) if most > 10 else "")
+    return way, len(own), after(1), *middle, after(most), most, f"{slack:.1f}", words
+
+
+def _first_at_most(course: Iterable[float], bound: float) -> int | None:
+    """The number of evaluations after which a course is at most the bound."""
+    return next((at for at, loss in enumerate(course, start=1) if loss <= bound), None)
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Best loss so far against evaluations: median over seeds, and all seeds faintly."""
+    panels = list(dict.fromkeys((r["network"], r["methods"], r["budget"]) for r in rows))
+    figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 4), squeeze=False, layout="constrained")
+    for axis, (network, methods, budget) in zip(axes[0], panels, strict=True):
+        own = [r for r in rows if (r["network"], r["methods"], r["budget"]) == (network, methods, budget) and r["loss"]]
+        for place, way in enumerate(dict.fromkeys(r["way"] for r in own)):
+            courses = [np.minimum.accumulate(r["loss"]) for r in own if r["way"] == way]
+            color = plt.get_cmap("tab10")(place)
+            if len(courses[0]) == 1:
+                axis.axhline(courses[0][0], color=color, linestyle=":", linewidth=1, label=way)
+                continue
+            for course in courses:
+                axis.plot(range(1, len(course) + 1), course, color=color, alpha=0.25, linewidth=0.8)
+            length = min(map(len, courses))
+            middle = np.median([course[:length] for course in courses], axis=0)
+            axis.plot(range(1, length + 1), middle, color=color, linewidth=2, label=way)
+        axis.set(title=f"{network}, {budget} % FLOPs", xlabel="evaluations", ylabel="best loss so far, nat", xscale="log")
+        axis.grid(alpha=0.3)
+    axes[0][0].legend(fontsize=8)
+    figure.savefig(path)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--network", choices=NETWORKS, help="measure this one; without it, write table and figure")
+    parser.add_argument("--method", action="append", choices=METHODS)
+    parser.add_argument("--budget", action="append", type=int, choices=BUDGETS)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--ours", type=int, default=100, help="evaluations of our search")
+    parser.add_argument("--others", type=int, default=200, help="evaluations of what it is compared with")
+    parser.add_argument("--data", type=Path, required="--network" in sys.argv, help="folder with weights/, cifar10/")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rows", type=Path, default=Path("benchmarks/results/search_quality.jsonl"))
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    if given.network:
+        given.method, given.budget = given.method or ["structured_conv"], given.budget or BUDGETS
+        measure(given.network, given.data, given.rows, given)
+        return
+    rows = _rows(given.rows)
+    publish(f"# The search against rules and random search\n\n{facts(['fp32'], 1)}\n{report(rows)}\n", given.out)
+    if given.out:
+        draw(rows, given.out.with_suffix(".svg"))
+
+
+if __name__ == "__main__":
+    main()
