@@ -16,8 +16,8 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import optuna
-from optuna.samplers import BaseSampler
 from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -119,7 +119,9 @@ class Sampler:
         finished = [trial for trial in trials if self._counts(trial, records)]
         done = {*records, *(trial.user_attrs[NUMBER] for trial in finished)}
         self._next = 1 + max(done, default=-1)
-        begun = {trial.user_attrs[NUMBER] for trial in trials if NUMBER in trial.user_attrs and REPEATED not in trial.user_attrs}
+        begun = {
+            trial.user_attrs[NUMBER] for trial in trials if NUMBER in trial.user_attrs and REPEATED not in trial.user_attrs
+        }
         self._again = deque(sorted(number for number in begun - done if number < self._next))
         repeats = [REPEATED in trial.user_attrs for trial in finished]
         self._repeats = next((back for back, repeat in enumerate(reversed(repeats)) if not repeat), len(repeats))
@@ -255,7 +257,7 @@ def _sampler(kind: SamplerName, number: int, seed: int, startup: int, parallel: 
     if kind == "cmaes":
         return _CmaEs(number, seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
     if kind == "gp":
-        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup)
+        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
     return optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup, constant_liar=parallel)
 
 

@@ -113,9 +113,7 @@ def test_sites_that_meet_in_no_layer_are_not_coupled() -> None:
 
 def test_methods_that_change_their_own_layer_alone_are_not_coupled() -> None:
     network = depthwise()
-    only = Option(
-        choice=Choice(method="spatial_svd", structure={"rank": 1}), cost=Cost(macs=-1, adds=0, params=-1), damage=0.1
-    )
+    only = Option(choice=Choice(method="spatial_svd", structure={"rank": 1}), cost=Cost(macs=-1, adds=0, params=-1), damage=0.1)
     sites = {"0": (only,), "6": (only,)}
     assert measured_couplings(network, SHAPE, sites, measure_cost(network, SHAPE), Monitor()) == ()
 

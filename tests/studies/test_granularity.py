@@ -4,7 +4,16 @@ import pytest
 
 from studies.granularity import grouped, require_granularity
 
-SITES = ["conv1", "layer1.0.conv1", "layer1.0.conv2", "layer1.1.conv1", "layer2.0.conv1", "features.4.block.0", "head.fc", "head.out"]
+SITES = [
+    "conv1",
+    "layer1.0.conv1",
+    "layer1.0.conv2",
+    "layer1.1.conv1",
+    "layer2.0.conv1",
+    "features.4.block.0",
+    "head.fc",
+    "head.out",
+]
 SHAPES = {
     "conv1": [(3, 32, 32)],
     "layer1.0.conv1": [(16, 32, 32)],
