@@ -85,7 +85,7 @@ def filling(
         proposals = Proposals(spec, space, budgets, sampler, groups, None)
         skipped = 2 if kind == "random" else 0  # the two rules that every study begins with
         for number in range(count + skipped):
-            job = proposals.next(number)
+            job = proposals.next()
             loss, top1 = objective(job.plan)
             told = TrialRecord(study="", task="", stage="search", variant="searched", status="complete", val_top1=-loss)
             sampler.tell(job.number, told)

@@ -40,7 +40,7 @@ class Budget:
     def __post_init__(self) -> None:
         if self.quantity not in QUANTITIES:
             raise ValueError(f"Budget.quantity must be one of {', '.join(QUANTITIES)}, got {self.quantity!r}")
-        if self.limit <= 0:
+        if not self.limit > 0:  # as NaN is not
             raise ValueError(f"a budget must be positive, got {self.limit} {self.quantity}")
         if self.least is not None and not 0 < self.least < self.limit:
             raise ValueError(f"a range of budgets must rise above 0, got {self.least} to {self.limit} {self.quantity}")
@@ -79,7 +79,7 @@ class Budget:
         """The fixed limit at a place of the range, 0 for its lower end and 1 for its upper, even on a log scale."""
         if self.least is None:
             return self
-        drawn = self.least * (self.limit / self.least) ** share
+        drawn = self.limit if share == 1 else self.least * (self.limit / self.least) ** share  # rounding misses the upper end
         limit = drawn if self.quantity == "latency_ms" else math.floor(drawn)
         return replace(self, limit=min(limit, self.limit), least=None)
 

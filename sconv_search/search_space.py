@@ -120,7 +120,7 @@ class SearchSpace:
         return CompressionPlan(sites={name: option.choice for name, option in best.items() if amount(option) < 0})
 
     def require_reachable(self, budget: AnyBudget) -> None:
-        """Refuses a budget that no plan meets.
+        """Refuses a budget that no plan meets; of a range, one whose lower end no plan meets.
 
         Raises:
             ValueError: the floor is named, as an amount and as a share.
@@ -133,7 +133,8 @@ class SearchSpace:
                     f"a budget of {one.words(bound)} ({bound / dense:.1%} of dense) cannot be met: "
                     f"the cheapest plan needs {one.words(least)} ({least / dense:.1%})"
                 )
-        if len(budget.limits) > 1 and (excess := budget.excess(self.floor(budget))) > 0:
+        hardest = budget.at(0.0)
+        if len(budget.limits) > 1 and (excess := hardest.excess(self.floor(hardest))) > 0:
             raise ValueError(f"the budgets cannot be met together: the nearest plan found exceeds one by {excess:.1%}")
 
     def to_json(self) -> str:

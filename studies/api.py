@@ -86,7 +86,9 @@ def search_network(
         study: further arguments of ``StudySpec``, such as ``sampler`` or ``screening``.
 
     Raises:
-        As ``start_with``, ``StudySpec`` and ``search``.
+        KeyError: as ``search``.
+        ValueError: as ``start_with``, ``StudySpec`` and ``search``.
+        RuntimeError: as ``search``.
     """
     begun = start_with(network, data, **(start or {}))
     spec = StudySpec(
@@ -98,5 +100,7 @@ def search_network(
 
 def _checksum(network: nn.Module) -> str:
     """SHA-256 of the network's weights and buffers."""
-    state = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+    state = {
+        name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in network.state_dict().items()
+    }
     return hashlib.sha256(save(state)).hexdigest()

@@ -89,7 +89,7 @@ class _Measuring:
     def options(self, name: str, alternatives: Sequence[Choice], step: Callable[[int], None]) -> tuple[Option, ...]:
         """The choices of one site that save operations, or time where that is measured."""
         network, found, layers = self._start.network, [], []
-        read_N = _layer_input(network, name, self._inputs[:ERROR_INPUTS])
+        read_N = _layer_input(network, name, self._start.data.normalized(self._images[:ERROR_INPUTS]))
         for count, choice in enumerate(alternatives, start=1):
             built = compress(network, CompressionPlan(sites={name: choice}), self._inputs)
             alone = not method_named(choice.method).reshapes_neighbours
@@ -136,15 +136,13 @@ def _latencies(networks: Sequence[nn.Module], shapes: Sequence[tuple[int, ...]],
 
 @torch.no_grad()
 def _layer_input(network: nn.Module, name: str, inputs: Tensor) -> Tensor:
-    """What the named module reads at its first call."""
+    """What the named module reads at its first call, with batch norms on the batch's statistics."""
     seen: list[Tensor] = []
-    handle = site(network, name).register_forward_pre_hook(
+    observed = _on_batch_statistics(network)
+    site(observed, name).register_forward_pre_hook(
         lambda module, given, named: seen.append(next(iter((*given, *named.values())))), with_kwargs=True
     )
-    try:
-        network(inputs)
-    finally:
-        handle.remove()
+    observed(inputs)
     return seen[0] if seen else inputs[:0]
 
 
@@ -200,7 +198,13 @@ def cost_of_calls(layer: nn.Module, shapes: Sequence[tuple[int, ...]]) -> Cost:
 
 def _log_probabilities(network: nn.Module, start: Start, images: Tensor) -> Tensor:
     """Log-probabilities (N, classes) with batch norms on the batch's statistics; the network is not modified."""
+    observed = _on_batch_statistics(network)
+    return F.log_softmax(predict(observed, start.data, images, batch=len(images)), dim=1)
+
+
+def _on_batch_statistics(network: nn.Module) -> nn.Module:
+    """A copy in evaluation mode whose batch norms take the batch's own statistics."""
     observed = copy.deepcopy(network).eval()
     for norm in batch_norms(observed):
         norm.train()
-    return F.log_softmax(predict(observed, start.data, images, batch=len(images)), dim=1)
+    return observed

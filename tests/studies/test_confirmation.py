@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-import studies.confirmation
 from sconv_search import CompressionPlan, TrialRecord, measure_cost
 from sconv_search.training import evaluate
 from studies import RunFolder, Start, StudySpec, confirm, rebuild, search
@@ -36,16 +35,14 @@ def test_every_variant_is_trained_with_every_seed_and_the_references_once(start:
         assert (r.test_top1 is not None) == (r.stage == "confirm")
 
 
-def test_a_confirmation_reads_the_test_set_once_for_each_network(
-    start: Start, runs: list[RunFolder], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_confirmation_reads_the_test_set_once_for_each_network(start: Start, runs: list[RunFolder]) -> None:
     read = []
-    monkeypatch.setattr(
-        studies.confirmation,
-        "evaluate",
-        lambda network, data, split: (read.append(split is data.test), evaluate(network, data, split))[1],
-    )
-    new = confirm(start, runs, seeds=1, most=1)
+
+    def score(network, data, split):
+        read.append(split is data.test)
+        return evaluate(network, data, split)
+
+    new = confirm(replace(start, score=score), runs, seeds=1, most=1)
     assert sum(read) == len(new)
 
 

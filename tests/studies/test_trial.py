@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -52,11 +53,10 @@ def test_the_start_network_is_not_modified(start: Start) -> None:
 
 @pytest.mark.parametrize(("regularization", "expected"), [(None, [8.0]), (1.0, [6.0, 2.0])])
 def test_all_phases_together_have_the_epochs_of_the_schedule(
-    start: Start, monkeypatch: pytest.MonkeyPatch, regularization: float | None, expected: list[float]
+    start: Start, regularization: float | None, expected: list[float]
 ) -> None:
     phases: list[float] = []
-    monkeypatch.setattr(studies.trial, "train_", lambda *args, epochs, **options: phases.append(epochs))
-    lived(start, regularization)
+    lived(replace(start, train=lambda *args, epochs, **options: phases.append(epochs)), regularization)
     assert phases == expected
 
 
@@ -65,8 +65,8 @@ def test_a_method_without_a_penalty_has_no_residual(start: Start) -> None:
     assert lived(start, None, plan, epochs=1).residual is None
 
 
-def test_batch_norms_are_reestimated_right_after_compression(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(studies.trial, "train_", lambda *args, **options: None)
+def test_batch_norms_are_reestimated_right_after_compression(start: Start) -> None:
+    start = replace(start, train=lambda *args, **options: None)
     expected = compress(start.network, PLAN, calibration_inputs(start))
     reestimate_batch_norm_(expected, start.data, seed=0)
     found = lived(start, None).network
@@ -78,7 +78,7 @@ def test_the_method_is_fitted_to_training_images_and_told_what_the_training_star
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = []
-    monkeypatch.setattr(studies.trial, "train_", lambda *args, **options: None)
+    start = replace(start, train=lambda *args, **options: None)
     monkeypatch.setattr(
         studies.trial,
         "compress",
@@ -98,7 +98,7 @@ def test_what_a_method_warns_of_while_compressing_is_noted(start: Start, monkeyp
         warnings.warn("not of ours", DeprecationWarning)
         return compress(*args, **options)
 
-    monkeypatch.setattr(studies.trial, "train_", lambda *args, **options: None)
+    start = replace(start, train=lambda *args, **options: None)
     assert lived(start, None).notes is None
     monkeypatch.setattr(studies.trial, "compress", warning)
     outcome = lived(start, None)
@@ -106,11 +106,13 @@ def test_what_a_method_warns_of_while_compressing_is_noted(start: Start, monkeyp
     assert outcome_fields(outcome, 1)["notes"] == outcome.notes
 
 
-def test_a_trial_scores_the_validation_split_alone(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_scores_the_validation_split_alone(start: Start) -> None:
     seen = []
-    monkeypatch.setattr(
-        studies.trial, "evaluate", lambda network, data, split: (seen.append(split), evaluate(network, data, split))[1]
-    )
-    lived(start, None, epochs=1)
+
+    def score(network, data, split):
+        seen.append(split)
+        return evaluate(network, data, split)
+
+    lived(replace(start, score=score), None, epochs=1)
     assert len(seen) == 3
     assert all(split is start.data.validation for split in seen)
