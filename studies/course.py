@@ -64,7 +64,6 @@ class Course:
         self._known, self._running = evaluated(searched), 0
         self._at_work: set[tuple[str, float | None]] = set()
         self._standing = Standing(spec, searched)
-        self._number = 1 + max((r.number for r in searched if r.number is not None), default=-1)
         self._untrained: list[str] = []
         self._ended = False
         proposals.learn(searched)
@@ -114,8 +113,7 @@ class Course:
     def _next(self) -> Job | None:
         """The next job that was not evaluated before; what was is told without evaluating it again."""
         while self._sampler.repeats < MOST_REPEATED:
-            job = self._proposals.next(self._number)
-            self._number += 1
+            job = self._proposals.next()
             key = (job.plan.to_json(), job.regularization)
             if (same := self._known.get(key)) is not None:
                 self._sampler.repeat(job.number, same)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from statistics import median
 from time import perf_counter
@@ -61,7 +62,7 @@ class Bench:
         began = perf_counter()
         columns: dict[str, Any] = self._known(job)
         try:
-            columns |= self._found(job, monitor)
+            columns |= _finite(self._found(job, monitor))
         except TrainingDiverged as error:
             columns |= {"status": "failed", "reason": str(error)}
         except Exception as error:
@@ -106,6 +107,15 @@ class Bench:
         batch = self.spec.latency_batch
         own, dense = (median(rounds) for rounds in measure_latencies_ms([built, self.start.network], shape, batch=batch))
         return replace(cost, latency_ms=own), {**columns, **latency_fields(built, own, dense, batch)}
+
+
+def _finite(columns: dict[str, Any]) -> dict[str, Any]:
+    """The columns; those of a failed trial, without the numbers in question, where one is infinite or not a number."""
+    wrong = {name: value for name, value in columns.items() if isinstance(value, float) and not math.isfinite(value)}
+    if not wrong:
+        return columns
+    values = ", ".join(f"{name} is {value}" for name, value in wrong.items())
+    return {**columns, **dict.fromkeys(wrong), "status": "failed", "reason": f"the loss is not finite: {values}"}
 
 
 def latency_fields(network: nn.Module, own_ms: float, dense_ms: float, batch: int) -> dict[str, Any]:

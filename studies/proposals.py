@@ -33,12 +33,14 @@ def first_plans(space: SearchSpace, budgets: Budgets, regularization: tuple[floa
     """The rules' plans, no two alike, for at most half of the trials (but two); of a front, at several budgets."""
     found: list[First] = []
     for place in (1.0, 0.5, 0.0) if budgets.ranged else (1.0,):
+        here: list[First] = []
         for name, rule in RULES.items():
             plan = rule(space, budgets.at(place))
-            if plan is not None and all(plan != other.plan for other in found):
-                found.append(First(rule=name, plan=plan, place=place))
-        if regularization is not None:
-            found.insert(min(len(found), 2), replace(found[0], regularization=regularization[1] / 2, place=place))
+            if plan is not None and all(plan != other.plan for other in (*found, *here)):
+                here.append(First(rule=name, plan=plan, place=place))
+        if regularization is not None and here:
+            here.insert(min(len(here), 2), replace(here[0], regularization=regularization[1] / 2))
+        found += here
     return found[: max(2, trials // 2)]
 
 
@@ -64,8 +66,9 @@ class Proposals:
                 predicted = self._space.cost(CompressionPlan.from_json(r.plan)).latency_ms
                 self._ratios.append(r.latency_ms / predicted if predicted > 0 else 1.0)
 
-    def next(self, number: int) -> Job:
+    def next(self) -> Job:
         """The job of the next trial."""
+        number = self._sampler.upcoming
         first = self._first[number] if number < len(self._first) else None
         asked = self._sampler.ask(None if first is None else self._parameters(first))
         budgets = self._budgets.at(asked.budget)

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from sconv_search.records import TrialRecord
 from sconv_search.search_space import Option, SearchSpace, option_entry, option_of
+from studies.named_errors import writing
 from studies.spec import StudySpec
 
 Parsed = TypeVar("Parsed")
@@ -64,8 +65,9 @@ class RunFolder:
     def write(self, name: str, text: str) -> None:
         """A file of the folder, replaced atomically."""
         partial = self.path / f"{name}.partial"
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, self.path / name)
+        with writing(self.path / name):
+            partial.write_text(text, encoding="utf-8")
+            os.replace(partial, self.path / name)
 
     def read_spec(self) -> StudySpec | None:
         """The spec that the run was started with, or None for a new run.
@@ -105,7 +107,7 @@ class RunFolder:
 
     def keep_site(self, name: str, options: tuple[Option, ...]) -> None:
         """Keeps a site's measured options, for the case that the measurement is interrupted."""
-        with open(self._measured, "a", encoding="utf-8") as file:
+        with writing(self._measured), open(self._measured, "a", encoding="utf-8") as file:
             file.write(json.dumps({"site": name, "options": [option_entry(option) for option in options]}) + "\n")
 
     def measured_sites(self) -> dict[str, tuple[Option, ...]]:
@@ -122,19 +124,18 @@ class RunFolder:
 
     def append(self, record: TrialRecord) -> None:
         """Adds a record and waits until it is on the disk."""
-        with open(self.trials, "a", encoding="utf-8") as file:
+        with writing(self.trials), open(self.trials, "a", encoding="utf-8") as file:
             file.write(record.to_json() + "\n")
             file.flush()
             os.fsync(file.fileno())
 
-    def mend(self) -> str | None:
-        """Cuts a last line that a killed process left incomplete; says so, or returns None."""
-        if not self.trials.exists() or not (content := self.trials.read_bytes()) or content.endswith(b"\n"):
-            return None
-        whole = content[: content.rfind(b"\n") + 1]
-        with open(self.trials, "r+b") as file:
-            file.truncate(len(whole))
-        return f"{self.trials}: an incomplete last line of {len(content) - len(whole)} bytes was dropped; its trial runs again"
+    def mend(self) -> list[str]:
+        """Cuts last lines of records and journal that a killed process, or a full disk, left incomplete; says so."""
+        found = []
+        for path, consequence in ((self.trials, "its trial runs again"), (self.journal, "what the records say is taken")):
+            if cut := _cut_incomplete_line(path):
+                found.append(f"{path}: an incomplete last line of {cut} bytes was dropped; {consequence}")
+        return found
 
     def records(self) -> tuple[list[TrialRecord], list[str]]:
         """The readable records, and a message for each line that is damaged."""
@@ -146,6 +147,15 @@ class RunFolder:
             except ValueError as error:
                 damaged.append(f"{self.trials} line {number} is not read: {error}")
         return found, damaged
+
+
+def _cut_incomplete_line(path: Path) -> int:
+    """Number of bytes that were cut."""
+    if not path.exists() or not (content := path.read_bytes()) or content.endswith(b"\n"):
+        return 0
+    whole = content.rfind(b"\n") + 1
+    os.truncate(path, whole)
+    return len(content) - whole
 
 
 def _parsed(path: Path, parse: Callable[[str], Parsed], text: str) -> Parsed:

@@ -23,7 +23,7 @@ from studies.sites import left_out
 from studies.space import dense_cost, input_shapes, measured_space
 from studies.spec import StudySpec
 from studies.start import Start
-from studies.workers import executor
+from studies.workers import executor, require_workers
 
 
 def search(
@@ -48,11 +48,12 @@ def search(
     Raises:
         KeyError: a method is unknown.
         TypeError: several workers are asked for, and the network or a function cannot be sent to them.
-        ValueError: the budget is not understood or cannot be met, or the folder holds another study.
+        ValueError: the budget is not understood or cannot be met, the folder holds another study, or there are no workers.
         RuntimeError: three trials in a row gave nothing, or another command is working on the folder.
         OSError: the folder cannot be written.
     """
     monitor = monitor or Monitor()
+    require_workers(start, workers)
     checked_budget(spec, start.network, start.task.input_shape)
     spec = replace(spec, weights_sha256=start.weights_sha256, data_sha256=start.data_sha256)
     with folder.locked():
@@ -91,7 +92,7 @@ def _adopt(spec: StudySpec, folder: RunFolder, monitor: Monitor) -> None:
             where = f"the run folder {str(folder.path)!r} holds another study"
             raise ValueError(f"{where}: {'; '.join(changed)}; name another with --out")
         folder.forget(space=not spec.has_same_space(known))  # nothing was trained: a corrected command starts afresh
-    if note := folder.mend():
+    for note in folder.mend():
         monitor.say(note)
     folder.write("spec.json", spec.to_json())
 
@@ -151,8 +152,14 @@ def _run_trials(
     by_number = {r.number: r for r in records if r.stage == "search" and r.number is not None}
     if again := sampler.reconcile(by_number):
         monitor.say(f"trial {', '.join(map(str, again))} was interrupted and runs again")
+    if unknown := sampler.unknown(by_number):
+        monitor.say(
+            f"{folder.journal}: lost trial {', '.join(map(str, unknown))}; the sampler goes on without what it learnt there"
+        )
+    if known := sampler.known(by_number):
+        monitor.say(f"trial {', '.join(map(str, known))} was trained, but its record is lost; it counts as trained")
     proposals = Proposals(spec, space, budgets, sampler, groups, weights)
     course = Course(spec, folder, records, sampler, proposals, stops, monitor)
     with executor(bench, workers, monitor) as where:
-        course.run(where, lost=len(sampler.known(by_number)))
+        course.run(where, lost=len(known))
     return course.records

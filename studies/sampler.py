@@ -6,7 +6,9 @@ it needs stands in the journal. So a search that was killed at any moment contin
 
 from __future__ import annotations
 
+import copy
 import warnings
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,13 +16,15 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.storages.journal import JournalFileBackend
-from optuna.study import StudyDirection
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from sconv_search.budget_filling import SHARPNESS_RANGE
 from sconv_search.records import COLUMNS, TrialRecord
+from studies.named_errors import writing
 
 SamplerName = Literal["tpe", "gp", "nsga2", "cmaes", "random"]
 SAMPLERS: tuple[SamplerName, ...] = get_args(SamplerName)
@@ -86,13 +90,14 @@ class Sampler:
     _asked: dict[int, Trial] = field(default_factory=dict, init=False)
     _repeats: int = field(default=0, init=False)
     _next: int = field(default=0, init=False)
+    _again: deque[int] = field(default_factory=deque, init=False)
 
     def __post_init__(self) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         for stale in self.journal.parent.glob(f"{self.journal.name}.lock*"):
             stale.unlink()  # a killed process left it; the run folder's own lock says that no other is at work
-        storage = optuna.storages.JournalStorage(JournalFileBackend(str(self.journal)))
+        storage = optuna.storages.JournalStorage(_Journal(str(self.journal)))
         directions = [StudyDirection.MAXIMIZE, *(StudyDirection.MINIMIZE for _ in self.domain.costs)]
         self._study = optuna.create_study(storage=storage, study_name="search", directions=directions, load_if_exists=True)
         if not self._study.trials:
@@ -101,16 +106,23 @@ class Sampler:
     def reconcile(self, records: Mapping[int, TrialRecord]) -> list[int]:
         """After a kill: trials whose record is on the disk are told, the others are dropped and come again; returns those."""
         again = []
-        unfinished = (TrialState.RUNNING, TrialState.WAITING)
-        for trial in self._study.get_trials(deepcopy=False, states=unfinished):
+        while self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            self._study.tell(self._study.ask(), state=TrialState.FAIL)  # enqueued, but never begun
+        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             number: int = trial.user_attrs.get(NUMBER, -1)
             if number in records:
                 self._finish(Trial(self._study, trial._trial_id), records[number])
             else:
                 self._study.tell(trial.number, state=TrialState.FAIL)
                 again += [number] if number >= 0 else []
-        finished = [trial for trial in self._study.get_trials(deepcopy=False) if self._counts(trial, records)]
-        self._next = 1 + max((trial.user_attrs[NUMBER] for trial in finished), default=-1)
+        trials = self._study.get_trials(deepcopy=False)
+        finished = [trial for trial in trials if self._counts(trial, records)]
+        done = {*records, *(trial.user_attrs[NUMBER] for trial in finished)}
+        self._next = 1 + max(done, default=-1)
+        begun = {
+            trial.user_attrs[NUMBER] for trial in trials if NUMBER in trial.user_attrs and REPEATED not in trial.user_attrs
+        }
+        self._again = deque(sorted(number for number in begun - done if number < self._next))
         repeats = [REPEATED in trial.user_attrs for trial in finished]
         self._repeats = next((back for back, repeat in enumerate(reversed(repeats)) if not repeat), len(repeats))
         return sorted(again)
@@ -121,10 +133,20 @@ class Sampler:
         ended = trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
         return NUMBER in trial.user_attrs and (ended or trial.user_attrs[NUMBER] in records)
 
-    def known(self, records: Mapping[int, TrialRecord]) -> list[FrozenTrial]:
-        """Finished trials of the journal that have no record on the disk."""
-        finished = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-        return [t for t in finished if t.user_attrs.get(NUMBER) not in records and REPEATED not in t.user_attrs]
+    def known(self, records: Mapping[int, TrialRecord]) -> list[int]:
+        """Numbers of trainings that the journal has finished and that have no record on the disk."""
+        trained = [t.user_attrs for t in self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))]
+        return [a[NUMBER] for a in trained if NUMBER in a and a[NUMBER] not in records and REPEATED not in a]
+
+    def unknown(self, records: Mapping[int, TrialRecord]) -> list[int]:
+        """Numbers of records whose trials the journal has lost."""
+        told = {trial.user_attrs.get(NUMBER) for trial in self._study.get_trials(deepcopy=False)}
+        return sorted(number for number in records if number not in told)
+
+    @property
+    def upcoming(self) -> int:
+        """Number of the next trial: one that was interrupted while a later one ended, or a new one."""
+        return self._again[0] if self._again else self._next
 
     def ask(self, fixed: Mapping[str, Any] | None = None) -> Suggestion:
         """The next trial; drawn at random once the sampler keeps suggesting what was trained before.
@@ -132,10 +154,14 @@ class Sampler:
         Args:
             fixed: parameters that are given, as ``parameters`` makes them, rather than sampled.
         """
-        number, self._next = self._next, self._next + 1
+        number = self.upcoming
+        if self._again:
+            self._again.popleft()
+        else:
+            self._next += 1
         kind = self.kind if self._repeats < PATIENCE else "random"
         seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
-        self._study.sampler = _sampler(kind, seed, self.startup, self.parallel, len(self.domain.costs))
+        self._study.sampler = _sampler(kind, number, seed, self.startup, self.parallel)
         if fixed is not None:
             self._study.enqueue_trial(dict(fixed))
         self._asked[number] = trial = self._study.ask()
@@ -199,16 +225,39 @@ class Sampler:
         self._study.tell(trial, state=TrialState.FAIL if record.status == "failed" else TrialState.PRUNED)
 
 
-def _sampler(kind: SamplerName, seed: int, startup: int, parallel: bool, costs: int) -> BaseSampler:
-    """A new sampler. Several objectives: CMA-ES has none, the others see all."""
+class _Journal(JournalFileBackend):
+    """Optuna's journal, whose errors of writing name it."""
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        with writing(Path(self._file_path)):
+            super().append_logs(logs)
+
+
+class _CmaEs(optuna.samplers.CmaEsSampler):
+    """CMA-ES whose draws depend on our number of the trial: Optuna's own counts interrupted ones, too."""
+
+    def __init__(self, number: int, **options: Any) -> None:
+        super().__init__(**options)
+        self._number = number
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:  # fmt: skip
+        numbered = copy.copy(trial)
+        numbered.number = self._number
+        return super().sample_relative(study, numbered, search_space)
+
+
+def _sampler(kind: SamplerName, number: int, seed: int, startup: int, parallel: bool) -> BaseSampler:
+    """A new sampler, for one trial."""
     if kind == "random":
         return optuna.samplers.RandomSampler(seed=seed)
     if kind == "nsga2":
         return optuna.samplers.NSGAIISampler(seed=seed, population_size=min(POPULATION, max(4, startup)))
     if kind == "cmaes":
-        return optuna.samplers.CmaEsSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
+        return _CmaEs(number, seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
     if kind == "gp":
-        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup)
+        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
     return optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup, constant_liar=parallel)
 
 

@@ -22,6 +22,7 @@ from sconv_search.data import DataSet
 from sconv_search.records import TrialRecord
 from studies.evaluation import Bench, Job
 from studies.monitor import Monitor
+from studies.start import Start
 
 MOST_ATTEMPTS = 2
 
@@ -77,7 +78,7 @@ class Workers:
             worker, job, attempt = self._busy.pop(ready[0])
             try:
                 found: TrialRecord = worker.pipe.recv()
-            except (EOFError, ConnectionResetError):
+            except (EOFError, OSError):  # it died before or while it answered
                 worker.process.join()
                 reason = f"its worker process ended with exit code {worker.process.exitcode}"
                 worker = self._new_worker()
@@ -96,7 +97,12 @@ class Workers:
             worker.process.join()
 
     def _hand(self, worker: _Worker, job: Job, attempt: int) -> None:
-        worker.pipe.send(job)
+        try:
+            worker.pipe.send(job)
+        except OSError:  # it died while it was idle
+            worker.process.join()
+            worker = self._new_worker()
+            worker.pipe.send(job)
         self._busy[worker.pipe] = (worker, job, attempt)
 
     def _new_worker(self) -> _Worker:
@@ -138,13 +144,18 @@ def _no_data(folder: object, train_was_seen: bool) -> DataSet:
     raise RuntimeError("a worker evaluates on the data that it was given and reads none")
 
 
-def require_sendable(bench: Bench) -> None:
-    """Refuses, before long work, what cannot be sent to other processes.
+def require_workers(start: Start, count: int) -> None:
+    """Refuses, before long work, a number of workers that cannot be, and what cannot be sent to several.
 
     Raises:
-        TypeError: what cannot be pickled.
+        TypeError: network or functions cannot be pickled.
+        ValueError: the number is not positive.
     """
-    parts = {"network": bench.start.network, "train": bench.start.train, "score": bench.start.score}
+    if count < 1:
+        raise ValueError(f"the number of workers must be at least 1, got {count}")
+    if count == 1:
+        return
+    parts = {"network": start.network, "train": start.train, "score": start.score}
     for name, part in parts.items():
         try:
             pickle.dumps(part)
@@ -156,18 +167,10 @@ def require_sendable(bench: Bench) -> None:
 
 @contextmanager
 def executor(bench: Bench, count: int, monitor: Monitor) -> Iterator[Executor]:
-    """An executor with so many workers; one evaluates here.
-
-    Raises:
-        TypeError: network or functions cannot be sent to other processes.
-        ValueError: the number is not positive.
-    """
-    if count < 1:
-        raise ValueError(f"the number of workers must be at least 1, got {count}")
+    """An executor with so many workers, as ``require_workers`` lets pass; one evaluates here."""
     if count == 1:
         yield Here(bench, monitor)
         return
-    require_sendable(bench)
     workers = Workers(bench, count, monitor)
     try:
         yield workers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import pairwise, product
 from math import exp
 
 import pytest
@@ -43,7 +43,7 @@ def chain(damages: list[dict[int, float]], pixels: list[int]) -> SearchSpace:
     }
     pairs = [
         Coupling(first=one, second=two, cost=Cost(macs=pixels[i + 1], adds=0, params=1))
-        for i, (one, two) in enumerate(zip(names, names[1:], strict=False))
+        for i, (one, two) in enumerate(pairwise(names))
     ]
     return SearchSpace(dense=dense, sites=sites, couplings=tuple(pairs))
 
@@ -55,7 +55,7 @@ def built_cost(space: SearchSpace, plan: CompressionPlan, pixels: list[int]) -> 
         *(plan.sites[name].structure["keep"] if name in plan.sites else CHANNELS for name in space.sites),
         CHANNELS,
     ]
-    weights = [read * made for read, made in zip(left, left[1:], strict=False)]
+    weights = [read * made for read, made in pairwise(left)]
     return Cost(macs=sum(w * area for w, area in zip(weights, pixels, strict=False)), adds=0, params=sum(weights))
 
 

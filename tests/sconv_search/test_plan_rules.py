@@ -111,9 +111,12 @@ def savings(found: SearchSpace, plan: CompressionPlan) -> dict[str, int]:
     return {name: -found.option(name, choice).cost.macs for name, choice in plan.sites.items()}
 
 
-LADDERS = st.lists(
-    st.tuples(st.floats(0.1, 3), st.integers(5, 30)), min_size=2, max_size=4
-).map(lambda sites: space([[(step * n, 1, scale * step**2 / 10, None) for step in range(1, 7)] for scale, n in sites]))  # fmt: skip
+def ladders(sites: list[tuple[float, int]]) -> SearchSpace:
+    """Sites with six ever more harmful steps: (scale of the damages, MACs of a step)."""
+    return space([[(step * n, 1, scale * step**2 / 10, None) for step in range(1, 7)] for scale, n in sites])
+
+
+LADDERS = st.lists(st.tuples(st.floats(0.1, 3), st.integers(5, 30)), min_size=2, max_size=4).map(ladders)
 
 
 @given(LADDERS, st.floats(0.1, 0.9))

@@ -1,0 +1,110 @@
+"""Screening, and the reasons to stop before all trials are trained."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import optuna
+import pytest
+
+import studies.evaluation
+import studies.runner
+from sconv_search import CompressionPlan
+from sconv_search.training import Score
+from studies import RunFolder, Start, StudySpec, search
+from studies.course import Course, Stops
+
+from .conftest import told
+
+pytestmark = pytest.mark.usefixtures("untrained")
+
+
+@pytest.fixture
+def screens(monkeypatch: pytest.MonkeyPatch) -> list[CompressionPlan]:
+    """The plans that were screened, each with a score that follows from its text."""
+    found: list[CompressionPlan] = []
+
+    def score(start: Start, plan: CompressionPlan, *, seed: int) -> Score:
+        found.append(plan)
+        return told(plan, -1.0).final
+
+    monkeypatch.setattr(studies.evaluation, "screened", score)
+    return found
+
+
+@pytest.mark.parametrize("budget", ["50%", "30%..90%"])
+def test_screening_trains_as_many_as_asked_and_records_the_others(
+    start: Start, spec: StudySpec, folder: RunFolder, screens: list[CompressionPlan], budget: str
+) -> None:
+    records = search(start, replace(spec, screening=3, trials=4, budget=budget), folder)
+    trained = [r for r in records if r.status == "complete"]
+    untrained = [r for r in records if r.status == "screened"]
+    assert (len(trained), len(records)) == (4, len(trained) + len(untrained))
+    assert untrained
+    assert all(r.val_top1 is None for r in untrained)
+    assert all(r.screen_top1 is not None and r.screen_loss is not None for r in records)
+    assert all(r.val_top1 is not None for r in trained)
+    assert len(screens) == len(records), "each plan is screened once"
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder.journal)))
+    told_trials = [
+        t for t in optuna.load_study(study_name="search", storage=storage).trials if "repeats trial" not in t.user_attrs
+    ]
+    states = {t.user_attrs["number"]: t.state.name for t in told_trials}
+    assert states == {r.number: "COMPLETE" if r.status == "complete" else "PRUNED" for r in records}
+    if budget == "50%":
+        values = {t.user_attrs["number"]: t.value for t in told_trials if t.state.name == "PRUNED"}
+        assert values == {r.number: r.screen_top1 for r in untrained}
+
+
+def test_the_promoted_are_the_best_third_so_far(
+    start: Start, spec: StudySpec, folder: RunFolder, screens: list[CompressionPlan]
+) -> None:
+    records = search(start, replace(spec, screening=3, trials=4), folder)
+    for place, r in enumerate(records):
+        better = sum((other.screen_loss or 0) < (r.screen_loss or 0) for other in records[:place])
+        assert (r.status == "complete") == (3 * better < place + 1)
+
+
+def test_a_screening_that_is_not_finite_is_a_failure(
+    start: Start, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(studies.evaluation, "screened", lambda *args, **options: Score(top1=10.0, loss=float("inf")))
+    with pytest.raises(RuntimeError, match="the loss is not finite: screen_loss is inf"):
+        search(start, replace(spec, screening=2), folder)
+    assert {(r.status, r.screen_loss) for r in folder.records()[0]} == {("failed", None)}
+
+
+def test_a_search_ends_when_its_time_is_up_and_the_same_command_continues(
+    start: Start, spec: StudySpec, folder: RunFolder, notes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second passes whenever a trial is trained."""
+    now, live = [100.0], studies.evaluation.live
+
+    def a_second(*args: object, **options: object) -> object:
+        now[0] += 1
+        return live(*args, **options)
+
+    monkeypatch.setattr(studies.evaluation, "live", a_second)
+    monkeypatch.setattr(studies.runner, "Course", partial(Course, clock=lambda: now[0]))
+    records = search(start, replace(spec, trials=5), folder, notes, stops=Stops(seconds=2))
+    assert len(records) == 2
+    assert "search ends after 2 trainings: the time of 2 s is up; the same command continues" in notes.lines
+    assert len(search(start, replace(spec, trials=5), folder, stops=Stops(seconds=10))) == 5
+
+
+def test_a_search_ends_when_nothing_improves(
+    start: Start, spec: StudySpec, folder: RunFolder, notes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = replace(told(CompressionPlan(), None), final=Score(top1=50.0, loss=1.0))
+    monkeypatch.setattr(studies.evaluation, "live", lambda *args, **options: outcome)
+    records = search(start, replace(spec, trials=9), folder, notes, stops=Stops(patience=2))
+    assert len(records) == 3, "the first improves on nothing, two more do not improve on it"
+    assert any("2 trainings in a row improved nothing; the same command continues" in line for line in notes.lines)
+
+
+@pytest.mark.parametrize("name", ["seconds", "patience"])
+@pytest.mark.parametrize("value", [0, -1])
+def test_stops_are_checked_at_birth(name: str, value: int) -> None:
+    with pytest.raises(ValueError, match=f"Stops.{name} must be positive, got {value}"):
+        Stops(**{name: value})
