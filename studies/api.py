@@ -100,7 +100,6 @@ def search_network(
 
 def _checksum(network: nn.Module) -> str:
     """SHA-256 of the network's weights and buffers."""
-    state = {
-        name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in network.state_dict().items()
-    }
+    plain = torch.contiguous_format  # the file format knows no other
+    state = {name: tensor.detach().clone(memory_format=plain) for name, tensor in network.state_dict().items()}
     return hashlib.sha256(save(state)).hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import median
@@ -87,7 +88,7 @@ class _Measuring:
         self._latencies: dict[Hashable, list[float]] = {}
 
     def options(self, name: str, alternatives: Sequence[Choice], step: Callable[[int], None]) -> tuple[Option, ...]:
-        """The choices of one site that save operations, or time where that is measured."""
+        """The choices of one site that save operations and whose outputs are finite."""
         network, found, layers = self._start.network, [], []
         read_N = _layer_input(network, name, self._start.data.normalized(self._images[:ERROR_INPUTS]))
         for count, choice in enumerate(alternatives, start=1):
@@ -98,8 +99,9 @@ class _Measuring:
                 error = _relative_error(site(network, name), site(built, name), read_N) if alone else None
                 dropped = 0 if alone else _channels_dropped(site(network, name), choice)
                 damage = self._damage(built)
-                found.append(Option(choice=choice, cost=cost.counted(), damage=damage, error=error, dropped=dropped))
-                layers.append(site(built, name) if alone else built)
+                if math.isfinite(damage):
+                    found.append(Option(choice=choice, cost=cost.counted(), damage=damage, error=error, dropped=dropped))
+                    layers.append(site(built, name) if alone else built)
             step(count)
         return tuple(found) if self._latency_batch is None else self._timed(name, found, layers)
 
@@ -108,7 +110,8 @@ class _Measuring:
 
     def _damage(self, built: nn.Module) -> float:
         moved = _log_probabilities(built, self._start, self._images)
-        return max(0.0, float(F.kl_div(moved, self._dense, reduction="batchmean", log_target=True)))
+        divergence = float(F.kl_div(moved, self._dense, reduction="batchmean", log_target=True))
+        return divergence if math.isnan(divergence) else max(0.0, divergence)
 
     def _timed(self, name: str, options: Sequence[Option], layers: Sequence[nn.Module]) -> tuple[Option, ...]:
         """The options with their time beyond the dense layer's; those of one architecture are measured once."""

@@ -49,14 +49,13 @@ class Standing:
     @property
     def hypervolume(self) -> float:
         """Area that the front dominates, of the rectangle from (dense FLOPs, 0 %) to (0 FLOPs, 100 %), in %; two objectives."""
-        area, reach = 0.0, 1.0
+        area, height = 0.0, 0.0
         steps = [(1 - _share(r), (r.val_top1 or 0.0) / 100) for r in self.front]
-        height = 0.0
         for width, top1 in sorted(steps, key=lambda step: -step[0]):
             if top1 > height:
                 area += max(0.0, width) * (top1 - height)
                 height = top1
-        return 100 * area * reach
+        return 100 * area
 
 
 def trial_line(found: TrialRecord, standing: Standing, seconds: float) -> str:

@@ -18,7 +18,9 @@ EXAMPLE, TASK = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 def test_the_python_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(EXAMPLE.splitlines()) <= 10
     exec(compile(EXAMPLE, "README.md", "exec"), {})
-    assert capsys.readouterr().out.startswith("Cost(macs=40551040, adds=90112, params=269722) Cost(macs=")
+    assert capsys.readouterr().out.startswith(
+        "Cost(macs=40551040, adds=90112, params=269722, activations=274506, latency_ms=0.0) Cost(macs="
+    )
 
 
 def save_images(folder: Path) -> None:

@@ -170,7 +170,7 @@ def test_a_folder_of_another_format_is_refused_by_name(start: Start, spec: Study
 
 def test_a_folder_of_other_weights_is_refused(start: Start, spec: StudySpec, folder: RunFolder) -> None:
     search(start, replace(spec, trials=1), folder)
-    with pytest.raises(ValueError, match="holds another study: weights_sha256 was '[0-9a-f]{64}', is 'other'"):
+    with pytest.raises(ValueError, match=r"holds another study: weights_sha256 was '[0-9a-f]{64}', is 'other'"):
         search(replace(start, weights_sha256="other"), spec, folder)
 
 
