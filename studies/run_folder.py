@@ -162,4 +162,6 @@ def _parsed(path: Path, parse: Callable[[str], Parsed], text: str) -> Parsed:
     try:
         return parse(text)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(
+            f"{path}: {error}; a run that is damaged or of another version cannot go on: name another folder"
+        ) from error
