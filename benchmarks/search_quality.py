@@ -1,10 +1,9 @@
 """Whether the search earns its keep: loss without training against the number of evaluations, for rules and samplers.
 
 The objective is real and cheap: compress a pretrained network, re-estimate its batch norms, and take the loss on held-out
-images. Rules (uniform, greedy, minimax, least error) are one evaluation each. Compared are random search and TPE over
-budget-filling preferences, which is what ``sconv-search search`` does, and plain TPE over one integer a layer with the
-budget as a constraint. Rows are appended as they come, so an interrupted run continues; without ``--network`` they become a
-table and a figure.
+images. Rules (uniform, greedy, minimax, least error) are one evaluation each. Compared are the surrogate, TPE and random
+search over budget-filling preferences, and TPE and random search over one integer a layer with the budget as a constraint.
+Rows are appended as they come, so an interrupted run continues; without ``--network`` they become a table and a figure.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ from studies.start import calibration_inputs
 
 HELD_OUT, STATISTICS = 256, 256
 BUDGETS = (70, 50, 35)
-OURS = "ours (TPE, fills the budget)"
+OURS = "ours (surrogate, fills the budget)"
 
 
 class Objective:
@@ -99,8 +98,12 @@ def filling(
         for number in range(count + skipped):
             job = proposals.next()
             loss, top1 = objective(job.plan)
-            told = TrialRecord(study="", task="", stage="search", variant="searched", status="complete", val_top1=-loss)
+            told = TrialRecord(
+                study="", task="", stage="search", variant="searched", status="complete", number=job.number,
+                plan=job.plan.to_json(), val_top1=-loss,
+            )  # fmt: skip
             sampler.tell(job.number, told)
+            proposals.learn([told])
             if number >= skipped:
                 yield job.plan, loss, top1
 
@@ -158,7 +161,8 @@ def measure(name: str, shared: Path, rows_file: Path, given: argparse.Namespace)
         for seed in range(given.seeds):
             known_to_all = (objective, space, budgets)
             ways: dict[str, Callable[[], Iterator[tuple[CompressionPlan, float, float]]]] = {
-                OURS: partial(filling, *known_to_all, "tpe", seed, given.ours),
+                OURS: partial(filling, *known_to_all, "surrogate", seed, given.ours),
+                "TPE, fills the budget": partial(filling, *known_to_all, "tpe", seed, given.tpe),
                 "random, fills the budget": partial(filling, *known_to_all, "random", seed, given.others),
                 "TPE on constrained integers": partial(integers, *known_to_all, "tpe", seed, given.integers),
                 "random integers": partial(integers, *known_to_all, "random", seed, given.integers),
@@ -286,9 +290,10 @@ def main() -> None:
     parser.add_argument("--method", action="append", choices=METHODS)
     parser.add_argument("--budget", action="append", type=int, choices=BUDGETS)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--ours", type=int, default=60, help="evaluations of the search")
+    parser.add_argument("--ours", type=int, default=40, help="evaluations of the search")
+    parser.add_argument("--tpe", type=int, default=40, help="evaluations of TPE over budget-filling plans")
     parser.add_argument("--others", type=int, default=200, help="evaluations of random search over budget-filling plans")
-    parser.add_argument("--integers", type=int, default=60, help="evaluations of the ways that choose one integer a layer")
+    parser.add_argument("--integers", type=int, default=40, help="evaluations of the ways that choose one integer a layer")
     parser.add_argument("--data", type=Path, required="--network" in sys.argv, help="folder with weights/, cifar10/")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rows", type=Path, default=Path("benchmarks/results/search_quality.jsonl"))

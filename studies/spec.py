@@ -57,7 +57,7 @@ class StudySpec:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     multiple: int = 1
-    sampler: SamplerName = "tpe"
+    sampler: SamplerName = "surrogate"
     granularity: Granularity = "layer"
     objectives: tuple[Quantity, ...] = ()
     screening: int = 1

@@ -66,7 +66,9 @@ def search(
     exclude: ExcludeOption = None,
     multiple: MultipleOption = 1,
     trials: Annotated[int, typer.Option(help="Number of trainings.")] = 20,
-    sampler: Annotated[SamplerName, typer.Option(help="How plans are suggested; random is what others have to beat.")] = "tpe",
+    sampler: Annotated[
+        SamplerName, typer.Option(help="How plans are suggested; random is what others have to beat.")
+    ] = "surrogate",
     granularity: Annotated[Granularity, typer.Option(help="Sites that are compressed alike.")] = "layer",
     screening: Annotated[
         int, typer.Option(help="Train the best one in so many plans, judged compressed and untrained; 1 trains all.", min=1)

@@ -92,7 +92,7 @@ def test_the_rules_come_first_and_then_the_sampler_with_plans_that_fit_where_the
     first = first_plans(SPACE, RANGED, RANGE, front.trials)
     assert [(j.plan, j.regularization, j.origin) for j in jobs[:6]] == [(f.plan, f.regularization, f.rule) for f in first]
     assert [job.number for job in jobs] == list(range(14))
-    assert {job.origin for job in jobs[6:]} == {"tpe"}
+    assert {job.origin for job in jobs[6:]} == {"surrogate"}
     for job in jobs:
         assert job.budgets.excess(SPACE.cost(job.plan)) <= 0
         assert 800 <= job.budgets.limits[0].limit <= 1800
