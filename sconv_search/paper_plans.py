@@ -1,8 +1,8 @@
 """The plans of the structured convolutions' paper, by rule, so that they can be costed, tried and beaten.
 
 A rule takes a network and chooses a structure for its layers by their kind. The first convolution stays dense in all of them.
-The rules of the CIFAR ResNets, ResNet-18, ResNet-34 and MobileNetV2 give the costs that the paper prints
-(docs/papers-plans.md). For ResNet-50, EfficientNet-B1 and HRNet the rules of those networks are applied.
+The rules of the CIFAR ResNets, ResNet-18, ResNet-34 and MobileNetV2 are the paper's, and give its costs (the table is in
+docs/papers-plans.md). Those of ResNet-50, EfficientNet-B1 and HRNet are this project's: the same rules, applied to them.
 
 Source: Bhalgat et al., Structured Convolutions for Efficient Neural Network Design, NeurIPS 2020, arXiv 2008.02454.
 """
