@@ -24,7 +24,7 @@ LAST_MEASURED = 15
 
 @dataclass(frozen=True, kw_only=True)
 class First:
-    """A plan by rule with which a study starts, at a place of the range of budgets."""
+    """A plan, by rule or ``given``, with which a study starts, at a place of the range of budgets."""
 
     rule: str
     plan: CompressionPlan
@@ -32,19 +32,27 @@ class First:
     place: float = 1.0
 
 
-def first_plans(space: SearchSpace, budgets: Budgets, regularization: tuple[float, float] | None, trials: int) -> list[First]:
-    """The rules' plans, no two alike, for at most half of the trials (but two); of a front, at several budgets."""
+def first_plans(
+    space: SearchSpace, budgets: Budgets, regularization: tuple[float, float] | None, trials: int,
+    given: Sequence[CompressionPlan] = (),
+) -> list[First]:  # fmt: skip
+    """The plans given, each also trained towards its structure; then the rules' for at most half of the trials (but two).
+
+    No two are alike; of a front, the rules' are made at several budgets.
+    """
+    weights = (None,) if regularization is None else (None, regularization[1] / 2)
+    wanted = [First(rule="given", plan=plan, regularization=weight) for plan in dict.fromkeys(given) for weight in weights]
     found: list[First] = []
     for place in (1.0, 0.5, 0.0) if budgets.ranged else (1.0,):
         here: list[First] = []
         for name, rule in RULES.items():
             plan = rule(space, budgets.at(place))
-            if plan is not None and all(plan != other.plan for other in (*found, *here)):
+            if plan is not None and all(plan != other.plan for other in (*wanted, *found, *here)):
                 here.append(First(rule=name, plan=plan, place=place))
         if regularization is not None and here:
             here.insert(min(len(here), 2), replace(here[0], regularization=regularization[1] / 2))
         found += here
-    return found[: max(2, trials // 2)]
+    return wanted + found[: max(2, trials // 2 - len(wanted))]
 
 
 class Proposals:
@@ -59,7 +67,7 @@ class Proposals:
         regularization: tuple[float, float] | None,
     ) -> None:  # fmt: skip
         self._spec, self._space, self._budgets, self._sampler, self._groups = spec, space, budgets, sampler, groups
-        self._first = first_plans(space, budgets, regularization, spec.trials)
+        self._first = first_plans(space, budgets, regularization, spec.trials, spec.given)
         self._ratios: list[float] = []
         self._informed = None
         if spec.sampler == "surrogate":
