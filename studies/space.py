@@ -25,7 +25,7 @@ from studies.couplings import measured_couplings
 from studies.methods import compress, method_named
 from studies.monitor import Monitor
 from studies.selection import EVERYTHING, Selection, offered
-from studies.start import CALIBRATION_IMAGES, Start, calibration_inputs
+from studies.start import Start, calibration_inputs
 
 Kept = Callable[[str, tuple[Option, ...]], None]
 """Called with each site's options as soon as they are measured."""
@@ -83,7 +83,7 @@ class _Measuring:
         self, start: Start, shapes: Mapping[str, Sequence[tuple[int, ...]]], whole: Cost, latency_batch: int | None
     ) -> None:
         self._start, self._shapes, self._whole, self._latency_batch = start, shapes, whole, latency_batch
-        self._images, self._inputs = start.data.train.images[:CALIBRATION_IMAGES], calibration_inputs(start)
+        self._images, self._inputs = start.data.calibration, calibration_inputs(start)
         self._dense, self._costs = _log_probabilities(start.network, start, self._images), CostTable()
         self._latencies: dict[Hashable, list[float]] = {}
 
@@ -200,9 +200,10 @@ def cost_of_calls(layer: nn.Module, shapes: Sequence[tuple[int, ...]]) -> Cost:
 
 
 def _log_probabilities(network: nn.Module, start: Start, images: Tensor) -> Tensor:
-    """Log-probabilities (N, classes) with batch norms on the batch's statistics; the network is not modified."""
+    """Log-probabilities (predictions, classes) with batch norms on the batch's statistics; the network is not modified."""
     observed = _on_batch_statistics(network)
-    return F.log_softmax(predict(observed, start.data, images, batch=len(images)), dim=1)
+    logits = predict(observed, start.data, images, batch=len(images))
+    return F.log_softmax(logits.movedim(1, -1).flatten(0, -2), dim=1)
 
 
 def _on_batch_statistics(network: nn.Module) -> nn.Module:
