@@ -151,7 +151,7 @@ def _run_trials(
         monitor.say(message)
     shapes = input_shapes(start.network, start.task.input_shape, space.sites)
     groups = grouped(space.sites, spec.granularity, shapes)
-    regularizable = any(METHODS[name].regularizable for name in spec.methods)
+    regularizable = spec.search_schedule.epochs > 0 and any(METHODS[name].regularizable for name in spec.methods)
     weights = spec.regularization_range if regularizable else None
     domain = Domain(
         groups=tuple(dict.fromkeys(groups.values())), regularization=weights, ranged=spec.is_front, costs=spec.costs

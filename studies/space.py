@@ -26,7 +26,7 @@ from studies.given_plans import with_given
 from studies.methods import compress, method_named
 from studies.monitor import Monitor
 from studies.selection import EVERYTHING, Selection, offered
-from studies.start import CALIBRATION_IMAGES, Start, calibration_inputs
+from studies.start import Start, calibration_inputs
 
 Kept = Callable[[str, tuple[Option, ...]], None]
 """Called with each site's options as soon as they are measured."""
@@ -88,7 +88,7 @@ class _Measuring:
         wanted: Collection[tuple[str, Choice]],
     ) -> None:  # fmt: skip
         self._start, self._shapes, self._whole, self._latency_batch = start, shapes, whole, latency_batch
-        self._images, self._inputs = start.data.train.images[:CALIBRATION_IMAGES], calibration_inputs(start)
+        self._images, self._inputs = start.data.calibration, calibration_inputs(start)
         self._dense, self._costs = _log_probabilities(start.network, start, self._images), CostTable()
         self._wanted = wanted
         self._latencies: dict[Hashable, list[float]] = {}
@@ -206,9 +206,10 @@ def cost_of_calls(layer: nn.Module, shapes: Sequence[tuple[int, ...]]) -> Cost:
 
 
 def _log_probabilities(network: nn.Module, start: Start, images: Tensor) -> Tensor:
-    """Log-probabilities (N, classes) with batch norms on the batch's statistics; the network is not modified."""
+    """Log-probabilities (predictions, classes) with batch norms on the batch's statistics; the network is not modified."""
     observed = _on_batch_statistics(network)
-    return F.log_softmax(predict(observed, start.data, images, batch=len(images)), dim=1)
+    logits = predict(observed, start.data, images, batch=len(images))
+    return F.log_softmax(logits.movedim(1, -1).flatten(0, -2), dim=1)
 
 
 def _on_batch_statistics(network: nn.Module) -> nn.Module:
