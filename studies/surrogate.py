@@ -64,17 +64,16 @@ class Surrogate:
 
     def pick(self, candidates: Sequence[Candidate], running: Sequence[CompressionPlan] = ()) -> Candidate:
         """The candidate with the highest upper confidence bound; plans that run count as if they scored as predicted."""
-        known = [CompressionPlan.from_json(plan) for plan in self._scores]
+        known = list(self._scores)
         values_K = _regrets(np.array(list(self._scores.values())))
         if running:
-            values_K = np.concatenate([values_K, self._predicted(known, values_K, running)[0]])
-            known = [*known, *running]
-        mean_P, deviation_P = self._predicted(known, values_K, [candidate.plan for candidate in candidates])
+            texts = [plan.to_json() for plan in running]
+            values_K = np.concatenate([values_K, self._predicted(known, values_K, texts)[0]])
+            known = [*known, *texts]
+        mean_P, deviation_P = self._predicted(known, values_K, [candidate.plan.to_json() for candidate in candidates])
         return candidates[int(np.argmin(mean_P - OPTIMISM * deviation_P))]
 
-    def _predicted(
-        self, known: Sequence[CompressionPlan], values_K: Array, proposed: Sequence[CompressionPlan]
-    ) -> tuple[Array, Array]:
+    def _predicted(self, known: Sequence[str], values_K: Array, proposed: Sequence[str]) -> tuple[Array, Array]:
         """Mean and standard deviation of the proposed plans' regrets."""
         saved_KS, harm_KS = self._described(known)
         saved_PS, harm_PS = self._described(proposed)
@@ -94,14 +93,14 @@ class Surrogate:
         mean_P = np.polyval(trend, harm_PS.sum(1)) + across_PK @ (inverse_KK @ rest_K)
         return mean_P, np.sqrt(rest_K.var() * np.maximum(own_P - explained_P, 0.0))
 
-    def _described(self, plans: Sequence[CompressionPlan]) -> tuple[Array, Array]:
+    def _described(self, plans: Sequence[str]) -> tuple[Array, Array]:
         """What each site saves, as a share of the most it could, and its predicted damage; both (plans, S)."""
         traits = [self._traits_of(plan) for plan in plans]
         return np.array([saved_S for saved_S, _ in traits]), np.array([harm_S for _, harm_S in traits])
 
-    def _traits_of(self, plan: CompressionPlan) -> tuple[Array, Array]:
-        text = plan.to_json()
+    def _traits_of(self, text: str) -> tuple[Array, Array]:
         if text not in self._traits:
+            plan = CompressionPlan.from_json(text)
             taken = [self._space.option(name, plan.sites[name]) if name in plan.sites else None for name in self._space.sites]
             saved_S = np.array([-option.cost.flops if option else 0.0 for option in taken])
             harm_S = np.array([option.damage if option else 0.0 for option in taken])
@@ -124,4 +123,5 @@ def _line(x: Array, y: Array) -> Array:
 
 def _distances(first: Array, second: Array) -> Array:
     """Squared distances between all rows."""
-    return np.asarray(np.square(first[:, None] - second[None]).sum(2))
+    squares = np.square(first).sum(1)[:, None] + np.square(second).sum(1) - 2 * first @ second.T
+    return np.asarray(np.maximum(squares, 0.0))
