@@ -1,11 +1,10 @@
-"""Tables as files: CSV that no spreadsheet runs, and Parquet.
-
-Both go through one Arrow table, and are not copied again: texts of a large run take hundreds of megabytes.
-"""
+"""Tables as files: CSV that no spreadsheet runs, and Parquet; both through Arrow, a part of the rows at a time."""
 
 from __future__ import annotations
 
-from typing import Any
+import io
+from collections.abc import Iterator
+from typing import Any, BinaryIO
 
 import pandas as pd
 import pyarrow as pa  # type: ignore[import-untyped]  # pyarrow ships no types
@@ -13,39 +12,61 @@ import pyarrow.compute as pc  # type: ignore[import-untyped]
 import pyarrow.csv  # type: ignore[import-untyped]
 import pyarrow.parquet  # type: ignore[import-untyped]
 
+ROWS = 8192
 _FORMULA = pa.array(["=", "+", "-", "@", "\t", "\r", "\n"])
 
 
-def table_files(stem: str, table: pd.DataFrame) -> dict[str, memoryview]:
-    """The table as ``<stem>.csv`` and ``<stem>.parquet``: file name -> content."""
-    columns = _arrow(table)
-    return {f"{stem}.csv": _csv(columns), f"{stem}.parquet": _parquet(columns)}
-
-
-def to_csv(table: pd.DataFrame) -> memoryview:
-    """The table as CSV in UTF-8; a text that a spreadsheet would run as a formula gets a quote in front."""
-    return _csv(_arrow(table))
-
-
-def to_parquet(table: pd.DataFrame) -> memoryview:
-    """The table as Parquet, texts as they are."""
-    return _parquet(_arrow(table))
-
-
-def _arrow(table: pd.DataFrame) -> Any:
-    """The table's columns; those of mixed objects become texts."""
-    objects = {name: "string" for name in table.columns if table[name].dtype == object}
-    return pa.Table.from_pandas(table.astype(objects), preserve_index=False)
-
-
-def _csv(columns: Any) -> memoryview:
-    for place, (name, column) in enumerate(zip(columns.column_names, columns.columns, strict=True)):
-        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-            columns = columns.set_column(place, name, _without_formulas(column))
-    file = pa.BufferOutputStream()
+def write_csv(table: pd.DataFrame, file: BinaryIO) -> None:
+    """Writes the table as CSV in UTF-8; a text that a spreadsheet would run as a formula gets a quote in front."""
+    schema = _schema(table)
     # Arrow quotes every text; pandas leaves a lone carriage return bare, at which a reader would end the row.
-    pa.csv.write_csv(columns, file)
-    return memoryview(file.getvalue())
+    with pa.csv.CSVWriter(file, schema) as writer:
+        for part in _parts(table, schema):
+            for place, (name, column) in enumerate(zip(part.column_names, part.columns, strict=True)):
+                if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+                    part = part.set_column(place, name, _without_formulas(column))
+            writer.write_table(part)
+
+
+def write_parquet(table: pd.DataFrame, file: BinaryIO) -> None:
+    """Writes the table as Parquet, texts as they are."""
+    schema = _schema(table)
+    with pa.parquet.ParquetWriter(file, schema) as writer:
+        for part in _parts(table, schema):
+            writer.write_table(part)
+
+
+def to_csv(table: pd.DataFrame) -> bytes:
+    """The table as CSV, see ``write_csv``."""
+    file = io.BytesIO()
+    write_csv(table, file)
+    return file.getvalue()
+
+
+def to_parquet(table: pd.DataFrame) -> bytes:
+    """The table as Parquet, see ``write_parquet``."""
+    file = io.BytesIO()
+    write_parquet(table, file)
+    return file.getvalue()
+
+
+def _schema(table: pd.DataFrame) -> Any:
+    """The columns' types; those of mixed objects become texts."""
+    whole = pa.Schema.from_pandas(_typed(table.head(0)), preserve_index=False)
+    for place, name in enumerate(table.columns):
+        if table[name].isna().all() and pa.types.is_null(whole.field(place).type):
+            whole = whole.set(place, pa.field(name, pa.string()))
+    return whole
+
+
+def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    return table.astype({name: "string" for name in table.columns if table[name].dtype == object})
+
+
+def _parts(table: pd.DataFrame, schema: Any) -> Iterator[Any]:
+    """The rows as Arrow tables of at most ``ROWS``: as one they would take as much memory again as the texts."""
+    for start in range(0, max(len(table), 1), ROWS):
+        yield pa.Table.from_pandas(_typed(table.iloc[start : start + ROWS]), schema=schema, preserve_index=False)
 
 
 def _without_formulas(column: Any) -> Any:
@@ -55,9 +76,3 @@ def _without_formulas(column: Any) -> Any:
     return pc.if_else(
         formula, pc.binary_join_element_wise(pa.scalar("'", column.type), column, pa.scalar("", column.type)), column
     )
-
-
-def _parquet(columns: Any) -> memoryview:
-    file = pa.BufferOutputStream()
-    pa.parquet.write_table(columns, file)
-    return memoryview(file.getvalue())

@@ -5,21 +5,23 @@ from __future__ import annotations
 import gc
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import pandas as pd
 
 from reports.charts import Figure, Nothing
-from reports.export import table_files, to_csv
+from reports.export import to_csv, write_csv, write_parquet
 from reports.figures import KINDS
 from reports.html_page import to_html
 from reports.markup import Block, Fold, Heading, Plot, Table, table_latex, table_markdown, to_markdown
 from reports.prepared.course import courses
 from reports.provenance_section import provenance_section, spent_effort
-from reports.rendering import Job, rendering
+from reports.rendering import Job, Studio, studio
 from reports.sections import task_section
 from reports.summary import summarize
 from reports.table import Reading, read_runs
@@ -27,7 +29,8 @@ from reports.verdict import verdicts
 from reports.verdict_section import opening, verdict_frame, verdict_section
 
 TITLE = "sconv-search report"
-Content = bytes | memoryview
+Content = bytes | memoryview | Callable[[BinaryIO], None]
+"""What a file holds, or what writes it: the data of very many trials are never in memory as a whole file."""
 Progress = Callable[[int, int], None]
 """Called with (figures drawn, figures in all)."""
 MANIFEST = "data/files.json"
@@ -46,16 +49,18 @@ def write_report(paths: Iterable[Path | str], out: Path | str, progress: Progres
         NotADirectoryError: ``out``, or a folder above it, is a file.
         PermissionError: ``out`` may not be written to.
     """
-    with _few_collections():
-        contents = report_files(read_runs(paths), progress)
     folder = Path(out)
-    stale = _former(folder) - set(contents)
-    for part in (folder, *(folder / name for name in ("figures", "tables", "data"))):
-        _make_folder(part)
-    for name in stale:
+    with _few_collections(), studio(KINDS, progress) as artist:
+        report = make_report(read_runs(paths), artist)
+        former = _former(folder)
+        for part in (folder, *(folder / name for name in ("figures", "tables", "data"))):
+            _make_folder(part)
+        names = _write_all(folder, report_files(report))  # while the figures are drawn
+        names += _write_all(folder, artist.files())
+    for name in former - set(names):
         (folder / name).unlink(missing_ok=True)
-    contents[MANIFEST] = json.dumps(sorted(contents), indent=0, ensure_ascii=False).encode("utf-8")
-    return [_write(folder / name, content) for name, content in contents.items()]
+    manifest = json.dumps(sorted(names), indent=0, ensure_ascii=False).encode("utf-8")
+    return [folder / name for name in (*names, *_write_all(folder, {MANIFEST: manifest}))]
 
 
 @contextmanager
@@ -92,19 +97,17 @@ class Report:
     data: dict[str, pd.DataFrame] = field(default_factory=dict)
 
 
-def report_files(reading: Reading, progress: Progress | None = None) -> dict[str, Content]:
-    """File name -> content of the report; equal readings give equal bytes."""
-    report = make_report(reading)
-    with rendering(_jobs(report.blocks), KINDS, progress) as figures:
-        files: dict[str, Content] = dict(pair for table in _tables(report.blocks) for pair in _table_files(table))
-        for name, table in report.data.items():
-            files |= table_files(f"data/{name}", table)
-        texts = {"summary.md": to_markdown(report.blocks), "index.html": to_html(TITLE, report.blocks)}
-        return figures() | files | {name: text.encode("utf-8") for name, text in texts.items()}
+def report_files(report: Report) -> dict[str, Content]:
+    """File name -> content of the report but its figures; equal reports give equal bytes."""
+    files: dict[str, Content] = dict(pair for table in _tables(report.blocks) for pair in _table_files(table))
+    for name, table in report.data.items():
+        files |= {f"data/{name}.csv": partial(write_csv, table), f"data/{name}.parquet": partial(write_parquet, table)}
+    texts = {"summary.md": to_markdown(report.blocks), "index.html": to_html(TITLE, report.blocks)}
+    return files | {name: text.encode("utf-8") for name, text in texts.items()}
 
 
-def make_report(reading: Reading) -> Report:
-    """The document and the tidy data of a reading."""
+def make_report(reading: Reading, artist: Studio | None = None) -> Report:
+    """The document and the tidy data of a reading; its figures are given to the artist one by one, as they are known."""
     summary, spent = summarize(reading.table), spent_effort(reading)
     decided = verdicts(reading.table, summary)
     blocks: list[Block] = [Heading(text=TITLE, level=1), *opening(reading, spent), *verdict_section(decided)]
@@ -112,8 +115,11 @@ def make_report(reading: Reading) -> Report:
     for task in sorted(reading.table["task"].unique()):
         stem = stem_of(task, taken)
         taken.add(stem.casefold())
-        items = task_section(reading, summary, decided, task, stem)
-        blocks += [_placed(item, stem, task) if isinstance(item, Figure) else item for item in items]
+        for item in task_section(reading, summary, decided, task, stem):
+            blocks.append(_placed(item, stem, task) if isinstance(item, Figure) else item)
+            if artist is not None:
+                for job in _jobs(blocks[-1:]):
+                    artist.submit(job)
     blocks += provenance_section(reading, spent)
     course = [courses(reading.table, task) for task in sorted(reading.table["task"].unique())]
     data = {
@@ -138,6 +144,12 @@ def _placed(figure: Figure, stem: str, task: str) -> Plot:
         number = sum(other == wanted or other.startswith(f"{wanted}~") for other in stems.values())
         stems[name] = f"{wanted}~{number + 1}" if number else wanted
     return Plot(figure=figure, stems=stems, task=task)
+
+
+def _write_all(folder: Path, contents: Mapping[str, Content]) -> list[str]:
+    for name, content in contents.items():
+        _write(folder / name, content)
+    return list(contents)
 
 
 def _jobs(blocks: Iterable[Block]) -> list[Job]:
@@ -177,11 +189,11 @@ def _make_folder(folder: Path) -> None:
         ) from error
 
 
-def _write(file: Path, content: Content) -> Path:
+def _write(file: Path, content: Content) -> None:
     try:
-        file.write_bytes(content)
+        with file.open("wb") as opened:
+            content(opened) if callable(content) else opened.write(content)
     except PermissionError as error:
         raise PermissionError(f"cannot write {file}: no permission; make it writable or choose another folder") from error
     except IsADirectoryError as error:
         raise IsADirectoryError(f"cannot write {file}: a folder has that name; remove it or choose another folder") from error
-    return file

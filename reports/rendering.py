@@ -1,19 +1,18 @@
-"""Figures to files: by several processes where there are many, as drawing them takes half of a large report's time."""
+"""Figures to files: by several processes, as drawing them takes half of a large report's time."""
 
 from __future__ import annotations
 
 import gc
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from reports.charts import Chart, HeatMap
 from reports.figures import draw, prepare, rendered
 
-FEWEST_SHARED = 8
 MOST_WORKERS = 4
 
 
@@ -26,34 +25,51 @@ class Job:
     heading: str
 
 
-@contextmanager
-def rendering(
-    jobs: Sequence[Job], kinds: Sequence[str], progress: Callable[[int, int], None] | None = None
-) -> Iterator[Callable[[], dict[str, bytes]]]:
-    """Starts the drawing; the function that it gives waits for the files, by name. The same files whoever draws them.
+@dataclass(frozen=True, kw_only=True)
+class Studio:
+    """Draws what it is given, from then on where there are processes for it; else when the files are asked for.
 
     Args:
-        progress: called with (drawings done, drawings in all).
+        kinds: endings of the files.
+        progress: called with (drawings done, drawings in all) while the files are gathered.
     """
-    told = progress or (lambda done, total: None)
+
+    kinds: Sequence[str]
+    pool: ProcessPoolExecutor | None = None
+    progress: Callable[[int, int], None] | None = None
+    _waiting: list[Callable[[], dict[str, bytes]]] = field(default_factory=list)
+
+    def submit(self, job: Job) -> None:
+        """Takes a drawing on."""
+        if self.pool is None:
+            self._waiting.append(lambda: job_files(job, self.kinds))
+        else:
+            future: Future[dict[str, bytes]] = self.pool.submit(job_files, job, self.kinds)
+            self._waiting.append(future.result)
+
+    def files(self) -> dict[str, bytes]:
+        """All drawings' files by name, in the order in which they were taken on: the same files whoever draws them."""
+        files: dict[str, bytes] = {}
+        for done, finished in enumerate(self._waiting, start=1):
+            files |= finished()
+            if self.progress is not None:
+                self.progress(done, len(self._waiting))
+        return files
+
+
+@contextmanager
+def studio(kinds: Sequence[str], progress: Callable[[int, int], None] | None = None) -> Iterator[Studio]:
+    """A studio, to be opened before tables are read: its processes then share, and hold, none of them."""
     workers = min(MOST_WORKERS, _processors())
-    if workers < 2 or not kinds or len(jobs) < FEWEST_SHARED:
-        yield lambda: _gathered((job_files(job, kinds) for job in jobs), len(jobs), told)
+    if workers < 2 or not kinds:
+        yield Studio(kinds=kinds, progress=progress)
         return
     prepare()  # before the processes part, so that all share one font
     # Forked, so that a library's caller needs no guarded main module. The workers only draw, with what they are sent; no
-    # collection of garbage walks the tables that they share with their parent, which would copy them.
+    # collection of garbage walks what they share with their parent, which would copy it.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("fork"), initializer=gc.freeze) as pool:
-        waiting = [pool.submit(job_files, job, kinds) for job in jobs]
-        yield lambda: _gathered((one.result() for one in waiting), len(jobs), told)
-
-
-def _gathered(parts: Iterable[dict[str, bytes]], total: int, told: Callable[[int, int], None]) -> dict[str, bytes]:
-    files: dict[str, bytes] = {}
-    for done, part in enumerate(parts, start=1):
-        files |= part
-        told(done, total)
-    return files
+        pool.submit(prepare)  # starts the processes
+        yield Studio(kinds=kinds, pool=pool, progress=progress)
 
 
 def job_files(job: Job, kinds: Sequence[str]) -> dict[str, bytes]:

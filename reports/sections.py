@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
@@ -68,27 +68,28 @@ FAILURE_CELLS: dict[str, Form] = {name: words.text for name in ("run", "stage", 
 
 def task_section(
     reading: Reading, summary: pd.DataFrame, verdicts: Sequence[Verdict], task: str, stem: str
-) -> list[Block | Figure]:
-    """Figures and tables of one task."""
+) -> Iterator[Block | Figure]:
+    """Figures and tables of one task, one by one."""
     rows, plans = reading.table[reading.table["task"] == task], summary[summary["task"] == task]
     here = [verdict for verdict in verdicts if verdict.task == task]
-    items: list[Block | Figure] = [Heading(text=task, level=2, anchor=f"task-{stem}")]
+    yield Heading(text=task, level=2, anchor=f"task-{stem}")
     if plans.empty:
-        items.append(Paragraph(text="No trial has a score yet."))
-    items += [pareto_figure(reading.table, summary, task), *_hypervolume(reading.table, summary, task, stem)]
+        yield Paragraph(text="No trial has a score yet.")
+    yield pareto_figure(reading.table, summary, task)
+    yield from _hypervolume(reading.table, summary, task, stem)
     if len(plans):
-        items += [Heading(text="Networks", level=3), _networks(plans, stem)]
+        yield from (Heading(text="Networks", level=3), _networks(plans, stem))
     tables = site_tables(reading.table, reading.runs, task)
-    items += _plan_part(plans, here, tables, stem)
-    items += _search_part(reading, summary, tables, task, stem)
-    items += [Heading(text="MACs are not milliseconds", level=3), latency_figure(summary, task)]
-    items += [Heading(text="All trials", level=3), data_table(counts(rows), COUNT_CELLS, f"{stem}-counts", texts=3)]
+    yield from _plan_part(plans, here, tables, stem)
+    yield from _search_part(reading, summary, tables, task, stem)
+    yield from (Heading(text="MACs are not milliseconds", level=3), latency_figure(summary, task))
+    yield from (
+        Heading(text="All trials", level=3),
+        data_table(counts(rows), COUNT_CELLS, f"{stem}-counts", texts=3),
+    )
     if len(failed := failures(rows)):
-        items += [
-            Heading(text="Failures", level=3),
-            data_table(failed, FAILURE_CELLS, f"{stem}-failures", texts=3, last_is_text=True),
-        ]
-    return items
+        yield Heading(text="Failures", level=3)
+        yield data_table(failed, FAILURE_CELLS, f"{stem}-failures", texts=3, last_is_text=True)
 
 
 def _hypervolume(table: pd.DataFrame, summary: pd.DataFrame, task: str, stem: str) -> list[Block]:
@@ -116,9 +117,10 @@ def _networks(plans: pd.DataFrame, stem: str) -> Table:
 
 def _plan_part(
     plans: pd.DataFrame, verdicts: Sequence[Verdict], tables: Sequence[SiteTable], stem: str
-) -> list[Block | Figure]:
-    items: list[Block | Figure] = [Heading(text="The plan", level=3), plan_figure(plans, verdicts)]
-    return [*items, *_folds(plans, verdicts, stem), protection_figure(tables)]
+) -> Iterator[Block | Figure]:
+    yield from (Heading(text="The plan", level=3), plan_figure(plans, verdicts))
+    yield from _folds(plans, verdicts, stem)
+    yield protection_figure(tables)
 
 
 def _folds(plans: pd.DataFrame, verdicts: Sequence[Verdict], stem: str) -> list[Block]:
@@ -167,23 +169,22 @@ def _layer_table(layers: Sequence[Layer], key: str) -> Table:
 
 def _search_part(
     reading: Reading, summary: pd.DataFrame, tables: Sequence[SiteTable], task: str, stem: str
-) -> list[Block | Figure]:
+) -> Iterator[Block | Figure]:
     table, runs = reading.table, reading.runs
-    found = rung_points(table, runs, tables, task)
-    items: list[Block | Figure] = [Heading(text="The search", level=3), *course_figures(table, runs, task)]
-    items += [importance_figure(tables), weight_figure(table, task), residual_figure(table, summary, task)]
-    items += [decomposition_figure(table, task), *_decomposition_table(table, task, stem)]
+    yield Heading(text="The search", level=3)
+    yield from course_figures(table, runs, task)
+    yield from (importance_figure(tables), weight_figure(table, task), residual_figure(table, summary, task))
+    yield decomposition_figure(table, task)
+    yield from _decomposition_table(table, task, stem)
     if len(plans := summary[summary["task"] == task]):
-        items += [
-            Heading(text="Training (mean over seeds)", level=4),
-            data_table(plans, TRAINING_CELLS, f"{stem}-training", texts=2),
-        ]
-    items.append(rung_figure(found))
+        yield Heading(text="Training (mean over seeds)", level=4)
+        yield data_table(plans, TRAINING_CELLS, f"{stem}-training", texts=2)
+    found = rung_points(table, runs, tables, task)
+    yield rung_figure(found)
     if len(correlations := rung_correlations(found)):
         forms: dict[str, Form] = {"family": words.method_words, "rungs": words.text, "rho": words.signed, "n": words.text}
         headings = {"family": "method", "rungs": "rungs", "rho": "Spearman's ρ", "n": "plans"}
-        items.append(data_table(correlations, forms, f"{stem}-rungs", headings=headings, texts=2))
-    return items
+        yield data_table(correlations, forms, f"{stem}-rungs", headings=headings, texts=2)
 
 
 def _decomposition_table(table: pd.DataFrame, task: str, stem: str) -> list[Block]:

@@ -59,18 +59,17 @@ def read_runs(paths: Iterable[Path | str]) -> Reading:
     if not files:
         raise ValueError(f"no run folder was given; {_ADVICE}")
     unique = list({file.resolve(): file for file in files}.values())  # a folder named twice counts once
-    read: list[dict[str, Any]] = []
+    read = _Columns()
     origins: list[str] = []
     dropped: list[str] = []
     runs: list[RunFacts] = []
     for file, name in zip(unique, _names(unique), strict=True):
-        found, messages = _read(file)
+        found, messages = _read(file, read)
         facts, complaints = read_facts(file.parent, name)
-        read += found
-        origins += [name] * len(found)
+        origins += [name] * found
         runs.append(facts)
         dropped += [*(messages if found else [*messages, f"{file} holds no readable record"]), *complaints]
-    if not read:
+    if not origins:
         raise ValueError(f"nothing to report: {'; '.join(dropped)}; {_ADVICE}")
     return Reading(table=_table(read, origins, runs), dropped=tuple(dropped), runs=tuple(runs))
 
@@ -81,13 +80,42 @@ def to_table(found: Iterable[TrialRecord], origins: Sequence[str] | None = None,
     Args:
         origins: name of the run of each record; the study's name where it is not given.
     """
-    return _table([vars(record) for record in found], origins, runs)
+    columns = _Columns()
+    for record in found:
+        columns.add(vars(record))
+    return _table(columns, origins, runs)
 
 
-def _table(rows: list[dict[str, Any]], origins: Sequence[str] | None, runs: Iterable[RunFacts]) -> pd.DataFrame:
-    """The same from the records' fields; one that is absent is missing."""
-    known: dict[Any, Any] = {}
-    table = pd.DataFrame({name: pd.array(_column(rows, name, known), dtype=dtype) for name, dtype in _DTYPES.items()})
+class _Columns:
+    """The fields of records, column by column: as a dictionary each, very many would take twice the memory of their texts."""
+
+    def __init__(self) -> None:
+        self._columns: dict[str, list[Any]] = {name: [] for name in _DTYPES}
+        self._waiting: list[dict[str, Any]] = []
+        self._known: dict[Any, Any] = {}
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Adds a record; a field that is absent is missing."""
+        self._waiting.append(row)
+        if len(self._waiting) >= 4096:
+            self._sort_in()
+
+    def taken(self, name: str) -> list[Any]:
+        """A column's values, which are then let go."""
+        self._sort_in()
+        return self._columns.pop(name)
+
+    def _sort_in(self) -> None:
+        for name, column in self._columns.items() if self._waiting else ():
+            values = [row.get(name) for row in self._waiting]
+            # Equal short texts are kept once, as studies, machines and methods repeat in every row.
+            known = self._known.setdefault
+            column += values if name in _LONG else [known(value, value) if type(value) is str else value for value in values]
+        self._waiting = []
+
+
+def _table(columns: _Columns, origins: Sequence[str] | None, runs: Iterable[RunFacts]) -> pd.DataFrame:
+    table = pd.DataFrame({name: pd.array(columns.taken(name), dtype=dtype) for name, dtype in _DTYPES.items()})
     dense = table["dense_flops"].astype("Float64")
     table["flops_share"] = (100 * table["flops"].astype("Float64") / dense).where(dense > 0)
     table["additions"] = table["macs"] + table["adds"]
@@ -97,12 +125,6 @@ def _table(rows: list[dict[str, Any]], origins: Sequence[str] | None, runs: Iter
     table["family"] = searched.fillna(table["methods"]).fillna("").mask(reference, "")
     table["budget_group"] = _budget_groups(table).mask(reference)
     return table
-
-
-def _column(rows: list[dict[str, Any]], name: str, known: dict[Any, Any]) -> list[Any]:
-    """One field of all records; equal short texts are kept once, as studies, machines and methods repeat in every row."""
-    values = [row.get(name) for row in rows]
-    return values if name in _LONG else [known.setdefault(value, value) if type(value) is str else value for value in values]
 
 
 def _budget_groups(table: pd.DataFrame) -> pd.Series[str]:
@@ -140,16 +162,19 @@ def _records_file(folder: Path) -> Path:
     return folder / FILE
 
 
-def _read(file: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    found, dropped = [], []
-    # Bytes split at \n alone: str.splitlines would also cut at the line separators that JSON may hold unescaped.
-    for number, line in enumerate(file.read_bytes().split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            found.append(_fields(line))
-        except ValueError as error:
-            dropped.append(f"{file} line {number} dropped: {error}")
+def _read(file: Path, columns: _Columns) -> tuple[int, list[str]]:
+    """Adds a file's records to the columns: how many, and what was dropped."""
+    found, dropped = 0, []
+    # Bytes split at \n alone: text would also be cut at the line separators that JSON may hold unescaped.
+    with open(file, "rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                columns.add(_fields(line))
+                found += 1
+            except ValueError as error:
+                dropped.append(f"{file} line {number} dropped: {error}")
     return found, dropped
 
 
@@ -158,8 +183,9 @@ def _fields(line: bytes) -> dict[str, Any]:
     fields_of_line = _by_the_fast_reader(line) or TrialRecord.checked_fields(_by_the_exact_reader(line))
     if rb"\u" in line:  # only an escape can hide half a pair: the bytes themselves were decoded strictly
         json.dumps(fields_of_line, ensure_ascii=False).encode("utf-8")
-    for name, value in fields_of_line.items():
-        if type(value) is int and abs(value) >= _LARGEST:
+    for value in fields_of_line.values():
+        if type(value) is int and not -_LARGEST < value < _LARGEST:
+            name = next(name for name, found in fields_of_line.items() if found is value)
             raise ValueError(f"field {name!r} is too large: {value}")
     return fields_of_line
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -71,9 +72,10 @@ def test_every_figure_is_svg_png_and_pdf_and_every_table_csv_markdown_and_latex(
 
 
 def test_every_figure_of_a_comparison_has_its_files(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page, "KINDS", ("svg",))
     monkeypatch.setattr(rendering, "rendered", lambda figure, kind: b"")
-    stems = {name for name in page.report_files(read_runs(runs)) if name.startswith("figures/")}
+    with rendering.studio(("svg",)) as artist:
+        make_report(read_runs(runs), artist)
+        stems = set(artist.files())
     keys = (
         "pareto-flops pareto-macs pareto-additions pareto-parameters pareto-latency plan protected course-1-best-by-training "
     )
@@ -280,13 +282,15 @@ def test_a_file_in_the_way_is_named(write_run: Write, tmp_path: Path, inside: st
     assert (tmp_path / "file").read_text() == "mine"
 
 
-@pytest.mark.parametrize("verb", ["mkdir", "write_bytes"])
+@pytest.mark.parametrize("verb", ["mkdir", "open"])
 def test_no_permission_names_the_path(write_run: Write, tmp_path: Path, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Permission is taken away by hand: for root, who may run these tests, chmod stops nothing."""
-    folder = write_run("a", [record()])
+    folder, usual = write_run("a", [record()]), getattr(Path, verb)
 
-    def refuse(self: Path, *args: object, **kwargs: object) -> None:
-        raise PermissionError(13, "Permission denied")
+    def refuse(self: Path, *args: Any, **kwargs: Any) -> Any:
+        if "report" in self.parts:
+            raise PermissionError(13, "Permission denied")
+        return usual(self, *args, **kwargs)
 
     monkeypatch.setattr(page.Path, verb, refuse)
     with pytest.raises(PermissionError, match=r"report.*no permission; make it writable or choose another"):
