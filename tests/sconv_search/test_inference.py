@@ -214,9 +214,22 @@ def test_by_the_clock() -> None:
     assert 0 < max(seconds["nothing"]) < min(seconds["work"]) < 0.1
 
 
-def test_compiled_layers_may_be_measured() -> None:
-    run = compiled(nn.Sequential(nn.Conv2d(2, 2, 1)).eval(), torch.zeros(1, 2, 3, 3))
-    assert callable(run)
+def test_every_run_is_compiled_on_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond its limit on the forms of one function, torch would run them as they are, and that would be measured."""
+    torch.compiler.reset()
+    compile_, graphs = torch.compile, []
+
+    def backend(graph: torch.fx.GraphModule, inputs: object) -> Callable[..., object]:
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", lambda function, dynamic: compile_(function, dynamic=dynamic, backend=backend))
+    x = torch.zeros(1, 2, 3, 3)
+    for count in range(1, 13):
+        run = compiled(nn.Sequential(*(nn.Conv2d(2, 2, 1) for _ in range(count))).eval(), x)
+        run()
+        run()
+    assert len(graphs) == 12
 
 
 def test_plans_that_leave_a_layer_dense_are_fine(network: nn.Module) -> None:
