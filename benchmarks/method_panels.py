@@ -110,7 +110,8 @@ def trained_subject(epochs: float = 4) -> Subject:
     torch.manual_seed(0)
     network, data = digits_network(), embedded_digits()
     train_(network, data, Schedule(epochs=epochs, batch_size=64, learning_rate=0.1), seed=0)
-    return Subject(network=network, inputs=data.normalized(data.train.images[:CALIBRATION_IMAGES]), data=data)
+    images = data.train.take(torch.arange(CALIBRATION_IMAGES)).images
+    return Subject(network=network, inputs=data.normalized(images), data=data)
 
 
 def plan_of(method: str, structure: Structure, site: str = SITE) -> CompressionPlan:

@@ -28,7 +28,7 @@ from sconv_search.batch_norm import reestimate_batch_norm_
 from sconv_search.budget import Budget
 from sconv_search.calibration import input_moments
 from sconv_search.compressor import LAYER_KINDS, site
-from sconv_search.data import DataSet, Split, cifar10
+from sconv_search.data import DataSet, Images, Split, cifar10
 from sconv_search.efficientnet_lite import efficientnet_lite0
 from sconv_search.measurement import measure_cost
 from sconv_search.memo import forget_all
@@ -42,7 +42,8 @@ from studies.methods import METHODS, compress
 from studies.selection import EVERYTHING, offered
 from studies.space import CostTable, input_shapes
 from studies.start import Start
-from studies.tasks import Task, task_named
+from studies.task import Task
+from studies.tasks import task_named
 
 SHARES = (90, 75, 60, 50, 40)
 CALIBRATION = {"resnet20": 512, "resnet56": 512, "efficientnet_lite0": 256}
@@ -69,11 +70,16 @@ def _cifar(depth: int, shared: Path) -> Start:
     network = cifar_resnet(depth)
     load_weights_(network, shared / "weights" / f"cifar10_resnet{depth}.safetensors")
     whole = cifar10(shared, train_was_seen=True)
-    kept = Split(images=whole.train.images[45000:], labels=whole.train.labels[45000:])
-    images = torch.cat([whole.validation.images, whole.test.images])
-    test = Split(images=images, labels=torch.cat([whole.validation.labels, whole.test.labels]))
+    kept = whole.train.take(torch.arange(45000, 50000))
+    halves = [_all(half) for half in (whole.validation, whole.test)]
+    images, labels = torch.cat([half.images for half in halves]), torch.cat([half.labels for half in halves])
+    test = Split(images=images, labels=labels)
     data = replace(whole, train=kept, validation=test, test=test)
     return _start(task_named(f"cifar10/resnet{depth}"), network, data)
+
+
+def _all(images: Images) -> Split:
+    return images.take(torch.arange(len(images)))
 
 
 def _lite(shared: Path) -> Start:
@@ -104,7 +110,7 @@ NETWORKS: dict[str, Callable[[Path], Start]] = {
 def case_of(name: str, shared: Path) -> Case:
     """The network with its calibration inputs."""
     start = NETWORKS[name](shared)
-    return Case(name=name, start=start, inputs=start.data.normalized(start.data.train.images[: CALIBRATION[name]]))
+    return Case(name=name, start=start, inputs=start.data.normalized(_all(start.data.train).images[: CALIBRATION[name]]))
 
 
 def layer_space(case: Case, method: str) -> SearchSpace:
@@ -166,8 +172,9 @@ def row_of(case: Case, method: str, share: int, calibrated: bool, space: SearchS
 
 @torch.no_grad()
 def _score(network: nn.Module, data: DataSet, dense_logits: Tensor) -> tuple[float, float]:
-    logits = predict(network.eval(), data, data.test.images, batch=SCORE_BATCH)
-    top1 = 100 * float((logits.argmax(1) == data.test.labels).float().mean())
+    test = _all(data.test)
+    logits = predict(network.eval(), data, test.images, batch=SCORE_BATCH)
+    top1 = 100 * float((logits.argmax(1) == test.labels).float().mean())
     return top1, float((logits - dense_logits).norm() / dense_logits.norm())
 
 
@@ -175,9 +182,10 @@ def measure(name: str, shared: Path, rows_file: Path, methods: Sequence[str], sh
     """Appends the rows that the file lacks."""
     case = case_of(name, shared)
     done = {(r["network"], r["method"], r["budget"], r["calibrated"]) for r in _rows([rows_file])}
+    test = _all(case.start.data.test)
     with torch.no_grad():
-        dense_logits = predict(case.start.network, case.start.data, case.start.data.test.images, batch=SCORE_BATCH)
-    top1 = 100 * float((dense_logits.argmax(1) == case.start.data.test.labels).float().mean())
+        dense_logits = predict(case.start.network, case.start.data, test.images, batch=SCORE_BATCH)
+    top1 = 100 * float((dense_logits.argmax(1) == test.labels).float().mean())
     if (name, "dense", 100, False) not in done:
         known = {"network": name, "method": "dense", "budget": 100, "calibrated": False}
         _append(rows_file, {**known, "flops": 1.0, "top1": top1, "error": 0.0, "seconds": 0.0, "peak_mib": 0.0})

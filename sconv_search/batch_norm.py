@@ -6,7 +6,6 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sconv_search.augmentation import augmented
 from sconv_search.data import DataSet
 
 IMAGES = 2048
@@ -33,11 +32,10 @@ def reestimate_batch_norm_(network: nn.Module, data: DataSet, *, seed: int, imag
         norm.momentum = None  # the cumulative average over all batches
         norm.train()
     generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(data.train), generator=generator)[:images]
-    for index in order.split(BATCH) if norms else ():
-        if len(index) == BATCH or len(order) < BATCH:
-            batch = data.train.images[index.to(data.train.images.device)]
-            network(data.normalized(augmented(batch, data.crop_padding, data.flip, generator)))
+    order, size = torch.randperm(len(data.train), generator=generator)[:images], min(BATCH, data.evaluation_batch)
+    parts = [index for index in order.split(size) if len(index) == size or len(order) < size]
+    for batch in data.train.batches(parts, seed) if norms else ():
+        network(data.normalized(data.augmented(batch, generator)))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
         norm.eval()

@@ -1,27 +1,66 @@
-"""Image classification data held as tensors: the embedded digits and CIFAR-10, each in three fixed splits."""
+"""Labelled images in three fixed splits; those held as tensors: the embedded digits, CIFAR-10 and CIFAR-100."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from sconv_search.augmentation import augmented
+
 DATA_VARIABLE = "SCONV_SEARCH_DATA"
 SPLIT_SEED = 2008_02454
 CIFAR_GRID = 100
 
 
+class Images(Protocol):
+    """Labelled images of one shape, in memory (``Split``) or on disk (``sconv_search.disk_data.DiskSplit``)."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape (C, H, W) of an image as it is scored."""
+
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        """Shape of an image's label: () for one class, (H, W) for a class a pixel."""
+
+    @property
+    def classes(self) -> int:
+        """Number of classes; labels are below it."""
+
+    def __len__(self) -> int:
+        """Number of images."""
+
+    def take(self, index: Tensor) -> Split:
+        """The images at these positions, in memory, as they are scored."""
+
+    def batches(self, index: Sequence[Tensor], seed: int | None = None) -> Iterator[Split]:
+        """The images at each of these positions in turn.
+
+        Args:
+            seed: of crops and distortions made while images are read, for training; None reads them as they are scored.
+        """
+
+    def to(self, device: torch.device) -> Self:
+        """The same images; what is taken from them lies on the device."""
+
+    def checksum(self) -> str:
+        """SHA-256 by which the split can be recognised."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Images (N, C, H, W) as uint8 and their labels (N,).
+    """Images (N, C, H, W) as uint8 and their labels, (N,) or, a class a pixel, (N, H, W); labels below 0 count nowhere.
 
     Raises:
         ValueError: images and labels differ in number, or the images are not uint8.
@@ -39,9 +78,29 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape (C, H, W) of an image."""
+        return tuple(self.images.shape[1:])
+
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        """Shape of an image's label."""
+        return tuple(self.labels.shape[1:])
+
+    @property
+    def classes(self) -> int:
+        """One more than the largest label."""
+        return int(self.labels.max()) + 1
+
     def take(self, index: Tensor) -> Split:
         """The images at these positions."""
+        index = index.to(self.labels.device)
         return Split(images=self.images[index], labels=self.labels[index])
+
+    def batches(self, index: Sequence[Tensor], seed: int | None = None) -> Iterator[Split]:
+        """The images at each of these positions in turn; the seed matters nothing, as images are read already."""
+        return map(self.take, index)
 
     def to(self, device: torch.device) -> Split:
         """The same images on a device."""
@@ -63,16 +122,22 @@ class DataSet:
         std: per channel; divided by.
         crop_padding: border of zeros, in pixels, for the random crop in training.
         flip: whether training mirrors half of the images.
+        class_weights: weight of each class in the training loss; None weighs all alike.
+        calibration_images: the first so many training images are what every method may fit itself to.
+        evaluation_batch: most images that are scored at once.
     """
 
     name: str
-    train: Split
-    validation: Split
-    test: Split
+    train: Images
+    validation: Images
+    test: Images
     mean: tuple[float, ...]
     std: tuple[float, ...]
     crop_padding: int = 0
     flip: bool = False
+    class_weights: tuple[float, ...] | None = None
+    calibration_images: int = 256
+    evaluation_batch: int = 500
 
     def normalized(self, images_NCHW: Tensor) -> Tensor:
         """uint8 images as the network's float input, channels-last in memory."""
@@ -83,8 +148,16 @@ class DataSet:
     def to(self, device: torch.device) -> DataSet:
         """The same data on a device."""
         splits: dict[str, Any] = {name: getattr(self, name).to(device) for name in ("train", "validation", "test")}
-        rest = {name: getattr(self, name) for name in ("name", "mean", "std", "crop_padding", "flip")}
-        return DataSet(**splits, **rest)
+        return replace(self, **splits)
+
+    def augmented(self, batch: Split, generator: torch.Generator) -> Tensor:
+        """The batch's images shifted and mirrored as in training, on their device."""
+        return augmented(batch.images, self.crop_padding, self.flip, generator)
+
+    @cached_property
+    def calibration(self) -> Tensor:
+        """The calibration images (N, C, H, W) as they are scored, uint8; read once."""
+        return self.train.take(torch.arange(min(self.calibration_images, len(self.train)))).images
 
     def checksum(self) -> str:
         """SHA-256 over the three splits in turn."""
@@ -125,15 +198,25 @@ def cifar10(folder: Path | None = None, *, train_was_seen: bool) -> DataSet:
 
     Raises:
         FileNotFoundError: the folder is named but missing, or lacks a file.
+        ValueError: a file of it is damaged.
     """
-    train, test = _read_cifar10(data_folder(folder))
+    return _cifar("cifar10", *_read_cifar10(data_folder(folder)), train_was_seen)
+
+
+def cifar100(folder: Path | None = None, *, train_was_seen: bool) -> DataSet:
+    """CIFAR-100 in torchvision's layout, with its 100 fine classes; else as ``cifar10``."""
+    root = data_folder(folder)
+    train, test = _from_torchvision("CIFAR100", root, train=True), _from_torchvision("CIFAR100", root, train=False)
+    return _cifar("cifar100", train, test, train_was_seen)
+
+
+def _cifar(name: str, train: Split, test: Split, train_was_seen: bool) -> DataSet:
     if train_was_seen:
         validation, test = _cut(_shuffled(test), 5000, 5000)
     else:
         train, validation = _cut(_shuffled(train), 45000, 5000)
     # The mean and deviation that the well-known pretrained CIFAR ResNets were trained with (ImageNet's).
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    name = "cifar10"
     return DataSet(name=name, train=train, validation=validation, test=test, mean=mean, std=std, crop_padding=4, flip=True)
 
 
@@ -153,7 +236,7 @@ def _read_cifar10(folder: Path) -> tuple[Split, Split]:
     for root in (folder, folder / "cifar10"):
         if (root / "train_1.webp").exists():
             return _read_grids(root, [f"train_{part}" for part in range(1, 6)], "train"), _read_grids(root, ["test"], "test")
-    return _from_torchvision(folder, train=True), _from_torchvision(folder, train=False)
+    return _from_torchvision("CIFAR10", folder, train=True), _from_torchvision("CIFAR10", folder, train=False)
 
 
 def _read_grids(root: Path, parts: list[str], split: str) -> Split:
@@ -167,9 +250,16 @@ def _read_grids(root: Path, parts: list[str], split: str) -> Split:
     return Split(images=torch.from_numpy(np.concatenate(tiles)), labels=torch.from_numpy(labels))
 
 
-def _from_torchvision(folder: Path, *, train: bool) -> Split:
-    from torchvision.datasets import CIFAR10  # here: importing torchvision takes a second
+def _from_torchvision(kind: str, folder: Path, *, train: bool) -> Split:
+    from torchvision import datasets  # here: importing torchvision takes a second
 
-    found = CIFAR10(str(folder), train=train, download=not (folder / "cifar-10-batches-py").is_dir())
+    files = "cifar-10-batches-py" if kind == "CIFAR10" else "cifar-100-python"
+    own = folder / kind.lower()
+    folder = own if (own / files).is_dir() else folder
+    try:
+        found = getattr(datasets, kind)(str(folder), train=train, download=not (folder / files).is_dir())
+    except RuntimeError as error:  # a file is missing or has another checksum
+        advice = f"remove {str(folder / files)!r}, and it is downloaded again"
+        raise ValueError(f"{kind} in {str(folder / files)!r} is damaged: {error}; {advice}") from error
     images = torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous()
     return Split(images=images, labels=torch.tensor(found.targets))

@@ -89,6 +89,11 @@ def _window_mean(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
     return _adds(window * _elements(outputs[0]), outputs)
 
 
+def _bilinear(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """``upsample_bilinear2d``: each output is a sum of four inputs by weights: four multiplications, three additions."""
+    return _adds(7 * _elements(outputs[0]), outputs)
+
+
 def _named_padding_macs(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
     """A convolution padded by 'same' or 'valid', which fvcore does not know: the taps of one filter, for each output."""
     written = _elements(outputs[0])
@@ -114,7 +119,7 @@ FREE = (
     "tanh", "softmax", "log_softmax", "max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool2d", "pad",
     "reflection_pad1d", "reflection_pad2d", "reflection_pad3d", "replication_pad1d", "replication_pad2d",
     "replication_pad3d", "clone", "alias", "index_select", "channel_shuffle", "pixel_shuffle", "unflatten", "concat",
-    "movedim", "view_as", "expand_as", "repeat", "broadcast_to", "numel", "swapaxes", "zeros_like",
+    "movedim", "view_as", "expand_as", "repeat", "unfold", "broadcast_to", "numel", "swapaxes", "zeros_like",
     "native_channel_shuffle", "identity", "clip", "amax", "relu6", "relu6_", "upsample_nearest2d",
 )  # fmt: skip
 
@@ -125,6 +130,7 @@ OP_HANDLES: dict[str, Handle] = {
     **{f"aten::avg_pool{axes}d": _window_mean for axes in (1, 2, 3)},
     **{f"aten::adaptive_avg_pool{axes}d": _adaptive_mean for axes in (1, 2, 3)},
     "aten::sum": _sum,
+    "aten::upsample_bilinear2d": _bilinear,
     "aten::_convolution_mode": _named_padding_macs,
     **{name: _macs(count) for name, count in MACS.items()},
 }

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sconv_search.augmentation import augmented
-from sconv_search.data import DataSet, Split
+from sconv_search.data import DataSet, Images, Split
+from sconv_search.metrics import TOP1, Metric
+from sconv_search.weight_average import WeightAverage
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
@@ -29,12 +30,16 @@ class Schedule:
     """How long and how a network is trained; the same for every method of a comparison.
 
     Args:
-        epochs: passes over the training images; fractions are allowed.
+        epochs: passes over the training images; fractions are allowed, and 0 trains nothing.
         learning_rate: peak of the curve.
         curve: ``one_cycle`` rises over the first fifth, then both fall to 0 as a cosine.
         label_smoothing: share of the target spread over all classes.
         distillation: share of the loss that draws the logits to a teacher's, where one is given.
         temperature: softening of the teacher's and the network's logits.
+        average_decay: share of the moving average of the weights that a step keeps, such as 0.999; the network ends with the
+            average. 0 takes no average.
+        accumulation: parts of a batch that are run one after the other, where a whole one needs too much memory; batch norms
+            see a part at a time.
         precision: ``auto`` takes bf16 where the device computes it natively, else fp32.
 
     Raises:
@@ -50,17 +55,24 @@ class Schedule:
     label_smoothing: float = 0.0
     distillation: float = 0.0
     temperature: float = 4.0
+    average_decay: float = 0.0
+    accumulation: int = 1
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "learning_rate", "temperature"):
+        if not self.epochs >= 0:
+            raise ValueError(f"Schedule.epochs must not be below 0, got {self.epochs}")
+        for name in ("batch_size", "learning_rate", "temperature", "accumulation"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"Schedule.{name} must be positive, got {getattr(self, name)}")
+        for name in ("epochs", "learning_rate", "temperature"):
             if getattr(self, name) == math.inf:
                 raise ValueError(f"Schedule.{name} must be finite, got inf")
-        for name in ("momentum", "weight_decay", "label_smoothing", "distillation"):
+        for name in ("momentum", "weight_decay", "label_smoothing", "distillation", "average_decay"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"Schedule.{name} must be in 0..1, got {getattr(self, name)}")
+        if self.batch_size % self.accumulation:
+            raise ValueError(f"Schedule.accumulation {self.accumulation} must divide the batch_size {self.batch_size}")
         if self.curve not in ("one_cycle", "cosine") or self.precision not in ("auto", "fp32", "bf16"):
             raise ValueError(f"Schedule has curve {self.curve!r} and precision {self.precision!r}; see its documentation")
 
@@ -74,7 +86,11 @@ class Schedule:
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """Top-1 accuracy in %, and cross-entropy in nat, both means over the images."""
+    """How right a network is, and its cross-entropy in nat, the mean over all predictions.
+
+    Args:
+        top1: top-1 accuracy in %, or the score in % by the task's own metric.
+    """
 
     top1: float
     loss: float
@@ -116,28 +132,34 @@ def train_(
     Raises:
         TrainingDiverged: the loss became infinite or not a number.
     """
+    epochs = schedule.epochs if epochs is None else epochs
+    if not epochs:
+        network.eval()
+        return
     generator = torch.Generator().manual_seed(seed)
-    steps = max(1, round((epochs or schedule.epochs) * len(data.train) / schedule.batch_size))
+    steps = max(1, round(epochs * len(data.train) / schedule.batch_size))
     optimizer = torch.optim.SGD(
         network.parameters(), lr=schedule.learning_rate, momentum=schedule.momentum,
         weight_decay=schedule.weight_decay, nesterov=schedule.momentum > 0,
     )  # fmt: skip
     curve = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule.factor(step / steps))
     network.to(memory_format=torch.channels_last).train()
+    average = WeightAverage(network, schedule.average_decay) if schedule.average_decay > 0 else None
     batches = _batches(len(data.train), schedule.batch_size, steps, generator)
-    for step, index in enumerate(batches):
-        batch = data.train.take(index.to(data.train.labels.device))
-        loss = _loss(network, data, batch, schedule, teacher, generator)
-        if penalty is not None and penalty_weight > 0:
-            loss = loss + penalty_weight * (step + 1) / steps * penalty()
+    for step, batch in enumerate(data.train.batches(batches, seed)):
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        weight = penalty_weight * (step + 1) / steps
+        loss = _backward(network, data, batch, schedule, teacher, generator, penalty if weight > 0 else None, weight)
         optimizer.step()
         curve.step()
+        if average is not None:
+            average.update()
         if (step + 1) % CHECK_EVERY == 0 or step + 1 == steps:  # not each step: reading the loss waits for a GPU
             _require_finite(loss, step + 1, steps, schedule, penalty_weight)
         if progress is not None:
             progress(step + 1, steps)
+    if average is not None:
+        average.put_()
     network.eval()
 
 
@@ -151,19 +173,37 @@ def _batches(count: int, size: int, steps: int, generator: torch.Generator) -> l
     return found[:steps]
 
 
+def _backward(
+    network: nn.Module, data: DataSet, batch: Split, schedule: Schedule, teacher: nn.Module | None,
+    generator: torch.Generator, penalty: Callable[[], Tensor] | None, penalty_weight: float,
+) -> Tensor:  # fmt: skip
+    """Adds the gradient of a batch's loss, part by part, to the weights' gradients; returns the loss."""
+    parts = torch.arange(len(batch)).split(len(batch) // schedule.accumulation)
+    total = torch.zeros((), device=batch.labels.device)
+    for part in parts:
+        loss = _loss(network, data, batch.take(part) if len(parts) > 1 else batch, schedule, teacher, generator) / len(parts)
+        if penalty is not None and part is parts[-1]:
+            loss = loss + penalty_weight * penalty()
+        loss.backward()
+        total = total + loss.detach()
+    return total
+
+
 def _loss(
     network: nn.Module, data: DataSet, batch: Split, schedule: Schedule, teacher: nn.Module | None, generator: torch.Generator
 ) -> Tensor:
-    x_NCHW = data.normalized(augmented(batch.images, data.crop_padding, data.flip, generator))
+    """Cross-entropy, the mean over all predictions: one an image, or one a pixel."""
+    x_NCHW = data.normalized(data.augmented(batch, generator))
+    weights = None if data.class_weights is None else torch.tensor(data.class_weights, device=x_NCHW.device)
     with _autocast(schedule, x_NCHW.device):
         logits = network(x_NCHW)
-        loss = F.cross_entropy(logits, batch.labels, label_smoothing=schedule.label_smoothing)
+        loss = F.cross_entropy(logits, batch.labels, weight=weights, label_smoothing=schedule.label_smoothing)
         if teacher is None or schedule.distillation == 0:
             return loss
         with torch.no_grad():
             wanted = F.log_softmax(teacher(x_NCHW) / schedule.temperature, dim=1)
         given = F.log_softmax(logits / schedule.temperature, dim=1)
-        distance = F.kl_div(given, wanted, reduction="batchmean", log_target=True) * schedule.temperature**2
+        distance = F.kl_div(given, wanted, reduction="sum", log_target=True) * schedule.temperature**2 / batch.labels.numel()
         return (1 - schedule.distillation) * loss + schedule.distillation * distance
 
 
@@ -181,10 +221,22 @@ def predict(network: nn.Module, data: DataSet, images: Tensor, batch: int = EVAL
     return torch.cat([network(data.normalized(part)).float() for part in images.split(batch)])
 
 
-def evaluate(network: nn.Module, data: DataSet, split: Split) -> Score:
-    """Accuracy and loss on a split, in evaluation mode; the network's own mode is put back."""
-    was_training = network.training
-    logits = predict(network.eval(), data, split.images)
+@torch.no_grad()
+def evaluate(network: nn.Module, data: DataSet, split: Images, metric: Metric = TOP1) -> Score:
+    """Score and loss on a split, in evaluation mode; the network's own mode is put back.
+
+    Args:
+        metric: what the score is.
+    """
+    was_training, tally, loss, predictions = network.training, None, 0.0, 0
+    network.eval()
+    for batch in split.batches(torch.arange(len(split)).split(data.evaluation_batch)):
+        logits = predict(network, data, batch.images, batch=data.evaluation_batch)
+        tally = tally or metric.tally(logits.shape[1])
+        tally.add(logits, batch.labels)
+        loss += float(F.cross_entropy(logits, batch.labels, reduction="sum"))
+        predictions += int((batch.labels >= 0).sum())
     network.train(was_training)
-    right = int((logits.argmax(1) == split.labels).sum())
-    return Score(top1=100 * right / len(split), loss=float(F.cross_entropy(logits, split.labels)))
+    if tally is None or not predictions:
+        raise ValueError(f"data set {data.name!r} has no labelled image to score")
+    return Score(top1=tally.result(), loss=loss / predictions)

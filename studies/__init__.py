@@ -9,7 +9,8 @@ from studies.run_folder import RunFolder
 from studies.runner import search
 from studies.spec import StudySpec
 from studies.start import Start, start_from
-from studies.tasks import TASKS, Task
+from studies.task import Task
+from studies.tasks import TASKS
 
 __all__ = [
     "METHODS",

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from sconv_search.data import DataSet, Split
+from sconv_search.data import DataSet, Images
 from sconv_search.measurement import require_forward
 from sconv_search.records import Quantity, TrialRecord
 from sconv_search.training import Schedule, Score, evaluate, train_
@@ -22,7 +22,7 @@ from studies.run_folder import RunFolder
 from studies.runner import search
 from studies.spec import StudySpec
 from studies.start import Start, require_fit
-from studies.tasks import Task
+from studies.task import Task
 
 SHORT, FULL = Schedule(epochs=1, learning_rate=0.01), Schedule(epochs=10, learning_rate=0.02)
 
@@ -33,7 +33,7 @@ def start_with(
     *,
     name: str = "mine",
     train: Callable[..., None] = train_,
-    score: Callable[[nn.Module, DataSet, Split], Score] = evaluate,
+    score: Callable[[nn.Module, DataSet, Images], Score] = evaluate,
     search_schedule: Schedule = SHORT,
     confirm_schedule: Schedule = FULL,
 ) -> Start:
@@ -48,7 +48,7 @@ def start_with(
     Raises:
         ValueError: the network's forward fails on the images' shape, or gives no logits of the data's classes.
     """
-    shape = tuple(data.train.images.shape[1:])
+    shape = data.train.shape
     task = Task(
         name=name, network=lambda: copy.deepcopy(network), data=lambda folder, seen: data, input_shape=shape,
         dense_schedule=confirm_schedule, search_schedule=search_schedule, confirm_schedule=confirm_schedule,

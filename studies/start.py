@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from sconv_search.data import DataSet, Split
+from sconv_search.data import DataSet, Images
 from sconv_search.measurement import example_input, require_forward
 from sconv_search.training import Score, evaluate, train_
 from sconv_search.weights import file_checksum, load_weights_, save_weights
 from studies.monitor import Monitor
-from studies.tasks import Task
-
-CALIBRATION_IMAGES = 256
-"""The first so many training images, without augmentation, are what every method may fit itself to."""
+from studies.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +33,12 @@ class Start:
     weights_sha256: str
     data_sha256: str
     train: Callable[..., None] = train_
-    score: Callable[[nn.Module, DataSet, Split], Score] = evaluate
+    score: Callable[[nn.Module, DataSet, Images], Score] = evaluate
 
 
 def calibration_inputs(start: Start) -> Tensor:
     """The calibration images as the network's input, (N, C, H, W)."""
-    return start.data.normalized(start.data.train.images[:CALIBRATION_IMAGES])
+    return start.data.normalized(start.data.calibration)
 
 
 def start_from(
@@ -54,9 +52,11 @@ def start_from(
 
     Raises:
         FileNotFoundError: data or weights are missing.
-        ValueError: the weights do not fit the network, its forward fails on the task's input shape, or network, images and
-            labels do not fit each other.
+        ValueError: the task needs weights and has none, they do not fit the network, its forward fails on the task's input
+            shape, or network, images and labels do not fit each other.
     """
+    if weights is None and not task.dense_schedule.epochs:
+        raise ValueError(f"task {task.name!r} trains no dense network; give trained weights with --weights FILE.safetensors")
     torch.manual_seed(seed)  # the network's initial weights; module constructors take no generator
     network = task.network().eval()
     require_forward(network, task.input_shape)
@@ -75,20 +75,22 @@ def start_from(
     load_weights_(network, path)
     checksum = found.checksum()
     placed = network.to(device).to(memory_format=torch.channels_last).eval()
-    return Start(task=task, network=placed, data=found.to(device), weights_sha256=file_checksum(path), data_sha256=checksum)
+    return Start(
+        task=task, network=placed, data=found.to(device), weights_sha256=file_checksum(path), data_sha256=checksum,
+        score=partial(evaluate, metric=task.metric),
+    )  # fmt: skip
 
 
 def require_fit(task: Task, network: nn.Module, data: DataSet) -> None:
     """Refuses images of another shape than the task's, and outputs that are no logits of the data's classes."""
-    images = tuple(data.train.images.shape[1:])
+    images, spatial, classes = data.train.shape, data.train.label_shape, data.train.classes
     if images != tuple(task.input_shape):
         raise ValueError(f"task {task.name!r} has input_shape {tuple(task.input_shape)}, its images are {images}")
     with torch.no_grad():
         logits = network(example_input(network, task.input_shape))
-    classes = int(data.train.labels.max()) + 1
     given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] < classes:
+    if not isinstance(logits, Tensor) or logits.shape[2:] != spatial or logits.dim() < 2 or logits.shape[1] < classes:
         raise ValueError(
             f"{type(network).__name__} of task {task.name!r} gives {given} for one input; "
-            f"the data's {classes} classes need logits of shape (1, {classes})"
+            f"the data's {classes} classes need logits of shape {(1, classes, *spatial)}"
         )

@@ -88,7 +88,7 @@ def _required(function: Callable[..., Any]) -> list[str]:
 
 
 def _titles(kinds: tuple[type, ...]) -> str:
-    names = {"torch.nn.modules.module": "torch.nn", "studies.tasks": "studies"}  # where users import them from
+    names = {"torch.nn.modules.module": "torch.nn", "studies.task": "studies"}  # where users import them from
     return " or ".join(f"{names.get(kind.__module__, kind.__module__)}.{kind.__qualname__}" for kind in kinds)
 
 

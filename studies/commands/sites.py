@@ -17,7 +17,8 @@ from studies.methods import METHODS
 from studies.monitor import RichMonitor
 from studies.selection import Selection
 from studies.sites import site_table
-from studies.tasks import TASKS, Task, task_named
+from studies.task import Task
+from studies.tasks import TASKS, task_named
 from studies.user_network import made_by
 
 

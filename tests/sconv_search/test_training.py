@@ -13,6 +13,7 @@ from sconv_search.batch_norm import reestimate_batch_norm_
 from sconv_search.data import DataSet, Split
 from sconv_search.latency import measure_latencies_ms
 from sconv_search.training import Schedule, TrainingDiverged, computes_bf16, evaluate, train_
+from sconv_search.weight_average import WeightAverage
 
 SCHEDULE = Schedule(epochs=3, batch_size=16, learning_rate=0.05)
 
@@ -97,7 +98,18 @@ def test_a_loss_that_is_not_finite_ends_training_with_its_reason(data: DataSet) 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"epochs": 0}, {"learning_rate": -1}, {"momentum": 2}, {"curve": "steps"}, {"precision": "int8"}, {"batch_size": 0}],
+    [
+        {"epochs": -1},
+        {"epochs": math.nan},
+        {"epochs": math.inf},
+        {"accumulation": 3},
+        {"average_decay": 2},
+        {"learning_rate": -1},
+        {"momentum": 2},
+        {"curve": "steps"},
+        {"precision": "int8"},
+        {"batch_size": 0},
+    ],
 )
 def test_a_senseless_schedule_is_refused(wrong) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
@@ -107,6 +119,56 @@ def test_a_senseless_schedule_is_refused(wrong) -> None:
 def test_a_batch_larger_than_the_data_is_refused(data: DataSet) -> None:
     with pytest.raises(ValueError, match="batch_size 512 is larger than the 128 training images"):
         train_(network(), data, Schedule(epochs=1, batch_size=512), seed=0)
+
+
+def test_no_epochs_train_nothing(data: DataSet) -> None:
+    result = network().train()
+    before = copy.deepcopy(result.state_dict())
+    train_(result, data, dataclasses.replace(SCHEDULE, epochs=0), seed=0)
+    train_(result, data, SCHEDULE, seed=0, epochs=0)
+    assert all(torch.equal(before[name], tensor) for name, tensor in result.state_dict().items())
+    assert not result.training
+
+
+def still_network() -> nn.Module:
+    """Without batch norms, whose statistics are those of a part."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+
+
+def test_a_batch_in_parts_trains_as_a_whole_one(data: DataSet) -> None:
+    data = dataclasses.replace(data, crop_padding=0, flip=False)  # the random numbers of a part are drawn for it
+    whole, parts = still_network(), still_network()
+    for trained, accumulation in ((whole, 1), (parts, 4)):
+        schedule = dataclasses.replace(SCHEDULE, accumulation=accumulation)
+        weight = trained[0].weight
+        train_(trained, data, schedule, seed=0, penalty=lambda weight=weight: weight.square().sum(), penalty_weight=0.1)
+    for one, other in zip(whole.parameters(), parts.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+
+
+def test_the_average_of_the_weights_follows_them(data: DataSet) -> None:
+    follower, decay = nn.Linear(1, 1, bias=False), 0.5
+    follower.weight.data.fill_(1.0)
+    average = WeightAverage(follower, decay)
+    expected = 1.0
+    for step, value in enumerate((3.0, -2.0, 5.0)):
+        follower.weight.data.fill_(value)
+        average.update()
+        kept = min(decay, (1 + step) / (10 + step))
+        expected = kept * expected + (1 - kept) * value
+    average.put_()
+    assert follower.weight.item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_network_ends_with_the_average_of_its_weights(data: DataSet) -> None:
+    plain = trained(data)
+    torch.manual_seed(0)
+    averaged = network()
+    train_(averaged, data, dataclasses.replace(SCHEDULE, average_decay=0.9), seed=0)
+    assert not torch.allclose(plain[0].weight, averaged[0].weight)
+    assert int(averaged[1].num_batches_tracked) == int(plain[1].num_batches_tracked)
+    assert evaluate(averaged, data, data.validation).top1 > 90
 
 
 @pytest.mark.parametrize("curve", ["one_cycle", "cosine"])

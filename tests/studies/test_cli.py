@@ -77,7 +77,7 @@ def test_the_same_command_continues(run, tmp_path: Path) -> None:
             "error: 'torch.nn:Identity' returns a value of type Identity, it should return a studies.Task",
         ),
         (("--trials", "0"), "error: StudySpec.trials must be at least 1, got 0"),
-        (("--epochs", "0"), "error: Schedule.epochs must be positive, got 0"),
+        (("--epochs", "-1"), "error: Schedule.epochs must not be below 0, got -1"),
         (("--weights", "absent.safetensors"), "error: weights file 'absent.safetensors' does not exist"),
         (
             ("--task", "cifar10/resnet20", "--data", "absent"),

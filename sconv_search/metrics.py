@@ -1,0 +1,77 @@
+"""How right a network's outputs are: top-1 and top-5 accuracy, and the mean intersection over union of segmentations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from torch import Tensor
+
+
+class Tally(Protocol):
+    """Counts outputs batch by batch."""
+
+    def add(self, logits: Tensor, labels: Tensor) -> None:
+        """Counts a batch: logits (N, classes, ...), labels (N, ...), of which those below 0 count nowhere."""
+
+    def result(self) -> float:
+        """The score of all that was added, in %."""
+
+
+class _Accuracy:
+    """Share of labels among the ``most`` largest logits; exact, as it counts whole numbers."""
+
+    def __init__(self, classes: int, *, most: int) -> None:
+        self._most, self._right, self._all = min(most, classes), 0, 0
+
+    def add(self, logits: Tensor, labels: Tensor) -> None:
+        """Counts a batch."""
+        found = logits.argmax(1, keepdim=True) if self._most == 1 else logits.topk(self._most, dim=1).indices
+        self._right += int((found == labels.unsqueeze(1)).sum())
+        self._all += int((labels >= 0).sum())
+
+    def result(self) -> float:
+        """The share, in %."""
+        return 100 * self._right / self._all
+
+
+class _MeanIoU:
+    """Intersection over union, averaged over the classes that occur in labels or outputs, from one confusion matrix."""
+
+    def __init__(self, classes: int) -> None:
+        from torchmetrics.classification import MulticlassJaccardIndex  # here: importing it takes a second
+
+        self._index = MulticlassJaccardIndex(classes, average="macro", ignore_index=IGNORED, validate_args=False)
+
+    def add(self, logits: Tensor, labels: Tensor) -> None:
+        """Counts a batch."""
+        self._index.to(logits.device).update(logits.argmax(1), labels.where(labels >= 0, IGNORED))
+
+    def result(self) -> float:
+        """The mean, in %."""
+        return 100 * float(self._index.compute())
+
+
+IGNORED = -100
+"""The label that counts nowhere; torch's cross-entropy leaves it out, too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A score in %, of which more is better.
+
+    Args:
+        name: what reports call it.
+        tally: begins to count the outputs of so many classes.
+    """
+
+    name: str
+    tally: Callable[[int], Tally]
+
+
+TOP1 = Metric(name="top-1", tally=partial(_Accuracy, most=1))
+TOP5 = Metric(name="top-5", tally=partial(_Accuracy, most=5))
+MEAN_IOU = Metric(name="mean IoU", tally=_MeanIoU)
+METRICS = {metric.name: metric for metric in (TOP1, TOP5, MEAN_IOU)}

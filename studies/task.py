@@ -1,0 +1,40 @@
+"""A task as a value: a network, its data, how it is scored, and how long it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from sconv_search.data import DataSet
+from sconv_search.layout import Layout
+from sconv_search.metrics import TOP1, Metric
+from sconv_search.training import Schedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is compressed and on what it is scored.
+
+    Args:
+        network: builds the untrained dense network.
+        data: builds the data from (folder or None, whether the start weights saw all training images).
+        input_shape: shape of one input without the batch.
+        dense_schedule: trains the dense network where no start weights are given; one of 0 epochs says that they must be.
+        search_schedule: all phases of one trial together.
+        confirm_schedule: all phases of one confirmation together.
+        metric: what networks are scored by.
+        layout: the files that the data builder reads; None where it reads none, or says so itself.
+    """
+
+    name: str
+    network: Callable[[], nn.Module]
+    data: Callable[[Path | None, bool], DataSet]
+    input_shape: tuple[int, ...]
+    dense_schedule: Schedule
+    search_schedule: Schedule
+    confirm_schedule: Schedule
+    metric: Metric = TOP1
+    layout: Layout | None = None
