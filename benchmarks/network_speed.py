@@ -2,7 +2,7 @@
 
 For each network: dense; structured at about 2 and 4 times fewer MACs; spatial SVD, Tucker-2 and channel pruning of equal MACs
 (weight SVD takes the 1x1 layers where those are compressed). All forms are made ready by ``optimize_for_inference`` for the
-mode in which they then run: PyTorch as it is, compiled, or onnxruntime. All forms in one mode are measured in turn, in one run.
+mode in which they then run (PyTorch as it is, compiled, onnxruntime, OpenVINO), and measured in turn, in one run.
 
 Rows are appended to a file, all of a mode together, so an interrupted run continues. Without ``--network`` the rows become
 tables and a figure.
@@ -27,13 +27,15 @@ from speed_candidates import SUBJECTS, Candidate, Subject, candidates
 from timing import facts, interleaved, markdown_table, publish, quartiles
 from torch import Tensor
 
-from sconv_search.exporting import onnx_run
-from sconv_search.inference import WHOLE, Prepare, compiled, eager, optimize_for_inference
+from sconv_search.exporting import onnx_run, openvino_run
+from sconv_search.inference import WHOLE, optimize_for_inference
 from sconv_search.measurement import measure_cost
 from sconv_search.memo import forget_all
+from sconv_search.running import Prepare, compiled, eager
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-MODES: Mapping[str, Prepare] = {"eager": eager, "compiled": compiled, "onnxruntime": onnx_run}
+MODES: Mapping[str, Prepare] = {"eager": eager, "compiled": compiled, "onnxruntime": onnx_run, "openvino": openvino_run}
+RUNTIMES = ("onnxruntime", "openvino")
 Row = dict[str, Any]
 Key = tuple[str, str, str, int, int]
 """Network, mode, dtype, threads, batch: what is measured in one go."""
@@ -54,8 +56,8 @@ def measure(key: Key, forms: Sequence[Candidate], subject: Subject, rounds: int)
     assert dense is not None
     known = {"network": network, "mode": mode, "dtype": dtype, "threads": threads, "batch": batch}
     known["dense_macs"] = measure_cost(dense, subject.shape).macs
-    if mode == "onnxruntime" and dtype != "fp32":
-        return [{**known, "candidate": form.name, "reason": f"onnxruntime has no {dtype} on the CPU"} for form in forms]
+    if mode in RUNTIMES and dtype != "fp32":
+        return [{**known, "candidate": form.name, "reason": f"{mode} is run in fp32 alone"} for form in forms]
     rows, runs = [], {}
     for form in forms:
         row = {**known, "candidate": form.name, "method": form.method, "strength": form.strength, "rounds": rounds}
@@ -72,14 +74,14 @@ def measure(key: Key, forms: Sequence[Candidate], subject: Subject, rounds: int)
         if (name := row["candidate"]) in seconds:
             found = quartiles(seconds[name])
             row["ms"] = [1e3 * found.q1, 1e3 * found.median, 1e3 * found.q3]
-            row["peak_mib"] = None if mode == "onnxruntime" else peak_mib(runs[name])[2]  # its arena keeps what it once took
+            row["peak_mib"] = None if mode in RUNTIMES else peak_mib(runs[name])[2]  # their arenas keep what they once took
     return rows
 
 
 def _ready(form: Candidate, x: Tensor, prepare: Prepare) -> tuple[Callable[[], object], dict[str, int]]:
     """A forward of the form, and how many of its structured layers are computed in which way."""
     assert form.network is not None
-    given = copy.deepcopy(form.network).to(x.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    given = copy.deepcopy(form.network).to(x.dtype).to(memory_format=torch.channels_last)
     ready, choices = optimize_for_inference(given, x, prepare=prepare)
     whole = [choice.chosen for choice in choices if choice.site == WHOLE]
     ways = Counter(choice.chosen for choice in choices if choice.site != WHOLE)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torchvision
@@ -98,7 +98,7 @@ def structured_plan(network: nn.Module, strength: Strength, *, pointwise: bool) 
 
 def _options(method: str, network: nn.Module, subject: Subject) -> dict[str, tuple[str, list[Structure]]]:
     """Site -> its method and structures, cheapest first; the SVDs and Tucker-2 leave 1x1 layers to weight SVD."""
-    more = {"steps": STEPS, "multiple": subject.multiple}
+    more: dict[str, Any] = {"steps": STEPS, "multiple": subject.multiple}
     if method == "channel_pruning":
         found = ChannelPruning(**more).options(network)
         return {name: (method, structures) for name, structures in found.items()}
