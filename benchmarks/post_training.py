@@ -9,12 +9,8 @@ the rows of all networks become a table and a figure.
 from __future__ import annotations
 
 import argparse
-import ctypes
-import gc
 import json
-import re
 import sys
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +19,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from peak_memory import peak_mib
 from PIL import Image
 from timing import facts, markdown_table, publish
 from torch import Tensor, nn
@@ -156,22 +153,6 @@ def _layer_inputs(network: nn.Module, names: Iterable[str], inputs: Tensor) -> d
     return read
 
 
-def _peak_mib(work: Callable[[], nn.Module]) -> tuple[nn.Module, float, float]:
-    """The result, its seconds, and by how much the process's memory rose above where it began (Linux), in MiB."""
-    gc.collect()
-    ctypes.CDLL("libc.so.6").malloc_trim(0)  # else what the heap has kept hides what is taken
-    Path("/proc/self/clear_refs").write_text("5")
-    before, began = _status("VmRSS"), time.perf_counter()
-    result = work()
-    return result, time.perf_counter() - began, (_status("VmHWM") - before) / 1024
-
-
-def _status(key: str) -> int:
-    found = re.search(rf"{key}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None
-    return int(found[1])
-
-
 def row_of(case: Case, method: str, share: int, calibrated: bool, space: SearchSpace, dense_logits: Tensor) -> dict[str, Any]:
     """One plan carried out and scored."""
     start = case.start
@@ -182,7 +163,7 @@ def row_of(case: Case, method: str, share: int, calibrated: bool, space: SearchS
     plan = uniform(space, budget)
     inputs = case.inputs if calibrated else None
     forget_all()
-    small, seconds, mib = _peak_mib(lambda: compress(start.network, plan, inputs))
+    small, seconds, mib = peak_mib(lambda: compress(start.network, plan, inputs))
     flops = measure_cost(small, start.task.input_shape).flops / space.dense.flops
     reestimate_batch_norm_(small, start.data, seed=0)
     top1, error = _score(small, start.data, dense_logits)

@@ -27,7 +27,7 @@ from sconv_search.regularization import METHOD, site_counts
 from sconv_search.structure import kronecker_basis
 
 Loss = Callable[[], Tensor]
-BAR = 0.05
+BAR = 0.03
 """The loss of all sites may cost at most this share of a training step."""
 STRENGTH = 0.1
 

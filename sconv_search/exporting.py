@@ -12,14 +12,16 @@ import os
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 PARITY_TOLERANCE = 1e-3
 CHECKED_BATCHES = (1, 5)
+CALIBRATION_BATCH = 64
 METADATA = "sconv_search.json"
 """Name of the metadata in a ``torch.export`` archive; the keys of an ONNX file's begin with ``sconv_search.``."""
 Forward = Callable[[Tensor], Tensor]
@@ -45,7 +47,7 @@ def export_onnx(network: nn.Module, example: Tensor, path: Path, metadata: Mappi
     )
     assert program is not None
     program.model.metadata_props.update({f"sconv_search.{key}": text for key, text in metadata.items()})
-    runtimes = {"onnxruntime": _onnxruntime}
+    runtimes = {"onnxruntime": onnx_forward}
     if importlib.util.find_spec("openvino") is not None:
         runtimes["openvino"] = _openvino
     return _kept(network, example, path, lambda partial: program.save(partial), runtimes)
@@ -78,13 +80,80 @@ def parity(network: Forward, other: Forward, example: Tensor) -> float:
 
 def onnx_run(module: nn.Module, x: Tensor) -> Callable[[], object]:
     """One forward of a module by onnxruntime, with as many threads as torch has; for timing."""
+    session, given = _session(_onnx_bytes(module, x)), x.contiguous().numpy()
+    name = session.get_inputs()[0].name
+    return lambda: session.run(None, {name: given})
+
+
+def openvino_run(module: nn.Module, x: Tensor) -> Callable[[], object]:
+    """One forward of a module by OpenVINO in fp32, with as many threads as torch has; for timing."""
+    core = _package("openvino").Core()
+    compiled = core.compile_model(core.read_model(_onnx_bytes(module, x)), "CPU", _openvino_options())
+    request, given = compiled.create_infer_request(), x.contiguous().numpy()
+    return lambda: request.infer([given], share_inputs=True, share_outputs=True)
+
+
+def _openvino_options() -> dict[str, Any]:
+    threads = torch.get_num_threads()
+    return {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+
+
+def _onnx_bytes(module: nn.Module, x: Tensor) -> bytes:
+    """An ONNX model for inputs of exactly this shape."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the quick exporter is announced as deprecated; the other takes seconds a layer
         torch.onnx.export(module, (x,), buffer, dynamo=False)  # type: ignore[arg-type]  # a file will do
-    session, given = _session(buffer.getvalue()), x.numpy()
+    return buffer.getvalue()
+
+
+def quantize_onnx(
+    path: Path, inputs: Tensor, target: Path, *, per_channel: bool = True, weight_bits: Literal[7, 8] = 8
+) -> None:
+    """Writes a float ONNX file again in int8: weights symmetric, activations by the ranges that they have on the inputs.
+
+    Batch norms are folded first. Operators that onnxruntime has no integer form of stay in float.
+
+    Args:
+        inputs: (N, ...), as the network reads them; some hundreds of training images do.
+        per_channel: whether each filter has a scale of its own, or all filters of a layer one.
+        weight_bits: 7 for CPUs without VNNI instructions, whose sums of two products of 8 bits saturate.
+
+    Raises:
+        ValueError: a package is missing.
+    """
+    quantization = _package("onnxruntime.quantization")
+    shapes = _package("onnxruntime.quantization.shape_inference")
+    with TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        prepared = Path(folder) / "prepared.onnx"
+        shapes.quant_pre_process(path, prepared, skip_symbolic_shape=True)
+        quantization.quantize_static(
+            prepared, target, _Batches(_session(path.read_bytes()).get_inputs()[0].name, inputs),
+            per_channel=per_channel, reduce_range=weight_bits == 7,
+            activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
+        )  # fmt: skip
+
+
+class _Batches:
+    """What onnxruntime calibrates with: an iterator by another name."""
+
+    def __init__(self, name: str, inputs: Tensor) -> None:
+        self._parts = ({name: part.numpy()} for part in inputs.split(CALIBRATION_BATCH))
+
+    def get_next(self) -> dict[str, Any] | None:
+        return next(self._parts, None)
+
+
+def onnx_forward(path: Path) -> Forward:
+    """The network of an ONNX file, run by onnxruntime on as many threads as torch has.
+
+    Raises:
+        ValueError: the package is missing.
+    """
+    session = _session(path.read_bytes())
     name = session.get_inputs()[0].name
-    return lambda: session.run(None, {name: given})
+    return lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0])
 
 
 def _exported(network: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
@@ -127,12 +196,6 @@ def require_parity(found: Mapping[str, float]) -> None:
                 f"by {name} the exported network differs by {difference:.1e} of its largest output, more than "
                 f"{PARITY_TOLERANCE:.0e}; nothing is written"
             )
-
-
-def _onnxruntime(path: Path) -> Forward:
-    session = _session(path.read_bytes())
-    name = session.get_inputs()[0].name
-    return lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0])
 
 
 def _session(model: bytes) -> Any:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import median
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -17,19 +16,19 @@ from sconv_search.batch_norm_folding import LINEAR_MAPS, NORMS, STRUCTURED, fold
 from sconv_search.channel_order import Writer, reorder_, writer
 from sconv_search.compressor import swapped
 from sconv_search.dataflow import Dataflow, traced
+from sconv_search.memo import KEPT_BYTES, Memo
 from sconv_search.realisations import DENSE, Realisation, realisations
+from sconv_search.running import Prepare, Run, Timer, eager, timed_in_turn
 
-Run = Callable[[], object]
-Prepare = Callable[[nn.Module, Tensor], Run]
-"""From a module and its input to what is timed: one forward in the way in which the network will be run."""
-Timer = Callable[[Mapping[str, Run]], Mapping[str, Sequence[float]]]
-"""From runs by name to seconds a run, some of each."""
+LayerTimes = tuple[Mapping[str, float]]
+"""Milliseconds of each realisation of one layer, alone in a tuple, as ``Memo`` wants it."""
 
-WHOLE = "whole network"
+WHOLE, FASTEST = "whole network", "fastest realisations"
+ONE_WAY = 2
+"""So many networks with all layers in one way are measured beside the one with each in its fastest: alone, a layer does not
+show what its neighbours make of its layout."""
 NOISE = 1.02
 """A network that takes up to so many times as long as its dense form counts as no slower."""
-ROUNDS = 7
-MEASURED_SECONDS = 0.005
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3}
 LOW_PRECISION_TOLERANCE = 0.1
 
@@ -50,72 +49,41 @@ class SiteChoice:
 
     @property
     def ratio(self) -> float:
-        """Time of the chosen realisation over that of the dense layer; at most 1 of a layer."""
+        """Time of the chosen realisation over that of the dense layer, each alone; above 1 where the whole gains by it."""
         return self.milliseconds[self.chosen] / self.milliseconds[DENSE]
 
     @property
     def reason(self) -> str:
         """Why it was chosen, in words."""
         if self.chosen != DENSE:
-            return f"{1 / self.ratio:.2f} times as fast as dense"
+            gained = f"{1 / self.ratio:.2f} times as fast as dense"
+            return gained if self.ratio <= 1 else f"{gained} alone, but the network is fastest with it"
         others = {name: taken for name, taken in self.milliseconds.items() if name != DENSE}
         nearest = min(others, key=lambda name: others[name])
         return f"dense is fastest; {nearest} takes {others[nearest] / self.milliseconds[DENSE]:.2f} times as long"
 
 
-def eager(module: nn.Module, x: Tensor) -> Run:
-    """One forward as PyTorch runs it by itself; waits for a GPU."""
-
-    def run() -> None:
-        with torch.no_grad():
-            module(x)
-        if x.device.type == "cuda":
-            torch.cuda.synchronize(x.device)
-
-    return run
-
-
-def compiled(module: nn.Module, x: Tensor) -> Run:
-    """One forward as ``torch.compile`` makes it."""
-    return eager(torch.compile(module, dynamic=False), x)  # type: ignore[arg-type]  # a callable like the module
-
-
-def timed_in_turn(runs: Mapping[str, Run]) -> dict[str, list[float]]:
-    """Seconds a run, ``ROUNDS`` of each, in turn (A B A B ...): a slow spell of the machine meets all. Each is warmed up."""
-    repeats = {}
-    for name, run in runs.items():
-        run()
-        repeats[name] = 1
-        while _seconds(run, repeats[name]) < MEASURED_SECONDS:
-            repeats[name] *= 2
-    found: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(ROUNDS):
-        for name, run in runs.items():
-            found[name].append(_seconds(run, repeats[name]) / repeats[name])
-    return found
-
-
-def _seconds(run: Run, repeats: int) -> float:
-    began = perf_counter()
-    for _ in range(repeats):
-        run()
-    return perf_counter() - began
-
-
 def optimize_for_inference(
-    network: nn.Module, example: Tensor, *, prepare: Prepare = eager, timer: Timer = timed_in_turn
+    network: nn.Module,
+    example: Tensor,
+    *,
+    prepare: Prepare = eager,
+    timer: Timer = timed_in_turn,
+    known: Memo[LayerTimes] | None = None,
 ) -> tuple[nn.Module, list[SiteChoice]]:
     """A network that computes the same, faster: for inference alone, on this device, at about the example's shape.
 
     Batch norms are folded into the layers before them. Each structured layer's realisations are measured at the shape that it
-    reads from the example; the fastest is kept, the dense layer where none is faster. If the whole is slower than with all of
-    these layers dense, that is what is returned. Layers of other methods are ordinary ones already, and stay.
+    reads from the example; the fastest is kept, the dense layer where none is faster. The whole is measured so, with all layers
+    in one way, and with all of them dense; the fastest of these is what is returned. Layers of other methods are ordinary
+    ones already, and stay.
 
     Args:
         network: not modified. Its forward is run on the example; what it does there, it should do on all inputs.
         example: (N, ...) on the network's device, in the type and memory format of use.
         prepare: how the network will be run: ``eager``, ``compiled``, or a runtime of your own.
         timer: measures runs; another one than the clock serves tests.
+        known: what layers took in earlier calls; layers alike are not measured again, and what is measured is added.
 
     Returns:
         The network, without gradients, and what was chosen: a row for each structured layer, and one for the whole network
@@ -129,37 +97,46 @@ def optimize_for_inference(
     fold_batch_norms_(folded, example)
     flow = traced(folded, example, (*LINEAR_MAPS, *NORMS))
     sites = {name: module for name, module in folded.named_modules() if type(module) in STRUCTURED and module in flow.read}
-    rows, taken = _measured(flow, sites, prepare, timer)
+    rows, taken = _measured(flow, sites, prepare, timer, Memo(KEPT_BYTES) if known is None else known)
     dense = swapped(folded, {name: taken[name][DENSE].module for name in sites})
-    result = _assembled(folded, flow, {row.site: taken[row.site][row.chosen] for row in rows})
+    result = dense  # of no sites: the folded network
     if sites:
-        result, whole = _whole(result, dense, example, prepare, timer)
-        rows.append(whole)
+        assignments = _assignments(rows)
+        wholes = {name: _assembled(folded, flow, taken, ways) for name, ways in assignments.items()} | {DENSE: dense}
+        whole = _whole(wholes, example, prepare, timer)
+        result, ways = wholes[whole.chosen], assignments.get(whole.chosen, {})
+        rows = [*(replace(row, chosen=ways.get(row.site, row.chosen)) for row in rows), whole]
     _require_same(wanted, _output(result, example))
     return result.requires_grad_(False), rows
 
 
 def _measured(
-    flow: Dataflow, sites: Mapping[str, nn.Module], prepare: Prepare, timer: Timer
+    flow: Dataflow, sites: Mapping[str, nn.Module], prepare: Prepare, timer: Timer, known: Memo[LayerTimes]
 ) -> tuple[list[SiteChoice], dict[str, dict[str, Realisation]]]:
     """The choice at each site, and all of its realisations; layers alike in form and input are measured once."""
-    known: dict[object, dict[str, float]] = {}
     rows, taken = [], {}
     for name, layer in sites.items():
         x = flow.read[layer]
         taken[name] = realisations(layer, x, sortable=writer(flow, layer) is not None)
-        key = _form(layer, x, taken[name])
-        if key not in known:
-            runs = {way: prepare(copy.deepcopy(one.module), x) for way, one in taken[name].items()}
-            known[key] = {way: 1000 * median(seconds) for way, seconds in timer(runs).items()}
-        rows.append(SiteChoice(site=name, chosen=fastest(known[key]), milliseconds=known[key]))
+        key = _form(layer, x, taken[name], prepare)
+        times = known.get(key)
+        if times is None:
+            times = (_milliseconds({way: prepare(copy.deepcopy(one.module), x) for way, one in taken[name].items()}, timer),)
+            known.put(key, times)
+        rows.append(SiteChoice(site=name, chosen=fastest(times[0]), milliseconds=times[0]))
     return rows, taken
 
 
-def _form(layer: nn.Module, x: Tensor, found: Mapping[str, Realisation]) -> object:
+def _milliseconds(runs: Mapping[str, Run], timer: Timer) -> dict[str, float]:
+    """The median of each run."""
+    return {name: 1000 * median(seconds) for name, seconds in timer(runs).items()}
+
+
+def _form(layer: nn.Module, x: Tensor, found: Mapping[str, Realisation], prepare: Prepare) -> Hashable:
     """What a layer's time depends on: all but the values of its weights."""
     sizes = tuple((name, tuple(tensor.shape)) for name, tensor in (*layer.named_parameters(), *layer.named_buffers()))
-    return repr(layer), sizes, x.shape, x.stride(), x.dtype, tuple(found), tuple(repr(one.module) for one in found.values())
+    ways = tuple((name, repr(one.module)) for name, one in found.items())
+    return repr(layer), sizes, x.shape, x.stride(), x.dtype, x.device, ways, prepare, torch.get_num_threads()
 
 
 def fastest(milliseconds: Mapping[str, float]) -> str:
@@ -167,15 +144,32 @@ def fastest(milliseconds: Mapping[str, float]) -> str:
     return min(milliseconds, key=lambda name: (milliseconds[name], name != DENSE))
 
 
-def _assembled(folded: nn.Module, flow: Dataflow, chosen: Mapping[str, Realisation]) -> nn.Module:
-    """The network with these realisations at their sites, and channels sorted by the layers before where they want it so."""
+def _assignments(rows: Sequence[SiteChoice]) -> dict[str, dict[str, str]]:
+    """Ways by site for whole networks that are worth measuring: each layer's fastest, and the quickest of one way for all."""
+    found = {FASTEST: {row.site: row.chosen for row in rows}}
+    alike = {
+        f"all by {way}": {row.site: way if way in row.milliseconds else row.chosen for row in rows}
+        for way in dict.fromkeys(way for row in rows for way in row.milliseconds if way != DENSE)
+    }
+    total = {name: sum(row.milliseconds[ways[row.site]] for row in rows) for name, ways in alike.items()}
+    for name in sorted(alike, key=lambda one: total[one]):
+        if alike[name] not in found.values() and len(found) <= ONE_WAY:
+            found[name] = alike[name]
+    return found
+
+
+def _assembled(
+    folded: nn.Module, flow: Dataflow, taken: Mapping[str, Mapping[str, Realisation]], ways: Mapping[str, str]
+) -> nn.Module:
+    """The network with its layers computed in these ways, and channels sorted by the layers before where those want it so."""
+    chosen = {name: taken[name][way] for name, way in ways.items()}
     names = {module: name for name, module in folded.named_modules()}
     writers: dict[str, Writer] = {}
     for name, one in chosen.items():
         found = writer(flow, folded.get_submodule(name))
         if one.order is not None and found is not None:
             writers[name] = found
-    result = swapped(folded, {name: one.module for name, one in chosen.items()})
+    result = swapped(folded, {name: copy.deepcopy(one.module) for name, one in chosen.items()})  # a writer may be among them
     for name, found in writers.items():
         order = chosen[name].order
         assert order is not None
@@ -183,15 +177,11 @@ def _assembled(folded: nn.Module, flow: Dataflow, chosen: Mapping[str, Realisati
     return result
 
 
-def _whole(
-    result: nn.Module, dense: nn.Module, example: Tensor, prepare: Prepare, timer: Timer
-) -> tuple[nn.Module, SiteChoice]:
-    """The faster of the two networks; the dense one where it is faster beyond noise."""
-    own = "fastest realisations"
-    seconds = timer({own: prepare(result, example), DENSE: prepare(dense, example)})
-    taken = {name: 1000 * median(values) for name, values in seconds.items()}
-    chosen = own if taken[own] <= NOISE * taken[DENSE] else DENSE
-    return result if chosen == own else dense, SiteChoice(site=WHOLE, chosen=chosen, milliseconds=taken)
+def _whole(networks: Mapping[str, nn.Module], example: Tensor, prepare: Prepare, timer: Timer) -> SiteChoice:
+    """The fastest of the networks; the dense one only where it is faster beyond noise."""
+    taken = _milliseconds({name: prepare(network, example) for name, network in networks.items()}, timer)
+    best = fastest({name: time for name, time in taken.items() if name != DENSE})
+    return SiteChoice(site=WHOLE, chosen=best if taken[best] <= NOISE * taken[DENSE] else DENSE, milliseconds=taken)
 
 
 def _output(network: nn.Module, example: Tensor) -> Any:

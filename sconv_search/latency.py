@@ -6,11 +6,16 @@ from collections.abc import Sequence
 from time import perf_counter
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from sconv_search.compressor import swapped
+from sconv_search.inference import LayerTimes, optimize_for_inference
 from sconv_search.measurement import example_input
+from sconv_search.memo import KEPT_BYTES, Memo
 
 ROUNDS = 15
+_LAYER_TIMES: Memo[LayerTimes] = Memo(KEPT_BYTES)
+"""Of all networks that were made ready here: those of a search have the same layers again and again."""
 
 
 @torch.no_grad()
@@ -31,6 +36,30 @@ def measure_latencies_ms(
             if counted >= 0:
                 taken[index].append(1000 * seconds)
     return taken
+
+
+def measure_ready_latencies_ms(
+    networks: Sequence[nn.Module], input_shape: Sequence[int], *, batch: int = 1, rounds: int = ROUNDS
+) -> list[list[float]]:
+    """``measure_latencies_ms`` of the networks as ``optimize_for_inference`` makes them ready; they are not modified.
+
+    Raises:
+        RuntimeError: a network draws random numbers or changes its state in evaluation mode.
+    """
+    return measure_latencies_ms([_ready(one, input_shape, batch) for one in networks], input_shape, batch=batch, rounds=rounds)
+
+
+def _ready(network: nn.Module, input_shape: Sequence[int], batch: int) -> nn.Module:
+    given = swapped(network, {}).to(memory_format=torch.channels_last)
+    ready, _ = optimize_for_inference(given, drawn_input(given, input_shape, batch), known=_LAYER_TIMES)
+    return ready
+
+
+def drawn_input(network: nn.Module, input_shape: Sequence[int], batch: int) -> Tensor:
+    """Standard normal numbers of (batch, *input_shape), always the same, in the type, device and layout of a measurement."""
+    x = example_input(network, input_shape, batch)
+    x = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
+    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
 
 
 def _seconds(network: nn.Module, x: torch.Tensor) -> float:

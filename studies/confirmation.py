@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from sconv_search.budget import Budgets
-from sconv_search.latency import measure_latencies_ms
+from sconv_search.latency import measure_ready_latencies_ms
 from sconv_search.measurement import measure_cost
 from sconv_search.plan import CompressionPlan
 from sconv_search.plan_rules import uniform
@@ -173,7 +173,7 @@ def _outcome(start: Start, spec: StudySpec, candidate: Candidate, seed: int, mon
 def _measured(start: Start, network: nn.Module, dense: Cost) -> dict[str, Any]:
     """The columns that need the finished network: cost, test score, latency in turn with the dense network's."""
     shape = start.task.input_shape
-    own, reference = measure_latencies_ms([network, start.network], shape, batch=LATENCY_BATCH)
+    own, reference = measure_ready_latencies_ms([network, start.network], shape, batch=LATENCY_BATCH)
     return {
         **cost_fields(measure_cost(network, shape), dense),
         "test_top1": start.score(network, start.data, start.data.test).top1,

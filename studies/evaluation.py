@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from sconv_search.budget import Budgets
-from sconv_search.latency import measure_latencies_ms
+from sconv_search.latency import measure_ready_latencies_ms
 from sconv_search.measurement import measure_cost
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Cost, TrialRecord
@@ -105,7 +105,8 @@ class Bench:
         if not self.spec.times:
             return cost, columns
         batch = self.spec.latency_batch
-        own, dense = (median(rounds) for rounds in measure_latencies_ms([built, self.start.network], shape, batch=batch))
+        measured = measure_ready_latencies_ms([built, self.start.network], shape, batch=batch)
+        own, dense = (median(rounds) for rounds in measured)
         return replace(cost, latency_ms=own), {**columns, **latency_fields(built, own, dense, batch)}
 
 

@@ -6,7 +6,6 @@ import copy
 import math
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from statistics import median
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +13,6 @@ from torch.nn import functional as F
 
 from sconv_search.batch_norm import batch_norms
 from sconv_search.compressor import site
-from sconv_search.latency import measure_latencies_ms
 from sconv_search.measurement import example_input, measure_cost
 from sconv_search.memo import architecture
 from sconv_search.plan import Choice, CompressionPlan
@@ -23,6 +21,7 @@ from sconv_search.search_space import Option, SearchSpace
 from sconv_search.training import predict
 from studies.couplings import measured_couplings
 from studies.given_plans import with_given
+from studies.latencies import Latencies, whole_ms
 from studies.methods import compress, method_named
 from studies.monitor import Monitor
 from studies.selection import EVERYTHING, Selection, offered
@@ -31,7 +30,6 @@ from studies.start import Start, calibration_inputs
 Kept = Callable[[str, tuple[Option, ...]], None]
 """Called with each site's options as soon as they are measured."""
 ERROR_INPUTS = 8
-LATENCY_ROUNDS = 7
 
 
 def measured_space(
@@ -61,7 +59,9 @@ def measured_space(
     choices = with_given(offered(network, methods, selection), given, network, methods, selection)
     wanted = {(name, choice) for plan in given for name, choice in plan.sites.items()}
     whole = dense_cost(network, shape, latency_batch)
-    measuring = _Measuring(start, input_shapes(network, shape, choices), whole, latency_batch, wanted)
+    shapes = input_shapes(network, shape, choices)
+    latencies = None if latency_batch is None else Latencies(network, shape, shapes, latency_batch)
+    measuring = _Measuring(start, shapes, whole, latencies, wanted)
     sites, total, done = dict(known or {}), sum(map(len, choices.values())), 0
     with monitor.bar(f"measuring {total} options of {len(choices)} layers") as step:
         for name, alternatives in choices.items():
@@ -77,21 +77,20 @@ def measured_space(
 def dense_cost(network: nn.Module, shape: tuple[int, ...], latency_batch: int | None) -> Cost:
     """The network's cost, with the time of a forward of so many inputs where that is asked for."""
     counted = measure_cost(network, shape)
-    return counted if latency_batch is None else replace(counted, latency_ms=_latencies([network], [shape], latency_batch)[0])
+    return counted if latency_batch is None else replace(counted, latency_ms=whole_ms([network], shape, latency_batch)[0])
 
 
 class _Measuring:
     """Measures options of one network, each built alone."""
 
     def __init__(
-        self, start: Start, shapes: Mapping[str, Sequence[tuple[int, ...]]], whole: Cost, latency_batch: int | None,
+        self, start: Start, shapes: Mapping[str, Sequence[tuple[int, ...]]], whole: Cost, latencies: Latencies | None,
         wanted: Collection[tuple[str, Choice]],
     ) -> None:  # fmt: skip
-        self._start, self._shapes, self._whole, self._latency_batch = start, shapes, whole, latency_batch
+        self._start, self._shapes, self._whole, self._latencies = start, shapes, whole, latencies
         self._images, self._inputs = start.data.calibration, calibration_inputs(start)
         self._dense, self._costs = _log_probabilities(start.network, start, self._images), CostTable()
         self._wanted = wanted
-        self._latencies: dict[Hashable, list[float]] = {}
 
     def options(self, name: str, alternatives: Sequence[Choice], step: Callable[[int], None]) -> tuple[Option, ...]:
         """The choices of one site that save operations, or are wanted, and whose outputs are finite."""
@@ -109,7 +108,7 @@ class _Measuring:
                     found.append(Option(choice=choice, cost=cost.counted(), damage=damage, error=error, dropped=dropped))
                     layers.append(site(built, name) if alone else built)
             step(count)
-        return tuple(found) if self._latency_batch is None else self._timed(name, found, layers)
+        return tuple(found if self._latencies is None else self._latencies.timed(name, found, layers))
 
     def _cost(self, name: str, choice: Choice, built: nn.Module) -> Cost:
         return self._costs.difference(site(self._start.network, name), site(built, name), choice, self._shapes[name])
@@ -119,28 +118,9 @@ class _Measuring:
         divergence = float(F.kl_div(moved, self._dense, reduction="batchmean", log_target=True))
         return divergence if math.isnan(divergence) else max(0.0, divergence)
 
-    def _timed(self, name: str, options: Sequence[Option], layers: Sequence[nn.Module]) -> tuple[Option, ...]:
-        """The options with their time beyond the dense layer's; those of one architecture are measured once."""
-        assert self._latency_batch is not None
-        layer = site(self._start.network, name)
-        coupled = any(option.dropped for option in options)
-        dense, shapes = (self._start.network, [self._start.task.input_shape]) if coupled else (layer, self._shapes[name])
-        key = (name if coupled else architecture(layer), tuple(shapes), tuple(option.choice for option in options))
-        if key not in self._latencies:
-            own, *others = _latencies([dense, *layers], shapes, self._latency_batch)
-            self._latencies[key] = [ms - own for ms in others]
-        taken = zip(options, self._latencies[key], strict=True)
-        return tuple(replace(option, cost=replace(option.cost, latency_ms=ms)) for option, ms in taken)
-
 
 def _channels_dropped(layer: nn.Module, choice: Choice) -> int:
     return method_named(choice.method).limits(layer)["keep"] - choice.structure["keep"]
-
-
-def _latencies(networks: Sequence[nn.Module], shapes: Sequence[tuple[int, ...]], batch: int) -> list[float]:
-    """Median milliseconds of each network, measured in turn, over all calls with inputs of these shapes."""
-    taken = [measure_latencies_ms(networks, shape, batch=batch, rounds=LATENCY_ROUNDS) for shape in shapes]
-    return [sum(median(rounds) for rounds in calls) for calls in zip(*taken, strict=True)] if taken else [0.0] * len(networks)
 
 
 @torch.no_grad()

@@ -9,7 +9,17 @@ import torch
 from torch import nn
 
 from sconv_search import exporting
-from sconv_search.exporting import export_program, onnx_run, parity, require_parity
+from sconv_search.exporting import (
+    export_onnx,
+    export_program,
+    onnx_forward,
+    onnx_run,
+    openvino_run,
+    parity,
+    quantize_onnx,
+    require_parity,
+)
+from sconv_search.running import Prepare
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -34,8 +44,33 @@ def test_a_wrong_file_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_runtime_for_timing_runs_the_module() -> None:
-    pytest.importorskip("onnxruntime")
-    module, x = nn.Sequential(nn.Conv2d(2, 3, 1)).eval(), torch.randn(2, 2, 4, 4)
-    (found,) = onnx_run(module, x)()  # type: ignore[misc]
+@pytest.mark.parametrize(("run", "package"), [(onnx_run, "onnxruntime"), (openvino_run, "openvino")])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_runtime_for_timing_runs_the_module(run: Prepare, package: str, layout: torch.memory_format) -> None:
+    pytest.importorskip(package)
+    module, x = nn.Sequential(nn.Conv2d(2, 3, 1)).eval(), torch.randn(2, 2, 4, 4).contiguous(memory_format=layout)
+    found = run(module, x)()[0]  # type: ignore[index]
     torch.testing.assert_close(torch.from_numpy(found), module(x), rtol=0, atol=1e-5)
+
+
+def layers() -> nn.Module:
+    torch.manual_seed(0)
+    first, second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 4, 3)
+    with torch.no_grad():
+        first.weight[0] *= 100  # of one scale a layer, the other filters keep few of their bits
+    return nn.Sequential(first, nn.ReLU(), second).eval()
+
+
+def test_int8_computes_nearly_the_same_and_better_with_a_scale_a_filter(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    network, x = layers(), torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    export_onnx(network, x[:2], tmp_path / "float.onnx", {})
+    error = {}
+    for per_channel in (False, True):
+        quantize_onnx(tmp_path / "float.onnx", x, tmp_path / "int8.onnx", per_channel=per_channel, weight_bits=7)
+        found = onnx_forward(tmp_path / "int8.onnx")(x)
+        error[per_channel] = float((found - network(x)).norm() / network(x).norm())
+    assert 1e-4 < error[True] < 0.1, "rounded, not wrong"
+    assert error[True] < error[False]
+    model = pytest.importorskip("onnx").load(tmp_path / "int8.onnx")
+    assert {init.data_type for init in model.graph.initializer if init.name.endswith("weight_quantized")} == {3}, "int8"

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from sconv_search import Choice, CompressionPlan, Compressor, optimize_for_inference
 from sconv_search.batch_norm_folding import STRUCTURED
-from sconv_search.inference import NOISE, WHOLE, Run, choice_table, compiled, fastest, timed_in_turn
+from sconv_search.inference import FASTEST, NOISE, WHOLE, LayerTimes, choice_table, fastest
+from sconv_search.memo import Memo
 from sconv_search.realisations import AS_TRAINED, DENSE
+from sconv_search.running import Run, compiled, timed_in_turn
 from sconv_search.structured_conv import StructuredConv2d
 from studies import METHODS
 from tests.test_contract import Tiny, drawn, plan_of
@@ -30,8 +32,7 @@ def preferring(*names: str) -> Timer:
 
     def timer(runs: Mapping[str, Run]) -> dict[str, list[float]]:
         favourite = next((name for name in names if name in runs), None)
-        own = "fastest realisations"
-        return {name: [0.001 if name in (favourite, own) else 0.002 if name == DENSE else 0.003] for name in runs}
+        return {name: [0.001 if name in (favourite, FASTEST) else 0.002 if name == DENSE else 0.003] for name in runs}
 
     return timer
 
@@ -131,19 +132,54 @@ def test_dense_is_kept_where_nothing_is_faster() -> None:
     assert fastest({AS_TRAINED: 1.9, "1x1": 1.8, DENSE: 2.0}) == "1x1"
 
 
-@pytest.mark.parametrize(("own", "chosen"), [(0.9, "fastest realisations"), (NOISE, "fastest realisations"), (1.1, DENSE)])
+@pytest.mark.parametrize(("own", "chosen"), [(0.9, FASTEST), (NOISE, FASTEST), (1.1, DENSE)])
 def test_a_network_slower_than_its_dense_form_is_not_given(own: float, chosen: str) -> None:
     """Its layers measure faster, one by one."""
 
     def timer(runs: Mapping[str, Run]) -> dict[str, list[float]]:
-        whole = {"fastest realisations": [own], DENSE: [1.0]}
-        return whole if "fastest realisations" in runs else {name: [2.0 if name == DENSE else 1.0] for name in runs}
+        whole = {FASTEST: [own], DENSE: [1.0]}
+        return whole if FASTEST in runs else {name: [2.0 if name == DENSE else 1.0] for name in runs}
 
     network, x = pair(), torch.randn(2, 2, 14, 14)
     ready, rows = optimize_for_inference(network, x, timer=timer)
     assert rows[-1].chosen == chosen
     assert rows[-1].ratio == (own if chosen != DENSE else 1.0)
     assert any(type(module) in STRUCTURED for module in ready.modules()) == (chosen != DENSE)
+    torch.testing.assert_close(ready(x), network(x), rtol=0, atol=1e-5)
+
+
+def test_one_way_for_all_layers_is_taken_where_the_whole_is_faster_so() -> None:
+    """Alone each layer is fastest as trained; the network is with average poolings."""
+    seen: list[str] = []
+
+    def timer(runs: Mapping[str, Run]) -> dict[str, list[float]]:
+        if FASTEST in runs:
+            seen.extend(runs)
+            return {name: [1.0 if name == "all by average" else 2.0] for name in runs}
+        return {name: [{AS_TRAINED: 1.0, "average": 1.5, "depthwise": 5.0}.get(name, 2.0)] for name in runs}
+
+    torch.manual_seed(0)
+    layers = [StructuredConv2d.from_conv(nn.Conv2d(8, 8, 3, padding=1), c=8, n=2) for _ in range(2)]
+    network, x = nn.Sequential(layers[0], nn.ReLU(), layers[1]).eval(), torch.randn(2, 8, 6, 6)
+    ready, rows = optimize_for_inference(network, x, timer=timer)
+    assert seen == [FASTEST, "all by average", "all by depthwise", DENSE]
+    assert [row.chosen for row in rows] == ["average", "average", "all by average"]
+    assert any(isinstance(module, nn.AvgPool2d) for module in ready.modules())
+    assert rows[0].reason == "1.33 times as fast as dense"
+    torch.testing.assert_close(ready(x), network(x), rtol=0, atol=1e-5)
+
+
+def test_a_layer_that_writes_sorted_channels_does_so_in_each_network_measured() -> None:
+    """It is structured itself; of several networks made of the same realisations, none changes another's."""
+
+    def timer(runs: Mapping[str, Run]) -> dict[str, list[float]]:
+        return {name: [1.0 if name.startswith((SORTED, "all by sorted by")) else 2.0] for name in runs}
+
+    torch.manual_seed(0)
+    layers = [StructuredConv2d.from_conv(nn.Conv2d(8, 8, 3, padding=1), c=3, n=2, variant="merged") for _ in range(3)]
+    network, x = nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2]).eval(), torch.randn(2, 8, 6, 6)
+    ready, rows = optimize_for_inference(network, x, timer=timer)
+    assert rows[1].chosen.startswith(SORTED)
     torch.testing.assert_close(ready(x), network(x), rtol=0, atol=1e-5)
 
 
@@ -173,8 +209,23 @@ def test_layers_alike_are_measured_once_at_the_shape_that_they_read() -> None:
 
     _, rows = optimize_for_inference(network, torch.zeros(5, 4, 6, 7), prepare=prepare, timer=timer)
     assert len(rows) == 4
-    assert ways == [7, 2]  # as trained, two kinds of channel sums with three of spatial ones less that, dense; then the whole
+    assert ways == [7, 4]  # as trained, two kinds of channel sums with three of spatial ones less that, dense; then wholes
     assert set(seen) == {torch.Size([5, 4, 6, 7])}
+
+
+def test_what_an_earlier_call_measured_is_not_measured_again() -> None:
+    turns: list[list[str]] = []
+
+    def timer(runs: Mapping[str, Run]) -> dict[str, list[float]]:
+        turns.append(list(runs))
+        return preferring("average")(runs)
+
+    known: Memo[LayerTimes] = Memo(1)
+    found = [optimize_for_inference(pair(), torch.randn(2, 2, 14, 14), timer=timer, known=known)[1][0] for _ in range(2)]
+    assert found[0] == found[1]
+    assert [len(runs) for runs in turns] == [len(found[0].milliseconds), 4, 4], "the layer once, the whole each time"
+    optimize_for_inference(pair(), torch.randn(2, 2, 16, 16), timer=timer, known=known)
+    assert len(turns) == 5, "another size is measured anew"
 
 
 def test_the_table_says_what_was_chosen_and_why() -> None:
@@ -214,9 +265,22 @@ def test_by_the_clock() -> None:
     assert 0 < max(seconds["nothing"]) < min(seconds["work"]) < 0.1
 
 
-def test_compiled_layers_may_be_measured() -> None:
-    run = compiled(nn.Sequential(nn.Conv2d(2, 2, 1)).eval(), torch.zeros(1, 2, 3, 3))
-    assert callable(run)
+def test_every_run_is_compiled_on_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond its limit on the forms of one function, torch would run them as they are, and that would be measured."""
+    torch.compiler.reset()
+    compile_, graphs = torch.compile, []
+
+    def backend(graph: torch.fx.GraphModule, inputs: object) -> Callable[..., object]:
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", lambda function, dynamic: compile_(function, dynamic=dynamic, backend=backend))
+    x = torch.zeros(1, 2, 3, 3)
+    for count in range(1, 13):
+        run = compiled(nn.Sequential(*(nn.Conv2d(2, 2, 1) for _ in range(count))).eval(), x)
+        run()
+        run()
+    assert len(graphs) == 12
 
 
 def test_plans_that_leave_a_layer_dense_are_fine(network: nn.Module) -> None:
@@ -224,5 +288,5 @@ def test_plans_that_leave_a_layer_dense_are_fine(network: nn.Module) -> None:
     x = drawn(2, 1)
     compressed = METHODS["structured_conv"].compress(network, plan)
     ready, rows = optimize_for_inference(compressed, x, timer=preferring("average"))
-    assert [(row.site, row.chosen) for row in rows] == [("strided", "average"), (WHOLE, "fastest realisations")]
+    assert [(row.site, row.chosen) for row in rows] == [("strided", "average"), (WHOLE, FASTEST)]
     torch.testing.assert_close(ready(x), compressed(x), rtol=0, atol=1e-4)

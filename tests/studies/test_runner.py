@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 import studies.evaluation
+import studies.latencies
 import studies.runner
 import studies.space
 from sconv_search import CompressionPlan, TrialRecord, measure_cost
@@ -157,13 +158,9 @@ def test_a_plan_slower_than_its_latency_budget_is_not_trained(
     start: Start, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The table says that plans of 95 % exist; the built networks then take twice the dense network's time."""
-    table = {True: [1.0], False: [0.8]}
-
-    def by_table(networks, shapes, batch):
-        return [table[network is networks[0]][0] for network in networks]
-
-    monkeypatch.setattr(studies.space, "_latencies", by_table)
-    monkeypatch.setattr(studies.evaluation, "measure_latencies_ms", lambda *args, **options: [[2.0] * 3, [1.0] * 3])
+    monkeypatch.setattr(studies.space, "whole_ms", lambda networks, shape, batch: [1.0])
+    monkeypatch.setattr(studies.latencies, "layer_times_ms", lambda dense, layers, *_, **__: (1.0, [0.8] * len(layers)))
+    monkeypatch.setattr(studies.evaluation, "measure_ready_latencies_ms", lambda *args, **options: [[2.0] * 3, [1.0] * 3])
     monkeypatch.setattr(studies.evaluation, "live", lambda *args, **options: pytest.fail("trained"))
     with pytest.raises(RuntimeError, match=r"measured 2\.00 ms against a budget of 0\.95 ms; the budget is hardly above"):
         search(start, replace(spec, budget="latency_ms=95%,flops=70%"), folder)

@@ -1,0 +1,132 @@
+"""The speed benchmark: forms of equal MACs, rows that an interrupted run continues, tables made from rows."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import network_speed
+import pytest
+import speed_candidates
+import torch
+from network_speed import best, draw, measure, read, report, table
+from peak_memory import peak_mib
+from speed_candidates import Candidate, Subject, at_equal_macs, structured_plan
+from torch import nn
+
+from sconv_search import measure_cost
+from studies import compress
+
+SHAPE = (3, 16, 16)
+
+
+def tiny() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(),
+        nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(),
+        nn.Conv2d(32, 32, 1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1, groups=32),
+        nn.Flatten(2), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(32, 4),
+    ).eval()  # fmt: skip
+
+
+SUBJECT = Subject(make=tiny, shape=SHAPE, pointwise=True, multiple=1)
+
+
+def test_the_structured_plans_leave_the_stem_and_linear_layers() -> None:
+    mild = {name: dict(choice.structure) for name, choice in structured_plan(tiny(), "2x", pointwise=True).sites.items()}
+    assert mild == {"3": {"c": 16, "n": 2}, "6": {"c": 16, "n": 1, "merged": 1}, "8": {"c": 1, "n": 2}}
+    strong = {name: dict(choice.structure) for name, choice in structured_plan(tiny(), "4x", pointwise=False).sites.items()}
+    assert strong == {"3": {"c": 8, "n": 2, "merged": 1}, "8": {"c": 1, "n": 2}}
+
+
+@pytest.mark.parametrize("method", speed_candidates.BASELINES)
+def test_other_methods_have_the_structured_networks_macs(method: str) -> None:
+    network = tiny()
+    macs = measure_cost(compress(network, structured_plan(network, "2x", pointwise=True)), SHAPE).macs
+    found = at_equal_macs(method, network, SUBJECT, macs, "2x")
+    assert found.network is not None
+    assert measure_cost(found.network, SHAPE).macs == pytest.approx(macs, rel=0.1)
+
+
+def test_what_a_method_cannot_reach_is_said() -> None:
+    found = at_equal_macs("spatial_svd", tiny(), SUBJECT, 1000, "4x")
+    assert (found.network, "0.0 M wanted" in found.reason) == (None, True)
+
+
+def arguments(rows: Path) -> argparse.Namespace:
+    return argparse.Namespace(
+        network="tiny", modes=["eager"], dtypes=["fp32"], threads=[1], batch=[1, 2], rounds=2, rows=[rows]
+    )
+
+
+def forms() -> list[Candidate]:
+    network = tiny()
+    structured = compress(network, structured_plan(network, "2x", pointwise=True))
+    return [
+        Candidate(method="dense", strength="", network=network),
+        Candidate(method="structured", strength="2x", network=structured),
+        Candidate(method="tucker", strength="2x", network=None, reason="too dear"),
+    ]
+
+
+def test_an_interrupted_run_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network_speed, "SUBJECTS", {"tiny": SUBJECT})
+    monkeypatch.setattr(network_speed, "candidates", lambda subject: forms())
+    rows = tmp_path / "rows.jsonl"
+    first = {"network": "tiny", "mode": "eager", "dtype": "fp32", "threads": 1, "batch": 1, "candidate": "dense"}
+    rows.write_text(json.dumps(first) + "\n")
+    network_speed.run(arguments(rows))
+    found = read([rows])
+    assert [(row["batch"], row["candidate"]) for row in found[1:]] == [(2, "dense"), (2, "structured 2x"), (2, "tucker 2x")]
+    network_speed.run(arguments(rows))
+    assert read([rows]) == found
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_go_in_every_mode_but_compiled() -> None:
+    for mode in ("eager", "onnxruntime", "openvino"):
+        dense, structured, missing = measure(("tiny", mode, "fp32", 1, 2), forms(), SUBJECT, 2)
+        assert dense["macs"] == dense["dense_macs"] > structured["macs"]
+        assert sum(structured["realisations"].values()) == 3
+        assert structured["ms"] == sorted(structured["ms"])
+        assert (missing["reason"], "ms" in missing) == ("too dear", False)
+    (row, *_) = measure(("tiny", "onnxruntime", "bf16", 1, 2), forms(), SUBJECT, 2)
+    assert "fp32 alone" in row["reason"]
+
+
+def row(candidate: str, mode: str, macs: int, ms: float) -> dict[str, object]:
+    known = {
+        "network": "tiny",
+        "dtype": "fp32",
+        "threads": 1,
+        "batch": 16,
+        "rounds": 3,
+        "dense_macs": 1000,
+        "params": 10,
+        "flops": 1,
+    }
+    timed = {"ms": [ms, ms, ms], "peak_mib": None, "realisations": {"1x1": 3}}
+    return {**known, **timed, "candidate": candidate, "mode": mode, "macs": macs}
+
+
+ROWS = [
+    row("dense", "eager", 1000, 8.0), row("structured 2x", "eager", 500, 4.0),
+    row("dense", "compiled", 1000, 6.0), row("structured 2x", "compiled", 500, 5.0),
+]  # fmt: skip
+
+
+def test_the_tables_speak_of_the_same_mode_and_of_the_best(tmp_path: Path) -> None:
+    assert "| structured 2x | 2.00 | 4.0 (4.0–4.0) | 2.00 | 1.00 |" in table(ROWS[:2])
+    assert best(ROWS)[1] == ("tiny", "fp32", 1, 16, "structured 2x", "2.00", "1.50", "0.75", "eager", "compiled")
+    text = report(ROWS)
+    assert text.index("## Each form in its best mode") < text.index("## tiny, eager, fp32, 1 thread, batch 16")
+    draw(ROWS, tmp_path / "figure.svg")
+    assert (tmp_path / "figure.svg").stat().st_size > 1000
+
+
+def test_the_peak_is_that_of_the_work() -> None:
+    _, _, small = peak_mib(lambda: torch.ones(2**20))
+    _, _, large = peak_mib(lambda: torch.ones(64 * 2**20).sum())
+    assert small < 64 < large < 400
