@@ -17,6 +17,7 @@ from reports.export import to_csv, to_parquet
 from reports.figures import KINDS
 from reports.html_page import to_html
 from reports.markup import Block, Fold, Heading, Plot, Table, table_latex, table_markdown, to_markdown
+from reports.metric_words import metric_of, worded
 from reports.prepared.course import courses
 from reports.provenance_section import provenance_section, spent_effort
 from reports.rendering import Job, rendering
@@ -106,12 +107,14 @@ def make_report(reading: Reading) -> Report:
     """The document and the tidy data of a reading."""
     summary, spent = summarize(reading.table), spent_effort(reading)
     decided = verdicts(reading.table, summary)
-    blocks: list[Block] = [Heading(text=TITLE, level=1), *opening(reading, spent), *verdict_section(decided)]
+    before: list[Block] = [*opening(reading, spent), *verdict_section(decided)]
+    blocks: list[Block] = [Heading(text=TITLE, level=1), *worded(before, metric_of(reading.table))]
     taken: set[str] = set()
     for task in sorted(reading.table["task"].unique()):
         stem = stem_of(task, taken)
         taken.add(stem.casefold())
-        items = task_section(reading, summary, decided, task, stem)
+        metric = metric_of(reading.table[reading.table["task"] == task])
+        items = worded(list(task_section(reading, summary, decided, task, stem)), metric)
         blocks += [_placed(item, stem, task) if isinstance(item, Figure) else item for item in items]
     blocks += provenance_section(reading, spent)
     course = [courses(reading.table, task) for task in sorted(reading.table["task"].unique())]
