@@ -120,8 +120,8 @@ class Memory(threading.Thread):
         self.peak, self._ended = 0, threading.Event()
 
     def run(self) -> None:
-        """Looks three times a second."""
-        while not self._ended.wait(0.3):
+        """Looks once a second: a look walks all pages of a process, and more of them would slow what is measured."""
+        while not self._ended.wait(1.0):
             self.peak = max(self.peak, sum(map(_proportional, (os.getpid(), *_children()))))
 
     def end(self) -> int:

@@ -1,10 +1,9 @@
 """Whether the search earns its keep: loss without training against the number of evaluations, for rules and samplers.
 
 The objective is real and cheap: compress a pretrained network, re-estimate its batch norms, and take the loss on held-out
-images. Rules (uniform, greedy, minimax, least error) are one evaluation each. Compared are random search and TPE over
-budget-filling preferences, which is what ``sconv-search search`` does, and plain TPE over one integer a layer with the
-budget as a constraint. Rows are appended as they come, so an interrupted run continues; without ``--network`` they become a
-table and a figure.
+images. Rules (uniform, greedy, minimax, least error) are one evaluation each. Compared are the surrogate, TPE and random
+search over budget-filling preferences, and TPE and random search over one integer a layer with the budget as a constraint.
+Rows are appended as they come, so an interrupted run continues; without ``--network`` they become a table and a figure.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -33,7 +32,7 @@ from sconv_search.data import DataSet
 from sconv_search.plan import CompressionPlan
 from sconv_search.plan_rules import RULES
 from sconv_search.records import TrialRecord
-from sconv_search.search_space import SearchSpace
+from sconv_search.search_space import Option, SearchSpace
 from sconv_search.training import evaluate
 from studies import METHODS, Start, compress
 from studies.monitor import Monitor
@@ -43,17 +42,25 @@ from studies.space import measured_space
 from studies.spec import StudySpec
 from studies.start import calibration_inputs
 
-HELD_OUT, STATISTICS = 512, 512
+HELD_OUT, STATISTICS = 256, 256
 BUDGETS = (70, 50, 35)
+RANDOM = "random, fills the budget"
+OURS = "ours (surrogate, fills the budget)"
 
 
 class Objective:
-    """Loss and top-1 of plans on the first held-out images; each plan is evaluated once."""
+    """Loss and top-1 of plans on the first held-out images; each plan is evaluated once.
+
+    Attributes:
+        worked: Seconds spent on evaluations.
+        charged: Seconds that all evaluations asked for would have taken, had none been known from another study.
+    """
 
     def __init__(self, start: Start) -> None:
         data = start.data
         fewer = data.train.take(torch.arange(min(STATISTICS, len(data.train))))
-        self._start, self._inputs, self._known = start, calibration_inputs(start), dict[str, tuple[float, float]]()
+        self._start, self._inputs, self._known = start, calibration_inputs(start), dict[str, tuple[float, float, float]]()
+        self.worked = self.charged = 0.0
         self._data = DataSet(
             name=data.name, train=fewer, validation=data.validation, test=data.test, mean=data.mean, std=data.std,
             crop_padding=data.crop_padding, flip=data.flip,
@@ -64,11 +71,16 @@ class Objective:
         """(loss, top-1)."""
         text = plan.to_json()
         if text not in self._known:
+            began = time.perf_counter()
             small = compress(self._start.network, plan, self._inputs)
             reestimate_batch_norm_(small, self._data, seed=0)
             score = evaluate(small, self._data, self._scored)
-            self._known[text] = (score.loss, score.top1)
-        return self._known[text]
+            seconds = time.perf_counter() - began
+            self._known[text] = (score.loss, score.top1, seconds)
+            self.worked += seconds
+        loss, top1, seconds = self._known[text]
+        self.charged += seconds
+        return loss, top1
 
 
 def filling(
@@ -87,8 +99,12 @@ def filling(
         for number in range(count + skipped):
             job = proposals.next()
             loss, top1 = objective(job.plan)
-            told = TrialRecord(study="", task="", stage="search", variant="searched", status="complete", val_top1=-loss)
+            told = TrialRecord(
+                study="", task="", stage="search", variant="searched", status="complete", number=job.number,
+                plan=job.plan.to_json(), val_top1=-loss,
+            )  # fmt: skip
             sampler.tell(job.number, told)
+            proposals.learn([told])
             if number >= skipped:
                 yield job.plan, loss, top1
 
@@ -101,11 +117,13 @@ def _schedules() -> dict[str, Any]:
 
 
 def integers(
-    objective: Objective, space: SearchSpace, budgets: Budgets, seed: int, count: int
+    objective: Objective, space: SearchSpace, budgets: Budgets, kind: SamplerName, seed: int, count: int
 ) -> Iterator[tuple[CompressionPlan, float, float]]:
     """Plans of one integer a layer; those over the budget are told as infeasible and cost no evaluation of the network."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=10))
+    samplers = optuna.samplers
+    sampler = samplers.TPESampler(seed=seed, n_startup_trials=10) if kind == "tpe" else samplers.RandomSampler(seed=seed)
+    study = optuna.create_study(sampler=sampler)
     ordered = {name: sorted(options, key=lambda option: option.cost.flops) for name, options in space.sites.items()}
     evaluated = 0
     for _ in range(50 * count):
@@ -130,10 +148,8 @@ def measure(name: str, shared: Path, rows_file: Path, given: argparse.Namespace)
     start = NETWORKS[name](shared)
     done = {(r["network"], r["methods"], r["budget"], r["way"], r["seed"]) for r in _rows(rows_file)}
     methods = ",".join(given.method)
-    cache = rows_file.with_name(f"{rows_file.stem}-{name}-{methods.replace(',', '+')}-space.json")
-    if not cache.exists():
-        cache.write_text(measured_space(start, given.method, Monitor()).to_json())
-    space, objective = SearchSpace.from_json(cache.read_text()), Objective(start)
+    space = joined([_measured(start, method, rows_file.with_name(f"{name}-{method}-space.json")) for method in given.method])
+    objective = Objective(start)
     for budget in given.budget:
         budgets = Budgets.parse(f"{budget}%", dense=space.dense)
         known: dict[str, Any] = {"network": name, "methods": methods, "budget": budget}
@@ -144,19 +160,51 @@ def measure(name: str, shared: Path, rows_file: Path, given: argparse.Namespace)
                 share = space.cost(plan).flops / space.dense.flops
                 _append(rows_file, {**known, "way": rule, "seed": 0, "loss": [loss], "top1": [top1], "flops": [share]})
         for seed in range(given.seeds):
-            shared_by_all = (objective, space, budgets)
+            known_to_all = (objective, space, budgets)
             ways: dict[str, Callable[[], Iterator[tuple[CompressionPlan, float, float]]]] = {
-                "ours (TPE, fills the budget)": partial(filling, *shared_by_all, "tpe", seed, given.ours),
-                "random, fills the budget": partial(filling, *shared_by_all, "random", seed, given.others),
-                "TPE on constrained integers": partial(integers, *shared_by_all, seed, given.others),
+                OURS: partial(filling, *known_to_all, "surrogate", seed, given.ours),
+                "TPE, fills the budget": partial(filling, *known_to_all, "tpe", seed, given.tpe),
+                RANDOM: partial(filling, *known_to_all, "random", seed, given.others),
+                "TPE on constrained integers": partial(integers, *known_to_all, "tpe", seed, given.integers),
+                "random integers": partial(integers, *known_to_all, "random", seed, given.integers),
             }
             for way, run in ways.items():
                 if (name, methods, budget, way, seed) not in done:
-                    began, found = time.perf_counter(), list(run())
-                    shares = [space.cost(plan).flops / space.dense.flops for plan, _, _ in found]
-                    row = {"loss": [loss for _, loss, _ in found], "top1": [top1 for _, _, top1 in found], "flops": shares}
-                    _append(rows_file, {**known, "way": way, "seed": seed, "seconds": time.perf_counter() - began, **row})
-                    print(budget, way, seed, min(row["loss"], default=None), f"{time.perf_counter() - began:.0f} s", flush=True)
+                    row = {**known, "way": way, "seed": seed, **_course(run(), objective, space)}
+                    _append(rows_file, row)
+                    print(budget, way, seed, min(row["loss"], default=None), f"{row['seconds'][-1:]} s", flush=True)
+
+
+def _measured(start: Start, method: str, cache: Path) -> SearchSpace:
+    if not cache.exists():
+        cache.write_text(measured_space(start, [method], Monitor()).to_json())
+    return SearchSpace.from_json(cache.read_text())
+
+
+def joined(spaces: Sequence[SearchSpace]) -> SearchSpace:
+    """The space in which every layer may choose among the options of all."""
+    sites: dict[str, tuple[Option, ...]] = {}
+    for space in spaces:
+        for name, options in space.sites.items():
+            sites[name] = sites.get(name, ()) + options
+    return SearchSpace(dense=spaces[0].dense, sites=sites)
+
+
+def _course(
+    found: Iterator[tuple[CompressionPlan, float, float]], objective: Objective, space: SearchSpace
+) -> dict[str, list[float]]:
+    """Losses, accuracies and shares of FLOPs in the order found, and the seconds that it took to come that far.
+
+    The seconds are those of a study on its own: evaluations that another study has already made are charged for.
+    """
+    began, worked, charged = time.perf_counter(), objective.worked, objective.charged
+    course: dict[str, list[float]] = {"loss": [], "top1": [], "flops": [], "seconds": []}
+    for plan, loss, top1 in found:
+        suggesting = time.perf_counter() - began - (objective.worked - worked)
+        values = (loss, top1, space.cost(plan).flops / space.dense.flops, suggesting + objective.charged - charged)
+        for column, value in zip(course.values(), values, strict=True):
+            column.append(value)
+    return course
 
 
 def _append(path: Path, row: dict[str, Any]) -> None:
@@ -183,7 +231,7 @@ def report(rows: list[dict[str, Any]]) -> str:
             "at the end",
             "evaluations",
             "slack, %",
-            "meets random",
+            "meets random search at its end",
         )
         parts.append(markdown_table(columns, [_line(way, own, budget) for way in dict.fromkeys(r["way"] for r in own)]))
     return "\n".join(parts)
@@ -192,7 +240,7 @@ def report(rows: list[dict[str, Any]]) -> str:
 def _line(way: str, rows: list[dict[str, Any]], budget: int) -> tuple[object, ...]:
     own = [r for r in rows if r["way"] == way and r["loss"]]
     best = [np.minimum.accumulate(r["loss"]) for r in own]
-    random = [min(r["loss"]) for r in rows if r["way"].startswith("random")]
+    random = [min(r["loss"]) for r in rows if r["way"] == RANDOM and r["loss"]]
 
     def after(count: int) -> str:
         values = [course[min(count, len(course)) - 1] for course in best]
@@ -243,8 +291,10 @@ def main() -> None:
     parser.add_argument("--method", action="append", choices=METHODS)
     parser.add_argument("--budget", action="append", type=int, choices=BUDGETS)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--ours", type=int, default=100, help="evaluations of our search")
-    parser.add_argument("--others", type=int, default=200, help="evaluations of what it is compared with")
+    parser.add_argument("--ours", type=int, default=40, help="evaluations of the search")
+    parser.add_argument("--tpe", type=int, default=40, help="evaluations of TPE over budget-filling plans")
+    parser.add_argument("--others", type=int, default=200, help="evaluations of random search over budget-filling plans")
+    parser.add_argument("--integers", type=int, default=40, help="evaluations of the ways that choose one integer a layer")
     parser.add_argument("--data", type=Path, required="--network" in sys.argv, help="folder with weights/, cifar10/")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rows", type=Path, default=Path("benchmarks/results/search_quality.jsonl"))

@@ -31,6 +31,8 @@ _FAINT: dict[str, Any] = {"linestyle": "", "markersize": 4, "markeredgewidth": 0
 _MOST_LEGEND = 24
 _LABEL_LETTERS = 22
 _LEGEND_COLUMNS = 3
+# PNG compressed less: a fifth of the time saved for a fiftieth more bytes.
+_OPTIONS: dict[str, dict[str, Any]] = {"png": {"pil_kwargs": {"compress_level": 4}}}
 _METADATA: dict[str, dict[str, Any]] = {
     "svg": {"Date": None},
     "png": {"Software": None},
@@ -86,7 +88,7 @@ def rendered(figure: Figure, kind: str) -> bytes:
     """The figure as ``svg``, ``png`` or ``pdf``: the same figure gives the same bytes."""
     file = io.BytesIO()
     with matplotlib.rc_context(_settings()):
-        figure.savefig(file, format=kind, dpi=150, metadata=_METADATA[kind])
+        figure.savefig(file, format=kind, dpi=150, metadata=_METADATA[kind], **_OPTIONS.get(kind, {}))
     return file.getvalue()
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from reports.charts import Figure, Nothing
-from reports.export import to_csv, to_parquet
+from reports.export import table_files, to_csv
 from reports.figures import KINDS
 from reports.html_page import to_html
 from reports.markup import Block, Fold, Heading, Plot, Table, table_latex, table_markdown, to_markdown
@@ -28,6 +28,7 @@ from reports.verdict import verdicts
 from reports.verdict_section import opening, verdict_frame, verdict_section
 
 TITLE = "sconv-search report"
+Content = bytes | memoryview
 Progress = Callable[[int, int], None]
 """Called with (figures drawn, figures in all)."""
 MANIFEST = "data/files.json"
@@ -92,13 +93,13 @@ class Report:
     data: dict[str, pd.DataFrame] = field(default_factory=dict)
 
 
-def report_files(reading: Reading, progress: Progress | None = None) -> dict[str, bytes]:
+def report_files(reading: Reading, progress: Progress | None = None) -> dict[str, Content]:
     """File name -> content of the report; equal readings give equal bytes."""
     report = make_report(reading)
     with rendering(_jobs(report.blocks), KINDS, progress) as figures:
-        files = dict(pair for table in _tables(report.blocks) for pair in _table_files(table))
+        files: dict[str, Content] = dict(pair for table in _tables(report.blocks) for pair in _table_files(table))
         for name, table in report.data.items():
-            files |= {f"data/{name}.csv": to_csv(table), f"data/{name}.parquet": to_parquet(table)}
+            files |= table_files(f"data/{name}", table)
         texts = {"summary.md": to_markdown(report.blocks), "index.html": to_html(TITLE, report.blocks)}
         return figures() | files | {name: text.encode("utf-8") for name, text in texts.items()}
 
@@ -159,7 +160,7 @@ def _tables(blocks: Iterable[Block]) -> Iterator[Table]:
             yield table
 
 
-def _table_files(table: Table) -> Iterator[tuple[str, bytes]]:
+def _table_files(table: Table) -> Iterator[tuple[str, Content]]:
     raw = table.raw if table.raw is not None else pd.DataFrame([list(row) for row in table.rows], columns=list(table.header))
     yield f"tables/{table.key}.csv", to_csv(raw)
     yield f"tables/{table.key}.md", f"{table_markdown(table)}\n".encode()
@@ -179,7 +180,7 @@ def _make_folder(folder: Path) -> None:
         ) from error
 
 
-def _write(file: Path, content: bytes) -> Path:
+def _write(file: Path, content: Content) -> Path:
     try:
         file.write_bytes(content)
     except PermissionError as error:

@@ -3,6 +3,7 @@
 from sconv_search.budget import Budget, Budgets
 from sconv_search.composite import CompositeConv2d
 from sconv_search.compressor import Compressor
+from sconv_search.inference import SiteChoice, choice_table, optimize_for_inference
 from sconv_search.measurement import measure_cost
 from sconv_search.method import StructuredConvolution
 from sconv_search.plan import Choice, CompressionPlan, Structure
@@ -21,6 +22,7 @@ __all__ = [
     "CompressionPlan",
     "Compressor",
     "Cost",
+    "SiteChoice",
     "Structure",
     "StructuredConv1d",
     "StructuredConv2d",
@@ -31,6 +33,8 @@ __all__ = [
     "StructuredConvolution",
     "StructuredLinear",
     "TrialRecord",
+    "choice_table",
     "measure_cost",
+    "optimize_for_inference",
     "structural_loss",
 ]

@@ -119,7 +119,7 @@ FREE = (
     "tanh", "softmax", "log_softmax", "max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool2d", "pad",
     "reflection_pad1d", "reflection_pad2d", "reflection_pad3d", "replication_pad1d", "replication_pad2d",
     "replication_pad3d", "clone", "alias", "index_select", "channel_shuffle", "pixel_shuffle", "unflatten", "concat",
-    "movedim", "view_as", "expand_as", "repeat", "broadcast_to", "numel", "swapaxes", "zeros_like",
+    "movedim", "view_as", "expand_as", "repeat", "unfold", "broadcast_to", "numel", "swapaxes", "zeros_like",
     "native_channel_shuffle", "identity", "clip", "amax", "relu6", "relu6_", "upsample_nearest2d",
 )  # fmt: skip
 

@@ -124,19 +124,19 @@ class TrialRecord:
         Raises:
             ValueError: the line is not a JSON object, is of another schema, or has missing, unknown or mistyped fields.
         """
-        return cls(**cls.fields_from_json(line))
-
-    @staticmethod
-    def fields_from_json(line: str) -> dict[str, Any]:
-        """The checked fields of a line, as ``from_json`` reads them, without a record's birth: for tables of very many.
-
-        Raises:
-            ValueError: as ``from_json``.
-        """
         try:
             entry = json.loads(line)
         except json.JSONDecodeError as error:
             raise ValueError(f"not JSON: {error}") from error
+        return cls(**cls.checked_fields(entry))
+
+    @staticmethod
+    def checked_fields(entry: Any) -> dict[str, Any]:
+        """The fields of a line's JSON, checked as ``from_json`` does, without a record's birth: for tables of very many.
+
+        Raises:
+            ValueError: as ``from_json``.
+        """
         if not isinstance(entry, dict):
             raise ValueError(f"not a record: {entry!r}")
         if entry.get("schema") != SCHEMA:

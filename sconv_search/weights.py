@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -13,11 +14,12 @@ from torch import nn
 SHOWN = 5
 
 
-def save_weights(network: nn.Module, path: Path) -> None:
-    """Writes the network's state dict; the file appears whole or not at all."""
+def save_weights(network: nn.Module, path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Writes the network's state dict, and texts that say what it is; the file appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}, partial)
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
+    save_file(tensors, partial, metadata=None if metadata is None else dict(metadata))
     os.replace(partial, path)
 
 

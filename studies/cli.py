@@ -17,6 +17,7 @@ from studies.commands.best import best
 from studies.commands.change_listing import say_changes
 from studies.commands.config_file import ConfigOption
 from studies.commands.confirm import confirm
+from studies.commands.export import export
 from studies.commands.failures import STATUSES, DebugOption, guarded
 from studies.commands.results import JsonOption, confirm_result, print_json, search_result, telling
 from studies.commands.search import search
@@ -54,7 +55,7 @@ def options(
     """
 
 
-for command in (tasks, sites, search, confirm, best):
+for command in (tasks, sites, search, confirm, best, export):
     app.command(epilog=STATUSES)(command)
 
 

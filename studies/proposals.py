@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
+import numpy as np
+
 from sconv_search.budget import Budget, Budgets
 from sconv_search.budget_filling import SHARPNESS_RANGE, fill
 from sconv_search.plan import CompressionPlan
@@ -13,7 +15,8 @@ from sconv_search.plan_rules import RULES, preferences_of
 from sconv_search.records import TrialRecord
 from sconv_search.search_space import SearchSpace
 from studies.evaluation import Job
-from studies.sampler import Sampler, Suggestion
+from studies.informed import Informed
+from studies.sampler import PATIENCE, Sampler
 from studies.spec import StudySpec
 
 LAST_MEASURED = 15
@@ -21,7 +24,7 @@ LAST_MEASURED = 15
 
 @dataclass(frozen=True, kw_only=True)
 class First:
-    """A plan by rule with which a study starts, at a place of the range of budgets."""
+    """A plan, by rule or ``given``, with which a study starts, at a place of the range of budgets."""
 
     rule: str
     plan: CompressionPlan
@@ -29,19 +32,27 @@ class First:
     place: float = 1.0
 
 
-def first_plans(space: SearchSpace, budgets: Budgets, regularization: tuple[float, float] | None, trials: int) -> list[First]:
-    """The rules' plans, no two alike, for at most half of the trials (but two); of a front, at several budgets."""
+def first_plans(
+    space: SearchSpace, budgets: Budgets, regularization: tuple[float, float] | None, trials: int,
+    given: Sequence[CompressionPlan] = (),
+) -> list[First]:  # fmt: skip
+    """The plans given, each also trained towards its structure; then the rules' for at most half of the trials (but two).
+
+    No two are alike; of a front, the rules' are made at several budgets.
+    """
+    weights = (None,) if regularization is None else (None, regularization[1] / 2)
+    wanted = [First(rule="given", plan=plan, regularization=weight) for plan in dict.fromkeys(given) for weight in weights]
     found: list[First] = []
     for place in (1.0, 0.5, 0.0) if budgets.ranged else (1.0,):
         here: list[First] = []
         for name, rule in RULES.items():
             plan = rule(space, budgets.at(place))
-            if plan is not None and all(plan != other.plan for other in (*found, *here)):
+            if plan is not None and all(plan != other.plan for other in (*wanted, *found, *here)):
                 here.append(First(rule=name, plan=plan, place=place))
         if regularization is not None and here:
             here.insert(min(len(here), 2), replace(here[0], regularization=regularization[1] / 2))
         found += here
-    return found[: max(2, trials // 2)]
+    return wanted + found[: max(2, trials // 2 - len(wanted))]
 
 
 class Proposals:
@@ -56,12 +67,18 @@ class Proposals:
         regularization: tuple[float, float] | None,
     ) -> None:  # fmt: skip
         self._spec, self._space, self._budgets, self._sampler, self._groups = spec, space, budgets, sampler, groups
-        self._first = first_plans(space, budgets, regularization, spec.trials)
+        self._first = first_plans(space, budgets, regularization, spec.trials, spec.given)
         self._ratios: list[float] = []
+        self._informed = None
+        if spec.sampler == "surrogate":
+            names = tuple(dict.fromkeys(groups.values()))
+            self._informed = Informed(space, names, self._of_groups, spec.seed, screened=spec.screening > 1)
 
     def learn(self, records: Iterable[TrialRecord]) -> None:
-        """Notes how measured latencies compare with the predicted ones."""
+        """Notes what plans scored, and how measured latencies compare with the predicted ones."""
         for r in records:
+            if self._informed is not None:
+                self._informed.learn(r)
             if r.latency_ms is not None and r.plan is not None and self._spec.times:
                 predicted = self._space.cost(CompressionPlan.from_json(r.plan)).latency_ms
                 self._ratios.append(r.latency_ms / predicted if predicted > 0 else 1.0)
@@ -70,9 +87,11 @@ class Proposals:
         """The job of the next trial."""
         number = self._sampler.upcoming
         first = self._first[number] if number < len(self._first) else None
-        asked = self._sampler.ask(None if first is None else self._parameters(first))
+        asked = self._sampler.ask(self._informed_parameters(number) if first is None else self._parameters(first))
         budgets = self._budgets.at(asked.budget)
-        plan = self._decoded(asked, budgets) if first is None else first.plan
+        plan = self._plan(asked.preferences, asked.sharpness, budgets) if first is None else first.plan
+        if self._informed is not None:
+            self._informed.began(asked.number, plan)
         return Job(
             number=asked.number, plan=plan, regularization=asked.regularization, budgets=budgets,
             origin=self._spec.sampler if first is None else first.rule,
@@ -91,6 +110,19 @@ class Proposals:
         parameters = self._sampler.parameters(self._of_groups(known), sharpness, first.regularization)
         return {**parameters, "budget": first.place} if self._budgets.ranged else parameters
 
+    def _informed_parameters(self, number: int) -> dict[str, object] | None:
+        """What the surrogate suggests, the budget included; the penalty's weight, which it does not know, is left to TPE."""
+        if self._informed is None or self._sampler.repeats >= PATIENCE:
+            return None
+        place = float(np.random.default_rng([self._spec.seed, number, 1]).random()) if self._budgets.ranged else 1.0
+        budgets = self._budgets.at(place)
+        chosen = self._informed.suggest(number, budgets, lambda known, sharpness: self._plan(known, sharpness, budgets))
+        if chosen is None:
+            return None
+        parameters = self._sampler.parameters(chosen.preferences, chosen.sharpness, None)
+        parameters.pop("direct", None)
+        return {**parameters, "budget": place} if self._budgets.ranged else parameters
+
     def _of_groups(self, preferences: Mapping[str, float]) -> dict[str, float]:
         """The mean over the sites of each group."""
         members: dict[str, list[float]] = {}
@@ -98,10 +130,11 @@ class Proposals:
             members.setdefault(self._groups[name], []).append(value)
         return {group: sum(values) / len(values) for group, values in members.items()}
 
-    def _decoded(self, asked: Suggestion, budgets: Budgets) -> CompressionPlan:
-        preferences = {name: asked.preferences[group] for name, group in self._groups.items()}
+    def _plan(self, preferences: Mapping[str, float], sharpness: float, budgets: Budgets) -> CompressionPlan:
+        """The plan of preferences by group."""
+        by_site = {name: preferences[group] for name, group in self._groups.items()}
         try:
-            return fill(self._space, preferences, self._corrected(budgets), asked.sharpness)
+            return fill(self._space, by_site, self._corrected(budgets), sharpness)
         except ValueError:  # the corrected latency is out of reach: what the table says may still fit when measured
             return self._space.cheapest(budgets)
 

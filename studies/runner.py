@@ -13,6 +13,7 @@ from sconv_search.records import Cost, TrialRecord
 from sconv_search.search_space import SearchSpace
 from studies.course import Course, Stops
 from studies.evaluation import Bench
+from studies.given_plans import require_fit
 from studies.granularity import grouped
 from studies.methods import METHODS, method_named
 from studies.monitor import Monitor
@@ -63,6 +64,7 @@ def search(
         budgets = Budgets.parse(spec.budget, dense=space.dense, quantity=spec.quantity)
         _announce(start, spec, space, budgets, monitor)
         space.require_reachable(budgets)
+        require_fit(spec.given, space, budgets)
         bench = Bench(start=start, spec=spec, study=folder.name, dense=space.dense)
         return _run_trials(bench, folder, space, budgets, monitor, workers, stops or Stops())
 
@@ -107,7 +109,14 @@ def _space(start: Start, spec: StudySpec, folder: RunFolder, monitor: Monitor) -
             monitor.say(f"{len(known)} layers were measured before")
         batch = spec.latency_batch if spec.times else None
         space = measured_space(
-            start, spec.methods, monitor, spec.selection, latency_batch=batch, known=known, keep=folder.keep_site
+            start,
+            spec.methods,
+            monitor,
+            spec.selection,
+            given=spec.given,
+            latency_batch=batch,
+            known=known,
+            keep=folder.keep_site,
         )
         folder.write_space(space)
     return space

@@ -26,7 +26,7 @@ from sconv_search.budget_filling import SHARPNESS_RANGE
 from sconv_search.records import COLUMNS, TrialRecord
 from studies.named_errors import writing
 
-SamplerName = Literal["tpe", "gp", "nsga2", "cmaes", "random"]
+SamplerName = Literal["surrogate", "tpe", "gp", "nsga2", "cmaes", "random"]
 SAMPLERS: tuple[SamplerName, ...] = get_args(SamplerName)
 SPREAD_RANGE = (0.25, 3.0)
 """How far the preferences reach: small steps around the greedy plan, or plans of quite another shape."""
@@ -249,7 +249,7 @@ class _CmaEs(optuna.samplers.CmaEsSampler):
 
 
 def _sampler(kind: SamplerName, number: int, seed: int, startup: int, parallel: bool) -> BaseSampler:
-    """A new sampler, for one trial."""
+    """A new sampler, for one trial; TPE for what the surrogate leaves open."""
     if kind == "random":
         return optuna.samplers.RandomSampler(seed=seed)
     if kind == "nsga2":
@@ -271,5 +271,5 @@ def require_sampler(kind: str, costs: Sequence[str], known: Iterable[str] = SAMP
         raise ValueError(f"there is no sampler {kind!r}; samplers are {', '.join(known)}")
     if kind == "cmaes" and costs:
         raise ValueError(
-            "sampler 'cmaes' aims at one objective; a study of accuracy against costs takes tpe, gp, nsga2 or random"
+            "sampler 'cmaes' aims at one objective; a study of accuracy against costs takes surrogate, tpe, gp, nsga2 or random"
         )

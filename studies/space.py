@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 
@@ -22,6 +22,7 @@ from sconv_search.records import Cost
 from sconv_search.search_space import Option, SearchSpace
 from sconv_search.training import predict
 from studies.couplings import measured_couplings
+from studies.given_plans import with_given
 from studies.methods import compress, method_named
 from studies.monitor import Monitor
 from studies.selection import EVERYTHING, Selection, offered
@@ -39,25 +40,28 @@ def measured_space(
     monitor: Monitor,
     selection: Selection = EVERYTHING,
     *,
+    given: Sequence[CompressionPlan] = (),
     latency_batch: int | None = None,
     known: Mapping[str, tuple[Option, ...]] | None = None,
     keep: Kept | None = None,
 ) -> SearchSpace:
-    """Every option of every site with its cost and predicted damage; options that save nothing here are left out.
+    """Every option of every site with its cost and predicted damage; offers that save nothing here are left out.
 
     The damage is the Kullback-Leibler divergence, in nat, of the outputs from the dense network's on the training images
     that the methods fit themselves to, batch norms taking the batch's own statistics: a compressed layer's shift and scale
     are mended later, its loss is not.
 
     Args:
+        given: plans whose choices are options too, whatever they save.
         latency_batch: inputs of a forward whose time is measured too, for latency budgets; None leaves it out.
         known: sites that an interrupted measurement finished; they are not measured again.
         keep: receives each site that is finished.
     """
     network, shape = start.network, start.task.input_shape
-    choices = offered(network, methods, selection)
+    choices = with_given(offered(network, methods, selection), given, network, methods, selection)
+    wanted = {(name, choice) for plan in given for name, choice in plan.sites.items()}
     whole = dense_cost(network, shape, latency_batch)
-    measuring = _Measuring(start, input_shapes(network, shape, choices), whole, latency_batch)
+    measuring = _Measuring(start, input_shapes(network, shape, choices), whole, latency_batch, wanted)
     sites, total, done = dict(known or {}), sum(map(len, choices.values())), 0
     with monitor.bar(f"measuring {total} options of {len(choices)} layers") as step:
         for name, alternatives in choices.items():
@@ -80,22 +84,24 @@ class _Measuring:
     """Measures options of one network, each built alone."""
 
     def __init__(
-        self, start: Start, shapes: Mapping[str, Sequence[tuple[int, ...]]], whole: Cost, latency_batch: int | None
-    ) -> None:
+        self, start: Start, shapes: Mapping[str, Sequence[tuple[int, ...]]], whole: Cost, latency_batch: int | None,
+        wanted: Collection[tuple[str, Choice]],
+    ) -> None:  # fmt: skip
         self._start, self._shapes, self._whole, self._latency_batch = start, shapes, whole, latency_batch
         self._images, self._inputs = start.data.calibration, calibration_inputs(start)
         self._dense, self._costs = _log_probabilities(start.network, start, self._images), CostTable()
+        self._wanted = wanted
         self._latencies: dict[Hashable, list[float]] = {}
 
     def options(self, name: str, alternatives: Sequence[Choice], step: Callable[[int], None]) -> tuple[Option, ...]:
-        """The choices of one site that save operations and whose outputs are finite."""
+        """The choices of one site that save operations, or are wanted, and whose outputs are finite."""
         network, found, layers = self._start.network, [], []
         read_N = _layer_input(network, name, self._start.data.normalized(self._images[:ERROR_INPUTS]))
         for count, choice in enumerate(alternatives, start=1):
             built = compress(network, CompressionPlan(sites={name: choice}), self._inputs)
             alone = not method_named(choice.method).reshapes_neighbours
             cost = self._cost(name, choice, built) if alone else measure_cost(built, self._start.task.input_shape) - self._whole
-            if cost.flops < 0:
+            if cost.flops < 0 or (name, choice) in self._wanted:
                 error = _relative_error(site(network, name), site(built, name), read_N) if alone else None
                 dropped = 0 if alone else channels_dropped(site(network, name), choice)
                 damage = self._damage(built)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from sconv_search.budget import QUANTITIES, quantities_of
+from sconv_search.plan import CompressionPlan
 from sconv_search.records import Quantity
 from sconv_search.training import Schedule
 from studies.granularity import Granularity, require_granularity
@@ -29,6 +30,7 @@ class StudySpec:
         sampler: key of ``studies.sampler.SAMPLERS``.
         granularity: sites that share one preference: each ``layer`` has its own, or those of a ``block`` or a ``stage``.
         objectives: quantities to be minimised beside the accuracy; a front study without any minimises the ranged one.
+        plans: plans, as JSON text, that are tried before all others; their choices are added to what the methods offer.
         screening: one in so many plans is trained: the best of those compressed and scored untrained; 1 trains all.
         latency_batch: inputs of a forward whose time a latency budget limits.
         search_schedule: training of one trial, all phases together.
@@ -57,9 +59,10 @@ class StudySpec:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     multiple: int = 1
-    sampler: SamplerName = "tpe"
+    sampler: SamplerName = "surrogate"
     granularity: Granularity = "layer"
     objectives: tuple[Quantity, ...] = ()
+    plans: tuple[str, ...] = ()
     screening: int = 1
     latency_batch: int = 16
     weights_sha256: str = ""
@@ -72,7 +75,7 @@ class StudySpec:
             raise ValueError(f"StudySpec.trials must be at least 1, got {self.trials}")
         if not 0 < self.regularized_share < 1:
             raise ValueError(f"StudySpec.regularized_share must be between 0 and 1, got {self.regularized_share}")
-        _ = self.selection  # checks itself
+        _ = self.selection, self.given  # check themselves
         for name in ("screening", "latency_batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"StudySpec.{name} must be at least 1, got {getattr(self, name)}")
@@ -89,6 +92,11 @@ class StudySpec:
         low, high = self.regularization_range
         if not 0 < low <= high:
             raise ValueError(f"StudySpec.regularization_range must rise above 0, got {self.regularization_range}")
+
+    @property
+    def given(self) -> tuple[CompressionPlan, ...]:
+        """The plans that are tried first."""
+        return tuple(map(CompressionPlan.from_json, self.plans))
 
     @property
     def is_front(self) -> bool:
@@ -128,7 +136,7 @@ class StudySpec:
                 raise ValueError(f"its 'format' must be {FORMAT!r}")
             for name in ("search_schedule", "confirm_schedule"):
                 entry[name] = Schedule(**entry[name])
-            for name in ("methods", "regularization_range", "include", "exclude", "objectives"):
+            for name in ("methods", "regularization_range", "include", "exclude", "objectives", "plans"):
                 if name in entry:
                     entry[name] = tuple(entry[name])
             return cls(**entry)
@@ -143,5 +151,6 @@ class StudySpec:
 
     def has_same_space(self, other: StudySpec) -> bool:
         """Whether a search space measured for the other serves this one too."""
-        names = ("task", "methods", "include", "exclude", "multiple", "times", "latency_batch", "weights_sha256", "data_sha256")
+        choices = ("methods", "include", "exclude", "multiple", "plans")
+        names = ("task", *choices, "times", "latency_batch", "weights_sha256", "data_sha256")
         return all(getattr(self, name) == getattr(other, name) for name in names)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from sconv_search.budget import QUANTITIES
+from sconv_search.paper_plans import PAPER_PLANS
 from sconv_search.records import Quantity
 from sconv_search.training import Schedule
 from studies.commands.arguments import (
@@ -32,6 +33,7 @@ from studies.commands.failures import DebugOption
 from studies.commands.results import JsonOption, print_json, search_result, telling
 from studies.course import Stops
 from studies.dry_run import dry_run
+from studies.given_plans import given_plan
 from studies.granularity import Granularity
 from studies.methods import METHODS
 from studies.run_folder import RunFolder
@@ -70,8 +72,19 @@ def search(
     include: IncludeOption = None,
     exclude: ExcludeOption = None,
     multiple: MultipleOption = 1,
+    start_plan: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Plan to try before all others: a JSON file, or one of the paper's by name, such as resnet18/A; repeat it "
+            "for more. Else none.",
+            autocompletion=lambda: list(PAPER_PLANS),
+            metavar="PLAN",
+        ),
+    ] = None,
     trials: Annotated[int, typer.Option(help="Number of trainings.")] = 20,
-    sampler: Annotated[SamplerName, typer.Option(help="How plans are suggested; random is what others have to beat.")] = "tpe",
+    sampler: Annotated[
+        SamplerName, typer.Option(help="How plans are suggested; random is what others have to beat.")
+    ] = "surrogate",
     granularity: Annotated[Granularity, typer.Option(help="Sites that are compressed alike.")] = "layer",
     screening: Annotated[
         int, typer.Option(help="Train the best one in so many plans, judged compressed and untrained; 1 trains all.", min=1)
@@ -124,8 +137,10 @@ def search(
     """
     known = task_named(with_network(task, network))
     loss: dict[str, Any] = {"distillation": distillation, "label_smoothing": label_smoothing}
+    methods = tuple(method or [DEFAULT_METHOD])
+    plans = [given_plan(text, known.network(), methods).to_json() for text in start_plan or ()]
     spec = StudySpec(
-        task=known.name, methods=tuple(method or [DEFAULT_METHOD]), budget=",".join(budget or [DEFAULT_BUDGET]),
+        task=known.name, methods=methods, plans=tuple(plans), budget=",".join(budget or [DEFAULT_BUDGET]),
         quantity=quantity, trials=trials, seed=seed, include=tuple(include or ()), exclude=tuple(exclude or ()),
         multiple=multiple, sampler=sampler, granularity=granularity, screening=screening,
         objectives=cast(tuple[Quantity, ...], tuple(objective or ())), latency_batch=latency_batch,

@@ -94,12 +94,12 @@ def spaces_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Searches of one network by the same methods find its space measured: nothing in it depends on the study."""
     measure = studies.runner.measured_space
 
-    def remembered(start: Start, methods, monitor, selection, *, latency_batch, known, keep):
-        key = (start.weights_sha256, start.data_sha256, tuple(methods), selection)
+    def remembered(start: Start, methods, monitor, selection, *, latency_batch, known, **others):
+        key = (start.weights_sha256, start.data_sha256, tuple(methods), selection, others["given"])
         if latency_batch is not None or known:
-            return measure(start, methods, monitor, selection, latency_batch=latency_batch, known=known, keep=keep)
+            return measure(start, methods, monitor, selection, latency_batch=latency_batch, known=known, **others)
         if key not in _SPACES:
-            _SPACES[key] = measure(start, methods, monitor, selection, latency_batch=None, known=known, keep=keep)
+            _SPACES[key] = measure(start, methods, monitor, selection, latency_batch=None, known=known, **others)
         return _SPACES[key]
 
     monkeypatch.setattr(studies.runner, "measured_space", remembered)

@@ -67,6 +67,15 @@ def test_a_front_starts_at_both_ends_and_the_middle_of_its_range() -> None:
     assert [one.plan for one in penalised] == [RULES["greedy"](SPACE, RANGED.at(place)) for place in (1.0, 0.5, 0.0)]
 
 
+def test_plans_given_come_first_and_again_towards_their_structure_and_the_rules_follow() -> None:
+    given = [CompressionPlan(sites={"layer2.0": SPACE.sites["layer2.0"][2].choice}), RULES["greedy"](SPACE, FIXED)]
+    first = first_plans(SPACE, FIXED, RANGE, 100, given)
+    assert [one.plan for one in first[:4]] == [given[0], given[0], given[1], given[1]]
+    assert [one.regularization for one in first[:4]] == [None, 1.0, None, 1.0]
+    assert [one.rule for one in first] == ["given"] * 4 + ["minimax", "uniform", "minimax", "least_error"]
+    assert [one.rule for one in first_plans(SPACE, FIXED, None, 2, given)] == ["given", "given", "minimax", "uniform"]
+
+
 @pytest.mark.parametrize(("trials", "wanted"), [(1, 2), (4, 2), (6, 3), (8, 4), (100, 5)])
 def test_the_rules_take_at_most_half_of_the_trials(trials: int, wanted: int) -> None:
     assert len(first_plans(SPACE, FIXED, RANGE, trials)) == wanted
@@ -92,7 +101,7 @@ def test_the_rules_come_first_and_then_the_sampler_with_plans_that_fit_where_the
     first = first_plans(SPACE, RANGED, RANGE, front.trials)
     assert [(j.plan, j.regularization, j.origin) for j in jobs[:6]] == [(f.plan, f.regularization, f.rule) for f in first]
     assert [job.number for job in jobs] == list(range(14))
-    assert {job.origin for job in jobs[6:]} == {"tpe"}
+    assert {job.origin for job in jobs[6:]} == {"surrogate"}
     for job in jobs:
         assert job.budgets.excess(SPACE.cost(job.plan)) <= 0
         assert 800 <= job.budgets.limits[0].limit <= 1800

@@ -93,12 +93,14 @@ def test_a_front_has_the_objectives_that_were_asked_for(start: Start, spec: Stud
 
 
 def test_a_front_by_cmaes_is_refused(spec: StudySpec) -> None:
-    with pytest.raises(ValueError, match=r"sampler 'cmaes' aims at one objective; .* takes tpe, gp, nsga2 or random"):
+    with pytest.raises(
+        ValueError, match=r"sampler 'cmaes' aims at one objective; .* takes surrogate, tpe, gp, nsga2 or random"
+    ):
         replace(spec, sampler="cmaes", budget="30%..90%")
 
 
 def test_an_unknown_sampler_is_refused_with_those_that_there_are(spec: StudySpec) -> None:
-    with pytest.raises(ValueError, match="there is no sampler 'grid'; samplers are tpe, gp, nsga2, cmaes, random"):
+    with pytest.raises(ValueError, match="there is no sampler 'grid'; samplers are surrogate, tpe, gp, nsga2, cmaes, random"):
         replace(spec, sampler="grid")  # type: ignore[arg-type]
 
 

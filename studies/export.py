@@ -1,0 +1,145 @@
+"""A run's confirmed network as one file that other programs read: ONNX, a ``torch.export`` archive, or safetensors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from sconv_search.exporting import export_onnx, export_program, onnx_run, parity, require_parity
+from sconv_search.inference import SiteChoice, eager, optimize_for_inference
+from sconv_search.measurement import example_input, measure_cost
+from sconv_search.plan import CompressionPlan
+from sconv_search.records import TrialRecord
+from sconv_search.weights import load_weights_, save_weights
+from studies.confirmation import LATENCY_BATCH
+from studies.methods import compress
+from studies.rebuild import rebuild
+from studies.run_folder import RunFolder
+from studies.spec import StudySpec
+from studies.tasks import task_named
+
+Format = Literal["onnx", "pt2", "safetensors"]
+BEST = "best"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confirmed:
+    """A confirmed network of a run: its record, its plan and its files."""
+
+    record: TrialRecord
+    plan: CompressionPlan
+    folder: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """A file that was written; parity is the largest difference to the network's outputs over the largest of them."""
+
+    path: Path
+    parity: Mapping[str, float]
+    metadata: Mapping[str, str]
+    choices: tuple[SiteChoice, ...] = ()
+
+
+def confirmed_network(folder: RunFolder, plan: str, seed: int | None) -> Confirmed:
+    """The confirmed network of a trial by its number, or of the ``best``: of the highest validation accuracy in the search.
+
+    Args:
+        seed: of its training; None takes the least that there is.
+
+    Raises:
+        ValueError: plan is neither, or no network of that plan and seed was confirmed; those that were are named.
+    """
+    if plan != BEST and not plan.isdecimal():
+        raise ValueError(f"--plan must be {BEST!r} or the number of a trial, such as 3, got {plan!r}")
+    records = folder.records()[0]
+    found = {(r.number, r.seed): r for r in records if r.stage == "confirm" and r.variant == "searched" and _files(folder, r)}
+    if not found:
+        raise ValueError(
+            f"the run in {str(folder.path)!r} holds no confirmed network, and only those are trained to the end; "
+            f"run `sconv-search confirm {folder.path}` first"
+        )
+    scores = {r.number: (r.val_top1 or 0.0, -(r.flops or 0)) for r in records if r.stage == "search"}
+    best = max((number for number, _ in found), key=lambda number: scores.get(number, (0.0, 0)))
+    number = best if plan == BEST else int(plan)
+    seeds = sorted(own or 0 for other, own in found if other == number)
+    if not seeds or (seed is not None and seed not in seeds):
+        asked = f"trial {number}" + ("" if seed is None or not seeds else f" with seed {seed}")
+        known = ", ".join(f"trial {other} seed {own}" for other, own in sorted(found, key=str))
+        raise ValueError(f"{asked} of {str(folder.path)!r} was not confirmed; there are {known}")
+    record = found[number, seeds[0] if seed is None else seed]
+    return Confirmed(record=record, plan=CompressionPlan.from_json(record.plan or ""), folder=_place(folder, record))
+
+
+def _place(folder: RunFolder, record: TrialRecord) -> Path:
+    return folder.path / "confirmed" / f"searched-{record.number}-seed{record.seed}"
+
+
+def _files(folder: RunFolder, record: TrialRecord) -> bool:
+    return (_place(folder, record) / "weights.safetensors").is_file()
+
+
+def export_confirmed(spec: StudySpec, confirmed: Confirmed, path: Path, to: Format, *, optimized: bool = False) -> Exported:
+    """Writes the network to the file, checked by running it from there.
+
+    Args:
+        optimized: whether it is made ready for inference first; measured in onnxruntime for ONNX, else in PyTorch.
+
+    Raises:
+        ValueError: a package is missing, the network cannot be exported, or weights are to be optimised.
+        RuntimeError: what the file computes is not what the network does.
+    """
+    if optimized and to == "safetensors":
+        raise ValueError("weights alone cannot be made ready for inference, as they are of the plan's layers; use onnx or pt2")
+    task = task_named(spec.task)
+    network, shape = rebuild(task.network(), confirmed.folder), tuple(task.input_shape)
+    example, metadata = example_input(network, shape, 2), _metadata(spec, confirmed, network, shape)
+    choices: list[SiteChoice] = []
+    ready = network
+    if optimized:
+        given = example_input(network, shape, LATENCY_BATCH)
+        ready, choices = optimize_for_inference(network, given, prepare=onnx_run if to == "onnx" else eager)
+        metadata["realisations"] = json.dumps({row.site: row.chosen for row in choices})
+    if to == "safetensors":
+        found = _weights(network, task.network(), confirmed.plan, path, metadata, example)
+    else:
+        found = (export_onnx if to == "onnx" else export_program)(ready, example, path, metadata)
+    return Exported(path=path, parity=found, metadata=metadata, choices=tuple(choices))
+
+
+def _weights(
+    network: nn.Module, architecture: nn.Module, plan: CompressionPlan, path: Path, metadata: Mapping[str, str], example: Tensor
+) -> dict[str, float]:
+    """Writes the weights; parity is that of the network made again from the file."""
+    save_weights(network, path, metadata)
+    again = compress(architecture, plan)
+    load_weights_(again, path)
+    found = {"rebuilt": parity(network, again.eval(), example)}
+    require_parity(found)
+    return found
+
+
+def _metadata(spec: StudySpec, confirmed: Confirmed, network: nn.Module, shape: tuple[int, ...]) -> dict[str, str]:
+    """What the file says of itself, as texts."""
+    cost, dense = measure_cost(network, shape), measure_cost(task_named(spec.task).network(), shape)
+    record = confirmed.record
+    scores = {"val_top1": record.val_top1, "test_top1": record.test_top1}
+    return {
+        "version": version("sconv-search"),
+        "torch": torch.__version__,
+        "task": spec.task,
+        "trial": str(record.number),
+        "seed": str(record.seed),
+        "input_shape": json.dumps(shape),
+        "plan": confirmed.plan.to_json(),
+        "cost": json.dumps({**asdict(cost), "flops": cost.flops}),
+        "dense_cost": json.dumps({**asdict(dense), "flops": dense.flops}),
+        **{name: str(score) for name, score in scores.items() if score is not None},
+    }

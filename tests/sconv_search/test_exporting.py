@@ -1,0 +1,41 @@
+"""A file that does not compute what the network does is not kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from sconv_search import exporting
+from sconv_search.exporting import export_program, onnx_run, parity, require_parity
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def test_parity_is_the_largest_difference_over_the_largest_output() -> None:
+    x = torch.zeros(2, 3)
+    assert parity(lambda given: given * 0 + 4, lambda given: given * 0 + 3, x) == 0.25
+    assert parity(nn.Identity(), nn.Identity(), x) == 0
+
+
+def test_a_difference_or_nan_is_refused_by_name() -> None:
+    require_parity({"onnxruntime": 1e-6})
+    for wrong in (0.25, float("nan")):
+        with pytest.raises(RuntimeError, match="by openvino the exported network differs by"):
+            require_parity({"onnxruntime": 0.0, "openvino": wrong})
+
+
+def test_a_wrong_file_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "parity", lambda network, other, example: 0.5)
+    with pytest.raises(RuntimeError, match="nothing is written"):
+        export_program(nn.Sequential(nn.Linear(3, 2)).eval(), torch.zeros(2, 3), tmp_path / "a.pt2", {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_runtime_for_timing_runs_the_module() -> None:
+    pytest.importorskip("onnxruntime")
+    module, x = nn.Sequential(nn.Conv2d(2, 3, 1)).eval(), torch.randn(2, 2, 4, 4)
+    (found,) = onnx_run(module, x)()  # type: ignore[misc]
+    torch.testing.assert_close(torch.from_numpy(found), module(x), rtol=0, atol=1e-5)

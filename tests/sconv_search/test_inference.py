@@ -1,0 +1,228 @@
+"""A network made ready computes what it computed, is never slower than its dense form, and says what was chosen."""
+
+from __future__ import annotations
+
+import copy
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sconv_search import Choice, CompressionPlan, Compressor, optimize_for_inference
+from sconv_search.batch_norm_folding import STRUCTURED
+from sconv_search.inference import NOISE, WHOLE, Run, choice_table, compiled, fastest, timed_in_turn
+from sconv_search.realisations import AS_TRAINED, DENSE
+from sconv_search.structured_conv import StructuredConv2d
+from studies import METHODS
+from tests.test_contract import Tiny, drawn, plan_of
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*CP of rank:RuntimeWarning")
+Timer = Callable[[Mapping[str, Run]], dict[str, list[float]]]
+SORTED = "sorted by the layer before"
+
+
+def preferring(*names: str) -> Timer:
+    """A clock by which the first of these names that is offered is fastest, then dense; in milliseconds 1, 2, and 3."""
+
+    def timer(runs: Mapping[str, Run]) -> dict[str, list[float]]:
+        favourite = next((name for name in names if name in runs), None)
+        own = "fastest realisations"
+        return {name: [0.001 if name in (favourite, own) else 0.002 if name == DENSE else 0.003] for name in runs}
+
+    return timer
+
+
+PREFERENCES = [
+    (AS_TRAINED,),
+    (DENSE,),
+    ("1x1 + average", "average", "1x1"),
+    (f"{SORTED} + slices", SORTED, "sorted + depthwise", "depthwise"),
+    ("slices + average", "sorted", "1x1"),
+]
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    """The contract's network with batch norms of some variety."""
+    torch.manual_seed(0)
+    tiny = Tiny().eval()
+    for norm in (tiny.stem[1], tiny.norm):
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2)
+        norm.weight.data.normal_()
+        norm.bias.data.normal_()
+    return tiny
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_every_method_keeps_its_outputs_and_its_network(method: Compressor, network: nn.Module) -> None:
+    compressed, x = method.compress(network, plan_of(method, network, 1)), drawn(3, 1)
+    before = copy.deepcopy(compressed.state_dict())
+    for preference in PREFERENCES:
+        ready, rows = optimize_for_inference(compressed, x, timer=preferring(*preference))
+        torch.testing.assert_close(ready(x), compressed(x), rtol=0, atol=1e-4)
+        assert not any(isinstance(module, nn.BatchNorm2d) for module in ready.modules())
+        assert not any(weight.requires_grad for weight in ready.parameters())
+        sites = [name for name, module in compressed.named_modules() if type(module) in STRUCTURED]
+        assert [row.site for row in rows] == sites + [WHOLE] * bool(sites)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in compressed.state_dict().items())
+
+
+@pytest.mark.parametrize("preference", PREFERENCES, ids=lambda names: names[0])
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+@pytest.mark.filterwarnings("ignore")
+def test_it_exports_and_reloads(method: Compressor, network: nn.Module, preference: tuple[str, ...], tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    if not method.regularizable and preference != PREFERENCES[0]:
+        pytest.skip("layers of this method have one form")
+    compressed, x = method.compress(network, plan_of(method, network, 1)), drawn(3, 1)
+    ready, _ = optimize_for_inference(compressed, x, timer=preferring(*preference))
+    torch.export.save(torch.export.export(ready, (x,)), tmp_path / "network.pt2")
+    reloaded = torch.export.load(tmp_path / "network.pt2").module()
+    torch.testing.assert_close(reloaded(x), compressed(x), rtol=0, atol=1e-4)
+    buffer = io.BytesIO()
+    torch.onnx.export(ready, (x,), buffer, dynamo=False)
+    session = onnxruntime.InferenceSession(buffer.getvalue(), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    np.testing.assert_allclose(found, compressed(x).detach().numpy(), rtol=0, atol=1e-4)
+
+
+def pair(variant: str = "merged") -> nn.Module:
+    """A convolution, a batch norm, a depthwise convolution and a ReLU before a structured convolution."""
+    torch.manual_seed(0)
+    structured = StructuredConv2d.from_conv(nn.Conv2d(8, 4, 3, padding=1), c=3, n=2, variant=variant)
+    before = nn.Conv2d(2, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3, groups=8), nn.ReLU(inplace=True), nn.MaxPool2d(2)
+    return nn.Sequential(*before, structured).eval()
+
+
+@pytest.mark.parametrize("variant", ["merged", "permuted", "signed_merged"])
+def test_the_layer_before_writes_the_channels_sorted(variant: str) -> None:
+    network, x = pair(variant), torch.randn(2, 2, 14, 14)
+    ready, rows = optimize_for_inference(network, x, timer=preferring(f"{SORTED} + depthwise"))
+    assert rows[0].chosen == f"{SORTED} + depthwise"
+    torch.testing.assert_close(ready(x), network(x), rtol=0, atol=1e-5)
+    assert not torch.equal(ready[2].weight, network[2].weight)
+    assert "Gather" not in repr(ready)
+
+
+def test_channels_that_others_read_too_are_gathered() -> None:
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.skip = pair(), nn.Conv2d(8, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            inner = self.body[:5](x)
+            return self.body[5](inner) + self.skip(inner)
+
+    network, x = Residual().eval(), torch.randn(2, 2, 14, 14)
+    ready, rows = optimize_for_inference(network, x, timer=preferring(f"{SORTED} + slices", "sorted + slices"))
+    assert rows[0].chosen == "sorted + slices"
+    torch.testing.assert_close(ready(x), network(x), rtol=0, atol=1e-5)
+
+
+def test_dense_is_kept_where_nothing_is_faster() -> None:
+    assert fastest({AS_TRAINED: 3.0, "1x1": 2.5, DENSE: 2.0}) == DENSE
+    assert fastest({AS_TRAINED: 2.0, DENSE: 2.0}) == DENSE
+    assert fastest({AS_TRAINED: 1.9, "1x1": 1.8, DENSE: 2.0}) == "1x1"
+
+
+@pytest.mark.parametrize(("own", "chosen"), [(0.9, "fastest realisations"), (NOISE, "fastest realisations"), (1.1, DENSE)])
+def test_a_network_slower_than_its_dense_form_is_not_given(own: float, chosen: str) -> None:
+    """Its layers measure faster, one by one."""
+
+    def timer(runs: Mapping[str, Run]) -> dict[str, list[float]]:
+        whole = {"fastest realisations": [own], DENSE: [1.0]}
+        return whole if "fastest realisations" in runs else {name: [2.0 if name == DENSE else 1.0] for name in runs}
+
+    network, x = pair(), torch.randn(2, 2, 14, 14)
+    ready, rows = optimize_for_inference(network, x, timer=timer)
+    assert rows[-1].chosen == chosen
+    assert rows[-1].ratio == (own if chosen != DENSE else 1.0)
+    assert any(type(module) in STRUCTURED for module in ready.modules()) == (chosen != DENSE)
+    torch.testing.assert_close(ready(x), network(x), rtol=0, atol=1e-5)
+
+
+def test_the_median_decides_not_one_slow_spell() -> None:
+    def timer(runs: Mapping[str, Run]) -> dict[str, list[float]]:
+        return {name: [1.0, 1.0, 90.0] if name == AS_TRAINED else [2.0, 2.0, 2.0] for name in runs}
+
+    _, rows = optimize_for_inference(pair(), torch.randn(2, 2, 14, 14), timer=timer)
+    assert (rows[0].chosen, rows[0].milliseconds[AS_TRAINED]) == (AS_TRAINED, 1000.0)
+    assert rows[0].reason == "2.00 times as fast as dense"
+
+
+def test_layers_alike_are_measured_once_at_the_shape_that_they_read() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(*(StructuredConv2d.from_conv(nn.Conv2d(4, 4, 3, padding=1), c=2, n=2) for _ in range(3))).eval()
+    seen: list[torch.Size] = []
+
+    def prepare(module: nn.Module, x: Tensor) -> Run:
+        seen.append(x.shape)
+        return lambda: None
+
+    ways: list[int] = []
+
+    def timer(runs: Mapping[str, Run]) -> dict[str, list[float]]:
+        ways.append(len(runs))
+        return preferring(AS_TRAINED)(runs)
+
+    _, rows = optimize_for_inference(network, torch.zeros(5, 4, 6, 7), prepare=prepare, timer=timer)
+    assert len(rows) == 4
+    assert ways == [7, 2]  # as trained, two kinds of channel sums with three of spatial ones less that, dense; then the whole
+    assert set(seen) == {torch.Size([5, 4, 6, 7])}
+
+
+def test_the_table_says_what_was_chosen_and_why() -> None:
+    _, rows = optimize_for_inference(pair(), torch.randn(2, 2, 14, 14), timer=preferring(DENSE))
+    header, layer, whole = choice_table(rows).splitlines()
+    assert header.split() == ["site", "chosen", "ms", "dense", "ms", "ratio", "why"]
+    assert layer.split()[:5] == ["5", "dense", "1.000", "1.000", "1.00"]
+    assert "dense is fastest; as trained takes 3.00 times as long" in layer
+    assert whole.startswith(WHOLE)
+
+
+def test_a_network_without_structured_layers_needs_no_clock() -> None:
+    def timer(runs: Mapping[str, Run]) -> dict[str, list[float]]:
+        raise AssertionError("nothing to measure")
+
+    network = nn.Sequential(nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3)).eval()
+    ready, rows = optimize_for_inference(network, torch.zeros(1, 2, 4, 4), timer=timer)
+    assert (type(ready[1]), rows) == (nn.Identity, [])
+
+
+def test_a_forward_that_draws_random_numbers_is_refused() -> None:
+    class Noisy(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x + torch.randn_like(x)
+
+    with pytest.raises(RuntimeError, match="draw random numbers"):
+        optimize_for_inference(Noisy(), torch.zeros(1, 2, 4, 4))
+
+
+def test_by_the_clock() -> None:
+    """What is chosen is what was measured fastest, and the clock counts seconds."""
+    network, x = pair(), torch.randn(2, 2, 14, 14)
+    ready, rows = optimize_for_inference(network, x)
+    assert all(row.milliseconds[row.chosen] <= row.milliseconds[DENSE] * NOISE for row in rows)
+    torch.testing.assert_close(ready(x), network(x), rtol=0, atol=1e-5)
+    seconds = timed_in_turn({"nothing": lambda: None, "work": lambda: torch.zeros(200, 200) @ torch.zeros(200, 200)})
+    assert 0 < max(seconds["nothing"]) < min(seconds["work"]) < 0.1
+
+
+def test_compiled_layers_may_be_measured() -> None:
+    run = compiled(nn.Sequential(nn.Conv2d(2, 2, 1)).eval(), torch.zeros(1, 2, 3, 3))
+    assert callable(run)
+
+
+def test_plans_that_leave_a_layer_dense_are_fine(network: nn.Module) -> None:
+    plan = CompressionPlan(sites={"strided": Choice(method="structured_conv", structure={"c": 12, "n": 2})})
+    x = drawn(2, 1)
+    compressed = METHODS["structured_conv"].compress(network, plan)
+    ready, rows = optimize_for_inference(compressed, x, timer=preferring("average"))
+    assert [(row.site, row.chosen) for row in rows] == [("strided", "average"), (WHOLE, "fastest realisations")]
+    torch.testing.assert_close(ready(x), compressed(x), rtol=0, atol=1e-4)
