@@ -19,6 +19,7 @@ from reports.export import to_csv, write_csv, write_parquet
 from reports.figures import KINDS
 from reports.html_page import to_html
 from reports.markup import Block, Fold, Heading, Plot, Table, table_latex, table_markdown, to_markdown
+from reports.metric_words import metric_of, worded
 from reports.prepared.course import courses
 from reports.provenance_section import provenance_section, spent_effort
 from reports.rendering import Job, Studio, studio
@@ -110,12 +111,15 @@ def make_report(reading: Reading, artist: Studio | None = None) -> Report:
     """The document and the tidy data of a reading; its figures are given to the artist one by one, as they are known."""
     summary, spent = summarize(reading.table), spent_effort(reading)
     decided = verdicts(reading.table, summary)
-    blocks: list[Block] = [Heading(text=TITLE, level=1), *opening(reading, spent), *verdict_section(decided)]
+    before: list[Block] = [*opening(reading, spent), *verdict_section(decided)]
+    blocks: list[Block] = [Heading(text=TITLE, level=1), *worded(before, metric_of(reading.table))]
     taken: set[str] = set()
     for task in sorted(reading.table["task"].unique()):
         stem = stem_of(task, taken)
         taken.add(stem.casefold())
-        for item in task_section(reading, summary, decided, task, stem):
+        metric = metric_of(reading.table[reading.table["task"] == task])
+        for plain in task_section(reading, summary, decided, task, stem):
+            item = worded(plain, metric)
             blocks.append(_placed(item, stem, task) if isinstance(item, Figure) else item)
             if artist is not None:
                 for job in _jobs(blocks[-1:]):

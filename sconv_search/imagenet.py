@@ -13,7 +13,7 @@ from sconv_search.data import SPLIT_SEED, DataSet
 from sconv_search.disk_data import DiskSplit
 from sconv_search.layout import Layout
 
-LAYOUT = Layout(title="ImageNet (ILSVRC 2012)", folder="imagenet", parts=("train/*/*.[jJ][pP]*[gG]", "val/*/*.[jJ][pP]*[gG]"))
+LAYOUT = Layout(title="ImageNet (ILSVRC 2012)", folder="imagenet", parts=("train/*/*", "val/*/*"))
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HELD_OUT = 0.01
 """Share of the training images that is held out for validation: 12,812 of ImageNet's."""

@@ -64,7 +64,8 @@ class TrialRecord:
 
     ``variant`` says what a row is for: ``searched``, ``uniform``, or for the references ``dense`` and ``dense_finetuned``;
     ``origin`` says which rule made a searched plan, or that the sampler did. Scores on the validation split steer the
-    search; the test set is read in ``confirm`` alone.
+    search; the test set is read in ``confirm`` alone. ``metric`` names what the columns of top-1 hold where that is another
+    score, such as mean IoU.
     """
 
     study: str = column("study", default=MISSING)
@@ -73,6 +74,7 @@ class TrialRecord:
     variant: str = column("variant", default=MISSING)
     status: Status = column("status", default=MISSING)
     schema: int = column("schema", default=SCHEMA)
+    metric: str | None = column("score")
     number: int | None = column("trial")
     seed: int | None = column("seed")
     reason: str | None = column("reason")

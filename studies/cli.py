@@ -22,6 +22,7 @@ from studies.commands.failures import STATUSES, DebugOption, guarded
 from studies.commands.results import JsonOption, confirm_result, print_json, search_result, telling
 from studies.commands.search import search
 from studies.commands.sites import sites
+from studies.commands.tasks import tasks
 from studies.confirmation import confirm as confirm_runs
 from studies.monitor import RichMonitor
 from studies.run_folder import RunFolder
@@ -54,7 +55,7 @@ def options(
     """
 
 
-for command in (sites, search, confirm, best, export):
+for command in (tasks, sites, search, confirm, best, export):
     app.command(epilog=STATUSES)(command)
 
 

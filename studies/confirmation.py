@@ -22,7 +22,7 @@ from sconv_search.training import TrainingDiverged
 from studies.layers import layer_costs
 from studies.monitor import Monitor
 from studies.rebuild import save_compressed
-from studies.rows import cost_fields, outcome_fields, plan_fields, record
+from studies.rows import cost_fields, metric_field, outcome_fields, plan_fields, record
 from studies.run_folder import RunFolder
 from studies.spec import StudySpec
 from studies.start import Start
@@ -140,7 +140,7 @@ def _confirmed(start: Start, folder: RunFolder, candidate: Candidate, seed: int,
     dense = measure_cost(start.network, start.task.input_shape)
     known: dict[str, Any] = {
         "stage": "confirm", "variant": candidate.variant, "number": candidate.number, "seed": seed,
-        **plan_fields(candidate.plan, candidate.regularization),
+        **plan_fields(candidate.plan, candidate.regularization), **metric_field(start.task),
     }  # fmt: skip
     try:
         outcome = _outcome(start, spec, candidate, seed, monitor)
@@ -155,7 +155,9 @@ def _confirmed(start: Start, folder: RunFolder, candidate: Candidate, seed: int,
         _keep(folder, candidate, seed, outcome.network)
     folder.append(found)
     monitor.recorded(found)
-    score = f"test top-1 {found.test_top1:.2f} %" if found.test_top1 is not None else f"failed, {found.reason}"
+    score = (
+        f"test {start.task.metric.name} {found.test_top1:.2f} %" if found.test_top1 is not None else f"failed, {found.reason}"
+    )
     monitor.say(f"{folder.name} {candidate.label}, seed {seed}: {score}")
     return found
 

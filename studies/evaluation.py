@@ -19,7 +19,7 @@ from sconv_search.records import Cost, TrialRecord
 from sconv_search.training import Score, TrainingDiverged
 from studies.methods import compress
 from studies.monitor import Monitor
-from studies.rows import cost_fields, outcome_fields, plan_fields, record
+from studies.rows import cost_fields, metric_field, outcome_fields, plan_fields, record
 from studies.spec import StudySpec
 from studies.start import Start
 from studies.trial import live, screened
@@ -77,7 +77,8 @@ class Bench:
         screen = {"screen_top1": job.screen.top1, "screen_loss": job.screen.loss} if job.screen else {}
         return {
             "stage": "search", "variant": "searched", "number": job.number, "seed": self.spec.seed, "origin": job.origin,
-            "predicted_damage": job.damage, **plan_fields(job.plan, job.regularization), **screen,
+            "predicted_damage": job.damage, **metric_field(self.start.task),
+            **plan_fields(job.plan, job.regularization), **screen,
             **cost_fields(job.predicted, self.dense),
         }  # fmt: skip
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from sconv_search.metrics import TOP1
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Cost, TrialRecord
 from studies.provenance import provenance
 from studies.spec import StudySpec
+from studies.task import Task
 from studies.trial import Outcome
 
 
@@ -41,6 +43,11 @@ def budget_words(spec: StudySpec) -> str:
     """The budget with its quantities, such as ``50% flops`` or ``50% flops, 60% params``."""
     parts = [part.strip().rpartition("=") for part in spec.budget.split(",")]
     return ", ".join(f"{amount.strip()} {name.strip() or spec.quantity}" for name, _, amount in parts)
+
+
+def metric_field(task: Task) -> dict[str, Any]:
+    """The column that names the score, where it is not top-1 accuracy."""
+    return {} if task.metric.name == TOP1.name else {"metric": task.metric.name}
 
 
 def record(study: str, spec: StudySpec, **columns: Any) -> TrialRecord:

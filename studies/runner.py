@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from torch import nn
@@ -123,12 +124,9 @@ def _space(start: Start, spec: StudySpec, folder: RunFolder, monitor: Monitor) -
 
 def _announce(start: Start, spec: StudySpec, space: SearchSpace, budgets: Budgets, monitor: Monitor) -> None:
     """What can be reached, before anything is trained."""
-    monitor.say(f"dense network: {_amounts(space.dense)}")
-    for budget in budgets.limits:
-        dense, floor = budget.of(space.dense), budget.of(space.floor(budget))
-        monitor.say(f"reachable: {budget.words(floor)} to {budget.words(dense)}, that is {floor / dense:.1%} to 100%")
-        low = "" if budget.least is None else f"{budget.words(budget.least)} ({budget.least / dense:.1%}) to "
-        monitor.say(f"budget: {low}{budget.words(budget.limit)}, that is {budget.limit / dense:.1%}")
+    monitor.say(f"dense network: {amounts(space.dense)}")
+    for line in reachable(space, budgets):
+        monitor.say(line)
     monitor.say(
         f"search space: {len(space.sites)} layers, {sum(map(len, space.sites.values()))} options, {space.plans:.2g} plans"
     )
@@ -136,7 +134,17 @@ def _announce(start: Start, spec: StudySpec, space: SearchSpace, budgets: Budget
         monitor.say(f"skipped {name}: {reason}")
 
 
-def _amounts(cost: Cost) -> str:
+def reachable(space: SearchSpace, budgets: Budgets) -> Iterator[str]:
+    """What can be reached of each budgeted quantity, and what the budget asks for, in words."""
+    for budget in budgets.limits:
+        dense, floor = budget.of(space.dense), budget.of(space.floor(budget))
+        yield f"reachable: {budget.words(floor)} to {budget.words(dense)}, that is {floor / dense:.1%} to 100%"
+        low = "" if budget.least is None else f"{budget.words(budget.least)} ({budget.least / dense:.1%}) to "
+        yield f"budget: {low}{budget.words(budget.limit)}, that is {budget.limit / dense:.1%}"
+
+
+def amounts(cost: Cost) -> str:
+    """A network's cost, to read."""
     latency = f", {cost.latency_ms:.2f} ms" if cost.latency_ms else ""
     counted = f"{cost.macs:,} MACs + {cost.adds:,} additions, {cost.params:,} parameters, {cost.activations:,} activations"
     return counted + latency

@@ -102,7 +102,7 @@ class _Measuring:
             cost = self._cost(name, choice, built) if alone else measure_cost(built, self._start.task.input_shape) - self._whole
             if cost.flops < 0 or (name, choice) in self._wanted:
                 error = _relative_error(site(network, name), site(built, name), read_N) if alone else None
-                dropped = 0 if alone else _channels_dropped(site(network, name), choice)
+                dropped = 0 if alone else channels_dropped(site(network, name), choice)
                 damage = self._damage(built)
                 if math.isfinite(damage):
                     found.append(Option(choice=choice, cost=cost.counted(), damage=damage, error=error, dropped=dropped))
@@ -119,7 +119,8 @@ class _Measuring:
         return divergence if math.isnan(divergence) else max(0.0, divergence)
 
 
-def _channels_dropped(layer: nn.Module, choice: Choice) -> int:
+def channels_dropped(layer: nn.Module, choice: Choice) -> int:
+    """Channels that channel pruning removes, for couplings."""
     return method_named(choice.method).limits(layer)["keep"] - choice.structure["keep"]
 
 
@@ -175,6 +176,14 @@ class CostTable:
         for key, module in ((same, layer), ((*same, choice), built)):
             if key not in self._known:
                 self._known[key] = cost_of_calls(module, shapes)
+        return self._known[*same, choice] - self._known[same]
+
+    def of(self, layer: nn.Module, choice: Choice, shapes: Sequence[tuple[int, ...]]) -> Cost:
+        """The same for a layer that is compressed only if its like was not measured yet."""
+        same = (architecture(layer), tuple(shapes))
+        if (*same, choice) not in self._known:
+            alone = nn.Sequential(layer)  # the rest of the network need not be copied for it
+            self.difference(layer, site(compress(alone, CompressionPlan(sites={"0": choice})), "0"), choice, shapes)
         return self._known[*same, choice] - self._known[same]
 
 

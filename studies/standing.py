@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from sconv_search.metrics import TOP1
 from sconv_search.records import TrialRecord
 from studies.spec import StudySpec
 
@@ -66,7 +67,7 @@ def trial_line(found: TrialRecord, standing: Standing, seconds: float) -> str:
     weight = "direct" if found.regularization is None else f"λ {found.regularization:.2g}"
     if found.status == "screened":
         return f"trial {found.number}: {share}, {found.origin}, screened at {found.screen_top1:.2f} %, not trained"
-    score = f"validation top-1 {found.val_top1:.2f} % in {found.wall_s or 0:.0f} s"
+    score = f"validation {found.metric or TOP1.name} {found.val_top1:.2f} % in {found.wall_s or 0:.0f} s"
     head = f"trial {found.number} ({standing.trained}/{standing.trials}): {share}, {weight}"
     return f"{head}, {score}; {_outlook(standing, seconds)}"
 

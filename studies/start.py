@@ -55,8 +55,7 @@ def start_from(
         ValueError: the task needs weights and has none, they do not fit the network, its forward fails on the task's input
             shape, or network, images and labels do not fit each other.
     """
-    if weights is None and not task.dense_schedule.epochs:
-        raise ValueError(f"task {task.name!r} trains no dense network; give trained weights with --weights FILE.safetensors")
+    require_data(task, data, weights)
     torch.manual_seed(seed)  # the network's initial weights; module constructors take no generator
     network = task.network().eval()
     require_forward(network, task.input_shape)
@@ -79,6 +78,19 @@ def start_from(
         task=task, network=placed, data=found.to(device), weights_sha256=file_checksum(path), data_sha256=checksum,
         score=partial(evaluate, metric=task.metric),
     )  # fmt: skip
+
+
+def require_data(task: Task, data: Path | None, weights: Path | None) -> None:
+    """Refuses, before any work, a task whose files are missing, or that trains no dense network and is given no weights.
+
+    Raises:
+        FileNotFoundError: data is missing; the expected layout is given.
+        ValueError: weights are missing.
+    """
+    if weights is None and not task.dense_schedule.epochs:
+        raise ValueError(f"task {task.name!r} trains no dense network; give trained weights with --weights FILE.safetensors")
+    if task.layout is not None and not task.layout.downloads:
+        task.layout.root(data)
 
 
 def require_fit(task: Task, network: nn.Module, data: DataSet) -> None:

@@ -27,7 +27,7 @@ BLOCK = re.compile(r'^```(\w+)(?: title="([^"]*)")?\n(.*?)^```$', flags=re.DOTAL
 Blocks = list[tuple[str, str, str]]
 WORD_BY_WORD = ("your-own.md",)
 """Pages whose commands are quick enough to be run, too."""
-USER_MODULES = ("mynets", "mytask")
+USER_MODULES = ("mynets", "mytask", "flowers")
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
@@ -102,7 +102,7 @@ def test_the_examples_of_a_page_run_and_print_what_it_says(
 
 
 def test_pages_with_examples_are_found() -> None:
-    assert {"adding-a-method.md", "mathematics.md", "quick-start.md", "your-own.md"} <= {page.name for page in EXAMPLES}
+    assert {"adding-a-method.md", "mathematics.md", "quick-start.md", "tasks.md", "your-own.md"} <= {page.name for page in EXAMPLES}
 
 
 def options_known() -> set[str]:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sconv_search.budget import Budgets
+from sconv_search.metrics import TOP1
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Cost, TrialRecord
 from studies.commands.arguments import BudgetOption, QuantityOption, spec_of
@@ -45,7 +46,8 @@ def best(
     if as_json:
         print_json({"budget": budget, "plans": found})
         return
-    table = Table("run", "trial", "methods", "FLOPs", "parameters", "validation top-1", "test top-1", box=SIMPLE_HEAD)
+    metric = " or ".join(sorted({one["metric"] for one in found}))
+    table = Table("run", "trial", "methods", "FLOPs", "parameters", f"validation {metric}", f"test {metric}", box=SIMPLE_HEAD)
     for one in found:
         table.add_row(*map(str, _cells(one)))
     Console().print(table)
@@ -77,7 +79,8 @@ def _best(folder: RunFolder, budget: str | None, quantity: Any) -> dict[str, Any
         )
     top = max(fitting, key=lambda r: (r.val_top1 or 0.0, -(r.flops or 0)))
     return {
-        "run": folder.path, "trial": top.number, "methods": top.methods, "flops": top.flops, "dense_flops": top.dense_flops,
+        "run": folder.path, "metric": top.metric or TOP1.name,
+        "trial": top.number, "methods": top.methods, "flops": top.flops, "dense_flops": top.dense_flops,
         "macs": top.macs, "params": top.params, "activations": top.activations, "latency_ms": top.latency_ms,
         "regularization": top.regularization, "val_top1": top.val_top1, "test_top1": _confirmed(records, top), "plan": top.plan,
     }  # fmt: skip

@@ -28,9 +28,11 @@ from studies.commands.arguments import (
     start_of,
 )
 from studies.commands.config_file import ConfigOption
+from studies.commands.dry_run_listing import say_dry_run
 from studies.commands.failures import DebugOption
 from studies.commands.results import JsonOption, print_json, search_result, telling
 from studies.course import Stops
+from studies.dry_run import dry_run
 from studies.given_plans import given_plan
 from studies.granularity import Granularity
 from studies.methods import METHODS
@@ -39,6 +41,7 @@ from studies.runner import checked_budget
 from studies.runner import search as run_search
 from studies.sampler import SamplerName
 from studies.spec import StudySpec
+from studies.start import require_data
 from studies.tasks import task_named, with_network
 from studies.tensorboard import logged
 
@@ -46,7 +49,9 @@ DEFAULT_METHOD, DEFAULT_BUDGET = "structured_conv", "50%"
 
 
 def search(
-    out: Annotated[Path, typer.Option(help="The run's folder; an interrupted run in it continues.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The run's folder; an interrupted run in it continues. Needed but for a dry run.")
+    ] = None,
     task: TaskOption = "demo",
     network: Annotated[
         str | None,
@@ -116,6 +121,12 @@ def search(
     weights: WeightsOption = None,
     device: DeviceOption = "auto",
     tensorboard: TensorBoardOption = None,
+    dry: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Say what would be done: sites, costs, reachable budgets, a plan, schedules, missing data."
+        ),
+    ] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -136,8 +147,16 @@ def search(
         search_schedule=replace(_changed(known.search_schedule, epochs, learning_rate), **loss),
         confirm_schedule=replace(_changed(known.confirm_schedule, confirm_epochs, confirm_learning_rate), **loss),
     )  # fmt: skip
+    if dry:
+        with telling(as_json) as terminal:
+            found = dry_run(known, spec, data, terminal)
+        print_json(found) if as_json else say_dry_run(found, terminal)
+        return
+    if out is None:
+        raise ValueError("a search needs a folder for its run; name one with --out, such as --out runs/first")
     folder, stops = RunFolder(out), Stops(seconds=None if minutes is None else 60 * minutes, patience=patience)
     device_named(device)
+    require_data(known, data, weights)
     checked_budget(spec, known.network(), known.input_shape)  # before a dense network is trained for it
     with folder.locked():
         pass

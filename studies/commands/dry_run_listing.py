@@ -1,0 +1,41 @@
+"""What a search would do, line by line."""
+
+from __future__ import annotations
+
+from sconv_search.training import Schedule
+from studies.dry_run import DryRun
+from studies.monitor import Monitor
+from studies.runner import amounts
+
+
+def say_dry_run(found: DryRun, monitor: Monitor) -> None:
+    """Says it; a plan's sites one a line."""
+    shape = "×".join(map(str, found.input_shape))
+    monitor.say(f"{found.network} of task {found.task} on {shape}, scored by {found.metric}: {amounts(found.cost)}")
+    monitor.say(f"{len(found.options)} layers with {sum(found.options.values())} options of {', '.join(found.methods)}")
+    for name, reason in found.skipped.items():
+        monitor.say(f"skipped {name}: {reason}")
+    for line in found.reachable:
+        monitor.say(line)
+    if found.plan is None or found.plan_cost is None:
+        monitor.say("plan: none meets the budget")
+    else:
+        share = found.plan_cost.flops / found.cost.flops
+        monitor.say(f"a plan that meets it ({share:.1%} of dense FLOPs, {found.plan_cost.params:,} parameters):")
+        for name, choice in found.plan.sites.items():
+            monitor.say(f"  {name}: {choice.method} {dict(choice.structure)}")
+    monitor.say(f"search: {found.trials} trials of {_words(found.search_schedule)}")
+    monitor.say(f"confirmation: {_words(found.confirm_schedule)}, for each plan and seed")
+    monitor.say(_data(found))
+
+
+def _words(schedule: Schedule) -> str:
+    if not schedule.epochs:
+        return "no training, batch norms re-estimated"
+    return f"{schedule.epochs:g} epochs, batches of {schedule.batch_size}, learning rate up to {schedule.learning_rate:g}"
+
+
+def _data(found: DryRun) -> str:
+    if found.data is None:
+        return "data: no files are named by the task"
+    return f"data: {found.missing or 'found'}"

@@ -1,0 +1,111 @@
+"""What a search would do, found out without data and without training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from sconv_search.budget_filling import fill
+from sconv_search.compressor import site
+from sconv_search.measurement import measure_cost
+from sconv_search.plan import Choice, CompressionPlan
+from sconv_search.records import Cost
+from sconv_search.search_space import Option, SearchSpace
+from sconv_search.training import Schedule
+from studies.couplings import measured_couplings
+from studies.methods import compress, method_named
+from studies.monitor import Monitor
+from studies.runner import checked_budget, reachable
+from studies.selection import offered
+from studies.sites import left_out
+from studies.space import CostTable, channels_dropped, input_shapes
+from studies.spec import StudySpec
+from studies.task import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class DryRun:
+    """A search that was not begun.
+
+    Args:
+        cost: of the dense network.
+        options: site -> number of options there.
+        skipped: layer with weights that is no site -> why.
+        reachable: what can be reached of each budgeted quantity, and what the budget asks for, in words.
+        plan: one that fits the budget; None where none does.
+        plan_cost: what it costs.
+        data: the files that are expected, in words; None where no file is.
+        missing: what of the data is missing; None where nothing is.
+    """
+
+    task: str
+    network: str
+    input_shape: tuple[int, ...]
+    metric: str
+    cost: Cost
+    methods: tuple[str, ...]
+    options: Mapping[str, int]
+    skipped: Mapping[str, str]
+    reachable: tuple[str, ...]
+    plan: CompressionPlan | None
+    plan_cost: Cost | None
+    trials: int
+    search_schedule: Schedule
+    confirm_schedule: Schedule
+    data: str | None
+    missing: str | None
+
+
+def dry_run(task: Task, spec: StudySpec, folder: Path | None, monitor: Monitor) -> DryRun:
+    """Builds the task's network and a plan; of each layer, the cheapest option and a middle one are built and measured.
+
+    Args:
+        folder: where the data is looked for.
+
+    Raises:
+        KeyError: a method is unknown.
+        ValueError: the budget is not understood or is one of latency, which takes a search's time to measure, a pattern
+            matches no site, or no layer can be compressed.
+    """
+    if spec.times:
+        raise ValueError("a dry run counts operations and measures no time; leave budgets and objectives of latency_ms out")
+    network = task.network().eval()
+    budgets = checked_budget(spec, network, task.input_shape)
+    choices = offered(network, spec.methods, spec.selection)
+    space = _counted(network, task.input_shape, choices, monitor)
+    fits = all(limit.excess(space.floor(limit)) <= 0 for limit in budgets.limits)
+    plan = fill(space, {}, budgets.at(1.0)) if fits else None
+    return DryRun(
+        task=spec.task, network=type(network).__name__, input_shape=tuple(task.input_shape), metric=task.metric.name,
+        cost=space.dense, methods=spec.methods, options={name: len(found) for name, found in choices.items()},
+        skipped=left_out(network, choices, spec.methods, spec.selection), reachable=tuple(reachable(space, budgets)),
+        plan=plan, plan_cost=None if plan is None else space.cost(plan), trials=spec.trials,
+        search_schedule=spec.search_schedule, confirm_schedule=spec.confirm_schedule,
+        data=task.layout.words if task.layout else None, missing=task.layout.missing(folder) if task.layout else None,
+    )  # fmt: skip
+
+
+def _counted(
+    network: nn.Module, shape: tuple[int, ...], choices: Mapping[str, Sequence[Choice]], monitor: Monitor
+) -> SearchSpace:
+    """The space of two options a site; what they damage is not known, and taken to be what they save."""
+    dense, shapes, costs = measure_cost(network, shape), input_shapes(network, shape, choices), CostTable()
+    sites: dict[str, tuple[Option, ...]] = {}
+    with monitor.bar(f"measuring two options of {len(choices)} layers") as step:
+        for done, (name, found) in enumerate(choices.items(), start=1):
+            layer, options = site(network, name), []
+            for choice in dict.fromkeys((found[0], found[len(found) // 2])):
+                if method_named(choice.method).reshapes_neighbours:
+                    cost = measure_cost(compress(network, CompressionPlan(sites={name: choice})), shape) - dense
+                    dropped = channels_dropped(layer, choice)
+                else:
+                    cost, dropped = costs.of(layer, choice, shapes[name]), 0
+                if cost.flops < 0:
+                    options.append(Option(choice=choice, cost=cost, damage=-cost.flops / dense.flops, dropped=dropped))
+            sites[name] = tuple(options)
+            step(done, len(choices))
+    offers = {name: options for name, options in sites.items() if options}
+    return SearchSpace(dense=dense, sites=offers, couplings=measured_couplings(network, shape, offers, dense, monitor))

@@ -1,0 +1,185 @@
+"""Every family of tasks from data to report, on a tiny stand-in in its data set's own layout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from sconv_search.cityscapes import CLASSES
+from sconv_search.data import DataSet
+from sconv_search.photos import photos
+from sconv_search.training import Schedule, evaluate
+from sconv_search.weights import save_weights
+from studies import Task, tasks
+from studies.tasks import IMAGENET_RECIPES, cityscapes_task, imagenet_task, photos_task
+from tests.stand_ins import image_folders, photo_folder, streets
+from tests.studies.conftest import Typed
+
+SHORT = Schedule(epochs=0.5, batch_size=8, learning_rate=0.01)
+
+
+def tiny(task: Task) -> Task:
+    """The task with the least of training."""
+    average = task.confirm_schedule.average_decay
+    full = replace(SHORT, average_decay=average)
+    return replace(task, dense_schedule=replace(full, epochs=1), search_schedule=SHORT, confirm_schedule=full)
+
+
+def report_of(
+    typed: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, task: Task, *flags: object, include: str
+) -> tuple[pd.DataFrame, Path]:
+    """Search of two trials, confirmation and report of a task, as a user types them: the report's table and folder."""
+    monkeypatch.setattr(tasks, "TASKS", {task.name: task})
+    run, data = tmp_path / "run", ("--data", tmp_path / "data", "--device", "cpu", *flags)
+    search = ("search", "--task", task.name, "--method", "spatial_svd", "--budget", "90%", "--trials", 2, "--multiple", 16)
+    for command in (
+        (*search, "--include", include, "--out", run, *data),
+        ("confirm", run, "--seeds", 1, "--plans", 1, *data),
+        ("report", run, "--out", tmp_path / "report"),
+    ):
+        said = typed(*command)
+        assert said.status == 0, said.out + said.err
+    records = pd.DataFrame([json.loads(line) for line in (run / "trials.jsonl").read_text().splitlines()])
+    assert (records["status"] == "complete").all(), records["reason"].tolist()
+    assert (records["stage"] == "search").sum() == 2
+    assert {"dense", "searched", "uniform"} <= set(records["variant"])
+    assert (tmp_path / "report" / "index.html").exists()
+    return records, tmp_path / "report"
+
+
+def small_imagenet(network: str, size: int = 32) -> Task:
+    return tiny(imagenet_task(network, classes=4, size=size))
+
+
+def test_a_network_of_imagenet_from_folders_to_report(
+    typed: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    image_folders(tmp_path / "data" / "imagenet", train=5, val=3)
+    records, _ = report_of(typed, monkeypatch, tmp_path, small_imagenet("resnet18"), include="layer4.*")
+    assert records["metric"].isna().all()
+    assert records["test_top1"].dropna().between(0, 100).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", [name for name in IMAGENET_RECIPES if name != "resnet18"])
+def test_every_network_of_imagenet_from_folders_to_report(
+    typed: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, network: str
+) -> None:
+    image_folders(tmp_path / "data" / "imagenet", train=5, val=3)
+    include = {"mobilenet_v2": "features.1[0-9]*", "efficientnet_b1": "features.[78]*"}.get(network, "layer4.*")
+    report_of(typed, monkeypatch, tmp_path, small_imagenet(network, 64), include=include)
+
+
+def small_streets() -> Task:
+    return tiny(cityscapes_task(size=(64, 128), crop=(32, 64)))
+
+
+def test_segmentation_from_streets_to_a_report_of_mean_iou(
+    typed: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    streets(tmp_path / "data" / "cityscapes", train=18)
+    task = small_streets()
+    records, report = report_of(typed, monkeypatch, tmp_path, task, include="backbone.stage[34].*branches.[12]*")
+    assert set(records["metric"]) == {"mean IoU"}
+    page = (report / "index.html").read_text()
+    assert "test mean IoU" in page
+    assert "top-1" not in page
+    assert "test mean IoU" in (report / "summary.md").read_text()
+    said = typed("best", tmp_path / "run", "--budget", "95%")
+    assert "validation mean IoU" in said.out
+    assert "top-1" not in said.out
+
+
+def test_the_network_of_a_segmentation_learns_its_streets(tmp_path: Path) -> None:
+    """Sky, road and cars are told apart after a few steps, through the structured form of a layer and its penalty."""
+    from sconv_search.plan import Choice, CompressionPlan
+    from sconv_search.training import train_
+    from studies.methods import compress, penalty
+
+    streets(tmp_path, train=18)
+    task = small_streets()
+    data = task.data(tmp_path, False)
+    torch.manual_seed(0)
+    network = task.network()
+    plan = CompressionPlan(sites={"join": Choice(method="structured_conv", structure={"c": 135, "n": 1})})
+    schedule = Schedule(epochs=12, batch_size=8, learning_rate=0.05)
+    train_(network, data, schedule, seed=0, penalty=penalty(network, plan), penalty_weight=1.0)
+    assert float(penalty(network, plan)().detach()) < 0.3
+    small = compress(network, plan)
+    assert small(torch.zeros(1, 3, 64, 128)).shape == (1, CLASSES, 64, 128)
+    assert evaluate(small, data, data.test, task.metric).top1 > 60
+
+
+def small_photos(folder: Path | None, train_was_seen: bool) -> DataSet:
+    return photos(folder, size=32, mean=0.5, std=0.5)
+
+
+def photo_task() -> Task:
+    return replace(photos_task(), data=small_photos, input_shape=(3, 32, 32))
+
+
+def test_photos_are_searched_without_training(
+    typed: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    photo_folder(tmp_path / "data" / "imagenet_sample")
+    task = photo_task()
+    torch.manual_seed(0)
+    save_weights(task.network(), tmp_path / "w.safetensors")
+    weights = ("--weights", tmp_path / "w.safetensors")
+    records, _ = report_of(typed, monkeypatch, tmp_path, task, *weights, include="_blocks.1[3-5]*")
+    assert (records["epochs"] == 0).all()
+    assert records["regularization"].isna().all()
+
+
+def test_photos_without_weights_are_refused_before_any_work(
+    typed: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    photo_folder(tmp_path / "data" / "imagenet_sample")
+    monkeypatch.setattr(tasks, "TASKS", {"photos/efficientnet_lite0": photo_task()})
+    said = typed("search", "--task", "photos/efficientnet_lite0", "--data", tmp_path / "data", "--out", tmp_path / "run")
+    assert said.status == 2
+    assert "trains no dense network; give trained weights with --weights FILE.safetensors" in said.out + said.err
+
+
+@pytest.mark.parametrize("task", ["imagenet/resnet18", "cityscapes/hrnet_w18_small_v2"])
+def test_missing_data_is_named_before_any_work(
+    typed: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, task: str
+) -> None:
+    def no_network() -> torch.nn.Module:
+        raise AssertionError("a network was built")
+
+    monkeypatch.setattr(tasks, "TASKS", {task: replace(tasks.TASKS[task], network=no_network)})
+    said = typed("search", "--task", task, "--data", tmp_path, "--out", tmp_path / "run")
+    assert said.status == 2
+    assert "expected are" in said.out + said.err
+    assert "Traceback" not in said.out + said.err
+
+
+@pytest.mark.slow
+def test_search_workers_read_from_disk_themselves(
+    typed: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """They are daemons, which may have no loader processes of their own."""
+    image_folders(tmp_path / "data" / "imagenet", train=5, val=3)
+    report_of(typed, monkeypatch, tmp_path, small_imagenet("resnet18"), include="layer4.*")
+    said = typed(
+        "search", "--task", "imagenet/resnet18", "--method", "spatial_svd", "--budget", "90%", "--trials", 2, "--multiple", 16,
+        "--include", "layer4.*", "--workers", 2, "--out", tmp_path / "two", "--data", tmp_path / "data", "--device", "cpu",
+    )  # fmt: skip
+    assert said.status == 0, said.out + said.err
+    assert '"complete"' in (tmp_path / "two" / "trials.jsonl").read_text()
+
+
+def test_builders_can_be_made_of_the_same_parts_by_a_user() -> None:
+    """What ``docs/tasks.md`` does: a network of torchvision's on the user's own folders."""
+    task = imagenet_task("resnet18", classes=3, size=64, recipes={"resnet18": next(iter(IMAGENET_RECIPES.values()))})
+    assert task.input_shape == (3, 64, 64)
+    assert isinstance(task.data, partial)
+    assert task.network()(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
