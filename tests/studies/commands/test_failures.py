@@ -67,7 +67,7 @@ def test_a_search_whose_trials_all_diverge_is_failed_work(typed: Callable[..., T
         (("search", "--methd", "cp"), "(Possible options: --method"),
         (("search", "--trials", "few", "--out", "x"), "Invalid value for '--trials'"),
         (("search", "--quantity", "flop", "--out", "x"), "'flop' is not one of 'flops', 'macs', 'params'"),
-        (("search",), "Missing option '--out'"),
+        (("search",), "a search needs a folder for its run; name one with --out"),
         (("confirm", "run", "--plans", "0"), "Invalid value for '--plans'"),
         (("report",), "Missing argument 'RUNS"),
         (("compare", "one"), "Missing argument 'AFTER"),
