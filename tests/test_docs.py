@@ -102,7 +102,9 @@ def test_the_examples_of_a_page_run_and_print_what_it_says(
 
 
 def test_pages_with_examples_are_found() -> None:
-    assert {"adding-a-method.md", "mathematics.md", "quick-start.md", "tasks.md", "your-own.md"} <= {page.name for page in EXAMPLES}
+    assert {"adding-a-method.md", "mathematics.md", "quick-start.md", "tasks.md", "your-own.md"} <= {
+        page.name for page in EXAMPLES
+    }
 
 
 def options_known() -> set[str]:
