@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sconv_search.compressor import LAYER_KINDS, site
-from sconv_search.memo import Memo, content, network_content
+from sconv_search.memo import Memo, network_content, unwritten_content
 from sconv_search.replaced_conv import padding_pairs
 
 BATCH = 32
@@ -89,7 +89,7 @@ def input_moments(network: nn.Module, names: Iterable[str], inputs: Tensor) -> d
             raise TypeError(f"site {name!r}: moments are known for convolutions and linear layers, got {site(network, name)}")
     if not names:
         return {}
-    key = (network_content(network), content(inputs))
+    key = (network_content(network), unwritten_content(inputs))
     found = {name: kept for name in names if (kept := _KEPT.get((key, name))) is not None}
     fresh = _measured(network, [name for name in names if name not in found], inputs)
     for name, moments in fresh.items():
@@ -98,6 +98,13 @@ def input_moments(network: nn.Module, names: Iterable[str], inputs: Tensor) -> d
     if missing := [name for name in names if name not in found]:
         warnings.warn(f"calibration never ran {', '.join(missing)}, which keep their data-free form", RuntimeWarning, 2)
     return found
+
+
+def moment_bytes(layer: nn.Module) -> int:
+    """Bytes that the moments of what this layer reads take."""
+    assert isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
+    features, groups = layer.weight[0].numel(), 1 if isinstance(layer, nn.Linear) else layer.groups
+    return 8 * groups * features * (features + 1)
 
 
 def _measured(network: nn.Module, names: list[str], inputs: Tensor) -> dict[str, Moments]:

@@ -15,7 +15,7 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -35,6 +35,7 @@ with warnings.catch_warnings():
     )
 
 Handle = Callable[[list[Any], list[Any]], Counter[str]]
+Result = TypeVar("Result")
 
 
 def _elements(value: Any) -> int:
@@ -201,8 +202,8 @@ def _cost(counts: Mapping[str, int], params: int) -> Cost:
 
 def _analysis(network: nn.Module, input_shape: Sequence[int]) -> JitModelAnalysis:
     """fvcore's counts of a copy in evaluation mode, every operator known."""
-    measured = copy.deepcopy(network).eval()
-    require_forward(measured, input_shape)
+    on_shapes(network, lambda shapes: require_forward(shapes, input_shape))
+    measured = copy.deepcopy(network).eval()  # torch 2.15 traces no convolution of shapes alone
     analysis = JitModelAnalysis(measured, (example_input(measured, input_shape),))
     analysis.set_op_handle(**OP_HANDLES).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     analysis.tracer_warnings("none")
@@ -211,3 +212,17 @@ def _analysis(network: nn.Module, input_shape: Sequence[int]) -> JitModelAnalysi
     if missing := analysis.unsupported_ops():
         raise ValueError(f"no cost handle for {', '.join(sorted(missing))}; add one to OP_HANDLES in measurement.py")
     return analysis
+
+
+def on_shapes(network: nn.Module, work: Callable[[nn.Module], Result]) -> Result:
+    """What the work gives for a copy in evaluation mode whose tensors have shapes and no values: forwards take no time.
+
+    Where that fails, because a forward reads values or an operator knows no shapes, it is done for a full copy; so the work
+    must leave nothing behind when it fails.
+    """
+    memo: dict[int, Any] = {id(x): nn.Parameter(x.detach().to("meta"), x.requires_grad) for x in network.parameters()}
+    memo |= {id(x): x.to("meta") for x in network.buffers()}
+    try:
+        return work(copy.deepcopy(network, memo).eval())
+    except Exception:  # of any kind: the forward is the user's own, and the full copy raises what is wrong with it
+        return work(copy.deepcopy(network).eval())

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from sconv_search.budget_filling import fill
@@ -24,6 +25,8 @@ from studies.sites import left_out
 from studies.space import CostTable, channels_dropped, input_shapes
 from studies.spec import StudySpec
 from studies.task import Task
+
+WEIGHT = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,10 +75,11 @@ def dry_run(task: Task, spec: StudySpec, folder: Path | None, monitor: Monitor) 
     """
     if spec.times:
         raise ValueError("a dry run counts operations and measures no time; leave budgets and objectives of latency_ms out")
-    network = task.network().eval()
-    budgets = checked_budget(spec, network, task.input_shape)
+    network = _featureless(task.network())
+    dense = measure_cost(network, task.input_shape)
+    budgets = checked_budget(spec, network, task.input_shape, dense)
     choices = offered(network, spec.methods, spec.selection)
-    space = _counted(network, task.input_shape, choices, monitor)
+    space = _counted(network, task.input_shape, choices, dense, monitor)
     fits = all(limit.excess(space.floor(limit)) <= 0 for limit in budgets.limits)
     plan = fill(space, {}, budgets.at(1.0)) if fits else None
     return DryRun(
@@ -88,11 +92,19 @@ def dry_run(task: Task, spec: StudySpec, folder: Path | None, monitor: Monitor) 
     )  # fmt: skip
 
 
+@torch.no_grad()
+def _featureless(network: nn.Module) -> nn.Module:
+    """The network with all weights alike: costs do not depend on them, and choosing channels of random ones takes a minute."""
+    for weight in network.parameters():
+        weight.fill_(WEIGHT)
+    return network.eval()
+
+
 def _counted(
-    network: nn.Module, shape: tuple[int, ...], choices: Mapping[str, Sequence[Choice]], monitor: Monitor
+    network: nn.Module, shape: tuple[int, ...], choices: Mapping[str, Sequence[Choice]], dense: Cost, monitor: Monitor
 ) -> SearchSpace:
     """The space of two options a site; what they damage is not known, and taken to be what they save."""
-    dense, shapes, costs = measure_cost(network, shape), input_shapes(network, shape, choices), CostTable()
+    shapes, costs = input_shapes(network, shape, choices), CostTable()
     sites: dict[str, tuple[Option, ...]] = {}
     with monitor.bar(f"measuring two options of {len(choices)} layers") as step:
         for done, (name, found) in enumerate(choices.items(), start=1):

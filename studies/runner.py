@@ -69,8 +69,13 @@ def search(
         return _run_trials(bench, folder, space, budgets, monitor, workers, stops or Stops())
 
 
-def checked_budget(spec: StudySpec, network: nn.Module, input_shape: tuple[int, ...]) -> Budgets:
+def checked_budget(
+    spec: StudySpec, network: nn.Module, input_shape: tuple[int, ...], dense: Cost | None = None
+) -> Budgets:  # fmt: skip
     """The spec's budgets for this network; cheap, so that wrong input is refused before any long work.
+
+    Args:
+        dense: the network's cost, where it is known already.
 
     Raises:
         KeyError: a method is unknown.
@@ -81,7 +86,7 @@ def checked_budget(spec: StudySpec, network: nn.Module, input_shape: tuple[int, 
     if reshaping and len(spec.methods) > 1:
         raise ValueError(f"{reshaping[0]} changes the layers that other methods choose for; search it in a study of its own")
     spec.selection.require_matches(candidates(network))
-    dense = measure_cost(network, input_shape)
+    dense = dense or measure_cost(network, input_shape)
     if spec.times:
         dense = dense_cost(network, input_shape, spec.latency_batch)
     return Budgets.parse(spec.budget, dense=dense, quantity=spec.quantity)

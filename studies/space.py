@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sconv_search.batch_norm import batch_norms
-from sconv_search.compressor import site
-from sconv_search.measurement import example_input, measure_cost
+from sconv_search.calibration import KEPT_BYTES, input_moments, moment_bytes
+from sconv_search.compressor import LAYER_KINDS, site
+from sconv_search.measurement import example_input, measure_cost, on_shapes
 from sconv_search.memo import architecture
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.records import Cost
+from sconv_search.replay import Given, called_once, outputs_before, replayed
 from sconv_search.search_space import Option, SearchSpace
 from sconv_search.training import predict
 from studies.couplings import measured_couplings
@@ -30,6 +32,8 @@ from studies.start import Start, calibration_inputs
 Kept = Callable[[str, tuple[Option, ...]], None]
 """Called with each site's options as soon as they are measured."""
 ERROR_INPUTS = 8
+DAMAGE_PIXELS = 2**22
+"""Pixels of the images on which damage is read: 256 CIFAR images, 83 of ImageNet's."""
 
 
 def measured_space(
@@ -46,8 +50,8 @@ def measured_space(
     """Every option of every site with its cost and predicted damage; offers that save nothing here are left out.
 
     The damage is the Kullback-Leibler divergence, in nat, of the outputs from the dense network's on the training images
-    that the methods fit themselves to, batch norms taking the batch's own statistics: a compressed layer's shift and scale
-    are mended later, its loss is not.
+    that the methods fit themselves to (the first of them that have ``DAMAGE_PIXELS`` together, at least two), batch norms
+    taking the batch's own statistics: a compressed layer's shift and scale are mended later, its loss is not.
 
     Args:
         given: plans whose choices are options too, whatever they save.
@@ -63,6 +67,7 @@ def measured_space(
     latencies = None if latency_batch is None else Latencies(network, shape, shapes, latency_batch)
     measuring = _Measuring(start, shapes, whole, latencies, wanted)
     sites, total, done = dict(known or {}), sum(map(len, choices.values())), 0
+    measuring.read_moments({name: found for name, found in choices.items() if name not in sites})
     with monitor.bar(f"measuring {total} options of {len(choices)} layers") as step:
         for name, alternatives in choices.items():
             if name not in sites:
@@ -88,22 +93,41 @@ class _Measuring:
         wanted: Collection[tuple[str, Choice]],
     ) -> None:  # fmt: skip
         self._start, self._shapes, self._whole, self._latencies = start, shapes, whole, latencies
-        self._images, self._inputs = start.data.calibration, calibration_inputs(start)
+        self._inputs, calibration = calibration_inputs(start), start.data.calibration
+        self._images = calibration[: max(2, DAMAGE_PIXELS // calibration[0, 0].numel())]
         self._dense, self._costs = _log_probabilities(start.network, start, self._images), CostTable()
+        self._once = called_once(start.network, lambda network: predict(network, start.data, self._images[:1]))
+        self._before: dict[str, Given] = {}
         self._wanted = wanted
+
+    def read_moments(self, choices: Mapping[str, Sequence[Choice]]) -> None:
+        """One pass over the calibration inputs for all layers, of which the options find the results remembered."""
+        wanted, total = [], 0
+        for name, alternatives in choices.items():
+            layer = site(self._start.network, name)
+            if type(layer) in LAYER_KINDS and not all(map(_reshapes, alternatives)):
+                total += moment_bytes(layer)
+                if total <= KEPT_BYTES:
+                    wanted.append(name)
+        if self._inputs is not None:
+            input_moments(self._start.network, wanted, self._inputs)
 
     def options(self, name: str, alternatives: Sequence[Choice], step: Callable[[int], None]) -> tuple[Option, ...]:
         """The choices of one site that save operations, or are wanted, and whose outputs are finite."""
         network, found, layers = self._start.network, [], []
         read_N = _layer_input(network, name, self._start.data.normalized(self._images[:ERROR_INPUTS]))
+        before: dict[str, Given] = {}
+        if not all(map(_reshapes, alternatives)):
+            known = replayed(_on_batch_statistics(network), self._before)  # all up to the last site, mostly the layer before
+            before = self._before = outputs_before(known, name, self._predicted, self._once)
         for count, choice in enumerate(alternatives, start=1):
             built = compress(network, CompressionPlan(sites={name: choice}), self._inputs)
-            alone = not method_named(choice.method).reshapes_neighbours
+            alone = not _reshapes(choice)
             cost = self._cost(name, choice, built) if alone else measure_cost(built, self._start.task.input_shape) - self._whole
             if cost.flops < 0 or (name, choice) in self._wanted:
                 error = _relative_error(site(network, name), site(built, name), read_N) if alone else None
                 dropped = 0 if alone else channels_dropped(site(network, name), choice)
-                damage = self._damage(built)
+                damage = self._damage(built, before if alone else {})
                 if math.isfinite(damage):
                     found.append(Option(choice=choice, cost=cost.counted(), damage=damage, error=error, dropped=dropped))
                     layers.append(site(built, name) if alone else built)
@@ -113,10 +137,17 @@ class _Measuring:
     def _cost(self, name: str, choice: Choice, built: nn.Module) -> Cost:
         return self._costs.difference(site(self._start.network, name), site(built, name), choice, self._shapes[name])
 
-    def _damage(self, built: nn.Module) -> float:
-        moved = _log_probabilities(built, self._start, self._images)
+    def _predicted(self, network: nn.Module) -> Tensor:
+        return predict(network, self._start.data, self._images, batch=len(self._images))
+
+    def _damage(self, built: nn.Module, before: Mapping[str, Given]) -> float:
+        moved = _log_probabilities(replayed(built, before), self._start, self._images)
         divergence = float(F.kl_div(moved, self._dense, reduction="batchmean", log_target=True))
         return divergence if math.isnan(divergence) else max(0.0, divergence)
+
+
+def _reshapes(choice: Choice) -> bool:
+    return method_named(choice.method).reshapes_neighbours
 
 
 def channels_dropped(layer: nn.Module, choice: Choice) -> int:
@@ -147,8 +178,12 @@ def _relative_error(layer: nn.Module, built: nn.Module, read_N: Tensor) -> float
 
 def input_shapes(network: nn.Module, shape: Sequence[int], names: Iterable[str]) -> dict[str, list[tuple[int, ...]]]:
     """Shapes, without the batch, of the inputs of each call of the named modules for one input of the network."""
+    names = list(names)
+    return on_shapes(network, lambda observed: _seen_shapes(observed, shape, names))
+
+
+def _seen_shapes(observed: nn.Module, shape: Sequence[int], names: Iterable[str]) -> dict[str, list[tuple[int, ...]]]:
     seen: dict[str, list[tuple[int, ...]]] = {name: [] for name in names}
-    observed = copy.deepcopy(network).eval()
 
     def watch(name: str) -> None:
         def note(module: nn.Module, inputs: tuple[Tensor, ...], named_inputs: dict[str, Tensor]) -> None:

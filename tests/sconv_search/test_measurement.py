@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sconv_search import Cost, StructuredConv2d, StructuredConv3d, StructuredLinear, measure_cost
+from sconv_search.measurement import example_input, on_shapes
 from sconv_search.networks import cifar_resnet
 
 
@@ -204,3 +205,38 @@ def test_the_network_is_not_modified() -> None:
     assert set(network.state_dict()) == set(before)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(weight.grad is None for weight in network.parameters())
+
+
+class Gated(nn.Module):
+    """Its forward asks for a value, which a shape alone does not have."""
+
+    def __init__(self, gate: float) -> None:
+        super().__init__()
+        self.layer, self.gate = nn.Linear(4, 4), nn.Parameter(torch.tensor(gate))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(self.layer(x)) if float(self.gate) > 0 else self.layer(x)
+
+
+@pytest.mark.parametrize(("gate", "macs"), [(1.0, 32), (-1.0, 16)])
+def test_a_forward_that_reads_values_is_counted_on_them(gate: float, macs: int) -> None:
+    assert measure_cost(Gated(gate), (4,)).macs == macs
+
+
+def test_work_on_shapes_computes_no_values() -> None:
+    """The numbers that this layer would write take a terabyte."""
+    network = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.AdaptiveAvgPool2d(1))
+    assert on_shapes(network, lambda shapes: shapes(example_input(shapes, (3, 2**17, 2**17))).shape) == (1, 16, 1, 1)
+    assert next(network.parameters()).device.type == "cpu"
+
+
+def test_work_that_shapes_do_not_allow_is_done_on_values() -> None:
+    assert on_shapes(Gated(1.0), lambda network: network(torch.zeros(1, 4)).device.type) == "cpu"
+
+
+def test_counting_leaves_the_network_as_it_is() -> None:
+    network = cifar_resnet(20)
+    before = copy.deepcopy(network.state_dict())
+    measure_cost(network, (3, 32, 32))
+    assert network.training
+    assert all(torch.equal(x, before[name]) for name, x in network.state_dict().items())

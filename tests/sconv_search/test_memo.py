@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from sconv_search.memo import Memo, forget_all, network_content, remembered
+from sconv_search.memo import Memo, content, forget_all, network_content, remembered, unwritten_content
 
 
 def test_what_is_remembered_stays_within_its_bytes() -> None:
@@ -53,3 +53,12 @@ def test_forgetting_makes_the_next_call_compute_again() -> None:
     forget_all()
     look_up(torch.ones(2))
     assert len(calls) == 2
+
+
+def test_inputs_are_read_once_until_they_are_written_to() -> None:
+    inputs = torch.zeros(4)
+    before = unwritten_content(inputs)
+    assert unwritten_content(inputs) is before == content(torch.zeros(4))
+    inputs[0] = 1
+    assert unwritten_content(inputs) == content(inputs) != before
+    assert unwritten_content(torch.zeros(4)) == before

@@ -6,12 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 import studies.space
+from sconv_search import CompressionPlan, calibration
+from sconv_search.memo import forget_all
 from sconv_search.weights import load_weights_, save_weights
 from studies import Start, Task, compress, start_from
 from studies.monitor import Monitor
-from studies.space import input_shapes, measured_space
+from studies.space import _log_probabilities, input_shapes, measured_space
+from studies.start import calibration_inputs
 
 CPU = torch.device("cpu")
 
@@ -59,6 +63,29 @@ def test_damage_is_measured_with_the_batchs_own_statistics(start: Start, monkeyp
     other[4].running_var.mul_(9)
     expected = measured_space(start, ["spatial_svd"], Monitor())
     assert measured_space(replace(start, network=other), ["spatial_svd"], Monitor()) == expected
+
+
+def test_what_layers_read_is_measured_in_one_pass(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    forget_all()
+    passes: list[list[str]] = []
+    measured = calibration._measured
+    monkeypatch.setattr(calibration, "_measured", lambda *given: (passes.append(given[1]), measured(*given))[1])
+    space = measured_space(start, ["spatial_svd"], Monitor())
+    assert [names for names in passes if names] == [list(space.sites)]
+
+
+def test_damage_is_that_of_the_whole_network_on_its_first_images(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However little of it runs again."""
+    monkeypatch.setattr(studies.space, "DAMAGE_PIXELS", 50 * 12 * 12)
+    space = measured_space(start, ["spatial_svd"], Monitor())
+    images = start.data.calibration[:50]
+    dense = _log_probabilities(start.network, start, images)
+    for name, options in space.sites.items():
+        for option in options:
+            built = compress(start.network, CompressionPlan(sites={name: option.choice}), calibration_inputs(start))
+            moved = _log_probabilities(built, start, images)
+            expected = F.kl_div(moved, dense, reduction="batchmean", log_target=True)
+            assert option.damage == max(0.0, float(expected))
 
 
 def test_the_space_keeps_nothing_that_saves_nothing(start: Start) -> None:
