@@ -18,14 +18,22 @@ def batch_parts(count: int, size: int, accumulation: int, steps: int, generator:
     """
     if count < size:
         raise ValueError(f"batch_size {size} is larger than the {count} training images")
-    part = size // accumulation
-    if part % share.count:
-        among = f"does not fall into equal shares for {share.count} processes"
-        raise ValueError(f"batch_size {size}, in {accumulation} parts of {part} images, {among}")
+    require_shares(size, accumulation, share.count)
     found: list[Tensor] = []
     while len(found) < steps:
         found += [batch for batch in torch.randperm(count, generator=generator).split(size) if len(batch) == size]
-    return [piece for batch in found[:steps] for piece in batch.split(part)]
+    return [piece for batch in found[:steps] for piece in batch.split(size // accumulation)]
+
+
+def require_shares(size: int, accumulation: int, processes: int) -> None:
+    """Refuses batches that several processes cannot share equally.
+
+    Raises:
+        ValueError: so many images, in so many parts, do not divide.
+    """
+    if size % (accumulation * processes):
+        parts = f"in {accumulation} parts " if accumulation > 1 else ""
+        raise ValueError(f"a batch of {size} images {parts}does not fall into equal shares for {processes} processes")
 
 
 def dropout_seed(step: int, seed: int, share: Share) -> int:

@@ -26,9 +26,9 @@ REST = timedelta(days=7)
 """Between two works: the leading process measures and decides in the meantime."""
 
 
-def was_launched() -> bool:
-    """Whether this process is one of several, started by Fabric, ``fabric run`` or ``torchrun``."""
-    return int(os.environ.get("WORLD_SIZE", 1)) > 1
+def launched() -> int:
+    """Number of processes of which this is one, started by Fabric, ``fabric run`` or ``torchrun``; else 1."""
+    return int(os.environ.get("WORLD_SIZE", 1))
 
 
 def leads() -> bool:
@@ -67,7 +67,7 @@ def launch(devices: int, device: torch.device) -> Launched:
 
 def _machines(processes: int) -> int:
     """Machines of a launcher other than Fabric's own."""
-    return max(1, int(os.environ.get("WORLD_SIZE", processes)) // processes)
+    return max(1, launched() // processes)
 
 
 class Launched(Processes):
@@ -75,13 +75,13 @@ class Launched(Processes):
 
     def __init__(self, share: Share, device: torch.device) -> None:
         super().__init__(share, device)
-        self._decisions = distributed.new_group(backend="gloo", timeout=REST)
+        self._decisions: Any = distributed.new_group(backend="gloo", timeout=REST)
 
     def agree(self, value: Value) -> Value:
         """The leading process's value, in all of them."""
         values: list[Any] = [value]
         try:
-            distributed.broadcast_object_list(values, group=self._decisions)
+            distributed.broadcast_object_list(values, src=0, group=self._decisions)
         except RuntimeError as error:
             raise OutOfStep(f"process {self.share.place} of {self.share.count} has lost the others: {error}") from error
         found: Value = values[0]

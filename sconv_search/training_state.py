@@ -39,8 +39,8 @@ class TrainingState:
         """The first name or shape of a checkpoint that is not this training's."""
         optional = {f"momentum.{place}": tuple(weight.shape) for place, weight in enumerate(self._weights())}
         expected = {name: tuple(tensor.shape) for name, tensor in self.tensors().items()}
-        for name, shape in ((name, tuple(tensor.shape)) for name, tensor in tensors.items()):
-            if {**optional, **expected}.get(name) != shape:
+        for name in sorted(tensors, key=lambda name: (not name.startswith("network."), name)):
+            if {**optional, **expected}.get(name) != (shape := tuple(tensors[name].shape)):
                 return f"{name} of shape {shape}"
         return next((f"no {name}" for name in expected if name not in tensors and name not in optional), None)
 
@@ -110,7 +110,7 @@ class Keeper:
             )
             return None
         checkpoint.stopwatch.resume_(saved.seconds)
-        if checkpoint.watched is not None:
+        if checkpoint.watched is not None and saved.watched is not None:
             checkpoint.watched.resume_(saved.watched)
         checkpoint.say(f"resumed at step {saved.steps} from {str(checkpoint.path)!r}")
         return saved
