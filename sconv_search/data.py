@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from sconv_search.augmentation import augmented
+from sconv_search.share import WHOLE, Share
 
 DATA_VARIABLE = "SCONV_SEARCH_DATA"
 SPLIT_SEED = 2008_02454
@@ -44,11 +45,15 @@ class Images(Protocol):
     def take(self, index: Tensor) -> Split:
         """The images at these positions, in memory, as they are scored."""
 
-    def batches(self, index: Sequence[Tensor], seed: int | None = None) -> Iterator[Split]:
+    def batches(
+        self, index: Sequence[Tensor], seed: int | None = None, *, share: Share = WHOLE, start: int = 0
+    ) -> Iterator[Split]:
         """The images at each of these positions in turn.
 
         Args:
             seed: of crops and distortions made while images are read, for training; None reads them as they are scored.
+            share: the part of every batch that is wanted; an image looks the same in all.
+            start: batches that are passed over, as if they had been read.
         """
 
     def to(self, device: torch.device) -> Self:
@@ -98,9 +103,11 @@ class Split:
         index = index.to(self.labels.device)
         return Split(images=self.images[index], labels=self.labels[index])
 
-    def batches(self, index: Sequence[Tensor], seed: int | None = None) -> Iterator[Split]:
+    def batches(
+        self, index: Sequence[Tensor], seed: int | None = None, *, share: Share = WHOLE, start: int = 0
+    ) -> Iterator[Split]:
         """The images at each of these positions in turn; the seed matters nothing, as images are read already."""
-        return map(self.take, index)
+        return map(self.take, map(share.of, index[start:]))
 
     def to(self, device: torch.device) -> Split:
         """The same images on a device."""
@@ -150,9 +157,9 @@ class DataSet:
         splits: dict[str, Any] = {name: getattr(self, name).to(device) for name in ("train", "validation", "test")}
         return replace(self, **splits)
 
-    def augmented(self, batch: Split, generator: torch.Generator) -> Tensor:
-        """The batch's images shifted and mirrored as in training, on their device."""
-        return augmented(batch.images, self.crop_padding, self.flip, generator)
+    def augmented(self, batch: Split, generator: torch.Generator, share: Share = WHOLE) -> Tensor:
+        """The images of a batch, or of a share of one, shifted and mirrored as in training, on their device."""
+        return augmented(batch.images, self.crop_padding, self.flip, generator, share)
 
     @cached_property
     def calibration(self) -> Tensor:

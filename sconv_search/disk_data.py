@@ -6,7 +6,6 @@ import hashlib
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +15,8 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from sconv_search.data import Split
+from sconv_search.randomness import seeded
+from sconv_search.share import WHOLE, Share
 
 MOST_WORKERS = 8
 View = Callable[[Any, Any], tuple[Tensor, Any]]
@@ -72,13 +73,16 @@ class DiskSplit:
         """The images at these positions, in memory."""
         return next(self.batches([index]))
 
-    def batches(self, index: Sequence[Tensor], seed: int | None = None) -> Iterator[Split]:
+    def batches(
+        self, index: Sequence[Tensor], seed: int | None = None, *, share: Share = WHOLE, start: int = 0
+    ) -> Iterator[Split]:
         """The images at each of these positions in turn, decoded ahead; the same for a seed whatever the number of workers."""
         from torch.utils.data import DataLoader  # here: it takes a while, and small data sets need none
 
-        seeds = torch.randint(2**62, (sum(map(len, index)),), generator=torch.Generator().manual_seed(seed or 0)).tolist()
-        numbered = iter(seeds)
-        wanted = [[(place, None if seed is None else next(numbered)) for place in part.tolist()] for part in index]
+        seeds = torch.randint(2**62, (sum(map(len, index)),), generator=torch.Generator().manual_seed(seed or 0))
+        numbered = list(zip(index, seeds.split(list(map(len, index))), strict=True))[start:]
+        shares = [(share.of(part).tolist(), share.of(numbers).tolist()) for part, numbers in numbered]
+        wanted = [[(place, None if seed is None else number) for place, number in zip(*one, strict=True)] for one in shares]
         processes = min(_workers(self.workers), len(wanted) - 1)
         loader: Any = DataLoader(
             _Decoded(self), batch_sampler=wanted, num_workers=max(0, processes), collate_fn=_together,
@@ -123,7 +127,7 @@ class DiskSplit:
             if tuple(viewed.shape) != self.shape:
                 raise ValueError(f"{str(file)!r} is {tuple(viewed.shape)} where images of {self.shape} are expected")
         else:
-            with _seeded(seed):
+            with seeded(seed):
                 viewed, label = self.augmentation(image, label)
         return viewed, torch.as_tensor(label, dtype=torch.int64)
 
@@ -153,17 +157,6 @@ class _Decoded(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
 
 def _together(pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     return torch.stack([image for image, _ in pairs]), torch.stack([label for _, label in pairs])
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """torch's default generator at a seed, and afterwards as it was: the transforms of torchvision know no other."""
-    state = torch.default_generator.get_state()
-    torch.default_generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        torch.default_generator.set_state(state)
 
 
 def _workers(wanted: int | None) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,8 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sconv_search.batch_order import batch_parts, dropout_seed
+from sconv_search.checkpoint import Checkpoint
 from sconv_search.data import DataSet, Images, Split
+from sconv_search.loss import training_loss
 from sconv_search.metrics import TOP1, Metric
+from sconv_search.processes import ALONE, Processes
+from sconv_search.randomness import seeded
+from sconv_search.training_state import Keeper, TrainingState
 from sconv_search.weight_average import WeightAverage
 
 Progress = Callable[[int, int], None]
@@ -96,19 +102,6 @@ class Score:
     loss: float
 
 
-def computes_bf16(device: torch.device) -> bool:
-    """Whether the device has bf16 instructions; without them a CPU emulates bf16 about ten times slower than fp32."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return device.type == "cpu" and bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-
-
-def _autocast(schedule: Schedule, device: torch.device) -> torch.autocast:
-    low = schedule.precision == "bf16" or (schedule.precision == "auto" and computes_bf16(device))
-    return torch.autocast(device.type, torch.bfloat16, enabled=low)
-
-
 def train_(
     network: nn.Module,
     data: DataSet,
@@ -120,17 +113,24 @@ def train_(
     penalty_weight: float = 0.0,
     teacher: nn.Module | None = None,
     progress: Progress | None = None,
+    checkpoint: Checkpoint | None = None,
+    processes: Processes = ALONE,
 ) -> None:
     """Trains the network in place with SGD, deterministically for a seed, and leaves it in evaluation mode.
+
+    Interrupted and called again with the same arguments, it continues at the step of the checkpoint, to the same weights.
 
     Args:
         epochs: overrides the schedule's, for one phase of a longer life; each phase runs the whole curve.
         penalty: added to the loss, with a weight that rises linearly to ``penalty_weight`` over the phase: it must be
             high at the end, so that compression finds a structured kernel, and low at first, so that the task leads.
         teacher: network whose logits are distilled, if the schedule says so.
+        checkpoint: where the state is kept meanwhile; None keeps none. The file stays; who made it removes it.
+        processes: those that share each batch, all of which call this with the same arguments.
 
     Raises:
         TrainingDiverged: the loss became infinite or not a number.
+        ValueError: a batch is larger than the data, or does not fall into equal shares.
     """
     epochs = schedule.epochs if epochs is None else epochs
     if not epochs:
@@ -138,73 +138,59 @@ def train_(
         return
     generator = torch.Generator().manual_seed(seed)
     steps = max(1, round(epochs * len(data.train) / schedule.batch_size))
+    parts = batch_parts(len(data.train), schedule.batch_size, schedule.accumulation, steps, generator, processes.share)
     optimizer = torch.optim.SGD(
         network.parameters(), lr=schedule.learning_rate, momentum=schedule.momentum,
         weight_decay=schedule.weight_decay, nesterov=schedule.momentum > 0,
     )  # fmt: skip
-    curve = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule.factor(step / steps))
-    network.to(memory_format=torch.channels_last).train()
+    processes.copy_first_(network.to(memory_format=torch.channels_last).train())
     average = WeightAverage(network, schedule.average_decay) if schedule.average_decay > 0 else None
-    batches = _batches(len(data.train), schedule.batch_size, steps, generator)
-    for step, batch in enumerate(data.train.batches(batches, seed)):
+    identity = {"schedule": schedule, "seed": seed, "epochs": epochs, "steps": steps, "penalty_weight": penalty_weight}
+    state = TrainingState(network=network, optimizer=optimizer, generator=generator, average=average)
+    keeper = Keeper(checkpoint, identity, state, processes)
+    begun = keeper.resume_()
+    images = data.train.batches(parts, seed, share=processes.share, start=begun * schedule.accumulation)
+    for step in range(begun, steps):
+        for group in optimizer.param_groups:
+            group["lr"] = schedule.learning_rate * schedule.factor(step / steps)
         optimizer.zero_grad(set_to_none=True)
         weight = penalty_weight * (step + 1) / steps
-        loss = _backward(network, data, batch, schedule, teacher, generator, penalty if weight > 0 else None, weight)
+        with seeded(dropout_seed(step, seed, processes.share), _device(network)), processes.synchronized():
+            drawn = penalty if weight > 0 else None
+            loss = _backward(network, data, images, schedule, teacher, generator, drawn, weight, processes)
+        processes.average_gradients_(network)
         optimizer.step()
-        curve.step()
         if average is not None:
             average.update()
         if (step + 1) % CHECK_EVERY == 0 or step + 1 == steps:  # not each step: reading the loss waits for a GPU
-            _require_finite(loss, step + 1, steps, schedule, penalty_weight)
+            mean = processes.total(loss) / processes.share.count
+            _require_finite(mean, step + 1, steps, schedule, penalty_weight)
         if progress is not None:
             progress(step + 1, steps)
+        keeper.after(step + 1, steps)
     if average is not None:
         average.put_()
     network.eval()
 
 
-def _batches(count: int, size: int, steps: int, generator: torch.Generator) -> list[Tensor]:
-    """Indices of each step's images; every pass is a new permutation, the last incomplete batch of a pass is left out."""
-    if count < size:
-        raise ValueError(f"batch_size {size} is larger than the {count} training images")
-    found: list[Tensor] = []
-    while len(found) < steps:
-        found += [batch for batch in torch.randperm(count, generator=generator).split(size) if len(batch) == size]
-    return found[:steps]
+def _device(network: nn.Module) -> torch.device:
+    return next(network.parameters()).device
 
 
 def _backward(
-    network: nn.Module, data: DataSet, batch: Split, schedule: Schedule, teacher: nn.Module | None,
-    generator: torch.Generator, penalty: Callable[[], Tensor] | None, penalty_weight: float,
+    network: nn.Module, data: DataSet, parts: Iterator[Split], schedule: Schedule, teacher: nn.Module | None,
+    generator: torch.Generator, penalty: Callable[[], Tensor] | None, penalty_weight: float, processes: Processes,
 ) -> Tensor:  # fmt: skip
     """Adds the gradient of a batch's loss, part by part, to the weights' gradients; returns the loss."""
-    parts = torch.arange(len(batch)).split(len(batch) // schedule.accumulation)
-    total = torch.zeros((), device=batch.labels.device)
-    for part in parts:
-        loss = _loss(network, data, batch.take(part) if len(parts) > 1 else batch, schedule, teacher, generator) / len(parts)
-        if penalty is not None and part is parts[-1]:
+    total: Tensor | None = None
+    for number in range(schedule.accumulation):
+        loss = training_loss(network, data, next(parts), schedule, teacher, generator, processes) / schedule.accumulation
+        if penalty is not None and number + 1 == schedule.accumulation:
             loss = loss + penalty_weight * penalty()
         loss.backward()
-        total = total + loss.detach()
+        total = loss.detach() if total is None else total + loss.detach()
+    assert total is not None
     return total
-
-
-def _loss(
-    network: nn.Module, data: DataSet, batch: Split, schedule: Schedule, teacher: nn.Module | None, generator: torch.Generator
-) -> Tensor:
-    """Cross-entropy, the mean over all predictions: one an image, or one a pixel."""
-    x_NCHW = data.normalized(data.augmented(batch, generator))
-    weights = None if data.class_weights is None else torch.tensor(data.class_weights, device=x_NCHW.device)
-    with _autocast(schedule, x_NCHW.device):
-        logits = network(x_NCHW)
-        loss = F.cross_entropy(logits, batch.labels, weight=weights, label_smoothing=schedule.label_smoothing)
-        if teacher is None or schedule.distillation == 0:
-            return loss
-        with torch.no_grad():
-            wanted = F.log_softmax(teacher(x_NCHW) / schedule.temperature, dim=1)
-        given = F.log_softmax(logits / schedule.temperature, dim=1)
-        distance = F.kl_div(given, wanted, reduction="sum", log_target=True) * schedule.temperature**2 / batch.labels.numel()
-        return (1 - schedule.distillation) * loss + schedule.distillation * distance
 
 
 def _require_finite(loss: Tensor, step: int, steps: int, schedule: Schedule, penalty_weight: float) -> None:

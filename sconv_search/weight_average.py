@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class WeightAverage:
@@ -17,12 +17,13 @@ class WeightAverage:
     def __init__(self, network: nn.Module, decay: float) -> None:
         self._followed = [t.detach() for t in (*network.parameters(), *network.buffers()) if t.is_floating_point()]
         self._average = [tensor.clone() for tensor in self._followed]
-        self._decay, self._steps = decay, 0
+        self._decay, self._steps = decay, torch.zeros((), dtype=torch.int64)
 
     @torch.no_grad()
     def update(self) -> None:
         """Takes the weights after one more step in."""
-        decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
+        steps = int(self._steps)
+        decay = min(self._decay, (1 + steps) / (10 + steps))
         self._steps += 1
         torch._foreach_lerp_(self._average, self._followed, 1 - decay)
 
@@ -30,3 +31,7 @@ class WeightAverage:
     def put_(self) -> None:
         """Puts the average in the place of the network's weights."""
         torch._foreach_copy_(self._followed, self._average)
+
+    def state(self) -> dict[str, Tensor]:
+        """The average and the number of its steps, by name; what is written into these tensors is what it goes on from."""
+        return {"steps": self._steps, **{str(place): tensor for place, tensor in enumerate(self._average)}}

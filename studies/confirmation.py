@@ -6,19 +6,20 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
-from time import perf_counter
 from typing import Any
 
 import torch
 from torch import nn
 
 from sconv_search.budget import Budgets
+from sconv_search.checkpoint import EVERY_S
 from sconv_search.latency import measure_ready_latencies_ms
 from sconv_search.measurement import measure_cost
 from sconv_search.plan import CompressionPlan
 from sconv_search.plan_rules import uniform
 from sconv_search.records import Cost, TrialRecord
 from sconv_search.training import TrainingDiverged
+from studies.checkpoints import LifeCheckpoints, RunCheckpoints
 from studies.layers import layer_costs
 from studies.monitor import Monitor
 from studies.rebuild import save_compressed
@@ -65,13 +66,18 @@ def confirm(
     seeds: int = 3,
     most: int = 3,
     monitor: Monitor | None = None,
+    checkpoint_s: float = EVERY_S,
 ) -> list[TrialRecord]:
     """Confirms the front and the uniform plan of each run, and the dense references once; returns the new records.
 
-    What the folders already hold is not done again, so that a killed confirmation continues with the same call. Each
-    network is saved with its plan under ``confirmed/``.
+    What the folders already hold is not done again, so that a killed confirmation continues with the same call, an
+    interrupted training from its checkpoint. Each network is saved with its plan under ``confirmed/``.
+
+    Args:
+        checkpoint_s: seconds between checkpoints of a training; 0 writes one after every step.
 
     Raises:
+        OutOfStep: one of several processes that train together failed alone.
         ValueError: a run has no complete trial, is of another task, or started from other weights or data.
     """
     monitor = monitor or Monitor()
@@ -86,7 +92,7 @@ def confirm(
                 for candidate in _candidates(start, folder, most, references=place == 0):
                     places = folders if candidate.plan == EMPTY else [folder]
                     if not any(_is_done(one, candidate, seed) for one in places):
-                        new.append(_confirmed(start, folder, candidate, seed, monitor))
+                        new.append(_confirmed(start, folder, candidate, seed, monitor, checkpoint_s))
     return new
 
 
@@ -134,26 +140,30 @@ def _is_done(folder: RunFolder, candidate: Candidate, seed: int) -> bool:
     return any(r.seed == seed or candidate.variant == "dense" for r in rows)
 
 
-def _confirmed(start: Start, folder: RunFolder, candidate: Candidate, seed: int, monitor: Monitor) -> TrialRecord:
+def _confirmed(
+    start: Start, folder: RunFolder, candidate: Candidate, seed: int, monitor: Monitor, checkpoint_s: float
+) -> TrialRecord:
     """Trains one candidate with one seed, reads the test set once, writes the record and the network."""
-    began, spec = perf_counter(), _spec(folder)
+    spec, kept = _spec(folder), _kept(start, folder, candidate, seed, checkpoint_s)
     dense = measure_cost(start.network, start.task.input_shape)
     known: dict[str, Any] = {
         "stage": "confirm", "variant": candidate.variant, "number": candidate.number, "seed": seed,
         **plan_fields(candidate.plan, candidate.regularization), **metric_field(start.task),
     }  # fmt: skip
     try:
-        outcome = _outcome(start, spec, candidate, seed, monitor)
+        outcome = _outcome(start, spec, candidate, seed, monitor, kept)
     except TrainingDiverged as error:
-        found = record(folder.name, spec, status="failed", reason=str(error), wall_s=perf_counter() - began, **known)
+        found = record(folder.name, spec, status="failed", reason=str(error), wall_s=kept.stopwatch.seconds, **known)
     else:
         with monitor.bar("test score and latency"):
             measured = _measured(start, outcome.network, dense)
         epochs = 0.0 if candidate.variant == "dense" else spec.confirm_schedule.epochs
         scores = outcome_fields(outcome, epochs)
-        found = record(folder.name, spec, status="complete", wall_s=perf_counter() - began, **known, **scores, **measured)
+        seconds = kept.stopwatch.seconds
+        found = record(folder.name, spec, status="complete", wall_s=seconds, **known, **scores, **measured)
         _keep(folder, candidate, seed, outcome.network)
     folder.append(found)
+    folder.forget_checkpoints(kept.folder.name)
     monitor.recorded(found)
     score = (
         f"test {start.task.metric.name} {found.test_top1:.2f} %" if found.test_top1 is not None else f"failed, {found.reason}"
@@ -162,13 +172,23 @@ def _confirmed(start: Start, folder: RunFolder, candidate: Candidate, seed: int,
     return found
 
 
-def _outcome(start: Start, spec: StudySpec, candidate: Candidate, seed: int, monitor: Monitor) -> Outcome:
+def _kept(start: Start, folder: RunFolder, candidate: Candidate, seed: int, every_s: float) -> LifeCheckpoints:
+    """Where a candidate's trainings keep their state."""
+    name, share = f"{candidate.label}-seed{seed}", _spec(folder).regularized_share
+    run = RunCheckpoints(folder=folder.checkpoints, every_s=every_s)
+    return run.of(name, start, candidate.plan, candidate.regularization, share)
+
+
+def _outcome(
+    start: Start, spec: StudySpec, candidate: Candidate, seed: int, monitor: Monitor, kept: LifeCheckpoints
+) -> Outcome:
     if candidate.variant == "dense":
         score = start.score(start.network, start.data, start.data.validation)
         return Outcome(network=start.network, residual=None, before=None, after=None, final=score)
     return live(
         start, candidate.plan, spec.confirm_schedule, seed=seed, regularization=candidate.regularization,
         regularized_share=spec.regularized_share, monitor=monitor, watch_compression=candidate.variant != "dense_finetuned",
+        checkpoints=kept,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from time import monotonic
 
 from sconv_search.records import TrialRecord
 from sconv_search.training import Score
-from studies.evaluation import Job
+from studies.evaluation import Job, trial_name
 from studies.monitor import Monitor
 from studies.promotion import promoted
 from studies.proposals import Proposals, evaluated
@@ -136,6 +136,7 @@ class Course:
     def _take(self, job: Job, found: TrialRecord) -> None:
         self._at_work.discard((job.plan.to_json(), job.regularization))
         self._folder.append(found)
+        self._folder.forget_checkpoints(trial_name(job.number))
         self._monitor.recorded(found)
         self._sampler.tell(job.number, found)
         self.records.append(found)

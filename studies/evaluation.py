@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from statistics import median
-from time import perf_counter
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from sconv_search.budget import Budgets
+from sconv_search.checkpoint import Stopwatch
 from sconv_search.latency import measure_ready_latencies_ms
 from sconv_search.measurement import measure_cost
 from sconv_search.plan import CompressionPlan
+from sconv_search.processes import OutOfStep
 from sconv_search.records import Cost, TrialRecord
 from sconv_search.training import Score, TrainingDiverged
+from studies.checkpoints import LifeCheckpoints, RunCheckpoints
 from studies.methods import compress
 from studies.monitor import Monitor
 from studies.rows import cost_fields, metric_field, outcome_fields, plan_fields, record
@@ -56,22 +58,37 @@ class Bench:
     spec: StudySpec
     study: str
     dense: Cost
+    checkpoints: RunCheckpoints | None = None
 
     def evaluate(self, job: Job, monitor: Monitor) -> TrialRecord:
-        """The record of a job; an error becomes its reason, because the next plan may do better."""
-        began = perf_counter()
+        """The record of a job; an error becomes its reason, because the next plan may do better.
+
+        Raises:
+            OutOfStep: one of several processes failed alone.
+        """
+        kept = self._kept(job)
+        stopwatch = kept.stopwatch if kept else Stopwatch()
         columns: dict[str, Any] = self._known(job)
         try:
-            columns |= _finite(self._found(job, monitor))
+            columns |= _finite(self._found(job, monitor, kept))
+        except OutOfStep:
+            raise
         except TrainingDiverged as error:
             columns |= {"status": "failed", "reason": str(error)}
         except Exception as error:
             columns |= {"status": "failed", "reason": f"{type(error).__name__}: {str(error).strip() or 'no message'}"}
-        return record(self.study, self.spec, **{**columns, "wall_s": perf_counter() - began})
+        return record(self.study, self.spec, **{**columns, "wall_s": stopwatch.seconds})
 
     def failure(self, job: Job, reason: str) -> TrialRecord:
         """The record of a job that could not be evaluated."""
         return record(self.study, self.spec, **self._known(job), status="failed", reason=reason)
+
+    def _kept(self, job: Job) -> LifeCheckpoints | None:
+        """Where the job's trainings keep their state."""
+        if self.checkpoints is None:
+            return None
+        share = self.spec.regularized_share
+        return self.checkpoints.of(trial_name(job.number), self.start, job.plan, job.regularization, share)
 
     def _known(self, job: Job) -> dict[str, Any]:
         screen = {"screen_top1": job.screen.top1, "screen_loss": job.screen.loss} if job.screen else {}
@@ -82,7 +99,7 @@ class Bench:
             **cost_fields(job.predicted, self.dense),
         }  # fmt: skip
 
-    def _found(self, job: Job, monitor: Monitor) -> dict[str, Any]:
+    def _found(self, job: Job, monitor: Monitor, kept: LifeCheckpoints | None) -> dict[str, Any]:
         cost, columns = self._measured(job.plan)
         if cost.counted() != job.predicted.counted():
             reason = f"the table of costs predicted {job.predicted.counted()}, the built network measures {cost.counted()}"
@@ -94,7 +111,7 @@ class Bench:
             return {**columns, "status": "screened", "screen_top1": score.top1, "screen_loss": score.loss}
         outcome = live(
             self.start, job.plan, self.spec.search_schedule, seed=self.spec.seed, regularization=job.regularization,
-            regularized_share=self.spec.regularized_share, monitor=monitor,
+            regularized_share=self.spec.regularized_share, monitor=monitor, checkpoints=kept,
         )  # fmt: skip
         return {**columns, "status": "complete", **outcome_fields(outcome, self.spec.search_schedule.epochs)}
 
@@ -109,6 +126,11 @@ class Bench:
         measured = measure_ready_latencies_ms([built, self.start.network], shape, batch=batch)
         own, dense = (median(rounds) for rounds in measured)
         return replace(cost, latency_ms=own), {**columns, **latency_fields(built, own, dense, batch)}
+
+
+def trial_name(number: int | str) -> str:
+    """Of a trial's checkpoints in a run's folder."""
+    return f"trial-{number}"
 
 
 def _finite(columns: dict[str, Any]) -> dict[str, Any]:

@@ -42,6 +42,14 @@ class ResidualCourse:
 
         return watched
 
+    def state(self) -> Any:
+        """What was seen so far, for a checkpoint of the training."""
+        return {"at": self._at, "residuals": self._residuals}
+
+    def resume_(self, state: Any) -> None:
+        """Goes on from what was seen before the training was interrupted."""
+        self._at, self._residuals = state["at"], state["residuals"]
+
     def found(self) -> dict[str, Any]:
         """Epochs and, by site, the residuals at them; empty where no site has a penalty."""
         return {"epochs": self._at, "sites": self._residuals} if self._residuals else {}

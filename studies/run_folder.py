@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,6 +40,18 @@ class RunFolder:
     def journal(self) -> Path:
         """Optuna's storage."""
         return self.path / "study.journal"
+
+    @property
+    def checkpoints(self) -> Path:
+        """A folder for each training that is under way, or was interrupted."""
+        return self.path / "checkpoints"
+
+    def forget_checkpoints(self, pattern: str) -> None:
+        """Drops those of trainings that are over, by the names of their folders."""
+        for folder in self.checkpoints.glob(pattern):
+            shutil.rmtree(folder)
+        if self.checkpoints.is_dir() and not any(self.checkpoints.iterdir()):
+            self.checkpoints.rmdir()
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -8,11 +8,13 @@ from dataclasses import replace
 from torch import nn
 
 from sconv_search.budget import Budgets
+from sconv_search.checkpoint import EVERY_S
 from sconv_search.measurement import measure_cost
 from sconv_search.records import Cost, TrialRecord
 from sconv_search.search_space import SearchSpace
+from studies.checkpoints import RunCheckpoints
 from studies.course import Course, Stops
-from studies.evaluation import Bench
+from studies.evaluation import Bench, trial_name
 from studies.given_plans import require_fit
 from studies.granularity import grouped
 from studies.methods import METHODS, method_named
@@ -36,19 +38,22 @@ def search(
     *,
     workers: int = 1,
     stops: Stops | None = None,
+    checkpoint_s: float = EVERY_S,
 ) -> list[TrialRecord]:
     """Runs a study, or continues the one in the folder, until it has ``spec.trials`` trainings; returns all its records.
 
     No plan over a budget is ever trained. A killed run continues with the same call: what is complete is neither lost nor
-    done twice, and with one worker the trials are those of an uninterrupted run. Trials that fail leave a record with the
-    reason.
+    done twice, an interrupted training goes on from its checkpoint, and with one worker the trials are those of an
+    uninterrupted run. Trials that fail leave a record with the reason.
 
     Args:
         workers: processes that evaluate trials at the same time, among which the threads are divided.
         stops: ends the search earlier.
+        checkpoint_s: seconds between checkpoints of a training; 0 writes one after every step.
 
     Raises:
         KeyError: a method is unknown.
+        OutOfStep: one of several processes that train together failed alone.
         TypeError: several workers are asked for, and the network or a function cannot be sent to them.
         ValueError: the budget is not understood or cannot be met, the folder holds another study, or there are no workers.
         RuntimeError: three trials in a row gave nothing, or another command is working on the folder.
@@ -65,8 +70,11 @@ def search(
         _announce(start, spec, space, budgets, monitor)
         space.require_reachable(budgets)
         require_fit(spec.given, space, budgets)
-        bench = Bench(start=start, spec=spec, study=folder.name, dense=space.dense)
-        return _run_trials(bench, folder, space, budgets, monitor, workers, stops or Stops())
+        checkpoints = RunCheckpoints(folder=folder.checkpoints, every_s=checkpoint_s)
+        bench = Bench(start=start, spec=spec, study=folder.name, dense=space.dense, checkpoints=checkpoints)
+        records = _run_trials(bench, folder, space, budgets, monitor, workers, stops or Stops())
+        folder.forget_checkpoints(trial_name("*"))  # of trials that did not come again
+        return records
 
 
 def checked_budget(

@@ -10,8 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from sconv_search.checkpoint import EVERY_S, Checkpoint
 from sconv_search.data import DataSet, Images
 from sconv_search.measurement import example_input, require_forward
+from sconv_search.processes import ALONE, Processes
 from sconv_search.training import Score, evaluate, train_
 from sconv_search.weights import file_checksum, load_weights_, save_weights
 from studies.monitor import Monitor
@@ -25,6 +27,7 @@ class Start:
     Args:
         train: trains a network in place, with the arguments of ``sconv_search.training.train_``.
         score: scores a network on a split, with the arguments of ``sconv_search.training.evaluate``.
+        processes: those that train each network together.
     """
 
     task: Task
@@ -34,6 +37,7 @@ class Start:
     data_sha256: str
     train: Callable[..., None] = train_
     score: Callable[[nn.Module, DataSet, Images], Score] = evaluate
+    processes: Processes = ALONE
 
 
 def calibration_inputs(start: Start) -> Tensor:
@@ -42,13 +46,16 @@ def calibration_inputs(start: Start) -> Tensor:
 
 
 def start_from(
-    task: Task, *, data: Path | None, weights: Path | None, cache: Path, device: torch.device, monitor: Monitor, seed: int = 0
-) -> Start:
+    task: Task, *, data: Path | None, weights: Path | None, cache: Path, device: torch.device, monitor: Monitor, seed: int = 0,
+    processes: Processes = ALONE, checkpoint_s: float = EVERY_S,
+) -> Start:  # fmt: skip
     """Loads the start weights; without any, trains the dense network once and keeps it in the cache folder.
 
     Args:
         weights: safetensors file of the dense network, taken to have seen all training images.
         cache: folder for dense networks of our own, shared by the runs beside it.
+        processes: those that call this together, and train together.
+        checkpoint_s: seconds between checkpoints of the dense network's training, which lie beside it meanwhile.
 
     Raises:
         FileNotFoundError: data or weights are missing.
@@ -64,20 +71,32 @@ def start_from(
     with monitor.bar("reading the data"):
         found = task.data(data, weights is not None)
     require_fit(task, network, found)
-    path = weights or cache / f"{task.name.replace('/', '-')}-seed{seed}.safetensors"
-    if weights is None and not path.exists():
-        monitor.say(f"training the dense network of task {task.name} (kept in {path})")
-        network.to(device)
-        with monitor.bar("dense network") as step:
-            train_(network, found.to(device), task.dense_schedule, seed=seed, progress=step)
-        save_weights(network, path)
-    load_weights_(network, path)
     checksum = found.checksum()
+    path = weights or cache / f"{task.name.replace('/', '-')}-seed{seed}.safetensors"
+    if processes.agree(weights is None and not path.exists()):
+        monitor.say(f"training the dense network of task {task.name} (kept in {path})")
+        identity = {"task": task.name, "data": checksum}
+        checkpoint = Checkpoint(path=path.with_suffix(".checkpoint"), identity=identity, every_s=checkpoint_s, say=monitor.say)
+        _train_dense_(network.to(device), found.to(device), task, seed, path, checkpoint, monitor, processes)
+    load_weights_(network, path)
     placed = network.to(device).to(memory_format=torch.channels_last).eval()
     return Start(
         task=task, network=placed, data=found.to(device), weights_sha256=file_checksum(path), data_sha256=checksum,
-        score=partial(evaluate, metric=task.metric),
+        score=partial(evaluate, metric=task.metric), processes=processes,
     )  # fmt: skip
+
+
+def _train_dense_(
+    network: nn.Module, data: DataSet, task: Task, seed: int, path: Path, checkpoint: Checkpoint, monitor: Monitor,
+    processes: Processes,
+) -> None:  # fmt: skip
+    """Trains the dense network and writes its weights, before any process goes on."""
+    with monitor.bar("dense network") as step:
+        train_(network, data, task.dense_schedule, seed=seed, progress=step, checkpoint=checkpoint, processes=processes)
+    if processes.leads:
+        save_weights(network, path)
+        checkpoint.remove()
+    processes.agree(None)
 
 
 def require_data(task: Task, data: Path | None, weights: Path | None) -> None:

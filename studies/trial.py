@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import copy
+import logging
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
 
 from sconv_search.batch_norm import reestimate_batch_norm_
+from sconv_search.data import DataSet, Images
 from sconv_search.plan import CompressionPlan
+from sconv_search.processes import OutOfStep
 from sconv_search.training import Schedule, Score
+from studies.checkpoints import LifeCheckpoints
 from studies.methods import METHODS, compress, penalty
 from studies.monitor import Monitor
 from studies.residuals import ResidualCourse
@@ -41,6 +45,29 @@ class Outcome:
     notes: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Life:
+    """What a life is; of one start network, all processes come to the same by it.
+
+    Args:
+        regularization: weight that the penalty reaches; None compresses first and trains the compressed form alone.
+        regularized_share: share of the epochs before compression, where there is a weight.
+        watch_compression: also score the network just before and just after compression.
+    """
+
+    plan: CompressionPlan
+    schedule: Schedule
+    seed: int
+    regularization: float | None
+    regularized_share: float
+    watch_compression: bool = False
+
+    @property
+    def epochs_before(self) -> float:
+        """Epochs of the phase before compression."""
+        return self.schedule.epochs * self.regularized_share if self.regularization else 0.0
+
+
 def live(
     start: Start,
     plan: CompressionPlan,
@@ -51,36 +78,66 @@ def live(
     regularized_share: float,
     monitor: Monitor,
     watch_compression: bool = False,
+    checkpoints: LifeCheckpoints | None = None,
 ) -> Outcome:
     """Trains and compresses a copy of the start network by a plan; the epochs of all phases sum to the schedule's.
 
     Args:
-        regularization: weight that the penalty reaches; None compresses first and trains the compressed form alone.
-        regularized_share: share of the epochs before compression, where there is a weight.
-        watch_compression: also score the network just before and just after compression.
+        regularization, regularized_share, watch_compression: as in ``Life``.
+        checkpoints: where the trainings keep their state; None keeps none.
 
     Raises:
+        OutOfStep: one of several processes failed alone.
         TrainingDiverged: a loss is not finite.
     """
-    network, data = copy.deepcopy(start.network), start.data
-    before_epochs = schedule.epochs * regularized_share if regularization else 0.0
-    distance = penalty(network, plan)
-    course = ResidualCourse(network, plan, before_epochs) if regularization and watch_compression else None
-    if regularization:
+    life = Life(
+        plan=plan, schedule=schedule, seed=seed, regularization=regularization, regularized_share=regularized_share,
+        watch_compression=watch_compression,
+    )  # fmt: skip
+    with start.processes.in_step(life):
+        return _lived(start, life, monitor, checkpoints)
+
+
+def follow(start: Start) -> None:
+    """Takes part in the lives that the leading process begins, until that has no more."""
+    start = replace(start, score=_unscored)
+    while (life := start.processes.agree(None)) is not None:
+        try:
+            with start.processes.in_step(life):
+                _lived(start, life, Monitor(), None)
+        except OutOfStep:
+            raise
+        except Exception as error:  # the leading process has ended the life, too, and records what it knows of it
+            logging.getLogger(__name__).info("process %d: %s", start.processes.share.place, error)
+
+
+def _unscored(network: nn.Module, data: DataSet, split: Images) -> Score:
+    """The leading process alone reads scores."""
+    return Score(top1=0.0, loss=0.0)
+
+
+def _lived(start: Start, life: Life, monitor: Monitor, checkpoints: LifeCheckpoints | None) -> Outcome:
+    network, data, plan, watched = copy.deepcopy(start.network), start.data, life.plan, life.watch_compression
+    distance, before_epochs = penalty(network, plan), life.epochs_before
+    course = ResidualCourse(network, plan, before_epochs) if life.regularization and watched else None
+    common: dict[str, Any] = {"teacher": start.network, "processes": start.processes}
+    if life.regularization:
         with monitor.bar("training towards the structure") as step:
-            step = course.watching(step) if course else step
             start.train(
-                network, data, schedule, seed=seed, epochs=before_epochs, penalty=distance, penalty_weight=regularization,
-                teacher=start.network, progress=step,
+                network, data, life.schedule, seed=life.seed, epochs=before_epochs, penalty=distance,
+                penalty_weight=life.regularization, progress=course.watching(step) if course else step,
+                checkpoint=checkpoints.of("before", monitor.say, course) if checkpoints else None, **common,
             )  # fmt: skip
     residual = _mean_residual(plan, float(distance().detach()))
-    before = start.score(network, data, data.validation) if watch_compression else None
+    before = start.score(network, data, data.validation) if watched else None
     compressed, notes = _compressed(start, network, plan)
-    reestimate_batch_norm_(compressed, data, seed=seed)
-    after = start.score(compressed, data, data.validation) if watch_compression else None
+    reestimate_batch_norm_(compressed, data, seed=life.seed)
+    after = start.score(compressed, data, data.validation) if watched else None
     with monitor.bar("training the compressed network") as step:
-        rest = schedule.epochs - before_epochs
-        start.train(compressed, data, schedule, seed=seed + 1, epochs=rest, teacher=start.network, progress=step)
+        start.train(
+            compressed, data, life.schedule, seed=life.seed + 1, epochs=life.schedule.epochs - before_epochs, progress=step,
+            checkpoint=checkpoints.of("after", monitor.say) if checkpoints else None, **common,
+        )  # fmt: skip
     final = start.score(compressed, data, data.validation)
     found = course.found() if course else {}
     return Outcome(

@@ -17,6 +17,7 @@ MAY_IMPORT = {
 }
 DOORWAYS = {
     "fvcore": {"sconv_search/measurement.py"},
+    "lightning_fabric": {"sconv_search/distributed.py"},
     "optuna": {"studies/sampler.py"},
     "matplotlib": {"reports/figures.py"},
     "plotly": {"reports/interactive.py"},

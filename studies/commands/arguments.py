@@ -8,6 +8,8 @@ from typing import Annotated
 import torch
 import typer
 
+from sconv_search.checkpoint import EVERY_S
+from sconv_search.processes import ALONE, Processes
 from sconv_search.records import Quantity
 from studies.methods import METHODS
 from studies.monitor import Monitor
@@ -74,12 +76,24 @@ TensorBoardOption = Annotated[
         "--tensorboard", help="Folder for TensorBoard logs of each trial's numbers (needs the package tensorboard). Else none."
     ),
 ]
+CheckpointOption = Annotated[
+    float,
+    typer.Option(
+        "--checkpoint-seconds", help="Time between checkpoints of a training, from which a killed command continues.", min=0
+    ),
+]
 
 
-def start_of(task: str, data: Path | None, weights: Path | None, device: str, runs: Path, monitor: Monitor) -> Start:
-    """The start of the task's studies on the device that the user named."""
-    found = device_named(device)
-    return start_from(task_named(task), data=data, weights=weights, cache=runs / "dense", device=found, monitor=monitor)
+def start_of(
+    task: str, data: Path | None, weights: Path | None, device: str, runs: Path, monitor: Monitor,
+    processes: Processes = ALONE, checkpoint_s: float = EVERY_S,
+) -> Start:  # fmt: skip
+    """The start of the task's studies on the device that the user named, or on that of this one of several processes."""
+    found = device_named(device) if processes.device is None else processes.device
+    return start_from(
+        task_named(task), data=data, weights=weights, cache=runs / "dense", device=found, monitor=monitor,
+        processes=processes, checkpoint_s=checkpoint_s,
+    )  # fmt: skip
 
 
 def device_named(name: str) -> torch.device:

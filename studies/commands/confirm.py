@@ -7,13 +7,26 @@ from typing import Annotated
 
 import typer
 
-from studies.commands.arguments import DataOption, DeviceOption, TensorBoardOption, WeightsOption, spec_of, start_of
+from sconv_search.checkpoint import EVERY_S
+from studies.commands.arguments import (
+    CheckpointOption,
+    DataOption,
+    DeviceOption,
+    TensorBoardOption,
+    WeightsOption,
+    device_named,
+    spec_of,
+    start_of,
+)
 from studies.commands.config_file import ConfigOption
 from studies.commands.failures import DebugOption
+from studies.commands.processes import DevicesOption, together
 from studies.commands.results import JsonOption, confirm_result, print_json, telling
 from studies.confirmation import confirm as confirm_runs
+from studies.monitor import Monitor
 from studies.run_folder import RunFolder
 from studies.tensorboard import logged
+from studies.trial import follow
 
 
 def confirm(
@@ -23,6 +36,8 @@ def confirm(
     data: DataOption = None,
     weights: WeightsOption = None,
     device: DeviceOption = "auto",
+    devices: DevicesOption = 1,
+    checkpoint_seconds: CheckpointOption = EVERY_S,
     tensorboard: TensorBoardOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -36,9 +51,15 @@ def confirm(
     """
     folders = [RunFolder(run) for run in runs]
     task = spec_of(folders[0]).task
-    with telling(as_json) as terminal, logged(terminal, tensorboard) as monitor:
-        start = start_of(task, data, weights, device, runs[0].parent, monitor)
-        new = confirm_runs(start, folders, seeds=seeds, most=plans, monitor=monitor)
-        monitor.say(f"next: sconv-search report {' '.join(map(str, runs))} --out report")
+    schedules = [spec_of(folder).confirm_schedule for folder in folders]
+    with together(devices, device_named(device), schedules) as processes:
+        beginning = (task, data, weights, device, runs[0].parent)
+        if not processes.leads:
+            follow(start_of(*beginning, Monitor(), processes))
+            return
+        with telling(as_json) as terminal, logged(terminal, tensorboard) as monitor:
+            start = start_of(*beginning, monitor, processes, checkpoint_seconds)
+            new = confirm_runs(start, folders, seeds=seeds, most=plans, monitor=monitor, checkpoint_s=checkpoint_seconds)
+            monitor.say(f"next: sconv-search report {' '.join(map(str, runs))} --out report")
     if as_json:
         print_json(confirm_result(folders, new))

@@ -9,11 +9,14 @@ from typing import Annotated, Any, cast
 import typer
 
 from sconv_search.budget import QUANTITIES
+from sconv_search.checkpoint import EVERY_S
+from sconv_search.distributed import leads
 from sconv_search.paper_plans import PAPER_PLANS
 from sconv_search.records import Quantity
 from sconv_search.training import Schedule
 from studies.commands.arguments import (
     BudgetOption,
+    CheckpointOption,
     DataOption,
     DeviceOption,
     ExcludeOption,
@@ -30,12 +33,14 @@ from studies.commands.arguments import (
 from studies.commands.config_file import ConfigOption
 from studies.commands.dry_run_listing import say_dry_run
 from studies.commands.failures import DebugOption
+from studies.commands.processes import DevicesOption, together
 from studies.commands.results import JsonOption, print_json, search_result, telling
 from studies.course import Stops
 from studies.dry_run import dry_run
 from studies.given_plans import given_plan
 from studies.granularity import Granularity
 from studies.methods import METHODS
+from studies.monitor import Monitor
 from studies.run_folder import RunFolder
 from studies.runner import checked_budget
 from studies.runner import search as run_search
@@ -44,6 +49,7 @@ from studies.spec import StudySpec
 from studies.start import require_data
 from studies.tasks import task_named, with_network
 from studies.tensorboard import logged
+from studies.trial import follow
 
 DEFAULT_METHOD, DEFAULT_BUDGET = "structured_conv", "50%"
 
@@ -120,6 +126,8 @@ def search(
     data: DataOption = None,
     weights: WeightsOption = None,
     device: DeviceOption = "auto",
+    devices: DevicesOption = 1,
+    checkpoint_seconds: CheckpointOption = EVERY_S,
     tensorboard: TensorBoardOption = None,
     dry: Annotated[
         bool,
@@ -155,15 +163,22 @@ def search(
     if out is None:
         raise ValueError("a search needs a folder for its run; name one with --out, such as --out runs/first")
     folder, stops = RunFolder(out), Stops(seconds=None if minutes is None else 60 * minutes, patience=patience)
-    device_named(device)
+    kind = device_named(device)
     require_data(known, data, weights)
     checked_budget(spec, known.network(), known.input_shape)  # before a dense network is trained for it
-    with folder.locked():
-        pass
-    with telling(as_json) as terminal, logged(terminal, tensorboard) as monitor:
-        start = start_of(known.name, data, weights, device, out.parent, monitor)
-        run_search(start, spec, folder, monitor, workers=workers, stops=stops)
-        monitor.say(f"records: {out / 'trials.jsonl'}; next: sconv-search confirm {out}")
+    if leads():
+        with folder.locked():
+            pass
+    schedules = (spec.search_schedule, *(() if weights else (known.dense_schedule,)))
+    with together(devices, kind, schedules, workers=workers) as processes:
+        beginning = (known.name, data, weights, device, out.parent)
+        if not processes.leads:
+            follow(start_of(*beginning, Monitor(), processes))
+            return
+        with telling(as_json) as terminal, logged(terminal, tensorboard) as monitor:
+            start = start_of(*beginning, monitor, processes, checkpoint_seconds)
+            run_search(start, spec, folder, monitor, workers=workers, stops=stops, checkpoint_s=checkpoint_seconds)
+            monitor.say(f"records: {out / 'trials.jsonl'}; next: sconv-search confirm {out}")
     if as_json:
         print_json(search_result(folder))
 

@@ -12,7 +12,8 @@ from sconv_search.augmentation import augmented
 from sconv_search.batch_norm import reestimate_batch_norm_
 from sconv_search.data import DataSet, Split
 from sconv_search.latency import measure_latencies_ms
-from sconv_search.training import Schedule, TrainingDiverged, computes_bf16, evaluate, train_
+from sconv_search.loss import computes_bf16
+from sconv_search.training import Schedule, TrainingDiverged, evaluate, train_
 from sconv_search.weight_average import WeightAverage
 
 SCHEDULE = Schedule(epochs=3, batch_size=16, learning_rate=0.05)

@@ -36,7 +36,7 @@ def completed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
         ("sconv-search search --task ", list(TASKS)),
         ("sconv-search sites cifar10/resnet5", ["cifar10/resnet56"]),
         ("sconv-search search --quantity ", ["flops", "macs", "params", "activations", "latency_ms"]),
-        ("sconv-search confirm runs/a --dev", ["--device"]),
+        ("sconv-search confirm runs/a --dev", ["--device", "--devices"]),
         ("sconv-search search --config absent.toml --quantity p", ["params"]),
     ],
 )

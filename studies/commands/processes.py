@@ -1,0 +1,78 @@
+"""Commands that train on several devices: the program runs once for each; one leads, the others take part in its trainings."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import Annotated
+
+import torch
+import typer
+
+from sconv_search.batch_order import require_shares
+from sconv_search.distributed import launch, launched
+from sconv_search.processes import ALONE, OutOfStep, Processes
+from sconv_search.training import Schedule
+from studies.commands.failures import WORK_FAILED
+
+DevicesOption = Annotated[
+    int,
+    typer.Option(help="Devices that train each network together, a process each (needs the extra distributed).", min=1),
+]
+GRACE_S = 1.0
+
+
+@contextmanager
+def together(devices: int, device: torch.device, schedules: Iterable[Schedule], *, workers: int = 1) -> Iterator[Processes]:
+    """All processes of the command, which are started here; what a leading one does within has an end for the others, too.
+
+    Args:
+        schedules: of the trainings to come, whose batches are to be shared.
+
+    Raises:
+        ValueError: batches cannot be shared, several workers are asked for besides, or devices are not there.
+    """
+    count = max(devices, launched())
+    if count == 1:
+        yield ALONE
+        return
+    if workers > 1:
+        raise ValueError(f"{count} devices train one network together, {workers} workers one each; give --devices or --workers")
+    if device.index is not None:
+        raise ValueError(f"--device {device} is one device; with --devices give its kind, {device.type}")
+    for schedule in schedules:
+        require_shares(schedule.batch_size, schedule.accumulation, count)
+    processes = launch(devices, device)
+    with _leading(processes) if processes.leads else _following():
+        yield processes
+
+
+@contextmanager
+def _leading(processes: Processes) -> Iterator[None]:
+    """Sends the others home at the end, unless they are lost."""
+    try:
+        yield
+    except OutOfStep:
+        raise
+    except Exception:
+        processes.agree(None)
+        raise
+    processes.agree(None)
+
+
+@contextmanager
+def _following() -> Iterator[None]:
+    """Says nothing of its own, unless it fails while the leading process goes on."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the leading process's to handle
+    parent = os.getppid()
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        try:
+            yield
+        except OutOfStep:
+            time.sleep(GRACE_S)
+            if os.getppid() != parent:
+                raise SystemExit(WORK_FAILED) from None  # the one that started this has said why it ended, or was killed
+            raise
