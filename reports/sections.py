@@ -11,6 +11,7 @@ from reports.cells import Form, data_table
 from reports.charts import Figure
 from reports.markup import Block, Fold, Heading, Paragraph, Table
 from reports.prepared.course import course_figures, hypervolumes
+from reports.prepared.damage import damage_figure
 from reports.prepared.decomposition import decomposition_figure, decompositions
 from reports.prepared.importance import importance_figure
 from reports.prepared.latency import latency_figure
@@ -171,7 +172,12 @@ def _search_part(
     table, runs = reading.table, reading.runs
     found = rung_points(table, runs, tables, task)
     items: list[Block | Figure] = [Heading(text="The search", level=3), *course_figures(table, runs, task)]
-    items += [importance_figure(tables), weight_figure(table, task), residual_figure(table, summary, task)]
+    items += [
+        damage_figure(table, runs, task),
+        importance_figure(tables),
+        weight_figure(table, task),
+        residual_figure(table, summary, task),
+    ]
     items += [decomposition_figure(table, task), *_decomposition_table(table, task, stem)]
     if len(plans := summary[summary["task"] == task]):
         items += [
