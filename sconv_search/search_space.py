@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import product
 from typing import Any
 
@@ -77,10 +78,26 @@ class SearchSpace:
         Raises:
             ValueError: the space does not offer it.
         """
-        found = next((option for option in self.sites.get(name, ()) if option.choice == choice), None)
+        return self.sites[name][self.place(name, choice)]
+
+    def place(self, name: str, choice: Choice) -> int:
+        """The place among a site's options of the one that stands for a choice.
+
+        Raises:
+            ValueError: the space does not offer it.
+        """
+        found = self._places.get(name, {}).get(choice)
         if found is None:
             raise ValueError(f"the search space offers no {choice.method} {dict(choice.structure)} at site {name!r}")
         return found
+
+    @cached_property
+    def _places(self) -> Mapping[str, Mapping[Choice, int]]:
+        """By site and choice; of equal choices the first counts."""
+        return {
+            name: {options[place].choice: place for place in reversed(range(len(options)))}
+            for name, options in self.sites.items()
+        }
 
     def cost(self, plan: CompressionPlan) -> Cost:
         """The plan's predicted cost: dense, the sites' differences, and what couplings correct.
