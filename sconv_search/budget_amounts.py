@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sconv_search.budget import Budget
 from sconv_search.space_arrays import Array, Positions, SpaceArrays
@@ -35,7 +34,7 @@ class Amounts:
         self.dropped_SO = arrays.dropped_SO
         coupled_SSB = np.stack([arrays.coupled_SS(one.quantity) for one in limits], axis=2)
         self.coupled_SSB = coupled_SSB if coupled_SSB.any() else None
-        self.changed_SK = _changed(coupled_SSB.any(axis=2))
+        self.changed_SK = _changed(coupled_SSB)
 
     def violation(self, excess: Array) -> Array:
         """By how much excesses (..., B) are over 0, in units of the limits (...)."""
@@ -55,8 +54,8 @@ class Amounts:
         return saved_PKOB
 
 
-def _changed(coupled_SS: NDArray[np.bool_]) -> Positions:
-    others = [np.flatnonzero(row) for row in coupled_SS]
+def _changed(coupled_SSB: Array) -> Positions:
+    others = [np.flatnonzero(row_SB.any(axis=1)) for row_SB in coupled_SSB]
     found = np.tile(np.arange(len(others))[:, None], (1, 1 + max(map(len, others))))
     for row, coupled in enumerate(others):
         found[row, 1 : 1 + len(coupled)] = coupled

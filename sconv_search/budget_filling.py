@@ -85,7 +85,7 @@ class Filling:
             undone_AN = undone_ASO.reshape(len(giving_A), -1)
             best_A = undone_AN.argmax(axis=1)
             gives_A = undone_AN[np.arange(len(giving_A)), best_A] > 0
-            giving_A, row_A, option_A = giving_A[gives_A], *divmod(best_A[gives_A], width)
+            giving_A, (row_A, option_A) = giving_A[gives_A], divmod(best_A[gives_A], width)
             excess_PB[giving_A] -= saved_ASOB[gives_A, row_A, option_A]
             at_PS[giving_A, row_A] = option_A
 

@@ -58,7 +58,6 @@ def _paths(amounts: Amounts, damage_PSO: Array) -> tuple[Array, Array, Positions
             steps[-1][going_G] = values_GO[goes_on_G][np.arange(len(going_G)), at_G]
         options_D.append(np.zeros(plans * sites, dtype=np.intp))
         options_D[-1][going_G] = at_G
-    rate_PSD, saved_PSD, option_PSD = (
-        np.stack(steps, axis=1).reshape(plans, sites, -1) for steps in (rates_D, saved_D, options_D)
-    )
-    return rate_PSD, saved_PSD, option_PSD
+    shape = (plans, sites, len(rates_D))
+    option_PSD: Positions = np.stack(options_D, axis=1).reshape(shape)
+    return np.stack(rates_D, axis=1).reshape(shape), np.stack(saved_D, axis=1).reshape(shape), option_PSD

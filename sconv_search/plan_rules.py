@@ -30,17 +30,17 @@ def uniform(space: SearchSpace, budget: AnyBudget) -> CompressionPlan:
     """
     space.require_reachable(budget)
     of = budget.limits[0].of
-    savings = {name: -min(of(option.cost) for option in options) for name, options in space.sites.items()}
+    most = {name: -min(of(option.cost) for option in options) for name, options in space.sites.items()}
+    saved = {
+        name: [(option.damage, -of(option.cost) / most[name], option.choice) for option in options]
+        for name, options in space.sites.items()
+        if most[name] > 0
+    }
 
     def saving_share(depth: float) -> CompressionPlan:
         """Each site saves at least ``depth`` of what it could, by the least harmful option that does."""
-        sites = {}
-        for name, options in space.sites.items():
-            saved = {option: -of(option.cost) / savings[name] for option in options if savings[name] > 0}
-            enough = [option for option in saved if saved[option] >= depth]
-            if depth > 0 and enough:
-                sites[name] = min(enough, key=lambda option: (option.damage, saved[option])).choice
-        return CompressionPlan(sites=sites)
+        enough = {name: [one for one in options if one[1] >= depth > 0] for name, options in saved.items()}
+        return CompressionPlan(sites={name: min(them, key=lambda one: one[:2])[2] for name, them in enough.items() if them})
 
     plans = (saving_share(float(depth)) for depth in np.linspace(0, 1, DEPTHS))
     return next((plan for plan in plans if budget.excess(space.cost(plan)) <= 0), space.cheapest(budget))
