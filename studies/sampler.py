@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import optuna
+from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.samplers import BaseSampler
 from optuna.storages.journal import BaseJournalBackend
@@ -92,6 +93,7 @@ class Sampler:
     _next: int = field(default=0, init=False)
     _again: deque[int] = field(default_factory=deque, init=False)
     _file: _Journal = field(init=False)
+    _rows: dict[tuple[str, ...], dict[int, NDArray[np.float64]]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -161,7 +163,9 @@ class Sampler:
             self._next += 1
         kind = self.kind if self._repeats < PATIENCE else "random"
         seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
-        self._study.sampler = _sampler(kind, number, seed, self.startup, self.parallel, self._together(kind, fixed or {}))
+        self._study.sampler = _sampler(
+            kind, number, seed, self.startup, self.parallel, self._together(kind, fixed or {}), self._rows
+        )
         with self._file.together():
             return self._suggested(number, fixed)
 
@@ -256,7 +260,23 @@ class _Knowing(BaseSampler):
 
 
 class _Tpe(_Knowing, optuna.samplers.TPESampler):
-    pass
+    """TPE that reads each finished trial once; Optuna's own reads all parameters of all trials for every suggestion."""
+
+    rows: dict[tuple[str, ...], dict[int, NDArray[np.float64]]]
+
+    def _get_internal_repr(
+        self, trials: list[FrozenTrial], search_space: dict[str, BaseDistribution], study: Study
+    ) -> dict[str, NDArray[np.float64]]:  # fmt: skip
+        if len(search_space) < 2 or not all(trial.state.is_finished() for trial in trials):
+            return super()._get_internal_repr(trials, search_space, study)
+        known = self.rows.setdefault(tuple(search_space), {})
+        whole = [trial for trial in trials if trial.number in known or search_space.keys() <= trial.params.keys()]
+        for trial in whole:
+            if trial.number not in known:
+                read = [distribution.to_internal_repr(trial.params[name]) for name, distribution in search_space.items()]
+                known[trial.number] = np.array(read, dtype=np.float64)
+        columns = np.array([known[trial.number] for trial in whole]).reshape(len(whole), len(search_space)).T.copy()
+        return dict(zip(search_space, columns, strict=True))
 
 
 class _Gp(_Knowing, optuna.samplers.GPSampler):
@@ -283,8 +303,9 @@ class _CmaEs(_Knowing, optuna.samplers.CmaEsSampler):
 
 
 def _sampler(
-    kind: SamplerName, number: int, seed: int, startup: int, parallel: bool, together: Mapping[str, BaseDistribution]
-) -> BaseSampler:
+    kind: SamplerName, number: int, seed: int, startup: int, parallel: bool, together: Mapping[str, BaseDistribution],
+    rows: dict[tuple[str, ...], dict[int, NDArray[np.float64]]],
+) -> BaseSampler:  # fmt: skip
     """A new sampler, for one trial; TPE for what the surrogate leaves open."""
     if kind == "random":
         return optuna.samplers.RandomSampler(seed=seed)
@@ -297,6 +318,7 @@ def _sampler(
         made = _Gp(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
     else:  # of several objectives, too, all at once: one by one, each parameter would rank all trials again
         made = _Tpe(seed=seed, n_startup_trials=startup, constant_liar=parallel, multivariate=True)
+        made.rows = rows
     made.together = together
     return made
 
