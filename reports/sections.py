@@ -11,6 +11,7 @@ from reports.cells import Form, data_table
 from reports.charts import Figure
 from reports.markup import Block, Fold, Heading, Paragraph, Table
 from reports.prepared.course import course_figures, hypervolumes
+from reports.prepared.damage import damage_figure
 from reports.prepared.decomposition import decomposition_figure, decompositions
 from reports.prepared.importance import importance_figure
 from reports.prepared.latency import latency_figure
@@ -173,7 +174,8 @@ def _search_part(
     table, runs = reading.table, reading.runs
     yield Heading(text="The search", level=3)
     yield from course_figures(table, runs, task)
-    yield from (importance_figure(tables), weight_figure(table, task), residual_figure(table, summary, task))
+    yield from (damage_figure(table, runs, task), importance_figure(tables))
+    yield from (weight_figure(table, task), residual_figure(table, summary, task))
     yield decomposition_figure(table, task)
     yield from _decomposition_table(table, task, stem)
     if len(plans := summary[summary["task"] == task]):

@@ -5,7 +5,7 @@ is met; a site's preference multiplies its damage by ``exp(preference)``, and da
 at 1 their sum counts (the greedy, or Lagrangian, plan), at 4 nearly the largest alone (the minimax plan). Then savings that
 turned out not to be needed are given back. So every suggestion fits, and lands just below its budget.
 
-Legend of shapes: S sites, O options (0 is dense; rows with fewer options are padded), B budgets.
+Legend of shapes: P plans, S sites, O options (0 is dense; rows with fewer options are padded), B budgets.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sconv_search.budget import AnyBudget, Budget
+from sconv_search.budget import AnyBudget
+from sconv_search.budget_amounts import Amounts
+from sconv_search.budget_paths import first_fit
+from sconv_search.budget_steps import step_down
 from sconv_search.plan import CompressionPlan
 from sconv_search.search_space import SearchSpace
+from sconv_search.space_arrays import Array, Positions, SpaceArrays
 
 SHARPNESS_RANGE = (1.0, 4.0)
-LEAST_DAMAGE = 1e-15
-Array = NDArray[np.float64]
 
 
 def fill(space: SearchSpace, preferences: Mapping[str, float], budget: AnyBudget, sharpness: float = 1.0) -> CompressionPlan:
@@ -34,15 +35,9 @@ def fill(space: SearchSpace, preferences: Mapping[str, float], budget: AnyBudget
     Raises:
         ValueError: no plan meets the budget.
     """
-    space.require_reachable(budget)
-    state = _State(space, preferences, budget, sharpness)
-    while state.violation > 0:
-        if not state.step():  # several budgets at odds: no single step brings them nearer
-            return space.cheapest(budget)
-    for _ in range(10 * len(space.sites)):  # each return undoes damage, so it ends by itself; this bounds rounding
-        if not state.give_back():
-            break
-    return state.plan()
+    arrays = SpaceArrays(space)
+    wishes_PS = np.array([[preferences.get(name, 0.0) for name in arrays.names]])
+    return arrays.plan(Filling(arrays, budget).positions(wishes_PS, np.array([sharpness]))[0])
 
 
 def greedy(space: SearchSpace, budget: AnyBudget) -> CompressionPlan:
@@ -54,93 +49,46 @@ def greedy(space: SearchSpace, budget: AnyBudget) -> CompressionPlan:
     return fill(space, {}, budget)
 
 
-class _State:
-    """Where each site stands while a plan is decoded, and what every other option would save and harm from there."""
+class Filling:
+    """Decodes many preferences under one budget at a time; what all plans share is prepared once.
 
-    def __init__(self, space: SearchSpace, preferences: Mapping[str, float], budget: AnyBudget, sharpness: float) -> None:
-        self._space, self._names = space, list(space.sites)
-        sites, most = len(self._names), 1 + max(map(len, space.sites.values()))
-        limits = budget.limits
-        self._limit_B = np.array([one.limit for one in limits], dtype=float)
-        self._saving_SOB = np.zeros((sites, most, len(limits)))
-        self._damage_SO = np.full((sites, most), np.inf)
-        self._dropped_SO = np.zeros((sites, most))
-        for row, (name, options) in enumerate(space.sites.items()):
-            self._saving_SOB[row, 1 : 1 + len(options)] = [[-one.of(option.cost) for one in limits] for option in options]
-            weighed = np.array([0.0, *(option.damage for option in options)]) ** sharpness
-            self._damage_SO[row, : 1 + len(options)] = weighed * np.exp(preferences.get(name, 0.0))
-            self._dropped_SO[row, 1 : 1 + len(options)] = [option.dropped for option in options]
-        self._coupled_SSB = self._couplings(limits)
-        self._at, self._rows = np.zeros(sites, dtype=int), np.arange(sites)
-        self._excess_B = np.array([one.of(space.dense) - one.limit for one in limits], dtype=float)
-        self._saved_SOB, self._harm_SO = self._saving_SOB.copy(), self._damage_SO.copy()
-        self._rate_SO = np.full((sites, most), np.inf)
-        self._rate(slice(None))
+    Raises:
+        ValueError: no plan meets the budget.
+    """
 
-    def _couplings(self, limits: tuple[Budget, ...]) -> Array | None:
-        """Cost of two dropped channels at two sites, beyond the sum of both; None where sites are independent."""
-        if not self._space.couplings:
-            return None
-        place = {name: row for row, name in enumerate(self._names)}
-        found = np.zeros((len(place), len(place), len(self._limit_B)))
-        for pair in self._space.couplings:
-            if pair.first in place and pair.second in place:
-                first, second = place[pair.first], place[pair.second]
-                found[first, second] = found[second, first] = [one.of(pair.cost) for one in limits]
-        return found
+    def __init__(self, arrays: SpaceArrays, budget: AnyBudget) -> None:
+        arrays.space.require_reachable(budget)
+        self.arrays, self._budget = arrays, budget
+        self._amounts = Amounts(arrays, budget.limits)
 
-    @property
-    def violation(self) -> float:
-        """By how much the budgets are exceeded, in units of their limits."""
-        return float(np.maximum(self._excess_B, 0.0) @ (1 / self._limit_B))
+    def positions(self, preferences_PS: Array, sharpness_P: Array) -> Positions:
+        """The positions (P, S) of the plans that preferences and sharpnesses stand for, as ``fill`` decodes them."""
+        powers_PSO = np.stack([self.arrays.damage_SO ** float(sharpness) for sharpness in sharpness_P])
+        damage_PSO = powers_PSO * np.exp(preferences_PS)[:, :, None]
+        alone = len(self._amounts.limit_B) == 1 and self._amounts.coupled_SSB is None
+        at_PS, excess_PB = (first_fit if alone else step_down)(self._amounts, damage_PSO)
+        met_P = (excess_PB <= 0).all(axis=1)
+        self._give_back_(at_PS, excess_PB, damage_PSO, np.flatnonzero(met_P))
+        if not met_P.all():  # several budgets at odds: no single step brings them nearer
+            at_PS[~met_P] = self.arrays.positions(self.arrays.space.cheapest(self._budget))
+        return at_PS
 
-    def step(self) -> bool:
-        """Compresses the site that loses least for what it saves of the exceeded budgets; says whether any could."""
-        if len(self._limit_B) > 1:
-            self._rate(slice(None))  # which budgets are exceeded changes from step to step
-        best = int(self._rate_SO.argmin())
-        if not np.isfinite(self._rate_SO.flat[best]):
-            return False
-        self._take(best)
-        return True
+    def _give_back_(self, at_PS: Positions, excess_PB: Array, damage_PSO: Array, giving_A: Positions) -> None:
+        """Undoes as much damage as the budgets' slack allows, site by site, in some of the plans."""
+        sites, width = self.arrays.damage_SO.shape
+        for _ in range(10 * sites):  # each return undoes damage, so it ends by itself; this bounds rounding
+            if not len(giving_A):
+                return
+            saved_ASOB, damage_ASO = self._amounts.saved(at_PS[giving_A]), damage_PSO[giving_A]
+            undone_ASO = np.take_along_axis(damage_ASO, at_PS[giving_A][:, :, None], axis=2) - damage_ASO
+            undone_ASO[(excess_PB[giving_A][:, None, None] > saved_ASOB).any(axis=3)] = -np.inf
+            undone_AN = undone_ASO.reshape(len(giving_A), -1)
+            best_A = undone_AN.argmax(axis=1)
+            gives_A = undone_AN[np.arange(len(giving_A)), best_A] > 0
+            giving_A, (row_A, option_A) = giving_A[gives_A], divmod(best_A[gives_A], width)
+            excess_PB[giving_A] -= saved_ASOB[gives_A, row_A, option_A]
+            at_PS[giving_A, row_A] = option_A
 
-    def give_back(self) -> bool:
-        """Undoes as much damage as one site can within the slack; says whether any was."""
-        fits_SO = (self._excess_B - self._saved_SOB <= 0).all(axis=2) & np.isfinite(self._damage_SO)
-        undone_SO = np.where(fits_SO, -self._harm_SO, -np.inf)
-        best = int(undone_SO.argmax())
-        if undone_SO.flat[best] <= 0:
-            return False
-        self._take(best)
-        return True
-
-    def _rate(self, rows: slice) -> None:
-        """Damage for what each option would save of the exceeded budgets; infinite where it brings them no nearer."""
-        saved, harm = self._saved_SOB[rows], np.maximum(self._harm_SO[rows], LEAST_DAMAGE)
-        useful = saved @ ((self._excess_B > 0) / self._limit_B)
-        allowed = useful > 0
-        if len(self._limit_B) > 1:
-            allowed &= np.maximum(self._excess_B - saved, 0.0) @ (1 / self._limit_B) < self.violation
-        self._rate_SO[rows] = np.inf
-        np.divide(harm, useful, out=self._rate_SO[rows], where=allowed)
-
-    def _take(self, flat: int) -> None:
-        """Moves a site to an option; what its other options save and harm counts from there."""
-        row, option = divmod(flat, self._damage_SO.shape[1])
-        self._excess_B = self._excess_B - self._saved_SOB[row, option]
-        self._at[row] = option
-        rows = slice(row, row + 1)
-        self._saved_SOB[rows] = self._saving_SOB[rows] - self._saving_SOB[row, option]
-        self._harm_SO[rows] = self._damage_SO[rows] - self._damage_SO[row, option]
-        if self._coupled_SSB is not None:
-            rows = slice(None)
-            dropped_S = self._dropped_SO[self._rows, self._at]
-            less_SB = np.einsum("stb,t->sb", self._coupled_SSB, dropped_S)
-            self._saved_SOB = self._saving_SOB - self._saving_SOB[self._rows, self._at][:, None]
-            self._saved_SOB -= (self._dropped_SO - dropped_S[:, None])[:, :, None] * less_SB[:, None]
-        self._rate(rows)
-
-    def plan(self) -> CompressionPlan:
-        """The choices where the sites stand."""
-        chosen = {name: self._space.sites[name][at - 1].choice for name, at in zip(self._names, self._at, strict=True) if at}
-        return CompressionPlan(sites=chosen)
+    def saved_PS(self, at_PS: Positions) -> Array:
+        """What each site saves, in units of the budgets."""
+        return self.arrays.taken_PS((self._amounts.saving_SOB / self._amounts.limit_B).sum(axis=2), at_PS)

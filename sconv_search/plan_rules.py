@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sconv_search.budget import AnyBudget
-from sconv_search.budget_filling import SHARPNESS_RANGE, fill, greedy
+from sconv_search.budget_filling import SHARPNESS_RANGE, Filling, fill, greedy
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.search_space import Option, SearchSpace
+from sconv_search.space_arrays import Array, Positions, SpaceArrays
 
 DEPTHS = 201
 MOST_PREFERENCE = 3.0
@@ -30,17 +30,17 @@ def uniform(space: SearchSpace, budget: AnyBudget) -> CompressionPlan:
     """
     space.require_reachable(budget)
     of = budget.limits[0].of
-    savings = {name: -min(of(option.cost) for option in options) for name, options in space.sites.items()}
+    most = {name: -min(of(option.cost) for option in options) for name, options in space.sites.items()}
+    saved = {
+        name: [(option.damage, -of(option.cost) / most[name], option.choice) for option in options]
+        for name, options in space.sites.items()
+        if most[name] > 0
+    }
 
     def saving_share(depth: float) -> CompressionPlan:
         """Each site saves at least ``depth`` of what it could, by the least harmful option that does."""
-        sites = {}
-        for name, options in space.sites.items():
-            saved = {option: -of(option.cost) / savings[name] for option in options if savings[name] > 0}
-            enough = [option for option in saved if saved[option] >= depth]
-            if depth > 0 and enough:
-                sites[name] = min(enough, key=lambda option: (option.damage, saved[option])).choice
-        return CompressionPlan(sites=sites)
+        enough = {name: [one for one in options if one[1] >= depth > 0] for name, options in saved.items()}
+        return CompressionPlan(sites={name: min(them, key=lambda one: one[:2])[2] for name, them in enough.items() if them})
 
     plans = (saving_share(float(depth)) for depth in np.linspace(0, 1, DEPTHS))
     return next((plan for plan in plans if budget.excess(space.cost(plan)) <= 0), space.cheapest(budget))
@@ -110,26 +110,27 @@ RULES: Mapping[str, Callable[[SearchSpace, AnyBudget], CompressionPlan | None]] 
 
 
 def preferences_of(space: SearchSpace, plan: CompressionPlan, budget: AnyBudget) -> dict[str, float]:
-    """Preferences, each in -3..3, under which ``fill`` comes near a given plan, so that a sampler can learn from it.
+    """Preferences, each in -3..3, under which ``fill`` comes near a given plan, so that a sampler can learn from it."""
+    filling = Filling(SpaceArrays(space), budget)
+    found_S = imitating(filling, filling.arrays.positions(plan))
+    return dict(zip(space.sites, found_S.tolist(), strict=True))
+
+
+def imitating(filling: Filling, at_S: Positions) -> Array:
+    """Preferences (S,), each in -3..3, under which decoding comes near a plan's positions.
 
     Found by repetition: a site that saves more than in the plan is preferred less, one that saves less is preferred more, by
     ever smaller steps; the nearest so far is kept.
     """
-    wanted = _savings(space, plan, budget)
-    preferences, best, nearest = dict.fromkeys(space.sites, 0.0), dict.fromkeys(space.sites, 0.0), float("inf")
+    wanted_S, sharpness_1 = filling.saved_PS(at_S[None])[0], np.ones(1)
+    preferences_S, best_S, nearest = np.zeros(len(at_S)), np.zeros(len(at_S)), float("inf")
     for step in np.geomspace(1.0, 0.1, IMITATIONS):
-        found = _savings(space, fill(space, preferences, budget), budget)
-        distance = float(np.abs(found - wanted).sum())
+        found_S = filling.saved_PS(filling.positions(preferences_S[None], sharpness_1))[0]
+        distance = float(np.abs(found_S - wanted_S).sum())
         if distance < nearest:
-            best, nearest = dict(preferences), distance
-        for name, change in zip(space.sites, np.sign(found - wanted), strict=True):
-            preferences[name] = float(np.clip(preferences[name] + step * change, -MOST_PREFERENCE, MOST_PREFERENCE))
-    return best
-
-
-def _savings(space: SearchSpace, plan: CompressionPlan, budget: AnyBudget) -> NDArray[np.float64]:
-    """What each site saves, in units of the budgets."""
-    taken = {name: space.option(name, choice).cost for name, choice in plan.sites.items()}
-    return np.array(
-        [sum(-one.of(taken[name]) / one.limit for one in budget.limits) if name in taken else 0.0 for name in space.sites]
-    )
+            best_S, nearest = preferences_S, distance
+        if distance == 0:
+            break
+        moved_S = preferences_S + step * np.sign(found_S - wanted_S)
+        preferences_S = np.clip(moved_S, -MOST_PREFERENCE, MOST_PREFERENCE)
+    return best_S

@@ -8,14 +8,15 @@ of its inputs and outputs, so the correction is a constant times the product of 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import product
 from typing import Any
 
 import numpy as np
 
-from sconv_search.budget import AnyBudget, Budget
+from sconv_search.budget import AnyBudget
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.records import Cost
 
@@ -77,10 +78,26 @@ class SearchSpace:
         Raises:
             ValueError: the space does not offer it.
         """
-        found = next((option for option in self.sites.get(name, ()) if option.choice == choice), None)
+        return self.sites[name][self.place(name, choice)]
+
+    def place(self, name: str, choice: Choice) -> int:
+        """The place among a site's options of the one that stands for a choice.
+
+        Raises:
+            ValueError: the space does not offer it.
+        """
+        found = self._places.get(name, {}).get(choice)
         if found is None:
             raise ValueError(f"the search space offers no {choice.method} {dict(choice.structure)} at site {name!r}")
         return found
+
+    @cached_property
+    def _places(self) -> Mapping[str, Mapping[Choice, int]]:
+        """By site and choice; of equal choices the first counts."""
+        return {
+            name: {options[place].choice: place for place in reversed(range(len(options)))}
+            for name, options in self.sites.items()
+        }
 
     def cost(self, plan: CompressionPlan) -> Cost:
         """The plan's predicted cost: dense, the sites' differences, and what couplings correct.
@@ -104,20 +121,22 @@ class SearchSpace:
         return self.cost(self.cheapest(budget))
 
     def cheapest(self, budget: AnyBudget) -> CompressionPlan:
-        """The plan that has the least of the budgeted quantity, by prediction; under several budgets, nearly."""
-        weights = product(EMPHASES, repeat=len(budget.limits)) if len(budget.limits) > 1 else [(1.0,)]
-        plans = (self._cheapest(budget.limits, weight) for weight in weights)
+        """The plan that has the least of the budgeted quantity, by prediction; under several budgets, nearly.
+
+        Several quantities, each in units of its limit, are weighed in many ways, of which the best is taken.
+        """
+        limits = budget.limits
+        weights_BW = np.array(list(product(EMPHASES, repeat=len(limits))) if len(limits) > 1 else [(1.0,)]).T
+        found: list[dict[str, Choice]] = [{} for _ in range(weights_BW.shape[1])]
+        for name, options in self.sites.items():
+            if options:
+                shares_OB = np.array([[one.of(option.cost) / one.limit for one in limits] for option in options])
+                amounts_OW = shares_OB @ weights_BW
+                for way, best in enumerate(amounts_OW.argmin(axis=0).tolist()):
+                    if amounts_OW[best, way] < 0:
+                        found[way][name] = options[best].choice
+        plans = dict.fromkeys(CompressionPlan(sites=sites) for sites in found)
         return min(plans, key=lambda plan: budget.excess(self.cost(plan)))
-
-    def _cheapest(self, limits: tuple[Budget, ...], weights: Iterable[float]) -> CompressionPlan:
-        """The plan with the least weighted sum of quantities, each in units of its limit."""
-        weighted = list(zip(limits, weights, strict=True))
-
-        def amount(option: Option) -> float:
-            return sum(weight * budget.of(option.cost) / budget.limit for budget, weight in weighted)
-
-        best = {name: min(options, key=amount) for name, options in self.sites.items() if options}
-        return CompressionPlan(sites={name: option.choice for name, option in best.items() if amount(option) < 0})
 
     def require_reachable(self, budget: AnyBudget) -> None:
         """Refuses a budget that no plan meets; of a range, one whose lower end no plan meets.

@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from sconv_search.budget import Budgets
-from sconv_search.budget_filling import SHARPNESS_RANGE
+from sconv_search.budget_filling import SHARPNESS_RANGE, Filling
 from sconv_search.plan import CompressionPlan
-from sconv_search.plan_rules import preferences_of
+from sconv_search.plan_rules import imitating
 from sconv_search.records import TrialRecord
-from sconv_search.search_space import SearchSpace
-from studies.surrogate import Candidate, Surrogate
+from sconv_search.space_arrays import Array, Positions, SpaceArrays
+from studies.surrogate import Surrogate
 
 CANDIDATES = 48
 SPREAD_RANGE = (0.25, 2.0)
 STEP, MOVED_SHARE = 0.5, 0.25
-Decode = Callable[[Mapping[str, float], float], CompressionPlan]
+Decode = Callable[[Array, Array], Positions]
+"""From preferences (P, G) by group and sharpnesses (P,) to plans as positions (P, S)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A plan with the preferences of groups and the sharpness that it was decoded from."""
+
+    preferences: Mapping[str, float]
+    sharpness: float
+    plan: CompressionPlan
 
 
 class Informed:
     """Learns from records what plans score, and suggests the next; equal records give equal suggestions.
+
+    Legend of shapes: P candidates, G groups, S sites.
 
     Args:
         groups: names, each of which has a preference.
@@ -30,13 +42,14 @@ class Informed:
     """
 
     def __init__(
-        self, space: SearchSpace, groups: Sequence[str], of_groups: Callable[[Mapping[str, float]], Mapping[str, float]],
+        self, arrays: SpaceArrays, groups: Sequence[str], of_groups: Callable[[Mapping[str, float]], Mapping[str, float]],
         seed: int, *, screened: bool,
     ) -> None:  # fmt: skip
-        self._space, self._groups, self._of_groups, self._seed, self._screened = space, groups, of_groups, seed, screened
-        self._surrogate = Surrogate(space)
-        self._without_score: set[str] = set()
-        self._running: dict[int, CompressionPlan] = {}
+        self._arrays, self._groups, self._of_groups, self._seed, self._screened = arrays, groups, of_groups, seed, screened
+        self._surrogate = Surrogate(arrays)
+        self._without_score: set[bytes] = set()
+        self._running: dict[int, Positions] = {}
+        self._imitated: tuple[bytes, Filling, Array] | None = None
 
     def learn(self, found: TrialRecord) -> None:
         """Notes what a trial gave."""
@@ -44,45 +57,64 @@ class Informed:
             self._running.pop(found.number, None)
         if found.plan is None:
             return
+        at_S = self._arrays.positions(CompressionPlan.from_json(found.plan))
         score = found.screen_top1 if self._screened else found.val_top1
         if score is None or found.status not in ("complete", "screened"):
-            self._without_score.add(found.plan)
+            self._without_score.add(at_S.tobytes())
         else:
-            self._surrogate.learn(found.plan, score)
+            self._surrogate.learn(at_S, score)
 
     def began(self, number: int, plan: CompressionPlan) -> None:
         """Notes that a plan is being evaluated: others keep away from it."""
-        self._running[number] = plan
+        self._running[number] = self._arrays.positions(plan)
 
-    def suggest(self, number: int, budgets: Budgets, decode: Decode) -> Candidate | None:
-        """The candidate that promises most under the budgets; None while too little is known, or nothing new was found."""
+    def suggest(self, number: int, filling: Filling, decode: Decode) -> Candidate | None:
+        """The candidate that promises most; None while too little is known, or nothing new was found.
+
+        Args:
+            filling: what imitates the best plan by preferences, under the trial's budgets.
+        """
         if not self._surrogate.is_ready:
             return None
-        best = CompressionPlan.from_json(self._surrogate.best)
-        around = self._of_groups(preferences_of(self._space, best, budgets))
-        known = {*self._surrogate.plans, *self._without_score, *(plan.to_json() for plan in self._running.values())}
-        found = self._candidates(around, decode, known, np.random.default_rng([self._seed, number]))
-        return self._surrogate.pick(found, list(self._running.values())) if found else None
+        luck, around_G = np.random.default_rng([self._seed, number]), self._around(filling)
+        drawn = [
+            (self._moved(around_G, luck) if place % 2 else self._drawn(luck), luck.uniform(*SHARPNESS_RANGE))
+            for place in range(CANDIDATES)
+        ]
+        values_PG, sharpness_P = np.stack([values_G for values_G, _ in drawn]), np.array([sharpness for _, sharpness in drawn])
+        at_PS = decode(values_PG, sharpness_P)
+        new = self._new(at_PS)
+        if not new:
+            return None
+        best = new[self._surrogate.pick(at_PS[new], np.array(list(self._running.values())))]
+        preferences = dict(zip(self._groups, values_PG[best].tolist(), strict=True))
+        return Candidate(preferences=preferences, sharpness=float(sharpness_P[best]), plan=self._arrays.plan(at_PS[best]))
 
-    def _candidates(
-        self, around: Mapping[str, float], decode: Decode, known: set[str], luck: np.random.Generator
-    ) -> list[Candidate]:
-        """Plans that are not known: one half from preferences drawn at random, one near those of the best plan."""
-        found: dict[str, Candidate] = {}
-        for number in range(CANDIDATES):
-            values = self._moved(around, luck) if number % 2 else self._drawn(luck)
-            preferences, sharpness = dict(zip(self._groups, values.tolist(), strict=True)), luck.uniform(*SHARPNESS_RANGE)
-            plan = decode(preferences, sharpness)
-            if (text := plan.to_json()) not in known:
-                found.setdefault(text, Candidate(preferences=preferences, sharpness=sharpness, plan=plan))
+    def _new(self, at_PS: Positions) -> list[int]:
+        """Plans that are neither known nor running, each once."""
+        running = {at_S.tobytes() for at_S in self._running.values()}
+        found: dict[bytes, int] = {}
+        for place, at_S in enumerate(at_PS):
+            key = at_S.tobytes()
+            if key not in running and key not in self._without_score and not self._surrogate.knows(at_S):
+                found.setdefault(key, place)
         return list(found.values())
 
-    def _moved(self, around: Mapping[str, float], luck: np.random.Generator) -> np.ndarray:
-        moves = luck.normal(0, STEP, len(self._groups)) * (luck.random(len(self._groups)) < MOVED_SHARE)
-        moved: np.ndarray = np.array([around[name] for name in self._groups]) + moves
-        return moved
+    def _around(self, filling: Filling) -> Array:
+        """Preferences of the groups that come near the best plan; the same until another is the best."""
+        best_S = self._surrogate.best
+        if self._imitated is None or self._imitated[:2] != (best_S.tobytes(), filling):
+            by_site = dict(zip(self._arrays.names, imitating(filling, best_S).tolist(), strict=True))
+            by_group = self._of_groups(by_site)
+            self._imitated = best_S.tobytes(), filling, np.array([by_group[name] for name in self._groups])
+        return self._imitated[2]
 
-    def _drawn(self, luck: np.random.Generator) -> np.ndarray:
+    def _moved(self, around_G: Array, luck: np.random.Generator) -> Array:
+        moves_G = luck.normal(0, STEP, len(self._groups)) * (luck.random(len(self._groups)) < MOVED_SHARE)
+        moved_G: Array = around_G + moves_G
+        return moved_G
+
+    def _drawn(self, luck: np.random.Generator) -> Array:
         spread = np.exp(luck.uniform(*np.log(SPREAD_RANGE)))
-        drawn: np.ndarray = spread * luck.uniform(-1, 1, len(self._groups))
-        return drawn
+        drawn_G: Array = spread * luck.uniform(-1, 1, len(self._groups))
+        return drawn_G

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from statistics import median
 
 import numpy as np
 
 from sconv_search.budget import Budget, Budgets
-from sconv_search.budget_filling import SHARPNESS_RANGE, fill
+from sconv_search.budget_filling import SHARPNESS_RANGE, Filling
 from sconv_search.plan import CompressionPlan
-from sconv_search.plan_rules import RULES, preferences_of
+from sconv_search.plan_rules import RULES, imitating
 from sconv_search.records import TrialRecord
 from sconv_search.search_space import SearchSpace
+from sconv_search.space_arrays import Array, Positions, SpaceArrays
 from studies.evaluation import Job
 from studies.informed import Informed
 from studies.sampler import PATIENCE, Sampler
@@ -69,10 +71,12 @@ class Proposals:
         self._spec, self._space, self._budgets, self._sampler, self._groups = spec, space, budgets, sampler, groups
         self._first = first_plans(space, budgets, regularization, spec.trials, spec.given)
         self._ratios: list[float] = []
+        self._arrays, self._names = SpaceArrays(space), tuple(dict.fromkeys(groups.values()))
+        self._group_S = np.array([self._names.index(groups[name]) for name in space.sites])
+        self._filling = lru_cache(maxsize=4)(partial(Filling, self._arrays))  # most studies have one budget
         self._informed = None
         if spec.sampler == "surrogate":
-            names = tuple(dict.fromkeys(groups.values()))
-            self._informed = Informed(space, names, self._of_groups, spec.seed, screened=spec.screening > 1)
+            self._informed = Informed(self._arrays, self._names, self._of_groups, spec.seed, screened=spec.screening > 1)
 
     def learn(self, records: Iterable[TrialRecord]) -> None:
         """Notes what plans scored, and how measured latencies compare with the predicted ones."""
@@ -89,7 +93,7 @@ class Proposals:
         first = self._first[number] if number < len(self._first) else None
         asked = self._sampler.ask(self._informed_parameters(number) if first is None else self._parameters(first))
         budgets = self._budgets.at(asked.budget)
-        plan = self._plan(asked.preferences, asked.sharpness, budgets) if first is None else first.plan
+        plan = first.plan if first is not None else self._plan(asked.preferences, asked.sharpness, budgets)
         if self._informed is not None:
             self._informed.began(asked.number, plan)
         return Job(
@@ -102,13 +106,13 @@ class Proposals:
     def _parameters(self, first: First) -> dict[str, object]:
         """What the sampler is told of a rule's plan: the preferences under which decoding comes near it."""
         sharpness = SHARPNESS_RANGE[first.rule == "minimax"]
-        known = (
-            {}
-            if first.rule in ("greedy", "minimax")
-            else preferences_of(self._space, first.plan, self._budgets.at(first.place))
-        )
+        known = {} if first.rule in ("greedy", "minimax") else self._imitating(first)
         parameters = self._sampler.parameters(self._of_groups(known), sharpness, first.regularization)
         return {**parameters, "budget": first.place} if self._budgets.ranged else parameters
+
+    def _imitating(self, first: First) -> dict[str, float]:
+        found_S = imitating(self._filling(self._budgets.at(first.place)), self._arrays.positions(first.plan))
+        return dict(zip(self._arrays.names, found_S.tolist(), strict=True))
 
     def _informed_parameters(self, number: int) -> dict[str, object] | None:
         """What the surrogate suggests, the budget included; the penalty's weight, which it does not know, is left to TPE."""
@@ -116,7 +120,7 @@ class Proposals:
             return None
         place = float(np.random.default_rng([self._spec.seed, number, 1]).random()) if self._budgets.ranged else 1.0
         budgets = self._budgets.at(place)
-        chosen = self._informed.suggest(number, budgets, lambda known, sharpness: self._plan(known, sharpness, budgets))
+        chosen = self._informed.suggest(number, self._filling(budgets), partial(self._positions, budgets))
         if chosen is None:
             return None
         parameters = self._sampler.parameters(chosen.preferences, chosen.sharpness, None)
@@ -132,11 +136,16 @@ class Proposals:
 
     def _plan(self, preferences: Mapping[str, float], sharpness: float, budgets: Budgets) -> CompressionPlan:
         """The plan of preferences by group."""
-        by_site = {name: preferences[group] for name, group in self._groups.items()}
+        values_1G = np.array([[preferences[name] for name in self._names]])
+        return self._arrays.plan(self._positions(budgets, values_1G, np.array([sharpness]))[0])
+
+    def _positions(self, budgets: Budgets, values_PG: Array, sharpness_P: Array) -> Positions:
+        """The plans (P, S) of preferences by group."""
         try:
-            return fill(self._space, by_site, self._corrected(budgets), sharpness)
+            filling = self._filling(self._corrected(budgets))
         except ValueError:  # the corrected latency is out of reach: what the table says may still fit when measured
-            return self._space.cheapest(budgets)
+            return np.tile(self._arrays.positions(self._space.cheapest(budgets)), (len(values_PG), 1))
+        return filling.positions(values_PG[:, self._group_S], sharpness_P)
 
     def _corrected(self, budgets: Budgets) -> Budgets:
         """Budgets for the table's sums, whose latencies are off by the ratio that was measured of late."""

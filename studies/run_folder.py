@@ -123,12 +123,23 @@ class RunFolder:
         with writing(self._measured), open(self._measured, "a", encoding="utf-8") as file:
             file.write(json.dumps({"site": name, "options": [option_entry(option) for option in options]}) + "\n")
 
-    def measured_sites(self) -> dict[str, tuple[Option, ...]]:
-        """What an interrupted measurement finished; an incomplete last line is left out."""
-        lines = self._measured.read_text(encoding="utf-8").splitlines(keepends=True) if self._measured.exists() else []
-        entries = [json.loads(line) for line in lines if line.endswith("\n")]
-        self._measured.write_text("".join(line for line in lines if line.endswith("\n"))) if lines else None
-        return {entry["site"]: tuple(option_of(option) for option in entry["options"]) for entry in entries}
+    def measured_sites(self) -> tuple[dict[str, tuple[Option, ...]], list[str]]:
+        """What an interrupted measurement finished, and a message for each line that is damaged; those are left out."""
+        text = self._measured.read_text(encoding="utf-8", errors="replace") if self._measured.exists() else ""
+        lines = text.splitlines(keepends=True)
+        found, kept, damaged = {}, [], []
+        for number, line in enumerate(lines, start=1):
+            if not line.endswith("\n"):
+                break  # it was being written when the measurement was interrupted
+            try:
+                entry = json.loads(line)
+                found[entry["site"]] = tuple(option_of(option) for option in entry["options"])
+                kept.append(line)
+            except (KeyError, TypeError, ValueError) as error:
+                damaged.append(f"{self._measured} line {number} is not read: {error}; its layer is measured again")
+        if lines:
+            self._measured.write_text("".join(kept), encoding="utf-8")
+        return found, damaged
 
     def write_space(self, space: SearchSpace) -> None:
         """The finished search space."""
@@ -153,7 +164,8 @@ class RunFolder:
     def records(self) -> tuple[list[TrialRecord], list[str]]:
         """The readable records, and a message for each line that is damaged."""
         found, damaged = [], []
-        lines = (self._text("trials.jsonl") or "").splitlines()
+        text = self.trials.read_text(encoding="utf-8", errors="replace") if self.trials.exists() else ""
+        lines = text.splitlines()
         for number, line in enumerate(lines, start=1):
             try:
                 found.append(TrialRecord.from_json(line))

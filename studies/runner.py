@@ -117,7 +117,9 @@ def _space(start: Start, spec: StudySpec, folder: RunFolder, monitor: Monitor) -
     """The folder's search space, measured now if it has none; an interrupted measurement is continued."""
     space = folder.read_space()
     if space is None:
-        known = folder.measured_sites()
+        known, damaged = folder.measured_sites()
+        for message in damaged:
+            monitor.say(message)
         if known:
             monitor.say(f"{len(known)} layers were measured before")
         batch = spec.latency_batch if spec.times else None

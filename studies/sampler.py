@@ -16,15 +16,16 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.samplers import BaseSampler
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import BaseJournalBackend
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from sconv_search.budget_filling import SHARPNESS_RANGE
 from sconv_search.records import COLUMNS, TrialRecord
-from studies.named_errors import writing
+from studies.journal import JournalFile
 
 SamplerName = Literal["surrogate", "tpe", "gp", "nsga2", "cmaes", "random"]
 SAMPLERS: tuple[SamplerName, ...] = get_args(SamplerName)
@@ -91,13 +92,14 @@ class Sampler:
     _repeats: int = field(default=0, init=False)
     _next: int = field(default=0, init=False)
     _again: deque[int] = field(default_factory=deque, init=False)
+    _file: _Journal = field(init=False)
+    _rows: dict[tuple[str, ...], dict[int, NDArray[np.float64]]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-        for stale in self.journal.parent.glob(f"{self.journal.name}.lock*"):
-            stale.unlink()  # a killed process left it; the run folder's own lock says that no other is at work
-        storage = optuna.storages.JournalStorage(_Journal(str(self.journal)))
+        self._file = _Journal(self.journal)
+        storage = optuna.storages.JournalStorage(self._file)
         directions = [StudyDirection.MAXIMIZE, *(StudyDirection.MINIMIZE for _ in self.domain.costs)]
         self._study = optuna.create_study(storage=storage, study_name="search", directions=directions, load_if_exists=True)
         if not self._study.trials:
@@ -161,7 +163,25 @@ class Sampler:
             self._next += 1
         kind = self.kind if self._repeats < PATIENCE else "random"
         seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
-        self._study.sampler = _sampler(kind, number, seed, self.startup, self.parallel)
+        self._study.sampler = _sampler(
+            kind, number, seed, self.startup, self.parallel, self._together(kind, fixed or {}), self._rows
+        )
+        with self._file.together():
+            return self._suggested(number, fixed)
+
+    def _together(self, kind: SamplerName, fixed: Mapping[str, Any]) -> dict[str, BaseDistribution]:
+        """What the sampler suggests at once: all that every trial has and is not given, in the order of names."""
+        known: dict[str, BaseDistribution] = {
+            "spread": FloatDistribution(*SPREAD_RANGE, log=True), "sharpness": FloatDistribution(*SHARPNESS_RANGE),
+            **{f"preference/{name}": FloatDistribution(-1, 1) for name in self.domain.groups},
+        }  # fmt: skip
+        if self.domain.regularization is not None and kind != "cmaes":  # which knows numbers alone
+            known["direct"] = CategoricalDistribution([True, False])
+        if self.domain.ranged:
+            known["budget"] = FloatDistribution(0, 1)
+        return {name: known[name] for name in sorted(known) if name not in fixed}
+
+    def _suggested(self, number: int, fixed: Mapping[str, Any] | None) -> Suggestion:
         if fixed is not None:
             self._study.enqueue_trial(dict(fixed))
         self._asked[number] = trial = self._study.ask()
@@ -210,7 +230,8 @@ class Sampler:
     def tell(self, number: int, record: TrialRecord) -> None:
         """The trial's result: its accuracy and costs; or that it was not worth a training, over budget, or failed."""
         self._repeats = 0
-        self._finish(self._asked.pop(number), record)
+        with self._file.together():
+            self._finish(self._asked.pop(number), record)
 
     def _finish(self, trial: Trial, record: TrialRecord) -> None:
         """Tells a trial its result, with what optuna-dashboard shows of it."""
@@ -225,15 +246,48 @@ class Sampler:
         self._study.tell(trial, state=TrialState.FAIL if record.status == "failed" else TrialState.PRUNED)
 
 
-class _Journal(JournalFileBackend):
-    """Optuna's journal, whose errors of writing name it."""
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        with writing(Path(self._file_path)):
-            super().append_logs(logs)
+class _Journal(JournalFile, BaseJournalBackend):
+    """The journal, as Optuna's storage wants it."""
 
 
-class _CmaEs(optuna.samplers.CmaEsSampler):
+class _Knowing(BaseSampler):
+    """A sampler that is told what it suggests together; Optuna's own look for that through all trials, each time anew."""
+
+    together: Mapping[str, BaseDistribution]
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return dict(self.together)
+
+
+class _Tpe(_Knowing, optuna.samplers.TPESampler):
+    """TPE that reads each finished trial once; Optuna's own reads all parameters of all trials for every suggestion."""
+
+    rows: dict[tuple[str, ...], dict[int, NDArray[np.float64]]]
+
+    def _get_internal_repr(
+        self, trials: list[FrozenTrial], search_space: dict[str, BaseDistribution], study: Study
+    ) -> dict[str, NDArray[np.float64]]:  # fmt: skip
+        if len(search_space) < 2 or not all(trial.state.is_finished() for trial in trials):
+            return super()._get_internal_repr(trials, search_space, study)
+        known = self.rows.setdefault(tuple(search_space), {})
+        whole = [trial for trial in trials if trial.number in known or search_space.keys() <= trial.params.keys()]
+        for trial in whole:
+            if trial.number not in known:
+                read = [distribution.to_internal_repr(trial.params[name]) for name, distribution in search_space.items()]
+                known[trial.number] = np.array(read, dtype=np.float64)
+        columns = np.array([known[trial.number] for trial in whole]).reshape(len(whole), len(search_space)).T.copy()
+        return dict(zip(search_space, columns, strict=True))
+
+
+class _Gp(_Knowing, optuna.samplers.GPSampler):
+    pass
+
+
+class _Nsga2(_Knowing, optuna.samplers.NSGAIISampler):
+    pass
+
+
+class _CmaEs(_Knowing, optuna.samplers.CmaEsSampler):
     """CMA-ES whose draws depend on our number of the trial: Optuna's own counts interrupted ones, too."""
 
     def __init__(self, number: int, **options: Any) -> None:
@@ -248,17 +302,25 @@ class _CmaEs(optuna.samplers.CmaEsSampler):
         return super().sample_relative(study, numbered, search_space)
 
 
-def _sampler(kind: SamplerName, number: int, seed: int, startup: int, parallel: bool) -> BaseSampler:
+def _sampler(
+    kind: SamplerName, number: int, seed: int, startup: int, parallel: bool, together: Mapping[str, BaseDistribution],
+    rows: dict[tuple[str, ...], dict[int, NDArray[np.float64]]],
+) -> BaseSampler:  # fmt: skip
     """A new sampler, for one trial; TPE for what the surrogate leaves open."""
     if kind == "random":
         return optuna.samplers.RandomSampler(seed=seed)
+    made: _Knowing
     if kind == "nsga2":
-        return optuna.samplers.NSGAIISampler(seed=seed, population_size=min(POPULATION, max(4, startup)))
-    if kind == "cmaes":
-        return _CmaEs(number, seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
-    if kind == "gp":
-        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
-    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup, constant_liar=parallel)
+        made = _Nsga2(seed=seed, population_size=min(POPULATION, max(4, startup)))
+    elif kind == "cmaes":
+        made = _CmaEs(number, seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
+    elif kind == "gp":
+        made = _Gp(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
+    else:  # of several objectives, too, all at once: one by one, each parameter would rank all trials again
+        made = _Tpe(seed=seed, n_startup_trials=startup, constant_liar=parallel, multivariate=True)
+        made.rows = rows
+    made.together = together
+    return made
 
 
 def require_sampler(kind: str, costs: Sequence[str], known: Iterable[str] = SAMPLERS) -> None:

@@ -4,108 +4,85 @@ Optuna's samplers see a plan as a list of numbers without meaning. Here a Gaussi
 falls with the plan's predicted damage, and its kernel compares what each site saves and how much harm that is predicted to
 do, so that a few dozen scores say which sites are more robust than the damage table believes.
 
-Legend of shapes: K known plans, P proposed ones, S sites.
+Legend of shapes: K known plans, P proposed ones, R running ones, S sites, O options (0 is dense).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-
 import numpy as np
-from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve, solve_triangular  # type: ignore[import-untyped]
 
-from sconv_search.plan import CompressionPlan
-from sconv_search.search_space import SearchSpace
+from sconv_search.space_arrays import Array, Positions, SpaceArrays
 
 FEWEST_KNOWN = 3
 NOISE = 0.01
 LINEAR_SHARE = 0.3
 OPTIMISM = 1.0
-Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """A plan with the preferences of groups and the sharpness that it was decoded from."""
-
-    preferences: Mapping[str, float]
-    sharpness: float
-    plan: CompressionPlan
 
 
 class Surrogate:
-    """Predicts scores of plans from those of others."""
+    """Predicts scores of plans, given as positions, from those of others."""
 
-    def __init__(self, space: SearchSpace) -> None:
-        self._space = space
-        self._most_S = np.array([max(abs(option.cost.flops) for option in options) for options in space.sites.values()])
-        self._scores: dict[str, float] = {}
-        self._traits: dict[str, tuple[Array, Array]] = {}
+    def __init__(self, arrays: SpaceArrays) -> None:
+        flops_SO = arrays.saving_SO("flops")
+        self._arrays = arrays
+        self._saved_SO = flops_SO / np.maximum(np.abs(flops_SO).max(axis=1, keepdims=True), 1.0)
+        self._harm_SO = np.where(np.isfinite(arrays.damage_SO), arrays.damage_SO, 0.0)
+        self._scores: dict[bytes, float] = {}
+        self._known: list[Positions] = []
 
-    def learn(self, plan: str, score: float) -> None:
+    def learn(self, at_S: Positions, score: float) -> None:
         """Notes a plan's score, higher is better; of several for one plan the best counts."""
-        self._scores[plan] = max(score, self._scores.get(plan, score))
+        key = at_S.tobytes()
+        if key not in self._scores:
+            self._known.append(at_S)
+        self._scores[key] = max(score, self._scores.get(key, score))
 
     @property
-    def best(self) -> str:
-        """The plan with the highest score, as JSON text."""
-        return max(self._scores, key=lambda plan: self._scores[plan])
+    def best(self) -> Positions:
+        """The plan with the highest score, the first of equals."""
+        return self._known[int(np.argmax(list(self._scores.values())))]
 
-    @property
-    def plans(self) -> Iterable[str]:
-        """The plans that have a score, as JSON texts."""
-        return self._scores.keys()
+    def knows(self, at_S: Positions) -> bool:
+        """Whether the plan has a score."""
+        return at_S.tobytes() in self._scores
 
     @property
     def is_ready(self) -> bool:
         """Whether enough plans are known to predict anything."""
         return len(self._scores) >= FEWEST_KNOWN
 
-    def pick(self, candidates: Sequence[Candidate], running: Sequence[CompressionPlan] = ()) -> Candidate:
-        """The candidate with the highest upper confidence bound; plans that run count as if they scored as predicted."""
-        known = list(self._scores)
-        values_K = _regrets(np.array(list(self._scores.values())))
-        if running:
-            texts = [plan.to_json() for plan in running]
-            values_K = np.concatenate([values_K, self._predicted(known, values_K, texts)[0]])
-            known = [*known, *texts]
-        mean_P, deviation_P = self._predicted(known, values_K, [candidate.plan.to_json() for candidate in candidates])
-        return candidates[int(np.argmin(mean_P - OPTIMISM * deviation_P))]
+    def pick(self, proposed_PS: Positions, running_RS: Positions | None = None) -> int:
+        """Which proposed plan has the highest upper confidence bound; plans that run count as if they scored as predicted."""
+        known_KS, values_K = np.stack(self._known), _regrets(np.array(list(self._scores.values())))
+        if running_RS is not None and len(running_RS):
+            values_K = np.concatenate([values_K, self._predicted(known_KS, values_K, running_RS)[0]])
+            known_KS = np.concatenate([known_KS, running_RS])
+        mean_P, deviation_P = self._predicted(known_KS, values_K, proposed_PS)
+        return int(np.argmin(mean_P - OPTIMISM * deviation_P))
 
-    def _predicted(self, known: Sequence[str], values_K: Array, proposed: Sequence[str]) -> tuple[Array, Array]:
+    def _predicted(self, known_KS: Positions, values_K: Array, proposed_PS: Positions) -> tuple[Array, Array]:
         """Mean and standard deviation of the proposed plans' regrets."""
-        saved_KS, harm_KS = self._described(known)
-        saved_PS, harm_PS = self._described(proposed)
+        (saved_KS, harm_KS), (saved_PS, harm_PS) = self._described(known_KS), self._described(proposed_PS)
         trend = _line(harm_KS.sum(1), values_K)
         rest_K = values_K - np.polyval(trend, harm_KS.sum(1))
-        length, scale = np.median(_distances(saved_KS, saved_KS)) + 1e-9, np.square(harm_KS.sum(1)).max() + 1e-12
+        among_KK = _distances(saved_KS, saved_KS)
+        length, scale = np.median(among_KK) + 1e-9, np.square(harm_KS.sum(1)).max() + 1e-12
 
-        def kernel(saved: Array, harm: Array) -> Array:
-            near = np.exp(-_distances(saved, saved_KS) / (2 * length))
-            value: Array = (1 - LINEAR_SHARE) * near + LINEAR_SHARE * harm @ harm_KS.T / scale
+        def kernel(distances: Array, harm: Array) -> Array:
+            value: Array = (1 - LINEAR_SHARE) * np.exp(-distances / (2 * length)) + LINEAR_SHARE * harm @ harm_KS.T / scale
             return value
 
-        inverse_KK = np.linalg.inv(kernel(saved_KS, harm_KS) + NOISE * np.eye(len(known)))
-        across_PK = kernel(saved_PS, harm_PS)
+        factor_KK = cho_factor(kernel(among_KK, harm_KS) + NOISE * np.eye(len(known_KS)), lower=True)
+        across_PK = kernel(_distances(saved_PS, saved_KS), harm_PS)
         own_P = (1 - LINEAR_SHARE) + LINEAR_SHARE * np.square(harm_PS).sum(1) / scale
-        explained_P = ((across_PK @ inverse_KK) * across_PK).sum(1)
-        mean_P = np.polyval(trend, harm_PS.sum(1)) + across_PK @ (inverse_KK @ rest_K)
+        explained_P = np.square(solve_triangular(factor_KK[0], across_PK.T, lower=True)).sum(0)
+        mean_P = np.polyval(trend, harm_PS.sum(1)) + across_PK @ cho_solve(factor_KK, rest_K)
         return mean_P, np.sqrt(rest_K.var() * np.maximum(own_P - explained_P, 0.0))
 
-    def _described(self, plans: Sequence[str]) -> tuple[Array, Array]:
-        """What each site saves, as a share of the most it could, and its predicted damage; both (plans, S)."""
-        traits = [self._traits_of(plan) for plan in plans]
-        return np.array([saved_S for saved_S, _ in traits]), np.array([harm_S for _, harm_S in traits])
-
-    def _traits_of(self, text: str) -> tuple[Array, Array]:
-        if text not in self._traits:
-            plan = CompressionPlan.from_json(text)
-            taken = [self._space.option(name, plan.sites[name]) if name in plan.sites else None for name in self._space.sites]
-            saved_S = np.array([-option.cost.flops if option else 0.0 for option in taken])
-            harm_S = np.array([option.damage if option else 0.0 for option in taken])
-            self._traits[text] = saved_S / self._most_S, harm_S
-        return self._traits[text]
+    def _described(self, at_PS: Positions) -> tuple[Array, Array]:
+        """What each site saves, as a share of the most it could, and its predicted damage; both (P, S)."""
+        return self._arrays.taken_PS(self._saved_SO, at_PS), self._arrays.taken_PS(self._harm_SO, at_PS)
 
 
 def _regrets(scores: Array) -> Array:

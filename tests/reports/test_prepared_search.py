@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -12,6 +14,7 @@ from reports import summarize
 from reports.charts import Chart, HeatMap, Nothing
 from reports.looks import looks
 from reports.prepared.course import course_figures, courses, hypervolumes
+from reports.prepared.damage import damage_figure
 from reports.prepared.decomposition import decomposition_figure, decompositions
 from reports.prepared.importance import DIRECT, WEIGHT, importance_figure, importances
 from reports.prepared.latency import latency_figure
@@ -19,7 +22,7 @@ from reports.prepared.plan import layers_of, plan_figure, protection_figure
 from reports.prepared.regularization import residual_figure, weight_figure
 from reports.prepared.rungs import rung_correlations, rung_figure, rung_points
 from reports.prepared.sites import plan_damage, site_tables
-from reports.runs import RunFacts, read_facts
+from reports.runs import OptionFacts, RunFacts, read_facts
 from reports.table import to_table
 from reports.verdict import verdicts
 from sconv_search.records import TrialRecord
@@ -243,3 +246,29 @@ def test_a_plan_of_old_records_is_a_sentence() -> None:
     summary = summarize(table)
     assert isinstance(plan_figure(summary, verdicts(table, summary)).drawings["50 % FLOPs"], Nothing)
     assert layers_of({"layers": '{"a": 3}', "plan": "{}"}) == []
+
+
+def test_the_damage_of_a_layer_is_that_of_its_mildest_option_which_saves_enough(facts: RunFacts) -> None:
+    """Options save 1 to 4 MMACs for damages of 1 to 4 nat, but for one that a milder and cheaper one makes useless."""
+    cheaper = {("structured_conv", (("rank", 9),)): OptionFacts(saving=6_500_000, damage=0.01)}
+    changed = replace(facts, options={**facts.options, "conv1": {**facts.options["conv1"], **cheaper}})
+    figure = damage_figure(to_table([trial(0, 80.0)]), [changed], TASK)
+    ((name, found),) = figure.drawings.items()
+    assert name == "structured convolution"
+    assert isinstance(found, HeatMap)
+    assert list(found.rows) == ["conv1", "layer1.conv1", "layer2.conv1"]
+    assert found.texts == [["0.01", "0.01", "0.01", "4"], ["1", "2", "3", "4"], ["1", "2", "3", "4"]]
+    assert found.values[0] == pytest.approx([4, 4, 4, math.log10(4e6)])
+    assert not found.diverging
+    assert found.hovers[0][0] == "conv1\n0.01 nat: structured_conv rank=9"
+
+
+def test_each_space_is_drawn_once_and_those_of_one_method_are_told_apart(facts: RunFacts) -> None:
+    table = to_table([trial(0, 80.0), trial(0, 80.0, study="again"), trial(0, 80.0, study="fewer")])
+    again = replace(facts, name="again")
+    fewer = replace(facts, name="fewer", options={"conv1": facts.options["conv1"]})
+    elsewhere = replace(facts, name="elsewhere", options={})
+    figure = damage_figure(table, [facts, again, fewer, elsewhere], TASK)
+    assert list(figure.drawings) == ["structured convolution (study)", "structured convolution (fewer)"]
+    assert isinstance(damage_figure(table, [elsewhere], TASK).drawings[""], Nothing)
+    assert isinstance(damage_figure(table, [facts], "another task").drawings[""], Nothing)

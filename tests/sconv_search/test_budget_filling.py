@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise, product
 from math import exp
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sconv_search import Choice, CompressionPlan, Cost
 from sconv_search.budget import AnyBudget, Budget, Budgets
-from sconv_search.budget_filling import fill
+from sconv_search.budget_amounts import LEAST_DAMAGE, Amounts
+from sconv_search.budget_filling import Filling, fill
+from sconv_search.budget_paths import first_fit
+from sconv_search.budget_steps import step_down
 from sconv_search.search_space import Coupling, Option, SearchSpace
+from sconv_search.space_arrays import SpaceArrays
 
 CHANNELS = 12
 PROPERTY = settings(deadline=None, derandomize=True, max_examples=100)
@@ -210,3 +216,79 @@ def test_the_couplings_count_in_whatever_order_the_sites_are_named() -> None:
     for share in (0.4, 0.6, 0.8):
         budget = Budget(limit=int(share * space.dense.macs), quantity="macs")
         assert fill(space, {}, budget) == fill(other, {}, budget)
+
+
+def step_by_step(space: SearchSpace, wishes: list[float], budget: AnyBudget, sharpness: float) -> CompressionPlan:
+    """What decoding means, each step by the costs of whole plans."""
+    weights = [1 / one.limit for one in budget.limits]
+    options = {name: [None, *found] for name, found in space.sites.items()}
+    scale = {name: np.exp(wish) for name, wish in zip(options, wishes, strict=False)}
+    at = dict.fromkeys(options, 0)
+
+    def excesses(places: dict[str, int]) -> list[float]:
+        taken = {name: options[name][place] for name, place in places.items()}
+        cost = space.cost(CompressionPlan(sites={name: o.choice for name, o in taken.items() if o is not None}))
+        return [one.of(cost) - one.limit for one in budget.limits]
+
+    def violation(excess: list[float]) -> float:
+        return sum(max(over, 0.0) * weight for over, weight in zip(excess, weights, strict=True))
+
+    def damage(name: str, place: int) -> float:
+        found = options[name][place]
+        return 0.0 if found is None else float(np.float64(found.damage) ** sharpness * scale[name])
+
+    def others() -> Iterator[tuple[str, int, list[float], float]]:
+        for name, found in options.items():
+            for place in range(len(found)):
+                yield name, place, excesses({**at, name: place}), damage(name, place) - damage(name, at[name])
+
+    while violation(now := excesses(at)) > 0:
+        rates = {}
+        for name, place, after, harm in others():
+            over = zip(now, after, weights, strict=True)
+            useful = sum((before - left) * weight for before, left, weight in over if before > 0)
+            if useful > 0 and (len(weights) == 1 or violation(after) < violation(now)):
+                rates[name, place] = max(harm, LEAST_DAMAGE) / useful
+        if not rates:
+            return space.cheapest(budget)
+        name, place = min(rates, key=lambda key: rates[key])
+        at[name] = place
+    while True:
+        fitting = {(name, place): harm for name, place, after, harm in others() if max(after) <= 0}
+        name, place = min(fitting, key=lambda key: fitting[key])
+        if fitting[name, place] >= 0:
+            chosen = {name: options[name][place] for name, place in at.items()}
+            return CompressionPlan(sites={name: o.choice for name, o in chosen.items() if o is not None})
+        at[name] = place
+
+
+@given(
+    st.one_of(SITES.map(independent), st.builds(chain, CHAINS, PIXELS)), st.floats(0.2, 1), st.none() | st.floats(0.2, 1),
+    st.lists(st.tuples(WISHES, SHARPNESS), min_size=1, max_size=4),
+)  # fmt: skip
+@PROPERTY
+def test_many_plans_decoded_at_once_are_those_of_decoding_step_by_step(space, macs, params, many) -> None:
+    limits = [Budget(limit=max(1, int(macs * space.dense.macs)), quantity="macs")]
+    if params is not None:
+        limits.append(Budget(limit=max(1, int(params * space.dense.params)), quantity="params"))
+    budget = Budgets(limits=tuple(limits))
+    if budget.excess(space.floor(budget)) > 0 or any(one.excess(space.floor(one)) > 0 for one in limits):
+        return
+    filling = Filling(SpaceArrays(space), budget)
+    wishes_PS = np.array([wishes[: len(space.sites)] for wishes, _ in many])
+    found = filling.positions(wishes_PS, np.array([sharpness for _, sharpness in many]))
+    assert [filling.arrays.plan(at) for at in found] == [
+        step_by_step(space, wishes, budget, sharpness) for wishes, sharpness in many
+    ]
+
+
+@given(SITES.map(independent), st.floats(0.05, 1), st.lists(st.tuples(WISHES, SHARPNESS), min_size=1, max_size=4))
+@PROPERTY
+def test_merged_paths_of_independent_sites_are_those_of_steps(space, share, many) -> None:
+    arrays = SpaceArrays(space)
+    amounts = Amounts(arrays, [Budget(limit=max(1, int(share * space.dense.macs)), quantity="macs")])
+    damage_PSO = np.stack(
+        [arrays.damage_SO**sharpness * np.exp(wishes[: len(space.sites)])[:, None] for wishes, sharpness in many]
+    )
+    for one, other in zip(first_fit(amounts, damage_PSO), step_down(amounts, damage_PSO), strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import builtins
+import itertools
 import json
 import multiprocessing
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -13,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,11 +68,13 @@ def forked(work: Callable[[], object]) -> multiprocessing.process.BaseProcess:
 
 
 @pytest.mark.usefixtures("forkable")
+@pytest.mark.parametrize("budget", ["50%", "30%..90%"], ids=["one budget", "front"])
 def test_a_search_killed_at_random_moments_gives_the_records_of_an_uninterrupted_one(
-    start: Start, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+    start: Start, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch, budget: str
 ) -> None:
-    spec = replace(spec, trials=10)
+    spec = replace(spec, trials=10, budget=budget)
     wanted, live, draw = whole(start, spec, folder), studies.evaluation.live, random.Random(0)
+    assert [r.origin for r in wanted].count("surrogate") == 5, "half of the trials are by the default sampler"
 
     def takes_a_moment(*args: object, **options: object) -> object:
         time.sleep(0.01)
@@ -93,6 +99,64 @@ def test_a_search_killed_at_random_moments_gives_the_records_of_an_uninterrupted
     assert facts(folder.records()[0]) == facts(wanted)
     assert len(reached) > 5, "the kills come in many places"
     assert time.monotonic() - began < 20
+
+
+@pytest.mark.usefixtures("forkable")
+@pytest.mark.parametrize("part", ["trials.jsonl", "study.journal"])
+def test_a_search_killed_while_it_writes_gives_the_records_of_an_uninterrupted_one(
+    start: Start, spec: StudySpec, folder: RunFolder, notes, part: str
+) -> None:
+    """Each command is killed with half of its fourth text in the file, a line that is not complete."""
+    spec = replace(spec, trials=8)
+    wanted = whole(start, spec, folder)
+
+    def killed_halfway() -> None:
+        opened, written = builtins.open, itertools.count(1)
+
+        def opens(path: object, *arguments: object, **options: object) -> object:
+            file = opened(path, *arguments, **options)  # type: ignore[call-overload]
+            if Path(str(path)).name == part and "a" in str(arguments):
+                write = file.write
+
+                def writes(text: str) -> None:
+                    if text and next(written) == 4:
+                        write(text[: len(text) // 2])
+                        file.flush()
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    write(text)
+
+                return Writing(file, writes)
+            return file
+
+        builtins.open = opens
+        search(start, spec, folder)
+
+    kills = 0
+    for _ in range(20):
+        process = forked(killed_halfway)
+        process.join()
+        kills += process.exitcode == -signal.SIGKILL
+        if process.exitcode == 0:
+            break
+    assert kills >= 2
+    assert facts(search(start, spec, folder, notes)) == facts(wanted)
+    assert facts(folder.records()[0]) == facts(wanted)
+
+
+class Writing:
+    """A file of which one method is replaced."""
+
+    def __init__(self, file: Any, write: Callable[[str], None]) -> None:
+        self._file, self.write = file, write
+
+    def __enter__(self) -> Writing:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._file, name)
 
 
 @pytest.mark.usefixtures("forkable")
@@ -123,7 +187,7 @@ def test_a_full_disk_names_the_file_and_loses_nothing_complete(
     records = search(start, replace(spec, trials=5), folder, notes)
     assert facts(records) == facts(wanted)
     assert folder.records() == (records, [])
-    assert any(f"{name}: an incomplete last line of 100 bytes was dropped" in line for line in notes.lines)
+    assert any(re.search(rf"{name}: an incomplete last line of \d+ bytes was dropped", line) for line in notes.lines)
 
 
 def test_a_journal_with_a_torn_last_line_is_mended(start: Start, spec: StudySpec, folder: RunFolder, notes) -> None:
@@ -133,6 +197,62 @@ def test_a_journal_with_a_torn_last_line_is_mended(start: Start, spec: StudySpec
     folder.journal.write_bytes(content[:-20])
     assert facts(search(start, replace(spec, trials=5), folder, notes)) == facts(wanted)
     assert any("study.journal: an incomplete last line of" in line for line in notes.lines)
+
+
+def test_a_journal_with_a_damaged_line_inside_is_refused_with_what_to_do(
+    start: Start, spec: StudySpec, folder: RunFolder
+) -> None:
+    search(start, spec, folder)
+    lines = folder.journal.read_bytes().splitlines(keepends=True)
+    lines[4] = lines[4][:10] + b"\xff\n"
+    folder.journal.write_bytes(b"".join(lines))
+    with pytest.raises(ValueError, match=r"study.journal line 5 is damaged: .*; without the file the search goes on"):
+        search(start, replace(spec, trials=5), folder)
+    folder.journal.unlink()
+    assert len(search(start, replace(spec, trials=5), folder)) == 5
+
+
+def test_a_damaged_line_of_the_records_is_named_and_its_training_counts(
+    start: Start, spec: StudySpec, folder: RunFolder, notes
+) -> None:
+    first = search(start, spec, folder)
+    lines = folder.trials.read_bytes().splitlines(keepends=True)
+    folder.trials.write_bytes(b"".join([lines[0], b'{"study": \xff}\n', *lines[2:]]))
+    records = search(start, replace(spec, trials=4), folder, notes)
+    assert records[:2] == [first[0], first[2]]
+    assert len(records) == 3
+    assert any("trials.jsonl line 2 is not read" in line for line in notes.lines)
+    assert any("trial 1 was trained, but its record is lost" in line for line in notes.lines)
+
+
+@pytest.mark.parametrize(
+    "damage", [b"{}\n", b'{"site": "0", "opt\xff\n', b'{"site": "0", "options": [{"cost": 1}]}\n', b'{"si']
+)
+def test_a_damaged_line_of_the_measured_layers_is_named_and_the_layer_measured_again(
+    start: Start, spec: StudySpec, folder: RunFolder, notes, damage: bytes
+) -> None:
+    search(start, spec, folder)
+    space = folder.read_space()
+    assert space is not None
+    with folder.locked():
+        other = RunFolder(folder.path.parent / "other")
+        other.path.mkdir()
+        for name, options in space.sites.items():
+            other.keep_site(name, options)
+    path = other.path / "space.partial.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:-1], damage]))
+    measured = dict(list(space.sites.items())[:-1])
+    complete = damage.endswith(b"\n")
+    found, damaged = other.measured_sites()
+    assert found == measured
+    assert [f"{path} line {len(lines)} is not read" in message for message in damaged] == [True] * complete
+    assert other.measured_sites() == (measured, []), "the damaged line is gone"
+    other.write("spec.json", replace(spec, weights_sha256=start.weights_sha256, data_sha256=start.data_sha256).to_json())
+    path.write_bytes(b"".join([*lines[:-1], damage]))
+    assert facts(search(start, spec, other, notes)) == facts(folder.records()[0])
+    assert other.read_space() == space
+    assert any("its layer is measured again" in line for line in notes.lines) == complete
 
 
 @pytest.mark.parametrize("content", [b"", None], ids=["empty", "missing"])
@@ -173,6 +293,12 @@ def test_a_folder_of_other_weights_is_refused(start: Start, spec: StudySpec, fol
     search(start, replace(spec, trials=1), folder)
     with pytest.raises(ValueError, match=r"holds another study: weights_sha256 was '[0-9a-f]{64}', is 'other'"):
         search(replace(start, weights_sha256="other"), spec, folder)
+
+
+def test_a_folder_of_another_network_is_refused(start: Start, spec: StudySpec, folder: RunFolder) -> None:
+    search(start, replace(spec, trials=1), folder)
+    with pytest.raises(ValueError, match=r"holds another study: task was 'corners', is 'cifar10/resnet20'; name another"):
+        search(start, replace(spec, task="cifar10/resnet20"), folder)
 
 
 def test_a_clock_that_goes_back_changes_nothing(

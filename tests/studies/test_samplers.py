@@ -15,6 +15,7 @@ from studies.proposals import Proposals
 from studies.sampler import SAMPLERS, Domain, Sampler
 
 pytestmark = pytest.mark.usefixtures("untrained")
+GP_FRONT = pytest.param("gp", "30%..90%", marks=pytest.mark.slow)
 FRONTS = tuple(name for name in SAMPLERS if name != "cmaes")
 
 
@@ -123,11 +124,15 @@ def killed_at(
     return dies
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize(
+    ("sampler", "budget"),
+    [*((name, "50%") for name in SAMPLERS), *((name, "30%..90%") for name in FRONTS if name != "gp"), GP_FRONT],
+)
 def test_a_search_killed_again_and_again_gives_the_records_of_an_uninterrupted_one(
-    start: Start, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch, sampler: str
+    start: Start, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch, sampler: str, budget: str
 ) -> None:
     """In training, while it suggests, before the record is written, and between the record and Optuna."""
+    spec = replace(spec, budget=budget)
     whole = uninterrupted(start, study(spec, sampler), folder)
     with monkeypatch.context() as patch:
         patch.setattr(studies.evaluation, "live", killed_at({6}, studies.evaluation.live, []))

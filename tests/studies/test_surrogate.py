@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import pytest
 
 from sconv_search.budget import Budget, Budgets
-from sconv_search.budget_filling import fill
+from sconv_search.budget_filling import Filling, fill
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.records import Cost, TrialRecord
 from sconv_search.search_space import Option, SearchSpace
-from studies.informed import Informed
-from studies.surrogate import Candidate, Surrogate
+from sconv_search.space_arrays import Positions, SpaceArrays
+from studies.informed import Candidate, Informed
+from studies.surrogate import Surrogate
 
 LAYERS = [f"layer{number}" for number in range(10)]
 BUDGETS = Budgets(limits=(Budget(limit=10_000),))
@@ -27,6 +26,8 @@ def option(step: int) -> Option:
 SPACE = SearchSpace(
     dense=Cost(macs=10_000, adds=0, params=10), sites={name: tuple(map(option, range(1, 9))) for name in LAYERS}
 )
+ARRAYS = SpaceArrays(SPACE)
+FILLING = Filling(ARRAYS, BUDGETS)
 ROBUST = {name: 0.2 if place % 2 else 3.0 for place, name in enumerate(LAYERS)}
 """By how much the damage table is wrong at each layer."""
 
@@ -42,14 +43,18 @@ def plans(count: int, seed: int) -> list[CompressionPlan]:
 
 
 def taught(count: int = 30) -> Surrogate:
-    found = Surrogate(SPACE)
+    found = Surrogate(ARRAYS)
     for plan in plans(count, 0):
-        found.learn(plan.to_json(), score(plan))
+        found.learn(ARRAYS.positions(plan), score(plan))
     return found
 
 
-def candidate(plan: CompressionPlan) -> Candidate:
-    return Candidate(preferences={}, sharpness=1.0, plan=plan)
+def picked_of(surrogate: Surrogate, candidates: list[CompressionPlan], running: list[CompressionPlan]) -> CompressionPlan:
+    return candidates[surrogate.pick(positions(candidates), positions(running))]
+
+
+def positions(many: list[CompressionPlan]) -> Positions:
+    return np.array([ARRAYS.positions(plan) for plan in many])
 
 
 def test_it_finds_good_plans_among_new_ones_where_the_damage_table_cannot() -> None:
@@ -58,22 +63,22 @@ def test_it_finds_good_plans_among_new_ones_where_the_damage_table_cannot() -> N
     by_table = sorted(left, key=SPACE.damage)[:10]
     picked = []
     for _ in range(10):
-        picked.append(surrogate.pick([candidate(plan) for plan in left]).plan)
+        picked.append(picked_of(surrogate, left, []))
         left.remove(picked[-1])
     assert np.mean([score(plan) for plan in by_table]) < bound < np.mean([score(plan) for plan in picked])
 
 
 def test_a_plan_that_runs_makes_room_for_another_unlike_it() -> None:
     surrogate, new = taught(5), plans(20, 2)
-    first = surrogate.pick([candidate(plan) for plan in new]).plan
-    assert surrogate.pick([candidate(plan) for plan in new], running=[first]).plan != first
+    first = picked_of(surrogate, new, [])
+    assert picked_of(surrogate, new, [first]) != first
 
 
 def test_plans_that_score_alike_give_no_error() -> None:
-    surrogate, (first, second, *others) = Surrogate(SPACE), plans(6, 0)
+    surrogate, (first, second, *others) = Surrogate(ARRAYS), plans(6, 0)
     for plan in (first, second, others[0]):
-        surrogate.learn(plan.to_json(), 50.0)
-    assert surrogate.pick([candidate(plan) for plan in others[1:]]).plan in others
+        surrogate.learn(ARRAYS.positions(plan), 50.0)
+    assert picked_of(surrogate, others[1:], []) in others
 
 
 def record(number: int, plan: CompressionPlan, **changes: object) -> TrialRecord:
@@ -82,22 +87,22 @@ def record(number: int, plan: CompressionPlan, **changes: object) -> TrialRecord
 
 
 def informed(count: int, *, screened: bool = False) -> Informed:
-    found = Informed(SPACE, LAYERS, lambda known: known, 0, screened=screened)
+    found = Informed(ARRAYS, LAYERS, lambda known: known, 0, screened=screened)
     for number, plan in enumerate(plans(count, 0)):
         found.learn(record(number, plan, screen_top1=score(plan)))
     return found
 
 
-def decode(preferences: Mapping[str, float], sharpness: float) -> CompressionPlan:
-    return fill(SPACE, preferences, BUDGETS, sharpness)
+def suggested(search: Informed, number: int) -> Candidate | None:
+    return search.suggest(number, FILLING, FILLING.positions)
 
 
 def test_equal_records_give_equal_suggestions_and_another_trial_another() -> None:
-    first, second = (informed(12).suggest(12, BUDGETS, decode) for _ in range(2))
+    first, second = (suggested(informed(12), 12) for _ in range(2))
     assert first is not None
     assert second is not None
     assert first == second
-    assert informed(12).suggest(13, BUDGETS, decode) != first
+    assert suggested(informed(12), 13) != first
 
 
 @pytest.mark.parametrize("screened", [False, True])
@@ -106,7 +111,7 @@ def test_it_suggests_what_fits_and_is_new_and_soon_better_than_all_it_was_shown(
     shown = max(score(CompressionPlan.from_json(plan)) for plan in known)
     scores = []
     for number in range(8, 28):
-        found = search.suggest(number, BUDGETS, decode)
+        found = suggested(search, number)
         assert found is not None
         assert found.plan.to_json() not in known
         assert BUDGETS.excess(SPACE.cost(found.plan)) <= 0
@@ -119,16 +124,16 @@ def test_it_suggests_what_fits_and_is_new_and_soon_better_than_all_it_was_shown(
 
 def test_a_plan_that_failed_or_runs_is_not_suggested_again() -> None:
     search = informed(12)
-    first = search.suggest(12, BUDGETS, decode)
+    first = suggested(search, 12)
     assert first is not None
     search.learn(record(12, first.plan, status="failed", val_top1=None, reason="no memory"))
-    second = search.suggest(12, BUDGETS, decode)
+    second = suggested(search, 12)
     assert second is not None
     search.began(13, second.plan)
-    third = search.suggest(12, BUDGETS, decode)
+    third = suggested(search, 12)
     assert third is not None
     assert len({first.plan, second.plan, third.plan}) == 3
 
 
 def test_it_waits_until_three_plans_are_known() -> None:
-    assert informed(2).suggest(2, BUDGETS, decode) is None
+    assert suggested(informed(2), 2) is None

@@ -1,0 +1,69 @@
+"""What the options of a space save of the budgeted quantities, for plans at any positions.
+
+Legend of shapes: P plans, S sites, O options (0 is dense; rows with fewer options are padded), B budgets, K sites whose savings
+one step changes: the site itself and those coupled with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sconv_search.budget import Budget
+from sconv_search.space_arrays import Array, Positions, SpaceArrays
+
+LEAST_DAMAGE = 1e-15
+
+
+class Amounts:
+    """Savings, limits, and how much of what two sites save is counted twice.
+
+    Attributes:
+        limit_B: limits of the budgets.
+        saving_SOB: what an option alone saves.
+        excess_B: by how much the dense network exceeds the limits.
+        coupled_SSB: what two dropped channels at two sites cost beyond the sum of both; None where sites are independent.
+        changed_SK: each site, then those coupled with it; rows with fewer repeat the site.
+    """
+
+    def __init__(self, arrays: SpaceArrays, limits: Sequence[Budget]) -> None:
+        self.limit_B = np.array([one.limit for one in limits], dtype=float)
+        self.saving_SOB = np.stack([arrays.saving_SO(one.quantity) for one in limits], axis=2)
+        self.excess_B = np.array([one.of(arrays.space.dense) - one.limit for one in limits], dtype=float)
+        self.dropped_SO = arrays.dropped_SO
+        coupled_SSB = np.stack([arrays.coupled_SS(one.quantity) for one in limits], axis=2)
+        self.coupled_SSB = coupled_SSB if coupled_SSB.any() else None
+        self.changed_SK = _changed(coupled_SSB)
+
+    def violation(self, excess: Array) -> Array:
+        """By how much excesses (..., B) are over 0, in units of the limits (...)."""
+        found: Array = (np.maximum(excess, 0.0) * (1 / self.limit_B)).sum(axis=-1)
+        return found
+
+    def saved(self, at_PS: Positions, rows_PK: Positions | None = None) -> Array:
+        """What every option saves of the amounts that plans have, (P, K, O, B); rows are all sites unless named."""
+        sites_1S = np.arange(at_PS.shape[1])[None]
+        rows_PK, at_PK = (sites_1S, at_PS) if rows_PK is None else (rows_PK, np.take_along_axis(at_PS, rows_PK, axis=1))
+        saved_PKOB: Array = self.saving_SOB[rows_PK] - self.saving_SOB[rows_PK, at_PK][:, :, None]
+        if self.coupled_SSB is not None:
+            dropped_PS = self.dropped_SO[sites_1S, at_PS]
+            less_PKB = np.einsum("pktb,pt->pkb", self.coupled_SSB[rows_PK], dropped_PS)
+            more_PKO = self.dropped_SO[rows_PK] - self.dropped_SO[rows_PK, at_PK][:, :, None]
+            saved_PKOB -= more_PKO[..., None] * less_PKB[:, :, None]
+        return saved_PKOB
+
+
+def _changed(coupled_SSB: Array) -> Positions:
+    others = [np.flatnonzero(row_SB.any(axis=1)) for row_SB in coupled_SSB]
+    found = np.tile(np.arange(len(others))[:, None], (1, 1 + max(map(len, others))))
+    for row, coupled in enumerate(others):
+        found[row, 1 : 1 + len(coupled)] = coupled
+    return found
+
+
+def rates(harm: Array, useful: Array) -> Array:
+    """Harm for what is useful, none counting a little; infinite where an option is of no use."""
+    found = np.full(np.broadcast_shapes(harm.shape, useful.shape), np.inf)
+    np.divide(np.maximum(harm, LEAST_DAMAGE), useful, out=found, where=useful > 0)
+    return found
