@@ -196,7 +196,7 @@ def per_minute(row: dict[str, Any]) -> float:
     """Trials a minute, once every worker has ended its first one."""
     written, count = row["written"], row["workers"]
     seconds: float = written[-1] - written[count - 1]
-    return 60 * (len(written) - count) / seconds
+    return float(60 * (len(written) - count) / seconds)
 
 
 def report(rows: Sequence[dict[str, Any]]) -> str:

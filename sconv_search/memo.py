@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from functools import wraps
 from threading import Lock
-from typing import Any, Generic, TypeVar
+from typing import Any, cast, Generic, TypeVar
 from weakref import WeakSet
 
 import torch
@@ -96,10 +96,11 @@ _CONTENTS_SEEN: Any = WeakIdKeyDictionary()
 def unwritten_content(tensor: Tensor) -> Hashable:
     """The same, computed once for inputs that many calls share, as long as torch does not write to them."""
     version, known = _CONTENTS_SEEN.get(tensor, (None, None))
-    if version != tensor._version:
-        known = content(tensor)
-        _CONTENTS_SEEN[tensor] = (tensor._version, known)
-    return known
+    if version == tensor._version:
+        return cast(Hashable, known)
+    found = content(tensor)
+    _CONTENTS_SEEN[tensor] = (tensor._version, found)
+    return found
 
 
 def network_content(network: nn.Module) -> Hashable:
