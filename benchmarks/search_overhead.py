@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -85,11 +86,11 @@ class Suggesting:
         luck = np.random.default_rng(1)
         self._true = {name: float(np.exp(luck.normal(0, 1))) for name in self.space.sites}
 
-    def trial(self) -> float:
-        """Seconds that the suggestion of one more trial takes."""
-        began = time.perf_counter()
+    def trial(self) -> tuple[float, float]:
+        """Seconds of the processor, and by the clock, that the suggestion of one more trial takes."""
+        began, worked = time.perf_counter(), time.process_time()
         job = self._proposals.next()
-        seconds = time.perf_counter() - began
+        seconds = time.process_time() - worked, time.perf_counter() - began
         told = TrialRecord(
             study="", task="", stage="search", variant="searched", status="complete", number=job.number,
             plan=job.plan.to_json(), regularization=job.regularization, val_top1=self._score(job.plan), origin=job.origin,
@@ -116,9 +117,13 @@ def suggestions(kind: SamplerName, rounds: int) -> Iterator[dict[str, Any]]:
                 study.by("random")
             done += len([study.trial() for _ in range(after - done)])
             study.by(kind)
-            seconds = [study.trial() for _ in range(rounds)]
+            taken = [study.trial() for _ in range(rounds)]
             done += rounds
-            yield {"part": "suggestions", "sampler": kind, "after": after, "seconds": seconds}
+            processor, clock = zip(*taken, strict=True)
+            load = os.getloadavg()[0]
+            yield {
+                "part": "suggestions", "sampler": kind, "after": after, "processor": processor, "clock": clock, "load": load,
+            }  # fmt: skip
 
 
 @dataclass
@@ -194,9 +199,9 @@ def workers(count: int, given: argparse.Namespace) -> dict[str, Any]:
 
 def per_minute(row: dict[str, Any]) -> float:
     """Trials a minute, once every worker has ended its first one."""
-    written, count = row["written"], row["workers"]
-    seconds: float = written[-1] - written[count - 1]
-    return float(60 * (len(written) - count) / seconds)
+    written: list[float] = row["written"]
+    count: int = row["workers"]
+    return 60 * (len(written) - count) / (written[-1] - written[count - 1])
 
 
 def report(rows: Sequence[dict[str, Any]]) -> str:
@@ -211,16 +216,19 @@ def report(rows: Sequence[dict[str, Any]]) -> str:
 def _suggestions_table(rows: Sequence[dict[str, Any]]) -> str:
     cells: dict[str, dict[int, str]] = {}
     for row in rows:
-        ms = quartiles(row["seconds"])
+        ms = quartiles(row["processor"])
         bar = "" if row["sampler"] == "gp" or 1e3 * ms.median < MOST_SUGGESTION_MS else " **missed**"
-        cells.setdefault(row["sampler"], {})[row["after"]] = f"{ms.milliseconds()}{bar}"
+        clock = 1e3 * quartiles(row["clock"]).median
+        cells.setdefault(row["sampler"], {})[row["after"]] = f"{ms.milliseconds()}{bar}; {clock:.0f}"
     table = markdown_table(
         ["sampler", *(f"after {after}, ms" for after in AFTER)],
         [(kind, *(found.get(after, "") for after in AFTER)) for kind, found in cells.items()],
     )
-    rounds = len(rows[0]["seconds"])
-    words = f"{SITES} layers of {OPTIONS} options; median (first to third quartile) of {rounds} suggestions in a row. "
-    return f"## Suggestions\n\n{words}At most {MOST_SUGGESTION_MS:g} ms but for the GP.\n\n{table}"
+    rounds, loads = len(rows[0]["clock"]), [row["load"] for row in rows]
+    words = f"{SITES} layers of {OPTIONS} options; {rounds} suggestions in a row: median (first to third quartile) of the "
+    words += "processor's milliseconds, then the median by the clock, which other work on the machine lengthens (load average "
+    words += f"{min(loads):.1f} to {max(loads):.1f}). At most {MOST_SUGGESTION_MS:g} ms but for the GP."
+    return f"## Suggestions\n\n{words}\n\n{table}"
 
 
 def _trials_table(rows: Sequence[dict[str, Any]]) -> str:
