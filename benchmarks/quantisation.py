@@ -171,11 +171,12 @@ def _losses(row: Mapping[str, Any], kinds: Sequence[str]) -> list[str]:
 
 
 def measure(data: Path, forms: Sequence[Form], bits: Sequence[Bits], rows_file: Path | None) -> list[Row]:
-    """All forms, one after the other."""
+    """All forms, one after the other; those that the file holds are not measured again."""
+    known = [json.loads(line) for line in rows_file.read_text().splitlines()] if rows_file and rows_file.exists() else []
     case = case_of(NETWORK, data)
     calibration = case.start.data.normalized(_all(case.start.data.train).images[-CALIBRATION:])
-    test, rows = _all(case.start.data.test), []
-    for form in forms:
+    test, rows = _all(case.start.data.test), [row for row in known if row["form"] in {form.name for form in forms}]
+    for form in forms[len(rows) :]:
         rows.append(row_of(case, form, calibration, test, bits))
         print(rows[-1], file=sys.stderr, flush=True)
         if rows_file is not None:

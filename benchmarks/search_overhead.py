@@ -201,7 +201,7 @@ def per_minute(row: dict[str, Any]) -> float:
     """Trials a minute, once every worker has ended its first one."""
     written: list[float] = row["written"]
     count: int = row["workers"]
-    return 60 * (len(written) - count) / (written[-1] - written[count - 1])
+    return float(60 * (len(written) - count) / (written[-1] - written[count - 1]))
 
 
 def report(rows: Sequence[dict[str, Any]]) -> str:
