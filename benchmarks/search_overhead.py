@@ -225,7 +225,8 @@ def _suggestions_table(rows: Sequence[dict[str, Any]]) -> str:
         [(kind, *(found.get(after, "") for after in AFTER)) for kind, found in cells.items()],
     )
     rounds, loads = len(rows[0]["clock"]), [row["load"] for row in rows]
-    words = f"{SITES} layers of {OPTIONS} options; {rounds} suggestions in a row: median (first to third quartile) of the "
+    words = f"{SITES} layers of {OPTIONS} options; {rounds} suggestions in a row (3 by the GP): "
+    words += "median (first to third quartile) of the "
     words += "processor's milliseconds, then the median by the clock, which other work on the machine lengthens (load average "
     words += f"{min(loads):.1f} to {max(loads):.1f}). At most {MOST_SUGGESTION_MS:g} ms but for the GP."
     return f"## Suggestions\n\n{words}\n\n{table}"
