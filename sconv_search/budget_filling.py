@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from sconv_search.budget import AnyBudget, Budget
+from sconv_search.budget import AnyBudget
 from sconv_search.plan import CompressionPlan
 from sconv_search.search_space import SearchSpace
 
@@ -64,30 +64,16 @@ class _State:
         self._limit_B = np.array([one.limit for one in limits], dtype=float)
         self._saving_SOB = np.zeros((sites, most, len(limits)))
         self._damage_SO = np.full((sites, most), np.inf)
-        self._dropped_SO = np.zeros((sites, most))
         for row, (name, options) in enumerate(space.sites.items()):
             self._saving_SOB[row, 1 : 1 + len(options)] = [[-one.of(option.cost) for one in limits] for option in options]
             weighed = np.array([0.0, *(option.damage for option in options)]) ** sharpness
             self._damage_SO[row, : 1 + len(options)] = weighed * np.exp(preferences.get(name, 0.0))
-            self._dropped_SO[row, 1 : 1 + len(options)] = [option.dropped for option in options]
-        self._coupled_SSB = self._couplings(limits)
-        self._at, self._rows = np.zeros(sites, dtype=int), np.arange(sites)
+        self._interplay = space.interplay(limits)
+        self._at = np.zeros(sites, dtype=np.int64)
         self._excess_B = np.array([one.of(space.dense) - one.limit for one in limits], dtype=float)
         self._saved_SOB, self._harm_SO = self._saving_SOB.copy(), self._damage_SO.copy()
         self._rate_SO = np.full((sites, most), np.inf)
         self._rate(slice(None))
-
-    def _couplings(self, limits: tuple[Budget, ...]) -> Array | None:
-        """Cost of two dropped channels at two sites, beyond the sum of both; None where sites are independent."""
-        if not self._space.couplings:
-            return None
-        place = {name: row for row, name in enumerate(self._names)}
-        found = np.zeros((len(place), len(place), len(self._limit_B)))
-        for pair in self._space.couplings:
-            if pair.first in place and pair.second in place:
-                first, second = place[pair.first], place[pair.second]
-                found[first, second] = found[second, first] = [one.of(pair.cost) for one in limits]
-        return found
 
     @property
     def violation(self) -> float:
@@ -132,12 +118,9 @@ class _State:
         rows = slice(row, row + 1)
         self._saved_SOB[rows] = self._saving_SOB[rows] - self._saving_SOB[row, option]
         self._harm_SO[rows] = self._damage_SO[rows] - self._damage_SO[row, option]
-        if self._coupled_SSB is not None:
+        if self._interplay is not None:  # what other sites would save changes too
             rows = slice(None)
-            dropped_S = self._dropped_SO[self._rows, self._at]
-            less_SB = np.einsum("stb,t->sb", self._coupled_SSB, dropped_S)
-            self._saved_SOB = self._saving_SOB - self._saving_SOB[self._rows, self._at][:, None]
-            self._saved_SOB -= (self._dropped_SO - dropped_S[:, None])[:, :, None] * less_SB[:, None]
+            self._saved_SOB = self._interplay.saved(self._at[None])[0]
         self._rate(rows)
 
     def plan(self) -> CompressionPlan:

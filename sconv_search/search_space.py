@@ -2,22 +2,26 @@
 
 Costs add up over sites because each option is measured on its own layer, built. Where one choice changes another's layer
 (pruned channels are outputs of one layer and inputs of the next), a *coupling* corrects the sum: a layer's cost is a product
-of its inputs and outputs, so the correction is a constant times the product of what both choices drop.
+of its inputs and outputs, so the correction is a constant times the product of what both choices drop. Where the layer
+between has a choice of its own, a *narrowing* says what that choice costs on what is left.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from itertools import product
 from typing import Any
 
 import numpy as np
 
 from sconv_search.budget import AnyBudget, Budget
+from sconv_search.interplay import Interplay
+from sconv_search.narrowing import Narrowing, narrowing_entry, narrowing_of
 from sconv_search.plan import Choice, CompressionPlan
-from sconv_search.records import Cost
+from sconv_search.records import Cost, Quantity
 
 FORMAT = "sconv-search space 2"
 EMPHASES = (1.0, 4.0, 16.0, 64.0)
@@ -61,6 +65,7 @@ class SearchSpace:
     dense: Cost
     sites: Mapping[str, tuple[Option, ...]]
     couplings: tuple[Coupling, ...] = ()
+    narrowings: Mapping[str, Narrowing] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not any(self.sites.values()):
@@ -83,7 +88,7 @@ class SearchSpace:
         return found
 
     def cost(self, plan: CompressionPlan) -> Cost:
-        """The plan's predicted cost: dense, the sites' differences, and what couplings correct.
+        """The plan's predicted cost: dense, the sites' differences, and what couplings and narrowings correct.
 
         Raises:
             ValueError: the space lacks a choice of the plan.
@@ -93,7 +98,24 @@ class SearchSpace:
         for pair in self.couplings:
             if pair.first in taken and pair.second in taken:
                 total = total + pair.cost.times(taken[pair.first].dropped * taken[pair.second].dropped)
+        dropped = {name: option.dropped for name, option in taken.items() if option.dropped}
+        for name, narrowing in self.narrowings.items() if dropped else ():
+            if name in taken and taken[name].choice in narrowing.beyond:
+                total = total + narrowing.correction(taken[name].choice, dropped)
         return total
+
+    def interplay(self, limits: tuple[Budget, ...]) -> Interplay | None:
+        """What single moves save of the limits' quantities; None where choices do not change each other's layers."""
+        if not (self.couplings or self.narrowings):
+            return None
+        key = tuple(one.quantity for one in limits)
+        if key not in self._interplays:
+            self._interplays[key] = Interplay(self, limits)
+        return self._interplays[key]
+
+    @cached_property
+    def _interplays(self) -> dict[tuple[Quantity, ...], Interplay]:
+        return {}
 
     def damage(self, plan: CompressionPlan) -> float:
         """The plan's predicted damage, in nat: the sum over its sites."""
@@ -104,10 +126,21 @@ class SearchSpace:
         return self.cost(self.cheapest(budget))
 
     def cheapest(self, budget: AnyBudget) -> CompressionPlan:
-        """The plan that has the least of the budgeted quantity, by prediction; under several budgets, nearly."""
-        weights = product(EMPHASES, repeat=len(budget.limits)) if len(budget.limits) > 1 else [(1.0,)]
-        plans = (self._cheapest(budget.limits, weight) for weight in weights)
-        return min(plans, key=lambda plan: budget.excess(self.cost(plan)))
+        """The plan that has the least of the budgeted quantity, by prediction; under several budgets, nearly.
+
+        With narrowings it is one that no other choice at a single site makes cheaper.
+        """
+        alone = len(budget.limits) == 1
+        key = budget.limits[0].quantity if alone else budget.limits
+        if key not in self._cheapest_plans:
+            weights = [(1.0,)] if alone else product(EMPHASES, repeat=len(budget.limits))
+            plans = (self._cheapest(budget.limits, weight) for weight in weights)
+            self._cheapest_plans[key] = min(plans, key=lambda plan: budget.excess(self.cost(plan)))
+        return self._cheapest_plans[key]
+
+    @cached_property
+    def _cheapest_plans(self) -> dict[Quantity | tuple[Budget, ...], CompressionPlan]:
+        return {}
 
     def _cheapest(self, limits: tuple[Budget, ...], weights: Iterable[float]) -> CompressionPlan:
         """The plan with the least weighted sum of quantities, each in units of its limit."""
@@ -117,7 +150,13 @@ class SearchSpace:
             return sum(weight * budget.of(option.cost) / budget.limit for budget, weight in weighted)
 
         best = {name: min(options, key=amount) for name, options in self.sites.items() if options}
-        return CompressionPlan(sites={name: option.choice for name, option in best.items() if amount(option) < 0})
+        found = CompressionPlan(sites={name: option.choice for name, option in best.items() if amount(option) < 0})
+        interplay = self.interplay(limits) if self.narrowings else None
+        if interplay is None:
+            return found
+        weight_B = np.array([weight / budget.limit for budget, weight in weighted])
+        plans = [interplay.descended(start, weight_B) for start in (CompressionPlan(), found)]
+        return min(plans, key=lambda plan: float(weight_B @ [budget.of(self.cost(plan)) for budget in limits]))
 
     def require_reachable(self, budget: AnyBudget) -> None:
         """Refuses a budget that no plan meets; of a range, one whose lower end no plan meets.
@@ -140,8 +179,12 @@ class SearchSpace:
     def to_json(self) -> str:
         """The space as JSON text."""
         sites = {name: [option_entry(option) for option in options] for name, options in self.sites.items()}
-        couplings = [asdict(pair) for pair in self.couplings]
-        return json.dumps({"format": FORMAT, "dense": asdict(self.dense), "sites": sites, "couplings": couplings}, indent=1)
+        document = {"format": FORMAT, "dense": asdict(self.dense), "sites": sites}
+        document["couplings"] = [asdict(pair) for pair in self.couplings]
+        if not self.narrowings:
+            return json.dumps(document, indent=1)
+        document["narrowings"] = {name: narrowing_entry(one) for name, one in self.narrowings.items()}
+        return json.dumps(document)  # of tables, which a number a line would make hard to read
 
     @classmethod
     def from_json(cls, text: str) -> SearchSpace:
@@ -156,7 +199,8 @@ class SearchSpace:
                 raise ValueError(f"its 'format' must be {FORMAT!r}, got {document['format']!r}")
             sites = {name: tuple(option_of(entry) for entry in entries) for name, entries in document["sites"].items()}
             couplings = tuple(Coupling(**{**entry, "cost": Cost(**entry["cost"])}) for entry in document["couplings"])
-            return cls(dense=Cost(**document["dense"]), sites=sites, couplings=couplings)
+            narrowings = {name: narrowing_of(entry) for name, entry in document.get("narrowings", {}).items()}
+            return cls(dense=Cost(**document["dense"]), sites=sites, couplings=couplings, narrowings=narrowings)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not a search space: {error}") from error
 
