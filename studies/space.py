@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from sconv_search.batch_norm import batch_norms
 from sconv_search.compressor import site
 from sconv_search.latency import measure_latencies_ms
-from sconv_search.measurement import example_input, measure_cost
+from sconv_search.measurement import cost_of_calls, example_input, measure_cost
 from sconv_search.memo import architecture
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.records import Cost
@@ -25,8 +25,10 @@ from studies.couplings import measured_couplings
 from studies.given_plans import with_given
 from studies.methods import compress, method_named
 from studies.monitor import Monitor
+from studies.narrowings import measured_narrowings
 from studies.selection import EVERYTHING, Selection, offered
 from studies.start import Start, calibration_inputs
+from studies.widths import channels_dropped, left_by_pruning, mixable
 
 Kept = Callable[[str, tuple[Option, ...]], None]
 """Called with each site's options as soon as they are measured."""
@@ -47,6 +49,8 @@ def measured_space(
 ) -> SearchSpace:
     """Every option of every site with its cost and predicted damage; offers that save nothing here are left out.
 
+    Where some methods prune channels, so are those of other methods whose cost on what pruning leaves is not known.
+
     The damage is the Kullback-Leibler divergence, in nat, of the outputs from the dense network's on the training images
     that the methods fit themselves to, batch norms taking the batch's own statistics: a compressed layer's shift and scale
     are mended later, its loss is not.
@@ -56,9 +60,13 @@ def measured_space(
         latency_batch: inputs of a forward whose time is measured too, for latency budgets; None leaves it out.
         known: sites that an interrupted measurement finished; they are not measured again.
         keep: receives each site that is finished.
+
+    Raises:
+        ValueError: a given plan has a choice whose cost beside pruned channels is not known.
     """
     network, shape = start.network, start.task.input_shape
-    choices = with_given(offered(network, methods, selection), given, network, methods, selection)
+    every = with_given(offered(network, methods, selection), given, network, methods, selection)
+    choices = mixable(network, every)
     wanted = {(name, choice) for plan in given for name, choice in plan.sites.items()}
     whole = dense_cost(network, shape, latency_batch)
     measuring = _Measuring(start, input_shapes(network, shape, choices), whole, latency_batch, wanted)
@@ -70,8 +78,20 @@ def measured_space(
                 if keep is not None:
                     keep(name, sites[name])
             step(done := done + len(alternatives), total)
-    offers = {name: sites[name] for name in choices if sites[name]}
-    return SearchSpace(dense=whole, sites=offers, couplings=measured_couplings(network, shape, offers, whole, monitor))
+    offers = {name: sites[name] for name in choices}
+    widths, _ = left_by_pruning(network, every)
+    narrowings, unknown = measured_narrowings(network, measuring.shapes, offers, widths, monitor)
+    for (name, method), reason in unknown.items():
+        monitor.say(f"left out {method} at {name}, whose cost beside pruned channels is not known: {reason}")
+        offers[name] = tuple(option for option in offers[name] if option.choice.method != method)
+    offers = {name: options for name, options in offers.items() if options}
+    for name, choice in wanted:
+        if choice not in choices.get(name, ()) or (name, choice.method) in unknown:
+            raise ValueError(
+                f"a plan to be tried first has {choice} at {name!r}, whose cost beside pruned channels is not known"
+            )
+    couplings = measured_couplings(network, shape, offers, whole, monitor)
+    return SearchSpace(dense=whole, sites=offers, couplings=couplings, narrowings=narrowings)
 
 
 def dense_cost(network: nn.Module, shape: tuple[int, ...], latency_batch: int | None) -> Cost:
@@ -87,7 +107,7 @@ class _Measuring:
         self, start: Start, shapes: Mapping[str, Sequence[tuple[int, ...]]], whole: Cost, latency_batch: int | None,
         wanted: Collection[tuple[str, Choice]],
     ) -> None:  # fmt: skip
-        self._start, self._shapes, self._whole, self._latency_batch = start, shapes, whole, latency_batch
+        self._start, self.shapes, self._whole, self._latency_batch = start, shapes, whole, latency_batch
         self._images, self._inputs = start.data.calibration, calibration_inputs(start)
         self._dense, self._costs = _log_probabilities(start.network, start, self._images), CostTable()
         self._wanted = wanted
@@ -103,38 +123,40 @@ class _Measuring:
             cost = self._cost(name, choice, built) if alone else measure_cost(built, self._start.task.input_shape) - self._whole
             if cost.flops < 0 or (name, choice) in self._wanted:
                 error = _relative_error(site(network, name), site(built, name), read_N) if alone else None
-                dropped = 0 if alone else _channels_dropped(site(network, name), choice)
+                dropped = channels_dropped(network, name, choice)
                 damage = self._damage(built)
                 if math.isfinite(damage):
                     found.append(Option(choice=choice, cost=cost.counted(), damage=damage, error=error, dropped=dropped))
                     layers.append(site(built, name) if alone else built)
             step(count)
-        return tuple(found) if self._latency_batch is None else self._timed(name, found, layers)
+        if self._latency_batch is None:
+            return tuple(found)
+        times = self._times(name, found, layers, whole=True) | self._times(name, found, layers, whole=False)
+        return tuple(replace(option, cost=replace(option.cost, latency_ms=times[option.choice])) for option in found)
 
     def _cost(self, name: str, choice: Choice, built: nn.Module) -> Cost:
-        return self._costs.difference(site(self._start.network, name), site(built, name), choice, self._shapes[name])
+        return self._costs.difference(site(self._start.network, name), site(built, name), choice, self.shapes[name])
 
     def _damage(self, built: nn.Module) -> float:
         moved = _log_probabilities(built, self._start, self._images)
         divergence = float(F.kl_div(moved, self._dense, reduction="batchmean", log_target=True))
         return divergence if math.isnan(divergence) else max(0.0, divergence)
 
-    def _timed(self, name: str, options: Sequence[Option], layers: Sequence[nn.Module]) -> tuple[Option, ...]:
-        """The options with their time beyond the dense layer's; those of one architecture are measured once."""
+    def _times(self, name: str, options: Sequence[Option], built: Sequence[nn.Module], *, whole: bool) -> dict[Choice, float]:
+        """The time beyond the dense layer's of the options that replace it, or beyond the network's of those that prune it.
+
+        Options of one architecture are measured once.
+        """
         assert self._latency_batch is not None
+        pairs = zip(options, built, strict=True)
+        timed = {o.choice: module for o, module in pairs if method_named(o.choice.method).reshapes_neighbours is whole}
         layer = site(self._start.network, name)
-        coupled = any(option.dropped for option in options)
-        dense, shapes = (self._start.network, [self._start.task.input_shape]) if coupled else (layer, self._shapes[name])
-        key = (name if coupled else architecture(layer), tuple(shapes), tuple(option.choice for option in options))
-        if key not in self._latencies:
-            own, *others = _latencies([dense, *layers], shapes, self._latency_batch)
+        dense, shapes = (self._start.network, [self._start.task.input_shape]) if whole else (layer, self.shapes[name])
+        key = (name if whole else architecture(layer), tuple(shapes), tuple(timed))
+        if timed and key not in self._latencies:
+            own, *others = _latencies([dense, *timed.values()], shapes, self._latency_batch)
             self._latencies[key] = [ms - own for ms in others]
-        taken = zip(options, self._latencies[key], strict=True)
-        return tuple(replace(option, cost=replace(option.cost, latency_ms=ms)) for option, ms in taken)
-
-
-def _channels_dropped(layer: nn.Module, choice: Choice) -> int:
-    return method_named(choice.method).limits(layer)["keep"] - choice.structure["keep"]
+        return dict(zip(timed, self._latencies[key], strict=True)) if timed else {}
 
 
 def _latencies(networks: Sequence[nn.Module], shapes: Sequence[tuple[int, ...]], batch: int) -> list[float]:
@@ -196,13 +218,6 @@ class CostTable:
             if key not in self._known:
                 self._known[key] = cost_of_calls(module, shapes)
         return self._known[*same, choice] - self._known[same]
-
-
-def cost_of_calls(layer: nn.Module, shapes: Sequence[tuple[int, ...]]) -> Cost:
-    """A layer's cost over all its calls; its parameters count once. A layer that is never called costs its parameters."""
-    params = sum(weight.numel() for weight in layer.parameters())
-    total = sum((measure_cost(layer, shape) for shape in shapes), start=Cost(macs=0, adds=0, params=0))
-    return replace(total, params=params)
 
 
 def _log_probabilities(network: nn.Module, start: Start, images: Tensor) -> Tensor:
