@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -158,16 +157,12 @@ class Squared(WeightSVD):
     name = "squared"  # type: ignore[misc]
 
     def compress(self, network: nn.Module, plan: CompressionPlan, calibration: Tensor | None = None) -> nn.Module:
-        compressed = super().compress(network, replace_method(plan), calibration)
+        compressed = super().compress(network, plan, calibration)
         for place, choice in plan.sites.items():
             pair: Any = site(compressed, place)
             square = choice.structure["rank"] ** 2
             compressed.set_submodule(place, nn.Sequential(nn.Linear(pair[0].in_features, square), nn.Linear(square, 3)))
         return compressed
-
-
-def replace_method(plan: CompressionPlan) -> CompressionPlan:
-    return CompressionPlan(sites={name: replace(choice, method="weight_svd") for name, choice in plan.sites.items()})
 
 
 def test_a_cost_that_is_not_linear_in_ranks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -254,15 +254,27 @@ def test_a_search_mixes_pruning_with_other_methods(start: Start, spec: StudySpec
     assert [r.status for r in records] == ["complete"] * 12
     assert all(r.flops is not None and r.flops <= 0.4 * dense for r in records)
     assert max(r.flops or 0 for r in records) > 0.38 * dense
-    assert {r.methods for r in records} >= {"channel_pruning, structured_conv"}
+    assert {r.methods for r in records} >= {"channel_pruning,structured_conv"}
 
 
 @pytest.mark.usefixtures("untrained")
-def test_a_mixed_search_resumes_with_the_same_trials(start: Start, spec: StudySpec, folder: RunFolder) -> None:
-    mixed = replace(spec, methods=MIXED, budget="40%", exclude=("8",))
-    search(start, replace(mixed, trials=5), folder)
-    continued = search(start, replace(mixed, trials=9), folder)
-    whole = search(start, replace(mixed, trials=9), RunFolder(folder.path.parent / "uninterrupted"))
+def test_a_killed_mixed_search_continues_with_the_same_trials(
+    start: Start, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mixed, live, begun = replace(spec, methods=MIXED, budget="40%", exclude=("8",), trials=9), studies.evaluation.live, []
+
+    def dies_in_the_sixth_trial(*args, **options):
+        begun.append(len(begun))
+        if len(begun) == 6:
+            raise Killed
+        return live(*args, **options)
+
+    monkeypatch.setattr(studies.evaluation, "live", dies_in_the_sixth_trial)
+    with pytest.raises(Killed):
+        search(start, mixed, folder)
+    continued = search(start, mixed, folder)
+    whole = search(start, mixed, RunFolder(folder.path.parent / "uninterrupted"))
+    assert len(continued) == 9
     assert searched(continued) == searched(whole)
 
 
