@@ -81,7 +81,7 @@ def assert_costs_are_those_of_what_is_built(network: nn.Module, space: SearchSpa
         built = compress(network, plan)
         assert space.cost(plan) == measure_cost(built, SHAPE)
         pruned_and_compressed += len(plan.methods) > 1 and PRUNING in plan.methods
-    assert pruned_and_compressed > count / 2
+    assert pruned_and_compressed >= count / 4
 
 
 @pytest.mark.parametrize("make", [Residual, Concatenating, depthwise])
