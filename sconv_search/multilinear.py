@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, combinations
 from math import lcm
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,7 +83,7 @@ class Multilinear:
         rows_NR, factors_RQ = products(points_NV)[:, list(self.columns)], np.array(self.factors, dtype=object)
         largest = max(abs(factor) for row in self.factors for factor in row) * int(rows_NR.max(initial=1)) * rows_NR.shape[1]
         kind: type = np.int64 if largest < 2**62 else object
-        scaled = rows_NR.astype(kind) @ factors_RQ.astype(kind)
+        scaled: NDArray[Any] = rows_NR.astype(kind) @ factors_RQ.astype(kind)
         if (scaled % self.denominator).any():
             raise ValueError(f"not linear in each variable: values through {self.points.tolist()} are no whole numbers")
         return np.asarray(scaled // self.denominator).astype(np.int64)

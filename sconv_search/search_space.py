@@ -179,7 +179,7 @@ class SearchSpace:
     def to_json(self) -> str:
         """The space as JSON text."""
         sites = {name: [option_entry(option) for option in options] for name, options in self.sites.items()}
-        document = {"format": FORMAT, "dense": asdict(self.dense), "sites": sites}
+        document: dict[str, Any] = {"format": FORMAT, "dense": asdict(self.dense), "sites": sites}
         document["couplings"] = [asdict(pair) for pair in self.couplings]
         if not self.narrowings:
             return json.dumps(document, indent=1)
