@@ -24,7 +24,9 @@ class Amounts:
         saving_SOB: what an option alone saves.
         excess_B: by how much the dense network exceeds the limits.
         coupled_SSB: what two dropped channels at two sites cost beyond the sum of both; None where sites are independent.
-        changed_SK: each site, then those coupled with it; rows with fewer repeat the site.
+        independent: whether what a site saves is the same wherever the others stand.
+        changed_SK: each site, then those coupled with it, rows with fewer repeating the site; where pruning narrows layers
+            that have choices of their own, all sites.
     """
 
     def __init__(self, arrays: SpaceArrays, limits: Sequence[Budget]) -> None:
@@ -34,7 +36,10 @@ class Amounts:
         self.dropped_SO = arrays.dropped_SO
         coupled_SSB = np.stack([arrays.coupled_SS(one.quantity) for one in limits], axis=2)
         self.coupled_SSB = coupled_SSB if coupled_SSB.any() else None
-        self.changed_SK = _changed(coupled_SSB)
+        self._interplay = arrays.space.interplay(tuple(limits))
+        self.independent = self.coupled_SSB is None and self._interplay is None
+        every_S = np.arange(len(coupled_SSB))
+        self.changed_SK = _changed(coupled_SSB) if self._interplay is None else np.tile(every_S, (len(every_S), 1))
 
     def violation(self, excess: Array) -> Array:
         """By how much excesses (..., B) are over 0, in units of the limits (...)."""
@@ -43,6 +48,9 @@ class Amounts:
 
     def saved(self, at_PS: Positions, rows_PK: Positions | None = None) -> Array:
         """What every option saves of the amounts that plans have, (P, K, O, B); rows are all sites unless named."""
+        if self._interplay is not None:
+            saved_PSOB = self._interplay.saved(at_PS)
+            return saved_PSOB if rows_PK is None else np.take_along_axis(saved_PSOB, rows_PK[:, :, None, None], axis=1)
         sites_1S = np.arange(at_PS.shape[1])[None]
         rows_PK, at_PK = (sites_1S, at_PS) if rows_PK is None else (rows_PK, np.take_along_axis(at_PS, rows_PK, axis=1))
         saved_PKOB: Array = self.saving_SOB[rows_PK] - self.saving_SOB[rows_PK, at_PK][:, :, None]

@@ -65,7 +65,7 @@ class Filling:
         """The positions (P, S) of the plans that preferences and sharpnesses stand for, as ``fill`` decodes them."""
         powers_PSO = np.stack([self.arrays.damage_SO ** float(sharpness) for sharpness in sharpness_P])
         damage_PSO = powers_PSO * np.exp(preferences_PS)[:, :, None]
-        alone = len(self._amounts.limit_B) == 1 and self._amounts.coupled_SSB is None
+        alone = len(self._amounts.limit_B) == 1 and self._amounts.independent
         at_PS, excess_PB = (first_fit if alone else step_down)(self._amounts, damage_PSO)
         met_P = (excess_PB <= 0).all(axis=1)
         self._give_back_(at_PS, excess_PB, damage_PSO, np.flatnonzero(met_P))

@@ -15,6 +15,7 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
@@ -194,6 +195,13 @@ def measure_modules(network: nn.Module, input_shape: Sequence[int]) -> dict[str,
         params = sum(weight.numel() for weight in module.parameters())
         found[name] = _cost(counts[name], params)
     return found
+
+
+def cost_of_calls(layer: nn.Module, shapes: Sequence[tuple[int, ...]]) -> Cost:
+    """A layer's cost over all its calls; its parameters count once. A layer that is never called costs its parameters."""
+    params = sum(weight.numel() for weight in layer.parameters())
+    total = sum((measure_cost(layer, shape) for shape in shapes), start=Cost(macs=0, adds=0, params=0))
+    return replace(total, params=params)
 
 
 def _cost(counts: Mapping[str, int], params: int) -> Cost:

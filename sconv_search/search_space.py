@@ -2,26 +2,31 @@
 
 Costs add up over sites because each option is measured on its own layer, built. Where one choice changes another's layer
 (pruned channels are outputs of one layer and inputs of the next), a *coupling* corrects the sum: a layer's cost is a product
-of its inputs and outputs, so the correction is a constant times the product of what both choices drop.
+of its inputs and outputs, so the correction is a constant times the product of what both choices drop. Where the layer
+between has a choice of its own, a *narrowing* says what that choice costs on what is left.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import product
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sconv_search.budget import AnyBudget
+from sconv_search.budget import AnyBudget, Budget
+from sconv_search.interplay import Interplay
+from sconv_search.narrowing import Narrowing, narrowing_entry, narrowing_of
 from sconv_search.plan import Choice, CompressionPlan
-from sconv_search.records import Cost
+from sconv_search.records import Cost, Quantity
 
 FORMAT = "sconv-search space 2"
 EMPHASES = (1.0, 4.0, 16.0, 64.0)
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +67,7 @@ class SearchSpace:
     dense: Cost
     sites: Mapping[str, tuple[Option, ...]]
     couplings: tuple[Coupling, ...] = ()
+    narrowings: Mapping[str, Narrowing] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not any(self.sites.values()):
@@ -100,7 +106,7 @@ class SearchSpace:
         }
 
     def cost(self, plan: CompressionPlan) -> Cost:
-        """The plan's predicted cost: dense, the sites' differences, and what couplings correct.
+        """The plan's predicted cost: dense, the sites' differences, and what couplings and narrowings correct.
 
         Raises:
             ValueError: the space lacks a choice of the plan.
@@ -110,7 +116,24 @@ class SearchSpace:
         for pair in self.couplings:
             if pair.first in taken and pair.second in taken:
                 total = total + pair.cost.times(taken[pair.first].dropped * taken[pair.second].dropped)
+        dropped = {name: option.dropped for name, option in taken.items() if option.dropped}
+        for name, narrowing in self.narrowings.items() if dropped else ():
+            if name in taken and taken[name].choice in narrowing.beyond:
+                total = total + narrowing.correction(taken[name].choice, dropped)
         return total
+
+    def interplay(self, limits: tuple[Budget, ...]) -> Interplay | None:
+        """What single moves save of the limits' quantities; None without narrowings."""
+        if not self.narrowings:
+            return None
+        key = tuple(one.quantity for one in limits)
+        if key not in self._interplays:
+            self._interplays[key] = Interplay(self, limits)
+        return self._interplays[key]
+
+    @cached_property
+    def _interplays(self) -> dict[tuple[Quantity, ...], Interplay]:
+        return {}
 
     def damage(self, plan: CompressionPlan) -> float:
         """The plan's predicted damage, in nat: the sum over its sites."""
@@ -123,10 +146,18 @@ class SearchSpace:
     def cheapest(self, budget: AnyBudget) -> CompressionPlan:
         """The plan that has the least of the budgeted quantity, by prediction; under several budgets, nearly.
 
-        Several quantities, each in units of its limit, are weighed in many ways, of which the best is taken.
+        Several quantities, each in units of its limit, are weighed in many ways, of which the best is taken. With narrowings
+        it is a plan that no other choice at a single site makes cheaper.
         """
         limits = budget.limits
-        weights_BW = np.array(list(product(EMPHASES, repeat=len(limits))) if len(limits) > 1 else [(1.0,)]).T
+        weights_WB = np.array(list(product(EMPHASES, repeat=len(limits))) if len(limits) > 1 else [(1.0,)])
+        plans = self._least_sums(limits, weights_WB.T)
+        if self.narrowings:
+            plans = self._descended(limits, weights_WB, plans)
+        return min(dict.fromkeys(plans), key=lambda plan: budget.excess(self.cost(plan)))
+
+    def _least_sums(self, limits: tuple[Budget, ...], weights_BW: Array) -> list[CompressionPlan]:
+        """For each weighing, the plan of the options that cost least, each by itself."""
         found: list[dict[str, Choice]] = [{} for _ in range(weights_BW.shape[1])]
         for name, options in self.sites.items():
             if options:
@@ -135,8 +166,26 @@ class SearchSpace:
                 for way, best in enumerate(amounts_OW.argmin(axis=0).tolist()):
                     if amounts_OW[best, way] < 0:
                         found[way][name] = options[best].choice
-        plans = dict.fromkeys(CompressionPlan(sites=sites) for sites in found)
-        return min(plans, key=lambda plan: budget.excess(self.cost(plan)))
+        return [CompressionPlan(sites=sites) for sites in found]
+
+    def _descended(
+        self, limits: tuple[Budget, ...], weights_WB: Array, starts: Sequence[CompressionPlan]
+    ) -> list[CompressionPlan]:  # fmt: skip
+        """For each weighing, the cheaper of the plans that single moves lead to from its start and from the dense network."""
+        key = limits[0].quantity if len(limits) == 1 else limits
+        if key not in self._descents:
+            interplay = self.interplay(limits)
+            assert interplay is not None
+            self._descents[key] = []
+            for start, share_B in zip(starts, weights_WB / [one.limit for one in limits], strict=True):
+                plans = [interplay.descended(plan, share_B) for plan in (CompressionPlan(), start)]
+                amounts = [float(share_B @ [one.of(self.cost(plan)) for one in limits]) for plan in plans]
+                self._descents[key].append(plans[int(np.argmin(amounts))])
+        return self._descents[key]
+
+    @cached_property
+    def _descents(self) -> dict[Quantity | tuple[Budget, ...], list[CompressionPlan]]:
+        return {}
 
     def require_reachable(self, budget: AnyBudget) -> None:
         """Refuses a budget that no plan meets; of a range, one whose lower end no plan meets.
@@ -159,8 +208,12 @@ class SearchSpace:
     def to_json(self) -> str:
         """The space as JSON text."""
         sites = {name: [option_entry(option) for option in options] for name, options in self.sites.items()}
-        couplings = [asdict(pair) for pair in self.couplings]
-        return json.dumps({"format": FORMAT, "dense": asdict(self.dense), "sites": sites, "couplings": couplings}, indent=1)
+        document: dict[str, Any] = {"format": FORMAT, "dense": asdict(self.dense), "sites": sites}
+        document["couplings"] = [asdict(pair) for pair in self.couplings]
+        if not self.narrowings:
+            return json.dumps(document, indent=1)
+        document["narrowings"] = {name: narrowing_entry(one) for name, one in self.narrowings.items()}
+        return json.dumps(document)  # of tables, which a number a line would make hard to read
 
     @classmethod
     def from_json(cls, text: str) -> SearchSpace:
@@ -175,7 +228,8 @@ class SearchSpace:
                 raise ValueError(f"its 'format' must be {FORMAT!r}, got {document['format']!r}")
             sites = {name: tuple(option_of(entry) for entry in entries) for name, entries in document["sites"].items()}
             couplings = tuple(Coupling(**{**entry, "cost": Cost(**entry["cost"])}) for entry in document["couplings"])
-            return cls(dense=Cost(**document["dense"]), sites=sites, couplings=couplings)
+            narrowings = {name: narrowing_of(entry) for name, entry in document.get("narrowings", {}).items()}
+            return cls(dense=Cost(**document["dense"]), sites=sites, couplings=couplings, narrowings=narrowings)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not a search space: {error}") from error
 

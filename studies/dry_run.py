@@ -19,12 +19,14 @@ from sconv_search.training import Schedule
 from studies.couplings import measured_couplings
 from studies.methods import compress, method_named
 from studies.monitor import Monitor
+from studies.narrowings import measured_narrowings
 from studies.runner import checked_budget, reachable
 from studies.selection import offered
 from studies.sites import left_out
-from studies.space import CostTable, channels_dropped, input_shapes
+from studies.space import CostTable, input_shapes
 from studies.spec import StudySpec
 from studies.task import Task
+from studies.widths import channels_dropped, left_by_pruning, mixable, unmixed
 
 WEIGHT = 1e-3
 
@@ -78,14 +80,16 @@ def dry_run(task: Task, spec: StudySpec, folder: Path | None, monitor: Monitor) 
     network = _featureless(task.network())
     dense = measure_cost(network, task.input_shape)
     budgets = checked_budget(spec, network, task.input_shape, dense)
-    choices = offered(network, spec.methods, spec.selection)
+    every = offered(network, spec.methods, spec.selection)
+    choices = mixable(network, every)
     space = _counted(network, task.input_shape, choices, dense, monitor)
     fits = all(limit.excess(space.floor(limit)) <= 0 for limit in budgets.limits)
     plan = fill(space, {}, budgets.at(1.0)) if fits else None
     return DryRun(
         task=spec.task, network=type(network).__name__, input_shape=tuple(task.input_shape), metric=task.metric.name,
         cost=space.dense, methods=spec.methods, options={name: len(found) for name, found in choices.items()},
-        skipped=left_out(network, choices, spec.methods, spec.selection), reachable=tuple(reachable(space, budgets)),
+        skipped={**left_out(network, choices, spec.methods, spec.selection), **unmixed(network, every)},
+        reachable=tuple(reachable(space, budgets)),
         plan=plan, plan_cost=None if plan is None else space.cost(plan), trials=spec.trials,
         search_schedule=spec.search_schedule, confirm_schedule=spec.confirm_schedule,
         data=task.layout.words if task.layout else None, missing=task.layout.missing(folder) if task.layout else None,
@@ -112,12 +116,16 @@ def _counted(
             for choice in dict.fromkeys((found[0], found[len(found) // 2])):
                 if method_named(choice.method).reshapes_neighbours:
                     cost = measure_cost(compress(network, CompressionPlan(sites={name: choice})), shape) - dense
-                    dropped = channels_dropped(layer, choice)
                 else:
-                    cost, dropped = costs.of(layer, choice, shapes[name]), 0
+                    cost = costs.of(layer, choice, shapes[name])
+                dropped = channels_dropped(network, name, choice)
                 if cost.flops < 0:
                     options.append(Option(choice=choice, cost=cost, damage=-cost.flops / dense.flops, dropped=dropped))
             sites[name] = tuple(options)
             step(done, len(choices))
-    offers = {name: options for name, options in sites.items() if options}
-    return SearchSpace(dense=dense, sites=offers, couplings=measured_couplings(network, shape, offers, dense, monitor))
+    widths, _ = left_by_pruning(network, {name: [option.choice for option in own] for name, own in sites.items()})
+    narrowings, unknown = measured_narrowings(network, shapes, sites, widths, monitor)
+    known = {name: tuple(o for o in own if (name, o.choice.method) not in unknown) for name, own in sites.items()}
+    offers = {name: options for name, options in known.items() if options}
+    couplings = measured_couplings(network, shape, offers, dense, monitor)
+    return SearchSpace(dense=dense, sites=offers, couplings=couplings, narrowings=narrowings)

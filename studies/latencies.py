@@ -12,7 +12,9 @@ from sconv_search.compressor import site
 from sconv_search.latency import drawn_input, measure_ready_latencies_ms
 from sconv_search.layer_times import layer_times_ms, sortable_sites
 from sconv_search.memo import architecture
+from sconv_search.plan import Choice
 from sconv_search.search_space import Option
+from studies.methods import method_named
 
 ROUNDS = 7
 
@@ -39,19 +41,28 @@ class Latencies:
         self._known: dict[Hashable, list[float]] = {}
 
     def timed(self, name: str, options: Sequence[Option], built: Sequence[nn.Module]) -> list[Option]:
-        """The site's options with their time beyond the dense layer's.
+        """The site's options with their time beyond the dense layer's, or beyond the network's where they prune it.
 
         Args:
-            built: of each option the layer; where they drop channels of neighbours too, the whole network.
+            built: of each option the layer; where it drops channels of neighbours too, the whole network.
         """
-        coupled, layer = any(option.dropped for option in options), site(self._network, name)
-        choices = tuple(option.choice for option in options)
-        key = (name,) if coupled else (architecture(layer), tuple(self._shapes[name]), name in self._sortable)
-        if (key, choices) not in self._known:
-            dense, taken = self._of_networks(built) if coupled else self._of_layers(name, built)
-            self._known[key, choices] = [ms - dense for ms in taken]
-        beyond = zip(options, self._known[key, choices], strict=True)
-        return [replace(option, cost=replace(option.cost, latency_ms=ms)) for option, ms in beyond]
+        beyond: dict[Choice, float] = {}
+        for whole in (True, False):
+            pairs = zip(options, built, strict=True)
+            alike = {o.choice: one for o, one in pairs if method_named(o.choice.method).reshapes_neighbours is whole}
+            if alike:
+                beyond |= zip(alike, self._beyond(name, alike, whole=whole), strict=True)
+        return [replace(option, cost=replace(option.cost, latency_ms=beyond[option.choice])) for option in options]
+
+    def _beyond(self, name: str, built: Mapping[Choice, nn.Module], *, whole: bool) -> list[float]:
+        layer = site(self._network, name)
+        key = (name,) if whole else (architecture(layer), tuple(self._shapes[name]), name in self._sortable)
+        known = (key, tuple(built))
+        if known not in self._known:
+            modules = list(built.values())
+            dense, taken = self._of_networks(modules) if whole else self._of_layers(name, modules)
+            self._known[known] = [ms - dense for ms in taken]
+        return self._known[known]
 
     def _of_networks(self, built: Sequence[nn.Module]) -> tuple[float, list[float]]:
         dense, *others = whole_ms([self._network, *built], self._input_shape, self._batch)

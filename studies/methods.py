@@ -12,7 +12,7 @@ from baselines.tucker import Tucker
 from baselines.weight_svd import WeightSVD
 from sconv_search.compressor import Compressor, Penalty, require_sites, site, swapped
 from sconv_search.method import StructuredConvolution
-from sconv_search.plan import Choice, CompressionPlan
+from sconv_search.plan import Choice, CompressionPlan, Structure
 from studies.lookup import named
 
 STRUCTURED = (
@@ -71,15 +71,21 @@ def compress(
 
 def _narrowed(method: Compressor, part: CompressionPlan, network: nn.Module, left: nn.Module) -> CompressionPlan:
     """The method's part of a plan for the layers that are left, each entry the share of its limit that was chosen."""
-    chosen = {}
-    for name, choice in part.sites.items():
-        before, after = method.limits(site(network, name)), method.limits(site(left, name))
-        shares = {
-            entry: max(1, round(value * after.get(entry, 1) / before.get(entry, 1)))
-            for entry, value in choice.structure.items()
-        }
-        chosen[name] = choice if before == after else Choice(method=choice.method, structure=shares)
-    return CompressionPlan(sites=chosen)
+    sites = {
+        name: narrowed(choice, method.limits(site(network, name)), method.limits(site(left, name)))
+        for name, choice in part.sites.items()
+    }
+    return CompressionPlan(sites=sites)
+
+
+def narrowed(choice: Choice, before: Structure, after: Structure) -> Choice:
+    """The choice for a layer whose limits changed, each entry the share of its limit that was chosen, and at least 1."""
+    if before == after:
+        return choice
+    shares = {
+        entry: max(1, round(value * after.get(entry, 1) / before.get(entry, 1))) for entry, value in choice.structure.items()
+    }
+    return Choice(method=choice.method, structure=shares)
 
 
 def penalty(network: nn.Module, plan: CompressionPlan) -> Penalty:

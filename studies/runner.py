@@ -22,11 +22,12 @@ from studies.monitor import Monitor
 from studies.proposals import Proposals
 from studies.run_folder import RunFolder
 from studies.sampler import Domain, Sampler
-from studies.selection import candidates
+from studies.selection import candidates, offered
 from studies.sites import left_out
 from studies.space import dense_cost, input_shapes, measured_space
 from studies.spec import StudySpec
 from studies.start import Start
+from studies.widths import unmixed
 from studies.workers import executor, require_workers
 
 
@@ -87,12 +88,10 @@ def checked_budget(
 
     Raises:
         KeyError: a method is unknown.
-        ValueError: methods cannot be mixed, the budget is not understood, a pattern matches no site, or the network's forward
-            fails on the shape.
+        ValueError: the budget is not understood, a pattern matches no site, or the network's forward fails on the shape.
     """
-    reshaping = [name for name in spec.methods if method_named(name).reshapes_neighbours]
-    if reshaping and len(spec.methods) > 1:
-        raise ValueError(f"{reshaping[0]} changes the layers that other methods choose for; search it in a study of its own")
+    for name in spec.methods:
+        method_named(name)
     spec.selection.require_matches(candidates(network))
     dense = dense or measure_cost(network, input_shape)
     if spec.times:
@@ -145,7 +144,8 @@ def _announce(start: Start, spec: StudySpec, space: SearchSpace, budgets: Budget
     monitor.say(
         f"search space: {len(space.sites)} layers, {sum(map(len, space.sites.values()))} options, {space.plans:.2g} plans"
     )
-    for name, reason in left_out(start.network, space.sites, spec.methods, spec.selection).items():
+    apart = unmixed(start.network, offered(start.network, spec.methods, spec.selection))
+    for name, reason in {**left_out(start.network, space.sites, spec.methods, spec.selection), **apart}.items():
         monitor.say(f"skipped {name}: {reason}")
 
 

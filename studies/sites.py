@@ -13,13 +13,14 @@ from torch.nn.modules.conv import _ConvNd
 from baselines.dependency_groups import dependencies
 from baselines.dependency_trace import UntraceableError
 from sconv_search.compressor import LAYER_KINDS, site, skipped, swapped
-from sconv_search.measurement import measure_cost, require_forward
+from sconv_search.measurement import cost_of_calls, measure_cost, require_forward
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.records import Cost
 from studies.methods import METHODS, compress, method_named
 from studies.monitor import Monitor
 from studies.selection import EVERYTHING, Selection, candidates, offered, selected_method
-from studies.space import cost_of_calls, input_shapes
+from studies.space import input_shapes
+from studies.widths import unmixed
 
 Shapes = list[tuple[int, ...]]
 WHOLE = "(the network itself)"
@@ -103,9 +104,12 @@ def _site_table(
             found.append(_layer(name, meter, shapes[name], choices.get(name, []), left.get(name, {})))
             step(number, len(places))
     untraceable = {reason for reason in (_untraceable(network) for name in methods if _reshapes(name)) if reason}
+    notes = [f"no channel pruning: {reason}; other methods still work" for reason in untraceable]
+    if apart := unmixed(network, choices):
+        notes.append(f"in a search that also prunes channels, no other method compresses {', '.join(apart)}")
     return SiteTable(
         network=type(network).__name__, input_shape=tuple(input_shape), methods=tuple(methods), cost=cost,
-        layers=tuple(found), notes=tuple(f"no channel pruning: {reason}; other methods still work" for reason in untraceable),
+        layers=tuple(found), notes=tuple(notes),
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from sconv_search.batch_norm import batch_norms
 from sconv_search.calibration import KEPT_BYTES, input_moments, moment_bytes
 from sconv_search.compressor import LAYER_KINDS, site
-from sconv_search.measurement import example_input, measure_cost, on_shapes
+from sconv_search.measurement import cost_of_calls, example_input, measure_cost, on_shapes
 from sconv_search.memo import architecture
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.records import Cost
@@ -26,8 +26,10 @@ from studies.given_plans import with_given
 from studies.latencies import Latencies, whole_ms
 from studies.methods import compress, method_named
 from studies.monitor import Monitor
+from studies.narrowings import measured_narrowings
 from studies.selection import EVERYTHING, Selection, offered
 from studies.start import Start, calibration_inputs
+from studies.widths import channels_dropped, left_by_pruning, mixable
 
 Kept = Callable[[str, tuple[Option, ...]], None]
 """Called with each site's options as soon as they are measured."""
@@ -49,6 +51,8 @@ def measured_space(
 ) -> SearchSpace:
     """Every option of every site with its cost and predicted damage; offers that save nothing here are left out.
 
+    Where some methods prune channels, so are those of other methods whose cost on what pruning leaves is not known.
+
     The damage is the Kullback-Leibler divergence, in nat, of the outputs from the dense network's on the training images
     that the methods fit themselves to (the first of them that have ``DAMAGE_PIXELS`` together, at least two), batch norms
     taking the batch's own statistics: a compressed layer's shift and scale are mended later, its loss is not.
@@ -58,9 +62,13 @@ def measured_space(
         latency_batch: inputs of a forward whose time is measured too, for latency budgets; None leaves it out.
         known: sites that an interrupted measurement finished; they are not measured again.
         keep: receives each site that is finished.
+
+    Raises:
+        ValueError: a given plan has a choice whose cost beside pruned channels is not known.
     """
     network, shape = start.network, start.task.input_shape
-    choices = with_given(offered(network, methods, selection), given, network, methods, selection)
+    every = with_given(offered(network, methods, selection), given, network, methods, selection)
+    choices = mixable(network, every)
     wanted = {(name, choice) for plan in given for name, choice in plan.sites.items()}
     whole = dense_cost(network, shape, latency_batch)
     shapes = input_shapes(network, shape, choices)
@@ -75,8 +83,20 @@ def measured_space(
                 if keep is not None:
                     keep(name, sites[name])
             step(done := done + len(alternatives), total)
-    offers = {name: sites[name] for name in choices if sites[name]}
-    return SearchSpace(dense=whole, sites=offers, couplings=measured_couplings(network, shape, offers, whole, monitor))
+    offers = {name: sites[name] for name in choices}
+    widths, _ = left_by_pruning(network, every)
+    narrowings, unknown = measured_narrowings(network, shapes, offers, widths, monitor)
+    for (name, method), reason in unknown.items():
+        monitor.say(f"left out {method} at {name}, whose cost beside pruned channels is not known: {reason}")
+        offers[name] = tuple(option for option in offers[name] if option.choice.method != method)
+    offers = {name: options for name, options in offers.items() if options}
+    for name, choice in wanted:
+        if choice not in choices.get(name, ()) or (name, choice.method) in unknown:
+            raise ValueError(
+                f"a plan to be tried first has {choice} at {name!r}, whose cost beside pruned channels is not known"
+            )
+    couplings = measured_couplings(network, shape, offers, whole, monitor)
+    return SearchSpace(dense=whole, sites=offers, couplings=couplings, narrowings=narrowings)
 
 
 def dense_cost(network: nn.Module, shape: tuple[int, ...], latency_batch: int | None) -> Cost:
@@ -126,7 +146,7 @@ class _Measuring:
             cost = self._cost(name, choice, built) if alone else measure_cost(built, self._start.task.input_shape) - self._whole
             if cost.flops < 0 or (name, choice) in self._wanted:
                 error = _relative_error(site(network, name), site(built, name), read_N) if alone else None
-                dropped = 0 if alone else channels_dropped(site(network, name), choice)
+                dropped = channels_dropped(network, name, choice)
                 damage = self._damage(built, before if alone else {})
                 if math.isfinite(damage):
                     found.append(Option(choice=choice, cost=cost.counted(), damage=damage, error=error, dropped=dropped))
@@ -148,11 +168,6 @@ class _Measuring:
 
 def _reshapes(choice: Choice) -> bool:
     return method_named(choice.method).reshapes_neighbours
-
-
-def channels_dropped(layer: nn.Module, choice: Choice) -> int:
-    """Channels that channel pruning removes, for couplings."""
-    return method_named(choice.method).limits(layer)["keep"] - choice.structure["keep"]
 
 
 @torch.no_grad()
@@ -220,13 +235,6 @@ class CostTable:
             alone = nn.Sequential(layer)  # the rest of the network need not be copied for it
             self.difference(layer, site(compress(alone, CompressionPlan(sites={"0": choice})), "0"), choice, shapes)
         return self._known[*same, choice] - self._known[same]
-
-
-def cost_of_calls(layer: nn.Module, shapes: Sequence[tuple[int, ...]]) -> Cost:
-    """A layer's cost over all its calls; its parameters count once. A layer that is never called costs its parameters."""
-    params = sum(weight.numel() for weight in layer.parameters())
-    total = sum((measure_cost(layer, shape) for shape in shapes), start=Cost(macs=0, adds=0, params=0))
-    return replace(total, params=params)
 
 
 def _log_probabilities(network: nn.Module, start: Start, images: Tensor) -> Tensor:

@@ -70,3 +70,20 @@ def test_options_that_change_neighbours_are_timed_as_whole_networks(monkeypatch:
     choice = Choice(method="channel_pruning", structure={"keep": 4})
     timed = Latencies(dense, SHAPE, {"0": [SHAPE]}, 2).timed("0", [option(choice, dropped=2)], [dense])
     assert timed[0].cost.latency_ms == -0.5
+
+
+def test_options_that_change_neighbours_and_others_of_one_site_are_timed_apart(
+    turns: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole: list[list[nn.Module]] = []
+    monkeypatch.setattr(
+        studies.latencies, "whole_ms", lambda networks, shape, batch: (whole.append(networks), [7.0, 6.5][: len(networks)])[1]
+    )
+    dense, pruned = network(), Choice(method="channel_pruning", structure={"keep": 4})
+    plans = [CompressionPlan(sites={"0": choice}) for choice in (STRUCTURED, pruned, SVD)]
+    structured, narrow, svd = (compress(dense, plan) for plan in plans)
+    options = [option(STRUCTURED), option(pruned, dropped=2), option(SVD)]
+    timed = Latencies(dense, SHAPE, {"0": [SHAPE]}, 2).timed("0", options, [structured[0], narrow, svd[0]])
+    assert [one.choice for one in timed] == [STRUCTURED, pruned, SVD]
+    assert [one.cost.latency_ms for one in timed] == pytest.approx([-1.0, -0.5, 1.0])
+    assert whole == [[dense, narrow]]

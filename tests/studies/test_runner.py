@@ -10,7 +10,8 @@ import studies.evaluation
 import studies.latencies
 import studies.runner
 import studies.space
-from sconv_search import CompressionPlan, TrialRecord, measure_cost
+import studies.widths
+from sconv_search import Choice, CompressionPlan, TrialRecord, measure_cost
 from sconv_search.training import TrainingDiverged
 from studies import RunFolder, Start, StudySpec, compress, search
 
@@ -239,6 +240,83 @@ def test_pruned_neighbours_are_measured_and_every_trial_fits(start: Start, spec:
     assert all(r.flops is not None and r.flops <= 0.4 * dense for r in records)
 
 
-def test_pruning_is_not_mixed_with_methods_that_it_disturbs(start: Start, spec: StudySpec, folder: RunFolder) -> None:
-    with pytest.raises(ValueError, match="channel_pruning changes the layers that other methods choose for"):
-        search(start, replace(spec, methods=("structured_conv", "channel_pruning")), folder)
+MIXED = ("structured_conv", "channel_pruning")
+
+
+@pytest.mark.usefixtures("untrained")
+def test_a_search_mixes_pruning_with_other_methods(start: Start, spec: StudySpec, folder: RunFolder) -> None:
+    """Some layers are pruned by their neighbours and compressed on what is left; every cost is the predicted one."""
+    records = search(start, replace(spec, methods=MIXED, trials=12, budget="40%", exclude=("8",)), folder)
+    dense = measure_cost(start.network, (2, 12, 12)).flops
+    assert [r.status for r in records] == ["complete"] * 12
+    assert all(r.flops is not None and r.flops <= 0.4 * dense for r in records)
+    assert max(r.flops or 0 for r in records) > 0.38 * dense
+    assert {r.methods for r in records} >= {"channel_pruning,structured_conv"}
+
+
+@pytest.mark.usefixtures("untrained")
+def test_a_killed_mixed_search_continues_with_the_same_trials(
+    start: Start, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mixed, live, begun = replace(spec, methods=MIXED, budget="40%", exclude=("8",), trials=9), studies.evaluation.live, []
+
+    def dies_in_the_sixth_trial(*args, **options):
+        begun.append(len(begun))
+        if len(begun) == 6:
+            raise Killed
+        return live(*args, **options)
+
+    monkeypatch.setattr(studies.evaluation, "live", dies_in_the_sixth_trial)
+    with pytest.raises(Killed):
+        search(start, mixed, folder)
+    continued = search(start, mixed, folder)
+    whole = search(start, mixed, RunFolder(folder.path.parent / "uninterrupted"))
+    assert len(continued) == 9
+    assert searched(continued) == searched(whole)
+
+
+@pytest.mark.usefixtures("untrained")
+def test_layers_whose_costs_beside_pruning_are_not_known_are_named(
+    start: Start, spec: StudySpec, folder: RunFolder, notes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(studies.widths, "MOST_PAIRS", 1)
+    search(start, replace(spec, methods=MIXED, trials=1, include=("0", "3")), folder, notes)
+    space = folder.read_space()
+    assert space is not None
+    assert {option.choice.method for option in space.sites["3"]} == {"channel_pruning"}
+    wanted = "skipped 3: structured_conv: not together with channel pruning, as 1 sites prune what it reads, in more than 1 "
+    assert any(line.startswith(wanted) for line in notes.lines)
+
+
+@pytest.mark.usefixtures("untrained")
+def test_a_given_plan_of_such_a_layer_is_refused(
+    start: Start, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(studies.widths, "MOST_PAIRS", 1)
+    plan = CompressionPlan(sites={"3": Choice(method="structured_conv", structure={"c": 4, "n": 3})})
+    with pytest.raises(ValueError, match=r"structured_conv\(c=4, n=3\) at '3', whose cost beside pruned channels is not known"):
+        search(start, replace(spec, methods=MIXED, plans=(plan.to_json(),), include=("0", "3")), folder)
+
+
+def test_times_are_measured_where_a_site_prunes_or_is_replaced(
+    start: Start, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the parameters that run: a pruned network is timed whole beside the dense one, a replaced layer beside its own."""
+
+    def sizes(networks):
+        return [float(sum(w.numel() for w in one.parameters())) for one in networks]
+
+    monkeypatch.setattr(studies.space, "whole_ms", lambda networks, shape, batch: sizes(networks))
+    monkeypatch.setattr(studies.latencies, "whole_ms", lambda networks, shape, batch: sizes(networks))
+    monkeypatch.setattr(
+        studies.latencies, "layer_times_ms",
+        lambda dense, layers, inputs, sortable: (sizes([dense])[0], sizes(layers)),
+    )  # fmt: skip
+    monkeypatch.setattr(studies.evaluation, "live", lambda *args, **options: pytest.fail("trained"))
+    with pytest.raises(ValueError, match="cannot be met"):
+        search(start, replace(spec, methods=MIXED, budget="latency_ms=1%", include=("0", "3")), folder)
+    space = folder.read_space()
+    assert space is not None
+    options = space.sites["3"]
+    assert {option.choice.method for option in options} == set(MIXED)
+    assert all(option.cost.latency_ms == option.cost.params for option in options)
