@@ -34,7 +34,7 @@ def tiny(task: Task) -> Task:
 
 def report_of(
     typed: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, task: Task, *flags: object, include: str,
-    method: str = "spatial_svd",
+    method: str = "structured_conv",
 ) -> tuple[pd.DataFrame, Path]:  # fmt: skip
     """Search of two trials, confirmation and report of a task, as a user types them: the report's table and folder.
 
@@ -78,7 +78,7 @@ def test_every_network_of_imagenet_from_folders_to_report(
     typed: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, network: str
 ) -> None:
     image_folders(tmp_path / "data" / "imagenet", train=5, val=3)
-    include, method = ("layer1.*", "spatial_svd") if network.startswith("resnet") else ("features.[2-5].*", "weight_svd")
+    include, method = ("layer1.0.*", "structured_conv") if network.startswith("resnet") else ("features.[2-5].*", "weight_svd")
     report_of(typed, monkeypatch, tmp_path, small_imagenet(network, 64), include=include, method=method)
 
 
@@ -91,7 +91,7 @@ def test_segmentation_from_streets_to_a_report_of_mean_iou(
 ) -> None:
     streets(tmp_path / "data" / "cityscapes", train=18)
     task = small_streets()
-    records, report = report_of(typed, monkeypatch, tmp_path, task, include="backbone.layer1.*.conv2")
+    records, report = report_of(typed, monkeypatch, tmp_path, task, include="backbone.layer1.*.conv[13]")
     assert set(records["metric"]) == {"mean IoU"}
     page = (report / "index.html").read_text()
     assert "test mean IoU" in page
@@ -138,7 +138,7 @@ def test_photos_are_searched_without_training(
     torch.manual_seed(0)
     save_weights(task.network(), tmp_path / "w.safetensors")
     weights = ("--weights", tmp_path / "w.safetensors")
-    records, _ = report_of(typed, monkeypatch, tmp_path, task, *weights, include="_blocks.[3-6].*", method="weight_svd")
+    records, _ = report_of(typed, monkeypatch, tmp_path, task, *weights, include="_blocks.[3-6]._project_conv")
     assert (records["epochs"] == 0).all()
     assert records["regularization"].isna().all()
 
@@ -173,10 +173,11 @@ def test_search_workers_read_from_disk_themselves(
 ) -> None:
     """They are daemons, which may have no loader processes of their own."""
     image_folders(tmp_path / "data" / "imagenet", train=5, val=3)
-    report_of(typed, monkeypatch, tmp_path, small_imagenet("resnet18"), include="layer1.*")
+    report_of(typed, monkeypatch, tmp_path, small_imagenet("resnet18"), include="layer1.0.*")
     said = typed(
-        "search", "--task", "imagenet/resnet18", "--method", "spatial_svd", "--budget", "97%", "--trials", 2, "--multiple", 16,
-        "--include", "layer1.*", "--workers", 2, "--out", tmp_path / "two", "--data", tmp_path / "data", "--device", "cpu",
+        "search", "--task", "imagenet/resnet18", "--method", "structured_conv", "--budget", "97%", "--trials", 2,
+        "--multiple", 16, "--include", "layer1.0.*", "--workers", 2, "--out", tmp_path / "two", "--data", tmp_path / "data",
+        "--device", "cpu",
     )  # fmt: skip
     assert said.status == 0, said.out + said.err
     assert '"complete"' in (tmp_path / "two" / "trials.jsonl").read_text()
