@@ -95,11 +95,10 @@ _CONTENTS_SEEN: Any = WeakIdKeyDictionary()
 
 def unwritten_content(tensor: Tensor) -> Hashable:
     """The same, computed once for inputs that many calls share, as long as torch does not write to them."""
-    version, known = _CONTENTS_SEEN.get(tensor, (None, None))
-    if version != tensor._version:
-        known = content(tensor)
-        _CONTENTS_SEEN[tensor] = (tensor._version, known)
-    return known
+    version, known = _CONTENTS_SEEN.get(tensor, (-1, None))
+    found: Hashable = known if version == tensor._version else content(tensor)
+    _CONTENTS_SEEN[tensor] = (tensor._version, found)
+    return found
 
 
 def network_content(network: nn.Module) -> Hashable:

@@ -97,7 +97,7 @@ def replayed(network: nn.Module, given: Mapping[str, Given]) -> nn.Module:
     """A copy whose named modules give at once what they gave before; they keep their attributes."""
     result = copy.deepcopy(network)
     for name, before in given.items():
-        site(result, name).forward = _giving(before)  # type: ignore[method-assign]
+        site(result, name).forward = _giving(before)
     return result
 
 
