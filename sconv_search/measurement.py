@@ -210,13 +210,16 @@ def _cost(counts: Mapping[str, int], params: int) -> Cost:
 
 def _analysis(network: nn.Module, input_shape: Sequence[int]) -> JitModelAnalysis:
     """fvcore's counts of a copy in evaluation mode, every operator known."""
-    on_shapes(network, lambda shapes: require_forward(shapes, input_shape))
-    measured = copy.deepcopy(network).eval()  # torch 2.15 traces no convolution of shapes alone
+    measured = copy.deepcopy(network).eval()  # with values: torch 2.15 traces no convolution of shapes alone
     analysis = JitModelAnalysis(measured, (example_input(measured, input_shape),))
     analysis.set_op_handle(**OP_HANDLES).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     analysis.tracer_warnings("none")
     logging.getLogger("fvcore.nn.jit_analysis").setLevel(logging.ERROR)
-    analysis.total()
+    try:
+        analysis.total()
+    except Exception:  # of any kind: the forward is the user's own
+        require_forward(measured, input_shape)  # says it in words
+        raise
     if missing := analysis.unsupported_ops():
         raise ValueError(f"no cost handle for {', '.join(sorted(missing))}; add one to OP_HANDLES in measurement.py")
     return analysis

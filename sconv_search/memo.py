@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from functools import wraps
 from threading import Lock
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
 import torch
@@ -95,10 +95,8 @@ _CONTENTS_SEEN: Any = WeakIdKeyDictionary()
 
 def unwritten_content(tensor: Tensor) -> Hashable:
     """The same, computed once for inputs that many calls share, as long as torch does not write to them."""
-    version, known = _CONTENTS_SEEN.get(tensor, (None, None))
-    if version == tensor._version:
-        return cast(Hashable, known)
-    found = content(tensor)
+    version, known = _CONTENTS_SEEN.get(tensor, (-1, None))
+    found: Hashable = known if version == tensor._version else content(tensor)
     _CONTENTS_SEEN[tensor] = (tensor._version, found)
     return found
 
