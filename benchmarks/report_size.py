@@ -29,8 +29,9 @@ DENSE = 40_000_000
 WHOLE = {"macs": DENSE, "adds": 90_000, "params": 270_000}
 
 
-def _space(method: str, luck: random.Random) -> dict[str, object]:
-    sites = {}
+def _space(method: str) -> dict[str, object]:
+    """The same at every budget, as it is for one network."""
+    sites, luck = {}, random.Random(method)
     for layer in LAYERS:
         saving = sorted(luck.randint(100_000, 2_000_000) for _ in range(OPTIONS))
         sites[layer] = [
@@ -104,7 +105,7 @@ def write_runs(folder: Path, rows: int) -> list[Path]:
             }
             spec |= {"trials": 0, "seed": 0, "search_schedule": schedule}
             (run / "spec.json").write_text(json.dumps(spec))
-            (run / "space.json").write_text(json.dumps(_space(method, luck)))
+            (run / "space.json").write_text(json.dumps(_space(method)))
             count = rows // (len(METHODS) * len(BUDGETS))
             with open(run / "trials.jsonl", "w") as file:
                 file.writelines(found.to_json() + "\n" for found in _records(method, budget, count, luck))

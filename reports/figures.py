@@ -46,7 +46,8 @@ def draw(drawing: Chart | HeatMap, heading: str = "") -> Figure:
         figure = Figure(figsize=(9, 5) if isinstance(drawing, Chart) else _size(drawing))
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
-        axes.set_title(_wrapped(f"{heading}: {drawing.title}" if heading else drawing.title, 90), loc="left", fontsize=11)
+        title = _wrapped(f"{heading}: {drawing.title}" if heading else drawing.title, 90)
+        axes.set_title(title, loc="left", fontsize=11, y=1.0)  # without y its place is sought among all ticks, at every drawing
         if isinstance(drawing, Chart):
             _draw_chart(figure, axes, drawing)
         else:

@@ -21,7 +21,6 @@ TEXT: Any = pd.StringDtype("python")
 REFERENCES = ("dense", "dense_finetuned")
 _ADVICE = "run `sconv-search search` first, or give a folder that it wrote (runs/<study>)"
 _LONG = ("plan", "layers", "residual_course")
-_LARGEST = 2**63  # pandas holds whole numbers in 64 bits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,14 +178,10 @@ def _read(file: Path, columns: _Columns) -> tuple[int, list[str]]:
 
 
 def _fields(line: bytes) -> dict[str, Any]:
-    """One line's fields, refused where no table or file could hold them: half a surrogate pair, 64 bits exceeded."""
+    """One line's fields, refused where no file could hold them: half a surrogate pair."""
     fields_of_line = _by_the_fast_reader(line) or TrialRecord.checked_fields(_by_the_exact_reader(line))
     if rb"\u" in line:  # only an escape can hide half a pair: the bytes themselves were decoded strictly
         json.dumps(fields_of_line, ensure_ascii=False).encode("utf-8")
-    for value in fields_of_line.values():
-        if type(value) is int and not -_LARGEST < value < _LARGEST:
-            name = next(name for name, found in fields_of_line.items() if found is value)
-            raise ValueError(f"field {name!r} is too large: {value}")
     return fields_of_line
 
 
