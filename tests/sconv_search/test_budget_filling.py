@@ -19,6 +19,8 @@ from sconv_search.budget_paths import first_fit
 from sconv_search.budget_steps import step_down
 from sconv_search.search_space import Coupling, Option, SearchSpace
 from sconv_search.space_arrays import SpaceArrays
+from tests.sconv_search.test_interplay import CHAINS as MIXED_CHAINS
+from tests.sconv_search.test_interplay import mixed
 
 CHANNELS = 12
 PROPERTY = settings(deadline=None, derandomize=True, max_examples=100)
@@ -262,8 +264,12 @@ def step_by_step(space: SearchSpace, wishes: list[float], budget: AnyBudget, sha
         at[name] = place
 
 
+MIXED = st.builds(lambda damages, pixels: mixed(damages, pixels[: len(damages)]), MIXED_CHAINS, PIXELS)
+
+
 @given(
-    st.one_of(SITES.map(independent), st.builds(chain, CHAINS, PIXELS)), st.floats(0.2, 1), st.none() | st.floats(0.2, 1),
+    st.one_of(SITES.map(independent), st.builds(chain, CHAINS, PIXELS), MIXED),
+    st.floats(0.2, 1), st.none() | st.floats(0.2, 1),
     st.lists(st.tuples(WISHES, SHARPNESS), min_size=1, max_size=4),
 )  # fmt: skip
 @PROPERTY

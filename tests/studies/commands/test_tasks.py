@@ -87,8 +87,12 @@ def plan_of(sites: dict[str, dict]) -> CompressionPlan:
 
 
 def test_the_plan_of_a_dry_run_costs_what_is_said_and_fits(typed: Callable[..., Typed], tmp_path: Path) -> None:
-    for method, budget in (("structured_conv", "60%"), ("channel_pruning", "40%")):
-        found = json.loads(dry(typed, "--task", "corners", "--method", method, "--budget", budget, "--json"))
+    for methods, budget in (
+        (["structured_conv"], "60%"), (["channel_pruning"], "40%"), (["structured_conv", "channel_pruning"], "30%"),
+    ):  # fmt: skip
+        named = [part for method in methods for part in ("--method", method)]
+        found = json.loads(dry(typed, "--task", "corners", *named, "--budget", budget, "--json"))
+        assert {choice["method"] for choice in found["plan"]["sites"].values()} == set(methods)
         task = task_named("corners")
         built = compress(task.network().eval(), plan_of(found["plan"]["sites"]))
         measured = measure_cost(built, task.input_shape)
