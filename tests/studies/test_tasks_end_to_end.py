@@ -18,7 +18,7 @@ from sconv_search import disk_data
 from sconv_search.cityscapes import CLASSES
 from sconv_search.data import DataSet
 from sconv_search.photos import photos
-from sconv_search.training import Schedule, evaluate
+from sconv_search.training import Schedule
 from sconv_search.weights import save_weights
 from studies import Task, tasks
 from studies.tasks import IMAGENET_RECIPES, cityscapes_task, imagenet_task, photos_task
@@ -37,7 +37,7 @@ def tiny(task: Task) -> Task:
 
 def report_of(
     typed: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, task: Task, *flags: object,
-    include: str = "*", method: str = "structured_conv",
+    include: str = "*", method: str = "structured_conv", multiple: int = 4,
 ) -> tuple[pd.DataFrame, Path]:  # fmt: skip
     """Search of two trials, confirmation and report of a task, as a user types them: the report's table and folder.
 
@@ -47,7 +47,7 @@ def report_of(
     monkeypatch.setattr(tasks, "TASKS", {task.name: task})
     monkeypatch.setattr(disk_data, "MOST_WORKERS", 0)  # a process a batch takes longer than the batch
     run, data = tmp_path / "run", ("--data", tmp_path / "data", "--device", "cpu", *flags)
-    search = ("search", "--task", task.name, "--method", method, "--budget", "97%", "--trials", 2, "--multiple", 4)
+    search = ("search", "--task", task.name, "--method", method, "--budget", "97%", "--trials", 2, "--multiple", multiple)
     for command in (
         (*search, "--include", include, "--out", run, *data),
         ("confirm", run, "--seeds", 1, "--plans", 1, *data),
@@ -103,7 +103,7 @@ def test_every_network_of_imagenet_from_folders_to_report(
 ) -> None:
     image_folders(tmp_path / "data" / "imagenet", train=5, val=3)
     include, method = ("layer1.0.*", "structured_conv") if network.startswith("resnet") else ("features.[2-5].*", "weight_svd")
-    report_of(typed, monkeypatch, tmp_path, small_imagenet(network, 64), include=include, method=method)
+    report_of(typed, monkeypatch, tmp_path, small_imagenet(network, 64), include=include, method=method, multiple=32)
 
 
 def small_streets() -> Task:
@@ -130,28 +130,7 @@ def test_hrnet_from_streets_to_report(
     typed: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:  # fmt: skip
     streets(tmp_path / "data" / "cityscapes", train=18)
-    report_of(typed, monkeypatch, tmp_path, small_streets(), include="backbone.layer1.*.conv[13]")
-
-
-@pytest.mark.slow
-def test_the_network_of_a_segmentation_learns_its_streets(tmp_path: Path) -> None:
-    """Sky, road and cars are told apart after a few steps, through the structured form of a layer and its penalty."""
-    from sconv_search.plan import Choice, CompressionPlan
-    from sconv_search.training import train_
-    from studies.methods import compress, penalty
-
-    streets(tmp_path, train=18)
-    task = small_streets()
-    data = task.data(tmp_path, False)
-    torch.manual_seed(0)
-    network = task.network()
-    plan = CompressionPlan(sites={"join": Choice(method="structured_conv", structure={"c": 135, "n": 1})})
-    schedule = Schedule(epochs=12, batch_size=8, learning_rate=0.05)
-    train_(network, data, schedule, seed=0, penalty=penalty(network, plan), penalty_weight=20.0)
-    assert float(penalty(network, plan)().detach()) < 0.3
-    small = compress(network, plan)
-    assert small(torch.zeros(1, 3, 64, 128)).shape == (1, CLASSES, 64, 128)
-    assert evaluate(small, data, data.test, task.metric).top1 > 60
+    report_of(typed, monkeypatch, tmp_path, small_streets(), include="backbone.layer1.*.conv[13]", multiple=32)
 
 
 def small_photos(folder: Path | None, train_was_seen: bool) -> DataSet:
@@ -212,10 +191,10 @@ def test_search_workers_read_from_disk_themselves(
 ) -> None:
     """They are daemons, which may have no loader processes of their own."""
     image_folders(tmp_path / "data" / "imagenet", train=5, val=3)
-    report_of(typed, monkeypatch, tmp_path, small_imagenet("resnet18"), include="layer1.0.*")
+    report_of(typed, monkeypatch, tmp_path, small(small_imagenet("resnet18"), 4))
     said = typed(
         "search", "--task", "imagenet/resnet18", "--method", "structured_conv", "--budget", "97%", "--trials", 2,
-        "--multiple", 16, "--include", "layer1.0.*", "--workers", 2, "--out", tmp_path / "two", "--data", tmp_path / "data",
+        "--multiple", 4, "--workers", 2, "--out", tmp_path / "two", "--data", tmp_path / "data",
         "--device", "cpu",
     )  # fmt: skip
     assert said.status == 0, said.out + said.err
