@@ -15,12 +15,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sconv_search import disk_data
+from sconv_search.batch_norm import reestimate_batch_norm_
 from sconv_search.cityscapes import CLASSES
 from sconv_search.data import DataSet
 from sconv_search.photos import photos
-from sconv_search.training import Schedule
+from sconv_search.plan import Choice, CompressionPlan
+from sconv_search.training import Schedule, evaluate, train_
 from sconv_search.weights import save_weights
 from studies import Task, tasks
+from studies.methods import compress, penalty
 from studies.tasks import IMAGENET_RECIPES, cityscapes_task, imagenet_task, photos_task
 from tests.stand_ins import image_folders, photo_folder, streets
 from tests.studies.conftest import Typed
@@ -131,6 +134,25 @@ def test_hrnet_from_streets_to_report(
 ) -> None:  # fmt: skip
     streets(tmp_path / "data" / "cityscapes", train=18)
     report_of(typed, monkeypatch, tmp_path, small_streets(), include="backbone.layer1.*.conv[13]", multiple=32)
+
+
+def test_a_segmentation_is_regularised_and_decomposed_at_little_loss(tmp_path: Path) -> None:
+    """Sky, road and cars are told apart through a layer whose kernel became structured in training."""
+    streets(tmp_path, train=18)
+    task = small(small_streets(), CLASSES, True)
+    data = task.data(tmp_path, False)
+    torch.manual_seed(0)
+    network = task.network()
+    plan = CompressionPlan(sites={"body.2.0": Choice(method="structured_conv", structure={"c": 8, "n": 2, "merged": 1})})
+    schedule = Schedule(epochs=60, batch_size=8, learning_rate=0.05)
+    assert float(penalty(network, plan)()) > 0.7
+    train_(network, data, schedule, seed=0, penalty=penalty(network, plan), penalty_weight=2.0)
+    assert float(penalty(network, plan)()) < 0.1
+    decomposed = compress(network, plan)
+    reestimate_batch_norm_(decomposed, data, seed=0)
+    before, after = (evaluate(one, data, data.test, task.metric).top1 for one in (network, decomposed))
+    assert after > 60
+    assert abs(after - before) < 5
 
 
 def small_photos(folder: Path | None, train_was_seen: bool) -> DataSet:
