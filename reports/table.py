@@ -20,6 +20,7 @@ TEXT: Any = pd.StringDtype("python")
 """Texts as Python's own, so that choosing rows copies no plan: Arrow's took a third of a large report's time."""
 REFERENCES = ("dense", "dense_finetuned")
 _ADVICE = "run `sconv-search search` first, or give a folder that it wrote (runs/<study>)"
+_LARGEST = 2**63 - 1  # pandas and files hold whole numbers in 64 bits
 _LONG = ("plan", "layers", "residual_course")
 
 
@@ -178,8 +179,8 @@ def _read(file: Path, columns: _Columns) -> tuple[int, list[str]]:
 
 
 def _fields(line: bytes) -> dict[str, Any]:
-    """One line's fields, refused where no file could hold them: half a surrogate pair."""
-    fields_of_line = _by_the_fast_reader(line) or TrialRecord.checked_fields(_by_the_exact_reader(line))
+    """One line's fields, refused where no table or file could hold them: half a surrogate pair, 64 bits exceeded."""
+    fields_of_line = _by_the_fast_reader(line) or TrialRecord.checked_fields(_by_the_exact_reader(line), largest=_LARGEST)
     if rb"\u" in line:  # only an escape can hide half a pair: the bytes themselves were decoded strictly
         json.dumps(fields_of_line, ensure_ascii=False).encode("utf-8")
     return fields_of_line
@@ -188,7 +189,7 @@ def _fields(line: bytes) -> dict[str, Any]:
 def _by_the_fast_reader(line: bytes) -> dict[str, Any] | None:
     """The fields; None where it refuses what the exact reader allows, or reads a very long whole number as a float."""
     try:
-        return TrialRecord.checked_fields(orjson.loads(line))
+        return TrialRecord.checked_fields(orjson.loads(line), largest=_LARGEST)
     except ValueError:
         return None
 

@@ -131,8 +131,11 @@ class TrialRecord:
         return cls(**cls.checked_fields(entry))
 
     @staticmethod
-    def checked_fields(entry: Any) -> dict[str, Any]:
+    def checked_fields(entry: Any, *, largest: float = math.inf) -> dict[str, Any]:
         """The fields of a line's JSON, checked as ``from_json`` does, without a record's birth: for tables of very many.
+
+        Args:
+            largest: whole numbers of more than this, or less than its negative, are refused.
 
         Raises:
             ValueError: as ``from_json``.
@@ -149,7 +152,7 @@ class TrialRecord:
             if not math.isfinite(entry[name]):
                 raise ValueError(f"field {name!r} must be a finite number or null, got {entry[name]!r}")
         for name in wholes:
-            if not -LARGEST < entry[name] < LARGEST:
+            if not -largest <= entry[name] <= largest:
                 raise ValueError(f"field {name!r} is too large: {entry[name]}")
         for name, words in _WORDS.items():
             if name in entry and entry[name] not in words:
@@ -158,9 +161,6 @@ class TrialRecord:
             raise ValueError(f"incomplete record: it lacks {', '.join(map(repr, missing))}")
         return entry
 
-
-LARGEST = 2**63
-"""Tables and files hold whole numbers in 64 bits."""
 
 COLUMNS = {f.name: f.metadata for f in fields(TrialRecord)}
 """Field name -> unit, direction (``lower`` or ``higher`` is better) and label: the one source for tables, plots and fronts."""

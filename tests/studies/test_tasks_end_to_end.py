@@ -145,9 +145,9 @@ def test_a_segmentation_is_regularised_and_decomposed_at_little_loss(tmp_path: P
     network = task.network()
     plan = CompressionPlan(sites={"body.2.0": Choice(method="structured_conv", structure={"c": 8, "n": 2, "merged": 1})})
     schedule = Schedule(epochs=60, batch_size=8, learning_rate=0.05)
-    assert float(penalty(network, plan)()) > 0.7
+    assert penalty(network, plan)().item() > 0.7
     train_(network, data, schedule, seed=0, penalty=penalty(network, plan), penalty_weight=2.0)
-    assert float(penalty(network, plan)()) < 0.1
+    assert penalty(network, plan)().item() < 0.1
     decomposed = compress(network, plan)
     reestimate_batch_norm_(decomposed, data, seed=0)
     before, after = (evaluate(one, data, data.test, task.metric).top1 for one in (network, decomposed))
