@@ -81,6 +81,7 @@ class TrialRecord:
     methods: str | None = column("methods")
     plan: str | None = column("plan")
     regularization: float | None = column("regularisation weight λ")
+    regularized_share: float | None = column("share of epochs before compression")
     budget: str | None = column("budget")
     origin: str | None = column("how the plan was made")
     predicted_damage: float | None = column("predicted damage", "nat", "lower")

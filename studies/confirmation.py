@@ -40,6 +40,7 @@ class Candidate:
     variant: str
     plan: CompressionPlan
     regularization: float | None = None
+    regularized_share: float = 0.5
     number: int | None = None
     place: str = ""
 
@@ -123,13 +124,18 @@ def _candidates(start: Start, folder: RunFolder, most: int, *, references: bool)
     found = [Candidate(variant="dense", plan=EMPTY), Candidate(variant="dense_finetuned", plan=EMPTY)] if references else []
     for r in best:
         plan = CompressionPlan.from_json(r.plan or "")
-        found.append(Candidate(variant="searched", plan=plan, regularization=r.regularization, number=r.number))
+        share = r.regularized_share or spec.regularized_share
+        more = {"regularization": r.regularization, "regularized_share": share, "number": r.number}
+        found.append(Candidate(variant="searched", plan=plan, **more))
     if space is not None:
         budgets = Budgets.parse(spec.budget, dense=space.dense, quantity=spec.quantity)
         places = {"-low": 0.0, "-middle": 0.5, "-high": 1.0} if budgets.ranged else {"": 1.0}
         for name, share in places.items():
             plan, weight = uniform(space, budgets.at(share)), best[0].regularization
-            found.append(Candidate(variant="uniform", plan=plan, regularization=weight, place=name))
+            before = best[0].regularized_share or spec.regularized_share
+            found.append(
+                Candidate(variant="uniform", plan=plan, regularization=weight, regularized_share=before, place=name)
+            )  # fmt: skip
     return found
 
 
@@ -148,7 +154,7 @@ def _confirmed(
     dense = measure_cost(start.network, start.task.input_shape)
     known: dict[str, Any] = {
         "stage": "confirm", "variant": candidate.variant, "number": candidate.number, "seed": seed,
-        **plan_fields(candidate.plan, candidate.regularization), **metric_field(start.task),
+        **plan_fields(candidate.plan, candidate.regularization, candidate.regularized_share), **metric_field(start.task),
     }  # fmt: skip
     try:
         outcome = _outcome(start, spec, candidate, seed, monitor, kept)
@@ -174,9 +180,9 @@ def _confirmed(
 
 def _kept(start: Start, folder: RunFolder, candidate: Candidate, seed: int, every_s: float) -> LifeCheckpoints:
     """Where a candidate's trainings keep their state."""
-    name, share = f"{candidate.label}-seed{seed}", _spec(folder).regularized_share
+    name = f"{candidate.label}-seed{seed}"
     run = RunCheckpoints(folder=folder.checkpoints, every_s=every_s)
-    return run.of(name, start, candidate.plan, candidate.regularization, share)
+    return run.of(name, start, candidate.plan, candidate.regularization, candidate.regularized_share)
 
 
 def _outcome(
@@ -187,8 +193,8 @@ def _outcome(
         return Outcome(network=start.network, residual=None, before=None, after=None, final=score)
     return live(
         start, candidate.plan, spec.confirm_schedule, seed=seed, regularization=candidate.regularization,
-        regularized_share=spec.regularized_share, monitor=monitor, watch_compression=candidate.variant != "dense_finetuned",
-        checkpoints=kept,
+        regularized_share=candidate.regularized_share, monitor=monitor,
+        watch_compression=candidate.variant != "dense_finetuned", checkpoints=kept,
     )  # fmt: skip
 
 

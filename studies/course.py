@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from time import monotonic
@@ -11,15 +12,17 @@ from sconv_search.training import Score
 from studies.evaluation import Job, trial_name
 from studies.monitor import Monitor
 from studies.promotion import promoted
-from studies.proposals import Proposals, evaluated
+from studies.proposals import Evaluated, Proposals, as_evaluated, evaluated
 from studies.run_folder import RunFolder
 from studies.sampler import Sampler
 from studies.spec import StudySpec
 from studies.standing import Standing, trial_line
 from studies.workers import Executor
 
-MOST_UNTRAINED = 3
+MOST_ALIKE, MOST_UNTRAINED = 3, 10
+"""Trials in a row without a result that end a search: for one reason, and for any."""
 MOST_REPEATED = 100
+_NUMBER = re.compile(r"\d[\d,.]*")
 ADVICE = {
     "TrainingDiverged": "a lower --learning-rate helps",
     "the loss": "a lower --learning-rate or regularisation helps",
@@ -61,8 +64,8 @@ class Course:
         self._spec, self._folder, self._sampler, self._proposals = spec, folder, sampler, proposals
         self._stops, self._monitor, self._clock, self._began = stops, monitor, clock, clock()
         searched = [r for r in records if r.stage == "search" and r.number is not None]
-        self._known, self._running = evaluated(searched), 0
-        self._at_work: set[tuple[str, float | None]] = set()
+        self._known, self._running = evaluated(searched, spec.regularized_share), 0
+        self._at_work: set[Evaluated] = set()
         self._standing = Standing(spec, searched)
         self._untrained: list[str] = []
         self._ended = False
@@ -75,7 +78,7 @@ class Course:
             lost: trainings that the sampler remembers, but whose records are damaged.
 
         Raises:
-            RuntimeError: three trials in a row gave nothing.
+            RuntimeError: three trials in a row gave nothing for one reason, or ten for any.
         """
         while True:
             while self._running < executor.slots and self._wants_more(lost):
@@ -114,7 +117,7 @@ class Course:
         """The next job that was not evaluated before; what was is told without evaluating it again."""
         while self._sampler.repeats < MOST_REPEATED:
             job = self._proposals.next()
-            key = (job.plan.to_json(), job.regularization)
+            key = _key(job)
             if (same := self._known.get(key)) is not None:
                 self._sampler.repeat(job.number, same)
             elif key in self._at_work:
@@ -134,13 +137,13 @@ class Course:
         return (-(r.screen_loss or 0.0), *(-float(getattr(r, name) or 0) for name in self._spec.costs))
 
     def _take(self, job: Job, found: TrialRecord) -> None:
-        self._at_work.discard((job.plan.to_json(), job.regularization))
+        self._at_work.discard(_key(job))
         self._folder.append(found)
         self._folder.forget_checkpoints(trial_name(job.number))
         self._monitor.recorded(found)
         self._sampler.tell(job.number, found)
         self.records.append(found)
-        self._known[found.plan, found.regularization] = found
+        self._known[_key(job)] = found
         self._proposals.learn([found])
         self._standing.take(found)
         self._monitor.say(trial_line(found, self._standing, self._clock() - self._began))
@@ -148,7 +151,12 @@ class Course:
             self._untrained = []
             return
         self._untrained.append(found.reason or "")
-        if len(self._untrained) == MOST_UNTRAINED:
+        alike = {_NUMBER.sub("", reason) for reason in self._untrained[-MOST_ALIKE:]}
+        if len(self._untrained) == MOST_UNTRAINED or (len(self._untrained) >= MOST_ALIKE and len(alike) == 1):
             last = self._untrained[-1]
             advice = next((f"; {text}" for start, text in ADVICE.items() if last.startswith(start)), "")
-            raise RuntimeError(f"{MOST_UNTRAINED} trials in a row gave no result, the last because: {last}{advice}")
+            raise RuntimeError(f"{len(self._untrained)} trials in a row gave no result, the last because: {last}{advice}")
+
+
+def _key(job: Job) -> Evaluated:
+    return as_evaluated(job.plan.to_json(), job.regularization, job.regularized_share)

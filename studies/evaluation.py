@@ -33,6 +33,7 @@ class Job:
 
     Args:
         rung: ``screen`` compresses and scores; ``train`` trains as well.
+        regularized_share: share of the epochs before compression, where there is a weight.
         origin: the rule or sampler that made the plan.
         predicted: the plan's cost by the search space; what is built has to agree.
         damage: the plan's predicted damage, in nat.
@@ -46,6 +47,7 @@ class Job:
     budgets: Budgets
     predicted: Cost
     damage: float
+    regularized_share: float = 0.5
     rung: Literal["screen", "train"] = "train"
     screen: Score | None = None
 
@@ -87,15 +89,16 @@ class Bench:
         """Where the job's trainings keep their state."""
         if self.checkpoints is None:
             return None
-        share = self.spec.regularized_share
-        return self.checkpoints.of(trial_name(job.number), self.start, job.plan, job.regularization, share)
+        return self.checkpoints.of(
+            trial_name(job.number), self.start, job.plan, job.regularization, job.regularized_share
+        )  # fmt: skip
 
     def _known(self, job: Job) -> dict[str, Any]:
         screen = {"screen_top1": job.screen.top1, "screen_loss": job.screen.loss} if job.screen else {}
         return {
             "stage": "search", "variant": "searched", "number": job.number, "seed": self.spec.seed, "origin": job.origin,
             "predicted_damage": job.damage, **metric_field(self.start.task),
-            **plan_fields(job.plan, job.regularization), **screen,
+            **plan_fields(job.plan, job.regularization, job.regularized_share), **screen,
             **cost_fields(job.predicted, self.dense),
         }  # fmt: skip
 
@@ -111,7 +114,7 @@ class Bench:
             return {**columns, "status": "screened", "screen_top1": score.top1, "screen_loss": score.loss}
         outcome = live(
             self.start, job.plan, self.spec.search_schedule, seed=self.spec.seed, regularization=job.regularization,
-            regularized_share=self.spec.regularized_share, monitor=monitor, checkpoints=kept,
+            regularized_share=job.regularized_share, monitor=monitor, checkpoints=kept,
         )  # fmt: skip
         return {**columns, "status": "complete", **outcome_fields(outcome, self.spec.search_schedule.epochs)}
 

@@ -98,6 +98,7 @@ class Proposals:
             self._informed.began(asked.number, plan)
         return Job(
             number=asked.number, plan=plan, regularization=asked.regularization, budgets=budgets,
+            regularized_share=asked.regularized_share or self._spec.regularized_share,
             origin=self._spec.sampler if first is None else first.rule,
             predicted=self._space.cost(plan), damage=self._space.damage(plan),
             rung="screen" if self._spec.screening > 1 else "train",
@@ -157,7 +158,20 @@ def _scaled(budget: Budget, ratio: float) -> Budget:
     return replace(budget, limit=budget.limit / ratio) if budget.quantity == "latency_ms" else budget
 
 
-def evaluated(records: Sequence[TrialRecord]) -> dict[tuple[str | None, float | None], TrialRecord]:
-    """Plan and weight -> the record of its evaluation; a training counts more than a screening."""
+Evaluated = tuple[str | None, float | None, float | None]
+"""What makes two evaluations the same: plan, weight, and the share of epochs before compression where there is a weight."""
+
+
+def evaluated(records: Sequence[TrialRecord], share: float) -> dict[Evaluated, TrialRecord]:
+    """What was evaluated -> its record; a training counts more than a screening.
+
+    Args:
+        share: that of epochs before compression, for records that do not tell it.
+    """
     ranked = sorted(records, key=lambda r: r.status == "complete")
-    return {(r.plan, r.regularization): r for r in ranked}
+    return {as_evaluated(r.plan, r.regularization, r.regularized_share or share): r for r in ranked}
+
+
+def as_evaluated(plan: str | None, regularization: float | None, share: float) -> Evaluated:
+    """What a job or a record evaluates."""
+    return plan, regularization, None if regularization is None else share

@@ -20,9 +20,12 @@ def cost_fields(cost: Cost, dense: Cost) -> dict[str, Any]:
     return {**amounts, "dense_flops": dense.flops}
 
 
-def plan_fields(plan: CompressionPlan, regularization: float | None) -> dict[str, Any]:
-    """The columns that say what was built."""
-    return {"methods": ",".join(plan.methods) or None, "plan": plan.to_json(), "regularization": regularization}
+def plan_fields(plan: CompressionPlan, regularization: float | None, regularized_share: float) -> dict[str, Any]:
+    """The columns that say what was built, and how it is trained towards that."""
+    return {
+        "methods": ",".join(plan.methods) or None, "plan": plan.to_json(), "regularization": regularization,
+        "regularized_share": None if regularization is None else regularized_share,
+    }  # fmt: skip
 
 
 def outcome_fields(outcome: Outcome, epochs: float) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def search(
         OutOfStep: one of several processes that train together failed alone.
         TypeError: several workers are asked for, and the network or a function cannot be sent to them.
         ValueError: the budget is not understood or cannot be met, the folder holds another study, or there are no workers.
-        RuntimeError: three trials in a row gave nothing, or another command is working on the folder.
+        RuntimeError: three trials in a row gave nothing for one reason, or ten for any, or another command is working on the folder.
         OSError: the folder cannot be written.
     """
     monitor = monitor or Monitor()
@@ -177,8 +177,9 @@ def _run_trials(
     regularizable = spec.search_schedule.epochs > 0 and any(METHODS[name].regularizable for name in spec.methods)
     weights = spec.regularization_range if regularizable else None
     domain = Domain(
-        groups=tuple(dict.fromkeys(groups.values())), regularization=weights, ranged=spec.is_front, costs=spec.costs
-    )
+        groups=tuple(dict.fromkeys(groups.values())), regularization=weights,
+        regularized_share=spec.regularized_share_range, ranged=spec.is_front, costs=spec.costs,
+    )  # fmt: skip
     startup = max(4, spec.trials // 4)
     sampler = Sampler(folder.journal, domain, spec.sampler, spec.seed, startup, parallel=workers > 1)
     by_number = {r.number: r for r in records if r.stage == "search" and r.number is not None}

@@ -34,6 +34,10 @@ SPREAD_RANGE = (0.25, 3.0)
 NUMBER, REPEATED = "number", "repeats trial"
 PATIENCE = 5
 POPULATION = 24
+_SHOWN = (
+    "status", "reason", "plan", "origin", "regularized_share", "macs", "adds", "flops", "params", "val_loss", "residual",
+)  # fmt: skip
+"""What optuna-dashboard shows of a record, beside its values."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +49,7 @@ class Suggestion:
         preferences: by group of sites, for ``budget_filling.fill``.
         sharpness: for the same.
         regularization: weight of the penalty; None trains the compressed form alone.
+        regularized_share: share of the epochs before compression; None where it is not searched, or there is no weight.
         budget: place in the range of budgets, 0..1; 1 where there is no range.
     """
 
@@ -53,6 +58,7 @@ class Suggestion:
     sharpness: float
     regularization: float | None
     budget: float
+    regularized_share: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +68,14 @@ class Domain:
     Args:
         groups: names, each of which has a preference.
         regularization: range of the weight, sampled on a log scale; None where no method has a penalty.
+        regularized_share: range of the share of epochs before compression, of trials with a weight; None does not search it.
         ranged: whether the budget is a range.
         costs: record columns to be minimised beside the validation accuracy; none for a study of accuracy alone.
     """
 
     groups: tuple[str, ...]
     regularization: tuple[float, float] | None = None
+    regularized_share: tuple[float, float] | None = None
     ranged: bool = False
     costs: tuple[str, ...] = ()
 
@@ -189,12 +197,15 @@ class Sampler:
         spread = trial.suggest_float("spread", *SPREAD_RANGE, log=True)
         sharpness = trial.suggest_float("sharpness", *SHARPNESS_RANGE)
         preferences = {name: spread * trial.suggest_float(f"preference/{name}", -1, 1) for name in self.domain.groups}
-        weight = None
+        weight = share = None
         if self.domain.regularization is not None and not trial.suggest_categorical("direct", [True, False]):
             weight = trial.suggest_float("regularization", *self.domain.regularization, log=True)
+            if self.domain.regularized_share is not None:
+                share = trial.suggest_float("regularized_share", *self.domain.regularized_share)
         budget = trial.suggest_float("budget", 0, 1) if self.domain.ranged else 1.0
         return Suggestion(
-            number=number, preferences=preferences, sharpness=sharpness, regularization=weight, budget=budget
+            number=number, preferences=preferences, sharpness=sharpness, regularization=weight, regularized_share=share,
+            budget=budget,
         )  # fmt: skip
 
     def parameters(self, preferences: Mapping[str, float], sharpness: float, regularization: float | None) -> dict[str, Any]:
@@ -235,7 +246,7 @@ class Sampler:
 
     def _finish(self, trial: Trial, record: TrialRecord) -> None:
         """Tells a trial its result, with what optuna-dashboard shows of it."""
-        for name in ("status", "reason", "plan", "origin", "macs", "adds", "flops", "params", "val_loss", "residual"):
+        for name in _SHOWN:
             if (value := getattr(record, name)) is not None:
                 trial.set_user_attr(name, value)
         if record.status == "complete":

@@ -36,6 +36,7 @@ class StudySpec:
         search_schedule: training of one trial, all phases together.
         confirm_schedule: training of one confirmation, all phases together.
         regularized_share: share of the epochs that a trial with a penalty trains before it compresses.
+        regularized_share_range: range in which the search chooses that share itself, trial by trial; None keeps it.
         include: patterns of site names; none given, every site is searched.
         exclude: patterns of site names that stay dense.
         multiple: ranks and channel counts are offered in multiples of this.
@@ -55,6 +56,7 @@ class StudySpec:
     quantity: Quantity = "flops"
     seed: int = 0
     regularized_share: float = 0.5
+    regularized_share_range: tuple[float, float] | None = None
     regularization_range: tuple[float, float] = (0.05, 2.0)
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -75,6 +77,12 @@ class StudySpec:
             raise ValueError(f"StudySpec.trials must be at least 1, got {self.trials}")
         if not 0 < self.regularized_share < 1:
             raise ValueError(f"StudySpec.regularized_share must be between 0 and 1, got {self.regularized_share}")
+        if self.regularized_share_range is not None:
+            first, last = self.regularized_share_range
+            if not 0 < first < last < 1:
+                raise ValueError(
+                    f"StudySpec.regularized_share_range must rise between 0 and 1, got {self.regularized_share_range}"
+                )
         _ = self.selection, self.given  # check themselves
         for name in ("screening", "latency_batch"):
             if getattr(self, name) < 1:
@@ -136,8 +144,9 @@ class StudySpec:
                 raise ValueError(f"its 'format' must be {FORMAT!r}")
             for name in ("search_schedule", "confirm_schedule"):
                 entry[name] = Schedule(**entry[name])
-            for name in ("methods", "regularization_range", "include", "exclude", "objectives", "plans"):
-                if name in entry:
+            tuples = ("methods", "regularization_range", "regularized_share_range", "include", "exclude", "objectives", "plans")
+            for name in tuples:
+                if entry.get(name) is not None:
                     entry[name] = tuple(entry[name])
             return cls(**entry)
         except (KeyError, TypeError, ValueError, AttributeError) as error:

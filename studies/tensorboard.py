@@ -12,7 +12,7 @@ from sconv_search.records import TrialRecord
 from sconv_search.training import Progress as Step
 from studies.monitor import Monitor
 
-SEARCH_COLUMNS = ("val_top1", "val_loss", "regularization", "residual", "wall_s")
+SEARCH_COLUMNS = ("val_top1", "val_loss", "regularization", "regularized_share", "residual", "wall_s")
 CONFIRM_COLUMNS = ("test_top1", "val_top1_before", "val_top1_after", "val_top1", "residual", "latency_ms", "wall_s")
 STEPS_AN_EPOCH = 1000
 """TensorBoard counts in whole steps: a residual's step is in thousandths of an epoch."""

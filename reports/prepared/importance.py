@@ -14,9 +14,11 @@ from reports.words import multiline
 FEWEST_TRIALS = 8
 MOST_ROWS = 40
 WEIGHT = "regularisation weight λ"
+SHARE = "share of epochs before compression"
 DIRECT = "trained directly (1) or regularised (0)"
 _CAPTION = (
-    "Spearman's rank correlation over a run's trials of validation accuracy with each layer's saving left untaken, and with λ. "
+    "Spearman's rank correlation over a run's trials of validation accuracy with each layer's saving left untaken, and with how it was "
+    "regularised. "
     "+1: leaving the layer alone goes with accuracy; −1: compressing it does. Under one budget a layer left alone means "
     "another compressed further, so this is what goes together, not what causes; of n trials, values below 2/√n are noise."
 )
@@ -27,8 +29,11 @@ def importances(table: SiteTable) -> dict[str, float | None]:
     score = table.rows["val_top1"]
     found = {site: spearman(table.left[site], score) for site in table.left.columns}
     weight = table.rows["regularization"]
-    varied = spearman(weight, score) if weight.notna().sum() >= FEWEST_TRIALS else None
-    return found | {WEIGHT: varied, DIRECT: spearman(weight.isna().astype("float64"), score)}
+    penalty = {WEIGHT: weight, SHARE: table.rows["regularized_share"]}
+    varied = {
+        name: spearman(values, score) if values.notna().sum() >= FEWEST_TRIALS else None for name, values in penalty.items()
+    }
+    return found | varied | {DIRECT: spearman(weight.isna().astype("float64"), score)}
 
 
 def importance_figure(tables: Sequence[SiteTable]) -> Figure:

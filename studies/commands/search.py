@@ -120,6 +120,13 @@ def search(
     confirm_learning_rate: Annotated[
         float | None, typer.Option(help="Peak of a confirmation's learning rate; else the task's.")
     ] = None,
+    regularized_share: Annotated[
+        str,
+        typer.Option(
+            help="Share of the epochs, 0 to 1, before compression, where a trial is regularised; '0.2..0.8' searches it.",
+            metavar="SHARE",
+        ),
+    ] = "0.5",
     distillation: Annotated[float, typer.Option(help="Share of the loss, 0 to 1, that imitates the dense network.")] = 0.0,
     label_smoothing: Annotated[float, typer.Option(help="Share of each label, 0 to 1, spread over all classes.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of the sampler and of the trials' training.")] = 0,
@@ -150,7 +157,7 @@ def search(
     spec = StudySpec(
         task=known.name, methods=methods, plans=tuple(plans), budget=",".join(budget or [DEFAULT_BUDGET]),
         quantity=quantity, trials=trials, seed=seed, include=tuple(include or ()), exclude=tuple(exclude or ()),
-        multiple=multiple, sampler=sampler, granularity=granularity, screening=screening,
+        multiple=multiple, sampler=sampler, granularity=granularity, screening=screening, **_share(regularized_share),
         objectives=cast(tuple[Quantity, ...], tuple(objective or ())), latency_batch=latency_batch,
         search_schedule=replace(_changed(known.search_schedule, epochs, learning_rate), **loss),
         confirm_schedule=replace(_changed(known.confirm_schedule, confirm_epochs, confirm_learning_rate), **loss),
@@ -187,3 +194,13 @@ def _changed(schedule: Schedule, epochs: float | None, learning_rate: float | No
     """The task's schedule with what the command line says otherwise."""
     changed = schedule if epochs is None else replace(schedule, epochs=epochs)
     return changed if learning_rate is None else replace(changed, learning_rate=learning_rate)
+
+
+def _share(text: str) -> dict[str, Any]:
+    """The spec's fields of a share, such as 0.5, or of a range of shares, such as 0.2..0.8."""
+    try:
+        low, *high = map(float, text.split(".."))
+        (high,) = high or [low]
+    except ValueError:
+        raise ValueError(f"--regularized-share takes a share such as 0.5, or a range such as 0.2..0.8; got {text!r}") from None
+    return {"regularized_share": low} if low == high else {"regularized_share_range": (low, high)}

@@ -361,6 +361,25 @@ def test_a_failed_training_leaves_its_reason_and_three_in_a_row_stop_the_study_w
     assert [r.status for r in folder.records()[0]][4:] == ["failed"] * 3
 
 
+def test_failures_for_other_reasons_stop_the_study_after_ten(
+    start: Start, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers in a reason make it no other one."""
+    counted: list[None] = []
+
+    def fails(*args: object, **options: object) -> object:
+        counted.append(None)
+        raise (ValueError if len(counted) % 2 else KeyError)(f"at step {len(counted)}")
+
+    monkeypatch.setattr(studies.evaluation, "live", fails)
+    with pytest.raises(RuntimeError, match="10 trials in a row gave no result, the last because: KeyError: 'at step 10'"):
+        search(start, spec, folder)
+    monkeypatch.setattr(studies.evaluation, "live", failing(None, ValueError("at step 11"), studies.evaluation.live))
+    with pytest.raises(RuntimeError, match="3 trials in a row gave no result, the last because: ValueError: at step 11"):
+        search(start, spec, folder)
+    assert len(folder.records()[0]) == 13
+
+
 def test_failures_that_are_not_in_a_row_do_not_stop_the_study(
     start: Start, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

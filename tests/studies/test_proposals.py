@@ -175,5 +175,8 @@ def test_a_training_counts_more_than_a_screening_of_the_same_plan() -> None:
     trained = measured(plan, 1.0)
     screened = replace(trained, status="screened")
     for records in ([trained, screened], [screened, trained]):
-        assert evaluated(records) == {(plan.to_json(), None): trained}
-    assert set(evaluated([trained, replace(trained, regularization=0.5)])) == {(plan.to_json(), None), (plan.to_json(), 0.5)}
+        assert evaluated(records, 0.5) == {(plan.to_json(), None, None): trained}
+    weighted = replace(trained, regularization=0.5)
+    records = [trained, weighted, replace(weighted, regularized_share=0.5), replace(weighted, regularized_share=0.25)]
+    expected = [(None, None), (0.5, 0.5), (0.5, 0.25)]
+    assert list(evaluated(records, 0.5)) == [(plan.to_json(), *key) for key in expected]
