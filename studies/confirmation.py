@@ -124,9 +124,12 @@ def _candidates(start: Start, folder: RunFolder, most: int, *, references: bool)
     found = [Candidate(variant="dense", plan=EMPTY), Candidate(variant="dense_finetuned", plan=EMPTY)] if references else []
     for r in best:
         plan = CompressionPlan.from_json(r.plan or "")
-        share = r.regularized_share or spec.regularized_share
-        more = {"regularization": r.regularization, "regularized_share": share, "number": r.number}
-        found.append(Candidate(variant="searched", plan=plan, **more))
+        found.append(
+            Candidate(
+                variant="searched", plan=plan, regularization=r.regularization,
+                regularized_share=r.regularized_share or spec.regularized_share, number=r.number,
+            )
+        )  # fmt: skip
     if space is not None:
         budgets = Budgets.parse(spec.budget, dense=space.dense, quantity=spec.quantity)
         places = {"-low": 0.0, "-middle": 0.5, "-high": 1.0} if budgets.ranged else {"": 1.0}

@@ -57,7 +57,7 @@ def search(
         OutOfStep: one of several processes that train together failed alone.
         TypeError: several workers are asked for, and the network or a function cannot be sent to them.
         ValueError: the budget is not understood or cannot be met, the folder holds another study, or there are no workers.
-        RuntimeError: three trials in a row gave nothing for one reason, or ten for any, or another command is working on the folder.
+        RuntimeError: three trials in a row gave nothing for one reason, ten for any, or another command works on the folder.
         OSError: the folder cannot be written.
     """
     monitor = monitor or Monitor()

@@ -199,8 +199,8 @@ def _changed(schedule: Schedule, epochs: float | None, learning_rate: float | No
 def _share(text: str) -> dict[str, Any]:
     """The spec's fields of a share, such as 0.5, or of a range of shares, such as 0.2..0.8."""
     try:
-        low, *high = map(float, text.split(".."))
-        (high,) = high or [low]
+        bounds = [float(part) for part in text.split("..")]
+        low, high = bounds if len(bounds) == 2 else (*bounds, *bounds)
     except ValueError:
         raise ValueError(f"--regularized-share takes a share such as 0.5, or a range such as 0.2..0.8; got {text!r}") from None
     return {"regularized_share": low} if low == high else {"regularized_share_range": (low, high)}
