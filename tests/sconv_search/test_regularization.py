@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sconv_search import Choice, CompressionPlan, StructuredConvolution, structural_loss, structure
 from sconv_search.regularization import projection, residual
@@ -144,3 +145,22 @@ def test_a_structure_out_of_range_is_named_with_its_site(chosen: dict[str, int],
 def test_a_layer_without_structured_form_is_named() -> None:
     with pytest.raises(TypeError, match="site '1': ReLU has no structured form; convolutions and Linear have"):
         structural_loss(network(), plan({"1": {"c": 1, "n": 1}}))
+
+
+@pytest.mark.parametrize("variant", ["", "merged", "permuted", "signed_merged"])
+def test_a_step_reads_nothing_back_from_the_device(variant: str) -> None:
+    """On a GPU every number that is read waits for all work before it."""
+    model, extra = network(), {variant: 1} if variant else {}
+    loss = structural_loss(model, plan({name: {**chosen, **extra} for name, chosen in SITES.items()}))
+    loss().backward()  # what is made once may be read
+    called: list[str] = []
+
+    class Watching(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            called.append(func.name())
+            return func(*args, **(kwargs or {}))
+
+    with Watching():
+        loss().backward()
+    assert "aten::linalg_vector_norm" in called
+    assert not {"aten::_local_scalar_dense", "aten::item", "aten::nonzero", "aten::bincount"} & set(called)
