@@ -23,9 +23,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import optuna
 import torch
+from matplotlib.axes import Axes
 from post_training import NETWORKS
 from timing import facts, markdown_table, publish
 
+from reports.hypervolume import hypervolume_course
 from sconv_search.batch_norm import reestimate_batch_norm_
 from sconv_search.budget import Budgets
 from sconv_search.data import DataSet
@@ -230,6 +232,8 @@ def report(rows: list[dict[str, Any]]) -> str:
             "after 40",
             "at the end",
             "evaluations",
+            "seconds",
+            "hypervolume, %",
             "slack, %",
             "meets random search at its end",
         )
@@ -252,7 +256,18 @@ def _line(way: str, rows: list[dict[str, Any]], budget: int) -> tuple[object, ..
     met = [_first_at_most(course, median(random)) for course in best] if random else []
     words = ", ".join("never" if at is None else str(at) for at in met)
     middle = (after(10) if most > 1 else "", after(40) if most > 10 else "")
-    return way, len(own), after(1), *middle, after(most), most, f"{slack:.1f}", words
+    seconds = [r["seconds"][-1] for r in own if r.get("seconds")]
+    taken = f"{median(seconds):.0f}" if seconds else ""
+    area = f"{median(hypervolumes(r)[-1] for r in own):.2f}" if own else ""
+    return way, len(own), after(1), *middle, after(most), most, taken, area, f"{slack:.1f}", words
+
+
+def hypervolumes(row: dict[str, Any]) -> list[float]:
+    """After each plan, the area that accuracy over FLOPs dominates, in % of that of a network without FLOPs or errors."""
+    return [
+        area / 100
+        for area in hypervolume_course((100 * flops, top1) for flops, top1 in zip(row["flops"], row["top1"], strict=True))
+    ]
 
 
 def _first_at_most(course: Iterable[float], bound: float) -> int | None:
@@ -260,28 +275,43 @@ def _first_at_most(course: Iterable[float], bound: float) -> int | None:
     return next((at for at, loss in enumerate(course, start=1) if loss <= bound), None)
 
 
+LOSS, AREA = "best loss so far, nat", "hypervolume, %"
+EVALUATIONS, SECONDS = "evaluations", "seconds"
+PANELS = ((LOSS, EVALUATIONS), (LOSS, SECONDS), (AREA, EVALUATIONS))
+
+
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Best loss so far against evaluations: median over seeds, and all seeds faintly."""
-    panels = list(dict.fromkeys((r["network"], r["methods"], r["budget"]) for r in rows))
-    figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 4), squeeze=False, layout="constrained")
-    for axis, (network, methods, budget) in zip(axes[0], panels, strict=True):
+    """Best loss so far against evaluations and seconds, and hypervolume: median over seeds, and all seeds faintly."""
+    columns = list(dict.fromkeys((r["network"], r["methods"], r["budget"]) for r in rows))
+    size = (5 * len(columns), 3.6 * len(PANELS))
+    figure, axes = plt.subplots(len(PANELS), len(columns), figsize=size, squeeze=False, layout="constrained")
+    for place, (network, methods, budget) in enumerate(columns):
         own = [r for r in rows if (r["network"], r["methods"], r["budget"]) == (network, methods, budget) and r["loss"]]
-        for place, way in enumerate(dict.fromkeys(r["way"] for r in own)):
-            courses = [np.minimum.accumulate(r["loss"]) for r in own if r["way"] == way]
-            color = plt.get_cmap("tab10")(place)
-            if len(courses[0]) == 1:
-                axis.axhline(courses[0][0], color=color, linestyle=":", linewidth=1, label=way)
-                continue
-            for course in courses:
-                axis.plot(range(1, len(course) + 1), course, color=color, alpha=0.25, linewidth=0.8)
-            length = min(map(len, courses))
-            middle = np.median([course[:length] for course in courses], axis=0)
-            axis.plot(range(1, length + 1), middle, color=color, linewidth=2, label=way)
-        axis.set(title=f"{network}, {budget} % FLOPs", xlabel="evaluations", ylabel="best loss so far, nat", xscale="log")
-        axis.grid(alpha=0.3)
+        for axis, (quantity, against) in zip(axes[:, place], PANELS, strict=True):
+            _panel(axis, own, quantity, against)
+            axis.set(
+                title=f"{network}, {methods.replace(',', ' + ')}, {budget} %", xlabel=against, ylabel=quantity, xscale="log"
+            )
     axes[0][0].legend(fontsize=8)
     figure.savefig(path)
     plt.close(figure)
+
+
+def _panel(axis: Axes, rows: Sequence[dict[str, Any]], quantity: str, against: str) -> None:
+    """The courses of one search; rules, which are one evaluation, as level lines."""
+    for place, way in enumerate(dict.fromkeys(r["way"] for r in rows)):
+        own, color = [r for r in rows if r["way"] == way], plt.get_cmap("tab10")(place)
+        courses = [np.minimum.accumulate(r["loss"]) if quantity == LOSS else np.array(hypervolumes(r)) for r in own]
+        if len(courses[0]) == 1:
+            axis.axhline(courses[0][0], color=color, linestyle=":", linewidth=1, label=way)
+            continue
+        starts = [np.array(r["seconds"]) if against == SECONDS else np.arange(1, len(r["loss"]) + 1) for r in own]
+        for start, course in zip(starts, courses, strict=True):
+            axis.plot(start, course, color=color, alpha=0.25, linewidth=0.8)
+        length = min(map(len, courses))
+        middle, at = (np.median([one[:length] for one in many], axis=0) for many in (courses, starts))
+        axis.plot(at, middle, color=color, linewidth=2, label=way)
+    axis.grid(alpha=0.3)
 
 
 def main() -> None:
