@@ -214,8 +214,7 @@ class MergedChannels(NaturalChains):
         columns = _signed(_columns(w, self.groups), self.signs, 1)
         sums = columns.new_zeros(columns.shape[0], self.groups * self.count, *columns.shape[2:])
         sums = sums.index_add(1, self.members, columns)
-        sizes = torch.bincount(self.members, minlength=sums.shape[1]).to(w.dtype)
-        return _rows(sums / sizes.view(-1, *[1] * (w.dim() - 2)), self.groups)
+        return _rows(sums / self._sizes.to(w.dtype).view(-1, *[1] * (w.dim() - 2)), self.groups)
 
     def kernel(self, v: Tensor) -> Tensor:
         """The kernel (O, C, ...) that a layer with this pooling and the small kernel v (O, c, ...) applies."""
