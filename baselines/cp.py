@@ -221,6 +221,9 @@ def _swept(unit: Tensor, start: Factors, sweeps: int) -> tuple[Factors, float]:
 def decompose(kernel: Tensor, rank: int, sweeps: int, random_state: int) -> Decomposition:
     """CP of the kernel in float64, each term's norm shared evenly by its four vectors; never worse than ``tap_terms``."""
     exact = kernel.detach().double()
+    if exact.is_meta:  # values are all that the sweeps add to these shapes
+        filters, channels, rows, columns = (exact.new_empty(size, rank) for size in exact.shape)
+        return Decomposition(filters, channels, rows, columns, error=math.nan, fell_back=False)
     scale = float(exact.norm()) or 1.0
     unit, generator = exact / scale, torch.Generator().manual_seed(random_state)
     closed_form = tap_terms(unit, rank)

@@ -6,15 +6,18 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-import torch_pruning
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from baselines.channel_cut import CHANNELWISE, is_depthwise, is_known, makes_channels, sizes
 from sconv_search.compressor import layers
 from sconv_search.measurement import example_input, require_forward
+
+if TYPE_CHECKING:
+    import torch_pruning
 
 SIZES = (32, 64, 28, 12, 16, 8, 96, 128, 224, 227, 299, 1024, 16000)
 """Lengths of each spatial axis to trace with, tried in turn; channels are coupled alike at every length that runs."""
@@ -90,6 +93,8 @@ def traced_groups(network: nn.Module, example: Tensor) -> tuple[dict[str, Group]
     Raises:
         UntraceableError: the graph cannot be made.
     """
+    import torch_pruning  # here: it imports torchvision and timm, for seconds
+
     groups: dict[str, Group] = {}
     left_out: dict[str, str] = {}
     covered: set[str] = set()
@@ -119,6 +124,8 @@ def _group(name: str, graph: torch_pruning.DependencyGraph, names: Mapping[nn.Mo
     Raises:
         ValueError: it cannot be pruned; the reason is given.
     """
+    from torch_pruning.ops import _OutputOp
+
     layer = graph.model.get_submodule(name)
     if layer not in graph.module2node:
         raise ValueError("the traced forward does not run it")
@@ -127,7 +134,7 @@ def _group(name: str, graph: torch_pruning.DependencyGraph, names: Mapping[nn.Mo
     merged: dict[tuple[str, str], list[tuple[int, int]]] = {}
     for item in found:
         module = item.dep.target.module
-        if isinstance(module, torch_pruning.ops._OutputOp):
+        if isinstance(module, _OutputOp):
             raise ValueError("its channels are the network's output")
         if module not in names:
             if isinstance(module, nn.Parameter):

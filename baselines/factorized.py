@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-import tensorly
 import torch
-from tensorly import tenalg
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
@@ -47,6 +45,9 @@ def kernel_of(layer: nn.Module) -> Tensor:
 @remembered
 def singular_factors(matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """SVD (U, S, Vh) of each of the (g, M, N) matrices in float64; computed once, whatever ranks are cut from it."""
+    import tensorly  # here: with what it imports of scipy it takes a second
+    from tensorly import tenalg
+
     with tensorly.backend_context("pytorch", local_threadsafe=True):
         found = [tenalg.svd_interface(matrix, flip_sign=False) for matrix in matrices.detach().double()]
     u, s, vh = (torch.stack(parts) for parts in zip(*found, strict=True))

@@ -92,7 +92,7 @@ def failures(table: pd.DataFrame) -> pd.DataFrame:
 def _origin(group: pd.DataFrame) -> dict[str, Any]:
     first = group.iloc[0]
     origin = {name: first[name] for name in ("task", "run", "stage")}
-    return origin | {"label": label(first["variant"], first["family"])}
+    return origin | {"label": label(first["variant"], first["family"], first["epochs"])}
 
 
 def _confirmed_row(group: pd.DataFrame, confirmed: pd.DataFrame, search: pd.DataFrame) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def _confirmed_row(group: pd.DataFrame, confirmed: pd.DataFrame, search: pd.Data
     scores = group.groupby("seed", dropna=False)["test_top1"].mean()
     speed_ups = (group["dense_latency_ms"] / group["latency_ms"]).where(group["latency_ms"] > 0)
     return row | {
-        "label": label(row["variant"], row["family"]),
+        "label": label(row["variant"], row["family"], row["epochs"]),
         "seeds": len(scores),
         "test_top1": scores.mean(),
         "test_top1_std": scores.std(),

@@ -19,6 +19,7 @@ METHOD_WORDS = {
     "channel_pruning": "channel pruning",
 }
 REFERENCE_WORDS = {"dense": "dense", "dense_finetuned": "dense, fine-tuned"}
+UNTRAINED = "dense, batch norms re-estimated"
 MOST_NAMED = 2
 VALIDATION_MARK = " (validation only)"
 _DERIVED: dict[str, str] = {
@@ -61,8 +62,14 @@ def method_words(methods: Any) -> str:
     return " + ".join(METHOD_WORDS.get(name) or one_line(name.replace("_", " ")) for name in names)
 
 
-def label(variant: str, methods: Any) -> str:
-    """What a row is called: ``dense, fine-tuned``, ``spatial SVD, uniform``."""
+def label(variant: str, methods: Any, epochs: Any = None) -> str:
+    """What a row is called: ``dense, fine-tuned``, ``spatial SVD, uniform``.
+
+    Args:
+        epochs: of its training; a dense network that went on for none had its batch norms re-estimated alone.
+    """
+    if variant == "dense_finetuned" and not pd.isna(epochs) and epochs == 0:
+        return UNTRAINED
     return REFERENCE_WORDS.get(variant) or f"{method_words(methods)}, {one_line(variant)}"
 
 

@@ -13,7 +13,6 @@ Source: Ward, Hierarchical Grouping to Optimize an Objective Function, JASA 1963
 from __future__ import annotations
 
 import torch
-from scipy.cluster.hierarchy import fcluster, linkage  # type: ignore[import-untyped]
 from torch import Tensor
 
 from sconv_search.memo import remembered
@@ -37,6 +36,8 @@ def merged_groups(gram_CC: Tensor, count: int, signed: bool = False) -> tuple[Te
 
 def _ward(gram_CC: Tensor, count: int, signed: bool) -> Tensor:
     """Groups by Ward's agglomeration; channels that are opposite count as alike where signs are free."""
+    from scipy.cluster.hierarchy import fcluster  # type: ignore[import-untyped]  # here: it takes a second to import
+
     if len(gram_CC) == 1:
         return torch.zeros(1, dtype=torch.int64)
     (tree,) = _agglomerated(gram_CC, signed)
@@ -47,6 +48,8 @@ def _ward(gram_CC: Tensor, count: int, signed: bool) -> Tensor:
 @remembered
 def _agglomerated(gram_CC: Tensor, signed: bool) -> tuple[Tensor]:
     """The whole tree, which serves every number of groups."""
+    from scipy.cluster.hierarchy import linkage
+
     norms = gram_CC.diagonal()
     squared_CC = norms[:, None] + norms[None] - 2 * (gram_CC.abs() if signed else gram_CC)
     upper = torch.triu_indices(len(gram_CC), len(gram_CC), 1)

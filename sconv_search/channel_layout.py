@@ -54,7 +54,10 @@ def layer_kernel(layer: nn.Module) -> Tensor:
 
 
 def channel_pooling(layer: nn.Module, count: int, variant: str) -> NaturalChains:
-    """The variant's channel sums that keep a trained layer's kernel best, ``count`` a group; chosen on the CPU, in float64."""
+    """The variant's channel sums that keep a trained layer's kernel best, ``count`` a group; chosen on the CPU, in float64.
+
+    A kernel without values, of the device ``meta``, prefers none: channels are taken in turn.
+    """
     groups = layer.groups if isinstance(layer, _ConvNd) else 1
     kernel = layer_kernel(layer).detach()
     channels = kernel.shape[1]
@@ -62,10 +65,15 @@ def channel_pooling(layer: nn.Module, count: int, variant: str) -> NaturalChains
         return NaturalChains(channels, count, groups)
     find, signed = LAYOUTS[variant]
     found, signs = [], []
-    for index, kernel_OCT in enumerate(kernel.cpu().double().unflatten(0, (groups, -1))):
-        vectors = kernel_OCT.transpose(0, 1).flatten(1)
-        places, own_signs = find(vectors @ vectors.T, count, signed)
-        found.append(places + index * (count if variant.endswith("merged") else channels))
+    sums = count if variant.endswith("merged") else channels
+    values = None if kernel.is_meta else kernel.cpu().double().unflatten(0, (groups, -1))
+    for index in range(groups):
+        places: Tensor = torch.arange(channels) % sums
+        own_signs: Tensor | None = torch.ones(channels)
+        if values is not None:
+            vectors = values[index].transpose(0, 1).flatten(1)
+            places, own_signs = find(vectors @ vectors.T, count, signed)
+        found.append(places + index * sums)
         signs.append(own_signs)
     weights = torch.cat([own for own in signs if own is not None]) if signed else None
     pooling = MergedChannels if variant.endswith("merged") else PermutedChains

@@ -219,9 +219,11 @@ def cifar100(folder: Path | None = None, *, train_was_seen: bool) -> DataSet:
 
 def _cifar(name: str, train: Split, test: Split, train_was_seen: bool) -> DataSet:
     if train_was_seen:
-        validation, test = _cut(_shuffled(test), 5000, 5000)
+        half = len(test) // 2
+        validation, test = _cut(_shuffled(test), half, len(test) - half)
     else:
-        train, validation = _cut(_shuffled(train), 45000, 5000)
+        tenth = len(train) // 10
+        train, validation = _cut(_shuffled(train), len(train) - tenth, tenth)
     # The mean and deviation that the well-known pretrained CIFAR ResNets were trained with (ImageNet's).
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     return DataSet(name=name, train=train, validation=validation, test=test, mean=mean, std=std, crop_padding=4, flip=True)

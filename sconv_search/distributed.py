@@ -71,11 +71,13 @@ def _machines(processes: int) -> int:
 
 
 class Launched(Processes):
-    """One of several processes of torch's default group; decisions go through a group of their own, over the CPU."""
+    """One of several processes of torch's default group; decisions, and the ends of works, go through groups over the CPU."""
 
     def __init__(self, share: Share, device: torch.device) -> None:
         super().__init__(share, device)
         self._decisions: Any = distributed.new_group(backend="gloo", timeout=REST)
+        # All processes but the first wait in a monitored barrier for as long as its group may, whatever time it is given.
+        self._ends: Any = distributed.new_group(backend="gloo", timeout=PATIENCE)
 
     def agree(self, value: Value) -> Value:
         """The leading process's value, in all of them."""
@@ -104,7 +106,7 @@ class Launched(Processes):
     def _meet(self, problem: Exception | None) -> None:
         """Waits for the end of the others' work."""
         try:
-            distributed.monitored_barrier(self._decisions, PATIENCE)
+            distributed.monitored_barrier(self._ends, PATIENCE)
         except RuntimeError as lost:
             reason = f"it failed: {problem}" if problem is not None else f"the others are gone or have failed: {lost}"
             raise OutOfStep(f"process {self.share.place} of {self.share.count} is alone; {reason}") from (problem or lost)

@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from sconv_search.records import Cost
+from sconv_search.shape_tracing import OnShapes
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # fvcore scripts a function on import, which torch announces as deprecated
@@ -209,8 +210,11 @@ def _cost(counts: Mapping[str, int], params: int) -> Cost:
 
 
 def _analysis(network: nn.Module, input_shape: Sequence[int]) -> JitModelAnalysis:
-    """fvcore's counts of a copy in evaluation mode, every operator known."""
-    measured = copy.deepcopy(network).eval()  # with values: torch 2.15 traces no convolution of shapes alone
+    """fvcore's counts of a copy in evaluation mode, every operator known; of shapes alone where they suffice."""
+    return on_shapes(network, lambda measured: _analysed(measured, input_shape))
+
+
+def _analysed(measured: nn.Module, input_shape: Sequence[int]) -> JitModelAnalysis:
     analysis = JitModelAnalysis(measured, (example_input(measured, input_shape),))
     analysis.set_op_handle(**OP_HANDLES).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     analysis.tracer_warnings("none")
@@ -228,12 +232,15 @@ def _analysis(network: nn.Module, input_shape: Sequence[int]) -> JitModelAnalysi
 def on_shapes(network: nn.Module, work: Callable[[nn.Module], Result]) -> Result:
     """What the work gives for a copy in evaluation mode whose tensors have shapes and no values: forwards take no time.
 
+    Batch norms and activations, which keep shapes, are left out of them.
+
     Where that fails, because a forward reads values or an operator knows no shapes, it is done for a full copy; so the work
     must leave nothing behind when it fails.
     """
     memo: dict[int, Any] = {id(x): nn.Parameter(x.detach().to("meta"), x.requires_grad) for x in network.parameters()}
     memo |= {id(x): x.to("meta") for x in network.buffers()}
     try:
-        return work(copy.deepcopy(network, memo).eval())
+        with OnShapes():
+            return work(copy.deepcopy(network, memo).eval())
     except Exception:  # of any kind: the forward is the user's own, and the full copy raises what is wrong with it
         return work(copy.deepcopy(network).eval())

@@ -69,11 +69,13 @@ def _size(result: tuple[object, ...]) -> int:
 
 
 def remembered(compute: Callable[..., Result], *, most: int = KEPT_BYTES) -> Callable[..., Result]:
-    """The function of tensors and numbers, its last results kept by the tensors' contents."""
+    """The function of tensors and numbers, its last results kept by the tensors' contents; of none without values."""
     memo: Memo[Result] = Memo(most)
 
     @wraps(compute)
     def look_up(*arguments: Tensor | float | None) -> Result:
+        if any(isinstance(value, Tensor) and value.is_meta for value in arguments):
+            return compute(*arguments)
         key = tuple(content(value) if isinstance(value, Tensor) else value for value in arguments)
         result = memo.get(key)
         if result is None:

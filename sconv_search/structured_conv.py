@@ -87,6 +87,8 @@ class _StructuredConvNd(ReplacedConv):
         """
         cls(conv, c=c, n=n)  # refuses what is wrong before the sums are chosen
         layer = cls(conv, c=c, n=n, pooling=channel_pooling(reference or conv, c, variant))
+        if conv.weight.is_meta:  # there are no values to project
+            return layer.train(conv.training)
         with torch.no_grad():
             w = layer.pooling.coefficients(conv.weight.double())
             for dim, count in enumerate(layer._counts[1:], start=2):

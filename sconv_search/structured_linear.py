@@ -57,6 +57,8 @@ class StructuredLinear(nn.Module):
         """
         cls(linear, c=c)  # refuses what is wrong before the sums are chosen
         layer = cls(linear, c=c, pooling=channel_pooling(reference or linear, c, variant))
+        if linear.weight.is_meta:  # there are no values to project
+            return layer.train(linear.training)
         with torch.no_grad():
             layer.weight.copy_(layer.pooling.coefficients(linear.weight.double()))
         return layer.train(linear.training)

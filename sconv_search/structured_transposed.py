@@ -70,6 +70,8 @@ class _StructuredConvTransposeNd(nn.Module):
         """
         cls(conv, c=c)  # refuses what is wrong before the sums are chosen
         layer = cls(conv, c=c, pooling=channel_pooling(reference or conv, c, variant))
+        if conv.weight.is_meta:  # there are no values to project
+            return layer.train(conv.training)
         with torch.no_grad():
             small = layer.pooling.coefficients(layer_kernel(conv).double())
             layer.weight.copy_(_inputs_first(small, conv.groups))

@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from reports import Change, report_changes, write_report
 from studies import recipes
 from studies.commands.arguments import DeviceOption, start_of
 from studies.commands.best import best
@@ -27,6 +26,9 @@ from studies.confirmation import confirm as confirm_runs
 from studies.monitor import RichMonitor
 from studies.run_folder import RunFolder
 from studies.runner import search as run_search
+
+if TYPE_CHECKING:
+    from reports import Change
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -78,6 +80,8 @@ def report(
 
 
 def _reported(runs: list[Path], out: Path, monitor: RichMonitor) -> dict[str, Any]:
+    from reports import write_report  # here: pandas and matplotlib take seconds, which no other command needs
+
     with monitor.bar("drawing") as step:
         written = write_report(runs, out, step)
     monitor.say(f"report: open {out / 'index.html'} ({len(written)} files)")
@@ -96,6 +100,8 @@ def compare(
 
     Example: sconv-search compare report-monday report
     """
+    from reports import report_changes
+
     changes = report_changes(before, after)
     if as_json:
         print_json({"before": before, "after": after, "changed": bool(changes), "changes": changes})

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from sconv_search.budget_filling import fill
-from sconv_search.compressor import site
 from sconv_search.measurement import measure_cost
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.records import Cost
@@ -112,7 +111,7 @@ def _counted(
     sites: dict[str, tuple[Option, ...]] = {}
     with monitor.bar(f"measuring two options of {len(choices)} layers") as step:
         for done, (name, found) in enumerate(choices.items(), start=1):
-            layer, options = site(network, name), []
+            layer, options = network.get_submodule(name), []
             for choice in dict.fromkeys((found[0], found[len(found) // 2])):
                 if method_named(choice.method).reshapes_neighbours:
                     cost = measure_cost(compress(network, CompressionPlan(sites={name: choice})), shape) - dense

@@ -57,7 +57,7 @@ def compress(
     """
     methods = sorted(map(method_named, plan.methods), key=lambda method: not method.reshapes_neighbours)
     require_sites(network, plan.sites)
-    compressed = swapped(network, {})
+    compressed = network if methods else swapped(network, {})  # each method makes a copy
     for method in methods:
         part = plan.only(method.name)
         if method.reshapes_neighbours:

@@ -23,6 +23,7 @@ from studies.proposals import Proposals
 from studies.run_folder import RunFolder
 from studies.sampler import Domain, Sampler
 from studies.selection import candidates, offered
+from studies.site_words import site_lines
 from studies.sites import left_out
 from studies.space import dense_cost, input_shapes, measured_space
 from studies.spec import StudySpec
@@ -141,12 +142,11 @@ def _announce(start: Start, spec: StudySpec, space: SearchSpace, budgets: Budget
     monitor.say(f"dense network: {amounts(space.dense)}")
     for line in reachable(space, budgets):
         monitor.say(line)
-    monitor.say(
-        f"search space: {len(space.sites)} layers, {sum(map(len, space.sites.values()))} options, {space.plans:.2g} plans"
-    )
+    options = {name: len(found) for name, found in space.sites.items()}
+    monitor.say(f"search space: {len(options)} layers, {sum(options.values())} options, {space.plans:.2g} plans")
     apart = unmixed(start.network, offered(start.network, spec.methods, spec.selection))
-    for name, reason in {**left_out(start.network, space.sites, spec.methods, spec.selection), **apart}.items():
-        monitor.say(f"skipped {name}: {reason}")
+    for line in site_lines(options, {**left_out(start.network, space.sites, spec.methods, spec.selection), **apart}):
+        monitor.say(line)
 
 
 def reachable(space: SearchSpace, budgets: Budgets) -> Iterator[str]:

@@ -229,11 +229,15 @@ class CostTable:
         return self._known[*same, choice] - self._known[same]
 
     def of(self, layer: nn.Module, choice: Choice, shapes: Sequence[tuple[int, ...]]) -> Cost:
-        """The same for a layer that is compressed only if its like was not measured yet."""
+        """The same for a layer that is compressed only if its like was not measured yet; on shapes alone where they suffice."""
         same = (architecture(layer), tuple(shapes))
         if (*same, choice) not in self._known:
-            alone = nn.Sequential(layer)  # the rest of the network need not be copied for it
-            self.difference(layer, site(compress(alone, CompressionPlan(sites={"0": choice})), "0"), choice, shapes)
+
+            def measured(alone: nn.Module) -> Cost:
+                built = compress(alone, CompressionPlan(sites={"0": choice}))
+                return self.difference(alone[0], site(built, "0"), choice, shapes)  # type: ignore[index]  # the Sequential
+
+            on_shapes(nn.Sequential(layer), measured)  # the rest of the network need not be copied for it
         return self._known[*same, choice] - self._known[same]
 
 

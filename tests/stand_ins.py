@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 COLOURS = ((200, 40, 40), (40, 200, 40), (40, 40, 200), (200, 200, 40))
@@ -60,4 +63,38 @@ def photo_folder(root: Path, *, count: int = 16, size: int = 40) -> Path:
     for number in range(count):
         pixels = np.asarray(COLOURS[number % 4]) + random.integers(-30, 31, (size, size, 3))
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(root / f"{number:04d}_x.jpg", quality=95)
+    return root
+
+
+CIFAR_FILES = {
+    "cifar10": ("cifar-10-batches-py", [f"data_batch_{part}" for part in range(1, 6)], "test_batch", "batches.meta", ""),
+    "cifar100": ("cifar-100-python", ["train"], "test", "meta", "fine_"),
+}
+"""Folder, training files, test file, file of names, and what the keys of labels begin with."""
+
+
+def cifar_pickles(
+    root: Path, kind: str, monkeypatch: pytest.MonkeyPatch, *, classes: int, train: int = 200, test: int = 60
+) -> Path:  # fmt: skip
+    """Python pickles of CIFAR-10 or CIFAR-100, of one colour a class; torchvision is told to expect no checksums."""
+    from torchvision import datasets
+
+    random = np.random.default_rng(0)
+    name, training, testing, names, prefix = CIFAR_FILES[kind]
+    folder = root / name
+    folder.mkdir(parents=True)
+
+    def write(file: str, document: dict[str, Any]) -> None:
+        (folder / file).write_bytes(pickle.dumps(document))
+
+    for file, count in (*((file, train // len(training)) for file in training), (testing, test)):
+        labels = random.integers(0, classes, count)
+        colours = np.asarray(COLOURS)[labels % 4][:, :, None]
+        pixels = (colours + random.integers(-30, 31, (count, 3, 32 * 32))).clip(0, 255).astype(np.uint8)
+        write(file, {"data": pixels.reshape(count, -1), f"{prefix}labels": labels.tolist()})
+    write(names, {f"{prefix}label_names": [str(number) for number in range(classes)]})
+    reader = getattr(datasets, kind.upper())
+    monkeypatch.setattr(reader, "train_list", [[file, None] for file in training])
+    monkeypatch.setattr(reader, "test_list", [[testing, None]])
+    monkeypatch.setattr(reader, "meta", {**reader.meta, "md5": None})
     return root

@@ -118,10 +118,11 @@ def fail_alone(processes: Processes) -> None:
 def main(folder: Path) -> None:
     from sconv_search import distributed
 
+    if folder.name == "alone":
+        distributed.PATIENCE = timedelta(seconds=10)
     processes = distributed.launch(2, torch.device("cpu"))
     assert processes.share.count == 2
     if folder.name == "alone":
-        distributed.PATIENCE = timedelta(seconds=1)
         if not processes.leads:
             processes.agree(None)  # the order
         fail_alone(processes)

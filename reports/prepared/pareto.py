@@ -270,7 +270,7 @@ def _search_text(row: dict[str, Any]) -> str:
 
 def _plan_text(row: dict[str, Any]) -> str:
     return multiline(
-        f"{label(row['variant'], row['family'])}, plan {row['key']}",
+        f"{label(row['variant'], row['family'], row['epochs'])}, plan {row['key']}",
         f"test top-1 {spread(row['test_top1'], row['test_top1_std'])} % (n = {row['seeds']})",
         f"{points_to_dense(row['difference'])}",
         f"FLOPs {tenths(row['flops_share'])} %, MACs {amount(row['macs'])}, parameters {amount(row['params'])}",

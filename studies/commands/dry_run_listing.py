@@ -6,6 +6,7 @@ from sconv_search.training import Schedule
 from studies.dry_run import DryRun
 from studies.monitor import Monitor
 from studies.runner import amounts
+from studies.site_words import site_lines
 
 
 def say_dry_run(found: DryRun, monitor: Monitor) -> None:
@@ -13,8 +14,8 @@ def say_dry_run(found: DryRun, monitor: Monitor) -> None:
     shape = "×".join(map(str, found.input_shape))
     monitor.say(f"{found.network} of task {found.task} on {shape}, scored by {found.metric}: {amounts(found.cost)}")
     monitor.say(f"{len(found.options)} layers with {sum(found.options.values())} options of {', '.join(found.methods)}")
-    for name, reason in found.skipped.items():
-        monitor.say(f"skipped {name}: {reason}")
+    for line in site_lines(found.options, found.skipped):
+        monitor.say(line)
     for line in found.reachable:
         monitor.say(line)
     if found.plan is None or found.plan_cost is None:

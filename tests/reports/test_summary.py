@@ -101,6 +101,15 @@ def test_labels_are_plain_words(variant: str, methods: str | None, label: str) -
     assert summarize(to_table([confirm(1, variant=variant, methods=methods)]))["label"][0] == label
 
 
+@pytest.mark.parametrize(
+    ("epochs", "label"), [(0.0, "dense, batch norms re-estimated"), (0.5, "dense, fine-tuned"), (None, "dense, fine-tuned")]
+)
+def test_a_dense_network_that_was_not_trained_on_is_not_called_fine_tuned(epochs: float | None, label: str) -> None:
+    table = to_table([confirm(80, variant="dense", methods=None), confirm(80, variant="dense_finetuned", epochs=epochs)])
+    assert set(summarize(table)["label"]) == {"dense", label}
+    assert set(counts(table)["label"]) == {"dense", label}
+
+
 def test_every_trial_is_counted() -> None:
     statuses = ["complete", "complete", "over_budget", "failed", "failed", "failed"]
     found = [record(status=status, wall_s=10.0, reason="nan") for status in statuses]

@@ -62,3 +62,17 @@ def test_inputs_are_read_once_until_they_are_written_to() -> None:
     inputs[0] = 1
     assert unwritten_content(inputs) == content(inputs) != before
     assert unwritten_content(torch.zeros(4)) == before
+
+
+def test_tensors_without_values_are_not_remembered() -> None:
+    """They have no content by which to tell them apart."""
+    calls: list[str] = []
+
+    def doubled(tensor: Tensor) -> tuple[Tensor]:
+        calls.append(str(tensor.device))
+        return (tensor * 2,)
+
+    look_up = remembered(doubled)
+    for _ in range(2):
+        assert look_up(torch.empty(3, device="meta"))[0].shape == (3,)
+    assert calls == ["meta", "meta"]

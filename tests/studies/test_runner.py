@@ -14,6 +14,7 @@ import studies.widths
 from sconv_search import Choice, CompressionPlan, TrialRecord, measure_cost
 from sconv_search.training import TrainingDiverged
 from studies import RunFolder, Start, StudySpec, compress, search
+from studies.monitor import Monitor
 
 
 class Killed(BaseException):
@@ -37,6 +38,25 @@ def test_a_search_trains_as_many_plans_as_asked_and_all_fit_the_budget(
     assert folder.records() == (records, [])
     assert any("reachable" in line for line in notes.lines)
     assert any("skipped 6: excluded by '6'" in line for line in notes.lines)
+
+
+def test_what_can_be_reached_and_all_sites_are_said_before_the_first_training(
+    start: Start, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    told = Monitor()
+    monkeypatch.setattr(told, "say", said.append)
+    monkeypatch.setattr(told, "recorded", lambda record: said.append("a record"))
+    search(start, replace(spec, exclude=("6",), trials=1), folder, told)
+    space = folder.read_space()
+    assert space is not None
+    before = said[: said.index("a record")]
+    begins = ("dense network: ", "reachable: ", "budget: ", "search space: ", "sites, each", "skipped 6: excluded by '6'")
+    places = [next(place for place, line in enumerate(before) if line.startswith(words)) for words in begins]
+    assert places == sorted(places)
+    assert f"{space.plans:.2g} plans" in before[places[3]]
+    for name, options in space.sites.items():
+        assert f"{name} ({len(options)})" in before[places[4]]
 
 
 @pytest.mark.parametrize("method", ["structured_conv", "spatial_svd"])

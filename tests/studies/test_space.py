@@ -7,7 +7,7 @@ from torch import nn
 
 import studies.space
 from sconv_search import Choice, CompressionPlan, measure_cost
-from studies.methods import compress
+from studies.methods import METHODS, compress
 from studies.space import CostTable, cost_of_calls
 
 CHOICE = Choice(method="structured_conv", structure={"c": 3, "n": 2, "merged": 1})
@@ -35,3 +35,35 @@ def test_a_layer_called_twice_costs_twice_but_keeps_its_parameters_once() -> Non
     assert (twice.macs, twice.params) == (2 * once.macs, once.params)
     assert once.macs == 4 * 4 * 9 * 36
     assert cost_of_calls(layer, []).params == 4 * 4 * 9 + 4
+
+
+LAYERS = {
+    "conv": (nn.Conv2d(12, 16, 3, padding=1, stride=2), (12, 9, 9)),
+    "groups": (nn.Conv2d(12, 8, 3, groups=2), (12, 9, 9)),
+    "pointwise": (nn.Conv2d(12, 16, 1), (12, 9, 9)),
+    "linear": (nn.Linear(12, 16), (5, 12)),
+    "transposed": (nn.ConvTranspose2d(12, 16, 3), (12, 9, 9)),
+}
+
+
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if not method.reshapes_neighbours])
+@pytest.mark.parametrize(("layer", "shape"), LAYERS.values(), ids=LAYERS.keys())
+def test_a_choice_costs_what_the_built_layer_costs_without_building_it_of_values(
+    method: str, layer: nn.Module, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = nn.Sequential(layer).eval()
+    structures = METHODS[method].options(network).get("0", [])
+    found = {}
+    with monkeypatch.context() as patched:
+        patched.setattr(studies.space, "compress", on_meta_alone)
+        for place in range(0, len(structures), 4):
+            choice = Choice(method=method, structure=structures[place])
+            found[choice] = CostTable().of(layer, choice, [shape])
+    for choice, cost in found.items():
+        built = compress(network, CompressionPlan(sites={"0": choice}))
+        assert cost == measure_cost(built, shape) - measure_cost(network, shape)
+
+
+def on_meta_alone(network: nn.Module, plan: CompressionPlan) -> nn.Module:
+    assert all(tensor.is_meta for tensor in (*network.parameters(), *network.buffers()))
+    return compress(network, plan)

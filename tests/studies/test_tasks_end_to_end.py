@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -24,8 +25,8 @@ from sconv_search.training import Schedule, evaluate, train_
 from sconv_search.weights import save_weights
 from studies import Task, tasks
 from studies.methods import compress, penalty
-from studies.tasks import IMAGENET_RECIPES, cityscapes_task, imagenet_task, photos_task
-from tests.stand_ins import image_folders, photo_folder, streets
+from studies.tasks import CIFAR_NETWORKS, IMAGENET_RECIPES, cifar_task, cityscapes_task, imagenet_task, photos_task
+from tests.stand_ins import cifar_pickles, image_folders, photo_folder, streets
 from tests.studies.conftest import Typed
 
 SHORT = Schedule(epochs=0.5, batch_size=8, learning_rate=0.01)
@@ -88,6 +89,40 @@ def small(task: Task, classes: int, pixelwise: bool = False) -> Task:
     return replace(task, network=partial(Small, classes, pixelwise))
 
 
+CIFAR_CLASSES = {"cifar10": 10, "cifar100": 100}
+FEW_OF = {"mobilenet_v2": ("features.1[1-3].*", "weight_svd"), "efficientnet_b1": ("features.[2-5].*", "weight_svd")}
+"""Sites of few options that save enough, and a method for them, of networks whose blocks are pointwise and depthwise."""
+
+
+def cifar_report(
+    typed: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, task: Task, **few: Any
+) -> pd.DataFrame:  # fmt: skip
+    data = task.name.partition("/")[0]
+    cifar_pickles(tmp_path / "data" / data, data, monkeypatch, classes=CIFAR_CLASSES[data])
+    records, _ = report_of(typed, monkeypatch, tmp_path, task, **few)
+    assert set(records["task"]) == {task.name}
+    assert records["test_top1"].dropna().between(0, 100).all()
+    return records
+
+
+@pytest.mark.parametrize("data", CIFAR_CLASSES)
+def test_cifar_from_pickles_to_report(
+    typed: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data: str
+) -> None:
+    cifar_report(typed, monkeypatch, tmp_path, small(tiny(cifar_task(data, "resnet20")), CIFAR_CLASSES[data]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", CIFAR_NETWORKS)
+@pytest.mark.parametrize("data", CIFAR_CLASSES)
+def test_every_network_of_cifar_from_pickles_to_report(
+    typed: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data: str, network: str
+) -> None:
+    include, method = FEW_OF.get(network, ("layer2.[0-4].*", "structured_conv"))
+    task = tiny(cifar_task(data, network))
+    cifar_report(typed, monkeypatch, tmp_path, task, include=include, method=method, multiple=16)
+
+
 def small_imagenet(network: str, size: int = 32) -> Task:
     return tiny(imagenet_task(network, classes=4, size=size))
 
@@ -105,7 +140,7 @@ def test_every_network_of_imagenet_from_folders_to_report(
     typed: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, network: str
 ) -> None:
     image_folders(tmp_path / "data" / "imagenet", train=5, val=3)
-    include, method = ("layer1.0.*", "structured_conv") if network.startswith("resnet") else ("features.[2-5].*", "weight_svd")
+    include, method = FEW_OF.get(network, ("layer1.0.*", "structured_conv"))
     report_of(typed, monkeypatch, tmp_path, small_imagenet(network, 64), include=include, method=method, multiple=32)
 
 
@@ -178,9 +213,13 @@ def test_photos_are_searched_without_training(
     torch.manual_seed(0)
     save_weights(task.network(), tmp_path / "w.safetensors")
     weights = ("--weights", tmp_path / "w.safetensors")
-    records, _ = report_of(typed, monkeypatch, tmp_path, task, *weights, include=include)
+    records, report = report_of(typed, monkeypatch, tmp_path, task, *weights, include=include)
     assert (records["epochs"] == 0).all()
     assert records["regularization"].isna().all()
+    for page in ("index.html", "summary.md"):
+        words = (report / page).read_text()
+        assert "dense, batch norms re-estimated" in words
+        assert "dense, fine-tuned" not in words
 
 
 def test_photos_without_weights_are_refused_before_any_work(

@@ -31,6 +31,7 @@ def test_search_confirm_report_and_compare_print_what_they_made(typed: Callable[
     said = typed("search", "--task", "corners", "--out", run, "--json", *SMALL)
     found = document(said)
     assert "next: sconv-search confirm" in said.err
+    assert "sites, each with its number of options: " in said.err
     assert found["trials"] == {"complete": 2, "screened": 0, "over_budget": 0, "failed": 0}
     assert {name: Path(path).name for name, path in found["files"].items()} == {
         "records": "trials.jsonl", "spec": "spec.json", "space": "space.json"
