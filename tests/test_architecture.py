@@ -20,6 +20,7 @@ DOORWAYS = {
     "lightning_fabric": {"sconv_search/distributed.py"},
     "optuna": {"studies/sampler.py"},
     "matplotlib": {"reports/figures.py"},
+    "pypdfium2": {"reports/raster.py"},
     "plotly": {"reports/interactive.py"},
     "pyarrow": {"reports/export.py"},
 }

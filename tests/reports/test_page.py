@@ -72,7 +72,7 @@ def test_every_figure_is_svg_png_and_pdf_and_every_table_csv_markdown_and_latex(
 
 
 def test_every_figure_of_a_comparison_has_its_files(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rendering, "rendered", lambda figure, kind: b"")
+    monkeypatch.setattr(rendering, "rendered_in", lambda figure, kinds: dict.fromkeys(kinds, b""))
     with rendering.studio(("svg",)) as artist:
         make_report(read_runs(runs), artist)
         stems = set(artist.files())
