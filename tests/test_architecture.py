@@ -22,7 +22,7 @@ DOORWAYS = {
     "matplotlib": {"reports/figures.py"},
     "pypdfium2": {"reports/raster.py"},
     "plotly": {"reports/interactive.py"},
-    "pyarrow": {"reports/export.py"},
+    "pyarrow": {"reports/export.py", "reports/bulk.py"},
 }
 FILES = [path for package in MAY_IMPORT for path in sorted((ROOT / package).rglob("*.py"))]
 
