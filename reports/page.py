@@ -114,21 +114,22 @@ def make_report(reading: Reading, artist: Studio | None = None) -> Report:
     before: list[Block] = [*opening(reading, spent), *verdict_section(decided)]
     blocks: list[Block] = [Heading(text=TITLE, level=1), *worded(before, metric_of(reading.table))]
     taken: set[str] = set()
-    for task in sorted(reading.table["task"].unique()):
+    tasks = sorted(reading.table["task"].unique())
+    course = {task: courses(reading.table, task) for task in tasks}
+    for task in tasks:
         stem = stem_of(task, taken)
         taken.add(stem.casefold())
         metric = metric_of(reading.table[reading.table["task"] == task])
-        for plain in task_section(reading, summary, decided, task, stem):
+        for plain in task_section(reading, summary, decided, course[task], task, stem):
             item = worded(plain, metric)
             blocks.append(_placed(item, stem, task) if isinstance(item, Figure) else item)
             if artist is not None:
                 for job in _jobs(blocks[-1:]):
                     artist.submit(job)
     blocks += provenance_section(reading, spent)
-    course = [courses(reading.table, task) for task in sorted(reading.table["task"].unique())]
     data = {
         "trials": reading.table, "summary": summary, "verdict": verdict_frame(decided), "effort": spent,
-        "course": pd.concat([part for part in course if len(part)] or course, ignore_index=True),
+        "course": pd.concat([part for part in course.values() if len(part)] or list(course.values()), ignore_index=True),
     }  # fmt: skip
     return Report(blocks=blocks, data=data)
 
