@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import math
 import textwrap
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from reports.charts import Axis, Chart, HeatMap, Label, Nothing, Trace
 from reports.fonts import FAMILY, small_copy
 from reports.looks import QUIET, looks
-from reports.raster import DPI, to_png
+from reports.raster import to_png
+from reports.vector import vector_files
 from reports.words import one_line
 
 KINDS = ("svg", "png", "pdf")
@@ -33,10 +32,6 @@ _FAINT: dict[str, Any] = {"linestyle": "", "markersize": 4, "markeredgewidth": 0
 _MOST_LEGEND = 24
 _LABEL_LETTERS = 22
 _LEGEND_COLUMNS = 3
-_METADATA: dict[str, dict[str, Any]] = {
-    "svg": {"Date": None},
-    "pdf": {"CreationDate": datetime(2000, 1, 1, tzinfo=UTC)},  # the same figure gives the same bytes
-}
 
 
 def draw(drawing: Chart | HeatMap, heading: str = "") -> Figure:
@@ -90,13 +85,9 @@ def rendered(figure: Figure, kind: str) -> bytes:
 
 
 def rendered_in(figure: Figure, kinds: Sequence[str]) -> dict[str, bytes]:
-    """The figure in every kind, as ``rendered`` makes it; the PDF is made once, and the PNG from it."""
-    made: dict[str, bytes] = {}
+    """The figure in every kind, as ``rendered`` makes it: drawn once, and the PNG made from the PDF."""
     with matplotlib.rc_context(_settings()):
-        for kind in dict.fromkeys("pdf" if kind == "png" else kind for kind in kinds):
-            file = io.BytesIO()
-            figure.savefig(file, format=kind, metadata=_METADATA[kind], dpi=DPI)  # of the pictures within
-            made[kind] = file.getvalue()
+        made = vector_files(figure)
     return {kind: to_png(made["pdf"]) if kind == "png" else made[kind] for kind in kinds}
 
 

@@ -8,14 +8,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 import pandas as pd
 
 from reports.charts import Figure, Nothing
-from reports.export import to_csv, write_csv, write_parquet
+from reports.export import to_csv, writers
 from reports.figures import KINDS
 from reports.html_page import to_html
 from reports.markup import Block, Fold, Heading, Plot, Table, table_latex, table_markdown, to_markdown
@@ -102,7 +101,7 @@ def report_files(report: Report) -> dict[str, Content]:
     """File name -> content of the report but its figures; equal reports give equal bytes."""
     files: dict[str, Content] = dict(pair for table in _tables(report.blocks) for pair in _table_files(table))
     for name, table in report.data.items():
-        files |= {f"data/{name}.csv": partial(write_csv, table), f"data/{name}.parquet": partial(write_parquet, table)}
+        files |= dict(zip((f"data/{name}.csv", f"data/{name}.parquet"), writers(table), strict=True))
     texts = {"summary.md": to_markdown(report.blocks), "index.html": to_html(TITLE, report.blocks)}
     return files | {name: text.encode("utf-8") for name, text in texts.items()}
 

@@ -65,8 +65,8 @@ def summarize(table: pd.DataFrame) -> pd.DataFrame:
     Where a method has no confirmed plan yet, its best search trials stand in: ``stage`` is ``search``, the label says so,
     and the test columns are missing.
     """
-    done = (table["stage"] == "confirm") & (table["status"] == "complete") & table["test_top1"].notna()
-    confirmed = table.loc[done, [*_READ, *_TESTED]]
+    known = (table["stage"] == "confirm") & (table["status"] == "complete") & table["test_top1"].notna()
+    confirmed = table.loc[known, [*_READ, *_TESTED]]
     search = _scored_in_search(table)
     same = search.loc[search["plan"].isin(confirmed["plan"].dropna()), [*_SAME, "val_top1"]]
     rows = [_confirmed_row(group, confirmed, same) for _, group in confirmed.groupby(_KEYS, dropna=False)]

@@ -162,8 +162,8 @@ def hypervolumes(table: pd.DataFrame, summary: pd.DataFrame, task: str) -> pd.Da
         (table["task"] == task) & scored & table["flops_share"].notna(), ["family", "flops_share", "val_top1"]
     ].groupby("family")
     confirmed = plans[(plans["stage"] == "confirm") & plans["flops_share"].notna() & plans["test_top1"].notna()]
-    families = sorted((set(search.groups) | set(confirmed["family"])) - {""})
-    searched = dict(tuple(search))
+    searched: dict[Any, pd.DataFrame] = dict(tuple(search))
+    families = sorted({str(name) for name in (*searched, *confirmed["family"])} - {""})
     none = table.loc[[], ["flops_share", "val_top1"]]
     return pd.DataFrame(
         [

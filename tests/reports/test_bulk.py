@@ -65,4 +65,6 @@ DAMAGED = [
 def test_what_the_exact_reader_refuses_is_left_to_it(line: str | bytes, place: int) -> None:
     line = line.encode() if isinstance(line, str) else line
     assert one_by_one([(1, line)])[1]
-    assert bulk(*[line + b"\n", BASE + "\n"][:: 1 - 2 * place]) is None
+    lines = [BASE.encode() + b"\n"]
+    lines.insert(place, line + b"\n")
+    assert bulk(*lines) is None
