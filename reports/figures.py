@@ -212,7 +212,8 @@ def _size(drawing: HeatMap) -> tuple[float, float]:
 def _draw_map(figure: Figure, axes: Axes, drawing: HeatMap) -> None:
     values = [[math.nan if value is None else value for value in row] for row in drawing.values]
     low, high = drawing.limits
-    colors = "PuOr" if drawing.diverging else "cividis"
+    # White where a value is missing, not transparent: at its edges PDF readers would draw a grey line.
+    colors = matplotlib.colormaps["PuOr" if drawing.diverging else "cividis"].with_extremes(bad="#FFFFFF")
     image = axes.imshow(values, aspect="auto", cmap=colors, vmin=low, vmax=high, interpolation="nearest")
     axes.set_xticks(range(len(drawing.columns)), labels=[_wrapped(name, 16) for name in drawing.columns], fontsize=9)
     axes.set_yticks(range(len(drawing.rows)), labels=[one_line(name)[:40] for name in drawing.rows], fontsize=8)
