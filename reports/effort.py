@@ -27,13 +27,14 @@ EFFORT_COLUMNS = {
     "weights": "start weights (SHA-256)",
     "data": "data (SHA-256)",
 }
+_READ = ["task", "budget_group", "family", "run", "stage", "status", "epochs", "seed", "wall_s"]
 _COMPARED = ("planned", "complete", "search_epochs", "confirm_epochs", "seeds", "weights", "data")
 
 
 def effort(table: pd.DataFrame, runs: Sequence[RunFacts]) -> pd.DataFrame:
     """A row a task, budget and method: what was spent on it."""
     by_name = {facts.name: facts for facts in runs}
-    groups = table[table["budget_group"].notna()].groupby(["task", "budget_group", "family"])
+    groups = table.loc[table["budget_group"].notna(), _READ].groupby(["task", "budget_group", "family"])
     rows = [_row(keys, rows, [by_name[name] for name in rows["run"].unique() if name in by_name]) for keys, rows in groups]
     return pd.DataFrame(rows, columns=["task", *EFFORT_COLUMNS])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
 import pandas as pd
@@ -16,23 +16,47 @@ ROWS = 8192
 _FORMULA = pa.array(["=", "+", "-", "@", "\t", "\r", "\n"])
 
 
+Writer = Callable[[BinaryIO], None]
+
+
+def writers(table: pd.DataFrame) -> tuple[Writer, Writer]:
+    """What writes the table as CSV and as Parquet; of what is written, only the first makes Arrow's columns of pandas'."""
+    made: list[Any] = []
+
+    def shared() -> Iterator[Any]:
+        if not made:
+            made.extend(_parts(table, schema))
+        yield from made
+
+    schema = _schema(table)
+    return (lambda file: _write_csv(shared(), schema, file)), (lambda file: _write_parquet(shared(), schema, file))
+
+
 def write_csv(table: pd.DataFrame, file: BinaryIO) -> None:
     """Writes the table as CSV in UTF-8; a text that a spreadsheet would run as a formula gets a quote in front."""
     schema = _schema(table)
+    _write_csv(_parts(table, schema), schema, file)
+
+
+def write_parquet(table: pd.DataFrame, file: BinaryIO) -> None:
+    """Writes the table as Parquet, texts as they are."""
+    schema = _schema(table)
+    _write_parquet(_parts(table, schema), schema, file)
+
+
+def _write_csv(parts: Iterable[Any], schema: Any, file: BinaryIO) -> None:
     # Arrow quotes every text; pandas leaves a lone carriage return bare, at which a reader would end the row.
     with pa.csv.CSVWriter(file, schema) as writer:
-        for part in _parts(table, schema):
+        for part in parts:
             for place, (name, column) in enumerate(zip(part.column_names, part.columns, strict=True)):
                 if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
                     part = part.set_column(place, name, _without_formulas(column))
             writer.write_table(part)
 
 
-def write_parquet(table: pd.DataFrame, file: BinaryIO) -> None:
-    """Writes the table as Parquet, texts as they are."""
-    schema = _schema(table)
+def _write_parquet(parts: Iterable[Any], schema: Any, file: BinaryIO) -> None:
     with pa.parquet.ParquetWriter(file, schema) as writer:
-        for part in _parts(table, schema):
+        for part in parts:
             writer.write_table(part)
 
 

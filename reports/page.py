@@ -8,14 +8,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 import pandas as pd
 
 from reports.charts import Figure, Nothing
-from reports.export import to_csv, write_csv, write_parquet
+from reports.export import to_csv, writers
 from reports.figures import KINDS
 from reports.html_page import to_html
 from reports.markup import Block, Fold, Heading, Plot, Table, table_latex, table_markdown, to_markdown
@@ -102,7 +101,7 @@ def report_files(report: Report) -> dict[str, Content]:
     """File name -> content of the report but its figures; equal reports give equal bytes."""
     files: dict[str, Content] = dict(pair for table in _tables(report.blocks) for pair in _table_files(table))
     for name, table in report.data.items():
-        files |= {f"data/{name}.csv": partial(write_csv, table), f"data/{name}.parquet": partial(write_parquet, table)}
+        files |= dict(zip((f"data/{name}.csv", f"data/{name}.parquet"), writers(table), strict=True))
     texts = {"summary.md": to_markdown(report.blocks), "index.html": to_html(TITLE, report.blocks)}
     return files | {name: text.encode("utf-8") for name, text in texts.items()}
 
@@ -114,21 +113,22 @@ def make_report(reading: Reading, artist: Studio | None = None) -> Report:
     before: list[Block] = [*opening(reading, spent), *verdict_section(decided)]
     blocks: list[Block] = [Heading(text=TITLE, level=1), *worded(before, metric_of(reading.table))]
     taken: set[str] = set()
-    for task in sorted(reading.table["task"].unique()):
+    tasks = sorted(reading.table["task"].unique())
+    course = {task: courses(reading.table, task) for task in tasks}
+    for task in tasks:
         stem = stem_of(task, taken)
         taken.add(stem.casefold())
         metric = metric_of(reading.table[reading.table["task"] == task])
-        for plain in task_section(reading, summary, decided, task, stem):
+        for plain in task_section(reading, summary, decided, course[task], task, stem):
             item = worded(plain, metric)
             blocks.append(_placed(item, stem, task) if isinstance(item, Figure) else item)
             if artist is not None:
                 for job in _jobs(blocks[-1:]):
                     artist.submit(job)
     blocks += provenance_section(reading, spent)
-    course = [courses(reading.table, task) for task in sorted(reading.table["task"].unique())]
     data = {
         "trials": reading.table, "summary": summary, "verdict": verdict_frame(decided), "effort": spent,
-        "course": pd.concat([part for part in course if len(part)] or course, ignore_index=True),
+        "course": pd.concat([part for part in course.values() if len(part)] or list(course.values()), ignore_index=True),
     }  # fmt: skip
     return Report(blocks=blocks, data=data)
 

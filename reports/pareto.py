@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from sconv_search.records import COLUMNS
@@ -23,11 +24,11 @@ def pareto_front(table: pd.DataFrame, cost: str, score: str) -> pd.DataFrame:
 
 def front_positions(costs: pd.Series[Any], scores: pd.Series[Any]) -> list[int]:
     """Positions of the rows that no other beats, a lower cost and a higher score being better; cheapest first."""
-    keys = pd.DataFrame({"cost": costs.astype("float64").to_numpy(), "score": -scores.astype("float64").to_numpy()})
-    order = keys.sort_values(["cost", "score"], kind="stable")
-    best_before = order["score"].cummin().shift()
-    front = order[best_before.isna() | (order["score"] < best_before)]
-    return [int(place) for place in front.index]
+    worse = -scores.to_numpy("float64", na_value=np.nan)
+    order = np.lexsort((worse, costs.to_numpy("float64", na_value=np.nan)))  # stable, what is missing last
+    best_before = np.fmin.accumulate(np.concatenate([[np.nan], worse[order][:-1]]))
+    front = order[np.isnan(best_before) | (worse[order] < best_before)]
+    return [int(place) for place in front]
 
 
 def _directed(table: pd.DataFrame, name: str) -> str:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from reports.charts import Chart, HeatMap
-from reports.figures import draw, prepare, rendered
+from reports.figures import draw, prepare, rendered_in
 
 MOST_WORKERS = 4
 
@@ -74,8 +74,8 @@ def studio(kinds: Sequence[str], progress: Callable[[int, int], None] | None = N
 
 def job_files(job: Job, kinds: Sequence[str]) -> dict[str, bytes]:
     """One drawing in every kind."""
-    figure = draw(job.drawing, job.heading)
-    return {f"figures/{job.stem}.{kind}": rendered(figure, kind) for kind in kinds}
+    made = rendered_in(draw(job.drawing, job.heading), kinds)
+    return {f"figures/{job.stem}.{kind}": content for kind, content in made.items()}
 
 
 def _processors() -> int:

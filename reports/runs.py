@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 Key = tuple[str, tuple[tuple[str, int], ...]]
 """A choice at a site: its method, and its structure as sorted pairs."""
 
@@ -63,7 +65,7 @@ def read_facts(folder: Path, name: str) -> tuple[RunFacts, list[str]]:
 def plan_choices(text: Any) -> dict[str, Key]:
     """Site -> choice of a record's plan; empty where the text is no plan."""
     try:
-        sites = json.loads(text)["sites"]
+        sites = orjson.loads(text)["sites"]
         return {str(site): choice_key(entry) for site, entry in sites.items()}
     except (TypeError, ValueError, KeyError, AttributeError):
         return {}

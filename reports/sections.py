@@ -68,9 +68,9 @@ FAILURE_CELLS: dict[str, Form] = {name: words.text for name in ("run", "stage", 
 
 
 def task_section(
-    reading: Reading, summary: pd.DataFrame, verdicts: Sequence[Verdict], task: str, stem: str
+    reading: Reading, summary: pd.DataFrame, verdicts: Sequence[Verdict], course: pd.DataFrame, task: str, stem: str
 ) -> Iterator[Block | Figure]:
-    """Figures and tables of one task, one by one."""
+    """Figures and tables of one task, one by one; ``course`` is that of its searches."""
     rows, plans = reading.table[reading.table["task"] == task], summary[summary["task"] == task]
     here = [verdict for verdict in verdicts if verdict.task == task]
     yield Heading(text=task, level=2, anchor=f"task-{stem}")
@@ -82,7 +82,7 @@ def task_section(
         yield from (Heading(text="Networks", level=3), _networks(plans, stem))
     tables = site_tables(reading.table, reading.runs, task)
     yield from _plan_part(plans, here, tables, stem)
-    yield from _search_part(reading, summary, tables, task, stem)
+    yield from _search_part(reading, summary, course, tables, task, stem)
     yield from (Heading(text="MACs are not milliseconds", level=3), latency_figure(summary, task))
     yield from (
         Heading(text="All trials", level=3),
@@ -169,11 +169,11 @@ def _layer_table(layers: Sequence[Layer], key: str) -> Table:
 
 
 def _search_part(
-    reading: Reading, summary: pd.DataFrame, tables: Sequence[SiteTable], task: str, stem: str
+    reading: Reading, summary: pd.DataFrame, course: pd.DataFrame, tables: Sequence[SiteTable], task: str, stem: str
 ) -> Iterator[Block | Figure]:
     table, runs = reading.table, reading.runs
     yield Heading(text="The search", level=3)
-    yield from course_figures(table, runs, task)
+    yield from course_figures(table, runs, task, course)
     yield from (damage_figure(table, runs, task), importance_figure(tables))
     yield from (weight_figure(table, task), residual_figure(table, summary, task))
     yield decomposition_figure(table, task)

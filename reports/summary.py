@@ -15,6 +15,9 @@ _ORIGIN = ["task", "run", "stage", "variant", "family"]
 _SHARED = ["layers", "machine", "threads", "dtype", "latency_batch"]
 _AVERAGED = ["residual", "val_top1_before", "val_top1_after", "val_top1", "wall_s"]
 _COSTS = ["flops", "flops_share", "macs", "adds", "additions", "params"]
+_READ = ["stage", *_KEYS, *_COSTS, *_SHARED, *_AVERAGED]
+_TESTED = ["seed", "test_top1", "latency_ms", "dense_latency_ms"]
+_SAME = ["task", "variant", "methods", "plan"]
 _DTYPES = {
     "task": "string",
     "key": "string",
@@ -62,12 +65,13 @@ def summarize(table: pd.DataFrame) -> pd.DataFrame:
     Where a method has no confirmed plan yet, its best search trials stand in: ``stage`` is ``search``, the label says so,
     and the test columns are missing.
     """
-    confirmed = table[(table["stage"] == "confirm") & (table["status"] == "complete") & table["test_top1"].notna()]
+    known = (table["stage"] == "confirm") & (table["status"] == "complete") & table["test_top1"].notna()
+    confirmed = table.loc[known, [*_READ, *_TESTED]]
     search = _scored_in_search(table)
-    search = search[search["plan"].isin(confirmed["plan"].dropna())]
-    rows = [_confirmed_row(group, confirmed, search) for _, group in confirmed.groupby(_KEYS, dropna=False)]
+    same = search.loc[search["plan"].isin(confirmed["plan"].dropna()), [*_SAME, "val_top1"]]
+    rows = [_confirmed_row(group, confirmed, same) for _, group in confirmed.groupby(_KEYS, dropna=False)]
     done = {_kind(row) for row in rows}
-    rows += [row for row in _search_rows(table) if _kind(row) not in done]
+    rows += [row for row in _search_rows(search) if _kind(row) not in done]
     summary = pd.DataFrame(rows, columns=list(_DTYPES)).astype(_DTYPES)
     return summary.sort_values(["task", "flops", "label", "plan"], ascending=[True, False, True, True], ignore_index=True)
 
@@ -112,11 +116,13 @@ def _confirmed_row(group: pd.DataFrame, confirmed: pd.DataFrame, search: pd.Data
     }
 
 
-def _search_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+def _search_rows(scored: pd.DataFrame) -> list[dict[str, Any]]:
     rows = []
-    ordered = _scored_in_search(table).sort_values(["val_top1", "flops"], ascending=[False, True], kind="stable")
-    for _, group in ordered.groupby(["task", "budget_group", "variant", "family"], dropna=False):
-        for position in range(min(len(group), SHOWN_UNCONFIRMED)):
+    kinds = ["task", "budget_group", "variant", "family"]
+    order = scored[[*kinds, "val_top1", "flops"]].sort_values(["val_top1", "flops"], ascending=[False, True], kind="stable")
+    best = scored.loc[order.groupby(kinds, dropna=False).head(SHOWN_UNCONFIRMED).index]
+    for _, group in best.groupby(kinds, dropna=False):
+        for position in range(len(group)):
             row = _described(group.iloc[position : position + 1])
             name = label(row["variant"], row["family"]) + VALIDATION_MARK
             rows.append(row | {"label": name, "seeds": 0, "best_val_top1": group["val_top1"].iloc[position]})
@@ -143,12 +149,13 @@ def _kind(row: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def _scored_in_search(table: pd.DataFrame) -> pd.DataFrame:
-    return table[(table["stage"] == "search") & (table["status"] == "complete") & table["val_top1"].notna()]
+    scored = (table["stage"] == "search") & (table["status"] == "complete") & table["val_top1"].notna()
+    return table.loc[scored, _READ]
 
 
 def _best_in_search(group: pd.DataFrame, search: pd.DataFrame) -> Any:
     same = search
-    for name in ("task", "variant", "methods", "plan"):
+    for name in _SAME:
         value = group[name].iloc[0]
         same = same[same[name].isna() if pd.isna(value) else same[name] == value]
     return same["val_top1"].max()

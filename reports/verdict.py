@@ -14,6 +14,9 @@ from reports.paired import FEWEST, LEVEL, Paired, holm, paired
 from reports.words import method_words, probability
 from reports.words import spread_of_points as spread
 
+_SAME = ["budget_group", "family", "variant", "plan", "regularization", "epochs"]
+_READ = ["task", *_SAME, "seed", "test_top1"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
@@ -74,15 +77,15 @@ def verdicts(table: pd.DataFrame, summary: pd.DataFrame) -> list[Verdict]:
 
 
 def _verdict(table: pd.DataFrame, summary: pd.DataFrame, task: str, budget: str) -> Verdict:
-    rows = table[table["task"] == task]
-    confirmed = rows[(rows["stage"] == "confirm") & (rows["status"] == "complete") & rows["test_top1"].notna()]
+    confirmed = table.loc[(table["stage"] == "confirm") & (table["status"] == "complete") & table["test_top1"].notna(), _READ]
+    confirmed = confirmed[confirmed["task"] == task]
     scores = confirmed.groupby(["variant", "seed"])["test_top1"].mean()
     dense = float(scores["dense"].mean()) if "dense" in scores else None
     plans = summary[(summary["task"] == task) & (summary["stage"] == "confirm")]
     here = plans[(plans["budget_group"] == budget).fillna(False)]
     best = [_best_plan(part, confirmed, dense) for _, part in here.groupby("family")]
     entries = _tested(sorted((entry for entry in best if entry), key=lambda entry: -entry.mean))
-    searched = set(rows.loc[(rows["budget_group"] == budget).fillna(False), "family"])
+    searched = set(table.loc[((table["budget_group"] == budget) & (table["task"] == task)).fillna(False), "family"])
     waiting = tuple(sorted(method_words(family) for family in searched - {entry.family for entry in entries} if family))
     found = Verdict(
         task=task, budget=budget, entries=entries, dense=dense, waiting=waiting,
@@ -105,7 +108,7 @@ def _finetuned(plans: pd.DataFrame, confirmed: pd.DataFrame, dense: float | None
 
 def _entry(plan: pd.Series[Any], confirmed: pd.DataFrame, dense: float | None, *, plans: int) -> Entry:
     same = confirmed
-    for name in ("budget_group", "family", "variant", "plan", "regularization", "epochs"):
+    for name in _SAME:
         same = same[same[name].isna() if pd.isna(plan[name]) else (same[name] == plan[name]).fillna(False)]
     by_seed = same.assign(seed=same["seed"].fillna(-1)).groupby("seed")["test_top1"].mean()
     scores = {int(seed): float(score) for seed, score in by_seed.items()}  # type: ignore[call-overload]  # an index of integers

@@ -19,9 +19,10 @@ DOORWAYS = {
     "fvcore": {"sconv_search/measurement.py"},
     "lightning_fabric": {"sconv_search/distributed.py"},
     "optuna": {"studies/sampler.py"},
-    "matplotlib": {"reports/figures.py"},
+    "matplotlib": {"reports/figures.py", "reports/vector.py"},
+    "pypdfium2": {"reports/raster.py"},
     "plotly": {"reports/interactive.py"},
-    "pyarrow": {"reports/export.py"},
+    "pyarrow": {"reports/export.py", "reports/bulk.py"},
 }
 FILES = [path for package in MAY_IMPORT for path in sorted((ROOT / package).rglob("*.py"))]
 

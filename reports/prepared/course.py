@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -41,6 +42,7 @@ _LABELS = {
     "area": "hypervolume so far (% of the rectangle)",
 }
 
+_READ = ["task", "run", "family", "budget_group", "status", "val_top1", "flops_share", "wall_s"]
 _HYPERVOLUME = "Hypervolume: the area that the trials dominate, of the rectangle from (dense FLOPs, 0 %) to (0 FLOPs, 100 %)."
 _NOT_RANDOM = (
     "No run here was sampled at random, so this figure cannot show what the sampler adds; the uniform plan stands in the "
@@ -54,7 +56,7 @@ def courses(table: pd.DataFrame, task: str) -> pd.DataFrame:
     ``seconds`` counts all trials of the run, failed ones too. ``area`` is in % of the rectangle between the reference point and
     a network that costs nothing and is always right.
     """
-    search = table[(table["task"] == task) & (table["stage"] == "search") & ~table["variant"].isin(REFERENCES)]
+    search = table.loc[(table["task"] == task) & (table["stage"] == "search") & ~table["variant"].isin(REFERENCES), _READ]
     parts = [_course(rows) for _, rows in search.groupby("run", sort=False)]
     columns = ["task", "run", "family", "budget_group", "training", "seconds", "best", "area"]
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
@@ -63,32 +65,42 @@ def courses(table: pd.DataFrame, task: str) -> pd.DataFrame:
 def _course(rows: pd.DataFrame) -> pd.DataFrame:
     seconds = rows["wall_s"].fillna(0).cumsum()
     done = rows.assign(seconds=seconds)[(rows["status"] == "complete") & rows["val_top1"].notna()]
-    points = zip(done["flops_share"].astype("Float64").fillna(100.0), done["val_top1"], strict=True)
+    points = zip(_floats(done["flops_share"].fillna(100.0)), _floats(done["val_top1"]), strict=True)
     return done.assign(
         training=range(1, len(done) + 1),
         best=done["val_top1"].cummax().astype("float64"),
-        area=[area / REFERENCE[0] for area in hypervolume_course((float(cost), float(score)) for cost, score in points)],
+        area=[area / REFERENCE[0] for area in hypervolume_course(points)],
     )
 
 
-def course_figures(table: pd.DataFrame, runs: Sequence[RunFacts], task: str) -> list[Figure]:
-    """A figure a budget."""
-    found = courses(table, task)
+def course_figures(
+    table: pd.DataFrame, runs: Sequence[RunFacts], task: str, course: pd.DataFrame | None = None
+) -> list[Figure]:
+    """A figure a budget; ``course`` is what ``courses`` says of the task, where that is known already."""
+    found = courses(table, task) if course is None else course
     by_name = {run.name: run for run in runs}
     uniform = table[(table["task"] == task) & (table["stage"] == "search") & (table["origin"] == "uniform")]
     figures = []
     parts = found.groupby(found["budget_group"].fillna("no budget"), sort=False)
     for place, (budget, rows) in enumerate(sorted(parts, key=lambda part: -first_number(str(part[0]))), start=1):
         named = {run: by_name.get(str(run)) for run in rows["run"].unique()}
-        drawings = {name: _drawing(rows, named, uniform, *axes) for name, axes in _DRAWINGS.items()}
+        by_run = dict(tuple(rows.groupby("run", sort=False)))
+        drawings = {name: _drawing(rows, by_run, named, uniform, *axes) for name, axes in _DRAWINGS.items()}
         caption = f"{_spoken(named)} {_HYPERVOLUME}"
         figures.append(Figure(key=f"course-{place}", title=f"The search at {budget}", drawings=drawings, caption=caption))
     return figures
 
 
-def _drawing(rows: pd.DataFrame, runs: dict[str, RunFacts | None], uniform: pd.DataFrame, height: str, place: str) -> Drawing:
+def _drawing(
+    rows: pd.DataFrame,
+    by_run: Mapping[Any, pd.DataFrame],
+    runs: dict[str, RunFacts | None],
+    uniform: pd.DataFrame,
+    height: str,
+    place: str,
+) -> Drawing:
     title = f"{_TITLES[height]} against {_TITLES[place]}"
-    traces = [_trace(rows[rows["run"] == name], name, facts, height, place) for name, facts in runs.items()]
+    traces = [_trace(by_run[name], name, facts, height, place) for name, facts in runs.items()]
     if place == "seconds" and not (rows["seconds"] > 0).any():
         return Nothing(title=title, reason="The records do not hold the wall time of the trials.")
     here = uniform[uniform["run"].isin(list(runs)) & uniform["val_top1"].notna()]
@@ -144,17 +156,22 @@ def _spoken(runs: dict[str, RunFacts | None]) -> str:
 
 def hypervolumes(table: pd.DataFrame, summary: pd.DataFrame, task: str) -> pd.DataFrame:
     """A row a method: the hypervolume of its confirmed plans (test) and of its search trials (validation), in %."""
-    rows, plans = table[(table["task"] == task) & table["flops_share"].notna()], summary[summary["task"] == task]
-    search = rows[(rows["stage"] == "search") & (rows["status"] == "complete") & rows["val_top1"].notna()]
+    plans = summary[summary["task"] == task]
+    scored = (table["stage"] == "search") & (table["status"] == "complete") & table["val_top1"].notna()
+    search = table.loc[
+        (table["task"] == task) & scored & table["flops_share"].notna(), ["family", "flops_share", "val_top1"]
+    ].groupby("family")
     confirmed = plans[(plans["stage"] == "confirm") & plans["flops_share"].notna() & plans["test_top1"].notna()]
-    families = sorted((set(search["family"]) | set(confirmed["family"])) - {""})
+    searched: dict[Any, pd.DataFrame] = dict(tuple(search))
+    families = sorted({str(name) for name in (*searched, *confirmed["family"])} - {""})
+    none = table.loc[[], ["flops_share", "val_top1"]]
     return pd.DataFrame(
         [
             {
                 "family": family, "confirmed_area": _area(confirmed[confirmed["family"] == family], "test_top1"),
                 "plans": int((confirmed["family"] == family).sum()),
-                "searched_area": _area(search[search["family"] == family], "val_top1"),
-                "trials": int((search["family"] == family).sum()),
+                "searched_area": _area(searched.get(family, none), "val_top1"),
+                "trials": len(searched.get(family, none)),
             }
             for family in families
         ],
@@ -163,5 +180,9 @@ def hypervolumes(table: pd.DataFrame, summary: pd.DataFrame, task: str) -> pd.Da
 
 
 def _area(rows: pd.DataFrame, score: str) -> float | None:
-    points = [(float(cost), float(value)) for cost, value in zip(rows["flops_share"], rows[score], strict=True)]
+    points = list(zip(_floats(rows["flops_share"]), _floats(rows[score]), strict=True))
     return hypervolume(points) / REFERENCE[0] if points else None
+
+
+def _floats(values: pd.Series[Any]) -> list[float]:
+    return list(map(float, values.tolist()))

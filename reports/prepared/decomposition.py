@@ -14,16 +14,20 @@ from reports.words import general, hundredths, label, multiline, spread
 
 _PLAN = ["budget_group", "family", "variant", "plan", "regularization"]
 _STAGES = ("val_top1_before", "val_top1_after", "val_top1")
+_MEASURED = [*_STAGES, "lost", "residual"]
 _WORDS = ("just before\ncompression", "just after\ncompression", "trained on")
 
 
 def decompositions(table: pd.DataFrame, task: str) -> pd.DataFrame:
     """A row a confirmed plan: validation top-1 before, after and at the end, and the loss in points, mean and deviation."""
-    rows = table[(table["task"] == task) & (table["stage"] == "confirm") & ~table["variant"].isin(REFERENCES)]
+    rows = table[table["stage"] == "confirm"]
+    rows = rows[(rows["task"] == task) & ~rows["variant"].isin(REFERENCES)]
     rows = rows[rows["val_top1_before"].notna() & rows["val_top1_after"].notna()]
     rows = rows.assign(lost=rows["val_top1_before"] - rows["val_top1_after"])
+    groups = rows.groupby(_PLAN, dropna=False)
+    means, deviations = records(groups[_MEASURED].mean()), records(groups[_MEASURED].std())
     made = []
-    for keys, part in rows.groupby(_PLAN, dropna=False):
+    for (keys, part), mean, deviation in zip(groups, means, deviations, strict=True):
         budget, family, variant, _, weight = keys
         entry: dict[str, Any] = {
             "budget_group": budget,
@@ -32,11 +36,11 @@ def decompositions(table: pd.DataFrame, task: str) -> pd.DataFrame:
             "key": plan_key(records(part.head(1))[0]),
             "regularization": weight,
         }
-        for name in (*_STAGES, "lost", "residual"):
-            entry[name], entry[f"{name}_std"] = part[name].mean(), part[name].std()
+        for name in _MEASURED:
+            entry[name], entry[f"{name}_std"] = mean[name], deviation[name]
         made.append(entry | {"seeds": len(part)})
     columns = ["budget_group", "family", "label", "key", "regularization", "seeds"]
-    columns += [name for stage in (*_STAGES, "lost", "residual") for name in (stage, f"{stage}_std")]
+    columns += [name for stage in _MEASURED for name in (stage, f"{stage}_std")]
     found = pd.DataFrame(made, columns=columns)
     size = found["budget_group"].map(lambda text: -first_number(str(text)))
     return found.assign(size=size).sort_values(["size", "label"], kind="stable", ignore_index=True).drop(columns="size")

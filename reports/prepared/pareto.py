@@ -22,6 +22,11 @@ _NEEDED = [
     "flops_share", "flops", "macs", "additions", "params",
 ]  # fmt: skip
 """A table of a hundred thousand rows is chosen from often; without the plans that is cheap."""
+_OF_PLANS = [
+    "stage", "variant", "family", "label", "key", "budget_group", "seeds", "test_top1", "test_top1_std", "best_val_top1",
+    "difference", "flops_share", "flops", "macs", "additions", "params", "latency_ms", "speed_up",
+]  # fmt: skip
+_SAID = ["family", "run", "number", "regularization", "val_top1", "flops_share", "macs", "params"]
 _CAPTION = (
     "Strong: confirmed plans, mean ± standard deviation over seeds on the test set; hollow: uniform plans. Faint: search "
     "trials, validation accuracy. Steps join each method's confirmed front. Arrows at the lower edge: points below the axis. "
@@ -53,19 +58,24 @@ METRICS = (
 
 def pareto_figure(table: pd.DataFrame, summary: pd.DataFrame, task: str) -> Figure:
     """The task's figure, with a drawing for each cost."""
-    rows, plans = table.loc[table["task"] == task, _NEEDED], summary[summary["task"] == task]
-    scored = _scored(rows)
-    drawings = {metric.name: pareto_chart(rows, plans, metric, scored) for metric in METRICS}
+    rows, plans = table.loc[table["task"] == task, _NEEDED], summary.loc[summary["task"] == task, _OF_PLANS]
+    scored, budgets = _scored(rows), rows[["budget", "dense_flops"]].drop_duplicates()
+    drawings = {metric.name: pareto_chart(budgets, plans, metric, scored) for metric in METRICS}
     return Figure(
         key="pareto", title="Accuracy against cost", drawings=drawings,
         caption=_CAPTION,
     )  # fmt: skip
 
 
-def pareto_chart(rows: pd.DataFrame, plans: pd.DataFrame, metric: Metric, scored: pd.DataFrame) -> Drawing:
-    """One cost's drawing, or a sentence where nothing was measured; ``scored`` are the search trials among the rows."""
+def pareto_chart(budgets: pd.DataFrame, plans: pd.DataFrame, metric: Metric, scored: pd.DataFrame) -> Drawing:
+    """One cost's drawing, or a sentence where nothing was measured.
+
+    Args:
+        budgets: the task's, each with the dense network's FLOPs.
+        scored: the search trials with a score.
+    """
     title = f"Accuracy against {metric.name}"
-    dense = _dense_cost(rows, plans, metric)
+    dense = _dense_cost(budgets, plans, metric)
     strong = _located(plans[(plans["stage"] == "confirm") & ~plans["variant"].isin(REFERENCES)], metric, dense)
     strong = strong[strong["test_top1"].notna()]
     searched = _located(scored, metric, dense)
@@ -79,7 +89,7 @@ def pareto_chart(rows: pd.DataFrame, plans: pd.DataFrame, metric: Metric, scored
     return Chart(
         title=title, x=Axis(label=_axis_label(metric, dense)), traces=traces,
         y=Axis(label=heading("test_top1" if len(strong) else "val_top1"), limits=limits),
-        rules=[*references, *_budget_rules(rows, metric), *_dense_rule(metric, dense)],
+        rules=[*references, *_budget_rules(budgets, metric), *_dense_rule(metric, dense)],
         labels=_labels(strong, searched, limits),
         notes=_notes(limits, below, dropped),
     )  # fmt: skip
@@ -91,28 +101,28 @@ def limits_of(strong: pd.DataFrame, searched: pd.DataFrame, references: list[Rul
     The axis reaches below the best score by four times the typical plan's distance to it (the upper median), at least three
     points, and no further than there is something to show. What is lower is drawn as an arrow at the edge.
     """
-    scores = [float(score) for score in strong["test_top1"]]
-    typical = scores or [median(searched["val_top1"])]
+    scores, found = _floats(strong["test_top1"]), _floats(searched["val_top1"])
+    typical = scores or [median(found)]
     reference = [rule.at for rule in references]
-    high = max([*typical, *reference, *map(float, searched["val_top1"])])
+    high = max([*typical, *reference, *found])
     best = max([*typical, *reference])
     floor = best - max(_TYPICAL * median_high([best - score for score in typical]), _LEAST_SPAN)
     deviations = zip(scores, strong["test_top1_std"].fillna(0), strict=True) if scores else []
     bars = [(score - float(deviation), score + float(deviation)) for score, deviation in deviations if score >= floor]
-    shown = [value for value in [*scores, *reference, *map(float, searched["val_top1"])] if value >= floor]
+    shown = [value for value in [*scores, *reference, *found] if value >= floor]
     low = max(floor, min([*shown, *(low for low, _ in bars)]))
     high = max([high, *(min(top, best + (best - low)) for _, top in bars)])
     room = max(high - low, 0.5)
     return low - _ROOM * room, min(high + _ROOM * room, 100 + 0.03 * room)
 
 
-def _dense_cost(rows: pd.DataFrame, plans: pd.DataFrame, metric: Metric) -> float | None:
+def _dense_cost(budgets: pd.DataFrame, plans: pd.DataFrame, metric: Metric) -> float | None:
     """The dense network's cost; for latency 100, as each plan's is in % of the dense one measured in turn."""
     if metric.key == "latency":
         return 100.0
     known = plans.loc[plans["variant"].isin(REFERENCES), metric.column].dropna()
     if metric.key == "flops" and known.empty:
-        known = rows["dense_flops"].dropna()
+        known = budgets["dense_flops"].dropna()
     return float(known.iloc[0]) if len(known) and float(known.iloc[0]) > 0 else None
 
 
@@ -151,7 +161,7 @@ def _faint(searched: pd.DataFrame, limits: tuple[float, float]) -> tuple[list[Tr
         traces.append(
             Trace(
                 name=method_words(family), look=family, kind="faint", x=_floats(shown["x"]), y=_floats(shown["val_top1"]),
-                texts=[_search_text(row) for row in records(shown)],
+                texts=[_search_text(row) for row in records(shown[_SAID])],
             )
         )  # fmt: skip
     for family, part in _by_family(searched[~inside]):
@@ -159,7 +169,7 @@ def _faint(searched: pd.DataFrame, limits: tuple[float, float]) -> tuple[list[Tr
         traces.append(
             Trace(
                 name=method_words(family), look=family, kind="below", x=_floats(shown["x"]), y=[limits[0]] * len(shown),
-                texts=[_search_text(row) for row in records(shown)],
+                texts=[_search_text(row) for row in records(shown[_SAID])],
             )
         )  # fmt: skip
     return traces, dropped
@@ -204,7 +214,7 @@ def _labels(strong: pd.DataFrame, searched: pd.DataFrame, limits: tuple[float, f
         for family, part in _by_family(rows):
             inside = part[part[score] >= limits[0]]
             if len(inside):
-                heights[family] = float(inside.sort_values(["x", score])[score].iloc[-1])
+                heights[family] = float(inside.loc[inside["x"] == inside["x"].max(), score].max())
             else:
                 heights.setdefault(family, limits[0])
     gap = _GAP * (limits[1] - limits[0])
@@ -224,8 +234,8 @@ def _references(plans: pd.DataFrame) -> list[Rule]:
     return made
 
 
-def _budget_rules(rows: pd.DataFrame, metric: Metric) -> list[Rule]:
-    pairs = rows[["budget", "dense_flops"]].dropna().drop_duplicates()
+def _budget_rules(budgets: pd.DataFrame, metric: Metric) -> list[Rule]:
+    pairs = budgets.dropna()
     if metric.key == "flops":
         shares = {share for pair in pairs.itertuples(index=False, name=None) if (share := budget_share(*pair)) is not None}
     else:
@@ -289,4 +299,4 @@ def _by_family(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 
 def _floats(values: pd.Series[Any]) -> list[float]:
-    return [float(value) for value in values]
+    return list(map(float, values.tolist()))

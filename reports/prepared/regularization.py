@@ -41,7 +41,8 @@ _NO_COURSE = (
 
 def weight_figure(table: pd.DataFrame, task: str) -> Figure:
     """λ against the residual at compression, and against accuracy."""
-    search = table[(table["task"] == task) & (table["stage"] == "search") & (table["status"] == "complete")]
+    done = (table["task"] == task) & (table["stage"] == "search") & (table["status"] == "complete")
+    search = table.loc[done, ["family", "run", "number", "regularization", "residual", "val_top1"]]
     weighted = search[search["regularization"].notna() & (search["regularization"] > 0)]
     drawings = {
         "residual": _weights(weighted, search, "residual"),

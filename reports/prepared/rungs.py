@@ -32,13 +32,15 @@ _LABELS = {
 
 def rung_points(table: pd.DataFrame, runs: Sequence[RunFacts], tables: Sequence[SiteTable], task: str) -> pd.DataFrame:
     """A row a plan of a run: predicted damage, short-training and full-schedule accuracy; missing where it was not measured."""
-    rows = table[(table["task"] == task) & (table["status"] == "complete") & table["plan"].notna() & (table["family"] != "")]
+    done = (table["task"] == task) & (table["status"] == "complete") & table["plan"].notna() & (table["family"] != "")
+    rows = table.loc[done, ["stage", "run", "family", "plan", "val_top1", "screen_top1", "test_top1"]]
     confirmed = (
         rows[rows["stage"] == "confirm"].groupby(["run", "family", "plan"])["test_top1"].mean().rename("full").reset_index()
     )
     parts = [_searched(one) for one in tables]
     wanted = confirmed[["run", "plan"]]
-    short = rows[(rows["stage"] == "search")].merge(wanted, on=["run", "plan"])
+    known = rows[(rows["stage"] == "search") & rows["plan"].isin(wanted["plan"])]  # fewer by far to look up by two columns
+    short = known.merge(wanted, on=["run", "plan"])
     scores = {"short": short["val_top1"].astype("float64"), "screen": short["screen_top1"].astype("float64")}
     parts.append(short[["run", "family", "plan"]].assign(**scores, damage=float("nan")))
     found = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
@@ -46,11 +48,11 @@ def rung_points(table: pd.DataFrame, runs: Sequence[RunFacts], tables: Sequence[
     found = found.merge(confirmed, on=["run", "family", "plan"], how="outer")
     by_name = {run.name: run for run in runs}
     missing = found["damage"].isna()
-    known = [
+    damages = [
         plan_damage(by_name[run], plan) if run in by_name else None
         for run, plan in found.loc[missing, ["run", "plan"]].itertuples(index=False, name=None)
     ]
-    found.loc[missing, "damage"] = pd.Series(known, index=found.index[missing], dtype="float64")
+    found.loc[missing, "damage"] = pd.Series(damages, index=found.index[missing], dtype="float64")
     return found.astype({"damage": "float64", "screen": "float64", "short": "float64", "full": "float64"})
 
 

@@ -13,6 +13,8 @@ from reports.runs import RunFacts, plan_choices
 MOST_READ = 600
 """So many trials of a run are looked into; evenly spread where there are more."""
 
+_READ = ["run", "family", "plan", "regularization", "screen_top1", "val_top1"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class SiteTable:
@@ -33,10 +35,10 @@ class SiteTable:
 
 def site_tables(table: pd.DataFrame, runs: Sequence[RunFacts], task: str) -> list[SiteTable]:
     """The tables of the task's runs that have a search space and scored trials."""
-    scored = table[(table["task"] == task) & (table["stage"] == "search") & (table["status"] == "complete")]
-    scored = scored[scored["val_top1"].notna() & scored["plan"].notna()]
-    parts = [(run, scored[scored["run"] == run.name]) for run in runs if run.options]
-    return [_site_table(run, rows) for run, rows in parts if len(rows)]
+    done = (table["task"] == task) & (table["stage"] == "search") & (table["status"] == "complete")
+    scored = table.loc[done & table["val_top1"].notna() & table["plan"].notna(), _READ]
+    parts = {str(name): rows for name, rows in scored.groupby("run")}
+    return [_site_table(run, parts[run.name]) for run in runs if run.options and run.name in parts]
 
 
 def plan_damage(run: RunFacts, plan: object) -> float | None:

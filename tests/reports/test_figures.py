@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import warnings
 import xml.etree.ElementTree as ElementTree
@@ -11,10 +12,11 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
+from PIL import Image
 
 from reports import summarize
 from reports.charts import Axis, Chart, HeatMap, Label, Nothing, Rule, Trace
-from reports.figures import draw, rendered
+from reports.figures import draw, rendered, rendered_in
 from reports.interactive import figure_json
 from reports.looks import OTHERS, STYLES, looks
 from reports.markup import Plot
@@ -107,6 +109,20 @@ def test_the_same_data_gives_the_same_bytes(pareto: Chart, kind: str) -> None:
     first, second = rendered(draw(pareto), kind), rendered(draw(pareto), kind)
     assert first == second
     assert len(first) > 10_000
+
+
+def test_the_png_shows_what_the_pdf_does_at_its_size(pareto: Chart) -> None:
+    figure = draw(pareto)
+    made = rendered_in(figure, ("png", "svg", "pdf"))
+    assert list(made) == ["png", "svg", "pdf"]
+    picture = Image.open(io.BytesIO(made["png"]))
+    assert picture.size == (9 * 150, 5 * 150)
+    assert made["png"] == rendered(figure, "png")
+    # A confirmed point's colour stands where the axes put it: y grows upwards there, downwards in the picture.
+    (axes,) = figure.axes
+    point = next(trace for trace in reversed(pareto.traces) if trace.kind == "strong")
+    x, y = axes.transData.transform((point.x[-1], point.y[-1])) * 150 / figure.dpi
+    assert "#{:02X}{:02X}{:02X}".format(*picture.convert("RGB").getpixel((round(x), round(750 - y)))) == STYLES[point.look][0]
 
 
 def hostile_chart() -> Chart:

@@ -72,7 +72,7 @@ def test_every_figure_is_svg_png_and_pdf_and_every_table_csv_markdown_and_latex(
 
 
 def test_every_figure_of_a_comparison_has_its_files(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rendering, "rendered", lambda figure, kind: b"")
+    monkeypatch.setattr(rendering, "rendered_in", lambda figure, kinds: dict.fromkeys(kinds, b""))
     with rendering.studio(("svg",)) as artist:
         make_report(read_runs(runs), artist)
         stems = set(artist.files())
@@ -161,7 +161,7 @@ def test_a_run_in_progress_is_said(write_run: Write, tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:Glyph")
 def test_tasks_have_figures_of_their_own_names(write_run: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "KINDS", ("png",))
-    monkeypatch.setattr(rendering, "rendered", lambda figure, kind: b"png")
+    monkeypatch.setattr(rendering, "rendered_in", lambda figure, kinds: dict.fromkeys(kinds, b"png"))
     tasks = ["a/b", "a-b", "../../etc", "日本"]
     folder = write_run("a", [confirm(80, task=task, flops=DENSE_FLOPS // 2) for task in tasks])
     written = write_report([folder], tmp_path / "report")
