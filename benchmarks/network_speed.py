@@ -27,6 +27,7 @@ from speed_candidates import SUBJECTS, Candidate, Subject, candidates
 from timing import facts, interleaved, markdown_table, publish, quartiles
 from torch import Tensor
 
+from sconv_search.allocation import keep_freed_memory
 from sconv_search.exporting import onnx_run, openvino_run
 from sconv_search.inference import WHOLE, optimize_for_inference
 from sconv_search.measurement import measure_cost
@@ -239,6 +240,7 @@ def _arguments() -> argparse.Namespace:
 def main() -> None:
     """Measures, or publishes what was measured."""
     given = _arguments()
+    keep_freed_memory()
     if given.network:
         run(given)
         return

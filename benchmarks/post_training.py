@@ -24,6 +24,7 @@ from PIL import Image
 from timing import facts, markdown_table, publish
 from torch import Tensor, nn
 
+from sconv_search.allocation import keep_freed_memory
 from sconv_search.batch_norm import reestimate_batch_norm_
 from sconv_search.budget import Budget
 from sconv_search.calibration import input_moments
@@ -287,6 +288,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
+    keep_freed_memory()
     if given.network:
         measure(given.network, given.data, given.rows[0], given.method or list(METHODS), given.share or SHARES)
         return

@@ -27,6 +27,7 @@ import torch
 from timing import facts, markdown_table, publish, quartiles
 
 from sconv_search import Choice, CompressionPlan, Cost, TrialRecord
+from sconv_search.allocation import keep_freed_memory
 from sconv_search.budget import Budgets
 from sconv_search.search_space import Option, SearchSpace
 from studies import RunFolder, Start, StudySpec, search, start_from
@@ -285,6 +286,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()
     if given.part:
         for row in measured(given):
             with open(given.rows, "a", encoding="utf-8") as file:

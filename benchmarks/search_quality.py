@@ -28,6 +28,7 @@ from post_training import NETWORKS
 from timing import facts, markdown_table, publish
 
 from reports.hypervolume import hypervolume_course
+from sconv_search.allocation import keep_freed_memory
 from sconv_search.batch_norm import reestimate_batch_norm_
 from sconv_search.budget import Budgets
 from sconv_search.data import DataSet
@@ -331,6 +332,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
+    keep_freed_memory()
     if given.network:
         given.method, given.budget = given.method or ["structured_conv"], given.budget or BUDGETS
         measure(given.network, given.data, given.rows, given)

@@ -20,6 +20,7 @@ from speed_candidates import STRENGTHS, SUBJECTS, Strength, structured_plan
 from timing import Quartiles, facts, markdown_table, publish, quartiles
 from torch import Tensor, nn
 
+from sconv_search.allocation import keep_freed_memory
 from sconv_search.batch_norm_folding import STRUCTURED
 from sconv_search.inference import optimize_for_inference
 from studies.methods import compress
@@ -124,6 +125,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
+    keep_freed_memory()
     rows = [row for name in given.network for row in rows_of(name, given.strength, given.batch, given.rounds)]
     words = "Made ready for this machine and run eagerly, batch norms folded; the rate is of convolutions and linear layers."
     publish(

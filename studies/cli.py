@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from sconv_search.allocation import keep_freed_memory
 from studies import recipes
 from studies.commands.arguments import DeviceOption, start_of
 from studies.commands.best import best
@@ -145,4 +146,5 @@ def demo(
 
 def main() -> None:
     """Entry point of ``sconv-search``."""
+    keep_freed_memory()
     sys.exit(guarded(app))

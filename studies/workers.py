@@ -18,6 +18,7 @@ import torch
 import torch.multiprocessing
 from torch import nn
 
+from sconv_search.allocation import keep_freed_memory
 from sconv_search.data import DataSet
 from sconv_search.records import TrialRecord
 from studies.evaluation import Bench, Job
@@ -122,6 +123,7 @@ def _work(pipe: Connection[Any, Any], bench: Bench, threads: int) -> None:
     """A worker's life: until the process that made it is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     torch.set_num_threads(threads)
+    keep_freed_memory()
     monitor = Monitor()
     while True:
         try:

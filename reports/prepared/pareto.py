@@ -23,8 +23,8 @@ _NEEDED = [
 ]  # fmt: skip
 """A table of a hundred thousand rows is chosen from often; without the plans that is cheap."""
 _OF_PLANS = [
-    "stage", "variant", "family", "label", "key", "budget_group", "seeds", "test_top1", "test_top1_std", "best_val_top1",
-    "difference", "flops_share", "flops", "macs", "additions", "params", "latency_ms", "speed_up",
+    "stage", "variant", "family", "label", "epochs", "key", "budget_group", "seeds", "test_top1", "test_top1_std",
+    "best_val_top1", "difference", "flops_share", "flops", "macs", "additions", "params", "latency_ms", "speed_up",
 ]  # fmt: skip
 _SAID = ["family", "run", "number", "regularization", "val_top1", "flops_share", "macs", "params"]
 _CAPTION = (
