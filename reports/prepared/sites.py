@@ -13,7 +13,7 @@ from reports.runs import RunFacts, plan_choices
 MOST_READ = 600
 """So many trials of a run are looked into; evenly spread where there are more."""
 
-_READ = ["run", "family", "plan", "regularization", "screen_top1", "val_top1"]
+_READ = ["run", "family", "plan", "regularization", "regularized_share", "screen_top1", "val_top1"]
 
 
 @dataclass(frozen=True, kw_only=True)
