@@ -221,7 +221,10 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 def report(rows: list[dict[str, Any]]) -> str:
     """For each network, methods and budget: best loss by way after some evaluations, and how soon random search is met."""
-    parts = []
+    parts = [
+        "\nSeconds are by the clock, of a study on its own, and depend on what else the machine did when a row was made. "
+        "Hypervolume: the area that top-1 over FLOPs dominates, in % of that of a network without FLOPs or errors."
+    ]
     for network, methods, budget in dict.fromkeys((r["network"], r["methods"], r["budget"]) for r in rows):
         own = [r for r in rows if (r["network"], r["methods"], r["budget"]) == (network, methods, budget)]
         parts.append(f"\n## {network}, {methods.replace(',', ' + ')}, {budget} % of dense FLOPs\n")
@@ -284,24 +287,26 @@ PANELS = ((LOSS, EVALUATIONS), (LOSS, SECONDS), (AREA, EVALUATIONS))
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """Best loss so far against evaluations and seconds, and hypervolume: median over seeds, and all seeds faintly."""
     columns = list(dict.fromkeys((r["network"], r["methods"], r["budget"]) for r in rows))
+    ways = list(dict.fromkeys(r["way"] for r in rows))
     size = (5 * len(columns), 3.6 * len(PANELS))
     figure, axes = plt.subplots(len(PANELS), len(columns), figsize=size, squeeze=False, layout="constrained")
     for place, (network, methods, budget) in enumerate(columns):
         own = [r for r in rows if (r["network"], r["methods"], r["budget"]) == (network, methods, budget) and r["loss"]]
         for axis, (quantity, against) in zip(axes[:, place], PANELS, strict=True):
-            _panel(axis, own, quantity, against)
+            _panel(axis, own, quantity, against, ways)
+            axis.set_yscale("log" if quantity == LOSS else "linear")
             axis.set(
                 title=f"{network}, {methods.replace(',', ' + ')}, {budget} %", xlabel=against, ylabel=quantity, xscale="log"
             )
-    axes[0][0].legend(fontsize=8)
+    axes[0][0].legend(fontsize=7)
     figure.savefig(path)
     plt.close(figure)
 
 
-def _panel(axis: Axes, rows: Sequence[dict[str, Any]], quantity: str, against: str) -> None:
+def _panel(axis: Axes, rows: Sequence[dict[str, Any]], quantity: str, against: str, ways: Sequence[str]) -> None:
     """The courses of one search; rules, which are one evaluation, as level lines."""
-    for place, way in enumerate(dict.fromkeys(r["way"] for r in rows)):
-        own, color = [r for r in rows if r["way"] == way], plt.get_cmap("tab10")(place)
+    for way in dict.fromkeys(r["way"] for r in rows):
+        own, color = [r for r in rows if r["way"] == way], plt.get_cmap("tab10")(ways.index(way))
         courses = [np.minimum.accumulate(r["loss"]) if quantity == LOSS else np.array(hypervolumes(r)) for r in own]
         if len(courses[0]) == 1:
             axis.axhline(courses[0][0], color=color, linestyle=":", linewidth=1, label=way)
