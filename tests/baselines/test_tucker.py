@@ -5,9 +5,10 @@ from itertools import pairwise
 
 import pytest
 import torch
+from tensorly import tenalg
 from torch import Tensor, nn
 
-from baselines import factorized, tucker
+from baselines import tucker
 from baselines.tucker import Tucker, factorize
 from baselines.tucker_ranks import ranks_by_energy, ranks_by_vbmf, vbmf_rank
 from sconv_search import Choice, CompressionPlan, measure_cost
@@ -118,8 +119,8 @@ def test_a_rank_out_of_range_or_a_wrong_kind_is_refused_by_name() -> None:
 
 
 def test_the_modes_are_decomposed_once_for_all_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls, decompose = [], factorized.tenalg.svd_interface
-    monkeypatch.setattr(factorized.tenalg, "svd_interface", lambda *a, **k: calls.append(0) or decompose(*a, **k))
+    calls, decompose = [], tenalg.svd_interface
+    monkeypatch.setattr(tenalg, "svd_interface", lambda *a, **k: calls.append(0) or decompose(*a, **k))
     conv = nn.Conv2d(6, 5, 3)
     for rank in range(1, 5):
         factorize(copy.deepcopy(conv), rank, rank)

@@ -5,9 +5,9 @@ from itertools import pairwise
 
 import pytest
 import torch
+from tensorly import tenalg
 from torch import Tensor, nn
 
-from baselines import factorized
 from baselines.weight_svd import WeightSVD, factorize
 from sconv_search import Choice, CompressionPlan, measure_cost
 
@@ -102,8 +102,8 @@ def test_a_rank_out_of_range_or_a_wrong_kind_is_refused_by_name() -> None:
 
 
 def test_one_decomposition_serves_all_ranks_and_all_copies_of_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls, decompose = [], factorized.tenalg.svd_interface
-    monkeypatch.setattr(factorized.tenalg, "svd_interface", lambda *a, **k: calls.append(0) or decompose(*a, **k))
+    calls, decompose = [], tenalg.svd_interface
+    monkeypatch.setattr(tenalg, "svd_interface", lambda *a, **k: calls.append(0) or decompose(*a, **k))
     network = nn.Sequential(nn.Linear(9, 7))
     for rank in range(1, 8):
         WeightSVD().compress(copy.deepcopy(network), plan_of("0", rank))
