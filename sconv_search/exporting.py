@@ -11,6 +11,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
@@ -87,7 +88,7 @@ def onnx_run(module: nn.Module, x: Tensor) -> Callable[[], object]:
 
 def openvino_run(module: nn.Module, x: Tensor) -> Callable[[], object]:
     """One forward of a module by OpenVINO in fp32, with as many threads as torch has; for timing."""
-    core = _package("openvino").Core()
+    core = _openvino_core()
     compiled = core.compile_model(core.read_model(_onnx_bytes(module, x)), "CPU", _openvino_options())
     request, given = compiled.create_infer_request(), x.contiguous().numpy()
     return lambda: request.infer([given], share_inputs=True, share_outputs=True)
@@ -206,8 +207,19 @@ def _session(model: bytes) -> Any:
 
 
 def _openvino(path: Path) -> Forward:
-    model = _package("openvino").Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    model = _openvino_core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda x: torch.from_numpy(model([x.numpy()])[0].copy())
+
+
+@cache
+def _openvino_core() -> Any:
+    """OpenVINO's one core of this process.
+
+    Each core that comes gives the thread a signal stack of its own, and gives back the one it found when it goes. Where two
+    do not go in the opposite order of coming, the stack of one that is gone stays in use, and the next signal overwrites
+    whatever lies there by then.
+    """
+    return _package("openvino").Core()
 
 
 def _package(name: str) -> ModuleType:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,33 @@ def test_a_runtime_for_timing_runs_the_module(run: Prepare, package: str, layout
     module, x = nn.Sequential(nn.Conv2d(2, 3, 1)).eval(), torch.randn(2, 2, 4, 4).contiguous(memory_format=layout)
     found = run(module, x)()[0]  # type: ignore[index]
     torch.testing.assert_close(torch.from_numpy(found), module(x), rtol=0, atol=1e-5)
+
+
+SIGNAL_STACK = """
+import ctypes, faulthandler, gc, torch
+from sconv_search.exporting import openvino_run
+
+class Stack(ctypes.Structure):
+    _fields_ = [("place", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+
+faulthandler.enable()  # gives the thread a signal stack, as test runners do
+runs = [openvino_run(torch.nn.Conv2d(2, 3, 1), torch.zeros(1, 2, 4, 4)) for _ in range(2)]
+while runs:
+    del runs[0]  # the first that came goes first
+    gc.collect()
+found = Stack()
+assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(found)) == 0
+spans = [[int(end, 16) for end in line.split()[0].split("-")] for line in open("/proc/self/maps")]
+print(any(first <= (found.place or 0) < last for first, last in spans))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="memory maps are Linux's")
+def test_models_of_openvino_that_are_gone_leave_a_signal_stack_that_is_there() -> None:
+    """Else the next signal, a worker's end or Ctrl-C, overwrites what has come to lie at its place."""
+    pytest.importorskip("openvino")
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", SIGNAL_STACK], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["True"]
 
 
 def layers() -> nn.Module:
