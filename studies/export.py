@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from sconv_search.exporting import export_onnx, export_program, onnx_run, parity, require_parity
+from sconv_search.exporting import export_int8, export_onnx, export_program, onnx_run, parity, require_parity
 from sconv_search.inference import SiteChoice, optimize_for_inference
 from sconv_search.measurement import example_input, measure_cost
 from sconv_search.plan import CompressionPlan
@@ -41,12 +41,18 @@ class Confirmed:
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """A file that was written; parity is the largest difference to the network's outputs over the largest of them."""
+    """A file that was written.
+
+    Args:
+        parity: the largest difference to the network's outputs over the largest of them; of an int8 file's float form.
+        same_class: share of the calibration images that get the same class in int8 as in float; None of a float file.
+    """
 
     path: Path
     parity: Mapping[str, float]
     metadata: Mapping[str, str]
     choices: tuple[SiteChoice, ...] = ()
+    same_class: float | None = None
 
 
 def confirmed_network(folder: RunFolder, plan: str, seed: int | None) -> Confirmed:
@@ -87,11 +93,41 @@ def _files(folder: RunFolder, record: TrialRecord) -> bool:
     return (_place(folder, record) / "weights.safetensors").is_file()
 
 
-def export_confirmed(spec: StudySpec, confirmed: Confirmed, path: Path, to: Format, *, optimized: bool = False) -> Exported:
+def calibration_of(spec: StudySpec, data: Path | None) -> Tensor:
+    """The study's calibration images, of the training part, as the network's input (N, C, H, W).
+
+    Raises:
+        FileNotFoundError: the data is missing; the expected layout is given.
+    """
+    task = task_named(spec.task)
+    if task.layout is not None and not task.layout.downloads:
+        task.layout.root(data)
+    found = task.data(data, False)
+    return found.normalized(found.calibration)
+
+
+def require_int8(to: Format, int8: bool, data: Path | None) -> None:
+    """Refuses int8 in another format than ONNX, and data that nothing would be read from.
+
+    Raises:
+        ValueError: one of both.
+    """
+    if int8 and to != "onnx":
+        raise ValueError(f"--int8 writes ONNX files alone, got --to {to}; use --to onnx")
+    if data is not None and not int8:
+        raise ValueError(
+            "--data is read for --int8 alone, whose ranges are those of training images; add --int8 or leave it out"
+        )
+
+
+def export_confirmed(
+    spec: StudySpec, confirmed: Confirmed, path: Path, to: Format, *, optimized: bool = False, calibration: Tensor | None = None
+) -> Exported:
     """Writes the network to the file, checked by running it from there.
 
     Args:
         optimized: whether it is made ready for inference first; measured in onnxruntime for ONNX, else in PyTorch.
+        calibration: (N, C, H, W) inputs, from whose ranges an ONNX file is written in int8; None writes floats.
 
     Raises:
         ValueError: a package is missing, the network cannot be exported, or weights are to be optimised.
@@ -108,11 +144,15 @@ def export_confirmed(spec: StudySpec, confirmed: Confirmed, path: Path, to: Form
         given = example_input(network, shape, LATENCY_BATCH)
         ready, choices = optimize_for_inference(network, given, prepare=onnx_run if to == "onnx" else eager)
         metadata["realisations"] = json.dumps({row.site: row.chosen for row in choices})
-    if to == "safetensors":
+    same_class = None
+    if calibration is not None:
+        metadata["weights"] = "int8"
+        found, same_class = export_int8(ready, example, calibration, path, metadata)
+    elif to == "safetensors":
         found = _weights(network, task.network(), confirmed.plan, path, metadata, example)
     else:
         found = (export_onnx if to == "onnx" else export_program)(ready, example, path, metadata)
-    return Exported(path=path, parity=found, metadata=metadata, choices=tuple(choices))
+    return Exported(path=path, parity=found, metadata=metadata, choices=tuple(choices), same_class=same_class)
 
 
 def _weights(

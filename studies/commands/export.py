@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from sconv_search.inference import choice_table
-from studies.commands.arguments import spec_of
+from studies.commands.arguments import DataOption, spec_of
 from studies.commands.config_file import ConfigOption
 from studies.commands.failures import DebugOption
 from studies.commands.results import JsonOption, print_json, telling
-from studies.export import BEST, Exported, Format, confirmed_network, export_confirmed
+from studies.export import BEST, Exported, Format, calibration_of, confirmed_network, export_confirmed, require_int8
 from studies.run_folder import RunFolder
 
 
@@ -28,6 +28,10 @@ def export(
             "--optimize", help="Fold batch norms, measure how each layer runs fastest on this machine, and write that."
         ),
     ] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Quantise an ONNX file to 8 bits, by the ranges of the task's training images.")
+    ] = False,
+    data: DataOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -37,15 +41,17 @@ def export(
     ONNX files are run by onnxruntime, and by OpenVINO where it is installed. The file takes batches of any size, and holds the
     plan and its costs.
 
-    Example: sconv-search export runs/structured --to onnx
+    Example: sconv-search export runs/structured --to onnx --int8
     """
+    require_int8(to, int8, data)
     folder = RunFolder(run)
     spec = spec_of(folder)
     with telling(as_json) as monitor:
         chosen = confirmed_network(folder, plan, seed)
-        path = out or run / "exported" / f"{chosen.folder.name}.{to}"
+        path = out or run / "exported" / f"{chosen.folder.name}{'-int8' if int8 else ''}.{to}"
+        calibration = calibration_of(spec, data) if int8 else None
         with monitor.bar(f"exporting {path.name}"):
-            written = export_confirmed(spec, chosen, path, to, optimized=optimize)
+            written = export_confirmed(spec, chosen, path, to, optimized=optimize, calibration=calibration)
         for line in _lines(written):
             monitor.say(line)
     if as_json:
@@ -57,6 +63,7 @@ def export(
                 "seed": chosen.record.seed,
                 "parity": dict(written.parity),
                 "metadata": dict(written.metadata),
+                "same_class": written.same_class,
                 "realisations": {row.site: row.chosen for row in written.choices},
             }
         )
@@ -71,4 +78,6 @@ def _lines(written: Exported) -> list[str]:
         f"parity, {runtime}: the largest difference is {difference:.1e} of the largest output"
         for runtime, difference in written.parity.items()
     ]
+    if written.same_class is not None:
+        said.append(f"int8: {100 * written.same_class:.1f} % of the calibration images get the same class as in float")
     return said

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sconv_search import Choice, CompressionPlan, TrialRecord, measure_cost
 from sconv_search.exporting import METADATA
 from studies import METHODS, RunFolder, StudySpec, Task, compress, rebuild, save_compressed, tasks
-from tests.studies.conftest import Typed, tiny_network
+from tests.studies.conftest import Typed, tiny_data, tiny_network
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 PLANS = {
@@ -135,9 +135,35 @@ def test_openvino_is_asked_where_it_is_installed(typed: Callable[..., Typed], ru
     assert set(json.loads(said.out)["parity"]) == {"onnxruntime", "openvino"}
 
 
+@pytest.mark.parametrize("more", [(), ("--optimize",)])
+def test_int8_gives_most_images_the_same_class(typed: Callable[..., Typed], run: RunFolder, more: tuple[str, ...]) -> None:
+    said = typed("export", run.path, "--to", "onnx", "--int8", "--json", *more)
+    assert said.status == 0, said
+    found = json.loads(said.out)
+    file = Path(found["file"])
+    assert file.name == "searched-1-seed0-int8.onnx"
+    network = rebuild(tiny_network(), run.path / "confirmed" / "searched-1-seed0")
+    (other, texts), data = by_onnxruntime(file), tiny_data(None, False)
+    inputs = data.normalized(data.calibration)
+    same = (other(inputs).argmax(1) == network(inputs).argmax(1)).float().mean()
+    assert 0.8 < same == pytest.approx(found["same_class"], abs=0.01)
+    assert not torch.allclose(other(inputs), network(inputs), atol=1e-4), "it is not the float network"
+    assert f"{100 * same:.1f} % of the calibration images" in said.err
+    assert (texts["weights"], texts["trial"]) == ("int8", "1")
+    assert "int8" in {kind.name.lower() for kind in kinds(file)}
+
+
+def kinds(file: Path) -> set[Any]:
+    onnx = pytest.importorskip("onnx")
+    weights = onnx.load(file).graph.initializer
+    return {pytest.importorskip("onnx.helper").tensor_dtype_to_np_dtype(one.data_type) for one in weights}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("--to", "pt2", "--int8"), "--int8 writes ONNX files alone, got --to pt2; use --to onnx"),
+        (("--to", "onnx", "--data", "images"), "--data is read for --int8 alone"),
         (("--to", "tflite"), "'tflite' is not one of 'onnx', 'pt2', 'safetensors'"),
         (("--to", "onnx", "--plan", "beste"), "--plan must be 'best' or the number of a trial, such as 3, got 'beste'"),
         (("--to", "onnx", "--plan", "7"), "was not confirmed; there are trial 1 seed 0, trial 1 seed 2, trial 4 seed 0"),
