@@ -2,7 +2,8 @@
 
 Each is made of ordinary modules, so that it exports, compiles and quantises. The sums over channels are slices (as the layer
 itself makes them), slices of sorted channels, or a 1x1 convolution by the matrix of the sums; the sums over space are slices,
-an average pooling, whose divisor the small kernel takes up, or a depthwise convolution by ones. The last is the dense layer.
+an average pooling, whose divisor the small kernel takes up, or a depthwise convolution by ones. Both at once are a convolution
+over blocks of sorted channels. The last is the dense layer.
 
 Legend: g groups, C input channels and c sums of one group, O filters.
 """
@@ -20,6 +21,7 @@ from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from sconv_search.batch_norm_folding import STRUCTURED
+from sconv_search.block_sums import block_sums
 from sconv_search.channel_pooling import NaturalChains
 from sconv_search.pooling import pool_space
 from sconv_search.sorted_sums import Gather, sorted_sums
@@ -27,7 +29,7 @@ from sconv_search.structured_conv import StructuredConv1d, StructuredConv2d, Str
 from sconv_search.structured_linear import StructuredLinear
 
 AS_TRAINED, DENSE = "as trained", "dense"
-SLICES = "slices"
+SLICES, BY_WRITER = "slices", "sorted by the layer before"
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 AVERAGES = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
 StructuredConv = StructuredConv1d | StructuredConv2d | StructuredConv3d
@@ -108,7 +110,28 @@ def _of_convolution(layer: StructuredConv, sortable: bool) -> dict[str, Realisat
             )
             both = " + ".join(part for part in (sums.name, name) if part)
             found[both] = Realisation(module=nn.Sequential(*sums.modules, *modules, small), order=sums.order)
-    return found
+    return found | _in_blocks(layer, sortable)
+
+
+def _in_blocks(layer: StructuredConv, sortable: bool) -> dict[str, Realisation]:
+    """All sums by one convolution over blocks of channels, where padding is by zeros and there are such blocks."""
+    sums, padding = block_sums(layer.pooling), _symmetric_padding(layer)
+    if sums is None or padding is None:
+        return {}
+    boxes, nothing = layer._boxes, (0,) * len(layer._boxes)
+    early = _early_stride(layer)
+    over_space = any(box > 1 for box in boxes)
+    ones = sums.matrix.to(layer.weight.dtype).view(*sums.matrix.shape, *[1] * len(boxes)).expand(-1, -1, *boxes)
+    pooled = _convolution(
+        ones, None, groups=sums.blocks, stride=early, padding=padding if over_space else nothing, dilation=layer.dilation
+    )
+    small = _convolution(
+        layer.weight.detach()[:, sums.columns], layer.bias, stride=None if early else layer.stride,
+        padding=nothing if over_space else padding, dilation=layer.dilation,
+    )  # fmt: skip
+    if sortable:
+        return {f"{BY_WRITER} + blocks": Realisation(module=nn.Sequential(pooled, small), order=sums.order)}
+    return {"sorted + blocks": Realisation(module=nn.Sequential(Gather(sums.order), pooled, small))}
 
 
 def _early_stride(layer: StructuredConv) -> tuple[int, ...] | None:
@@ -152,7 +175,7 @@ def _channel_sums(
         if (found := sorted_sums(pooling)) is not None:
             gather = () if sortable else (Gather(found.order),)
             order = found.order if sortable else None
-            name = "sorted by the layer before" if sortable else "sorted"
+            name = BY_WRITER if sortable else "sorted"
             yield _ChannelSums(name=name, modules=(*gather, *found.sums), weight=weight[:, found.columns], order=order)
     yield _ChannelSums(
         name="1x1", modules=(_product(pooling, weight, 0 if linear else weight.dim() - 2, stride),), weight=weight
@@ -172,15 +195,13 @@ def _product(pooling: NaturalChains, like: Tensor, axes: int, stride: tuple[int,
 
 def _space_sums(layer: StructuredConv) -> Iterator[tuple[str, tuple[nn.Module, ...], float, tuple[int, ...]]]:
     """Name, modules, factor on the small kernel, and the padding that is left to the small convolution."""
-    boxes, pads, axes = layer._boxes, layer._pads, len(layer._boxes)
-    symmetric = layer.padding_mode == "zeros" and pads[0::2] == pads[1::2]
-    padding = tuple(reversed(pads[0::2]))
+    boxes, padding, axes = layer._boxes, _symmetric_padding(layer), len(layer._boxes)
     nothing = (0,) * axes
-    if all(box == 1 for box in boxes) and symmetric:
+    if all(box == 1 for box in boxes) and padding is not None:
         yield "", (), 1.0, padding
         return
     yield SLICES, (SpaceSums(layer),), 1.0, nothing
-    if not symmetric:
+    if padding is None:
         return
     if all(gap == 1 for gap in layer.dilation):
         fits = all(2 * pad <= box for pad, box in zip(padding, boxes, strict=True))  # AvgPool's own limit
@@ -190,6 +211,13 @@ def _space_sums(layer: StructuredConv) -> Iterator[tuple[str, tuple[nn.Module, .
     ones = torch.ones(sums, 1, *boxes, device=layer.weight.device, dtype=layer.weight.dtype)
     depthwise = _convolution(ones, None, groups=sums, padding=padding, dilation=layer.dilation)
     yield "depthwise", (depthwise,), 1.0, nothing
+
+
+def _symmetric_padding(layer: StructuredConv) -> tuple[int, ...] | None:
+    """By axis, where padding is by zeros and the same at both ends."""
+    pads = layer._pads
+    symmetric = layer.padding_mode == "zeros" and pads[0::2] == pads[1::2]
+    return tuple(reversed(pads[0::2])) if symmetric else None
 
 
 def _convolution(
