@@ -30,8 +30,10 @@ from sconv_search import Choice, CompressionPlan, Cost, TrialRecord
 from sconv_search.allocation import keep_freed_memory
 from sconv_search.budget import Budgets
 from sconv_search.search_space import Option, SearchSpace
+from sconv_search.space_arrays import SpaceArrays
 from studies import RunFolder, Start, StudySpec, search, start_from
 from studies.monitor import Monitor
+from studies.preferences import Preferences
 from studies.proposals import Proposals
 from studies.sampler import SAMPLERS, Domain, Sampler, SamplerName
 from studies.tasks import task_named
@@ -79,11 +81,11 @@ class Suggesting:
             task="demo", methods=("structured_conv",), budget="50%", trials=2, sampler=self.kind,
             search_schedule=task.search_schedule, confirm_schedule=task.confirm_schedule,
         )  # fmt: skip
-        groups = {name: name for name in self.space.sites}
-        domain = Domain(groups=tuple(groups), regularization=REGULARIZATION)
+        preferences = Preferences(SpaceArrays(self.space), {name: name for name in self.space.sites})
+        domain = Domain(preferences=preferences.names, regularization=REGULARIZATION)
         self._sampler = Sampler(self.folder / "journal", domain, self.kind, 0, startup=10)
         budgets = Budgets.parse(spec.budget, dense=self.space.dense)
-        self._proposals = Proposals(spec, self.space, budgets, self._sampler, groups, REGULARIZATION)
+        self._proposals = Proposals(spec, self.space, budgets, self._sampler, preferences, REGULARIZATION)
         luck = np.random.default_rng(1)
         self._true = {name: float(np.exp(luck.normal(0, 1))) for name in self.space.sites}
 

@@ -36,9 +36,11 @@ from sconv_search.plan import CompressionPlan
 from sconv_search.plan_rules import RULES
 from sconv_search.records import TrialRecord
 from sconv_search.search_space import Option, SearchSpace
+from sconv_search.space_arrays import SpaceArrays
 from sconv_search.training import evaluate
 from studies import METHODS, Start, compress
 from studies.monitor import Monitor
+from studies.preferences import Preferences
 from studies.proposals import Proposals
 from studies.sampler import Domain, Sampler, SamplerName
 from studies.space import measured_space
@@ -94,10 +96,10 @@ def filling(
         task="demo", methods=tuple(METHODS)[:1], budget="50%", trials=2 if kind == "random" else 20, sampler=kind, seed=seed,
         **_schedules(),
     )  # fmt: skip
-    groups = {name: name for name in space.sites}
+    preferences = Preferences(SpaceArrays(space), {name: name for name in space.sites})
     with tempfile.TemporaryDirectory() as folder:
-        sampler = Sampler(Path(folder) / "journal", Domain(groups=tuple(groups)), kind, seed, startup=10)
-        proposals = Proposals(spec, space, budgets, sampler, groups, None)
+        sampler = Sampler(Path(folder) / "journal", Domain(preferences=preferences.names), kind, seed, startup=10)
+        proposals = Proposals(spec, space, budgets, sampler, preferences, None)
         skipped = 2 if kind == "random" else 0  # the two rules that every study begins with
         for number in range(count + skipped):
             job = proposals.next()
@@ -171,8 +173,9 @@ def measure(name: str, shared: Path, rows_file: Path, given: argparse.Namespace)
                 "TPE on constrained integers": partial(integers, *known_to_all, "tpe", seed, given.integers),
                 "random integers": partial(integers, *known_to_all, "random", seed, given.integers),
             }
-            for way, run in ways.items():
-                if (name, methods, budget, way, seed) not in done:
+            counts = (given.ours, given.tpe, given.others, given.integers, given.integers)
+            for (way, run), count in zip(ways.items(), counts, strict=True):
+                if count and (name, methods, budget, way, seed) not in done:
                     row = {**known, "way": way, "seed": seed, **_course(run(), objective, space)}
                     _append(rows_file, row)
                     print(budget, way, seed, min(row["loss"], default=None), f"{row['seconds'][-1:]} s", flush=True)
@@ -327,7 +330,7 @@ def main() -> None:
     parser.add_argument("--method", action="append", choices=METHODS)
     parser.add_argument("--budget", action="append", type=int, choices=BUDGETS)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--ours", type=int, default=40, help="evaluations of the search")
+    parser.add_argument("--ours", type=int, default=40, help="evaluations of the search; of each way, 0 leaves it out")
     parser.add_argument("--tpe", type=int, default=40, help="evaluations of TPE over budget-filling plans")
     parser.add_argument("--others", type=int, default=200, help="evaluations of random search over budget-filling plans")
     parser.add_argument("--integers", type=int, default=40, help="evaluations of the ways that choose one integer a layer")

@@ -1,9 +1,9 @@
-"""Plans that fill a budget, decoded from one *preference* a site.
+"""Plans that fill a budget, decoded from one *preference* a site, or one a site and method.
 
 Starting from dense, the site whose next step saves most for its predicted damage is compressed further, until every budget
-is met; a site's preference multiplies its damage by ``exp(preference)``, and damages are raised to a power, the *sharpness*:
-at 1 their sum counts (the greedy, or Lagrangian, plan), at 4 nearly the largest alone (the minimax plan). Then savings that
-turned out not to be needed are given back. So every suggestion fits, and lands just below its budget.
+is met; a preference multiplies the damage of its options by ``exp(preference)``, and damages are raised to a power, the
+*sharpness*: at 1 their sum counts (the greedy, or Lagrangian, plan), at 4 nearly the largest alone (the minimax plan). Then
+savings that turned out not to be needed are given back. So every suggestion fits, and lands just below its budget.
 
 Legend of shapes: P plans, S sites, O options (0 is dense; rows with fewer options are padded), B budgets.
 """
@@ -36,8 +36,8 @@ def fill(space: SearchSpace, preferences: Mapping[str, float], budget: AnyBudget
         ValueError: no plan meets the budget.
     """
     arrays = SpaceArrays(space)
-    wishes_PS = np.array([[preferences.get(name, 0.0) for name in arrays.names]])
-    return arrays.plan(Filling(arrays, budget).positions(wishes_PS, np.array([sharpness]))[0])
+    wishes_PS1 = np.array([[[preferences.get(name, 0.0)] for name in arrays.names]])
+    return arrays.plan(Filling(arrays, budget).positions(wishes_PS1, np.array([sharpness]))[0])
 
 
 def greedy(space: SearchSpace, budget: AnyBudget) -> CompressionPlan:
@@ -61,10 +61,14 @@ class Filling:
         self.arrays, self._budget = arrays, budget
         self._amounts = Amounts(arrays, budget.limits)
 
-    def positions(self, preferences_PS: Array, sharpness_P: Array) -> Positions:
-        """The positions (P, S) of the plans that preferences and sharpnesses stand for, as ``fill`` decodes them."""
+    def positions(self, preferences_PSO: Array, sharpness_P: Array) -> Positions:
+        """The positions (P, S) of the plans that preferences and sharpnesses stand for, as ``fill`` decodes them.
+
+        Args:
+            preferences_PSO: by option, or (P, S, 1) where all options of a site have the same.
+        """
         powers_PSO = np.stack([self.arrays.damage_SO ** float(sharpness) for sharpness in sharpness_P])
-        damage_PSO = powers_PSO * np.exp(preferences_PS)[:, :, None]
+        damage_PSO = powers_PSO * np.exp(preferences_PSO)
         alone = len(self._amounts.limit_B) == 1 and self._amounts.independent
         at_PS, excess_PB = (first_fit if alone else step_down)(self._amounts, damage_PSO)
         met_P = (excess_PB <= 0).all(axis=1)

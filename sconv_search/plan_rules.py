@@ -1,6 +1,8 @@
 """Plans by rule, without a search: what a study starts from and has to beat.
 
 Each rule gives a plan that fits the budget, or None where it has nothing to say.
+
+Legend of shapes: S sites, M methods.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from sconv_search.budget import AnyBudget
 from sconv_search.budget_filling import SHARPNESS_RANGE, Filling, fill, greedy
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.search_space import Option, SearchSpace
-from sconv_search.space_arrays import Array, Positions, SpaceArrays
+from sconv_search.space_arrays import Array, Positions
 
 DEPTHS = 201
 MOST_PREFERENCE = 3.0
@@ -109,28 +111,34 @@ RULES: Mapping[str, Callable[[SearchSpace, AnyBudget], CompressionPlan | None]] 
 """Name -> rule, in the order in which a study tries them."""
 
 
-def preferences_of(space: SearchSpace, plan: CompressionPlan, budget: AnyBudget) -> dict[str, float]:
-    """Preferences, each in -3..3, under which ``fill`` comes near a given plan, so that a sampler can learn from it."""
-    filling = Filling(SpaceArrays(space), budget)
-    found_S = imitating(filling, filling.arrays.positions(plan))
-    return dict(zip(space.sites, found_S.tolist(), strict=True))
-
-
 def imitating(filling: Filling, at_S: Positions) -> Array:
-    """Preferences (S,), each in -3..3, under which decoding comes near a plan's positions.
+    """Preferences (S, M) by site and method, each in -3..3, under which decoding comes near a plan's positions.
 
-    Found by repetition: a site that saves more than in the plan is preferred less, one that saves less is preferred more, by
-    ever smaller steps; the nearest so far is kept.
+    Found by repetition: a site that saves more than in the plan is preferred less, one that saves less is preferred more, and
+    a method that is not the plan's gives way to the one that is, by ever smaller steps; the nearest so far is kept.
     """
-    wanted_S, sharpness_1 = filling.saved_PS(at_S[None])[0], np.ones(1)
-    preferences_S, best_S, nearest = np.zeros(len(at_S)), np.zeros(len(at_S)), float("inf")
+    arrays = filling.arrays
+    preferences_SM = np.zeros((len(at_S), len(arrays.methods)))
+    best_SM, nearest = preferences_SM, float("inf")
     for step in np.geomspace(1.0, 0.1, IMITATIONS):
-        found_S = filling.saved_PS(filling.positions(preferences_S[None], sharpness_1))[0]
-        distance = float(np.abs(found_S - wanted_S).sum())
+        found_S = filling.positions(arrays.by_option(preferences_SM)[None], np.ones(1))[0]
+        distance, move_SM = _compared(filling, found_S, at_S)
         if distance < nearest:
-            best_S, nearest = preferences_S, distance
+            best_SM, nearest = preferences_SM, distance
         if distance == 0:
             break
-        moved_S = preferences_S + step * np.sign(found_S - wanted_S)
-        preferences_S = np.clip(moved_S, -MOST_PREFERENCE, MOST_PREFERENCE)
-    return best_S
+        preferences_SM = np.clip(preferences_SM + step * move_SM, -MOST_PREFERENCE, MOST_PREFERENCE)
+    return best_SM
+
+
+def _compared(filling: Filling, found_S: Positions, wanted_S: Positions) -> tuple[float, Array]:
+    """How far two plans' savings are apart, site by site and method by method, and where preferences (S, M) have to move."""
+    saved_S, wished_S = filling.saved_PS(np.stack([found_S, wanted_S]))
+    sites, methods = np.arange(len(found_S)), filling.arrays.method_SO
+    taken_S, other_S = methods[sites, wanted_S], (found_S > 0) & (wanted_S > 0)
+    other_S &= methods[sites, found_S] != taken_S
+    distance = float(np.where(other_S, np.maximum(saved_S, wished_S), np.abs(saved_S - wished_S)).sum())
+    move_SM = np.repeat(np.sign(saved_S - wished_S)[:, None], len(filling.arrays.methods), axis=1)
+    move_SM[other_S] = 1.0
+    move_SM[sites[other_S], taken_S[other_S]] = -1.0
+    return distance, move_SM

@@ -2,7 +2,7 @@
 
 A plan is then its *positions*: at each site 0, which is dense, or the place of an option, counted from 1.
 
-Legend of shapes: P plans, S sites, O options (0 is dense; rows with fewer options are padded).
+Legend of shapes: P plans, S sites, O options (0 is dense; rows with fewer options are padded), M methods.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ class SpaceArrays:
         names: sites in the order of the arrays.
         damage_SO: predicted damage; infinite where a row is padded.
         dropped_SO: channels that an option removes.
+        methods: the methods of all options.
+        method_SO: place of an option's method among them; 0 for dense and where a row is padded.
     """
 
     def __init__(self, space: SearchSpace) -> None:
@@ -35,6 +37,10 @@ class SpaceArrays:
         self._width = 1 + max(map(len, space.sites.values()))
         self.damage_SO = self._table(((one.damage for one in options) for options in space.sites.values()), padding=np.inf)
         self.dropped_SO = self._table((one.dropped for one in options) for options in space.sites.values())
+        named = [[one.choice.method for one in options] for options in space.sites.values()]
+        self.methods = tuple(dict.fromkeys(method for methods in named for method in methods))
+        places = ([float(self.methods.index(method)) for method in methods] for methods in named)
+        self.method_SO: Positions = self._table(places).astype(np.intp)
 
     def _table(self, rows: Iterable[Iterable[float]], padding: float = 0.0) -> Array:
         found = np.full((len(self.names), self._width), padding)
@@ -55,6 +61,11 @@ class SpaceArrays:
             if pair.first in self._row and pair.second in self._row:
                 first, second = self._row[pair.first], self._row[pair.second]
                 found[first, second] = found[second, first] = getattr(pair.cost, quantity)
+        return found
+
+    def by_option(self, values_SM: Array) -> Array:
+        """Values (..., S, O) by option of values (..., S, M) by method; dense has those of the first."""
+        found: Array = values_SM[..., np.arange(len(self.names))[:, None], self.method_SO]
         return found
 
     def positions(self, plan: CompressionPlan) -> Positions:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,18 +12,19 @@ from sconv_search.plan import CompressionPlan
 from sconv_search.plan_rules import imitating
 from sconv_search.records import TrialRecord
 from sconv_search.space_arrays import Array, Positions, SpaceArrays
+from studies.preferences import Preferences
 from studies.surrogate import Surrogate
 
 CANDIDATES = 48
 SPREAD_RANGE = (0.25, 2.0)
 STEP, MOVED_SHARE = 0.5, 0.25
 Decode = Callable[[Array, Array], Positions]
-"""From preferences (P, G) by group and sharpnesses (P,) to plans as positions (P, S)."""
+"""From preferences (P, G) and sharpnesses (P,) to plans as positions (P, S)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A plan with the preferences of groups and the sharpness that it was decoded from."""
+    """A plan with the preferences, by name, and the sharpness that it was decoded from."""
 
     preferences: Mapping[str, float]
     sharpness: float
@@ -33,19 +34,15 @@ class Candidate:
 class Informed:
     """Learns from records what plans score, and suggests the next; equal records give equal suggestions.
 
-    Legend of shapes: P candidates, G groups, S sites.
+    Legend of shapes: P candidates, G preferences, S sites.
 
     Args:
-        groups: names, each of which has a preference.
-        of_groups: from preferences by site to preferences by group.
+        preferences: those that are suggested.
         screened: whether all plans are scored untrained first, which then is what is predicted.
     """
 
-    def __init__(
-        self, arrays: SpaceArrays, groups: Sequence[str], of_groups: Callable[[Mapping[str, float]], Mapping[str, float]],
-        seed: int, *, screened: bool,
-    ) -> None:  # fmt: skip
-        self._arrays, self._groups, self._of_groups, self._seed, self._screened = arrays, groups, of_groups, seed, screened
+    def __init__(self, arrays: SpaceArrays, preferences: Preferences, seed: int, *, screened: bool) -> None:
+        self._arrays, self._preferences, self._seed, self._screened = arrays, preferences, seed, screened
         self._surrogate = Surrogate(arrays)
         self._without_score: set[bytes] = set()
         self._running: dict[int, Positions] = {}
@@ -87,7 +84,7 @@ class Informed:
         if not new:
             return None
         best = new[self._surrogate.pick(at_PS[new], np.array(list(self._running.values())))]
-        preferences = dict(zip(self._groups, values_PG[best].tolist(), strict=True))
+        preferences = dict(zip(self._preferences.names, values_PG[best].tolist(), strict=True))
         return Candidate(preferences=preferences, sharpness=float(sharpness_P[best]), plan=self._arrays.plan(at_PS[best]))
 
     def _new(self, at_PS: Positions) -> list[int]:
@@ -101,20 +98,20 @@ class Informed:
         return list(found.values())
 
     def _around(self, filling: Filling) -> Array:
-        """Preferences of the groups that come near the best plan; the same until another is the best."""
+        """Preferences that come near the best plan; the same until another is the best."""
         best_S = self._surrogate.best
         if self._imitated is None or self._imitated[:2] != (best_S.tobytes(), filling):
-            by_site = dict(zip(self._arrays.names, imitating(filling, best_S).tolist(), strict=True))
-            by_group = self._of_groups(by_site)
-            self._imitated = best_S.tobytes(), filling, np.array([by_group[name] for name in self._groups])
+            by_name = self._preferences.by_name(imitating(filling, best_S))
+            self._imitated = best_S.tobytes(), filling, np.array(list(by_name.values()))
         return self._imitated[2]
 
     def _moved(self, around_G: Array, luck: np.random.Generator) -> Array:
-        moves_G = luck.normal(0, STEP, len(self._groups)) * (luck.random(len(self._groups)) < MOVED_SHARE)
+        count = len(around_G)
+        moves_G = luck.normal(0, STEP, count) * (luck.random(count) < MOVED_SHARE)
         moved_G: Array = around_G + moves_G
         return moved_G
 
     def _drawn(self, luck: np.random.Generator) -> Array:
         spread = np.exp(luck.uniform(*np.log(SPREAD_RANGE)))
-        drawn_G: Array = spread * luck.uniform(-1, 1, len(self._groups))
+        drawn_G: Array = spread * luck.uniform(-1, 1, len(self._preferences.names))
         return drawn_G

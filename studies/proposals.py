@@ -18,6 +18,7 @@ from sconv_search.search_space import SearchSpace
 from sconv_search.space_arrays import Array, Positions, SpaceArrays
 from studies.evaluation import Job
 from studies.informed import Informed
+from studies.preferences import Preferences
 from studies.sampler import PATIENCE, Sampler
 from studies.spec import StudySpec
 
@@ -61,22 +62,21 @@ class Proposals:
     """Makes jobs of suggestions.
 
     Args:
-        groups: site -> the group whose preference it has.
+        preferences: those that the sampler suggests.
     """
 
     def __init__(
-        self, spec: StudySpec, space: SearchSpace, budgets: Budgets, sampler: Sampler, groups: Mapping[str, str],
+        self, spec: StudySpec, space: SearchSpace, budgets: Budgets, sampler: Sampler, preferences: Preferences,
         regularization: tuple[float, float] | None,
     ) -> None:  # fmt: skip
-        self._spec, self._space, self._budgets, self._sampler, self._groups = spec, space, budgets, sampler, groups
+        self._spec, self._space, self._budgets, self._sampler, self._preferences = spec, space, budgets, sampler, preferences
         self._first = first_plans(space, budgets, regularization, spec.trials, spec.given)
         self._ratios: list[float] = []
-        self._arrays, self._names = SpaceArrays(space), tuple(dict.fromkeys(groups.values()))
-        self._group_S = np.array([self._names.index(groups[name]) for name in space.sites])
+        self._arrays = SpaceArrays(space)
         self._filling = lru_cache(maxsize=4)(partial(Filling, self._arrays))  # most studies have one budget
         self._informed = None
         if spec.sampler == "surrogate":
-            self._informed = Informed(self._arrays, self._names, self._of_groups, spec.seed, screened=spec.screening > 1)
+            self._informed = Informed(self._arrays, preferences, spec.seed, screened=spec.screening > 1)
 
     def learn(self, records: Iterable[TrialRecord]) -> None:
         """Notes what plans scored, and how measured latencies compare with the predicted ones."""
@@ -108,12 +108,12 @@ class Proposals:
         """What the sampler is told of a rule's plan: the preferences under which decoding comes near it."""
         sharpness = SHARPNESS_RANGE[first.rule == "minimax"]
         known = {} if first.rule in ("greedy", "minimax") else self._imitating(first)
-        parameters = self._sampler.parameters(self._of_groups(known), sharpness, first.regularization)
+        parameters = self._sampler.parameters(known, sharpness, first.regularization)
         return {**parameters, "budget": first.place} if self._budgets.ranged else parameters
 
     def _imitating(self, first: First) -> dict[str, float]:
-        found_S = imitating(self._filling(self._budgets.at(first.place)), self._arrays.positions(first.plan))
-        return dict(zip(self._arrays.names, found_S.tolist(), strict=True))
+        filling = self._filling(self._budgets.at(first.place))
+        return self._preferences.by_name(imitating(filling, self._arrays.positions(first.plan)))
 
     def _informed_parameters(self, number: int) -> dict[str, object] | None:
         """What the surrogate suggests, the budget included; the penalty's weight, which it does not know, is left to TPE."""
@@ -128,25 +128,18 @@ class Proposals:
         parameters.pop("direct", None)
         return {**parameters, "budget": place} if self._budgets.ranged else parameters
 
-    def _of_groups(self, preferences: Mapping[str, float]) -> dict[str, float]:
-        """The mean over the sites of each group."""
-        members: dict[str, list[float]] = {}
-        for name, value in preferences.items():
-            members.setdefault(self._groups[name], []).append(value)
-        return {group: sum(values) / len(values) for group, values in members.items()}
-
     def _plan(self, preferences: Mapping[str, float], sharpness: float, budgets: Budgets) -> CompressionPlan:
-        """The plan of preferences by group."""
-        values_1G = np.array([[preferences[name] for name in self._names]])
+        """The plan of preferences by name."""
+        values_1G = np.array([[preferences[name] for name in self._preferences.names]])
         return self._arrays.plan(self._positions(budgets, values_1G, np.array([sharpness]))[0])
 
     def _positions(self, budgets: Budgets, values_PG: Array, sharpness_P: Array) -> Positions:
-        """The plans (P, S) of preferences by group."""
+        """The plans (P, S) of preferences (P, G)."""
         try:
             filling = self._filling(self._corrected(budgets))
         except ValueError:  # the corrected latency is out of reach: what the table says may still fit when measured
             return np.tile(self._arrays.positions(self._space.cheapest(budgets)), (len(values_PG), 1))
-        return filling.positions(values_PG[:, self._group_S], sharpness_P)
+        return filling.positions(self._preferences.by_option(values_PG), sharpness_P)
 
     def _corrected(self, budgets: Budgets) -> Budgets:
         """Budgets for the table's sums, whose latencies are off by the ratio that was measured of late."""

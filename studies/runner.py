@@ -12,6 +12,7 @@ from sconv_search.checkpoint import EVERY_S
 from sconv_search.measurement import measure_cost
 from sconv_search.records import Cost, TrialRecord
 from sconv_search.search_space import SearchSpace
+from sconv_search.space_arrays import SpaceArrays
 from studies.checkpoints import RunCheckpoints
 from studies.course import Course, Stops
 from studies.evaluation import Bench, trial_name
@@ -19,6 +20,7 @@ from studies.given_plans import require_fit
 from studies.granularity import grouped
 from studies.methods import METHODS, method_named
 from studies.monitor import Monitor
+from studies.preferences import Preferences
 from studies.proposals import Proposals
 from studies.run_folder import RunFolder
 from studies.sampler import Domain, Sampler
@@ -173,12 +175,12 @@ def _run_trials(
     for message in damaged:
         monitor.say(message)
     shapes = input_shapes(start.network, start.task.input_shape, space.sites)
-    groups = grouped(space.sites, spec.granularity, shapes)
+    preferences = Preferences(SpaceArrays(space), grouped(space.sites, spec.granularity, shapes))
     regularizable = spec.search_schedule.epochs > 0 and any(METHODS[name].regularizable for name in spec.methods)
     weights = spec.regularization_range if regularizable else None
     domain = Domain(
-        groups=tuple(dict.fromkeys(groups.values())), regularization=weights,
-        regularized_share=spec.regularized_share_range, ranged=spec.is_front, costs=spec.costs,
+        preferences=preferences.names, regularization=weights, regularized_share=spec.regularized_share_range,
+        ranged=spec.is_front, costs=spec.costs,
     )  # fmt: skip
     startup = max(4, spec.trials // 4)
     sampler = Sampler(folder.journal, domain, spec.sampler, spec.seed, startup, parallel=workers > 1)
@@ -191,7 +193,7 @@ def _run_trials(
         )
     if known := sampler.known(by_number):
         monitor.say(f"trial {', '.join(map(str, known))} was trained, but its record is lost; it counts as trained")
-    proposals = Proposals(spec, space, budgets, sampler, groups, weights)
+    proposals = Proposals(spec, space, budgets, sampler, preferences, weights)
     course = Course(spec, folder, records, sampler, proposals, stops, monitor)
     with executor(bench, workers, monitor) as where:
         course.run(where, lost=len(known))

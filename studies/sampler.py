@@ -46,7 +46,7 @@ class Suggestion:
 
     Args:
         number: the trial's number, the same however often the search was interrupted.
-        preferences: by group of sites, for ``budget_filling.fill``.
+        preferences: by name, for ``budget_filling.Filling``.
         sharpness: for the same.
         regularization: weight of the penalty; None trains the compressed form alone.
         regularized_share: share of the epochs before compression; None where it is not searched, or there is no weight.
@@ -66,14 +66,14 @@ class Domain:
     """What is suggested, and what the study aims at.
 
     Args:
-        groups: names, each of which has a preference.
+        preferences: their names.
         regularization: range of the weight, sampled on a log scale; None where no method has a penalty.
         regularized_share: range of the share of epochs before compression, of trials with a weight; None does not search it.
         ranged: whether the budget is a range.
         costs: record columns to be minimised beside the validation accuracy; none for a study of accuracy alone.
     """
 
-    groups: tuple[str, ...]
+    preferences: tuple[str, ...]
     regularization: tuple[float, float] | None = None
     regularized_share: tuple[float, float] | None = None
     ranged: bool = False
@@ -181,7 +181,7 @@ class Sampler:
         """What the sampler suggests at once: all that every trial has and is not given, in the order of names."""
         known: dict[str, BaseDistribution] = {
             "spread": FloatDistribution(*SPREAD_RANGE, log=True), "sharpness": FloatDistribution(*SHARPNESS_RANGE),
-            **{f"preference/{name}": FloatDistribution(-1, 1) for name in self.domain.groups},
+            **{f"preference/{name}": FloatDistribution(-1, 1) for name in self.domain.preferences},
         }  # fmt: skip
         if self.domain.regularization is not None and kind != "cmaes":  # which knows numbers alone
             known["direct"] = CategoricalDistribution([True, False])
@@ -196,7 +196,7 @@ class Sampler:
         trial.set_user_attr(NUMBER, number)
         spread = trial.suggest_float("spread", *SPREAD_RANGE, log=True)
         sharpness = trial.suggest_float("sharpness", *SHARPNESS_RANGE)
-        preferences = {name: spread * trial.suggest_float(f"preference/{name}", -1, 1) for name in self.domain.groups}
+        preferences = {name: spread * trial.suggest_float(f"preference/{name}", -1, 1) for name in self.domain.preferences}
         weight = share = None
         if self.domain.regularization is not None and not trial.suggest_categorical("direct", [True, False]):
             weight = trial.suggest_float("regularization", *self.domain.regularization, log=True)
@@ -212,7 +212,7 @@ class Sampler:
         """The parameters of a trial, for ``ask``, whose suggestion has these values."""
         spread = float(np.clip(max(map(abs, preferences.values()), default=0.0), *SPREAD_RANGE))
         known: dict[str, Any] = {"spread": spread, "sharpness": sharpness}
-        for name in self.domain.groups:
+        for name in self.domain.preferences:
             known[f"preference/{name}"] = float(np.clip(preferences.get(name, 0.0) / spread, -1, 1))
         if self.domain.regularization is not None:
             known["direct"] = regularization is None

@@ -4,7 +4,7 @@ Optuna's samplers see a plan as a list of numbers without meaning. Here a Gaussi
 falls with the plan's predicted damage, and its kernel compares what each site saves and how much harm that is predicted to
 do, so that a few dozen scores say which sites are more robust than the damage table believes.
 
-Legend of shapes: K known plans, P proposed ones, R running ones, S sites, O options (0 is dense).
+Legend of shapes: K known plans, P proposed ones, R running ones, S sites, O options (0 is dense), F features.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ FEWEST_KNOWN = 3
 NOISE = 0.01
 LINEAR_SHARE = 0.3
 OPTIMISM = 1.0
+UNLIKE_METHODS = 0.5
+"""Squared distance of two methods that save as much at a site, in units of that between dense and one of them, halved."""
 
 
 class Surrogate:
@@ -63,10 +65,10 @@ class Surrogate:
 
     def _predicted(self, known_KS: Positions, values_K: Array, proposed_PS: Positions) -> tuple[Array, Array]:
         """Mean and standard deviation of the proposed plans' regrets."""
-        (saved_KS, harm_KS), (saved_PS, harm_PS) = self._described(known_KS), self._described(proposed_PS)
+        (saved_KF, harm_KS), (saved_PF, harm_PS) = self._described(known_KS), self._described(proposed_PS)
         trend = _line(harm_KS.sum(1), values_K)
         rest_K = values_K - np.polyval(trend, harm_KS.sum(1))
-        among_KK = _distances(saved_KS, saved_KS)
+        among_KK = _distances(saved_KF, saved_KF)
         length, scale = np.median(among_KK) + 1e-9, np.square(harm_KS.sum(1)).max() + 1e-12
 
         def kernel(distances: Array, harm: Array) -> Array:
@@ -74,15 +76,24 @@ class Surrogate:
             return value
 
         factor_KK = cho_factor(kernel(among_KK, harm_KS) + NOISE * np.eye(len(known_KS)), lower=True)
-        across_PK = kernel(_distances(saved_PS, saved_KS), harm_PS)
+        across_PK = kernel(_distances(saved_PF, saved_KF), harm_PS)
         own_P = (1 - LINEAR_SHARE) + LINEAR_SHARE * np.square(harm_PS).sum(1) / scale
         explained_P = np.square(solve_triangular(factor_KK[0], across_PK.T, lower=True)).sum(0)
         mean_P = np.polyval(trend, harm_PS.sum(1)) + across_PK @ cho_solve(factor_KK, rest_K)
         return mean_P, np.sqrt(rest_K.var() * np.maximum(own_P - explained_P, 0.0))
 
     def _described(self, at_PS: Positions) -> tuple[Array, Array]:
-        """What each site saves, as a share of the most it could, and its predicted damage; both (P, S)."""
-        return self._arrays.taken_PS(self._saved_SO, at_PS), self._arrays.taken_PS(self._harm_SO, at_PS)
+        """What each site saves, as a share of the most it could, (P, F), and its predicted damage, (P, S).
+
+        Features of several methods are what each site saves, and what it saves by each of them.
+        """
+        saved_PS, harm_PS = (self._arrays.taken_PS(values_SO, at_PS) for values_SO in (self._saved_SO, self._harm_SO))
+        methods = range(len(self._arrays.methods))
+        if len(methods) == 1:
+            return saved_PS, harm_PS
+        by_PS = self._arrays.taken_PS(self._arrays.method_SO.astype(np.float64), at_PS)
+        shared, own = np.sqrt(1 - UNLIKE_METHODS), np.sqrt(UNLIKE_METHODS)
+        return np.hstack([shared * saved_PS, *(own * saved_PS * (by_PS == method) for method in methods)]), harm_PS
 
 
 def _regrets(scores: Array) -> Array:

@@ -282,7 +282,7 @@ def test_many_plans_decoded_at_once_are_those_of_decoding_step_by_step(space, ma
         return
     filling = Filling(SpaceArrays(space), budget)
     wishes_PS = np.array([wishes[: len(space.sites)] for wishes, _ in many])
-    found = filling.positions(wishes_PS, np.array([sharpness for _, sharpness in many]))
+    found = filling.positions(wishes_PS[:, :, None], np.array([sharpness for _, sharpness in many]))
     assert [filling.arrays.plan(at) for at in found] == [
         step_by_step(space, wishes, budget, sharpness) for wishes, sharpness in many
     ]

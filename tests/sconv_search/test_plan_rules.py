@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from sconv_search import Choice, CompressionPlan, Cost
 from sconv_search.budget import AnyBudget, Budget, Budgets
-from sconv_search.budget_filling import fill
-from sconv_search.plan_rules import MOST_PREFERENCE, RULES, least_error, minimax, preferences_of, spatial_structure, uniform
+from sconv_search.budget_filling import Filling, fill
+from sconv_search.plan_rules import MOST_PREFERENCE, RULES, imitating, least_error, minimax, spatial_structure, uniform
 from sconv_search.search_space import Option, SearchSpace
+from sconv_search.space_arrays import SpaceArrays
 
 PROPERTY = settings(deadline=None, derandomize=True, max_examples=60)
 DENSE = Cost(macs=1000, adds=0, params=1000)
@@ -105,6 +106,11 @@ def test_the_structured_rule_keeps_channels_and_takes_two_taps() -> None:
     assert spatial_structure(found, macs(800)) == CompressionPlan(sites={"a": Choice(method="any", structure=offered[0])})
     assert spatial_structure(found, macs(799)) is None
     assert spatial_structure(SearchSpace(dense=DENSE, sites={"b": other}), macs(1000)) is None
+
+
+def preferences_of(found: SearchSpace, plan: CompressionPlan, budget: Budget) -> dict[str, float]:
+    filling = Filling(SpaceArrays(found), budget)
+    return dict(zip(found.sites, imitating(filling, filling.arrays.positions(plan))[:, 0].tolist(), strict=True))
 
 
 def savings(found: SearchSpace, plan: CompressionPlan) -> dict[str, int]:

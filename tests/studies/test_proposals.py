@@ -12,7 +12,9 @@ from sconv_search.budget import Budget, Budgets
 from sconv_search.budget_filling import fill
 from sconv_search.plan_rules import RULES
 from sconv_search.search_space import Option, SearchSpace
+from sconv_search.space_arrays import SpaceArrays
 from studies import StudySpec
+from studies.preferences import Preferences
 from studies.proposals import LAST_MEASURED, Proposals, evaluated, first_plans
 from studies.sampler import Domain, Sampler
 
@@ -84,9 +86,10 @@ def test_the_rules_take_at_most_half_of_the_trials(trials: int, wanted: int) -> 
 
 def proposals(spec: StudySpec, folder: Path, budgets: Budgets, groups: dict[str, str]) -> Proposals:
     folder.mkdir(exist_ok=True)
-    domain = Domain(groups=tuple(dict.fromkeys(groups.values())), regularization=RANGE, ranged=spec.is_front, costs=spec.costs)
+    preferences = Preferences(SpaceArrays(SPACE), groups)
+    domain = Domain(preferences=preferences.names, regularization=RANGE, ranged=spec.is_front, costs=spec.costs)
     sampler = Sampler(folder / "study.journal", domain, spec.sampler, spec.seed, startup=4)
-    return Proposals(spec, SPACE, budgets, sampler, groups, RANGE)
+    return Proposals(spec, SPACE, budgets, sampler, preferences, RANGE)
 
 
 ALONE = {name: name for name in SPACE.sites}
@@ -112,8 +115,10 @@ def test_the_rules_come_first_and_then_the_sampler_with_plans_that_fit_where_the
 def test_sites_of_a_group_have_one_preference(spec: StudySpec, tmp_path: Path) -> None:
     groups = {"layer1.0": "layer1", "layer1.1": "layer1", "layer2.0": "layer2"}
     alike = replace(SPACE, sites=dict.fromkeys(SPACE.sites, SPACE.sites["layer1.0"]))
-    domain = Domain(groups=("layer1", "layer2"))
-    found = Proposals(spec, alike, FIXED, Sampler(tmp_path / "j", domain, "random", 0, startup=4), groups, None)
+    preferences = Preferences(SpaceArrays(alike), groups)
+    assert preferences.names == ("layer1", "layer2")
+    sampler = Sampler(tmp_path / "j", Domain(preferences=preferences.names), "random", 0, startup=4)
+    found = Proposals(spec, alike, FIXED, sampler, preferences, None)
     plans = [found.next().plan for _ in range(12)][2:]
     assert len(set(plans)) >= 3
     for plan in plans:

@@ -61,7 +61,7 @@ def test_a_confirmation_keeps_the_share_of_the_trial(start: Start, spec: StudySp
 
 
 def test_an_interrupted_search_draws_the_same_shares(folder: RunFolder) -> None:
-    domain = Domain(groups=("a", "b"), regularization=(0.1, 1.0), regularized_share=RANGE)
+    domain = Domain(preferences=("a", "b"), regularization=(0.1, 1.0), regularized_share=RANGE)
 
     def shares(name: str, interrupted: bool) -> list[float | None]:
         path = folder.path / name

@@ -176,7 +176,7 @@ def test_a_search_killed_between_enqueueing_a_plan_and_asking_for_it_continues(
 def test_trials_interrupted_while_later_ones_ended_come_first(folder: RunFolder) -> None:
     """With several workers trial 0, the first rule's, may be killed after trial 1 has ended."""
     folder.path.mkdir()
-    domain = Domain(groups=("a",))
+    domain = Domain(preferences=("a",))
     ended = TrialRecord(study="s", task="t", stage="search", variant="searched", status="complete", number=1, val_top1=50.0)
     first = Sampler(folder.journal, domain, "tpe", 0, startup=4)
     for _ in range(4):

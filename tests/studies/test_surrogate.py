@@ -12,6 +12,7 @@ from sconv_search.records import Cost, TrialRecord
 from sconv_search.search_space import Option, SearchSpace
 from sconv_search.space_arrays import Positions, SpaceArrays
 from studies.informed import Candidate, Informed
+from studies.preferences import Preferences
 from studies.surrogate import Surrogate
 
 LAYERS = [f"layer{number}" for number in range(10)]
@@ -28,6 +29,7 @@ SPACE = SearchSpace(
 )
 ARRAYS = SpaceArrays(SPACE)
 FILLING = Filling(ARRAYS, BUDGETS)
+PREFERENCES = Preferences(ARRAYS, {name: name for name in LAYERS})
 ROBUST = {name: 0.2 if place % 2 else 3.0 for place, name in enumerate(LAYERS)}
 """By how much the damage table is wrong at each layer."""
 
@@ -87,14 +89,16 @@ def record(number: int, plan: CompressionPlan, **changes: object) -> TrialRecord
 
 
 def informed(count: int, *, screened: bool = False) -> Informed:
-    found = Informed(ARRAYS, LAYERS, lambda known: known, 0, screened=screened)
+    found = Informed(ARRAYS, PREFERENCES, 0, screened=screened)
     for number, plan in enumerate(plans(count, 0)):
         found.learn(record(number, plan, screen_top1=score(plan)))
     return found
 
 
 def suggested(search: Informed, number: int) -> Candidate | None:
-    return search.suggest(number, FILLING, FILLING.positions)
+    return search.suggest(
+        number, FILLING, lambda values, sharpness: FILLING.positions(PREFERENCES.by_option(values), sharpness)
+    )
 
 
 def test_equal_records_give_equal_suggestions_and_another_trial_another() -> None:
