@@ -33,9 +33,10 @@ from sconv_search.search_space import Option, SearchSpace
 from sconv_search.space_arrays import SpaceArrays
 from studies import RunFolder, Start, StudySpec, search, start_from
 from studies.monitor import Monitor
+from studies.optuna_samplers import SAMPLERS, SamplerName
 from studies.preferences import Preferences
 from studies.proposals import Proposals
-from studies.sampler import SAMPLERS, Domain, Sampler, SamplerName
+from studies.sampler import Domain, Sampler
 from studies.tasks import task_named
 
 SITES, OPTIONS = 60, 19

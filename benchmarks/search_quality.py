@@ -40,9 +40,10 @@ from sconv_search.space_arrays import SpaceArrays
 from sconv_search.training import evaluate
 from studies import METHODS, Start, compress
 from studies.monitor import Monitor
+from studies.optuna_samplers import SamplerName
 from studies.preferences import Preferences
 from studies.proposals import Proposals
-from studies.sampler import Domain, Sampler, SamplerName
+from studies.sampler import Domain, Sampler
 from studies.space import measured_space
 from studies.spec import StudySpec
 from studies.start import calibration_inputs

@@ -1,4 +1,4 @@
-"""The Optuna study behind a search. The only user of Optuna.
+"""The Optuna study behind a search. With its samplers the only user of Optuna.
 
 Every suggestion comes from a sampler made anew with a seed of its own, from the study's seed and the trial's number; all else
 it needs stands in the journal. So a search that was killed at any moment continues as if it had not been.
@@ -6,34 +6,29 @@ it needs stands in the journal. So a search that was killed at any moment contin
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import optuna
-from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from optuna.samplers import BaseSampler
 from optuna.storages.journal import BaseJournalBackend
-from optuna.study import Study, StudyDirection
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from sconv_search.budget_filling import SHARPNESS_RANGE
 from sconv_search.records import COLUMNS, TrialRecord
 from studies.journal import JournalFile
+from studies.optuna_samplers import Rows, SamplerName, sampler_for
 
-SamplerName = Literal["surrogate", "tpe", "gp", "nsga2", "cmaes", "random"]
-SAMPLERS: tuple[SamplerName, ...] = get_args(SamplerName)
 SPREAD_RANGE = (0.25, 3.0)
 """How far the preferences reach: small steps around the greedy plan, or plans of quite another shape."""
 NUMBER, REPEATED = "number", "repeats trial"
 PATIENCE = 5
-POPULATION = 24
 _SHOWN = (
     "status", "reason", "plan", "origin", "regularized_share", "macs", "adds", "flops", "params", "val_loss", "residual",
 )  # fmt: skip
@@ -101,7 +96,7 @@ class Sampler:
     _next: int = field(default=0, init=False)
     _again: deque[int] = field(default_factory=deque, init=False)
     _file: _Journal = field(init=False)
-    _rows: dict[tuple[str, ...], dict[int, NDArray[np.float64]]] = field(default_factory=dict, init=False)
+    _rows: Rows = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -171,7 +166,7 @@ class Sampler:
             self._next += 1
         kind = self.kind if self._repeats < PATIENCE else "random"
         seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
-        self._study.sampler = _sampler(
+        self._study.sampler = sampler_for(
             kind, number, seed, self.startup, self.parallel, self._together(kind, fixed or {}), self._rows
         )
         with self._file.together():
@@ -259,90 +254,3 @@ class Sampler:
 
 class _Journal(JournalFile, BaseJournalBackend):
     """The journal, as Optuna's storage wants it."""
-
-
-class _Knowing(BaseSampler):
-    """A sampler that is told what it suggests together; Optuna's own look for that through all trials, each time anew."""
-
-    together: Mapping[str, BaseDistribution]
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return dict(self.together)
-
-
-class _Tpe(_Knowing, optuna.samplers.TPESampler):
-    """TPE that reads each finished trial once; Optuna's own reads all parameters of all trials for every suggestion."""
-
-    rows: dict[tuple[str, ...], dict[int, NDArray[np.float64]]]
-
-    def _get_internal_repr(
-        self, trials: list[FrozenTrial], search_space: dict[str, BaseDistribution], study: Study
-    ) -> dict[str, NDArray[np.float64]]:  # fmt: skip
-        if len(search_space) < 2 or not all(trial.state.is_finished() for trial in trials):
-            return super()._get_internal_repr(trials, search_space, study)
-        known = self.rows.setdefault(tuple(search_space), {})
-        whole = [trial for trial in trials if trial.number in known or search_space.keys() <= trial.params.keys()]
-        for trial in whole:
-            if trial.number not in known:
-                read = [distribution.to_internal_repr(trial.params[name]) for name, distribution in search_space.items()]
-                known[trial.number] = np.array(read, dtype=np.float64)
-        columns = np.array([known[trial.number] for trial in whole]).reshape(len(whole), len(search_space)).T.copy()
-        return dict(zip(search_space, columns, strict=True))
-
-
-class _Gp(_Knowing, optuna.samplers.GPSampler):
-    pass
-
-
-class _Nsga2(_Knowing, optuna.samplers.NSGAIISampler):
-    pass
-
-
-class _CmaEs(_Knowing, optuna.samplers.CmaEsSampler):
-    """CMA-ES whose draws depend on our number of the trial: Optuna's own counts interrupted ones, too."""
-
-    def __init__(self, number: int, **options: Any) -> None:
-        super().__init__(**options)
-        self._number = number
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:  # fmt: skip
-        numbered = copy.copy(trial)
-        numbered.number = self._number
-        return super().sample_relative(study, numbered, search_space)
-
-
-def _sampler(
-    kind: SamplerName, number: int, seed: int, startup: int, parallel: bool, together: Mapping[str, BaseDistribution],
-    rows: dict[tuple[str, ...], dict[int, NDArray[np.float64]]],
-) -> BaseSampler:  # fmt: skip
-    """A new sampler, for one trial; TPE for what the surrogate leaves open."""
-    if kind == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    made: _Knowing
-    if kind == "nsga2":
-        made = _Nsga2(seed=seed, population_size=min(POPULATION, max(4, startup)))
-    elif kind == "cmaes":
-        made = _CmaEs(number, seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
-    elif kind == "gp":
-        made = _Gp(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
-    else:  # of several objectives, too, all at once: one by one, each parameter would rank all trials again
-        made = _Tpe(seed=seed, n_startup_trials=startup, constant_liar=parallel, multivariate=True)
-        made.rows = rows
-    made.together = together
-    return made
-
-
-def require_sampler(kind: str, costs: Sequence[str], known: Iterable[str] = SAMPLERS) -> None:
-    """Refuses a sampler that is unknown or cannot serve several objectives.
-
-    Raises:
-        ValueError: the name and those that would do.
-    """
-    if kind not in known:
-        raise ValueError(f"there is no sampler {kind!r}; samplers are {', '.join(known)}")
-    if kind == "cmaes" and costs:
-        raise ValueError(
-            "sampler 'cmaes' aims at one objective; a study of accuracy against costs takes surrogate, tpe, gp, nsga2 or random"
-        )

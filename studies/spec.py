@@ -11,7 +11,7 @@ from sconv_search.plan import CompressionPlan
 from sconv_search.records import Quantity
 from sconv_search.training import Schedule
 from studies.granularity import Granularity, require_granularity
-from studies.sampler import SamplerName, require_sampler
+from studies.optuna_samplers import SamplerName, require_sampler
 from studies.selection import Selection
 
 FORMAT = "sconv-search study 1"
@@ -27,7 +27,7 @@ class StudySpec:
         budget: amounts or shares of dense, as ``Budgets.parse`` reads them; one may be a range, which makes a front study.
         quantity: what a budget limits that names no quantity itself.
         trials: number of trainings.
-        sampler: key of ``studies.sampler.SAMPLERS``.
+        sampler: key of ``studies.optuna_samplers.SAMPLERS``.
         granularity: sites that share one preference: each ``layer`` has its own, or those of a ``block`` or a ``stage``.
         objectives: quantities to be minimised beside the accuracy; a front study without any minimises the ranged one.
         plans: plans, as JSON text, that are tried before all others; their choices are added to what the methods offer.

@@ -41,10 +41,10 @@ from studies.given_plans import given_plan
 from studies.granularity import Granularity
 from studies.methods import METHODS
 from studies.monitor import Monitor
+from studies.optuna_samplers import SamplerName
 from studies.run_folder import RunFolder
 from studies.runner import checked_budget
 from studies.runner import search as run_search
-from studies.sampler import SamplerName
 from studies.spec import StudySpec
 from studies.start import require_data
 from studies.tasks import task_named, with_network

@@ -11,8 +11,9 @@ import studies.evaluation
 from sconv_search import CompressionPlan, TrialRecord
 from sconv_search.budget import Budgets
 from studies import RunFolder, Start, StudySpec, search
+from studies.optuna_samplers import SAMPLERS
 from studies.proposals import Proposals
-from studies.sampler import SAMPLERS, Domain, Sampler
+from studies.sampler import Domain, Sampler
 
 pytestmark = pytest.mark.usefixtures("untrained")
 GP_FRONT = pytest.param("gp", "30%..90%", marks=pytest.mark.slow)
