@@ -257,7 +257,9 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     figure, panels = plt.subplots(1, len(networks), figsize=(5 * len(networks), 4.2), squeeze=False, layout="constrained")
     for axes, network in zip(panels[0], networks, strict=True):
         own = [row for row in rows if row["network"] == network and "top1" in row]
-        for place, method in enumerate(m for m in METHODS if any(row["method"] == m for row in own)):
+        for place, method in enumerate(METHODS):  # a method looks the same in every panel, also where another was not measured
+            if all(row["method"] != method for row in own):
+                continue
             for calibrated in (True, False):
                 line = sorted((r["flops"], r["top1"]) for r in own if r["method"] == method and r["calibrated"] is calibrated)
                 axes.plot(
