@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -79,9 +81,18 @@ def test_imitation_finds_preferences_for_the_methods_of_a_plan(values: dict[str,
     assert decoded(ALONE.by_name(imitating(FILLING, ARRAYS.positions(wanted)))) == wanted
 
 
+def test_imitation_swaps_the_method_of_a_site_that_saves_less_than_in_the_plan() -> None:
+    wanted = decoded({"b/weight_svd": -2.5, "b/structured_conv": 1.0, "a/structured_conv": 1.0, "c/structured_conv": 1.0})
+    found = ALONE.by_name(imitating(FILLING, ARRAYS.positions(wanted)))
+    assert methods(decoded(found))["b"] == methods(wanted)["b"] == HARSH
+    assert found["b/weight_svd"] < 0 < found["b/structured_conv"]
+
+
 def test_the_surrogate_learns_that_a_site_bears_a_method_better_than_the_table_believes() -> None:
-    """All else is equal: every plan saves the same at every site, and the second method is the better one at ``a`` alone."""
-    luck, surrogate = np.random.default_rng(0), Surrogate(ARRAYS)
+    """The table makes no difference between methods, all plans save the same everywhere, and yet they are told apart."""
+    alike = tuple(replace(one, damage=0.3) for one in BOTH)
+    arrays = SpaceArrays(SearchSpace(dense=SPACE.dense, sites={"a": alike, "b": alike, "c": alike}))
+    luck, surrogate = np.random.default_rng(0), Surrogate(arrays)
 
     def plan(taken: str) -> CompressionPlan:
         known = dict(zip("abc", taken, strict=True))
@@ -92,6 +103,6 @@ def test_the_surrogate_learns_that_a_site_bears_a_method_better_than_the_table_b
         )
 
     for taken in ("ggg", "hgg", "ghg", "ggh", "hhg", "ghh"):
-        surrogate.learn(ARRAYS.positions(plan(taken)), 80 + 4 * (taken[0] == "h") - taken[1:].count("h") + luck.normal(0, 0.01))
-    new = ["hgh", "hhh"]
-    assert surrogate.pick(np.array([ARRAYS.positions(plan(taken)) for taken in new])) == 0
+        score = 80 + 4 * (taken[0] == "h") - taken[1:].count("h") + luck.normal(0, 0.01)
+        surrogate.learn(arrays.positions(plan(taken)), score)
+    assert surrogate.pick(np.array([arrays.positions(plan(taken)) for taken in ("hhh", "hgh")])) == 1
