@@ -142,7 +142,7 @@ def test_every_command_of_a_page_exists(page: Path) -> None:
 
 @each_page
 def test_every_option_that_a_page_names_exists(page: Path) -> None:
-    assert set(re.findall(r"`(--[a-z][a-z-]*)", page.read_text(encoding="utf-8"))) <= options_known()
+    assert set(re.findall(r"`(--[a-z][a-z0-9-]*)", page.read_text(encoding="utf-8"))) <= options_known()
 
 
 @pytest.mark.parametrize(
