@@ -77,12 +77,11 @@ def _arranged(pooling: MergedChannels, members: Sequence[Sequence[int]], shared:
     device = pooling.members.device
     order = [channel for block in shared for place in block for channel in members[place]]
     columns = [place for block in shared for place in block]
-    signs = torch.ones(pooling.channels) if pooling.signs is None else pooling.signs.cpu()
+    signs = torch.ones(pooling.channels) if pooling.signs is None else pooling.signs.cpu().float()
     width = pooling.channels // len(shared)
     matrix = torch.zeros(pooling.count, width)
-    row_of = {place: row for row, place in enumerate(columns)}
-    for position, channel in enumerate(order):
-        matrix[row_of[int(pooling.members[channel])], position % width] = signs[channel]
+    rows = [row for row, place in enumerate(columns) for _ in members[place]]
+    matrix[rows, torch.arange(pooling.channels) % width] = signs[order]
     return BlockSums(
         order=torch.tensor(order, device=device), matrix=matrix.to(device), blocks=len(shared),
         columns=torch.tensor(columns, device=device),

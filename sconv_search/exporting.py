@@ -134,8 +134,11 @@ def export_int8(
         same = (_classes(written, inputs) == _classes(given, inputs)).float().mean()
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"{path.stem}.partial{path.suffix}")
-        partial.write_bytes(written.read_bytes())
-        os.replace(partial, path)
+        try:
+            partial.write_bytes(written.read_bytes())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
     return found, float(same)
 
 
