@@ -33,7 +33,7 @@ def test_every_code_cell_is_short_and_introduced(notebook: nbformat.NotebookNode
 
 def test_it_runs_from_start_to_end(notebook: nbformat.NotebookNode, tmp_path: Path) -> None:
     run = nbformat.from_dict(notebook)
-    NotebookClient(run, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
+    NotebookClient(run, timeout=1800, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [output for cell in code(run) for output in cell.outputs]
     said = "".join(output.text for output in outputs if output.output_type == "stream" and output.name == "stdout")
     pictures = [output for output in outputs if "image/png" in output.get("data", {})]

@@ -109,6 +109,8 @@ def test_the_switch_changes_the_axis_and_the_points(browser: Any, pages: dict[st
             figure.get_by_role("button", name=metric, exact=True).click()
             assert figure.locator('button[aria-pressed="true"]').all_inner_texts() == [metric]
             tab.wait_for_timeout(60)
+            other = "known => document.querySelector('.figure[data-key=pareto] .xtitle').textContent !== known"
+            tab.wait_for_function(other, arg=titles[-1] if titles else "")
             titles.append(figure.locator(".xtitle").text_content())
             places.append(figure.locator(".plot").evaluate("plot => JSON.stringify(plot.data.map(trace => trace.x))"))
             assert figure.locator(".plot").evaluate(CUT_OFF) == []
@@ -185,9 +187,11 @@ def test_dark_is_dark_and_follows_the_reader_s_choice(browser: Any, pages: dict[
     with opened(browser, pages["demo"], "dark") as (tab, complaints):
         ground = "getComputedStyle(document.body).backgroundColor"
         words = "getComputedStyle(document.querySelector('.xtitle')).fill"
-        assert brightness(tab.evaluate(ground)) < 60 < 190 < brightness(tab.evaluate(words))
+        dark = tab.evaluate(ground)
+        assert brightness(dark) < 60 < 190 < brightness(tab.evaluate(words))
         tab.emulate_media(color_scheme="light")
         tab.wait_for_timeout(400)
+        tab.wait_for_function("ground => ground !== getComputedStyle(document.body).backgroundColor", arg=dark)
         assert brightness(tab.evaluate(words)) < 60 < 190 < brightness(tab.evaluate(ground))
         assert complaints == []
 
@@ -196,7 +200,7 @@ def test_the_figures_follow_the_window_s_width(browser: Any, pages: dict[str, Pa
     with opened(browser, pages["demo"], "light") as (tab, complaints):
         tab.set_viewport_size({"width": 390, "height": 844})
         tab.wait_for_timeout(800)
-        assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+        tab.wait_for_function("document.documentElement.scrollWidth <= 390")
         widths = tab.evaluate("[...document.querySelectorAll('.main-svg')].map(one => one.getBoundingClientRect().width)")
         assert max(widths) <= 390
         assert complaints == []

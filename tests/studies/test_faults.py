@@ -80,11 +80,17 @@ def test_a_search_killed_at_random_moments_gives_the_records_of_an_uninterrupted
         time.sleep(0.01)
         return live(*args, **options)
 
+    def rows() -> int:
+        return folder.trials.read_bytes().count(b"\n") if folder.trials.exists() else 0
+
     monkeypatch.setattr(studies.evaluation, "live", takes_a_moment)
-    began, kills, reached = time.monotonic(), 0, set()
+    kills, reached = 0, set()
     while kills < 20:
         process = forked(lambda: search(start, spec, folder))
-        process.join(draw.uniform(0.05, 0.3))
+        goal = rows() + draw.randint(0, 2)  # by the search's own progress: a busy machine comes to as many places
+        while process.is_alive() and rows() < goal:
+            time.sleep(0.001)
+        process.join(draw.uniform(0, 0.1))
         if process.exitcode is None:
             os.kill(process.pid or 0, signal.SIGKILL)
             kills += 1
@@ -98,7 +104,6 @@ def test_a_search_killed_at_random_moments_gives_the_records_of_an_uninterrupted
     assert facts(search(start, spec, folder)) == facts(wanted)
     assert facts(folder.records()[0]) == facts(wanted)
     assert len(reached) > 5, "the kills come in many places"
-    assert time.monotonic() - began < 20
 
 
 @pytest.mark.usefixtures("forkable")
