@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from sconv_search import structure
+from sconv_search.eager_sums import channel_products, products_pay, traced
 from sconv_search.pooling import pool_grouped_channels
 
 
@@ -56,8 +57,7 @@ class _Linear(torch.autograd.Function):
 
 def _gathered(x: Tensor, apply: Callable[[Tensor], Tensor], dim: int, back: Tensor) -> Tensor:
     """``apply(x)``, a gather or sums over disjoint channels; ``back`` says from which output each channel's gradient comes."""
-    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[no-untyped-call, attr-defined]
-    if traced or not (x.requires_grad and torch.is_grad_enabled()):
+    if traced() or not (x.requires_grad and torch.is_grad_enabled()):
         return apply(x)
     result: Tensor = _Linear.apply(x, apply, dim, back)
     return result
@@ -72,14 +72,38 @@ class NaturalChains(nn.Module):
         groups: groups of the convolution.
     """
 
+    _most_products = 32
+    """Sums up to which they are made as products where these pay; slices are cheaper than gathers."""
+
     def __init__(self, channels: int, count: int, groups: int = 1) -> None:
         super().__init__()
         self.channels, self.count, self.groups = channels, count, groups
         self._inverse: Tensor | None = None
+        self._sums_matrix: Tensor | None = None
 
     def forward(self, x: Tensor, dim: int = 1) -> Tensor:
-        """The sums, in the chain basis: ``g C`` channels along ``dim`` become ``g c``."""
+        """The sums, in this pooling's basis: ``g C`` channels along ``dim`` become ``g c``."""
+        fewer = self.groups == 1 and self.count < self.channels and self.count <= self._most_products
+        return channel_products(x, self._matrix()) if fewer and dim == 1 and products_pay(x) else self._sums(x, dim)
+
+    def _sums(self, x: Tensor, dim: int) -> Tensor:
         return x if self.count == self.channels else pool_grouped_channels(x, self.groups, self.count, dim)
+
+    def _matrix(self) -> Tensor:
+        """(c, C): what each sum takes of each channel."""
+        if self._sums_matrix is None:
+            with torch.inference_mode(False), torch.no_grad():  # first met in inference mode, it must serve training, too
+                self._sums_matrix = self._sums(torch.eye(self.channels, device="cpu"), 1).T.contiguous()
+        return self._sums_matrix
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        super()._load_from_state_dict(*arguments)
+        self._sums_matrix = None  # the choice of channels is a buffer
+
+    @property
+    def work(self) -> int:
+        """What the sums cost eagerly on a CPU, in multiplications a position of the small kernel that would take as long."""
+        return 0 if self.count == self.channels else self.groups * self.channels * min(self.count, self._most_products)
 
     def coefficients(self, w: Tensor) -> Tensor:
         """The small kernel (O, c, ...) whose ``kernel`` is the closest to w (O, C, ...) in the least-squares sense."""
@@ -113,6 +137,7 @@ class PermutedChains(NaturalChains):
         signs: (g C,) of 1 and -1, by channel; None sums all with 1.
     """
 
+    _most_products = 128
     order: Tensor
     signs: Tensor | None
 
@@ -121,11 +146,10 @@ class PermutedChains(NaturalChains):
         self.register_buffer("order", order)
         self.register_buffer("signs", signs)
 
-    def forward(self, x: Tensor, dim: int = 1) -> Tensor:
-        """The sums, in the chain basis: ``g C`` channels along ``dim`` become ``g c``."""
+    def _sums(self, x: Tensor, dim: int) -> Tensor:
         x, order = _signed(x, self.signs, dim), self.order
         back = order.argsort() if x.requires_grad else order
-        return super().forward(_gathered(x, lambda given: given.index_select(dim, order), dim, back), dim)
+        return super()._sums(_gathered(x, lambda given: given.index_select(dim, order), dim, back), dim)
 
     def coefficients(self, w: Tensor) -> Tensor:
         """The small kernel (O, c, ...) whose ``kernel`` is the closest to w (O, C, ...) in the least-squares sense."""
@@ -147,6 +171,7 @@ class MergedChannels(NaturalChains):
         signs: (g C,) of 1 and -1, by channel; None sums all with 1.
     """
 
+    _most_products = 128
     members: Tensor
     signs: Tensor | None
     _sizes: Tensor
@@ -188,11 +213,11 @@ class MergedChannels(NaturalChains):
         super()._load_from_state_dict(*arguments)
         self._arrange()
 
-    def forward(self, x: Tensor, dim: int = 1) -> Tensor:
-        """The sums over the groups: ``g C`` channels along ``dim`` become ``g c``, by ``g (C - c)`` additions a position."""
-        return _gathered(_signed(x, self.signs, dim), lambda given: self._sums(given, dim), dim, self.members)
-
     def _sums(self, x: Tensor, dim: int) -> Tensor:
+        return _gathered(_signed(x, self.signs, dim), lambda given: self._added(given, dim), dim, self.members)
+
+    def _added(self, x: Tensor, dim: int) -> Tensor:
+        """``g (C - c)`` additions a position."""
         for k in range(self._rounds):
             first, second, waiting = (
                 x.index_select(dim, self.get_buffer(f"_round{k}_{name}")) for name in ("first", "second", "waiting")

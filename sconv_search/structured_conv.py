@@ -22,6 +22,7 @@ from torch.nn.modules.conv import _ConvNd
 from sconv_search import structure
 from sconv_search.channel_layout import NATURAL, channel_pooling
 from sconv_search.channel_pooling import NaturalChains
+from sconv_search.eager_sums import box_products, products_pay
 from sconv_search.pooling import pool_space
 from sconv_search.projected_gradient import project_gradient_
 from sconv_search.replaced_conv import ReplacedConv
@@ -62,6 +63,8 @@ class _StructuredConvNd(ReplacedConv):
         self._boxes = tuple(taps - count + 1 for taps, count in zip(conv.kernel_size, self._counts[1:], strict=True))
         self.pooling = pooling or NaturalChains(conv.weight.shape[1], c, conv.groups)
         self.weight = nn.Parameter(conv.weight.new_empty(conv.out_channels, *self._counts))
+        sums, dense = self.pooling.work, conv.weight[0].numel() * conv.out_channels
+        self._dense_is_cheaper = sums > 0 and sums + self.weight.numel() >= dense
         self._project_gradient_()
 
     def _project_gradient_(self) -> None:
@@ -119,6 +122,8 @@ class _StructuredConvNd(ReplacedConv):
         """As the dense convolution: (N, C_in, space...) -> (N, O, space...); an input without the batch axis is taken too."""
         if x.dim() == self.weight.dim() - 1:
             return self.forward(x.unsqueeze(0)).squeeze(0)
+        if self._dense_is_cheaper and products_pay(x):
+            return self._whole(x)
         if all(taps == 1 for taps in self.kernel_size) and not any(self._pads):
             return self._small(self.pooling(self._strided(x)), (0,) * len(self.stride))  # pools what it reads alone
         wide = self._accumulates_wide(x)
@@ -127,6 +132,13 @@ class _StructuredConvNd(ReplacedConv):
         if all(taps == 1 for taps in self.weight.shape[2:]) and not any(padding):
             return self._small(self._strided(pooled), padding)
         return self._small(pooled, padding, self.stride)
+
+    def _whole(self, x: Tensor) -> Tensor:
+        """By the dense kernel, which eager training and scoring do where sums and small kernel take longer than that one."""
+        pads = self._pads
+        zeros = self.padding_mode == "zeros" and pads[0::2] == pads[1::2]
+        x, padding = (x, tuple(reversed(pads[0::2]))) if zeros else (self.padded(x), (0,) * len(self.stride))
+        return F.conv2d(x, self.dense_kernel(), self.bias, self.stride, padding, self.dilation, self.groups)
 
     def _accumulates_wide(self, x: Tensor) -> bool:
         """Spatial sums of fp16/bf16 inputs run in fp32: rounded once, the layer's error stays near the dense layer's."""
@@ -140,9 +152,13 @@ class _StructuredConvNd(ReplacedConv):
     def _pooled_in_space(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
         """Padded and pooled input, and the padding that is left for the small convolution to do."""
         symmetric = self._pads[0::2] == self._pads[1::2]
-        if all(box == 1 for box in self._boxes) and self.padding_mode == "zeros" and symmetric:
-            return x, tuple(reversed(self._pads[0::2]))
-        return pool_space(self.padded(x), self._boxes, self.dilation), (0,) * len(self._boxes)
+        zeros = self.padding_mode == "zeros" and symmetric
+        padding, nothing = tuple(reversed(self._pads[0::2])), (0,) * len(self._boxes)
+        if zeros and all(box == 1 for box in self._boxes):
+            return x, padding
+        if zeros and products_pay(x):
+            return box_products(x, self._boxes, padding, self.dilation), nothing
+        return pool_space(self.padded(x), self._boxes, self.dilation), nothing
 
     def _small(self, x: Tensor, padding: tuple[int, ...], stride: tuple[int, ...] | int = 1) -> Tensor:
         """The small convolution.
