@@ -1,8 +1,9 @@
 """Whole networks against the clock: do fewer MACs mean fewer milliseconds, by which method, and how much memory?
 
-For each network: dense; structured at about 2 and 4 times fewer MACs; spatial SVD, Tucker-2 and channel pruning of equal MACs
-(weight SVD takes the 1x1 layers where those are compressed). All forms are made ready by ``optimize_for_inference`` for the
-mode in which they then run (PyTorch as it is, compiled, onnxruntime, OpenVINO), and measured in turn, in one run.
+For each network: dense; structured at about 2 and 4 times fewer MACs, by the paper's structures and by merged channels alone;
+spatial SVD, Tucker-2 and channel pruning of equal MACs (weight SVD takes the 1x1 layers where those are compressed). All forms
+are made ready by ``optimize_for_inference`` for the mode in which they then run (PyTorch as it is, compiled, onnxruntime,
+OpenVINO), and measured in turn, in one run.
 
 Rows are appended to a file, all of a mode together, so an interrupted run continues. Without ``--network`` the rows become
 tables and a figure.
@@ -214,7 +215,7 @@ def draw(rows: Sequence[Row], path: Path, *, batch: int = 16, dtype: str = "fp32
         own = [line for line in lines if line[0] == network]
         for place, method in enumerate(methods):
             points = [(float(str(line[5])), float(str(line[6]))) for line in own if str(line[4]).partition(" ")[0] == method]
-            axes.plot(*zip(*points, strict=True), "osDv^"[place % 5], color=f"C{place}", label=method) if points else None
+            axes.plot(*zip(*points, strict=True), "osDv^P"[place % 6], color=f"C{place}", label=method) if points else None
         axes.axline((1, 1), slope=1, color="grey", linewidth=0.8)
         axes.axhline(1, color="black", linewidth=0.8)
         axes.set(title=network, xlabel="MAC ratio", ylabel="speed-up")

@@ -1,5 +1,8 @@
 """The networks of the speed benchmark, and their compressed forms of about equal MACs.
 
+Structured networks come in two forms: *structured*, the paper's choice of fewer taps, then half of the channels too; and
+*merged*, fewer sums of channels under all taps.
+
 Weights are random: they do not change the time. The structured plans are fixed by layer, all others follow them: each site
 takes the same share of what its method offers, the share by bisection, so that the whole network has as nearly the structured
 one's MACs as the ladders allow.
@@ -26,6 +29,7 @@ from studies.methods import compress
 
 Strength = Literal["2x", "4x"]
 STRENGTHS: tuple[Strength, ...] = ("2x", "4x")
+MERGED: Mapping[Strength, float] = {"2x": 2.25, "4x": 4.5}
 STEPS = 48
 BISECTIONS = 8
 NEAR = 1.05
@@ -96,6 +100,22 @@ def structured_plan(network: nn.Module, strength: Strength, *, pointwise: bool) 
     return CompressionPlan(sites=sites)
 
 
+def merged_plan(network: nn.Module, strength: Strength, *, pointwise: bool, multiple: int) -> CompressionPlan:
+    """Of about the MACs of ``structured_plan``, by the channels alone: C / 2.25 or C / 4.5 sums; 1x1 layers are as there.
+
+    Sums in whole registers of channels are one convolution over blocks, and a 3x3 kernel is what runtimes are fastest at.
+    """
+    sites: dict[str, Choice] = {}
+    for name, choice in structured_plan(network, strength, pointwise=pointwise).sites.items():
+        layer: Any = network.get_submodule(name)
+        channels, taps = layer.weight.shape[1], max(layer.kernel_size)
+        sums = max(1, round(channels / MERGED[strength] / multiple)) * multiple
+        if taps > 1 and sums < channels:
+            choice = Choice(method="structured_conv", structure={"c": sums, "n": taps, "merged": 1})
+        sites[name] = choice
+    return CompressionPlan(sites=sites)
+
+
 def _options(method: str, network: nn.Module, subject: Subject) -> dict[str, tuple[str, list[Structure]]]:
     """Site -> its method and structures, cheapest first; the SVDs and Tucker-2 leave 1x1 layers to weight SVD."""
     more: dict[str, Any] = {"steps": STEPS, "multiple": subject.multiple}
@@ -159,6 +179,9 @@ def candidates(subject: Subject, strengths: tuple[Strength, ...] = STRENGTHS) ->
         plan = structured_plan(network, strength, pointwise=subject.pointwise)
         structured = compress(network, plan)
         found.append(Candidate(method="structured", strength=strength, network=structured))
+        merged = merged_plan(network, strength, pointwise=subject.pointwise, multiple=subject.multiple)
+        if merged != plan:
+            found.append(Candidate(method="merged", strength=strength, network=compress(network, merged)))
         macs = measure_cost(structured, subject.shape).macs
         found += [at_equal_macs(method, network, subject, macs, strength) for method in BASELINES]
     return found
