@@ -26,12 +26,13 @@ import torch
 from matplotlib.axes import Axes
 from post_training import NETWORKS
 from timing import facts, markdown_table, publish
+from torch.nn import functional as F
 
 from reports.hypervolume import hypervolume_course
 from sconv_search.allocation import keep_freed_memory
 from sconv_search.batch_norm import reestimate_batch_norm_
 from sconv_search.budget import Budgets
-from sconv_search.data import DataSet
+from sconv_search.data import DataSet, Split
 from sconv_search.plan import CompressionPlan
 from sconv_search.plan_rules import RULES
 from sconv_search.records import TrialRecord
@@ -49,6 +50,9 @@ from studies.spec import StudySpec
 from studies.start import calibration_inputs
 
 HELD_OUT, STATISTICS = 256, 256
+PHOTOS = "efficientnet_lite0"
+PHOTOS_HELD_OUT, PHOTO_SIDE, PHOTO_BATCH = 100, 160, 50
+"""Of a network that reads photos: how many are scored, how large they are, and how many at once are fastest."""
 BUDGETS = (70, 50, 35)
 RANDOM = "random, fills the budget"
 OURS = "ours (surrogate, fills the budget)"
@@ -63,15 +67,17 @@ class Objective:
     """
 
     def __init__(self, start: Start) -> None:
-        data = start.data
-        fewer = data.train.take(torch.arange(min(STATISTICS, len(data.train))))
+        data, photos = start.data, start.task.name == PHOTOS
+        fewer, scored = data.train.take(torch.arange(min(STATISTICS, len(data.train)))), data.test.take(torch.arange(HELD_OUT))
+        if photos:
+            fewer, scored = smaller(fewer), smaller(scored.take(torch.arange(PHOTOS_HELD_OUT)))
         self._start, self._inputs, self._known = start, calibration_inputs(start), dict[str, tuple[float, float, float]]()
         self.worked = self.charged = 0.0
         self._data = DataSet(
             name=data.name, train=fewer, validation=data.validation, test=data.test, mean=data.mean, std=data.std,
-            crop_padding=data.crop_padding, flip=data.flip,
+            crop_padding=data.crop_padding, flip=data.flip, evaluation_batch=PHOTO_BATCH if photos else data.evaluation_batch,
         )  # fmt: skip
-        self._scored = data.test.take(torch.arange(HELD_OUT))
+        self._scored = scored
 
     def __call__(self, plan: CompressionPlan) -> tuple[float, float]:
         """(loss, top-1)."""
@@ -87,6 +93,12 @@ class Objective:
         loss, top1, seconds = self._known[text]
         self.charged += seconds
         return loss, top1
+
+
+def smaller(photos: Split) -> Split:
+    """The same photos with sides of 160 pixels, at which all layers keep their shares of the FLOPs."""
+    images = F.interpolate(photos.images.float(), size=(PHOTO_SIDE, PHOTO_SIDE), mode="bilinear", antialias=True)
+    return Split(images=images.round().clamp(0, 255).byte(), labels=photos.labels)
 
 
 def filling(
@@ -289,20 +301,20 @@ PANELS = ((LOSS, EVALUATIONS), (LOSS, SECONDS), (AREA, EVALUATIONS))
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Best loss so far against evaluations and seconds, and hypervolume: median over seeds, and all seeds faintly."""
-    columns = list(dict.fromkeys((r["network"], r["methods"], r["budget"]) for r in rows))
+    """Best loss so far against evaluations and seconds, and hypervolume; a line a search, median over seeds, seeds faintly."""
+    lines = list(dict.fromkeys((r["network"], r["methods"], r["budget"]) for r in rows))
     ways = list(dict.fromkeys(r["way"] for r in rows))
-    size = (5 * len(columns), 3.6 * len(PANELS))
-    figure, axes = plt.subplots(len(PANELS), len(columns), figsize=size, squeeze=False, layout="constrained")
-    for place, (network, methods, budget) in enumerate(columns):
+    size = (5 * len(PANELS), 3.2 * len(lines))
+    figure, axes = plt.subplots(len(lines), len(PANELS), figsize=size, squeeze=False, layout="constrained")
+    for place, (network, methods, budget) in enumerate(lines):
         own = [r for r in rows if (r["network"], r["methods"], r["budget"]) == (network, methods, budget) and r["loss"]]
-        for axis, (quantity, against) in zip(axes[:, place], PANELS, strict=True):
+        for axis, (quantity, against) in zip(axes[place], PANELS, strict=True):
             _panel(axis, own, quantity, against, ways)
             axis.set_yscale("log" if quantity == LOSS else "linear")
             axis.set(
                 title=f"{network}, {methods.replace(',', ' + ')}, {budget} %", xlabel=against, ylabel=quantity, xscale="log"
             )
-    axes[0][0].legend(fontsize=7)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     figure.savefig(path)
     plt.close(figure)
 
