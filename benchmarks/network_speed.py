@@ -29,7 +29,7 @@ from timing import facts, interleaved, markdown_table, publish, quartiles
 from torch import Tensor
 
 from sconv_search.allocation import keep_freed_memory
-from sconv_search.exporting import onnx_run, openvino_run
+from sconv_search.exporting import onnx_run, openvino_has_bf16, openvino_run
 from sconv_search.inference import WHOLE, optimize_for_inference
 from sconv_search.measurement import measure_cost
 from sconv_search.memo import forget_all
@@ -58,8 +58,8 @@ def measure(key: Key, forms: Sequence[Candidate], subject: Subject, rounds: int)
     assert dense is not None
     known = {"network": network, "mode": mode, "dtype": dtype, "threads": threads, "batch": batch}
     known["dense_macs"] = measure_cost(dense, subject.shape).macs
-    if mode in RUNTIMES and dtype != "fp32":
-        return [{**known, "candidate": form.name, "reason": f"{mode} is run in fp32 alone"} for form in forms]
+    if dtype != "fp32" and (reason := _no_bf16(mode)):
+        return [{**known, "candidate": form.name, "reason": reason} for form in forms]
     rows, runs = [], {}
     for form in forms:
         row = {**known, "candidate": form.name, "method": form.method, "strength": form.strength, "rounds": rounds}
@@ -78,6 +78,13 @@ def measure(key: Key, forms: Sequence[Candidate], subject: Subject, rounds: int)
             row["ms"] = [1e3 * found.q1, 1e3 * found.median, 1e3 * found.q3]
             row["peak_mib"] = None if mode in RUNTIMES else peak_mib(runs[name])[2]  # their arenas keep what they once took
     return rows
+
+
+def _no_bf16(mode: str) -> str:
+    """Why a mode runs nothing in bf16; empty where it does."""
+    if mode == "onnxruntime":
+        return "onnxruntime is run in fp32 alone"
+    return "OpenVINO has no bf16 on this CPU" if mode == "openvino" and not openvino_has_bf16() else ""
 
 
 def _ready(form: Candidate, x: Tensor, prepare: Prepare) -> tuple[Callable[[], object], dict[str, int]]:

@@ -51,7 +51,7 @@ from studies.start import calibration_inputs
 
 HELD_OUT, STATISTICS = 256, 256
 PHOTOS = "efficientnet_lite0"
-PHOTOS_HELD_OUT, PHOTO_SIDE, PHOTO_BATCH = 100, 160, 50
+PHOTOS_HELD_OUT, PHOTO_SIDE, PHOTO_BATCH = 300, 160, 50
 """Of a network that reads photos: how many are scored, how large they are, and how many at once are fastest."""
 BUDGETS = (70, 50, 35)
 RANDOM = "random, fills the budget"

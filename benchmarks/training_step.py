@@ -49,15 +49,17 @@ def structured(network: nn.Module, variant: str, divisor: int, taps: int) -> nn.
     return swapped(network, layers)
 
 
-def step(network: nn.Module, x: Tensor, y: Tensor) -> None:
+def step(network: nn.Module, x: Tensor, y: Tensor, bf16: bool) -> None:
     """Forward, backward, gradients cleared."""
-    F.cross_entropy(network(x), y).backward()
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        loss = F.cross_entropy(network(x), y)
+    loss.backward()
     network.zero_grad()
 
 
-def forward(network: nn.Module, x: Tensor, y: Tensor) -> None:
+def forward(network: nn.Module, x: Tensor, y: Tensor, bf16: bool) -> None:
     """Forward without gradients."""
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         network(x)
 
 
@@ -72,7 +74,7 @@ def never(x: Tensor) -> bool:
     return False
 
 
-def rows(name: str, rounds: int) -> list[tuple[str, ...]]:
+def rows(name: str, rounds: int, dtype: str) -> list[tuple[str, ...]]:
     """A line for each structure: time relative to dense, of steps and of forward passes."""
     make, (batch, channels, side) = NETWORKS[name]
     torch.manual_seed(0)
@@ -81,7 +83,7 @@ def rows(name: str, rounds: int) -> list[tuple[str, ...]]:
     candidates: dict[str, Callable[[], None]] = {}
     for words, network in {"dense": dense, **{words: structured(dense, *how) for words, how in LAYERS.items()}}.items():
         for what, run in (("step", step), ("forward", forward)):
-            candidates[f"{words}/{what}"] = partial(run, network.train(), x, y)
+            candidates[f"{words}/{what}"] = partial(run, network.train(), x, y, dtype == "bf16")
             if words != "dense":
                 candidates[f"{words}/{what}/additions"] = partial(by_additions, candidates[f"{words}/{what}"])
     seconds = interleaved(candidates, rounds)
@@ -104,14 +106,17 @@ def main() -> None:
     parser.add_argument("--network", action="append", choices=NETWORKS, help="else all")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--dtype", choices=("fp32", "bf16"), default="fp32", help="bf16: weights in fp32, under autocast")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     keep_freed_memory()
-    found = [row for name in given.network or NETWORKS for row in rows(name, given.rounds)]
+    found = [row for name in given.network or NETWORKS for row in rows(name, given.rounds, given.dtype)]
     columns = ("network", "structure of every layer", "step: products", "additions", "forward: products", "additions")
     note = "Time relative to the dense network's in the same round."
-    publish(f"# A training step\n\n{facts(['fp32'], given.rounds)}\n\n{markdown_table(columns, found)}\n\n{note}", given.out)
+    publish(
+        f"# A training step\n\n{facts([given.dtype], given.rounds)}\n\n{markdown_table(columns, found)}\n\n{note}", given.out
+    )
 
 
 if __name__ == "__main__":

@@ -141,8 +141,11 @@ class _StructuredConvNd(ReplacedConv):
         return F.conv2d(x, self.dense_kernel(), self.bias, self.stride, padding, self.dilation, self.groups)
 
     def _accumulates_wide(self, x: Tensor) -> bool:
-        """Spatial sums of fp16/bf16 inputs run in fp32: rounded once, the layer's error stays near the dense layer's."""
-        return x.dtype in (torch.float16, torch.bfloat16) and any(box > 1 for box in self._boxes)
+        """Spatial sums of fp16/bf16 inputs run in fp32: rounded once, the layer's error stays near the dense layer's.
+
+        Products by ones do so by themselves.
+        """
+        return x.dtype in (torch.float16, torch.bfloat16) and any(box > 1 for box in self._boxes) and not products_pay(x)
 
     def _strided(self, x: Tensor) -> Tensor:
         for axis, step in enumerate(self.stride, start=2):

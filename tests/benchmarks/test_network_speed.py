@@ -103,6 +103,18 @@ def test_a_runtime_of_fp32_alone_says_so() -> None:
     assert "fp32 alone" in row["reason"]
 
 
+@pytest.mark.parametrize(
+    ("mode", "has", "words"), [("openvino", False, "no bf16"), ("openvino", True, ""), ("eager", False, "")]
+)
+def test_bf16_by_openvino_is_left_out_where_the_cpu_has_none(
+    mode: str, has: bool, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network_speed, "openvino_has_bf16", lambda: has)
+    reason = network_speed._no_bf16(mode)
+    assert words in reason
+    assert bool(reason) == bool(words)
+
+
 def row(candidate: str, mode: str, macs: int, ms: float) -> dict[str, object]:
     known = {
         "network": "tiny",

@@ -140,3 +140,19 @@ def test_autocast_leaves_the_sums_in_the_type_of_their_input() -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert channel_products(x, torch.ones(2, 4)).dtype is dtype
             assert box_products(x, (2, 2), (1, 1), (1, 1)).dtype is dtype
+
+
+@torch.no_grad()
+def test_sums_of_bf16_are_rounded_once() -> None:
+    """Products by ones add up in fp32 by themselves; the error stays that of sums in fp32."""
+    layer, x = _layer(variant="natural", c=9, n=1, padding=1), _last(2, 9, 8, 7)
+    layer, rounded = layer.bfloat16(), x.bfloat16()
+    exact = layer.double()(rounded.double())
+    layer = layer.bfloat16()
+    with _additions():
+        added = layer(rounded)
+    with patch.object(type(layer), "_small", autospec=True, side_effect=type(layer)._small) as small:
+        found = layer(rounded)
+    assert small.call_args.args[1].dtype == torch.bfloat16, "never wide in memory"
+    errors = [float((one.double() - exact).norm() / exact.norm()) for one in (found, added)]
+    assert errors[0] < 1.1 * errors[1] < 0.01

@@ -82,6 +82,27 @@ def test_models_of_openvino_that_are_gone_leave_a_signal_stack_that_is_there() -
     assert done.stdout.split() == ["True"]
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_openvino_computes_in_the_inputs_type() -> None:
+    pytest.importorskip("openvino")
+    if not exporting.openvino_has_bf16():
+        pytest.skip("OpenVINO has no bf16 on this CPU")
+    torch.manual_seed(0)
+    network, x = nn.Sequential(nn.Conv2d(64, 64, 3), nn.ReLU(), nn.Conv2d(64, 64, 3)).eval(), torch.randn(2, 64, 12, 12)
+    wanted = network(x)
+    strict, rounded = ((torch.from_numpy(next(iter(exporting.openvino_run(network, given)().values()))) - wanted).abs().max()
+                       for given in (x, x.bfloat16()))  # fmt: skip
+    assert float(strict) < 1e-5 < 1e-3 < float(rounded) < 0.05
+    assert {one.dtype for one in network.parameters()} == {torch.float32}, "the module itself is not converted"
+
+
+def test_bf16_is_refused_where_openvino_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(exporting, "openvino_has_bf16", lambda: False)
+    with pytest.raises(ValueError, match="no bf16 on this CPU"):
+        exporting.openvino_run(nn.Conv2d(2, 2, 1), torch.zeros(1, 2, 4, 4, dtype=torch.bfloat16))
+
+
 def layers() -> nn.Module:
     torch.manual_seed(0)
     first, second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 4, 3)
