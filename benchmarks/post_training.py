@@ -166,7 +166,7 @@ def row_of(case: Case, method: str, share: int, calibrated: bool, space: SearchS
     forget_all()
     small, seconds, mib = peak_mib(lambda: compress(start.network, plan, inputs))
     flops = measure_cost(small, start.task.input_shape).flops / space.dense.flops
-    reestimate_batch_norm_(small, start.data, seed=0)
+    reestimate_batch_norm_(small, start.data, seed=0, reference=start.network)
     top1, error = _score(small, start.data, dense_logits)
     return {**known, "flops": flops, "top1": top1, "error": error, "seconds": seconds, "peak_mib": mib}
 

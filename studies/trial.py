@@ -131,7 +131,7 @@ def _lived(start: Start, life: Life, monitor: Monitor, checkpoints: LifeCheckpoi
     residual = _mean_residual(plan, float(distance().detach()))
     before = start.score(network, data, data.validation) if watched else None
     compressed, notes = _compressed(start, network, plan)
-    reestimate_batch_norm_(compressed, data, seed=life.seed)
+    reestimate_batch_norm_(compressed, data, seed=life.seed, reference=network)
     after = start.score(compressed, data, data.validation) if watched else None
     with monitor.bar("training the compressed network") as step:
         start.train(
@@ -148,7 +148,7 @@ def _lived(start: Start, life: Life, monitor: Monitor, checkpoints: LifeCheckpoi
 def screened(start: Start, plan: CompressionPlan, *, seed: int) -> Score:
     """Validation score of the start network compressed by a plan, batch norms re-estimated, without any training."""
     compressed, _ = _compressed(start, start.network, plan)
-    reestimate_batch_norm_(compressed, start.data, seed=seed)
+    reestimate_batch_norm_(compressed, start.data, seed=seed, reference=start.network)
     return start.score(compressed, start.data, start.data.validation)
 
 

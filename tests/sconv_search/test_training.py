@@ -141,7 +141,7 @@ def test_a_batch_in_parts_trains_as_a_whole_one(data: DataSet) -> None:
     data = dataclasses.replace(data, crop_padding=0, flip=False)  # the random numbers of a part are drawn for it
     whole, parts = still_network(), still_network()
     for trained, accumulation in ((whole, 1), (parts, 4)):
-        schedule = dataclasses.replace(SCHEDULE, accumulation=accumulation)
+        schedule = dataclasses.replace(SCHEDULE, accumulation=accumulation, precision="fp32")
         weight = trained[0].weight
         train_(trained, data, schedule, seed=0, penalty=lambda weight=weight: weight.square().sum(), penalty_weight=0.1)
     for one, other in zip(whole.parameters(), parts.parameters(), strict=True):

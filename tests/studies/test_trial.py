@@ -68,7 +68,7 @@ def test_a_method_without_a_penalty_has_no_residual(start: Start) -> None:
 def test_batch_norms_are_reestimated_right_after_compression(start: Start) -> None:
     start = replace(start, train=lambda *args, **options: None)
     expected = compress(start.network, PLAN, calibration_inputs(start))
-    reestimate_batch_norm_(expected, start.data, seed=0)
+    reestimate_batch_norm_(expected, start.data, seed=0, reference=start.network)
     found = lived(start, None).network
     torch.testing.assert_close(found[1].running_mean, expected[1].running_mean)
     assert not torch.allclose(found[1].running_mean, start.network[1].running_mean)
