@@ -154,21 +154,28 @@ def _layer_inputs(network: nn.Module, names: Iterable[str], inputs: Tensor) -> d
     return read
 
 
-def row_of(case: Case, method: str, share: int, calibrated: bool, space: SearchSpace, dense_logits: Tensor) -> dict[str, Any]:
-    """One plan carried out and scored."""
+def row_of(
+    case: Case, method: str, share: int, calibrated: bool, space: SearchSpace, dense_logits: Tensor,
+    carried_out: dict[tuple[str, bool], dict[str, Any]],
+) -> dict[str, Any]:  # fmt: skip
+    """One plan carried out and scored; a plan that served another budget has its row already."""
     start = case.start
     budget = Budget.parse(f"{share}%", dense=space.dense)
     known: dict[str, Any] = {"network": case.name, "method": method, "budget": share, "calibrated": calibrated}
     if budget.of(space.floor(budget)) > budget.limit:
         return {**known, "reason": f"the cheapest plan has {budget.of(space.floor(budget)) / space.dense.flops:.0%}"}
     plan = uniform(space, budget)
+    if (earlier := carried_out.get((plan.to_json(), calibrated))) is not None:
+        return {**earlier, **known}
     inputs = case.inputs if calibrated else None
     forget_all()
     small, seconds, mib = peak_mib(lambda: compress(start.network, plan, inputs))
     flops = measure_cost(small, start.task.input_shape).flops / space.dense.flops
     reestimate_batch_norm_(small, start.data, seed=0, reference=start.network)
     top1, error = _score(small, start.data, dense_logits)
-    return {**known, "flops": flops, "top1": top1, "error": error, "seconds": seconds, "peak_mib": mib}
+    row = {**known, "flops": flops, "top1": top1, "error": error, "seconds": seconds, "peak_mib": mib}
+    carried_out[plan.to_json(), calibrated] = row
+    return row
 
 
 @torch.no_grad()
@@ -194,8 +201,9 @@ def measure(name: str, shared: Path, rows_file: Path, methods: Sequence[str], sh
         wanted = [(share, fit) for share in shares for fit in (False, True) if (name, method, share, fit) not in done]
         if wanted:
             space = layer_space(case, method)
+            carried_out: dict[tuple[str, bool], dict[str, Any]] = {}
             for share, calibrated in wanted:
-                row = row_of(case, method, share, calibrated, space, dense_logits)
+                row = row_of(case, method, share, calibrated, space, dense_logits, carried_out)
                 _append(rows_file, row)
                 print(row, flush=True)
 
