@@ -1,7 +1,7 @@
 """Batch norm statistics from few images: plain estimates, and the trained statistics moved by what the images show to differ.
 
-Networks as trained, and compressed uniformly by structured convolutions fitted to calibration inputs; scored on images that
-neither sees. ``as trained`` keeps the statistics that the network was trained with.
+Networks as trained, and compressed by a plan, fitted to calibration inputs; scored on images that neither sees. ``as trained``
+keeps the statistics that the network was trained with.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from sconv_search.allocation import keep_freed_memory
 from sconv_search.batch_norm import reestimate_batch_norm_
 from sconv_search.budget import Budget
 from sconv_search.data import DataSet
+from sconv_search.measurement import measure_cost
+from sconv_search.plan import CompressionPlan
 from sconv_search.plan_rules import uniform
 from sconv_search.training import predict
 from studies.methods import compress
@@ -31,19 +33,23 @@ COUNTS = (50, 125, 250, 1000)
 SCORE_BATCH = 50
 
 
-def forms(case: Case, share: int) -> Iterator[tuple[str, nn.Module]]:
-    """The network as it is, and compressed."""
+def forms(case: Case, share: int, plan: CompressionPlan | None) -> Iterator[tuple[str, nn.Module]]:
+    """The network as it is, and compressed, uniformly by structured convolutions unless a plan is given."""
     yield "dense", copy.deepcopy(case.start.network)
-    space = layer_space(case, METHOD)
-    plan = uniform(space, Budget.parse(f"{share}%", dense=space.dense))
-    flops = space.cost(plan).flops / space.dense.flops
-    yield f"structured, {flops:.0%} of the FLOPs", compress(case.start.network, plan, case.inputs)
+    if plan is None:
+        space = layer_space(case, METHOD)
+        plan = uniform(space, Budget.parse(f"{share}%", dense=space.dense))
+    small, shape = compress(case.start.network, plan, case.inputs), case.start.task.input_shape
+    flops = measure_cost(small, shape).flops / measure_cost(case.start.network, shape).flops
+    yield f"compressed, {flops:.0%} of the FLOPs", small
 
 
-def rows(case: Case, share: int, counts: Sequence[int], scored: int) -> list[tuple[object, ...]]:
+def rows(
+    case: Case, share: int, plan: CompressionPlan | None, counts: Sequence[int], scored: int
+) -> list[tuple[object, ...]]:  # fmt: skip
     """A line for each form and number of images."""
     found: list[tuple[object, ...]] = []
-    for words, network in forms(case, share):
+    for words, network in forms(case, share, plan):
         found.append((case.name, words, "as trained", score(network, case.start.data, scored), ""))
         for count in counts:
             if count <= len(case.start.data.train):
@@ -71,6 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--network", action="append", choices=NETWORKS, required=True)
     parser.add_argument("--share", type=int, default=90, help="of dense FLOPs, in %% (default: %(default)s)")
+    parser.add_argument("--plan", type=Path, help="a plan of the one network, instead of the uniform one")
     parser.add_argument("--images", type=int, nargs="+", default=COUNTS)
     parser.add_argument("--scored", type=int, default=750)
     parser.add_argument("--data", type=Path, required=True, help="folder with weights/, cifar10/, imagenet_sample/")
@@ -80,7 +87,9 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     keep_freed_memory()
     columns = ("network", "form", "images", "top-1 (loss), plain estimates", "relative to the trained network")
-    lines = [row for name in given.network for row in rows(case_of(name, given.data), given.share, given.images, given.scored)]
+    plan = None if given.plan is None else CompressionPlan.from_json(given.plan.read_text())
+    cases = (case_of(name, given.data) for name in given.network)
+    lines = [row for case in cases for row in rows(case, given.share, plan, given.images, given.scored)]
     publish(f"# Batch norm statistics from few images\n\n{facts(['fp32'], 1)}\n\n{markdown_table(columns, lines)}\n", given.out)
 
 
