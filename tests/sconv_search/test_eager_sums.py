@@ -151,8 +151,8 @@ def test_sums_of_bf16_are_rounded_once() -> None:
     layer = layer.bfloat16()
     with _additions():
         added = layer(rounded)
-    with patch.object(type(layer), "_small", autospec=True, side_effect=type(layer)._small) as small:
+    with patch("sconv_search.structured_conv.box_products", side_effect=box_products) as summed:
         found = layer(rounded)
-    assert small.call_args.args[1].dtype == torch.bfloat16, "never wide in memory"
+    assert summed.call_args.args[0].dtype == torch.bfloat16, "never wide in memory"
     errors = [float((one.double() - exact).norm() / exact.norm()) for one in (found, added)]
     assert errors[0] < 1.1 * errors[1] < 0.01
