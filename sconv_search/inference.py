@@ -19,14 +19,16 @@ from sconv_search.dataflow import Dataflow, traced
 from sconv_search.memo import KEPT_BYTES, Memo
 from sconv_search.realisations import DENSE, Realisation, realisations
 from sconv_search.running import Prepare, Run, Timer, eager, timed_in_turn
+from sconv_search.structured_linear import StructuredLinear
+from sconv_search.surroundings import surrounded_runs
 
 LayerTimes = tuple[Mapping[str, float]]
-"""Milliseconds of each realisation of one layer, alone in a tuple, as ``Memo`` wants it."""
+"""Milliseconds of each realisation of one layer, in a tuple of its own, as ``Memo`` wants it."""
 
 WHOLE, FASTEST = "whole network", "fastest realisations"
 ONE_WAY = 2
-"""So many networks with all layers in one way are measured beside the one with each in its fastest: alone, a layer does not
-show what its neighbours make of its layout."""
+"""So many networks with all layers in one way are measured beside the one with each in its fastest: between two others a
+layer does not show all that its own neighbours make of it."""
 NOISE = 1.02
 """A network that takes up to so many times as long as its dense form counts as no slower."""
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3}
@@ -40,7 +42,8 @@ class SiteChoice:
     Args:
         site: the layer's name; of the last row ``whole network``, which is measured against its form with dense layers.
         chosen: key of the realisation in ``milliseconds``.
-        milliseconds: median time of each realisation, at the shape that the layer reads from the example.
+        milliseconds: median time of each realisation between two small pointwise layers, at the shape that the layer reads
+            from the example.
     """
 
     site: str
@@ -49,7 +52,7 @@ class SiteChoice:
 
     @property
     def ratio(self) -> float:
-        """Time of the chosen realisation over that of the dense layer, each alone; above 1 where the whole gains by it."""
+        """Time of the chosen realisation over that of the dense layer; above 1 where the whole gains by it."""
         return self.milliseconds[self.chosen] / self.milliseconds[DENSE]
 
     @property
@@ -57,7 +60,7 @@ class SiteChoice:
         """Why it was chosen, in words."""
         if self.chosen != DENSE:
             gained = f"{1 / self.ratio:.2f} times as fast as dense"
-            return gained if self.ratio <= 1 else f"{gained} alone, but the network is fastest with it"
+            return gained if self.ratio <= 1 else f"{gained} by itself, but the network is fastest with it"
         others = {name: taken for name, taken in self.milliseconds.items() if name != DENSE}
         nearest = min(others, key=lambda name: others[name])
         return f"dense is fastest; {nearest} takes {others[nearest] / self.milliseconds[DENSE]:.2f} times as long"
@@ -74,9 +77,9 @@ def optimize_for_inference(
     """A network that computes the same, faster: for inference alone, on this device, at about the example's shape.
 
     Batch norms are folded into the layers before them. Each structured layer's realisations are measured at the shape that it
-    reads from the example; the fastest is kept, the dense layer where none is faster. The whole is measured so, with all layers
-    in one way, and with all of them dense; the fastest of these is what is returned. Layers of other methods are ordinary
-    ones already, and stay.
+    reads from the example, between two small layers; the fastest is kept, the dense layer where none is faster. The whole is
+    measured so, with all layers in one way, and with all of them dense; the fastest of these is what is returned. Layers of
+    other methods are ordinary ones already, and stay.
 
     Args:
         network: not modified. Its forward is run on the example; what it does there, it should do on all inputs.
@@ -121,7 +124,9 @@ def _measured(
         key = _form(layer, x, taken[name], prepare)
         times = known.get(key)
         if times is None:
-            times = (_milliseconds({way: prepare(copy.deepcopy(one.module), x) for way, one in taken[name].items()}, timer),)
+            modules = {way: one.module for way, one in taken[name].items()}
+            runs = surrounded_runs(modules, x, prepare, axis=-1 if isinstance(layer, StructuredLinear) else 1)
+            times = (_milliseconds(runs, timer),)
             known.put(key, times)
         rows.append(SiteChoice(site=name, chosen=fastest(times[0]), milliseconds=times[0]))
     return rows, taken

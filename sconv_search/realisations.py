@@ -3,7 +3,7 @@
 Each is made of ordinary modules, so that it exports, compiles and quantises. The sums over channels are slices (as the layer
 itself makes them), slices of sorted channels, or a 1x1 convolution by the matrix of the sums; the sums over space are slices,
 an average pooling, whose divisor the small kernel takes up, or a depthwise convolution by ones. Both at once are a convolution
-over blocks of sorted channels. The last is the dense layer.
+over blocks of sorted channels, and on a GPU one kernel of our own. The last is the dense layer.
 
 Legend: g groups, C input channels and c sums of one group, O filters.
 """
@@ -23,13 +23,14 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from sconv_search.batch_norm_folding import STRUCTURED
 from sconv_search.block_sums import block_sums
 from sconv_search.channel_pooling import NaturalChains
+from sconv_search.fused_sums import FusedSums, fusible
 from sconv_search.pooling import pool_space
 from sconv_search.sorted_sums import Gather, sorted_sums
 from sconv_search.structured_conv import StructuredConv1d, StructuredConv2d, StructuredConv3d
 from sconv_search.structured_linear import StructuredLinear
 
 AS_TRAINED, DENSE = "as trained", "dense"
-SLICES, BY_WRITER = "slices", "sorted by the layer before"
+SLICES, BY_WRITER, ONE_KERNEL = "slices", "sorted by the layer before", "one kernel"
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 AVERAGES = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
 StructuredConv = StructuredConv1d | StructuredConv2d | StructuredConv3d
@@ -90,7 +91,7 @@ def realisations(layer: nn.Module, x: Tensor, *, sortable: bool = False) -> dict
         raise TypeError(f"realisations are known of {', '.join(k.__name__ for k in STRUCTURED)}, got {type(layer).__name__}")
     found = {AS_TRAINED: Realisation(module=layer)}
     if isinstance(layer, StructuredConv):
-        found |= _of_convolution(layer, sortable)
+        found |= _of_convolution(layer, sortable) | _in_one_kernel(layer, x)
     elif isinstance(layer, StructuredLinear):
         found |= _of_linear(layer, sortable and x.dim() == 2, x.dim() == 2)
     elif isinstance(getattr(layer, "pooling", None), NaturalChains):
@@ -132,6 +133,18 @@ def _in_blocks(layer: StructuredConv, sortable: bool) -> dict[str, Realisation]:
     if sortable:
         return {f"{BY_WRITER} + blocks": Realisation(module=nn.Sequential(pooled, small), order=sums.order)}
     return {"sorted + blocks": Realisation(module=nn.Sequential(Gather(sums.order), pooled, small))}
+
+
+def _in_one_kernel(layer: StructuredConv, x: Tensor) -> dict[str, Realisation]:
+    """All sums by one kernel, where it runs on such inputs and padding is by zeros."""
+    padding = _symmetric_padding(layer)
+    if not fusible(x) or padding is None:
+        return {}
+    sums = FusedSums(layer.pooling, box=layer._boxes, padding=padding, dilation=layer.dilation)
+    small = _convolution(
+        layer.weight.detach(), layer.bias, groups=layer.groups, stride=layer.stride, dilation=layer.dilation
+    )  # fmt: skip
+    return {ONE_KERNEL: Realisation(module=nn.Sequential(sums, small))}
 
 
 def _early_stride(layer: StructuredConv) -> tuple[int, ...] | None:
