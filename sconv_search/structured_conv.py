@@ -25,6 +25,7 @@ from sconv_search.channel_pooling import NaturalChains
 from sconv_search.eager_sums import box_products, products_pay
 from sconv_search.pooling import pool_space
 from sconv_search.projected_gradient import project_gradient_
+from sconv_search.recomputed_sums import as_convolved, recomputed
 from sconv_search.replaced_conv import ReplacedConv
 
 
@@ -124,14 +125,22 @@ class _StructuredConvNd(ReplacedConv):
             return self.forward(x.unsqueeze(0)).squeeze(0)
         if self._dense_is_cheaper and products_pay(x):
             return self._whole(x)
+        pooled, padding, stride = self._pooled(x)
+        pooled = as_convolved(pooled)
+        with recomputed(pooled, x, lambda given: self._pooled(given)[0]):
+            return self._small(pooled, padding, stride)
+
+    def _pooled(self, x: Tensor) -> tuple[Tensor, tuple[int, ...], tuple[int, ...]]:
+        """What the small convolution reads, and the padding and stride that are left for it."""
+        once = (1,) * len(self.stride)
         if all(taps == 1 for taps in self.kernel_size) and not any(self._pads):
-            return self._small(self.pooling(self._strided(x)), (0,) * len(self.stride))  # pools what it reads alone
+            return self.pooling(self._strided(x)), (0,) * len(self.stride), once  # pools what is read alone
         wide = self._accumulates_wide(x)
         pooled, padding = self._pooled_in_space(self.pooling(x.float() if wide else x))
         pooled = pooled.to(x.dtype) if wide else pooled
         if all(taps == 1 for taps in self.weight.shape[2:]) and not any(padding):
-            return self._small(self._strided(pooled), padding)
-        return self._small(pooled, padding, self.stride)
+            return self._strided(pooled), padding, once
+        return pooled, padding, self.stride
 
     def _whole(self, x: Tensor) -> Tensor:
         """By the dense kernel, which eager training and scoring do where sums and small kernel take longer than that one."""
@@ -163,7 +172,7 @@ class _StructuredConvNd(ReplacedConv):
             return box_products(x, self._boxes, padding, self.dilation), nothing
         return pool_space(self.padded(x), self._boxes, self.dilation), nothing
 
-    def _small(self, x: Tensor, padding: tuple[int, ...], stride: tuple[int, ...] | int = 1) -> Tensor:
+    def _small(self, x: Tensor, padding: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
         """The small convolution.
 
         Of one tap, it is given the positions that it reads, and no stride: for strided ones of fewer than 8 channels in
