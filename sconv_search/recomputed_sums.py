@@ -29,7 +29,7 @@ def recomputed(sums: Tensor, x: Tensor, again: Callable[[Tensor], Tensor]) -> Ab
     Args:
         sums: what ``again(x)`` returned, in the type in which it is used.
     """
-    if traced() or not torch.is_grad_enabled() or not torch._C._autograd._saved_tensors_hooks_is_enabled():
+    if traced() or not torch.is_grad_enabled() or not _hooks_are_enabled():
         return nullcontext()
     if sums is x or not (_is_kept(x) or sums.numel() * sums.element_size() >= x.numel() * x.element_size()):
         return nullcontext()
@@ -55,6 +55,11 @@ def recomputed(sums: Tensor, x: Tensor, again: Callable[[Tensor], Tensor]) -> Ab
 
 def _is_kept(x: Tensor) -> bool:
     return x.grad_fn is not None and x.grad_fn.name().startswith(KEEP_THEIR_OUTPUT)
+
+
+def _hooks_are_enabled() -> bool:
+    """Not within transforms such as ``torch.func.grad``."""
+    return bool(torch._C._autograd._saved_tensors_hooks_is_enabled())  # type: ignore[attr-defined]  # torch's stubs lack it
 
 
 def as_convolved(x: Tensor) -> Tensor:
