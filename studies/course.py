@@ -10,8 +10,8 @@ from time import monotonic
 from sconv_search.records import TrialRecord
 from sconv_search.training import Score
 from studies.evaluation import Job, trial_name
+from studies.halving import Halving
 from studies.monitor import Monitor
-from studies.promotion import promoted
 from studies.proposals import Evaluated, Proposals, as_evaluated, evaluated
 from studies.run_folder import RunFolder
 from studies.sampler import Sampler
@@ -69,6 +69,10 @@ class Course:
         self._standing = Standing(spec, searched)
         self._untrained: list[str] = []
         self._ended = False
+        self._halving = Halving(spec.screening, 1 + len(spec.costs))
+        for r in searched:
+            if r.screen_top1 is not None:
+                self._halving.promotes(self._objectives(r))
         proposals.learn(searched)
 
     def run(self, executor: Executor, lost: int) -> None:
@@ -129,9 +133,8 @@ class Course:
         return None
 
     def _is_promoted(self, found: TrialRecord) -> bool:
-        """Whether a screened plan is trained: by its accuracy and costs among all that were screened."""
-        judged = [self._objectives(r) for r in self.records if r.screen_top1 is not None and r.stage == "search"]
-        return promoted([*judged, self._objectives(found)], self._spec.screening)
+        """Whether a screened plan is trained: by its loss and costs among all that were screened."""
+        return self._halving.promotes(self._objectives(found))
 
     def _objectives(self, r: TrialRecord) -> tuple[float, ...]:
         return (-(r.screen_loss or 0.0), *(-float(getattr(r, name) or 0) for name in self._spec.costs))

@@ -1,8 +1,8 @@
-"""Which cheaply judged plans are worth a training: those in the best share of all that were judged so far.
+"""Which cheaply judged plans are worth a training, by several objectives: those in the best share of all judged so far.
 
-This is one rung of asynchronous successive halving (Li et al., MLSys 2020, arXiv 1810.05934), for one objective or several: a
-plan's rank is the number of plans that beat it in everything. It depends on the judged plans alone, in their order, so an
-interrupted search promotes the same ones.
+This is one rung of asynchronous successive halving (Li et al., MLSys 2020, arXiv 1810.05934) in which a plan's rank is the
+number of plans that beat it in everything. It depends on the judged plans alone, in their order, so an interrupted search
+promotes the same ones.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ MAY_IMPORT = {
 DOORWAYS = {
     "fvcore": {"sconv_search/measurement.py"},
     "lightning_fabric": {"sconv_search/distributed.py"},
-    "optuna": {"studies/sampler.py", "studies/optuna_samplers.py"},
+    "optuna": {"studies/sampler.py", "studies/optuna_samplers.py", "studies/halving.py"},
     "matplotlib": {"reports/figures.py", "reports/vector.py"},
     "pypdfium2": {"reports/raster.py"},
     "plotly": {"reports/interactive.py"},
