@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from unittest.mock import patch
 
 import torch
 from peak_memory import live_peak_mib
 from timing import facts, markdown_table, publish
 from torch import nn
 from training_step import LAYERS, NETWORKS, forward, step, structured
+
+from sconv_search.recomputed_sums import sums_kept
 
 COLUMNS = (
     "network",
@@ -37,7 +37,7 @@ def peaks(network: nn.Module, run: Callable[[], None], grown: Callable[[], None]
     network.train()
     run()
     made = live_peak_mib(run)
-    with patch("sconv_search.structured_conv.recomputed", lambda *_: nullcontext()):
+    with sums_kept():
         kept = live_peak_mib(run)
     network.eval()
     return made, kept, live_peak_mib(grown)

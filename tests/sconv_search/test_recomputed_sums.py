@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from contextlib import nullcontext
-from unittest.mock import patch
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sconv_search.recomputed_sums import sums_kept
 from sconv_search.structured_conv import StructuredConv2d
 
 STRUCTURES = {"merged": (8, 3), "permuted": (8, 3), "natural": (16, 2), "signed_merged": (8, 2)}
@@ -59,7 +58,7 @@ def test_gradients_are_those_of_kept_sums(variant: str, dtype: torch.dtype, memo
     again = Stack(variant).to(memory_format=memory_format)
     kept = copy.deepcopy(again)
     step(again, images(memory_format), dtype)()
-    with patch("sconv_search.structured_conv.recomputed", lambda *_: nullcontext()):
+    with sums_kept():
         step(kept, images(memory_format), dtype)()
     for one, other in zip(again.parameters(), kept.parameters(), strict=True):
         assert one.grad is not None
@@ -80,6 +79,9 @@ def test_small_sums_of_an_input_that_nothing_keeps_are_kept() -> None:
     x = torch.randn(2, 8, 6, 6, requires_grad=True)
     assert len(saved_by(copy.deepcopy(layer), x.relu())) == 2
     assert len(saved_by(copy.deepcopy(layer), x + x)) == 1
+    with sums_kept():
+        assert len(saved_by(copy.deepcopy(layer), x.relu())) == 1
+    assert len(saved_by(copy.deepcopy(layer), x.relu())) == 2
 
 
 def test_an_input_modified_after_it_was_read_is_refused() -> None:
