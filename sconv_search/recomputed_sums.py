@@ -83,6 +83,6 @@ def _hooks_are_enabled() -> bool:
 def as_convolved(x: Tensor) -> Tensor:
     """In the type in which a convolution takes it: under autocast, that of the device's."""
     device = x.device.type
-    if x.dtype != torch.float32 or not torch.is_autocast_enabled(device):
-        return x
+    if x.dtype != torch.float32 or not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+        return x  # the meta device, for one, has no autocast
     return x.to(torch.get_autocast_dtype(device))

@@ -106,3 +106,8 @@ def test_second_derivatives_and_transforms_work() -> None:
     found = torch.func.grad(loss)(parameters)
     F.mse_loss(layer(x), torch.zeros_like(x), reduction="sum").backward()
     torch.testing.assert_close(found["bias"], layer.bias.grad)  # type: ignore[union-attr]
+
+
+def test_shapes_alone_are_computed_too() -> None:
+    layer = StructuredConv2d.from_conv(nn.Conv2d(4, 6, 3, padding=1), c=4, n=2).to("meta")
+    assert layer(torch.zeros(2, 4, 5, 5, device="meta", requires_grad=True)).shape == (2, 6, 5, 5)

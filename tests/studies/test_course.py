@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import optuna
 import pytest
@@ -63,7 +64,31 @@ def test_the_promoted_are_the_best_third_so_far(
     records = search(start, replace(spec, screening=3, trials=4), folder)
     for place, r in enumerate(records):
         better = sum((other.screen_loss or 0) < (r.screen_loss or 0) for other in records[:place])
-        assert (r.status == "complete") == (3 * better < place + 1)
+        assert (r.status == "complete") == (better < max(1, (place + 1) // 3))
+
+
+@pytest.mark.parametrize("budget", ["50%", "30%..90%"])
+def test_what_was_screened_before_an_interruption_decides_as_if_there_had_been_none(
+    start: Start, spec: StudySpec, folder: RunFolder, screens: list[CompressionPlan], budget: str,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+) -> None:  # fmt: skip
+    spec = replace(spec, screening=3, trials=4, budget=budget)
+    wanted = search(start, spec, folder)
+    whole = studies.evaluation.screened
+
+    def interrupted(start: Start, plan: CompressionPlan, *, seed: int) -> Score:
+        if len(screens) == len(wanted) + 3:
+            raise KeyboardInterrupt
+        return whole(start, plan, seed=seed)
+
+    again = RunFolder(tmp_path / "again" / folder.name)
+    with monkeypatch.context() as patched:
+        patched.setattr(studies.evaluation, "screened", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            search(start, spec, again)
+    found = search(start, spec, again)
+    assert len(again.records()[0]) > 3
+    assert [(r.number, r.status, r.plan) for r in found] == [(r.number, r.status, r.plan) for r in wanted]
 
 
 def test_a_screening_that_is_not_finite_is_a_failure(
