@@ -1,7 +1,8 @@
 """A training step of structured layers beside the dense network's: sums as products by ones, and as additions of slices.
 
 Every layer but the first gets the same structure. A step is forward, backward and clearing of the gradients, in channels-last
-memory; the forward pass without gradients is timed as well. Ratios are those of the same round.
+memory; by default sums are made again in the backward pass, and a step that keeps them is timed beside it, as is the forward
+pass without gradients. Ratios are those of the same round.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from torch.nn import functional as F
 from sconv_search.allocation import keep_freed_memory
 from sconv_search.compressor import swapped
 from sconv_search.networks import cifar_resnet
+from sconv_search.recomputed_sums import sums_kept
 from sconv_search.structured_conv import StructuredConv2d
 
 USES = ("channel_pooling", "structured_conv")
@@ -69,6 +71,12 @@ def by_additions(run: Callable[[], None]) -> None:
         run()
 
 
+def keeping_sums(run: Callable[[], None]) -> None:
+    """The same with sums kept for the backward pass."""
+    with sums_kept():
+        run()
+
+
 def never(x: Tensor) -> bool:
     """Products never pay."""
     return False
@@ -86,6 +94,8 @@ def rows(name: str, rounds: int, dtype: str) -> list[tuple[str, ...]]:
             candidates[f"{words}/{what}"] = partial(run, network.train(), x, y, dtype == "bf16")
             if words != "dense":
                 candidates[f"{words}/{what}/additions"] = partial(by_additions, candidates[f"{words}/{what}"])
+        if words != "dense":
+            candidates[f"{words}/step/kept"] = partial(keeping_sums, candidates[f"{words}/step"])
     seconds = interleaved(candidates, rounds)
 
     def ratio(words: str, what: str, how: str = "") -> str:
@@ -94,10 +104,8 @@ def rows(name: str, rounds: int, dtype: str) -> list[tuple[str, ...]]:
         )
         return f"{found.median:.2f} ({found.q1:.2f}–{found.q3:.2f})"
 
-    return [
-        (name, words, *(ratio(words, what, how) for what in ("step", "forward") for how in ("", "/additions")))
-        for words in LAYERS
-    ]
+    shown = (("step", ""), ("step", "/kept"), ("step", "/additions"), ("forward", ""), ("forward", "/additions"))
+    return [(name, words, *(ratio(words, *one) for one in shown)) for words in LAYERS]
 
 
 def main() -> None:
@@ -112,7 +120,8 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     keep_freed_memory()
     found = [row for name in given.network or NETWORKS for row in rows(name, given.rounds, given.dtype)]
-    columns = ("network", "structure of every layer", "step: products", "additions", "forward: products", "additions")
+    steps = ("step: products", "sums kept", "additions")
+    columns = ("network", "structure of every layer", *steps, "forward: products", "additions")
     note = "Time relative to the dense network's in the same round."
     publish(
         f"# A training step\n\n{facts([given.dtype], given.rounds)}\n\n{markdown_table(columns, found)}\n\n{note}", given.out
