@@ -19,6 +19,7 @@ from sconv_search.dataflow import Dataflow, traced
 from sconv_search.memo import KEPT_BYTES, Memo
 from sconv_search.realisations import DENSE, Realisation, realisations
 from sconv_search.running import Prepare, Run, Timer, eager, timed_in_turn
+from sconv_search.single_input import SingleInput, reads_single_input
 from sconv_search.structured_linear import StructuredLinear
 from sconv_search.surroundings import surrounded_runs
 
@@ -119,12 +120,14 @@ def _measured(
     """The choice at each site, and all of its realisations; layers alike in form and input are measured once."""
     rows, taken = [], {}
     for name, layer in sites.items():
-        x = flow.read[layer]
-        taken[name] = realisations(layer, x, sortable=writer(flow, layer) is not None)
-        key = _form(layer, x, taken[name], prepare)
+        single = reads_single_input(layer, flow.read[layer])
+        x = flow.read[layer].unsqueeze(0) if single else flow.read[layer]
+        found = realisations(layer, x, sortable=not single and writer(flow, layer) is not None)
+        taken[name] = {way: replace(one, module=SingleInput(one.module)) for way, one in found.items()} if single else found
+        key = _form(layer, x, found, prepare)
         times = known.get(key)
         if times is None:
-            modules = {way: one.module for way, one in taken[name].items()}
+            modules = {way: one.module for way, one in found.items()}
             runs = surrounded_runs(modules, x, prepare, axis=-1 if isinstance(layer, StructuredLinear) else 1)
             times = (_milliseconds(runs, timer),)
             known.put(key, times)

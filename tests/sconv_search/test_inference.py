@@ -19,6 +19,8 @@ from sconv_search.memo import Memo
 from sconv_search.realisations import AS_TRAINED, DENSE
 from sconv_search.running import ROUNDS, Run, compiled, timed_in_turn
 from sconv_search.structured_conv import StructuredConv2d
+from sconv_search.structured_linear import StructuredLinear
+from sconv_search.structured_transposed import StructuredConvTranspose2d
 from studies import METHODS
 from tests.test_contract import Tiny, drawn, plan_of
 
@@ -124,6 +126,27 @@ def test_channels_that_others_read_too_are_gathered() -> None:
     ready, rows = optimize_for_inference(network, x, timer=preferring(f"{SORTED} + slices", "sorted + slices"))
     assert rows[0].chosen == "sorted + slices"
     torch.testing.assert_close(ready(x), network(x), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (StructuredConv2d.from_conv(nn.Conv2d(8, 4, 3, padding=1), c=3, n=2, variant="merged"), (8, 9, 9)),
+        (StructuredConv2d.from_conv(nn.Conv2d(8, 4, 3, padding=1), c=4, n=2), (8, 9, 9)),
+        (StructuredConv2d.from_conv(nn.Conv2d(8, 4, 3, stride=2), c=4, n=3, variant="merged"), (8, 9, 9)),
+        (StructuredConvTranspose2d.from_conv(nn.ConvTranspose2d(8, 4, 3), c=3), (8, 5, 5)),
+        (StructuredLinear.from_linear(nn.Linear(8, 4), c=3), (8,)),
+    ],
+    ids=lambda given: type(given).__name__ if isinstance(given, nn.Module) else "",
+)
+def test_every_way_serves_an_input_without_the_batch_axis(layer: nn.Module, shape: tuple[int, ...]) -> None:
+    network, x = nn.Sequential(layer).eval(), torch.randn(shape)
+    _, rows = optimize_for_inference(network, x, timer=preferring(DENSE))
+    assert {AS_TRAINED, DENSE} < {*rows[0].milliseconds}
+    for way in rows[0].milliseconds:
+        ready, chosen = optimize_for_inference(network, x, timer=preferring(way))
+        assert chosen[0].chosen == way
+        torch.testing.assert_close(ready(x), network(x), rtol=0, atol=1e-5)
 
 
 def test_dense_is_kept_where_nothing_is_faster() -> None:
