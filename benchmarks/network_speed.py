@@ -30,9 +30,9 @@ from torch import Tensor
 
 from sconv_search.allocation import keep_freed_memory
 from sconv_search.exporting import onnx_run, openvino_has_bf16, openvino_run
-from sconv_search.inference import WHOLE, optimize_for_inference
+from sconv_search.inference import WHOLE, LayerTimes, optimize_for_inference
 from sconv_search.measurement import measure_cost
-from sconv_search.memo import forget_all
+from sconv_search.memo import KEPT_BYTES, Memo, forget_all
 from sconv_search.running import Prepare, compiled, eager
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -60,14 +60,14 @@ def measure(key: Key, forms: Sequence[Candidate], subject: Subject, rounds: int)
     known["dense_macs"] = measure_cost(dense, subject.shape).macs
     if dtype != "fp32" and (reason := _no_bf16(mode)):
         return [{**known, "candidate": form.name, "reason": reason} for form in forms]
-    rows, runs = [], {}
+    rows, runs, measured = [], {}, Memo[LayerTimes](KEPT_BYTES)
     for form in forms:
         row = {**known, "candidate": form.name, "method": form.method, "strength": form.strength, "rounds": rounds}
         if form.network is None:
             rows.append({**row, "reason": form.reason})
             continue
         print(f"  {form.name}", file=sys.stderr, flush=True)
-        run, ways = _ready(form, x, MODES[mode])
+        run, ways = _ready(form, x, MODES[mode], measured)
         runs[form.name] = run
         cost = measure_cost(form.network, subject.shape)
         rows.append({**row, "macs": cost.macs, "flops": cost.flops, "params": cost.params, "realisations": ways})
@@ -87,11 +87,17 @@ def _no_bf16(mode: str) -> str:
     return "OpenVINO has no bf16 on this CPU" if mode == "openvino" and not openvino_has_bf16() else ""
 
 
-def _ready(form: Candidate, x: Tensor, prepare: Prepare) -> tuple[Callable[[], object], dict[str, int]]:
-    """A forward of the form, and how many of its structured layers are computed in which way."""
+def _ready(
+    form: Candidate, x: Tensor, prepare: Prepare, known: Memo[LayerTimes]
+) -> tuple[Callable[[], object], dict[str, int]]:
+    """A forward of the form, and how many of its structured layers are computed in which way.
+
+    Args:
+        known: what layers took in other forms.
+    """
     assert form.network is not None
     given = copy.deepcopy(form.network).to(x.dtype).to(memory_format=torch.channels_last)
-    ready, choices = optimize_for_inference(given, x, prepare=prepare)
+    ready, choices = optimize_for_inference(given, x, prepare=prepare, known=known)
     whole = [choice.chosen for choice in choices if choice.site == WHOLE]
     ways = Counter(choice.chosen for choice in choices if choice.site != WHOLE)
     return prepare(ready, x), dict(ways) if whole != ["dense"] else {"dense": sum(ways.values())}
