@@ -15,6 +15,7 @@ import argparse
 import copy
 import json
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
@@ -38,6 +39,8 @@ from sconv_search.running import Prepare, compiled, eager
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 MODES: Mapping[str, Prepare] = {"eager": eager, "compiled": compiled, "onnxruntime": onnx_run, "openvino": openvino_run}
 RUNTIMES = ("onnxruntime", "openvino")
+BEGAN = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
+"""Names the run that rows are of: the machine's own speed changes between runs, so only modes of one run are compared."""
 Row = dict[str, Any]
 Key = tuple[str, str, str, int, int]
 """Network, mode, dtype, threads, batch: what is measured in one go."""
@@ -56,7 +59,7 @@ def measure(key: Key, forms: Sequence[Candidate], subject: Subject, rounds: int)
     x = torch.randn(batch, *subject.shape).to(DTYPES[dtype]).contiguous(memory_format=torch.channels_last)
     dense = forms[0].network
     assert dense is not None
-    known = {"network": network, "mode": mode, "dtype": dtype, "threads": threads, "batch": batch}
+    known = {"network": network, "mode": mode, "dtype": dtype, "threads": threads, "batch": batch, "run": BEGAN}
     known["dense_macs"] = measure_cost(dense, subject.shape).macs
     if dtype != "fp32" and (reason := _no_bf16(mode)):
         return [{**known, "candidate": form.name, "reason": reason} for form in forms]
@@ -148,6 +151,7 @@ BEST_COLUMNS = (
     "efficiency",
     "mode",
     "dense mode",
+    "run",
 )
 
 
@@ -174,11 +178,11 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def best(rows: Sequence[Row]) -> list[tuple[object, ...]]:
-    """Each form in its best mode, against dense in its own best mode."""
+    """Each form in its best mode of a run, against dense in its own best mode of that run."""
     lines: list[tuple[object, ...]] = []
     timed = [row for row in rows if "ms" in row]
-    for place in dict.fromkeys((r["network"], r["dtype"], r["threads"], r["batch"]) for r in timed):
-        here = [r for r in timed if (r["network"], r["dtype"], r["threads"], r["batch"]) == place]
+    for place in dict.fromkeys(map(_place, timed)):
+        here = [r for r in timed if _place(r) == place]
         fastest = {
             name: min((r for r in here if r["candidate"] == name), key=lambda r: float(r["ms"][1])) for name in _names(here)
         }
@@ -187,8 +191,12 @@ def best(rows: Sequence[Row]) -> list[tuple[object, ...]]:
         for name, row in fastest.items():
             macs, speed = ratios(row, fastest["dense"])
             numbers = (f"{macs:.2f}", f"{speed:.2f}", f"{speed / macs:.2f}")
-            lines.append((*place, name, *numbers, row["mode"], fastest["dense"]["mode"]))
+            lines.append((*place[:-1], name, *numbers, row["mode"], fastest["dense"]["mode"], place[-1]))
     return lines
+
+
+def _place(row: Row) -> tuple[str, str, int, int, str]:
+    return row["network"], row["dtype"], row["threads"], row["batch"], row.get("run", "")
 
 
 def _names(rows: Iterable[Row]) -> list[str]:
@@ -205,7 +213,7 @@ def report(rows: Sequence[Row]) -> str:
     )
     parts += [
         "## Each form in its best mode",
-        "Speed-up over dense in *its* best mode.",
+        "Speed-up over dense in *its* best mode of the same run.",
         markdown_table(BEST_COLUMNS, best(rows)),
     ]
     for key in dict.fromkeys(map(key_of, rows)):
