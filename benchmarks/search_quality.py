@@ -25,6 +25,7 @@ import numpy as np
 import optuna
 import torch
 from matplotlib.axes import Axes
+from matplotlib.ticker import FormatStrFormatter, NullFormatter
 from post_training import NETWORKS
 from timing import facts, markdown_table, publish
 from torch import nn
@@ -325,6 +326,8 @@ def _first_at_most(course: Iterable[float], bound: float) -> int | None:
 
 
 LOSS, AREA = "best loss so far, nat", "hypervolume, %"
+SHOWN = 3
+"""Losses up to so many times the least are drawn; beyond, plans have collapsed, and tables tell how far."""
 EVALUATIONS, SECONDS = "evaluations", "seconds"
 PANELS = ((LOSS, EVALUATIONS), (LOSS, SECONDS), (AREA, EVALUATIONS))
 
@@ -340,9 +343,12 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         for axis, (quantity, against) in zip(axes[place], PANELS, strict=True):
             _panel(axis, own, quantity, against, ways)
             axis.set_yscale("log" if quantity == LOSS else "linear")
-            axis.set(
-                title=f"{network}, {methods.replace(',', ' + ')}, {budget} %", xlabel=against, ylabel=quantity, xscale="log"
-            )
+            axis.set(xlabel=against, ylabel=quantity, xscale="log")
+            axis.set_title(f"{network}, {methods.replace(',', ' + ')}, {budget} %", fontsize=9)
+            axis.xaxis.set_minor_formatter(NullFormatter())
+            if quantity == LOSS:
+                axis.yaxis.set_minor_formatter(FormatStrFormatter("%.3g"))
+                axis.set_ylim(top=min(axis.get_ylim()[1], SHOWN * min(min(r["loss"]) for r in own)))
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     figure.savefig(path)
     plt.close(figure)

@@ -194,7 +194,7 @@ def conv_patches(conv: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Tensor, positions: 
         start = (places[axis] * conv.stride[axis]).view(-1, *(1 for _ in range(axis)))
         read = read[..., None] * size + start[..., None] + taps
     rows: Tensor = padded.movedim(1, -1).reshape(-1, conv.in_channels)[read]  # (n, taps..., C_in)
-    patches = rows.unflatten(-1, (conv.groups, -1)).movedim((-2, -1), (0, 2))
+    patches: Tensor = rows.unflatten(-1, (conv.groups, -1)).movedim((-2, -1), (0, 2))
     return patches.contiguous()  # a group's patches together: sums and products of depthwise layers' are ten times as fast
 
 
