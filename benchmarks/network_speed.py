@@ -224,22 +224,23 @@ def report(rows: Sequence[Row]) -> str:
 
 
 def draw(rows: Sequence[Row], path: Path, *, batch: int = 16, dtype: str = "fp32") -> None:
-    """Speed-up against MAC ratio in the best mode, a panel a network; on the diagonal time falls as MACs do."""
+    """Speed-up against MAC ratio in the best mode, a panel a network and run; on the diagonal time falls as MACs do."""
     lines = [line for line in best(rows) if line[1] == dtype and line[3] == batch]
-    networks = list(dict.fromkeys(str(line[0]) for line in lines))
-    if not networks:
+    panels_of = list(dict.fromkeys((str(line[0]), str(line[-1])) for line in lines))
+    if not panels_of:
         print(f"no figure: no rows of batch {batch} in {dtype}", file=sys.stderr)
         return
     methods = list(dict.fromkeys(str(line[4]).partition(" ")[0] for line in lines))
-    figure, panels = plt.subplots(1, len(networks), figsize=(4 * len(networks), 3.8), squeeze=False, layout="constrained")
-    for axes, network in zip(panels[0], networks, strict=True):
-        own = [line for line in lines if line[0] == network]
+    figure, panels = plt.subplots(1, len(panels_of), figsize=(4 * len(panels_of), 3.8), squeeze=False, layout="constrained")
+    for axes, (network, began) in zip(panels[0], panels_of, strict=True):
+        own = [line for line in lines if (line[0], line[-1]) == (network, began)]
         for place, method in enumerate(methods):
             points = [(float(str(line[5])), float(str(line[6]))) for line in own if str(line[4]).partition(" ")[0] == method]
             axes.plot(*zip(*points, strict=True), "osDv^P"[place % 6], color=f"C{place}", label=method) if points else None
         axes.axline((1, 1), slope=1, color="grey", linewidth=0.8)
         axes.axhline(1, color="black", linewidth=0.8)
-        axes.set(title=network, xlabel="MAC ratio", ylabel="speed-up")
+        modes = ", ".join(sorted({str(line[8]) for line in own}))
+        axes.set(title=f"{network}, {modes}", xlabel="MAC ratio", ylabel="speed-up")
         axes.grid(alpha=0.3)
     panels[0][0].legend(fontsize=8)
     figure.savefig(path)
