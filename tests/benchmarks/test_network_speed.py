@@ -138,11 +138,25 @@ ROWS = [
 
 def test_the_tables_speak_of_the_same_mode_and_of_the_best(tmp_path: Path) -> None:
     assert "| structured 2x | 2.00 | 4.0 (4.0–4.0) | 2.00 | 1.00 |" in table(ROWS[:2])
-    assert best(ROWS)[1] == ("tiny", "fp32", 1, 16, "structured 2x", "2.00", "1.50", "0.75", "eager", "compiled")
+    assert best(ROWS)[1] == ("tiny", "fp32", 1, 16, "structured 2x", "2.00", "1.50", "0.75", "eager", "compiled", "")
     text = report(ROWS)
     assert text.index("## Each form in its best mode") < text.index("## tiny, eager, fp32, 1 thread, batch 16")
     draw(ROWS, tmp_path / "figure.svg")
     assert (tmp_path / "figure.svg").stat().st_size > 1000
+
+
+def test_modes_of_two_runs_are_not_compared(tmp_path: Path) -> None:
+    later = [{**row, "run": "later", "ms": [4 * ms for ms in row["ms"]]} for row in ROWS[2:]]
+    assert [line[6:] for line in best(ROWS[:2] + later)] == [
+        ("1.00", "1.00", "eager", "eager", ""),
+        ("2.00", "1.00", "eager", "eager", ""),
+        ("1.00", "1.00", "compiled", "compiled", "later"),
+        ("1.20", "0.60", "compiled", "compiled", "later"),
+    ]
+    draw(ROWS[:2] + later, tmp_path / "figure.svg")
+    drawn = (tmp_path / "figure.svg").read_text()
+    assert "tiny, eager" in drawn
+    assert "tiny, compiled" in drawn
 
 
 def test_the_peak_is_that_of_the_work() -> None:
