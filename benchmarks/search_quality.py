@@ -112,8 +112,11 @@ class Objective:
         return loss, top1
 
     def _compressed(self, plan: CompressionPlan) -> nn.Module:
-        """The plan's network; where a layer's choice alone decides what becomes of it, it is made once."""
-        if any(METHODS[method].reshapes_neighbours for method in plan.methods):
+        """The plan's network; of one method that leaves other layers as they are, each layer is made once.
+
+        Of several, the later ones fit to what the earlier ones left.
+        """
+        if len(plan.methods) > 1 or any(METHODS[method].reshapes_neighbours for method in plan.methods):
             return compress(self._start.network, plan, self._inputs)
         keys = {name: (name, one.method, *sorted(one.structure.items())) for name, one in plan.sites.items()}
         missing = CompressionPlan(sites={name: plan.sites[name] for name, key in keys.items() if key not in self._layers})
