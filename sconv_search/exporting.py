@@ -26,6 +26,8 @@ CHECKED_BATCHES = (1, 5)
 CALIBRATION_BATCH = 64
 METADATA = "sconv_search.json"
 """Name of the metadata in a ``torch.export`` archive; the keys of an ONNX file's begin with ``sconv_search.``."""
+ENDS_SPINNING = "session.force_spinning_stop"
+"""Ends the busy waiting of a session's threads with its run: where several are timed in turn they would hinder one another."""
 Forward = Callable[[Tensor], Tensor]
 
 
@@ -268,6 +270,7 @@ def _session(model: bytes) -> Any:
     onnxruntime = _package("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    options.add_session_config_entry(ENDS_SPINNING, "1")
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
