@@ -204,7 +204,7 @@ def cifar10(folder: Path | None = None, *, train_was_seen: bool) -> DataSet:
             validation and test are two fixed halves of the 10,000 test images. Otherwise validation is cut from training.
 
     Raises:
-        FileNotFoundError: the folder is named but missing, or lacks a file.
+        FileNotFoundError: the folder is named but missing, or lacks a file, or what it lacks cannot be downloaded.
         ValueError: a file of it is damaged.
     """
     return _cifar("cifar10", *_read_cifar10(data_folder(folder)), train_was_seen)
@@ -265,10 +265,16 @@ def _from_torchvision(kind: str, folder: Path, *, train: bool) -> Split:
     files = "cifar-10-batches-py" if kind == "CIFAR10" else "cifar-100-python"
     own = folder / kind.lower()
     folder = own if (own / files).is_dir() else folder
+    download = not (folder / files).is_dir()
     try:
-        found = getattr(datasets, kind)(str(folder), train=train, download=not (folder / files).is_dir())
+        found = getattr(datasets, kind)(str(folder), train=train, download=download)
     except RuntimeError as error:  # a file is missing or has another checksum
         advice = f"remove {str(folder / files)!r}, and it is downloaded again"
         raise ValueError(f"{kind} in {str(folder / files)!r} is damaged: {error}; {advice}") from error
+    except OSError as error:
+        if not download:
+            raise
+        advice = f"put {files}/ there, or name the folder that holds it with --data or {DATA_VARIABLE}"
+        raise FileNotFoundError(f"{kind} is not in {str(folder)!r} and cannot be downloaded: {error}; {advice}") from error
     images = torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous()
     return Split(images=images, labels=torch.tensor(found.targets))

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from sconv_search.data import DATA_VARIABLE, Split, cifar10, data_folder, embedded_digits
+from sconv_search.data import DATA_VARIABLE, Split, cifar10, cifar100, data_folder, embedded_digits
 
 
 def grids(folder: Path, seed: int = 0) -> np.ndarray:
@@ -109,3 +110,19 @@ def test_other_folders_are_torchvisions_and_downloaded_to_where_they_are_empty(
     assert asked == [(str(tmp_path), True, not present), (str(tmp_path), False, not present)]
     assert data.train.images[0, :, 1, 2].tolist() == [7, 8, 9]
     assert data.train.labels[:3].tolist() == [0, 1, 2]
+
+
+def test_data_that_cannot_be_downloaded_is_named_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(root: str, *, train: bool, download: bool) -> None:
+        raise URLError("Name or service not known")
+
+    monkeypatch.setattr("torchvision.datasets.CIFAR100", offline)
+    with pytest.raises(FileNotFoundError) as caught:
+        cifar100(tmp_path, train_was_seen=True)
+    assert str(caught.value) == (
+        f"CIFAR100 is not in {str(tmp_path)!r} and cannot be downloaded: <urlopen error Name or service not known>; "
+        "put cifar-100-python/ there, or name the folder that holds it with --data or SCONV_SEARCH_DATA"
+    )
+    (tmp_path / "cifar-100-python").mkdir()
+    with pytest.raises(URLError):  # then it is no download that failed
+        cifar100(tmp_path, train_was_seen=True)
