@@ -170,7 +170,9 @@ def _at_share(options: Mapping[str, tuple[str, list[Structure]]], share: float) 
 BASELINES = ("spatial_svd", "tucker", "channel_pruning")
 
 
-def candidates(subject: Subject, strengths: tuple[Strength, ...] = STRENGTHS) -> list[Candidate]:
+def candidates(
+    subject: Subject, strengths: tuple[Strength, ...] = STRENGTHS, baselines: tuple[str, ...] = BASELINES
+) -> list[Candidate]:
     """The network's forms, the dense one first."""
     torch.manual_seed(0)
     network = subject.make().eval()
@@ -183,5 +185,5 @@ def candidates(subject: Subject, strengths: tuple[Strength, ...] = STRENGTHS) ->
         if merged != plan:
             found.append(Candidate(method="merged", strength=strength, network=compress(network, merged)))
         macs = measure_cost(structured, subject.shape).macs
-        found += [at_equal_macs(method, network, subject, macs, strength) for method in BASELINES]
+        found += [at_equal_macs(method, network, subject, macs, strength) for method in baselines]
     return found
