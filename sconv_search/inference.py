@@ -18,7 +18,7 @@ from sconv_search.compressor import swapped
 from sconv_search.dataflow import Dataflow, traced
 from sconv_search.memo import KEPT_BYTES, Memo
 from sconv_search.realisations import DENSE, Realisation, realisations
-from sconv_search.running import Prepare, Run, Timer, eager, timed_in_turn
+from sconv_search.running import Prepare, Run, Timer, eager, screened_in_turn
 from sconv_search.single_input import SingleInput, reads_single_input
 from sconv_search.structured_linear import StructuredLinear
 from sconv_search.surroundings import surrounded_runs
@@ -72,7 +72,7 @@ def optimize_for_inference(
     example: Tensor,
     *,
     prepare: Prepare = eager,
-    timer: Timer = timed_in_turn,
+    timer: Timer = screened_in_turn,
     known: Memo[LayerTimes] | None = None,
 ) -> tuple[nn.Module, list[SiteChoice]]:
     """A network that computes the same, faster: for inference alone, on this device, at about the example's shape.

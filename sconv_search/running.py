@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from types import FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,8 @@ Timer = Callable[[Mapping[str, Run]], Mapping[str, Sequence[float]]]
 
 ROUNDS = 7
 MEASURED_SECONDS = 0.005
+HOPELESS = 1.5
+"""What takes so many times as long as the fastest, warmed up and in the first round, is not the fastest."""
 
 
 def eager(module: Callable[[Tensor], object], x: Tensor) -> Run:
@@ -47,16 +49,43 @@ def compiled(module: nn.Module, x: Tensor) -> Run:
 
 def timed_in_turn(runs: Mapping[str, Run]) -> dict[str, list[float]]:
     """Seconds a run, ``ROUNDS`` of each, in turn (A B A B ...): a slow spell of the machine meets all. Each is warmed up."""
-    repeats = {}
+    return _rounds(runs, _warmed_up(runs), ROUNDS)
+
+
+def screened_in_turn(runs: Mapping[str, Run]) -> dict[str, list[float]]:
+    """As ``timed_in_turn``, for finding the fastest: what is ``HOPELESS`` twice is measured no further."""
+    warm = _warmed_up(runs)
+    first = _rounds(runs, warm, 1)
+    least = {name: min(*first[name], warm[name].seconds) for name in runs}
+    hopeful = {name: run for name, run in runs.items() if least[name] <= HOPELESS * min(least.values())}
+    more = _rounds(hopeful, warm, ROUNDS - 1)
+    return {name: first[name] + more.get(name, [warm[name].seconds]) for name in runs}
+
+
+class _Warm(NamedTuple):
+    """Calls that last long enough for the clock, and what one of them took."""
+
+    calls: int
+    seconds: float
+
+
+def _warmed_up(runs: Mapping[str, Run]) -> dict[str, _Warm]:
+    found = {}
     for name, run in runs.items():
         run()
-        repeats[name] = 1
-        while _seconds(run, repeats[name]) < MEASURED_SECONDS:
-            repeats[name] *= 2
+        calls = 1
+        while (seconds := _seconds(run, calls)) < MEASURED_SECONDS:
+            calls *= 2
+        found[name] = _Warm(calls, seconds / calls)
+    return found
+
+
+def _rounds(runs: Mapping[str, Run], warm: Mapping[str, _Warm], count: int) -> dict[str, list[float]]:
+    """Seconds a run, so many of each."""
     found: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(ROUNDS):
+    for _ in range(count):
         for name, run in runs.items():
-            found[name].append(_seconds(run, repeats[name]) / repeats[name])
+            found[name].append(_seconds(run, warm[name].calls) / warm[name].calls)
     return found
 
 
