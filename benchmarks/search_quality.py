@@ -329,7 +329,7 @@ def _first_at_most(course: Iterable[float], bound: float) -> int | None:
 
 
 LOSS, AREA = "best loss so far, nat", "hypervolume, %"
-SHOWN = 3
+SHOWN = 2
 """Losses up to so many times the least are drawn; beyond, plans have collapsed, and tables tell how far."""
 EVALUATIONS, SECONDS = "evaluations", "seconds"
 PANELS = ((LOSS, EVALUATIONS), (LOSS, SECONDS), (AREA, EVALUATIONS))
