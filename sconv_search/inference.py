@@ -17,6 +17,7 @@ from sconv_search.channel_order import Writer, reorder_, writer
 from sconv_search.compressor import swapped
 from sconv_search.dataflow import Dataflow, traced
 from sconv_search.memo import KEPT_BYTES, Memo
+from sconv_search.memory_layout import lay_out_, layout
 from sconv_search.realisations import DENSE, Realisation, realisations
 from sconv_search.running import Prepare, Run, Timer, eager, screened_in_turn
 from sconv_search.single_input import SingleInput, reads_single_input
@@ -123,6 +124,8 @@ def _measured(
         single = reads_single_input(layer, flow.read[layer])
         x = flow.read[layer].unsqueeze(0) if single else flow.read[layer]
         found = realisations(layer, x, sortable=not single and writer(flow, layer) is not None)
+        for one in found.values():
+            lay_out_(one.module, layout(x))  # plain kernels would be laid out anew in every forward
         taken[name] = {way: replace(one, module=SingleInput(one.module)) for way, one in found.items()} if single else found
         key = _form(layer, x, found, prepare)
         times = known.get(key)

@@ -12,6 +12,7 @@ from sconv_search.compressor import swapped
 from sconv_search.inference import LayerTimes, optimize_for_inference
 from sconv_search.measurement import example_input
 from sconv_search.memo import KEPT_BYTES, Memo
+from sconv_search.memory_layout import channels_last, channels_last_
 
 ROUNDS = 15
 _LAYER_TIMES: Memo[LayerTimes] = Memo(KEPT_BYTES)
@@ -26,9 +27,8 @@ def measure_latencies_ms(
 
     The networks run in evaluation mode and channels-last, with the threads that torch has; one warm-up round is not counted.
     """
-    ready = [network.eval().to(memory_format=torch.channels_last) for network in networks]
-    inputs = [example_input(network, input_shape, batch) for network in ready]
-    inputs = [x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x for x in inputs]
+    ready = [channels_last_(network.eval()) for network in networks]
+    inputs = [channels_last(example_input(network, input_shape, batch)) for network in ready]
     taken: list[list[float]] = [[] for _ in ready]
     for counted in range(-1, rounds):
         for index, (network, x) in enumerate(zip(ready, inputs, strict=True)):
@@ -50,7 +50,7 @@ def measure_ready_latencies_ms(
 
 
 def _ready(network: nn.Module, input_shape: Sequence[int], batch: int) -> nn.Module:
-    given = swapped(network, {}).to(memory_format=torch.channels_last)
+    given = channels_last_(swapped(network, {}))
     ready, _ = optimize_for_inference(given, drawn_input(given, input_shape, batch), known=_LAYER_TIMES)
     return ready
 
@@ -59,7 +59,7 @@ def drawn_input(network: nn.Module, input_shape: Sequence[int], batch: int) -> T
     """Standard normal numbers of (batch, *input_shape), always the same, in the type, device and layout of a measurement."""
     x = example_input(network, input_shape, batch)
     x = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
-    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+    return channels_last(x)
 
 
 def _seconds(network: nn.Module, x: torch.Tensor) -> float:

@@ -6,7 +6,6 @@ import copy
 from collections.abc import Collection, Sequence
 from statistics import median
 
-import torch
 from torch import Tensor, nn
 
 from sconv_search.batch_norm_folding import LINEAR_MAPS, NORMS, STRUCTURED
@@ -14,6 +13,7 @@ from sconv_search.channel_order import writer
 from sconv_search.compressor import site, swapped
 from sconv_search.dataflow import traced
 from sconv_search.latency import drawn_input
+from sconv_search.memory_layout import channels_last_
 from sconv_search.realisations import DENSE, realisations
 from sconv_search.running import Timer, eager, timed_in_turn
 
@@ -50,7 +50,7 @@ def layer_times_ms(
 
 
 def _placed(layer: nn.Module) -> nn.Module:
-    return copy.deepcopy(layer).eval().to(memory_format=torch.channels_last)
+    return channels_last_(copy.deepcopy(layer).eval())
 
 
 def _ways(name: str, layer: nn.Module, x: Tensor, sortable: bool) -> dict[str, nn.Module]:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sconv_search.memory_layout import layout
 from sconv_search.running import Prepare, Run
 
 NARROW = 16
@@ -52,13 +53,8 @@ def surrounded_runs(layers: Mapping[str, nn.Module], x: Tensor, prepare: Prepare
         x: what the layers read in use.
         axis: of the channels: 1 of convolutions, -1 of linear layers.
     """
-    narrow = x.narrow(axis, 0, min(NARROW, x.shape[axis])).contiguous(memory_format=_format(x))
+    narrow = x.narrow(axis, 0, min(NARROW, x.shape[axis])).contiguous(memory_format=layout(x))
     return {name: prepare(Surrounded(one, x, axis=axis), narrow) for name, one in layers.items()}
-
-
-def _format(x: Tensor) -> torch.memory_format:
-    last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    return torch.channels_last if last else torch.contiguous_format
 
 
 def _pointwise(read: int, written: int, like: Tensor, axis: int) -> nn.Module:
@@ -70,4 +66,4 @@ def _pointwise(read: int, written: int, like: Tensor, axis: int) -> nn.Module:
     else:
         made = nn.utils.skip_init(POINTWISE[like.dim()], read, written, 1, bias=False, **where)
     nn.init.constant_(made.weight, 1 / read)
-    return made.eval().requires_grad_(False).to(memory_format=_format(like))  # type: ignore[no-any-return]
+    return made.eval().requires_grad_(False).to(memory_format=layout(like))  # type: ignore[no-any-return]

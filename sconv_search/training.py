@@ -15,6 +15,7 @@ from sconv_search.batch_order import batch_parts, dropout_seed
 from sconv_search.checkpoint import Checkpoint
 from sconv_search.data import DataSet, Images, Split
 from sconv_search.loss import training_loss
+from sconv_search.memory_layout import channels_last_
 from sconv_search.metrics import TOP1, Metric
 from sconv_search.processes import ALONE, Processes
 from sconv_search.randomness import seeded
@@ -143,7 +144,7 @@ def train_(
         network.parameters(), lr=schedule.learning_rate, momentum=schedule.momentum,
         weight_decay=schedule.weight_decay, nesterov=schedule.momentum > 0,
     )  # fmt: skip
-    processes.copy_first_(network.to(memory_format=torch.channels_last).train())
+    processes.copy_first_(channels_last_(network).train())
     average = WeightAverage(network, schedule.average_decay) if schedule.average_decay > 0 else None
     identity = {"schedule": schedule, "seed": seed, "epochs": epochs, "steps": steps, "penalty_weight": penalty_weight}
     state = TrainingState(network=network, optimizer=optimizer, generator=generator, average=average)

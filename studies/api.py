@@ -14,6 +14,7 @@ from torch import nn
 
 from sconv_search.data import DataSet, Images
 from sconv_search.measurement import require_forward
+from sconv_search.memory_layout import channels_last_
 from sconv_search.records import Quantity, TrialRecord
 from sconv_search.training import Schedule, Score, evaluate, train_
 from studies.course import Stops
@@ -58,7 +59,7 @@ def start_with(
     require_forward(placed, shape)
     require_fit(task, placed, data)
     return Start(
-        task=task, network=placed.to(memory_format=torch.channels_last), data=data.to(weight.device),
+        task=task, network=channels_last_(placed), data=data.to(weight.device),
         weights_sha256=_checksum(placed), data_sha256=data.checksum(), train=train, score=score,
     )  # fmt: skip
 

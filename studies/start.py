@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sconv_search.checkpoint import EVERY_S, Checkpoint
 from sconv_search.data import DataSet, Images
 from sconv_search.measurement import example_input, require_forward
+from sconv_search.memory_layout import channels_last_
 from sconv_search.processes import ALONE, Processes
 from sconv_search.training import Score, evaluate, train_
 from sconv_search.weights import file_checksum, load_weights_, save_weights
@@ -79,7 +80,7 @@ def start_from(
         checkpoint = Checkpoint(path=path.with_suffix(".checkpoint"), identity=identity, every_s=checkpoint_s, say=monitor.say)
         _train_dense_(network.to(device), found.to(device), task, seed, path, checkpoint, monitor, processes)
     load_weights_(network, path)
-    placed = network.to(device).to(memory_format=torch.channels_last).eval()
+    placed = channels_last_(network.to(device)).eval()
     return Start(
         task=task, network=placed, data=found.to(device), weights_sha256=file_checksum(path), data_sha256=checksum,
         score=partial(evaluate, metric=task.metric), processes=processes,
