@@ -5,8 +5,8 @@ spatial SVD, Tucker-2 and channel pruning of equal MACs (weight SVD takes the 1x
 are made ready by ``optimize_for_inference`` for the mode in which they then run (PyTorch as it is, compiled, onnxruntime,
 OpenVINO), and measured in turn, in one run.
 
-Rows are appended to a file, all of a mode together, so an interrupted run continues. Without ``--network`` the rows become
-tables and a figure.
+Rows are appended to a file, all modes of a type, number of threads and batch together, so an interrupted run continues.
+Without ``--network`` the rows become tables and a figure.
 """
 
 from __future__ import annotations
@@ -51,36 +51,55 @@ def key_of(row: Row) -> Key:
     return row["network"], row["mode"], row["dtype"], row["threads"], row["batch"]
 
 
-def measure(key: Key, forms: Sequence[Candidate], subject: Subject, rounds: int) -> list[Row]:
-    """One go: every form made ready, then all timed in turn, then the peak of each alone."""
-    network, mode, dtype, threads, batch = key
-    torch.set_num_threads(threads)
+def measure(keys: Sequence[Key], forms: Sequence[Candidate], subject: Subject, rounds: int) -> list[Row]:
+    """One go: every form made ready for every mode, then all timed in turn, then the peak of each alone.
+
+    Args:
+        keys: which differ in their modes alone.
+    """
+    torch.set_num_threads(keys[0][3])
     torch.compiler.reset()  # what was compiled for another number of threads keeps it
+    rows, runs, measured = list[Row](), dict[str, Callable[[], object]](), Memo[LayerTimes](KEPT_BYTES)
+    for key in keys:
+        own, ready = _prepared(key, forms, subject, measured)
+        rows += own
+        runs |= ready
+    seconds = interleaved(runs, rounds)
+    for row in rows:
+        if (name := _name(row)) in seconds:
+            found = quartiles(seconds[name])
+            row |= {"rounds": rounds, "ms": [1e3 * found.q1, 1e3 * found.median, 1e3 * found.q3]}
+            row["peak_mib"] = None if row["mode"] in RUNTIMES else peak_mib(runs[name])[2]  # arenas keep what they once took
+    return rows
+
+
+def _name(row: Row) -> str:
+    return f"{row['mode']}: {row['candidate']}"
+
+
+def _prepared(
+    key: Key, forms: Sequence[Candidate], subject: Subject, measured: Memo[LayerTimes]
+) -> tuple[list[Row], dict[str, Callable[[], object]]]:
+    """A mode's rows, without times, and a forward of each form that has one, by the row's name."""
+    network, mode, dtype, threads, batch = key
     x = torch.randn(batch, *subject.shape).to(DTYPES[dtype]).contiguous(memory_format=torch.channels_last)
     dense = forms[0].network
     assert dense is not None
     known = {"network": network, "mode": mode, "dtype": dtype, "threads": threads, "batch": batch, "run": BEGAN}
     known["dense_macs"] = measure_cost(dense, subject.shape).macs
     if dtype != "fp32" and (reason := _no_bf16(mode)):
-        return [{**known, "candidate": form.name, "reason": reason} for form in forms]
-    rows, runs, measured = [], {}, Memo[LayerTimes](KEPT_BYTES)
+        return [{**known, "candidate": form.name, "reason": reason} for form in forms], {}
+    rows, runs = list[Row](), {}
     for form in forms:
-        row = {**known, "candidate": form.name, "method": form.method, "strength": form.strength, "rounds": rounds}
+        row = {**known, "candidate": form.name, "method": form.method, "strength": form.strength}
         if form.network is None:
             rows.append({**row, "reason": form.reason})
             continue
-        print(f"  {form.name}", file=sys.stderr, flush=True)
-        run, ways = _ready(form, x, MODES[mode], measured)
-        runs[form.name] = run
+        print(f"  {mode}: {form.name}", file=sys.stderr, flush=True)
+        runs[_name(row)], ways = _ready(form, x, MODES[mode], measured)
         cost = measure_cost(form.network, subject.shape)
         rows.append({**row, "macs": cost.macs, "flops": cost.flops, "params": cost.params, "realisations": ways})
-    seconds = interleaved(runs, rounds)
-    for row in rows:
-        if (name := row["candidate"]) in seconds:
-            found = quartiles(seconds[name])
-            row["ms"] = [1e3 * found.q1, 1e3 * found.median, 1e3 * found.q3]
-            row["peak_mib"] = None if mode in RUNTIMES else peak_mib(runs[name])[2]  # their arenas keep what they once took
-    return rows
+    return rows, runs
 
 
 def _no_bf16(mode: str) -> str:
@@ -117,9 +136,9 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"{arguments.network}: making the forms", file=sys.stderr, flush=True)
     forms = candidates(subject)
     forget_all()  # the factors of decompositions, which would count as memory
-    for key in missing:
-        print(" ".join(map(str, key)), file=sys.stderr, flush=True)
-        rows = measure(key, forms, subject, arguments.rounds)
+    for place in dict.fromkeys(key[2:] for key in missing):
+        print(arguments.network, *place, file=sys.stderr, flush=True)
+        rows = measure([key for key in missing if key[2:] == place], forms, subject, arguments.rounds)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)

@@ -16,6 +16,7 @@ from speed_candidates import Candidate, Subject, at_equal_macs, structured_plan
 from torch import nn
 
 from sconv_search import measure_cost
+from sconv_search.running import eager
 from studies import compress
 
 SHAPE = (3, 16, 16)
@@ -89,17 +90,35 @@ def test_an_interrupted_run_continues(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_go_in_every_mode_but_compiled(mode: str) -> None:
     if mode != "eager":
         pytest.importorskip(mode)
-    dense, structured, missing = measure(("tiny", mode, "fp32", 1, 2), forms(), SUBJECT, 2)
+    dense, structured, missing = measure([("tiny", mode, "fp32", 1, 2)], forms(), SUBJECT, 2)
     assert dense["macs"] == dense["dense_macs"] > structured["macs"]
     assert sum(structured["realisations"].values()) == 3
     assert structured["ms"] == sorted(structured["ms"])
     assert (missing["reason"], "ms" in missing) == ("too dear", False)
 
 
+def test_modes_are_timed_in_turn_with_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine's own speed drifts, and a mode that had its turn later would seem faster or slower than it is."""
+    asked: list[list[str]] = []
+
+    def interleaved(runs: dict[str, object], rounds: int) -> dict[str, list[float]]:
+        asked.append(list(runs))
+        return {name: [float(place)] * rounds for place, name in enumerate(runs, start=1)}
+
+    monkeypatch.setattr(network_speed, "MODES", {"first": eager, "second": eager})
+    monkeypatch.setattr(network_speed, "interleaved", interleaved)
+    rows = measure([("tiny", mode, "fp32", 1, 2) for mode in ("first", "second")], forms(), SUBJECT, 2)
+    assert asked == [["first: dense", "first: structured 2x", "second: dense", "second: structured 2x"]]
+    assert [(row["mode"], row["candidate"], row["ms"][1]) for row in rows if "ms" in row] == [
+        ("first", "dense", 1000), ("first", "structured 2x", 2000),
+        ("second", "dense", 3000), ("second", "structured 2x", 4000),
+    ]  # fmt: skip
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_a_runtime_of_fp32_alone_says_so() -> None:
     pytest.importorskip("onnxruntime")
-    (row, *_) = measure(("tiny", "onnxruntime", "bf16", 1, 2), forms(), SUBJECT, 2)
+    (row, *_) = measure([("tiny", "onnxruntime", "bf16", 1, 2)], forms(), SUBJECT, 2)
     assert "fp32 alone" in row["reason"]
 
 
