@@ -48,6 +48,17 @@ def test_training_learns_and_ends_in_evaluation_mode(data: DataSet) -> None:
     assert evaluate(result, data, data.validation).top1 > 90
 
 
+def test_a_network_with_a_convolution_of_volumes_is_trained(data: DataSet) -> None:
+    """``Module.to`` would refuse to lay its kernel out as those of images are."""
+    deep = nn.Sequential(nn.Unflatten(1, (-1, 1)), nn.Conv3d(data.train.shape[0], 4, (1, 3, 3)), nn.ReLU(), nn.Flatten())
+    features = deep(torch.zeros(1, *data.train.shape)).shape[1]
+    result = nn.Sequential(deep, nn.Linear(features, 10))
+    before = deep[1].weight.detach().clone()
+    train_(result, data, SCHEDULE, seed=0)
+    assert not torch.equal(deep[1].weight, before)
+    assert bool(deep[1].weight.isfinite().all())
+
+
 def test_training_is_deterministic_for_a_seed_and_differs_between_seeds(data: DataSet) -> None:
     first, same, other = (trained(data, seed).state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(first[name], same[name]) for name in first)
