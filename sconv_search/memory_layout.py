@@ -32,5 +32,5 @@ def lay_out_(network: Module, memory_format: torch.memory_format) -> Module:
     """Lays out those of the network's tensors that have the format's number of dimensions, in place."""
     for tensor in (*network.parameters(), *network.buffers()):
         if LAST.get(tensor.dim()) == memory_format:
-            tensor.data = tensor.data.contiguous(memory_format=memory_format)
+            tensor.data = tensor.data.to(memory_format=memory_format)  # strides too where one channel makes formats alike
     return network
