@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sconv_search.memory_layout import layout
+
 
 def traced() -> bool:
     """Whether operations are being recorded rather than carried out for their values alone."""
@@ -24,7 +26,7 @@ def products_pay(x: Tensor) -> bool:
     """Whether sums over the input (N, C, H, W) are faster as products: in channels-last memory, eagerly, on a CPU."""
     if x.dim() != 4 or x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16) or traced():
         return False
-    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return layout(x) == torch.channels_last
 
 
 class _Product(torch.autograd.Function):
