@@ -28,7 +28,10 @@ def given_plan(text: str, network: nn.Module, methods: Sequence[str]) -> Compres
         ValueError: the file holds no plan, the rule finds no layer, or the study has no method of structured convolutions.
     """
     if text.endswith(".json"):
-        return CompressionPlan.from_json(Path(text).read_text(encoding="utf-8"))
+        try:
+            return CompressionPlan.from_json(Path(text).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"plan file {text!r}: {error}") from error
     method = next((name for name in PAPER_METHODS if name in methods), PAPER_METHODS[0])
     plan = paper_plan(text, network, method)
     if method not in methods:
