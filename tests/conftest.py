@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import settings
@@ -8,6 +10,11 @@ settings.register_profile(
     "patient", deadline=None, derandomize=True
 )  # a first call imports and compiles, and other processes share the cores
 settings.load_profile("patient")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Here, as pytest reads options from the conftest files it starts with alone."""
+    parser.addoption("--screenshots", type=Path, metavar="FOLDER", help="where browser tests put pictures of their pages")
 
 
 @pytest.fixture(autouse=True)

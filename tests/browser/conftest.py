@@ -1,13 +1,15 @@
 """Pages of real runs in a real browser.
 
 Debian: ``apt-get install chromium``; then ``pip install -e .[dev]`` brings playwright, which needs no download of its own here.
+``pytest tests/browser --screenshots FOLDER`` keeps pictures to look at. Nothing is asserted of them, so no other run takes any:
+a whole page can take a busy machine half a minute.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,6 @@ from reports import write_report
 from tests.reports.conftest import confirm, record, write_studies
 
 RUNS = Path(__file__).parent / "runs"
-SCREENSHOTS = Path(__file__).parent / "screenshots"
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
@@ -37,6 +38,18 @@ def browser() -> Iterator[Any]:
         opened = running.chromium.launch(executable_path=chromium, args=FLAGS)
         yield opened
         opened.close()
+
+
+@pytest.fixture
+def picture(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """``picture(what, name, **options)`` keeps a picture of a page or a part of it, where they are asked for."""
+    folder: Path | None = request.config.getoption("--screenshots")
+
+    def take(what: Any, name: str, **options: Any) -> None:
+        if folder is not None:
+            what.screenshot(path=folder / f"{name}.png", **options)
+
+    return take
 
 
 def _folder(root: Path, name: str, lines: list[Any]) -> Path:

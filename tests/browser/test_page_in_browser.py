@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-from tests.browser.conftest import SCREENSHOTS
 
 pytestmark = pytest.mark.browser
 LOOKS = {
@@ -19,6 +17,8 @@ LOOKS = {
     "phone-dark": {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark", "has_touch": True},
 }
 NAMES = ("demo", "resnet20", "six", "hostile")
+PATIENCE_MS = 180_000
+"""What is waited for takes milliseconds, but other processes share the cores; only what never comes is a fault."""
 METRICS = ("FLOPs", "MACs", "additions", "parameters", "latency")
 MARKS = ".scatterlayer .points path, .scatterlayer .lines path, .heatmaplayer image"
 # Points that have data but no marker on the page: drawn as nothing, or left over from another drawing.
@@ -57,6 +57,7 @@ WIDER = """() => [...document.querySelectorAll('body *')].filter(one =>
 def opened(browser: Any, page: Path, look: str) -> Iterator[tuple[Any, list[str]]]:
     """The page, scrolled through once so that every figure is drawn; and all that went wrong, requests included."""
     context = browser.new_context(offline=True, **LOOKS[look])
+    context.set_default_timeout(PATIENCE_MS)
     tab, complaints = context.new_page(), []
     tab.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
     tab.on("pageerror", lambda error: complaints.append(str(error)))
@@ -76,7 +77,7 @@ def opened(browser: Any, page: Path, look: str) -> Iterator[tuple[Any, list[str]
 
 @pytest.mark.parametrize("look", LOOKS)
 @pytest.mark.parametrize("name", NAMES)
-def test_the_page_opens_whole(browser: Any, pages: dict[str, Path], name: str, look: str) -> None:
+def test_the_page_opens_whole(browser: Any, pages: dict[str, Path], picture: Callable[..., None], name: str, look: str) -> None:
     with opened(browser, pages[name], look) as (tab, complaints):
         plots = tab.query_selector_all(".plot")
         assert len(plots) >= 8
@@ -94,14 +95,15 @@ def test_the_page_opens_whole(browser: Any, pages: dict[str, Path], name: str, l
         assert name == "hostile" or tab.evaluate(TALL) == []
         assert tab.title() == "sconv-search report"
         assert complaints == []
-        SCREENSHOTS.mkdir(exist_ok=True)
         tab.evaluate("scrollTo(0, 0)")
-        tab.screenshot(path=SCREENSHOTS / f"{name}-{look}.png", full_page=True)
+        picture(tab, f"{name}-{look}", full_page=True)
 
 
 @pytest.mark.parametrize("look", ["light", "phone-dark"])
 @pytest.mark.parametrize("name", ["demo", "resnet20", "six"])
-def test_the_switch_changes_the_axis_and_the_points(browser: Any, pages: dict[str, Path], name: str, look: str) -> None:
+def test_the_switch_changes_the_axis_and_the_points(
+    browser: Any, pages: dict[str, Path], picture: Callable[..., None], name: str, look: str
+) -> None:
     with opened(browser, pages[name], look) as (tab, complaints):
         figure = tab.locator('.figure[data-key="pareto"]').first
         titles, places = [], []
@@ -115,7 +117,7 @@ def test_the_switch_changes_the_axis_and_the_points(browser: Any, pages: dict[st
             places.append(figure.locator(".plot").evaluate("plot => JSON.stringify(plot.data.map(trace => trace.x))"))
             assert figure.locator(".plot").evaluate(CUT_OFF) == []
             assert figure.locator(".plot").evaluate(LOST) == []
-            figure.screenshot(path=SCREENSHOTS / f"{name}-{look}-pareto-{metric}.png")
+            picture(figure, f"{name}-{look}-pareto-{metric}")
         assert len(set(titles)) == len(set(places)) == len(METRICS)
         assert complaints == []
 
@@ -153,7 +155,7 @@ def confirmed_point(tab: Any) -> Any:
 @pytest.mark.parametrize("look", ["light", "dark"])
 @pytest.mark.parametrize("name", ["demo", "resnet20"])
 def test_hovering_names_the_plan_and_a_click_opens_its_table(
-    browser: Any, pages: dict[str, Path], name: str, look: str
+    browser: Any, pages: dict[str, Path], picture: Callable[..., None], name: str, look: str
 ) -> None:
     with opened(browser, pages[name], look) as (tab, complaints):
         tab.evaluate("""document.querySelector('.figure[data-key="pareto"]').scrollIntoView()""")
@@ -163,7 +165,7 @@ def test_hovering_names_the_plan_and_a_click_opens_its_table(
         shown = "".join(tab.locator(".hoverlayer").all_text_contents())
         assert "plan " in shown
         assert "test top-1" in shown
-        tab.locator('.figure[data-key="pareto"]').first.screenshot(path=SCREENSHOTS / f"{name}-{look}-hover.png")
+        picture(tab.locator('.figure[data-key="pareto"]').first, f"{name}-{look}-hover")
         assert tab.locator("details[open]").count() == 0
         tab.mouse.click(x, y)
         tab.wait_for_selector("details.picked[open]")
@@ -174,7 +176,7 @@ def test_hovering_names_the_plan_and_a_click_opens_its_table(
         assert table.locator("tbody tr").count() >= 7
         assert f"plan {key}" in tab.locator(".chosen").first.inner_text()
         tab.wait_for_timeout(500)
-        tab.screenshot(path=SCREENSHOTS / f"{name}-{look}-click.png")
+        picture(tab, f"{name}-{look}-click")
         assert complaints == []
 
 
