@@ -30,11 +30,11 @@ from timing import facts, interleaved, markdown_table, publish, quartiles
 from torch import Tensor
 
 from sconv_search.allocation import keep_freed_memory
-from sconv_search.exporting import onnx_run, openvino_has_bf16, openvino_run
 from sconv_search.inference import WHOLE, LayerTimes, optimize_for_inference
 from sconv_search.measurement import measure_cost
 from sconv_search.memo import KEPT_BYTES, Memo, forget_all
 from sconv_search.running import Prepare, compiled, eager
+from sconv_search.runtimes import onnx_run, openvino_has_bf16, openvino_run
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 MODES: Mapping[str, Prepare] = {"eager": eager, "compiled": compiled, "onnxruntime": onnx_run, "openvino": openvino_run}

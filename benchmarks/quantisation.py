@@ -30,10 +30,12 @@ from sconv_search.batch_norm_folding import fold_batch_norms_
 from sconv_search.channel_pooling import NaturalChains
 from sconv_search.compressor import swapped
 from sconv_search.data import Images, Split
-from sconv_search.exporting import export_onnx, onnx_forward, quantize_onnx
+from sconv_search.exporting import export_onnx
 from sconv_search.measurement import example_input, measure_cost
 from sconv_search.plan import Choice, CompressionPlan
+from sconv_search.quantisation import quantize_onnx
 from sconv_search.realisations import realisations
+from sconv_search.runtimes import onnx_forward
 from sconv_search.structured_conv import StructuredConv2d
 from studies.methods import compress
 

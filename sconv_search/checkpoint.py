@@ -16,6 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from sconv_search.whole_file import appears_whole, partial_file
+
 Tensors = dict[str, Tensor]
 EVERY_S = 60.0
 MOST_SHARE = 0.02
@@ -86,14 +88,11 @@ class Checkpoint:
             "identity": _text({**self.identity, **identity}), "steps": str(steps), "crc32": str(_checksum(content)),
             "seconds": str(self.stopwatch.seconds), "watched": json.dumps(watched),
         }  # fmt: skip
-        partial = self.path.with_name(f"{self.path.name}.partial")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(partial, "wb") as file:
+            with appears_whole(self.path) as partial, open(partial, "wb") as file:
                 file.write(save(content, metadata))
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(partial, self.path)
         except OSError as error:
             self.say(f"checkpoint {str(self.path)!r} cannot be written: {error.strerror}; the training goes on without")
 
@@ -124,7 +123,7 @@ class Checkpoint:
     def remove(self) -> None:
         """Removes the file, if there is one."""
         self.path.unlink(missing_ok=True)
-        self.path.with_name(f"{self.path.name}.partial").unlink(missing_ok=True)
+        partial_file(self.path).unlink(missing_ok=True)
 
 
 def _text(identity: Mapping[str, Any]) -> str:

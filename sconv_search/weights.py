@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,16 +10,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from sconv_search.whole_file import appears_whole
+
 SHOWN = 5
 
 
 def save_weights(network: nn.Module, path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Writes the network's state dict, and texts that say what it is; the file appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
-    save_file(tensors, partial, metadata=None if metadata is None else dict(metadata))
-    os.replace(partial, path)
+    with appears_whole(path) as partial:
+        save_file(tensors, partial, metadata=None if metadata is None else dict(metadata))
 
 
 def load_weights_(network: nn.Module, path: Path) -> None:

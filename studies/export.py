@@ -12,12 +12,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from sconv_search.exporting import export_int8, export_onnx, export_program, onnx_run, parity, require_parity
+from sconv_search.exporting import export_onnx, export_program, parity, require_parity
 from sconv_search.inference import SiteChoice, optimize_for_inference
 from sconv_search.measurement import example_input, measure_cost
 from sconv_search.plan import CompressionPlan
+from sconv_search.quantisation import export_int8
 from sconv_search.records import TrialRecord
 from sconv_search.running import eager
+from sconv_search.runtimes import onnx_run
 from sconv_search.weights import load_weights_, save_weights
 from studies.confirmation import LATENCY_BATCH
 from studies.methods import compress

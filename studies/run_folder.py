@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from sconv_search.records import TrialRecord
 from sconv_search.search_space import Option, SearchSpace, option_entry, option_of
+from sconv_search.whole_file import appears_whole
 from studies.named_errors import writing
 from studies.spec import StudySpec
 
@@ -77,10 +78,8 @@ class RunFolder:
 
     def write(self, name: str, text: str) -> None:
         """A file of the folder, replaced atomically."""
-        partial = self.path / f"{name}.partial"
-        with writing(self.path / name):
+        with writing(self.path / name), appears_whole(self.path / name) as partial:
             partial.write_text(text, encoding="utf-8")
-            os.replace(partial, self.path / name)
 
     def read_spec(self) -> StudySpec | None:
         """The spec that the run was started with, or None for a new run.
