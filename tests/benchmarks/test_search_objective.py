@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from search_quality import Objective
+from search_objective import Objective
 from torch import nn
 
 from sconv_search import Choice, CompressionPlan
