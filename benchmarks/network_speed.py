@@ -26,7 +26,7 @@ import matplotlib.pyplot as plt
 import torch
 from peak_memory import peak_mib
 from speed_candidates import SUBJECTS, Candidate, Subject, candidates
-from timing import facts, interleaved, markdown_table, publish, quartiles
+from timing import Quartiles, facts, interleaved, markdown_table, publish, quartiles
 from torch import Tensor
 
 from sconv_search.allocation import keep_freed_memory
@@ -188,12 +188,23 @@ def table(rows: Sequence[Row]) -> str:
             lines.append((row["candidate"], "", row.get("reason", "no dense row"), *[""] * (len(COLUMNS) - 3)))
             continue
         macs, speed = ratios(row, dense)
-        q1, median, q3 = row["ms"]
+        q1, middle, q3 = (taken / 1e3 for taken in row["ms"])
+        took = Quartiles(q1=q1, median=middle, q3=q3).milliseconds()
         peak = "" if row["peak_mib"] is None else f"{row['peak_mib']:.0f}"
         ways = ", ".join(f"{count} {way}" for way, count in row["realisations"].items())
-        cells = (f"{macs:.2f}", f"{median:.1f} ({q1:.1f}–{q3:.1f})", f"{speed:.2f}", f"{speed / macs:.2f}")
+        cells = (f"{macs:.2f}", took, f"{speed:.2f}", f"{speed / macs:.2f}")
         lines.append((row["candidate"], *cells, f"{row['params'] / 1e6:.2f} M", peak, ways))
     return markdown_table(COLUMNS, lines)
+
+
+def _same_again(rows: Sequence[Row]) -> list[str]:
+    """How far apart the dense network and the forms that are nothing else were found: what to make of small differences."""
+    dense = next((row["ms"][1] for row in rows if row["candidate"] == "dense" and "ms" in row), None)
+    again = [row["ms"][1] for row in rows if "ms" in row and row["realisations"].keys() == {"dense"}]
+    if dense is None or not again:
+        return []
+    speeds = " and ".join(f"{dense / taken:.2f}" for taken in again)
+    return [f"Forms with all structured layers run dense are the dense network timed again: {speeds} of its speed is noise."]
 
 
 def best(rows: Sequence[Row]) -> list[tuple[object, ...]]:
@@ -238,7 +249,8 @@ def report(rows: Sequence[Row]) -> str:
     for key in dict.fromkeys(map(key_of, rows)):
         network, mode, dtype, threads, batch = key
         parts.append(f"## {network}, {mode}, {dtype}, {threads} thread{'s' if threads > 1 else ''}, batch {batch}")
-        parts.append(table([row for row in rows if key_of(row) == key]))
+        own = [row for row in rows if key_of(row) == key]
+        parts += [table(own), *_same_again(own)]
     return "\n\n".join(parts)
 
 

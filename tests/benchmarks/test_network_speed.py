@@ -156,12 +156,20 @@ ROWS = [
 
 
 def test_the_tables_speak_of_the_same_mode_and_of_the_best(tmp_path: Path) -> None:
-    assert "| structured 2x | 2.00 | 4.0 (4.0–4.0) | 2.00 | 1.00 |" in table(ROWS[:2])
+    assert "| structured 2x | 2.00 | 4.00 (4.00–4.00) | 2.00 | 1.00 |" in table(ROWS[:2])
     assert best(ROWS)[1] == ("tiny", "fp32", 1, 16, "structured 2x", "2.00", "1.50", "0.75", "eager", "compiled", "")
     text = report(ROWS)
     assert text.index("## Each form in its best mode") < text.index("## tiny, eager, fp32, 1 thread, batch 16")
     draw(ROWS, tmp_path / "figure.svg")
     assert (tmp_path / "figure.svg").stat().st_size > 1000
+
+
+def test_dense_forms_timed_again_tell_the_noise() -> None:
+    assert "timed again" not in report(ROWS)
+    dense = {**row("structured 2x", "eager", 500, 10.0), "realisations": {"dense": 3}}
+    assert "timed again: 0.80 of its speed is noise." in report([ROWS[0], dense])
+    partly = {**dense, "realisations": {"dense": 2, "1x1": 1}}
+    assert "timed again" not in report([ROWS[0], partly])
 
 
 def test_modes_of_two_runs_are_not_compared(tmp_path: Path) -> None:
