@@ -246,10 +246,11 @@ def report(rows: Sequence[Row]) -> str:
         "Speed-up over dense in *its* best mode of the same run.",
         markdown_table(BEST_COLUMNS, best(rows)),
     ]
-    for key in dict.fromkeys(map(key_of, rows)):
+    for key, began in dict.fromkeys((key_of(row), row.get("run", "")) for row in rows):
         network, mode, dtype, threads, batch = key
-        parts.append(f"## {network}, {mode}, {dtype}, {threads} thread{'s' if threads > 1 else ''}, batch {batch}")
-        own = [row for row in rows if key_of(row) == key]
+        own = [row for row in rows if (key_of(row), row.get("run", "")) == (key, began)]
+        again = f", run of {began}" if any(key_of(row) == key for row in rows if row not in own) else ""
+        parts.append(f"## {network}, {mode}, {dtype}, {threads} thread{'s' if threads > 1 else ''}, batch {batch}{again}")
         parts += [table(own), *_same_again(own)]
     return "\n\n".join(parts)
 

@@ -180,6 +180,9 @@ def test_modes_of_two_runs_are_not_compared(tmp_path: Path) -> None:
         ("1.00", "1.00", "compiled", "compiled", "later"),
         ("1.20", "0.60", "compiled", "compiled", "later"),
     ]
+    once_more = [{**row, "run": "later"} for row in ROWS[:2]]
+    assert "## tiny, eager, fp32, 1 thread, batch 16, run of later\n" in report(ROWS + once_more)
+    assert "run of later" not in report(ROWS[:2] + later), "each was measured once"
     draw(ROWS[:2] + later, tmp_path / "figure.svg")
     drawn = (tmp_path / "figure.svg").read_text()
     assert "tiny, eager" in drawn
