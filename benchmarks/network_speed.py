@@ -159,6 +159,7 @@ COLUMNS = (
     "peak MiB",
     "structured layers run as",
 )
+COLUMNS_OF_PANELS = 4
 BEST_COLUMNS = (
     "network",
     "dtype",
@@ -263,8 +264,13 @@ def draw(rows: Sequence[Row], path: Path, *, batch: int = 16, dtype: str = "fp32
         print(f"no figure: no rows of batch {batch} in {dtype}", file=sys.stderr)
         return
     methods = list(dict.fromkeys(str(line[4]).partition(" ")[0] for line in lines))
-    figure, panels = plt.subplots(1, len(panels_of), figsize=(4 * len(panels_of), 3.8), squeeze=False, layout="constrained")
-    for axes, (network, began) in zip(panels[0], panels_of, strict=True):
+    lines_of_panels = -(-len(panels_of) // COLUMNS_OF_PANELS)
+    wide = min(len(panels_of), COLUMNS_OF_PANELS)
+    size = (4 * wide, 3.8 * lines_of_panels)
+    figure, panels = plt.subplots(lines_of_panels, wide, figsize=size, squeeze=False, layout="constrained")
+    for axes in panels.flat[len(panels_of) :]:
+        axes.set_axis_off()
+    for axes, (network, began) in zip(panels.flat, panels_of, strict=False):
         own = [line for line in lines if (line[0], line[-1]) == (network, began)]
         for place, method in enumerate(methods):
             points = [(float(str(line[5])), float(str(line[6]))) for line in own if str(line[4]).partition(" ")[0] == method]
