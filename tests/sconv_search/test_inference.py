@@ -264,11 +264,8 @@ def test_layers_alike_are_measured_once_at_the_shape_that_they_read() -> None:
 
     _, rows = optimize_for_inference(network, torch.zeros(5, 4, 6, 7), prepare=prepare, timer=timer)
     assert len(rows) == 4
-    assert [count for count, _ in groupby(ways)] == [
-        7,
-        4,
-        2,
-    ]  # as trained, two kinds of channel sums with three of spatial ones less that, dense; then wholes
+    # as trained, two kinds of channel sums with three of spatial ones less that, dense; then wholes
+    assert [count for count, _ in groupby(ways)] == [7, 4, 2]
     assert set(seen) == {torch.Size([5, 4, 6, 7])}
 
 
