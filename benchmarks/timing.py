@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import random
 import shlex
 import statistics
 import sys
@@ -76,9 +77,10 @@ def _repeats(candidate: Callable[[], object]) -> int:
 
 
 def interleaved(candidates: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds a call of each candidate, measured in turn (A B C A B C ...), one value a round.
+    """Seconds a call of each candidate, measured in turn (A B C B A C ...), one value a round.
 
-    In turn, so that a slow spell of a shared machine meets all candidates alike. Each is warmed up once, then called so
+    In turn, so that a slow spell of a shared machine meets all candidates alike; each round in another order, as who runs
+    before a candidate leaves caches warm or cold for it. Each is warmed up once, then called so
     often in a row that one measurement lasts 5 ms or more.
 
     Raises:
@@ -90,9 +92,10 @@ def interleaved(candidates: Mapping[str, Callable[[], object]], rounds: int) -> 
         candidate()
     repeats = {name: _repeats(candidate) for name, candidate in candidates.items()}
     found: dict[str, list[float]] = {name: [] for name in candidates}
+    order = random.Random(0)
     for _ in range(rounds):
-        for name, candidate in candidates.items():
-            found[name].append(_seconds(candidate, repeats[name]) / repeats[name])
+        for name in order.sample(list(candidates), len(candidates)):
+            found[name].append(_seconds(candidates[name], repeats[name]) / repeats[name])
     return found
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
+from functools import partial
 from pathlib import Path
 
 import network_speed
@@ -13,6 +15,7 @@ import torch
 from network_speed import best, draw, measure, read, report, table
 from peak_memory import peak_mib
 from speed_candidates import Candidate, Subject, at_equal_macs, structured_plan
+from timing import MEASURED_SECONDS, interleaved
 from torch import nn
 
 from sconv_search import measure_cost
@@ -187,6 +190,20 @@ def test_modes_of_two_runs_are_not_compared(tmp_path: Path) -> None:
     drawn = (tmp_path / "figure.svg").read_text()
     assert "tiny, eager" in drawn
     assert "tiny, compiled" in drawn
+
+
+def test_candidates_are_measured_in_turn_each_round_in_another_order() -> None:
+    called: list[str] = []
+
+    def candidate(name: str) -> None:
+        called.append(name)
+        time.sleep(MEASURED_SECONDS)
+
+    found = interleaved({name: partial(candidate, name) for name in "abcd"}, 6)
+    rounds = ["".join(called[-4 * back : len(called) - 4 * back + 4]) for back in range(6, 0, -1)]
+    assert {"".join(sorted(one)) for one in rounds} == {"abcd"}, "each once a round"
+    assert len(set(rounds)) > 3
+    assert {name: len(seconds) for name, seconds in found.items()} == dict.fromkeys("abcd", 6)
 
 
 def test_the_peak_is_that_of_the_work() -> None:
