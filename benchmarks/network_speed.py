@@ -24,6 +24,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
+from matplotlib.axes import Axes
 from peak_memory import peak_mib
 from speed_candidates import SUBJECTS, Candidate, Subject, candidates
 from timing import Quartiles, facts, interleaved, markdown_table, publish, quartiles
@@ -259,7 +260,7 @@ def report(rows: Sequence[Row]) -> str:
 def draw(rows: Sequence[Row], path: Path, *, batch: int = 16, dtype: str = "fp32") -> None:
     """Speed-up against MAC ratio in the best mode, a panel a network and run; on the diagonal time falls as MACs do."""
     lines = [line for line in best(rows) if line[1] == dtype and line[3] == batch]
-    panels_of = list(dict.fromkeys((str(line[0]), str(line[-1])) for line in lines))
+    panels_of = list(dict.fromkeys((line[0], line[2], line[-1]) for line in lines))
     if not panels_of:
         print(f"no figure: no rows of batch {batch} in {dtype}", file=sys.stderr)
         return
@@ -270,19 +271,24 @@ def draw(rows: Sequence[Row], path: Path, *, batch: int = 16, dtype: str = "fp32
     figure, panels = plt.subplots(lines_of_panels, wide, figsize=size, squeeze=False, layout="constrained")
     for axes in panels.flat[len(panels_of) :]:
         axes.set_axis_off()
-    for axes, (network, began) in zip(panels.flat, panels_of, strict=False):
-        own = [line for line in lines if (line[0], line[-1]) == (network, began)]
-        for place, method in enumerate(methods):
-            points = [(float(str(line[5])), float(str(line[6]))) for line in own if str(line[4]).partition(" ")[0] == method]
-            axes.plot(*zip(*points, strict=True), "osDv^P"[place % 6], color=f"C{place}", label=method) if points else None
-        axes.axline((1, 1), slope=1, color="grey", linewidth=0.8)
-        axes.axhline(1, color="black", linewidth=0.8)
-        modes = ", ".join(sorted({str(line[8]) for line in own}))
-        axes.set(title=f"{network}, {modes}", xlabel="MAC ratio", ylabel="speed-up")
-        axes.grid(alpha=0.3)
+    for axes, panel in zip(panels.flat, panels_of, strict=False):
+        _draw_panel(axes, [line for line in lines if (line[0], line[2], line[-1]) == panel], methods)
     panels[0][0].legend(fontsize=8)
     figure.savefig(path)
     plt.close(figure)
+
+
+def _draw_panel(axes: Axes, lines: Sequence[tuple[object, ...]], methods: Sequence[str]) -> None:
+    """One network and run; of each method, its points."""
+    for place, method in enumerate(methods):
+        points = [(float(str(line[5])), float(str(line[6]))) for line in lines if str(line[4]).partition(" ")[0] == method]
+        axes.plot(*zip(*points, strict=True), "osDv^P"[place % 6], color=f"C{place}", label=method) if points else None
+    axes.axline((1, 1), slope=1, color="grey", linewidth=0.8)
+    axes.axhline(1, color="black", linewidth=0.8)
+    network, threads, modes = lines[0][0], lines[0][2], ", ".join(sorted({str(line[8]) for line in lines}))
+    axes.set_title(f"{network}, {modes}, {threads} thread{'s' if threads != 1 else ''}\n{lines[0][-1]}", fontsize=10)
+    axes.set(xlabel="MAC ratio", ylabel="speed-up")
+    axes.grid(alpha=0.3)
 
 
 def _arguments() -> argparse.Namespace:
