@@ -20,14 +20,14 @@ PAPER_METHODS = ("structured_natural", "structured_conv")
 
 
 def given_plan(text: str, network: nn.Module, methods: Sequence[str]) -> CompressionPlan:
-    """The plan in a JSON file of that path, else the paper's of that name, by one of the study's methods.
+    """The plan in a JSON file of that path, whatever its name, else the paper's of that name, by one of the study's methods.
 
     Raises:
         FileNotFoundError: a path that ends in ``.json`` names no file.
         KeyError: the text is neither a file nor a plan's name; the names are given.
         ValueError: the file holds no plan, the rule finds no layer, or the study has no method of structured convolutions.
     """
-    if text.endswith(".json"):
+    if text.endswith(".json") or Path(text).is_file():
         try:
             return CompressionPlan.from_json(Path(text).read_text(encoding="utf-8"))
         except ValueError as error:

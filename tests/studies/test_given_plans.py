@@ -37,6 +37,8 @@ def test_a_plan_may_come_from_a_file(tmp_path: Path) -> None:
     assert given_plan(str(tmp_path / "plan.json"), network(), ("cp",)) == OWN
     with pytest.raises(FileNotFoundError, match=r"none\.json"):
         given_plan(str(tmp_path / "none.json"), network(), METHODS)
+    (tmp_path / "of any name").write_text(OWN.to_json())
+    assert given_plan(str(tmp_path / "of any name"), network(), ("cp",)) == OWN
     for damaged, words in ((b'{"format": "sconv', "is not JSON"), (b"\xff", "utf-8")):
         (tmp_path / "damaged.json").write_bytes(damaged)
         with pytest.raises(ValueError, match=rf"^plan file '.*damaged\.json': .*{words}"):
