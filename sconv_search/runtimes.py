@@ -1,4 +1,4 @@
-"""Networks run by onnxruntime and OpenVINO: for timing, and from the files that were exported. The only user of both."""
+"""Networks run by onnxruntime and OpenVINO: for timing, and from the files that were exported."""
 
 from __future__ import annotations
 
