@@ -10,13 +10,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 import torch
-from network_speed import DTYPES, MODES
+from layer_kinds import Kind, kinds
 from speed_candidates import SUBJECTS, Candidate, Subject, candidates
+from speed_measuring import DTYPES, MODES
 from timing import facts, interleaved, markdown_table, publish
 from torch import Tensor, nn
 
@@ -29,33 +29,6 @@ from sconv_search.surroundings import surrounded_runs
 
 FORMS = ("structured", "merged")
 BASELINE = "spatial_svd"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Kind:
-    """Layers alike in sizes: one of their names, what it reads, and how many there are."""
-
-    name: str
-    x: Tensor
-    count: int
-
-
-def kinds(network: nn.Module, names: list[str], x: Tensor) -> Iterator[Kind]:
-    """The named layers, those alike together, in the order in which they run."""
-    read: dict[str, Tensor] = {}
-    hooks = [
-        site(network, name).register_forward_pre_hook(lambda layer, given, name=name: read.update({name: given[0].detach()}))
-        for name in names
-    ]
-    with torch.no_grad():
-        network(x)
-    for hook in hooks:
-        hook.remove()
-    alike: dict[tuple[str, torch.Size], list[str]] = {}
-    for name, given in read.items():
-        alike.setdefault((repr(site(network, name)), given.shape), []).append(name)
-    for own in alike.values():
-        yield Kind(name=own[0], x=read[own[0]], count=len(own))
 
 
 def layer_runs(kind: Kind, forms: list[Candidate], prepare: Prepare) -> dict[str, Run]:

@@ -88,7 +88,7 @@ def structured_plan(network: nn.Module, strength: Strength, *, pointwise: bool) 
     """
     sites: dict[str, Choice] = {}
     for name, layer in network.named_modules():
-        if type(layer) is not nn.Conv2d or _is_stem(layer):
+        if type(layer) is not nn.Conv2d or is_stem(layer):
             continue
         channels, taps = layer.weight.shape[1], max(layer.kernel_size)
         if taps == 1 and (not pointwise or channels < 2 * STEM_CHANNELS):
@@ -128,10 +128,11 @@ def _options(method: str, network: nn.Module, subject: Subject) -> dict[str, tup
         rest = WeightSVD(**more).options(network)
         both |= {name: ("weight_svd", structures) for name, structures in rest.items() if name not in both}
     kinds = {name: network.get_submodule(name) for name in both}
-    return {name: one for name, one in both.items() if type(kinds[name]) is nn.Conv2d and not _is_stem(kinds[name])}
+    return {name: one for name, one in both.items() if type(kinds[name]) is nn.Conv2d and not is_stem(kinds[name])}
 
 
-def _is_stem(layer: nn.Module) -> bool:
+def is_stem(layer: nn.Module) -> bool:
+    """Whether it reads the image, and stays dense in all forms."""
     return type(layer) is nn.Conv2d and layer.in_channels <= STEM_CHANNELS and layer.groups == 1
 
 

@@ -11,10 +11,14 @@ from pathlib import Path
 import network_speed
 import pytest
 import speed_candidates
+import speed_measuring
 import torch
-from network_speed import best, draw, measure, read, report, table
+from network_speed import chosen, read
 from peak_memory import peak_mib
 from speed_candidates import Candidate, Subject, at_equal_macs, structured_plan
+from speed_figure import draw
+from speed_measuring import measure
+from speed_tables import best, glance, report, table
 from timing import MEASURED_SECONDS, interleaved
 from torch import nn
 
@@ -61,7 +65,7 @@ def test_what_a_method_cannot_reach_is_said() -> None:
 
 def arguments(rows: Path) -> argparse.Namespace:
     return argparse.Namespace(
-        network="tiny", modes=["eager"], dtypes=["fp32"], threads=[1], batch=[1, 2], rounds=2, rows=[rows]
+        network="tiny", modes=["eager"], dtypes=["fp32"], threads=[1], batch=[1, 2], rounds=2, rows=[rows], by_time=None
     )
 
 
@@ -88,6 +92,17 @@ def test_an_interrupted_run_continues(tmp_path: Path, monkeypatch: pytest.Monkey
     assert read([rows]) == found
 
 
+def test_forms_chosen_by_time_have_the_structured_forms_macs() -> None:
+    structured = forms()[1].network
+    assert structured is not None
+    found = chosen(forms(), SUBJECT, ("fp32", 1, 2), "eager")
+    assert [one.name for one in found] == ["structured_by_time 2x", "spatial_svd_by_time 2x"]
+    for one in found:
+        assert one.network is not None
+        ratio = measure_cost(one.network, SHAPE).macs / measure_cost(structured, SHAPE).macs
+        assert 1 <= ratio <= speed_candidates.NEAR
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("mode", ["eager", "onnxruntime", "openvino"])
 def test_a_go_in_every_mode_but_compiled(mode: str) -> None:
@@ -108,8 +123,8 @@ def test_modes_are_timed_in_turn_with_one_another(monkeypatch: pytest.MonkeyPatc
         asked.append(list(runs))
         return {name: [float(place)] * rounds for place, name in enumerate(runs, start=1)}
 
-    monkeypatch.setattr(network_speed, "MODES", {"first": eager, "second": eager})
-    monkeypatch.setattr(network_speed, "interleaved", interleaved)
+    monkeypatch.setattr(speed_measuring, "MODES", {"first": eager, "second": eager})
+    monkeypatch.setattr(speed_measuring, "interleaved", interleaved)
     rows = measure([("tiny", mode, "fp32", 1, 2) for mode in ("first", "second")], forms(), SUBJECT, 2)
     assert asked == [["first: dense", "first: structured 2x", "second: dense", "second: structured 2x"]]
     assert [(row["mode"], row["candidate"], row["ms"][1]) for row in rows if "ms" in row] == [
@@ -131,8 +146,8 @@ def test_a_runtime_of_fp32_alone_says_so() -> None:
 def test_bf16_by_openvino_is_left_out_where_the_cpu_has_none(
     mode: str, has: bool, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(network_speed, "openvino_has_bf16", lambda: has)
-    reason = network_speed._no_bf16(mode)
+    monkeypatch.setattr(speed_measuring, "openvino_has_bf16", lambda: has)
+    reason = speed_measuring._no_bf16(mode)
     assert words in reason
     assert bool(reason) == bool(words)
 
@@ -160,8 +175,9 @@ ROWS = [
 
 def test_the_tables_speak_of_the_same_mode_and_of_the_best(tmp_path: Path) -> None:
     assert "| structured 2x | 2.00 | 4.00 (4.00–4.00) | 2.00 | 1.00 |" in table(ROWS[:2])
-    assert best(ROWS)[1] == ("tiny", "fp32", 1, 16, "structured 2x", "2.00", "1.50", "0.75", "eager", "compiled", "")
+    assert best(ROWS)[1].cells() == ("tiny", "fp32", 1, 16, "structured 2x", "2.00", "1.50", "0.75", "eager", "compiled", "")
     text = report(ROWS)
+    assert glance(ROWS).splitlines()[2:] == ["| tiny | fp32 | 1 | 16 | 1.50 |  |"]
     assert text.index("## Each form in its best mode") < text.index("## tiny, eager, fp32, 1 thread, batch 16")
     draw(ROWS, tmp_path / "figure.svg")
     assert (tmp_path / "figure.svg").stat().st_size > 1000
@@ -177,7 +193,7 @@ def test_dense_forms_timed_again_tell_the_noise() -> None:
 
 def test_modes_of_two_runs_are_not_compared(tmp_path: Path) -> None:
     later = [{**row, "run": "later", "ms": [4 * ms for ms in row["ms"]]} for row in ROWS[2:]]
-    assert [line[6:] for line in best(ROWS[:2] + later)] == [
+    assert [line.cells()[6:] for line in best(ROWS[:2] + later)] == [
         ("1.00", "1.00", "eager", "eager", ""),
         ("2.00", "1.00", "eager", "eager", ""),
         ("1.00", "1.00", "compiled", "compiled", "later"),
