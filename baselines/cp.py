@@ -20,27 +20,23 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from baselines.decomposition import Decomposition
 from baselines.factorized import (
     convolution,
-    no_penalty,
     ranks_in_steps,
-    replaced,
-    require_multiple,
-    require_ranks,
     shifted_bias,
     singular_factors,
 )
 from sconv_search.calibration import Moments, least_squares_tail
-from sconv_search.compressor import Penalty, layers
 from sconv_search.memo import remembered
-from sconv_search.plan import CompressionPlan, Structure
+from sconv_search.plan import Structure
 
 RIDGE = 1e-4
 """On a kernel of norm 1. 64x64x3x3 at rank 160: error 0.148 for 0.145, largest term 0.23 for 0.32 of its norm."""
 Factors = list[Tensor]
 
 
-class Decomposition(NamedTuple):
+class Terms(NamedTuple):
     """Vectors (O, R), (C, R), (H, R), (W, R), their relative error, and whether the random start failed."""
 
     filters: Tensor
@@ -69,72 +65,47 @@ class CPConv2d(nn.Sequential):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CP:
+class CP(Decomposition):
     """CP decomposition of 2-D kernels by alternating least squares from a seeded random start.
+
+    With calibration inputs, the last convolution is refit to the dense layer's outputs.
 
     Args:
         steps: ranks are offered at this many equal steps, up to the dense MACs or the greatest rank.
+        multiple: only ranks that are multiples of it are offered.
         greatest_rank: none greater is offered; a sweep's work grows with the rank.
         sweeps: alternating least-squares sweeps over the four axes; 40 instead of 25 lower the error by 1 to 5 % of it.
         random_state: seed of the start.
-        multiple: only ranks that are multiples of it are offered.
+
+    Warns:
+        RuntimeWarning: on compressing, the random start failed at a site, which begins at the closed form instead; the site
+            is named.
 
     Raises:
         ValueError: the multiple is less than 1.
     """
 
     name: ClassVar[str] = "cp"
-    regularizable: ClassVar[bool] = False
-    reshapes_neighbours: ClassVar[bool] = False
-    steps: int = 12
+    title: ClassVar[str] = "CP"
+    takes: ClassVar[str] = "a Conv2d without groups and with taps along both axes"
     greatest_rank: int = 256
     sweeps: int = 25
     random_state: int = 0
-    multiple: int = 1
-
-    def __post_init__(self) -> None:
-        require_multiple(self.multiple)
-
-    def options(self, network: nn.Module) -> dict[str, list[Structure]]:
-        """Ranks a layer, cheapest first, for 2-D convolutions without groups and with taps along both axes."""
-        found = {name: self._ranks(layer) for name, layer in layers(network).items() if isinstance(layer, nn.Conv2d)}
-        return {name: [{"rank": rank} for rank in ranks] for name, ranks in found.items() if ranks}
-
-    def _ranks(self, conv: nn.Conv2d) -> list[int]:
-        if not is_eligible(conv):
-            return []
-        unit, most = _work_of_a_rank(conv), min(self.greatest_rank, largest_rank(conv))
-        up_to = min(conv.weight.numel(), math.ceil(most * unit * self.steps / (self.steps - 1)))
-        return ranks_in_steps(up_to, unit, steps=self.steps, most=most, multiple=self.multiple)
 
     def limits(self, layer: nn.Module) -> Structure:
         """The rank at which a CP is exact; empty for all but 2-D convolutions without groups and with taps along both axes."""
         return {"rank": largest_rank(layer)} if isinstance(layer, nn.Conv2d) and is_eligible(layer) else {}
 
-    def penalty(self, network: nn.Module, plan: CompressionPlan) -> Penalty:
-        """Constant 0: the method works on trained weights."""
-        return no_penalty(network)
+    def structures(self, layer: nn.Module) -> list[Structure]:
+        """Ranks at equal steps of the MACs, none beyond the greatest."""
+        assert isinstance(layer, nn.Conv2d)
+        unit, most = _work_of_a_rank(layer), min(self.greatest_rank, largest_rank(layer))
+        up_to = min(layer.weight.numel(), math.ceil(most * unit * self.steps / (self.steps - 1)))
+        return [{"rank": rank} for rank in ranks_in_steps(up_to, unit, steps=self.steps, most=most, multiple=self.multiple)]
 
-    def compress(self, network: nn.Module, plan: CompressionPlan, calibration: Tensor | None = None) -> nn.Module:
-        """The network with each site replaced by its four convolutions.
-
-        Args:
-            calibration: inputs (N, ...) on which the last convolution is refit to the dense layer's outputs.
-
-        Warns:
-            RuntimeWarning: the random start failed at a site, which begins at the closed form instead; the site is named.
-
-        Raises:
-            KeyError: the plan names a site that the network lacks.
-            TypeError: a site is no 2-D convolution without groups and with taps along both axes.
-            ValueError: a rank is missing or out of range.
-        """
-        return replaced(network, plan, self.name, self._factorized, calibration)
-
-    def _factorized(self, name: str, layer: nn.Module, structure: Structure, moments: Moments | None) -> CPConv2d:
-        if not isinstance(layer, nn.Conv2d) or not is_eligible(layer):
-            raise TypeError(f"site {name!r}: CP needs a Conv2d without groups and with taps along both axes, got {layer}")
-        require_ranks(name, "CP", structure, self.limits(layer))
+    def decomposed(self, name: str, layer: nn.Module, structure: Structure, moments: Moments | None) -> CPConv2d:
+        """The four convolutions."""
+        assert isinstance(layer, nn.Conv2d)
         found = decompose(layer.weight, structure["rank"], self.sweeps, self.random_state)
         if found.fell_back:
             warnings.warn(
@@ -218,12 +189,12 @@ def _swept(unit: Tensor, start: Factors, sweeps: int) -> tuple[Factors, float]:
 
 
 @remembered
-def decompose(kernel: Tensor, rank: int, sweeps: int, random_state: int) -> Decomposition:
+def decompose(kernel: Tensor, rank: int, sweeps: int, random_state: int) -> Terms:
     """CP of the kernel in float64, each term's norm shared evenly by its four vectors; never worse than ``tap_terms``."""
     exact = kernel.detach().double()
     if exact.is_meta:  # values are all that the sweeps add to these shapes
         filters, channels, rows, columns = (exact.new_empty(size, rank) for size in exact.shape)
-        return Decomposition(filters, channels, rows, columns, error=math.nan, fell_back=False)
+        return Terms(filters, channels, rows, columns, error=math.nan, fell_back=False)
     scale = float(exact.norm()) or 1.0
     unit, generator = exact / scale, torch.Generator().manual_seed(random_state)
     closed_form = tap_terms(unit, rank)
@@ -236,7 +207,7 @@ def decompose(kernel: Tensor, rank: int, sweeps: int, random_state: int) -> Deco
             factors, error = _swept(unit, closed_form, sweeps)
         if not error <= bound:
             factors, error = closed_form, bound
-    return Decomposition(*_balanced(factors, scale), error, fell_back)
+    return Terms(*_balanced(factors, scale), error, fell_back)
 
 
 def _balanced(factors: Factors, scale: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -246,7 +217,7 @@ def _balanced(factors: Factors, scale: float) -> tuple[Tensor, Tensor, Tensor, T
     return a, b, rows, columns
 
 
-def built(conv: nn.Conv2d, found: Decomposition, moments: Moments | None = None) -> CPConv2d:
+def built(conv: nn.Conv2d, found: Terms, moments: Moments | None = None) -> CPConv2d:
     """The four convolutions; each has the geometry of its own axis, and the last the bias.
 
     Args:
@@ -265,7 +236,7 @@ def built(conv: nn.Conv2d, found: Decomposition, moments: Moments | None = None)
     return layer.train(conv.training)
 
 
-def _refit(conv: nn.Conv2d, found: Decomposition, moments: Moments) -> tuple[Tensor, Tensor]:
+def _refit(conv: nn.Conv2d, found: Terms, moments: Moments) -> tuple[Tensor, Tensor]:
     def reduce(patches_gnCHW: Tensor) -> Tensor:
         terms = torch.einsum("cr,hr,wr->rchw", found.channels, found.rows, found.columns)
         return patches_gnCHW.flatten(2) @ terms.flatten(1).T

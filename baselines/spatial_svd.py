@@ -10,28 +10,22 @@ make a system of (R C H)^2), then the horizontal filters are refit to the moment
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from baselines.decomposition import Decomposition
 from baselines.factorized import (
     convolution,
-    factorizable,
     kernel_of,
-    no_penalty,
     principal_axes,
     ranks_in_steps,
-    replaced,
-    require_multiple,
-    require_ranks,
     shifted_bias,
     singular_factors,
 )
 from sconv_search.calibration import Moments, Tail, least_squares_tail
-from sconv_search.compressor import Penalty
-from sconv_search.plan import CompressionPlan, Structure
+from sconv_search.plan import Structure
 
 Spatial = nn.Conv2d | nn.ConvTranspose2d
 
@@ -43,36 +37,15 @@ def unfolded(kernel_OCHW: Tensor, groups: int) -> Tensor:
     return per_group.permute(0, 2, 3, 1, 4).reshape(groups, channels * height, filters * width)
 
 
-@dataclass(frozen=True, kw_only=True)
-class SpatialSVD:
+class SpatialSVD(Decomposition):
     """The best pair of a vertical and a horizontal convolution, by truncated SVD; transposed where the layer is.
 
-    Args:
-        steps: ranks are offered at this many equal steps of the layer's dense MACs.
-        multiple: only ranks that are multiples of it are offered.
-
-    Raises:
-        ValueError: the multiple is less than 1.
+    With calibration inputs, the error of the layer's outputs is never greater than without.
     """
 
     name: ClassVar[str] = "spatial_svd"
-    regularizable: ClassVar[bool] = False
-    reshapes_neighbours: ClassVar[bool] = False
-    steps: int = 12
-    multiple: int = 1
-
-    def __post_init__(self) -> None:
-        require_multiple(self.multiple)
-
-    def options(self, network: nn.Module) -> dict[str, list[Structure]]:
-        """Ranks a layer, cheapest first, for 2-D convolutions with taps along both axes."""
-        found = {name: self._ranks(layer) for name, layer in factorizable(network).items() if is_eligible(layer)}
-        return {name: [{"rank": rank} for rank in ranks] for name, ranks in found.items() if ranks}
-
-    def _ranks(self, conv: nn.Module) -> list[int]:
-        assert isinstance(conv, Spatial)
-        dense, most = conv.weight.numel() // conv.groups, self.limits(conv)["rank"]
-        return ranks_in_steps(dense, _work_of_a_rank(conv), steps=self.steps, most=most, multiple=self.multiple)
+    title: ClassVar[str] = "spatial SVD"
+    takes: ClassVar[str] = "a Conv2d with taps along both axes"
 
     def limits(self, layer: nn.Module) -> Structure:
         """The rank at which the pair is exact for any kernel; empty for all but 2-D convolutions with taps along both axes."""
@@ -82,28 +55,16 @@ class SpatialSVD:
         outputs, channels, height, width = kernel_of(layer).shape
         return {"rank": min(channels * height, outputs // layer.groups * width)}
 
-    def penalty(self, network: nn.Module, plan: CompressionPlan) -> Penalty:
-        """Constant 0: the method works on trained weights."""
-        return no_penalty(network)
+    def structures(self, layer: nn.Module) -> list[Structure]:
+        """Ranks at equal steps of the dense MACs."""
+        assert isinstance(layer, Spatial)
+        dense, most = layer.weight.numel() // layer.groups, self.limits(layer)["rank"]
+        ranks = ranks_in_steps(dense, _work_of_a_rank(layer), steps=self.steps, most=most, multiple=self.multiple)
+        return [{"rank": rank} for rank in ranks]
 
-    def compress(self, network: nn.Module, plan: CompressionPlan, calibration: Tensor | None = None) -> nn.Module:
-        """The network with each site replaced by its pair of convolutions.
-
-        Args:
-            calibration: inputs (N, ...) over which the layer's output error, rather than the weights', is made small; it is
-                never greater than without. Transposed convolutions do not use them.
-
-        Raises:
-            KeyError: the plan names a site that the network lacks.
-            TypeError: a site is no 2-D convolution with taps along both axes.
-            ValueError: a rank is missing or out of range.
-        """
-        return replaced(network, plan, self.name, self._separated, calibration)
-
-    def _separated(self, name: str, layer: nn.Module, structure: Structure, moments: Moments | None) -> nn.Sequential:
-        if not isinstance(layer, Spatial) or not is_eligible(layer):
-            raise TypeError(f"site {name!r}: spatial SVD needs a Conv2d with taps along both axes, got {layer}")
-        require_ranks(name, "spatial SVD", structure, self.limits(layer))
+    def decomposed(self, name: str, layer: nn.Module, structure: Structure, moments: Moments | None) -> nn.Sequential:
+        """The vertical and the horizontal convolution."""
+        assert isinstance(layer, Spatial)
         return separate(layer, structure["rank"], moments)
 
 

@@ -11,103 +11,61 @@ the leading axes of its own outputs (reduced-rank regression, Izenman 1975).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from baselines.decomposition import Decomposition
 from baselines.factorized import (
     TRANSPOSED,
     Conv,
     convolution,
-    factorizable,
     is_factorizable,
     kernel_of,
-    no_penalty,
     principal_axes,
-    replaced,
-    require_multiple,
-    require_ranks,
     shifted_bias,
     singular_factors,
 )
 from baselines.tucker_ranks import mode
 from sconv_search.calibration import Moments, least_squares_tail
-from sconv_search.compressor import Penalty
 from sconv_search.memo import remembered
-from sconv_search.plan import CompressionPlan, Structure
+from sconv_search.plan import Structure
 
 ITERATIONS = 3
 """Orthogonal iterations; from the SVD of each mode, further ones change the error by less than 1 % of it."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tucker:
+class Tucker(Decomposition):
     """Tucker-2 of a convolution's kernel along its filters and input channels; transposed where the layer is.
 
-    Args:
-        steps: pairs of ranks, in proportion to C and O, are offered at this many equal steps of the layer's dense MACs.
-        multiple: only ranks that are multiples of it are offered.
-
-    Raises:
-        ValueError: the multiple is less than 1.
+    Offered are pairs of ranks in proportion to C and O. With calibration inputs, the error of the layer's outputs is never
+    greater than without.
     """
 
     name: ClassVar[str] = "tucker"
-    regularizable: ClassVar[bool] = False
-    reshapes_neighbours: ClassVar[bool] = False
-    steps: int = 12
-    multiple: int = 1
-
-    def __post_init__(self) -> None:
-        require_multiple(self.multiple)
-
-    def options(self, network: nn.Module) -> dict[str, list[Structure]]:
-        """Pairs of ranks a layer, cheapest first, for convolutions without groups and with more than one tap."""
-        found = {name: self._ladder(layer) for name, layer in factorizable(network).items() if is_eligible(layer)}
-        return {name: structures for name, structures in found.items() if structures}
-
-    def _ladder(self, conv: nn.Module) -> list[Structure]:
-        assert isinstance(conv, Conv)
-        dense = conv.weight.numel()
-        pairs = [pair for pair in proportional_ranks(conv, self.multiple) if _work(conv, *pair) < dense]
-        kept: list[Structure] = []
-        for step in range(1, self.steps):
-            fitting = [pair for pair in pairs if self.steps * _work(conv, *pair) <= dense * step]
-            if fitting and (structure := _structure(*fitting[-1])) not in kept:
-                kept.append(structure)
-        return kept or [_structure(*pair) for pair in pairs[:1] if self.multiple > 1]
+    title: ClassVar[str] = "Tucker-2"
+    takes: ClassVar[str] = "a convolution without groups and with more than one tap"
 
     def limits(self, layer: nn.Module) -> Structure:
         """The channels on both sides; empty for all but convolutions without groups and with more than one tap."""
         return _structure(layer.in_channels, layer.out_channels) if is_eligible(layer) else {}  # type: ignore[arg-type]
 
-    def penalty(self, network: nn.Module, plan: CompressionPlan) -> Penalty:
-        """Constant 0: the method works on trained weights."""
-        return no_penalty(network)
-
-    def compress(self, network: nn.Module, plan: CompressionPlan, calibration: Tensor | None = None) -> nn.Module:
-        """The network with each site replaced by its three convolutions.
-
-        Args:
-            calibration: inputs (N, ...) over which the layer's output error, rather than the weights', is made small; it is
-                never greater than without. Transposed convolutions do not use them.
-
-        Raises:
-            KeyError: the plan names a site that the network lacks.
-            TypeError: a site is no convolution without groups and with more than one tap.
-            ValueError: a rank is missing or out of range.
-        """
-        return replaced(network, plan, self.name, self._factorized, calibration)
-
-    def _factorized(self, name: str, layer: nn.Module, structure: Structure, moments: Moments | None) -> nn.Sequential:
-        if not is_eligible(layer):
-            raise TypeError(
-                f"site {name!r}: Tucker-2 needs a convolution without groups and with more than one tap, got {layer}"
-            )
+    def structures(self, layer: nn.Module) -> list[Structure]:
+        """Pairs of ranks at equal steps of the dense MACs, the greatest that fit."""
         assert isinstance(layer, Conv)
-        require_ranks(name, "Tucker-2", structure, self.limits(layer))
+        dense = layer.weight.numel()
+        pairs = [pair for pair in proportional_ranks(layer, self.multiple) if _work(layer, *pair) < dense]
+        kept: list[Structure] = []
+        for step in range(1, self.steps):
+            fitting = [pair for pair in pairs if self.steps * _work(layer, *pair) <= dense * step]
+            if fitting and (structure := _structure(*fitting[-1])) not in kept:
+                kept.append(structure)
+        return kept or [_structure(*pair) for pair in pairs[:1] if self.multiple > 1]
+
+    def decomposed(self, name: str, layer: nn.Module, structure: Structure, moments: Moments | None) -> nn.Sequential:
+        """The three convolutions."""
+        assert isinstance(layer, Conv)
         return factorize(layer, structure["rank_in"], structure["rank_out"], moments)
 
 

@@ -13,92 +13,49 @@ A transposed convolution has the pointwise layer first, where positions are few:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
+from baselines.decomposition import Decomposition
 from baselines.factorized import (
     TRANSPOSED,
     Conv,
     convolution,
-    factorizable,
     fill_,
     is_factorizable,
     kernel_of,
-    no_penalty,
     principal_axes,
     ranks_in_steps,
-    replaced,
-    require_multiple,
-    require_ranks,
     shifted_bias,
     singular_factors,
 )
 from sconv_search.calibration import Moments
-from sconv_search.compressor import Penalty
-from sconv_search.plan import CompressionPlan, Structure
+from sconv_search.plan import Structure
 
 
-@dataclass(frozen=True, kw_only=True)
-class WeightSVD:
-    """The best pair of a layer to ``rank`` channels and a pointwise layer, by truncated SVD; each group by itself.
-
-    Args:
-        steps: ranks are offered at this many equal steps of the layer's dense MACs.
-        multiple: only ranks that are multiples of it are offered.
-
-    Raises:
-        ValueError: the multiple is less than 1.
-    """
+class WeightSVD(Decomposition):
+    """The best pair of a layer to ``rank`` channels and a pointwise layer, by truncated SVD; each group by itself."""
 
     name: ClassVar[str] = "weight_svd"
-    regularizable: ClassVar[bool] = False
-    reshapes_neighbours: ClassVar[bool] = False
-    steps: int = 12
-    multiple: int = 1
-
-    def __post_init__(self) -> None:
-        require_multiple(self.multiple)
-
-    def options(self, network: nn.Module) -> dict[str, list[Structure]]:
-        """Ranks a layer, cheapest first, for every convolution and linear layer that a low rank makes cheaper."""
-        found = {name: self._ranks(layer) for name, layer in factorizable(network).items()}
-        return {name: [{"rank": rank} for rank in ranks] for name, ranks in found.items() if ranks}
-
-    def _ranks(self, layer: nn.Module) -> list[int]:
-        _, outputs, inputs = unfolded(layer).shape
-        most = min(outputs, inputs)
-        return ranks_in_steps(outputs * inputs, outputs + inputs, steps=self.steps, most=most, multiple=self.multiple)
+    title: ClassVar[str] = "weight SVD"
+    takes: ClassVar[str] = "a convolution or linear layer"
 
     def limits(self, layer: nn.Module) -> Structure:
         """The rank at which the pair is exact; empty for all but convolutions and linear layers."""
         return {"rank": min(unfolded(layer).shape[1:])} if is_factorizable(layer) else {}
 
-    def penalty(self, network: nn.Module, plan: CompressionPlan) -> Penalty:
-        """Constant 0: the method works on trained weights."""
-        return no_penalty(network)
+    def structures(self, layer: nn.Module) -> list[Structure]:
+        """Ranks at equal steps of the dense MACs."""
+        _, outputs, inputs = unfolded(layer).shape
+        most = min(outputs, inputs)
+        ranks = ranks_in_steps(outputs * inputs, outputs + inputs, steps=self.steps, most=most, multiple=self.multiple)
+        return [{"rank": rank} for rank in ranks]
 
-    def compress(self, network: nn.Module, plan: CompressionPlan, calibration: Tensor | None = None) -> nn.Module:
-        """The network with each site replaced by its pair of layers.
-
-        Args:
-            calibration: inputs (N, ...) over which the layer's output error, rather than the weights', is minimised.
-                Transposed convolutions do not use them.
-
-        Raises:
-            KeyError: the plan names a site that the network lacks.
-            TypeError: a site is neither a convolution (a transposed one without groups) nor a linear layer.
-            ValueError: a rank is missing or out of range.
-        """
-        return replaced(network, plan, self.name, self._factorized, calibration)
-
-    def _factorized(self, name: str, layer: nn.Module, structure: Structure, moments: Moments | None) -> nn.Sequential:
-        if not is_factorizable(layer):
-            raise TypeError(f"site {name!r}: weight SVD needs a convolution or linear layer, got {layer}")
-        require_ranks(name, "weight SVD", structure, self.limits(layer))
+    def decomposed(self, name: str, layer: nn.Module, structure: Structure, moments: Moments | None) -> nn.Sequential:
+        """The two layers."""
         return factorize(layer, structure["rank"], moments)
 
 
