@@ -25,7 +25,7 @@ from sconv_search.data import DataSet
 from sconv_search.measurement import measure_cost
 from sconv_search.plan import CompressionPlan
 from sconv_search.plan_rules import uniform
-from sconv_search.training import predict
+from sconv_search.scoring import predict
 from studies.methods import compress
 
 METHOD = "structured_conv"

@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from sconv_search import Choice, CompressionPlan, Structure
 from sconv_search.data import DataSet, embedded_digits
 from sconv_search.networks import digits_network
+from sconv_search.schedule import Schedule
 from sconv_search.structure import box_basis
 from sconv_search.structured_conv import StructuredConv2d
-from sconv_search.training import Schedule, train_
+from sconv_search.training import train_
 from studies.layers import layer_costs
 from studies.methods import METHODS, compress, penalty
 

@@ -36,8 +36,8 @@ from sconv_search.memo import forget_all
 from sconv_search.networks import cifar_resnet
 from sconv_search.plan import CompressionPlan
 from sconv_search.plan_rules import uniform
+from sconv_search.scoring import predict
 from sconv_search.search_space import Option, SearchSpace
-from sconv_search.training import predict
 from sconv_search.weights import load_weights_
 from studies.methods import METHODS, compress
 from studies.selection import EVERYTHING, offered

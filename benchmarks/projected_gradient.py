@@ -18,7 +18,7 @@ from timing import facts, markdown_table, publish
 
 from sconv_search.measurement import measure_cost
 from sconv_search.plan import Choice, CompressionPlan
-from sconv_search.training import Schedule
+from sconv_search.schedule import Schedule
 from studies import Start, compress, start_from
 from studies.monitor import Monitor
 from studies.tasks import task_named

@@ -20,8 +20,9 @@ from timing import facts, markdown_table, publish
 from sconv_search.allocation import keep_freed_memory
 from sconv_search.budget import Budgets
 from sconv_search.plan_rules import RULES
+from sconv_search.schedule import Schedule
+from sconv_search.scoring import evaluate
 from sconv_search.search_space import SearchSpace
-from sconv_search.training import Schedule, evaluate
 from studies import start_from
 from studies.monitor import Monitor
 from studies.space import measured_space

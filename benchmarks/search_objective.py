@@ -14,7 +14,7 @@ from sconv_search.batch_norm_folding import fold_batch_norms_
 from sconv_search.compressor import swapped
 from sconv_search.data import DataSet, Split
 from sconv_search.plan import CompressionPlan
-from sconv_search.training import evaluate
+from sconv_search.scoring import evaluate
 from studies import METHODS, Start, compress
 from studies.start import calibration_inputs
 

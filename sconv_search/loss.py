@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +10,10 @@ from torch.nn import functional as F
 
 from sconv_search.data import DataSet, Split
 from sconv_search.processes import Processes
+from sconv_search.schedule import Schedule
 
-if TYPE_CHECKING:  # training, in which it stands, imports this module
-    from sconv_search.training import Schedule
+Forward = Callable[[Tensor], Tensor]
+"""From the network's input to its outputs: the network itself, or what runs it."""
 
 
 def computes_bf16(device: torch.device) -> bool:
@@ -29,7 +30,7 @@ def _autocast(schedule: Schedule, device: torch.device) -> torch.autocast:
 
 
 def training_loss(
-    network: nn.Module, data: DataSet, batch: Split, schedule: Schedule, teacher: nn.Module | None,
+    network: Forward, data: DataSet, batch: Split, schedule: Schedule, teacher: nn.Module | None,
     generator: torch.Generator, processes: Processes,
 ) -> Tensor:  # fmt: skip
     """The loss of a batch augmented by the generator, a mean over all predictions: one an image, or one a pixel.

@@ -16,7 +16,9 @@ from sconv_search.data import DataSet, Images
 from sconv_search.measurement import require_forward
 from sconv_search.memory_layout import channels_last_
 from sconv_search.records import Quantity, TrialRecord
-from sconv_search.training import Schedule, Score, evaluate, train_
+from sconv_search.schedule import Schedule
+from sconv_search.scoring import Score, evaluate
+from sconv_search.training import train_
 from studies.course import Stops
 from studies.monitor import Monitor
 from studies.run_folder import RunFolder
@@ -44,7 +46,7 @@ def start_with(
         data: its validation split steers the search, so the network must not have been trained on it.
         name: the task's name in records and reports.
         train: trains a network in place, with the arguments of ``sconv_search.training.train_``.
-        score: scores a network on a split, with the arguments of ``sconv_search.training.evaluate``; higher ``top1`` is better.
+        score: scores a network on a split, with the arguments of ``sconv_search.scoring.evaluate``; higher ``top1`` is better.
 
     Raises:
         ValueError: the network's forward fails on the images' shape, or gives no logits of the data's classes.

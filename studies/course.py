@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from time import monotonic
 
 from sconv_search.records import TrialRecord
-from sconv_search.training import Score
+from sconv_search.scoring import Score
 from studies.evaluation import Job, trial_name
 from studies.halving import Halving
 from studies.monitor import Monitor

@@ -13,8 +13,8 @@ from sconv_search.budget_filling import fill
 from sconv_search.measurement import measure_cost
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.records import Cost
+from sconv_search.schedule import Schedule
 from sconv_search.search_space import Option, SearchSpace
-from sconv_search.training import Schedule
 from studies.couplings import measured_couplings
 from studies.methods import compress, method_named
 from studies.monitor import Monitor

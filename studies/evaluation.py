@@ -17,7 +17,8 @@ from sconv_search.measurement import measure_cost
 from sconv_search.plan import CompressionPlan
 from sconv_search.processes import OutOfStep
 from sconv_search.records import Cost, TrialRecord
-from sconv_search.training import Score, TrainingDiverged
+from sconv_search.scoring import Score
+from sconv_search.training import TrainingDiverged
 from studies.checkpoints import LifeCheckpoints, RunCheckpoints
 from studies.methods import compress
 from studies.monitor import Monitor

@@ -19,8 +19,8 @@ from sconv_search.memo import architecture
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.records import Cost
 from sconv_search.replay import Given, called_once, outputs_before, replayed
+from sconv_search.scoring import predict
 from sconv_search.search_space import Option, SearchSpace
-from sconv_search.training import predict
 from studies.couplings import measured_couplings
 from studies.given_plans import with_given
 from studies.latencies import Latencies, whole_ms

@@ -9,7 +9,7 @@ from typing import Any
 from sconv_search.budget import QUANTITIES, quantities_of
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Quantity
-from sconv_search.training import Schedule
+from sconv_search.schedule import Schedule
 from studies.granularity import Granularity, require_granularity
 from studies.optuna_samplers import SamplerName, require_sampler
 from studies.selection import Selection

@@ -15,7 +15,8 @@ from sconv_search.data import DataSet, Images
 from sconv_search.measurement import example_input, require_forward
 from sconv_search.memory_layout import channels_last_
 from sconv_search.processes import ALONE, Processes
-from sconv_search.training import Score, evaluate, train_
+from sconv_search.scoring import Score, evaluate
+from sconv_search.training import train_
 from sconv_search.weights import file_checksum, load_weights_, save_weights
 from studies.monitor import Monitor
 from studies.task import Task
@@ -27,7 +28,7 @@ class Start:
 
     Args:
         train: trains a network in place, with the arguments of ``sconv_search.training.train_``.
-        score: scores a network on a split, with the arguments of ``sconv_search.training.evaluate``.
+        score: scores a network on a split, with the arguments of ``sconv_search.scoring.evaluate``.
         processes: those that train each network together.
     """
 

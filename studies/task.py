@@ -11,7 +11,7 @@ from torch import nn
 from sconv_search.data import DataSet
 from sconv_search.layout import Layout
 from sconv_search.metrics import TOP1, Metric
-from sconv_search.training import Schedule
+from sconv_search.schedule import Schedule
 
 
 @dataclass(frozen=True, kw_only=True)

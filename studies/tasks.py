@@ -23,7 +23,7 @@ from sconv_search.metrics import MEAN_IOU
 from sconv_search.networks import cifar_resnet, digits_network
 from sconv_search.photos import LAYOUT as PHOTOS
 from sconv_search.photos import photos
-from sconv_search.training import Schedule
+from sconv_search.schedule import Schedule
 from studies.lookup import named
 from studies.task import Task
 from studies.user_network import made_by

@@ -15,7 +15,8 @@ from sconv_search.batch_norm import reestimate_batch_norm_
 from sconv_search.data import DataSet, Images
 from sconv_search.plan import CompressionPlan
 from sconv_search.processes import OutOfStep
-from sconv_search.training import Schedule, Score
+from sconv_search.schedule import Schedule
+from sconv_search.scoring import Score
 from studies.checkpoints import LifeCheckpoints
 from studies.methods import METHODS, compress, penalty
 from studies.monitor import Monitor

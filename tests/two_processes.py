@@ -20,7 +20,8 @@ from sconv_search.data import DataSet, Split
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.processes import ALONE, Processes
 from sconv_search.regularization import structural_loss
-from sconv_search.training import Schedule, train_
+from sconv_search.schedule import Schedule
+from sconv_search.training import train_
 
 SCHEDULE = Schedule(epochs=2, batch_size=16, learning_rate=0.05)
 PLAN = CompressionPlan(sites={"3": Choice(method="structured_conv", structure={"c": 4, "n": 2})})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sconv_search.training import Schedule
+from sconv_search.schedule import Schedule
 from studies.dry_run import DryRun
 from studies.monitor import Monitor
 from studies.runner import amounts

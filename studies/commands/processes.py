@@ -15,7 +15,7 @@ import typer
 from sconv_search.batch_order import require_shares
 from sconv_search.distributed import launch, launched
 from sconv_search.processes import ALONE, OutOfStep, Processes
-from sconv_search.training import Schedule
+from sconv_search.schedule import Schedule
 from studies.commands.failures import WORK_FAILED
 
 DevicesOption = Annotated[

@@ -13,7 +13,7 @@ from sconv_search.checkpoint import EVERY_S
 from sconv_search.distributed import leads
 from sconv_search.paper_plans import PAPER_PLANS
 from sconv_search.records import Quantity
-from sconv_search.training import Schedule
+from sconv_search.schedule import Schedule
 from studies.commands.arguments import (
     BudgetOption,
     CheckpointOption,

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from sconv_search import checkpoint as module
 from sconv_search.checkpoint import Checkpoint
 from sconv_search.processes import ALONE
-from sconv_search.training import Schedule, train_
+from sconv_search.schedule import Schedule
+from sconv_search.training import train_
 from sconv_search.training_state import Keeper
 from tests.two_processes import CASES, Case, images, normless, trained
 

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from sconv_search.data import DataSet, Split
 from sconv_search.metrics import IGNORED, MEAN_IOU, METRICS, TOP1, TOP5
-from sconv_search.training import evaluate
+from sconv_search.scoring import evaluate
 
 
 def logits_of(classes: Tensor, count: int) -> Tensor:

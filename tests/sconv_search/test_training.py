@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from sconv_search.augmentation import augmented
 from sconv_search.batch_norm import reestimate_batch_norm_
 from sconv_search.data import DataSet, Split
-from sconv_search.latency import measure_latencies_ms
-from sconv_search.loss import computes_bf16
-from sconv_search.training import Schedule, TrainingDiverged, evaluate, train_
+from sconv_search.schedule import Schedule
+from sconv_search.scoring import evaluate
+from sconv_search.training import TrainingDiverged, train_
 from sconv_search.weight_average import WeightAverage
 
 SCHEDULE = Schedule(epochs=3, batch_size=16, learning_rate=0.05)
@@ -108,26 +108,6 @@ def test_a_loss_that_is_not_finite_ends_training_with_its_reason(data: DataSet) 
         trained(data, penalty=lambda: torch.tensor(math.nan), penalty_weight=1.0)
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"epochs": -1},
-        {"epochs": math.nan},
-        {"epochs": math.inf},
-        {"accumulation": 3},
-        {"average_decay": 2},
-        {"learning_rate": -1},
-        {"momentum": 2},
-        {"curve": "steps"},
-        {"precision": "int8"},
-        {"batch_size": 0},
-    ],
-)
-def test_a_senseless_schedule_is_refused(wrong) -> None:
-    with pytest.raises(ValueError, match=next(iter(wrong))):
-        Schedule(**{"epochs": 1, **wrong})
-
-
 def test_a_batch_larger_than_the_data_is_refused(data: DataSet) -> None:
     with pytest.raises(ValueError, match="batch_size 512 is larger than the 128 training images"):
         train_(network(), data, Schedule(epochs=1, batch_size=512), seed=0)
@@ -183,24 +163,6 @@ def test_a_network_ends_with_the_average_of_its_weights(data: DataSet) -> None:
     assert evaluate(averaged, data, data.validation).top1 > 90
 
 
-@pytest.mark.parametrize("curve", ["one_cycle", "cosine"])
-def test_the_learning_rate_ends_near_zero(curve) -> None:
-    factors = [Schedule(epochs=1, curve=curve).factor(step / 100) for step in range(100)]
-    assert max(factors) == pytest.approx(1, abs=1e-3)
-    assert 0 < factors[-1] < 0.01
-
-
-def test_evaluation_counts_right_answers(data: DataSet) -> None:
-    constant = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
-    with torch.no_grad():
-        constant[1].weight.zero_()
-        constant[1].bias.copy_(torch.tensor([1.0, 0.0]))
-    score = evaluate(constant.train(), data, data.test)
-    assert score.top1 == 50
-    assert score.loss == pytest.approx(math.log(1 + math.e) - 0.5, abs=1e-5)
-    assert constant.training
-
-
 def test_batch_norm_is_reestimated_to_the_mean_of_its_inputs(data: DataSet) -> None:
     data = dataclasses.replace(data, crop_padding=0, flip=False)
     result = trained(data)
@@ -226,38 +188,3 @@ def test_batch_norm_is_reestimated_on_images_augmented_as_in_training(data: Data
     inputs = result[0](data.normalized(augmented(images, 2, True, generator)))
     torch.testing.assert_close(result[1].running_mean, inputs.mean((0, 2, 3)))
     assert not torch.allclose(result[1].running_mean, result[0](data.normalized(images)).mean((0, 2, 3)))
-
-
-def test_crops_shift_whole_images_and_flips_mirror_them() -> None:
-    images = torch.zeros(512, 1, 5, 5, dtype=torch.uint8)
-    images[:, 0, 2, 1] = 9
-    seen = {
-        tuple((image[0] == 9).nonzero()[0].tolist()) for image in augmented(images, 1, True, torch.Generator().manual_seed(0))
-    }
-    assert seen == {(row, column) for row in (1, 2, 3) for column in (0, 1, 2, 3, 4)}
-    same = augmented(images, 0, False, torch.Generator().manual_seed(0))
-    assert torch.equal(same, images)
-
-
-def test_latencies_are_measured_in_turn() -> None:
-    order: list[str] = []
-
-    class Named(nn.Identity):
-        def __init__(self, name: str) -> None:
-            super().__init__()
-            self.name = name
-
-        def forward(self, x: Tensor) -> Tensor:
-            order.append(self.name)
-            return x
-
-    taken = measure_latencies_ms([Named("a"), Named("b")], (1, 4, 4), rounds=3)
-    assert order == ["a", "b"] * 4
-    assert [len(one) for one in taken] == [3, 3]
-    assert all(time > 0 for one in taken for time in one)
-
-
-def test_bf16_is_for_devices_that_compute_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    for known, expected in (({}, False), ({"avx512_bf16": True}, True), ({"amx_bf16": True}, True)):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda known=known: known, raising=False)
-        assert computes_bf16(torch.device("cpu")) is expected

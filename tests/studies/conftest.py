@@ -16,8 +16,9 @@ import studies.evaluation
 import studies.runner
 from sconv_search import CompressionPlan
 from sconv_search.data import DataSet, Split
+from sconv_search.schedule import Schedule
+from sconv_search.scoring import Score
 from sconv_search.search_space import SearchSpace
-from sconv_search.training import Schedule, Score
 from studies import RunFolder, Start, StudySpec, Task, cli, start_from, tasks
 from studies.monitor import Monitor
 from studies.trial import Outcome

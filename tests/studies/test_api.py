@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from sconv_search.data import DataSet, Split
-from sconv_search.training import Schedule, Score
+from sconv_search.schedule import Schedule
+from sconv_search.scoring import Score
 from studies import RunFolder, Start, confirm, search_network, start_with
 
 QUICK = {"search_schedule": Schedule(epochs=0.5, batch_size=32), "confirm_schedule": Schedule(epochs=0.5, batch_size=32)}

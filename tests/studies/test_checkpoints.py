@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from sconv_search import Choice, CompressionPlan, TrialRecord
-from sconv_search.training import Progress, Schedule
+from sconv_search.schedule import Schedule
+from sconv_search.training import Progress
 from studies import RunFolder, Start, StudySpec, Task, confirm, search, start_from
 from studies.checkpoints import LifeCheckpoints, RunCheckpoints
 from studies.monitor import Monitor

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sconv_search import CompressionPlan, TrialRecord, measure_cost
-from sconv_search.training import evaluate
+from sconv_search.scoring import evaluate
 from studies import RunFolder, Start, StudySpec, confirm, rebuild, search
 from studies.confirmation import front
 

@@ -12,7 +12,7 @@ import pytest
 import studies.evaluation
 import studies.runner
 from sconv_search import CompressionPlan
-from sconv_search.training import Score
+from sconv_search.scoring import Score
 from studies import RunFolder, Start, StudySpec, search
 from studies.course import Course, Stops
 

@@ -25,7 +25,8 @@ import torch
 import studies.evaluation
 import studies.runner
 from sconv_search import TrialRecord, measure_cost
-from sconv_search.training import Score, TrainingDiverged
+from sconv_search.scoring import Score
+from sconv_search.training import TrainingDiverged
 from studies import RunFolder, Start, StudySpec, search
 from studies.space import input_shapes
 from studies.trial import Outcome

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sconv_search import TrialRecord
-from sconv_search.training import Schedule
+from sconv_search.schedule import Schedule
 from studies import StudySpec
 from studies.standing import Standing, trial_line
 

@@ -21,7 +21,9 @@ from sconv_search.cityscapes import CLASSES
 from sconv_search.data import DataSet
 from sconv_search.photos import photos
 from sconv_search.plan import Choice, CompressionPlan
-from sconv_search.training import Schedule, evaluate, train_
+from sconv_search.schedule import Schedule
+from sconv_search.scoring import evaluate
+from sconv_search.training import train_
 from sconv_search.weights import save_weights
 from studies import Task, tasks
 from studies.methods import compress, penalty

@@ -10,7 +10,8 @@ import torch
 import studies.trial
 from sconv_search import Choice, CompressionPlan
 from sconv_search.batch_norm import reestimate_batch_norm_
-from sconv_search.training import Schedule, evaluate
+from sconv_search.schedule import Schedule
+from sconv_search.scoring import evaluate
 from studies import Start, compress
 from studies.monitor import Monitor
 from studies.rows import outcome_fields

@@ -14,7 +14,7 @@ from torch import nn
 
 import studies.workers
 from sconv_search.data import DataSet, Split
-from sconv_search.training import Score
+from sconv_search.scoring import Score
 from studies import RunFolder, Start, StudySpec, search
 
 ROOT = Path(__file__).parents[2]

@@ -33,7 +33,7 @@ def test_a_batch_that_does_not_divide_is_refused_before_anything_is_started(
 
 
 TASK = """
-from sconv_search.training import Schedule
+from sconv_search.schedule import Schedule
 from studies import Task
 from tests.studies.conftest import tiny_data, tiny_network
 
