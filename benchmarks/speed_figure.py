@@ -30,7 +30,7 @@ def draw(rows: Sequence[Row], path: Path, *, batch: int = 16, dtype: str = "fp32
         axes.set_axis_off()
     for axes, panel in zip(panels.flat, panels_of, strict=False):
         _draw_panel(axes, [line for line in lines if line.place == panel], methods)
-    panels[0][0].legend(fontsize=8)
+    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=len(methods), fontsize=9)
     figure.savefig(path)
     plt.close(figure)
 
@@ -43,7 +43,8 @@ def _draw_panel(axes: Axes, lines: Sequence[Best], methods: Sequence[str]) -> No
     """One network and run; of each method, its points."""
     for place, method in enumerate(methods):
         points = [(line.mac_ratio, line.speed_up) for line in lines if _method(line) == method]
-        axes.plot(*zip(*points, strict=True), "osDv^P"[place % 6], color=f"C{place}", label=method) if points else None
+        ratios, speeds = zip(*points, strict=True) if points else ((), ())  # without points too, for the legend
+        axes.plot(ratios, speeds, "osDv^P"[place % 6], color=f"C{place}", label=method)
     axes.axline((1, 1), slope=1, color="grey", linewidth=0.8)
     axes.axhline(1, color="black", linewidth=0.8)
     network, _, threads, _, began = lines[0].place

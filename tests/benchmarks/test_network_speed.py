@@ -202,8 +202,10 @@ def test_modes_of_two_runs_are_not_compared(tmp_path: Path) -> None:
     once_more = [{**row, "run": "later"} for row in ROWS[:2]]
     assert "## tiny, eager, fp32, 1 thread, batch 16, run of later\n" in report(ROWS + once_more)
     assert "run of later" not in report(ROWS[:2] + later), "each was measured once"
-    draw(ROWS[:2] + later, tmp_path / "figure.svg")
+    chosen_later = {**later[1], "candidate": "structured_by_time 2x"}
+    draw([*ROWS[:2], *later, chosen_later], tmp_path / "figure.svg")
     drawn = (tmp_path / "figure.svg").read_text()
+    assert "structured_by_time" in drawn, "the legend names a method that the first panel lacks"
     assert "tiny, eager" in drawn
     assert "tiny, compiled" in drawn
 
