@@ -93,6 +93,21 @@ def test_compiled_training_is_eager_training_up_to_rounding(data: DataSet, struc
     assert not torch.equal(found[0]["0.weight"], network()[0].weight)
 
 
+def test_every_step_runs_the_compiled_forward(data: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    given, seen = network(), list[torch.Size]()
+
+    def compile(forward: Callable[[Tensor], Tensor], **options: object) -> Callable[[Tensor], Tensor]:
+        def run(x: Tensor) -> Tensor:
+            seen.append(x.shape)
+            return forward(x)
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compile)
+    train_(given, data, replace(SCHEDULE, compiled="always", accumulation=2), seed=3)
+    assert seen == [(8, 3, 8, 8)] * 8, "four batches of 16 in two parts each"
+
+
 class Killed(Exception):
     """Stands for a kill."""
 
