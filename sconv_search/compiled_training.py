@@ -7,8 +7,6 @@ from types import FunctionType
 
 import torch
 from torch import Tensor, nn
-from torch._dynamo.exc import TorchDynamoException
-from torch.utils.flop_counter import FlopCounterMode
 
 from sconv_search.batch_norm_folding import LINEAR_MAPS, STRUCTURED
 from sconv_search.data import DataSet
@@ -53,6 +51,8 @@ class CompiledForward:
             RuntimeWarning: it cannot be compiled here, and why; this call and all later ones are eager.
         """
         if not self._failed:
+            from torch._dynamo.exc import TorchDynamoException  # here: it takes two seconds to import
+
             try:
                 return self._compiled(x)  # type: ignore[no-any-return]
             except TorchDynamoException as error:  # nothing has run yet, so nothing is run twice
@@ -94,6 +94,8 @@ def _pays(network: nn.Module, data: DataSet, images: int) -> bool:
 @torch.no_grad()
 def forward_macs(network: nn.Module, x: Tensor) -> int:
     """Products of a forward in evaluation mode; the network's own mode is put back."""
+    from torch.utils.flop_counter import FlopCounterMode  # here: few trainings need it
+
     was_training = network.training
     with FlopCounterMode(display=False) as counter:
         network.eval()(x)

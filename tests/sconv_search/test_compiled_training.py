@@ -147,7 +147,8 @@ def test_more_networks_than_torch_keeps_forms_of_a_function_are_compiled(monkeyp
 
 def test_without_a_compiler_training_is_eager_and_says_so() -> None:
     code = (
-        "import torch, warnings; from torch import nn; from sconv_search.compiled_training import CompiledForward\n"
+        "import sys, torch, warnings; from torch import nn; from sconv_search.compiled_training import CompiledForward\n"
+        "print('imported:', 'torch._dynamo' in sys.modules)\n"
         "forward = CompiledForward(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()))\n"
         "with warnings.catch_warnings(record=True) as caught:\n"
         "    warnings.simplefilter('always')\n"
@@ -157,6 +158,7 @@ def test_without_a_compiler_training_is_eager_and_says_so() -> None:
     where = {**os.environ, "CXX": "/nonexistent/compiler", "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=where, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
+    assert "imported: False" in done.stdout, "two seconds of every command"
     assert "Sequential cannot be compiled here, and trains eagerly: " in done.stdout
     assert done.stdout.count("trains eagerly") == 1
     assert done.stdout.count("torch.Size([2, 4, 6, 6])") == 2
