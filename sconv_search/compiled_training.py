@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from types import FunctionType
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +11,7 @@ from sconv_search.batch_norm_folding import LINEAR_MAPS, STRUCTURED
 from sconv_search.data import DataSet
 from sconv_search.loss import Forward
 from sconv_search.processes import Processes
+from sconv_search.running import compiled_call
 from sconv_search.schedule import Schedule
 
 STEP_OVER_FORWARD = 3
@@ -36,12 +36,7 @@ class CompiledForward:
     """
 
     def __init__(self, network: nn.Module) -> None:
-        def forward(x: Tensor) -> Tensor:
-            return network(x)  # type: ignore[no-any-return]
-
-        # its own function: of one, torch compiles eight forms at most, and a search trains more networks than that
-        own = FunctionType(forward.__code__.replace(), globals(), closure=forward.__closure__)
-        self._network, self._compiled = network, torch.compile(own, dynamic=False)
+        self._network, self._compiled = network, compiled_call(network)
         self._failed = False
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -55,7 +50,7 @@ class CompiledForward:
 
             try:
                 return self._compiled(x)  # type: ignore[no-any-return]
-            except TorchDynamoException as error:  # nothing has run yet, so nothing is run twice
+            except TorchDynamoException as error:  # before what it compiles has run
                 self._failed = True
                 reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
                 warnings.warn(

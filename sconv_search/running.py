@@ -34,17 +34,22 @@ def eager(module: Callable[[Tensor], object], x: Tensor) -> Run:
     return run
 
 
-def compiled(module: nn.Module, x: Tensor) -> Run:
-    """One forward as ``torch.compile`` makes it.
+def compiled_call(module: nn.Module) -> Callable[[Tensor], Any]:
+    """The module's forward as ``torch.compile`` makes it, at the first call with inputs of a shape.
 
-    Each run is compiled on its own: of one function, torch compiles eight forms at most, then runs it as it is.
+    Each has a function of its own: of one, torch compiles eight forms at most, then runs it as it is.
     """
 
-    def forward(given: Tensor) -> Any:
-        return module(given)
+    def forward(x: Tensor) -> Any:
+        return module(x)
 
     own = FunctionType(forward.__code__.replace(), globals(), closure=forward.__closure__)
-    return eager(torch.compile(own, dynamic=False), x)
+    return torch.compile(own, dynamic=False)
+
+
+def compiled(module: nn.Module, x: Tensor) -> Run:
+    """One forward as ``torch.compile`` makes it."""
+    return eager(compiled_call(module), x)
 
 
 def timed_in_turn(runs: Mapping[str, Run]) -> dict[str, list[float]]:
