@@ -11,14 +11,13 @@ import argparse
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
 from speed_candidates import SUBJECTS, at_equal_macs
 from timing import facts, interleaved, markdown_table, publish, quartiles
 from torch import Tensor, nn
 from torch.nn import functional as F
-from training_step import structured
+from training_step import arguments, structured
 
 from sconv_search.allocation import keep_freed_memory
 from sconv_search.batch_norm_folding import LINEAR_MAPS
@@ -27,6 +26,8 @@ from sconv_search.loss import Forward
 from sconv_search.measurement import measure_cost
 
 BATCH = {32: 128, 224: 8}
+NETWORKS = ("resnet20", "resnet18")
+"""What is timed where no network is given."""
 FORMS = ("dense", "spatial SVD", "half of the channels, merged", "(C, 2)")
 COLUMNS = ("network", "form", "layers", "compiler, s", "eager, ms", "compiled, ms", "speed-up")
 
@@ -76,16 +77,12 @@ def row(name: str, words: str, rounds: int, bf16: bool) -> tuple[str, ...]:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--network", nargs="+", choices=SUBJECTS, default=["resnet20", "resnet18"])
+    arguments(parser, SUBJECTS, rounds=9, dtype="bf16")
     parser.add_argument("--form", nargs="+", choices=FORMS, default=list(FORMS))
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--dtype", choices=("fp32", "bf16"), default="bf16", help="bf16: weights in fp32, under autocast")
-    parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     keep_freed_memory()
-    rows = [row(name, words, given.rounds, given.dtype == "bf16") for name in given.network for words in given.form]
+    rows = [row(name, words, given.rounds, given.dtype == "bf16") for name in given.network or NETWORKS for words in given.form]
     text = f"# A training step, compiled\n\n{facts([given.dtype], given.rounds)}\n\n{markdown_table(COLUMNS, rows)}"
     publish(text, given.out)
 

@@ -8,7 +8,7 @@ pass without gradients. Ratios are those of the same round.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from unittest.mock import patch
@@ -108,14 +108,19 @@ def rows(name: str, rounds: int, dtype: str) -> list[tuple[str, ...]]:
     return [(name, words, *(ratio(words, *one) for one in shown)) for words in LAYERS]
 
 
+def arguments(parser: argparse.ArgumentParser, networks: Iterable[str], rounds: int, dtype: str) -> None:
+    """What benchmarks of training steps are given: the networks to choose from, and what is taken where nothing is given."""
+    parser.add_argument("--network", nargs="+", choices=tuple(networks), help="default: those of the results")
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--dtype", choices=("fp32", "bf16"), default=dtype, help="bf16: weights in fp32, under autocast")
+    parser.add_argument("--out", type=Path)
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--network", action="append", choices=NETWORKS, help="else all")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--dtype", choices=("fp32", "bf16"), default="fp32", help="bf16: weights in fp32, under autocast")
-    parser.add_argument("--out", type=Path)
+    arguments(parser, NETWORKS, rounds=7, dtype="fp32")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     keep_freed_memory()
