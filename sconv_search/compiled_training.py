@@ -31,12 +31,15 @@ FEWEST_IMAGES = 50_000
 class CompiledForward:
     """A network's forward, and with it its backward, by ``torch.compile``; as PyTorch runs it where that fails.
 
+    It is compiled as one graph or not at all: of parts, one could fail to compile after another has run, and the batch norms
+    would see the batch twice.
+
     Args:
         network: its parameters and buffers are used, not copied.
     """
 
     def __init__(self, network: nn.Module) -> None:
-        self._network, self._compiled = network, compiled_call(network)
+        self._network, self._compiled = network, compiled_call(network, whole=True)
         self._failed = False
 
     def __call__(self, x: Tensor) -> Tensor:

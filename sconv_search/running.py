@@ -34,17 +34,20 @@ def eager(module: Callable[[Tensor], object], x: Tensor) -> Run:
     return run
 
 
-def compiled_call(module: nn.Module) -> Callable[[Tensor], Any]:
+def compiled_call(module: nn.Module, *, whole: bool = False) -> Callable[[Tensor], Any]:
     """The module's forward as ``torch.compile`` makes it, at the first call with inputs of a shape.
 
     Each has a function of its own: of one, torch compiles eight forms at most, then runs it as it is.
+
+    Args:
+        whole: refuse what torch could only compile in parts, before any of it runs.
     """
 
     def forward(x: Tensor) -> Any:
         return module(x)
 
     own = FunctionType(forward.__code__.replace(), globals(), closure=forward.__closure__)
-    return torch.compile(own, dynamic=False)
+    return torch.compile(own, dynamic=False, fullgraph=whole)
 
 
 def compiled(module: nn.Module, x: Tensor) -> Run:

@@ -145,6 +145,37 @@ def test_more_networks_than_torch_keeps_forms_of_a_function_are_compiled(monkeyp
     assert len(compiled) == 10
 
 
+class InParts(nn.Module):
+    """Whose forward torch compiles in two parts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.last = nn.BatchNorm1d(3), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(x)
+        torch._dynamo.graph_break()
+        return self.last(x)  # type: ignore[no-any-return]
+
+
+def test_batch_norms_see_a_batch_once_where_a_later_part_cannot_be_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = list[torch.fx.GraphModule]()
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., object]:
+        parts.append(graph)
+        if len(parts) > 1:
+            raise RuntimeError("the second part cannot be compiled")
+        return graph.forward
+
+    original = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda given, **options: original(given, backend=backend, **options))
+    given = InParts()
+    with pytest.warns(RuntimeWarning, match=r"^InParts cannot be compiled here, and trains eagerly: .*[Gg]raph.break"):
+        outputs = CompiledForward(given)(torch.randn(4, 3))
+    assert outputs.shape == (4, 2)
+    assert given.norm.num_batches_tracked == 1
+
+
 def test_without_a_compiler_training_is_eager_and_says_so() -> None:
     code = (
         "import sys, torch, warnings; from torch import nn; from sconv_search.compiled_training import CompiledForward\n"
