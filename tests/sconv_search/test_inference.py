@@ -363,7 +363,7 @@ def test_every_run_is_compiled_on_its_own(monkeypatch: pytest.MonkeyPatch) -> No
         graphs.append(graph)
         return graph.forward
 
-    monkeypatch.setattr(torch, "compile", lambda function, dynamic: compile_(function, dynamic=dynamic, backend=backend))
+    monkeypatch.setattr(torch, "compile", lambda function, **options: compile_(function, backend=backend, **options))
     x = torch.zeros(1, 2, 3, 3)
     for count in range(1, 13):
         run = compiled(nn.Sequential(*(nn.Conv2d(2, 2, 1) for _ in range(count))).eval(), x)
