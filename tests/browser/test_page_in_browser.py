@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -53,6 +54,17 @@ WIDER = """() => [...document.querySelectorAll('body *')].filter(one =>
   .map(one => one.outerHTML.slice(0, 80))"""
 
 
+def eventually(tab: Any, condition: str, arg: Any = None) -> None:
+    """Waits until the condition holds in the page.
+
+    Asks from outside: playwright's ``wait_for_function`` asks a second time by ``eval`` in the page, which its own policy forbids.
+    """
+    deadline = monotonic() + PATIENCE_MS / 1000
+    while not tab.evaluate(condition, arg):
+        assert monotonic() < deadline, f"never came true: {condition}"
+        tab.wait_for_timeout(50)
+
+
 @contextmanager
 def opened(browser: Any, page: Path, look: str) -> Iterator[tuple[Any, list[str]]]:
     """The page, scrolled through once so that every figure is drawn; and all that went wrong, requests included."""
@@ -65,12 +77,9 @@ def opened(browser: Any, page: Path, look: str) -> Iterator[tuple[Any, list[str]
     asked = lambda request: complaints.append(f"asked for {request.url}")  # noqa: E731
     tab.on("request", lambda request: None if request.url.startswith(("data:", page.as_uri())) else asked(request))
     tab.goto(page.as_uri())
-    place = 0
-    while place < tab.evaluate("document.body.scrollHeight"):
-        tab.evaluate(f"scrollTo(0, {place})")
-        tab.wait_for_timeout(40)
-        place += 700
-    tab.wait_for_function("[...document.querySelectorAll('.plot')].every(plot => plot.dataset.width || plot.hidden)")
+    for plot in tab.query_selector_all(".plot"):
+        plot.evaluate("plot => plot.scrollIntoView()")
+        eventually(tab, "plot => plot.dataset.width || plot.hidden", plot)
     yield tab, complaints
     context.close()
 
@@ -112,7 +121,7 @@ def test_the_switch_changes_the_axis_and_the_points(
             assert figure.locator('button[aria-pressed="true"]').all_inner_texts() == [metric]
             tab.wait_for_timeout(60)
             other = "known => document.querySelector('.figure[data-key=pareto] .xtitle').textContent !== known"
-            tab.wait_for_function(other, arg=titles[-1] if titles else "")
+            eventually(tab, other, titles[-1] if titles else "")
             titles.append(figure.locator(".xtitle").text_content())
             places.append(figure.locator(".plot").evaluate("plot => JSON.stringify(plot.data.map(trace => trace.x))"))
             assert figure.locator(".plot").evaluate(CUT_OFF) == []
@@ -187,24 +196,22 @@ def brightness(color: str) -> float:
 
 def test_dark_is_dark_and_follows_the_reader_s_choice(browser: Any, pages: dict[str, Path]) -> None:
     with opened(browser, pages["demo"], "dark") as (tab, complaints):
-        ground = "getComputedStyle(document.body).backgroundColor"
-        words = "getComputedStyle(document.querySelector('.xtitle')).fill"
-        dark = tab.evaluate(ground)
-        assert brightness(dark) < 60 < 190 < brightness(tab.evaluate(words))
+        colors = "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.querySelector('.xtitle')).fill]"
+        dark = tab.evaluate(colors)
+        assert brightness(dark[0]) < 60 < 190 < brightness(dark[1])
         tab.emulate_media(color_scheme="light")
-        tab.wait_for_timeout(400)
-        tab.wait_for_function("ground => ground !== getComputedStyle(document.body).backgroundColor", arg=dark)
-        assert brightness(tab.evaluate(words)) < 60 < 190 < brightness(tab.evaluate(ground))
+        eventually(tab, f"dark => {colors}.every((color, place) => color !== dark[place])", dark)
+        ground, words = tab.evaluate(colors)
+        assert brightness(words) < 60 < 190 < brightness(ground)
         assert complaints == []
 
 
 def test_the_figures_follow_the_window_s_width(browser: Any, pages: dict[str, Path]) -> None:
     with opened(browser, pages["demo"], "light") as (tab, complaints):
         tab.set_viewport_size({"width": 390, "height": 844})
-        tab.wait_for_timeout(800)
-        tab.wait_for_function("document.documentElement.scrollWidth <= 390")
-        widths = tab.evaluate("[...document.querySelectorAll('.main-svg')].map(one => one.getBoundingClientRect().width)")
-        assert max(widths) <= 390
+        widths = "[...document.querySelectorAll('.main-svg')].map(one => one.getBoundingClientRect().width)"
+        eventually(tab, f"document.documentElement.scrollWidth <= 390 && Math.max(...{widths}) <= 390")
+        assert len(tab.evaluate(widths)) >= 8
         assert complaints == []
 
 
