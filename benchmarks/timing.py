@@ -8,7 +8,6 @@ import random
 import shlex
 import statistics
 import sys
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,8 +15,12 @@ from pathlib import Path
 
 import torch
 
+from sconv_search.stopwatch import TOLERATED, seconds_of
+
 MEASURED_SECONDS = 0.005
 """One measurement lasts at least this long, so that the clock and the interpreter do not show in it."""
+PATIENT = 10
+"""So often is one repeated at most that the host of the machine disturbs."""
 BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16", "svebf16"}
 
 
@@ -61,17 +64,10 @@ def quartiles(values: Sequence[float]) -> Quartiles:
     return Quartiles(q1=q1, median=median, q3=q3)
 
 
-def _seconds(candidate: Callable[[], object], repeats: int) -> float:
-    start = time.perf_counter()
-    for _ in range(repeats):
-        candidate()
-    return time.perf_counter() - start
-
-
 def _repeats(candidate: Callable[[], object]) -> int:
     """Calls in a row that last ``MEASURED_SECONDS``, a power of two."""
     repeats = 1
-    while _seconds(candidate, repeats) < MEASURED_SECONDS:
+    while seconds_of(candidate, repeats) < MEASURED_SECONDS:
         repeats *= 2
     return repeats
 
@@ -95,7 +91,7 @@ def interleaved(candidates: Mapping[str, Callable[[], object]], rounds: int) -> 
     order = random.Random(0)
     for _ in range(rounds):
         for name in order.sample(list(candidates), len(candidates)):
-            found[name].append(_seconds(candidates[name], repeats[name]) / repeats[name])
+            found[name].append(seconds_of(candidates[name], repeats[name], attempts=PATIENT) / repeats[name])
     return found
 
 
@@ -137,7 +133,8 @@ def facts(dtypes: Iterable[str], rounds: int) -> str:
             f"- threads: {torch.get_num_threads()} of {os.cpu_count()} CPUs",
             f"- torch {torch.__version__}; dtype: {', '.join(dtypes)}",
             f"- date: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-            f"- rounds: {rounds}, candidates in turn; median (first–third quartile), a measurement lasts 5 ms or more",
+            f"- rounds: {rounds}, candidates in turn; median (first–third quartile), a measurement lasts 5 ms or more, and is "
+            f"repeated where the machine's host gave more than {TOLERATED:.0%} of it to others",
         ]
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from time import perf_counter
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +12,8 @@ from sconv_search.inference import LayerTimes, optimize_for_inference
 from sconv_search.measurement import example_input
 from sconv_search.memo import KEPT_BYTES, Memo
 from sconv_search.memory_layout import channels_last, channels_last_
+from sconv_search.running import eager
+from sconv_search.stopwatch import seconds_of
 
 ROUNDS = 15
 _LAYER_TIMES: Memo[LayerTimes] = Memo(KEPT_BYTES)
@@ -32,7 +33,7 @@ def measure_latencies_ms(
     taken: list[list[float]] = [[] for _ in ready]
     for counted in range(-1, rounds):
         for index, (network, x) in enumerate(zip(ready, inputs, strict=True)):
-            seconds = _seconds(network, x)
+            seconds = seconds_of(eager(network, x))
             if counted >= 0:
                 taken[index].append(1000 * seconds)
     return taken
@@ -60,11 +61,3 @@ def drawn_input(network: nn.Module, input_shape: Sequence[int], batch: int) -> T
     x = example_input(network, input_shape, batch)
     x = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
     return channels_last(x)
-
-
-def _seconds(network: nn.Module, x: torch.Tensor) -> float:
-    started = perf_counter()
-    network(x)
-    if x.device.type == "cuda":
-        torch.cuda.synchronize(x.device)
-    return perf_counter() - started

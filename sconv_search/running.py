@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from time import perf_counter
 from types import FunctionType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from sconv_search.stopwatch import seconds_of
 
 Run = Callable[[], object]
 Prepare = Callable[[nn.Module, Tensor], Run]
@@ -82,7 +83,7 @@ def _warmed_up(runs: Mapping[str, Run]) -> dict[str, _Warm]:
     for name, run in runs.items():
         run()
         calls = 1
-        while (seconds := _seconds(run, calls)) < MEASURED_SECONDS:
+        while (seconds := seconds_of(run, calls)) < MEASURED_SECONDS:
             calls *= 2
         found[name] = _Warm(calls, seconds / calls)
     return found
@@ -93,12 +94,5 @@ def _rounds(runs: Mapping[str, Run], warm: Mapping[str, _Warm], count: int) -> d
     found: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(count):
         for name, run in runs.items():
-            found[name].append(_seconds(run, warm[name].calls) / warm[name].calls)
+            found[name].append(seconds_of(run, warm[name].calls) / warm[name].calls)
     return found
-
-
-def _seconds(run: Run, repeats: int) -> float:
-    began = perf_counter()
-    for _ in range(repeats):
-        run()
-    return perf_counter() - began

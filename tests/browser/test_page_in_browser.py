@@ -57,7 +57,7 @@ WIDER = """() => [...document.querySelectorAll('body *')].filter(one =>
 def eventually(tab: Any, condition: str, arg: Any = None) -> None:
     """Waits until the condition holds in the page.
 
-    Asks from outside: playwright's ``wait_for_function`` asks a second time by ``eval`` in the page, which its own policy forbids.
+    Asks from outside: playwright's ``wait_for_function`` asks again by ``eval`` in the page, which its own policy forbids.
     """
     deadline = monotonic() + PATIENCE_MS / 1000
     while not tab.evaluate(condition, arg):

@@ -329,7 +329,7 @@ def test_the_clock_measures_each_run_in_turn(monkeypatch: pytest.MonkeyPatch) ->
         now[0] += seconds
         order.append(name)
 
-    monkeypatch.setattr("sconv_search.running.perf_counter", lambda: now[0])
+    monkeypatch.setattr("sconv_search.stopwatch.perf_counter", lambda: now[0])
     seconds = timed_in_turn({"short": lambda: run("short", 0.003), "long": lambda: run("long", 0.01)})
     assert seconds == {"short": pytest.approx([0.003] * ROUNDS), "long": pytest.approx([0.01] * ROUNDS)}
     assert order == ["short"] * 4 + ["long"] * 2 + ["short", "short", "long"] * ROUNDS
@@ -345,7 +345,7 @@ def test_what_is_clearly_slower_twice_is_measured_no_further(monkeypatch: pytest
         now[0] += given[min(calls[name], len(given) - 1)]
         calls[name] += 1
 
-    monkeypatch.setattr("sconv_search.running.perf_counter", lambda: now[0])
+    monkeypatch.setattr("sconv_search.stopwatch.perf_counter", lambda: now[0])
     seconds = screened_in_turn({name: lambda name=name: run(name) for name in each})
     assert seconds == {
         "fast": pytest.approx([1.0] * ROUNDS), "near": pytest.approx([1.4] * ROUNDS),
