@@ -12,7 +12,8 @@ STOLEN_COLUMN = 8
 """Of a processor's line in ``STATISTICS`` (proc(5)): the time in which it wanted to work, and the host let another guest."""
 TOLERATED = 0.02
 """The share of a measurement that may be stolen, as that of its last digits."""
-ATTEMPTS = 5
+ATTEMPTS = 3
+"""Where two of three measurements are disturbed, one of three attempts is mostly not, and a median of several sees none."""
 
 
 def seconds_of(run: Callable[[], object], calls: int = 1, *, attempts: int = ATTEMPTS) -> float:
