@@ -49,6 +49,6 @@ def _draw_panel(axes: Axes, lines: Sequence[Best], methods: Sequence[str]) -> No
     axes.axhline(1, color="black", linewidth=0.8)
     network, _, threads, _, began = lines[0].place
     modes = ", ".join(sorted({line.mode for line in lines}))
-    axes.set_title(f"{network}, {modes}, {threads} thread{'s' if threads != 1 else ''}\n{began}", fontsize=10)
+    axes.set_title(f"{network}, {modes}\n{threads} thread{'s' if threads != 1 else ''}, {began}", fontsize=10)
     axes.set(xlabel="MAC ratio", ylabel="speed-up")
     axes.grid(alpha=0.3)
