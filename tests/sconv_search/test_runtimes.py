@@ -38,7 +38,7 @@ def test_a_session_that_is_timed_leaves_the_processors_to_the_next_one(monkeypat
         began = time.process_time()
         time.sleep(0.02)
         spent += time.process_time() - began
-    assert spent < 0.05, "of the 0.1 s slept: five sleeps take no time, however busy the machine; five waits take all"
+    assert spent < 0.01
 
 
 SIGNAL_STACK = """
