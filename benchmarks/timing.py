@@ -15,10 +15,15 @@ from pathlib import Path
 
 import torch
 
-from sconv_search.stopwatch import TOLERATED, seconds_of
+from sconv_search.stopwatch import TOLERATED, seconds_of, warm_up
 
 MEASURED_SECONDS = 0.005
 """One measurement lasts at least this long, so that the clock and the interpreter do not show in it."""
+WARM_SECONDS = 0.02
+"""So long a candidate runs before each of its measurements. PyTorch's threads go on waiting busily for a while after their last
+task, and take the processors from a runtime that has threads of its own: ResNet-18 of one image by onnxruntime on two threads
+took 17.9 ms right after PyTorch, 10.3 otherwise (what_ran_before.py). Of ResNet-20 5 ms are too few, 20 are enough.
+"""
 PATIENT = 10
 """So often is one repeated at most that the host of the machine disturbs."""
 BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16", "svebf16"}
@@ -66,6 +71,7 @@ def quartiles(values: Sequence[float]) -> Quartiles:
 
 def _repeats(candidate: Callable[[], object]) -> int:
     """Calls in a row that last ``MEASURED_SECONDS``, a power of two."""
+    warm_up(candidate, WARM_SECONDS)
     repeats = 1
     while seconds_of(candidate, repeats) < MEASURED_SECONDS:
         repeats *= 2
@@ -76,7 +82,7 @@ def interleaved(candidates: Mapping[str, Callable[[], object]], rounds: int) -> 
     """Seconds a call of each candidate, measured in turn (A B C B A C ...), one value a round.
 
     In turn, so that a slow spell of a shared machine meets all candidates alike; each round in another order, as who runs
-    before a candidate leaves caches warm or cold for it. Each is warmed up once, then called so
+    before a candidate leaves caches warm or cold for it. Each is warmed up before every measurement, then called so
     often in a row that one measurement lasts 5 ms or more.
 
     Raises:
@@ -84,13 +90,12 @@ def interleaved(candidates: Mapping[str, Callable[[], object]], rounds: int) -> 
     """
     if rounds < 1:
         raise ValueError(f"rounds must be 1 or more, got {rounds}")
-    for candidate in candidates.values():
-        candidate()
     repeats = {name: _repeats(candidate) for name, candidate in candidates.items()}
     found: dict[str, list[float]] = {name: [] for name in candidates}
     order = random.Random(0)
     for _ in range(rounds):
         for name in order.sample(list(candidates), len(candidates)):
+            warm_up(candidates[name], WARM_SECONDS)
             found[name].append(seconds_of(candidates[name], repeats[name], attempts=PATIENT) / repeats[name])
     return found
 
@@ -133,8 +138,9 @@ def facts(dtypes: Iterable[str], rounds: int) -> str:
             f"- threads: {torch.get_num_threads()} of {os.cpu_count()} CPUs",
             f"- torch {torch.__version__}; dtype: {', '.join(dtypes)}",
             f"- date: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-            f"- rounds: {rounds}, candidates in turn; median (first–third quartile), a measurement lasts 5 ms or more, and is "
-            f"repeated where the machine's host gave more than {TOLERATED:.0%} of it to others",
+            f"- rounds: {rounds}, candidates in turn, each warmed up for {1e3 * WARM_SECONDS:.0f} ms before it is measured; "
+            f"median (first–third quartile), a measurement lasts {1e3 * MEASURED_SECONDS:.0f} ms or more, and is repeated "
+            f"where the machine's host gave more than {TOLERATED:.0%} of it to others",
         ]
     )
 

@@ -35,6 +35,15 @@ def seconds_of(run: Callable[[], object], calls: int = 1, *, attempts: int = ATT
     return min(disturbed)[1]
 
 
+def warm_up(run: Callable[[], object], seconds: float) -> None:
+    """Runs it for so long, at least once."""
+    began = perf_counter()
+    while True:
+        run()
+        if perf_counter() - began >= seconds:
+            return
+
+
 def stolen_seconds() -> float:
     """Seconds since the start of the machine that its host gave to others, of all processors that this process may use.
 

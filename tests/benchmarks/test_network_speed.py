@@ -7,11 +7,13 @@ import json
 import time
 from functools import partial
 from pathlib import Path
+from statistics import median
 
 import network_speed
 import pytest
 import speed_candidates
 import speed_measuring
+import timing
 import torch
 from network_speed import chosen, read
 from peak_memory import peak_mib
@@ -19,7 +21,7 @@ from speed_candidates import Candidate, Subject, at_equal_macs, structured_plan
 from speed_figure import draw
 from speed_measuring import measure
 from speed_tables import best, glance, report, table
-from timing import MEASURED_SECONDS, interleaved
+from timing import MEASURED_SECONDS, WARM_SECONDS, interleaved
 from torch import nn
 
 from sconv_search import measure_cost
@@ -210,18 +212,35 @@ def test_modes_of_two_runs_are_not_compared(tmp_path: Path) -> None:
     assert "tiny, compiled" in drawn
 
 
-def test_candidates_are_measured_in_turn_each_round_in_another_order() -> None:
-    called: list[str] = []
+def test_candidates_are_measured_in_turn_each_round_in_another_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[str] = []
 
-    def candidate(name: str) -> None:
-        called.append(name)
-        time.sleep(MEASURED_SECONDS)
+    def seconds_of(run: partial[str], calls: int = 1, *, attempts: int = 1) -> float:
+        measured.extend(run.args)
+        return MEASURED_SECONDS
 
-    found = interleaved({name: partial(candidate, name) for name in "abcd"}, 6)
-    rounds = ["".join(called[-4 * back : len(called) - 4 * back + 4]) for back in range(6, 0, -1)]
+    monkeypatch.setattr(timing, "seconds_of", seconds_of)
+    found = interleaved({name: partial(str, name) for name in "abcd"}, 6)
+    rounds = ["".join(measured[start : start + 4]) for start in range(4, len(measured), 4)]  # before: how many calls last long
     assert {"".join(sorted(one)) for one in rounds} == {"abcd"}, "each once a round"
     assert len(set(rounds)) > 3
-    assert {name: len(seconds) for name, seconds in found.items()} == dict.fromkeys("abcd", 6)
+    assert found == dict.fromkeys("abcd", [MEASURED_SECONDS] * 6)
+
+
+def test_what_ran_before_a_candidate_does_not_show_in_its_time() -> None:
+    """PyTorch's threads wait busily for a while after it: here whatever runs next takes long, until that while is over."""
+    hindered_until = 0.0
+
+    def hinders() -> None:
+        nonlocal hindered_until
+        time.sleep(MEASURED_SECONDS)
+        hindered_until = time.perf_counter() + WARM_SECONDS / 2
+
+    def hindered() -> None:
+        time.sleep(MEASURED_SECONDS if time.perf_counter() >= hindered_until else 4 * MEASURED_SECONDS)
+
+    found = interleaved({"hinders": hinders, "hindered": hindered}, 5)
+    assert median(found["hindered"]) < 2 * MEASURED_SECONDS
 
 
 def test_the_peak_is_that_of_the_work() -> None:

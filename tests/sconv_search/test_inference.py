@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import io
-from collections import Counter
 from collections.abc import Callable, Mapping
 from itertools import groupby
 from pathlib import Path
@@ -19,7 +18,7 @@ from sconv_search.batch_norm_folding import STRUCTURED
 from sconv_search.inference import FASTEST, NOISE, WHOLE, LayerTimes, choice_table, fastest
 from sconv_search.memo import Memo
 from sconv_search.realisations import AS_TRAINED, DENSE
-from sconv_search.running import ROUNDS, Run, compiled, screened_in_turn, timed_in_turn
+from sconv_search.running import Run
 from sconv_search.structured_conv import StructuredConv2d
 from sconv_search.structured_linear import StructuredLinear
 from sconv_search.structured_transposed import StructuredConvTranspose2d
@@ -319,57 +318,6 @@ def test_by_the_clock() -> None:
     assert [row.site for row in rows] == ["5", WHOLE]
     assert all(time > 0 for row in rows for time in row.milliseconds.values())
     torch.testing.assert_close(ready(x), network(x), rtol=0, atol=1e-5)
-
-
-def test_the_clock_measures_each_run_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Warmed up and repeated until the clock can tell, then one after the other; a slow spell falls on both."""
-    now, order = [0.0], list[str]()
-
-    def run(name: str, seconds: float) -> None:
-        now[0] += seconds
-        order.append(name)
-
-    monkeypatch.setattr("sconv_search.stopwatch.perf_counter", lambda: now[0])
-    seconds = timed_in_turn({"short": lambda: run("short", 0.003), "long": lambda: run("long", 0.01)})
-    assert seconds == {"short": pytest.approx([0.003] * ROUNDS), "long": pytest.approx([0.01] * ROUNDS)}
-    assert order == ["short"] * 4 + ["long"] * 2 + ["short", "short", "long"] * ROUNDS
-
-
-def test_what_is_clearly_slower_twice_is_measured_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once may be the machine's own slow spell; then it is measured as often as the fastest."""
-    now, calls = [0.0], Counter[str]()
-    each = {"fast": [1.0], "near": [1.4], "unlucky": [1.2, 9.0, 1.2], "hopeless": [1.6]}
-
-    def run(name: str) -> None:
-        given = each[name]
-        now[0] += given[min(calls[name], len(given) - 1)]
-        calls[name] += 1
-
-    monkeypatch.setattr("sconv_search.stopwatch.perf_counter", lambda: now[0])
-    seconds = screened_in_turn({name: lambda name=name: run(name) for name in each})
-    assert seconds == {
-        "fast": pytest.approx([1.0] * ROUNDS), "near": pytest.approx([1.4] * ROUNDS),
-        "unlucky": pytest.approx([1.2] * ROUNDS), "hopeless": pytest.approx([1.6] * 2),
-    }  # fmt: skip
-    assert calls == {"fast": 2 + ROUNDS, "near": 2 + ROUNDS, "unlucky": 2 + ROUNDS, "hopeless": 3}
-
-
-def test_every_run_is_compiled_on_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond its limit on the forms of one function, torch would run them as they are, and that would be measured."""
-    torch.compiler.reset()
-    compile_, graphs = torch.compile, []
-
-    def backend(graph: torch.fx.GraphModule, inputs: object) -> Callable[..., object]:
-        graphs.append(graph)
-        return graph.forward
-
-    monkeypatch.setattr(torch, "compile", lambda function, **options: compile_(function, backend=backend, **options))
-    x = torch.zeros(1, 2, 3, 3)
-    for count in range(1, 13):
-        run = compiled(nn.Sequential(*(nn.Conv2d(2, 2, 1) for _ in range(count))).eval(), x)
-        run()
-        run()
-    assert len(graphs) == 12
 
 
 def test_plans_that_leave_a_layer_dense_are_fine(network: nn.Module) -> None:
