@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 
+import pytest
 from timing import WARM_SECONDS
 from what_ran_before import after_each
 
-TASK = 0.002
 
-
-def test_a_run_that_hinders_the_next_is_found_and_outlasted() -> None:
-    hindered_until = 0.0
-
-    def hinders() -> None:
-        nonlocal hindered_until
-        time.sleep(TASK)
-        hindered_until = time.perf_counter() + WARM_SECONDS / 2
-
-    def hindered() -> None:
-        time.sleep(TASK if time.perf_counter() >= hindered_until else 5 * TASK)
-
-    runs = {"hinders": hinders, "hindered": hindered}
-    after_hinders, after_itself = after_each(runs, 5, 0.0)["hindered"]
-    assert after_hinders > 2 * after_itself
-    after_hinders, after_itself = after_each(runs, 5, WARM_SECONDS)["hindered"]
-    assert after_hinders < 2 * after_itself
+def test_a_run_that_hinders_the_next_is_found_and_outlasted(hindered: dict[str, Callable[[], None]]) -> None:
+    assert after_each(hindered, 3, 0.0)["other"] == pytest.approx([0.01, 0.002])
+    assert after_each(hindered, 3, WARM_SECONDS)["other"] == pytest.approx([0.002, 0.002])

@@ -12,14 +12,6 @@ from torch import nn
 from sconv_search.running import ROUNDS, compiled, screened_in_turn, timed_in_turn
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """What the clock shows."""
-    now = [0.0]
-    monkeypatch.setattr("sconv_search.stopwatch.perf_counter", lambda: now[0])
-    return now
-
-
 def test_the_clock_measures_each_run_in_turn(clock: list[float]) -> None:
     """Warmed up and repeated until the clock can tell, then one after the other; a slow spell falls on both."""
     order = list[str]()
