@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sconv_search import Choice, CompressionPlan, StructuredConvolution, structural_loss, structure
-from sconv_search.regularization import projection, residual
+from sconv_search import Choice, CompressionPlan, StructuredConvolution, regularization, structural_loss, structure
+from sconv_search.regularization import projection
+from sconv_search.residual import Project, residuals
 
 SITES = {"0": {"c": 2, "n": 2}, "2": {"c": 3, "n": 1}, "4": {"c": 2, "n": 3}, "6": {"c": 5}}
 COUNTS = {"0": (2, 2, 2), "2": (3, 1, 1), "4": (2, 1, 3), "6": (5,)}
@@ -72,10 +73,10 @@ def test_loss_of_a_network_made_dense_again_is_zero() -> None:
 )
 def test_gradient_is_that_of_the_relative_residual(shape: tuple[int, ...], counts: tuple[int, ...]) -> None:
     w = torch.randn(shape, dtype=torch.float64, requires_grad=True)
-    (found,) = torch.autograd.grad(3 * residual(w, projection(counts)), w)
+    (found,) = torch.autograd.grad(3 * residuals([w], projection(counts)).sum(), w)
     (expected,) = torch.autograd.grad(3 * structure.relative_residual(w, counts), w)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
-    assert torch.autograd.gradcheck(lambda w: residual(w, projection(counts)), w)
+    assert torch.autograd.gradcheck(lambda w: residuals([w], projection(counts)), w)
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-30, 1e-3, 1.0])
@@ -83,13 +84,13 @@ def test_gradient_at_a_structured_kernel_is_finite(scale: float) -> None:
     w = torch.zeros(2, 4, 3, 3)
     w[:, :3, :2, :2] = scale  # one box
     w.requires_grad_()
-    residual(w, projection((2, 2, 2))).backward()
+    residuals([w], projection((2, 2, 2))).sum().backward()
     assert torch.isfinite(w.grad).all()
 
 
 def test_gradient_of_an_exactly_kept_kernel_is_zero() -> None:
     w = (0.01 * torch.randn(2, 4, 3, 3)).requires_grad_()
-    residual(w, projection((4, 3, 3))).backward()
+    residuals([w], projection((4, 3, 3))).sum().backward()
     assert torch.equal(w.grad, torch.zeros_like(w))
 
 
@@ -164,3 +165,38 @@ def test_a_step_reads_nothing_back_from_the_device(variant: str) -> None:
         loss().backward()
     assert "aten::linalg_vector_norm" in called
     assert not {"aten::_local_scalar_dense", "aten::item", "aten::nonzero", "aten::bincount"} & set(called)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_kernels_in_one_go_have_the_residuals_and_gradients_that_each_has_alone(memory_format: torch.memory_format) -> None:
+    kernels = [scale * torch.randn(5, 4, 3, 3, dtype=torch.float64) for scale in (1, 0.01, 0, 100)]
+    kernels = [kernel.to(memory_format=memory_format).requires_grad_() for kernel in kernels]
+    project, weights = projection((2, 2, 2)), torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64)
+    together = residuals(kernels, project)
+    alone = torch.cat([residuals([kernel], project) for kernel in kernels])
+    torch.testing.assert_close(together, alone, rtol=1e-13, atol=0)
+    assert (together[2], together[0] > 0) == (0, True)
+    for found, expected in zip(*(torch.autograd.grad(weights @ each, kernels) for each in (together, alone)), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-13, atol=0)
+
+
+ALIKE = {str(place): {"c": 4, "n": 2} for place in range(5)} | {"5": {"c": 4, "n": 3}, "6": {"c": 4, "n": 2, "merged": 1}}
+
+
+@pytest.mark.parametrize(("most", "projections"), [(5 * 288, 3), (5 * 288 - 1, 4), (2 * 288, 5), (1, 7)])
+def test_layers_alike_are_projected_together_up_to_so_many_elements(
+    most: int, projections: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five layers of 288 elements are alike, the sixth has another structure, the seventh another way of summing."""
+    layers = nn.Sequential(*(nn.Conv2d(8, 4, 3) for _ in range(7))).double()
+    expected = sum(structural_loss(layers, plan({name: chosen}))() for name, chosen in ALIKE.items())
+    called: list[int] = []
+
+    def counted(kernels: list[Tensor], project: Project) -> Tensor:
+        called.append(len(kernels))
+        return residuals(kernels, project)
+
+    monkeypatch.setattr(regularization, "BATCHED_ELEMENTS", most)
+    monkeypatch.setattr(regularization, "residuals", counted)
+    torch.testing.assert_close(structural_loss(layers, plan(ALIKE))(), expected)
+    assert (len(called), sum(called)) == (projections, 7)
