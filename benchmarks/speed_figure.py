@@ -8,8 +8,8 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from speed_best import Best, best
 from speed_measuring import Row
-from speed_tables import Best, best
 
 COLUMNS_OF_PANELS = 4
 

@@ -1,11 +1,12 @@
-"""Tables of the speed benchmark: the forms of one go, and each form in its best mode."""
+"""Tables of the speed benchmark: in short, each form in its best mode, and the forms of one go."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from speed_best import BEST_COLUMNS, PLACE_COLUMNS, best, ratios
 from speed_measuring import Row, key_of
+from speed_summary import summary
 from timing import Quartiles, facts, markdown_table
 
 COLUMNS = (
@@ -18,39 +19,6 @@ COLUMNS = (
     "peak MiB",
     "structured layers run as",
 )
-PLACE_COLUMNS = ("network", "dtype", "threads", "batch")
-BEST_COLUMNS = (*PLACE_COLUMNS, "candidate", "MAC ratio", "speed-up", "efficiency", "mode", "dense mode", "run")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Best:
-    """A form in its fastest mode of a run, and what that is of dense in *its* fastest mode of that run."""
-
-    network: str
-    dtype: str
-    threads: int
-    batch: int
-    candidate: str
-    mac_ratio: float
-    speed_up: float
-    mode: str
-    dense_mode: str
-    run: str
-
-    @property
-    def place(self) -> tuple[str, str, int, int, str]:
-        """What is measured in one go: network, dtype, threads, batch, run."""
-        return self.network, self.dtype, self.threads, self.batch, self.run
-
-    def cells(self) -> tuple[object, ...]:
-        """In the order of ``BEST_COLUMNS``."""
-        numbers = (f"{self.mac_ratio:.2f}", f"{self.speed_up:.2f}", f"{self.speed_up / self.mac_ratio:.2f}")
-        return (*self.place[:4], self.candidate, *numbers, self.mode, self.dense_mode, self.run)
-
-
-def ratios(row: Row, dense: Row) -> tuple[float, float]:
-    """MAC ratio and speed-up over the dense form."""
-    return row["dense_macs"] / row["macs"], dense["ms"][1] / row["ms"][1]
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -81,32 +49,6 @@ def _same_again(rows: Sequence[Row]) -> list[str]:
     return [f"Forms with all structured layers run dense are the dense network timed again: {speeds} of its speed is noise."]
 
 
-def best(rows: Sequence[Row]) -> list[Best]:
-    """Each form in its best mode of a run, against dense in its own best mode of that run."""
-    found = list[Best]()
-    timed = [row for row in rows if "ms" in row]
-    for place in dict.fromkeys(map(_place, timed)):
-        here = [row for row in timed if _place(row) == place]
-        forms = dict.fromkeys(row["candidate"] for row in here)
-        fastest = {name: min((r for r in here if r["candidate"] == name), key=lambda r: float(r["ms"][1])) for name in forms}
-        if "dense" in fastest:
-            found += [_best(row, fastest["dense"]) for row in fastest.values()]
-    return found
-
-
-def _place(row: Row) -> tuple[str, str, int, int, str]:
-    return row["network"], row["dtype"], row["threads"], row["batch"], row.get("run", "")
-
-
-def _best(row: Row, dense: Row) -> Best:
-    network, dtype, threads, batch, began = _place(row)
-    macs, speed = ratios(row, dense)
-    return Best(
-        network=network, dtype=dtype, threads=threads, batch=batch, run=began,
-        candidate=row["candidate"], mac_ratio=macs, speed_up=speed, mode=row["mode"], dense_mode=dense["mode"],
-    )  # fmt: skip
-
-
 def glance(rows: Sequence[Row]) -> str:
     """Speed-ups of all forms in their best modes, a line a network, dtype, threads, batch and run."""
     lines = best(rows)
@@ -127,6 +69,10 @@ def report(rows: Sequence[Row]) -> str:
         "MAC ratio. Threads are named above each table. Peak is what one forward takes on top of weights and inputs."
     )
     parts += [
+        "## In short",
+        "Speed-up at about half, then a quarter of the MACs, over dense in *its* best mode of the same run: the faster "
+        "structured form's, and in brackets spatial SVD's. Of several runs, that in most modes, and of these the last.",
+        summary(rows),
         "## Each form in its best mode",
         "Speed-up over dense in *its* best mode of the same run.",
         glance(rows),

@@ -16,10 +16,11 @@ import timing
 import torch
 from network_speed import chosen, read
 from peak_memory import peak_mib
+from speed_best import best
 from speed_candidates import Candidate, Subject, at_equal_macs, structured_plan
 from speed_figure import draw
 from speed_measuring import measure
-from speed_tables import best, glance, report, table
+from speed_tables import glance, report, table
 from timing import MEASURED_SECONDS, interleaved
 from torch import nn
 
