@@ -69,8 +69,15 @@ def chosen(forms: Sequence[Candidate], subject: Subject, place: tuple[str, int, 
 
 
 def read(paths: Iterable[Path]) -> list[Row]:
-    """The rows of files, those that are there."""
-    return [json.loads(line) for path in paths if path.exists() for line in path.read_text().splitlines()]
+    """The rows of files, those that are there; ends the program where a line is none."""
+    found = list[Row]()
+    for path in (path for path in paths if path.exists()):
+        for number, line in enumerate(path.read_text().splitlines(), start=1):
+            try:
+                found.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                sys.exit(f"{path}, line {number} is not a row ({error.msg}); without it, what it held is measured again")
+    return found
 
 
 def _arguments() -> argparse.Namespace:

@@ -94,6 +94,13 @@ def test_an_interrupted_run_continues(tmp_path: Path, monkeypatch: pytest.Monkey
     assert read([rows]) == found
 
 
+def test_a_truncated_row_is_named(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"network": "tiny"}) + '\n{"network": "ti')
+    with pytest.raises(SystemExit, match=r"rows\.jsonl, line 2 is not a row"):
+        read([rows])
+
+
 def test_forms_chosen_by_time_have_the_structured_forms_macs() -> None:
     structured = forms()[1].network
     assert structured is not None
