@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _NormBase
 
-from baselines.channel_cut import by_channel, reading_kernel
-from baselines.dependency_trace import Group
-from sconv_search.calibration import BATCH, input_moments
+from sconv_search.channels.cutting import by_channel, reading_kernel
+from sconv_search.channels.dependency_graph import Group
+from sconv_search.calibration.moments import BATCH, input_moments
 from sconv_search.compressor import LAYER_KINDS
-from sconv_search.memo import KEPT_BYTES, Memo, content, network_content
+from sconv_search.system.cache import KEPT_BYTES, Memo, content, network_content
 
 Importance = Literal["magnitude", "batch_norm", "taylor", "activation", "reconstruction"]
 RIDGE = 1e-4

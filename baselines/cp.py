@@ -20,15 +20,15 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from baselines.decomposition import Decomposition
-from baselines.factorized import (
+from sconv_search.baselines.decomposition import Decomposition
+from sconv_search.baselines.decomposition import (
     convolution,
     ranks_in_steps,
     shifted_bias,
     singular_factors,
 )
-from sconv_search.calibration import Moments, least_squares_tail
-from sconv_search.memo import remembered
+from sconv_search.calibration.moments import Moments, least_squares_tail
+from sconv_search.system.cache import remembered
 from sconv_search.plan import Structure
 
 RIDGE = 1e-4

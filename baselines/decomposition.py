@@ -1,17 +1,176 @@
 """What methods share that put a few smaller layers in the place of one, by its trained weights alone."""
 
 from __future__ import annotations
-
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import skip_init
+from sconv_search.calibration.moments import Moments, input_moments
+from sconv_search.compressor import LAYER_KINDS, Penalty, require_sites, site, swapped
+from sconv_search.system.cache import remembered
+from sconv_search.plan import CompressionPlan, Structure
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
-
 from torch import Tensor, nn
-
-from baselines.factorized import factorizable, no_penalty, replaced, require_multiple, require_ranks
-from sconv_search.calibration import Moments
+from sconv_search.calibration.moments import Moments
 from sconv_search.compressor import Penalty
 from sconv_search.plan import CompressionPlan, Structure
+
+
+# What the baselines that factorize kernels share: factors kept by content, layers made from them, ranks and refusals.
+
+TransposedConv = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d | TransposedConv
+TRANSPOSED: dict[type[nn.Module], type[nn.Module]] = {
+    nn.ConvTranspose1d: nn.Conv1d,
+    nn.ConvTranspose2d: nn.Conv2d,
+    nn.ConvTranspose3d: nn.Conv3d,
+}
+"""Transposed convolutions, and the kind that a pointwise convolution of as many axes is."""
+Build = Callable[[str, nn.Module, Structure, Moments | None], nn.Module]
+
+
+def factorizable(network: nn.Module) -> dict[str, nn.Module]:
+    """Convolutions, transposed ones without groups, and linear layers by name; a shared layer once, by its first name."""
+    return {name: module for name, module in network.named_modules() if name and is_factorizable(module)}
+
+
+def is_factorizable(layer: nn.Module) -> bool:
+    """Whether the layer is exactly of a kind whose kernel is known; a subclass may compute something else."""
+    return type(layer) in LAYER_KINDS or (isinstance(layer, TransposedConv) and type(layer) in TRANSPOSED and layer.groups == 1)
+
+
+def kernel_of(layer: nn.Module) -> Tensor:
+    """The trained kernel as (O, C, taps...) with the C of one group; of a transposed convolution, too."""
+    assert isinstance(layer.weight, Tensor)
+    weight = layer.weight.detach()
+    return weight.transpose(0, 1) if type(layer) in TRANSPOSED else weight
+
+
+@remembered
+def singular_factors(matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """SVD (U, S, Vh) of each of the (g, M, N) matrices in float64; computed once, whatever ranks are cut from it."""
+    import tensorly  # here: with what it imports of scipy it takes a second
+    from tensorly import tenalg
+
+    with tensorly.backend_context("pytorch", local_threadsafe=True):
+        found = [tenalg.svd_interface(matrix, flip_sign=False) for matrix in matrices.detach().double()]
+    u, s, vh = (torch.stack(parts) for parts in zip(*found, strict=True))
+    return u, s, vh
+
+
+@remembered
+def principal_axes(squares: Tensor) -> tuple[Tensor]:
+    """Orthonormal eigenvectors of each of the symmetric (g, M, M) matrices in float64, in columns, the greatest first."""
+    return (torch.linalg.eigh(squares.double()).eigenvectors.flip(-1),)
+
+
+def convolution(conv: Conv, kernel: Tensor, *, axes: Collection[int], groups: int = 1, bias: Tensor | None = None) -> nn.Module:
+    """A convolution by that (O, C / groups, taps...) kernel, with the geometry of ``conv`` along the named spatial axes.
+
+    Along the other axes it has stride 1 and no padding; its kernel should have one tap there. It is transposed where
+    ``conv`` is, and an axis is named.
+    """
+
+    def along(values: Any, other: int) -> tuple[int, ...]:
+        return tuple(value if axis in axes else other for axis, value in enumerate(values))
+
+    kind: type[nn.Module] = type(conv)
+    geometry: dict[str, Any] = {"padding_mode": conv.padding_mode if axes else "zeros"}
+    if isinstance(conv, TransposedConv):
+        kind = type(conv) if axes else TRANSPOSED[type(conv)]
+        kernel = kernel.transpose(0, 1) if axes else kernel
+        geometry |= {"output_padding": along(conv.output_padding, 0)} if axes else {}
+    named = isinstance(conv.padding, str)
+    geometry["padding"] = (conv.padding if axes else 0) if named else along(conv.padding, 0)
+    sizes = (kernel.shape[0], kernel.shape[1]) if kind in TRANSPOSED else (kernel.shape[1] * groups, kernel.shape[0])
+    result: nn.Module = skip_init(  # draws no random numbers
+        kind, *sizes, tuple(kernel.shape[2:]), stride=along(conv.stride, 1), dilation=along(conv.dilation, 1), groups=groups,
+        bias=bias is not None, device=conv.weight.device, dtype=conv.weight.dtype, **geometry,
+    )  # fmt: skip
+    fill_(result, kernel, bias)
+    return result
+
+
+def fill_(layer: nn.Module, weight: Tensor, bias: Tensor | None) -> None:
+    """Copies the values into the layer's own parameters."""
+    assert isinstance(layer.weight, Tensor)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        if isinstance(layer.bias, Tensor) and bias is not None:
+            layer.bias.copy_(bias)
+
+
+def shifted_bias(layer: nn.Module, shift_gO: Tensor | None) -> Tensor | None:
+    """The layer's bias with a fit's shift; none where the layer has none."""
+    if shift_gO is None or not isinstance(layer.bias, Tensor):
+        return layer.bias if isinstance(layer.bias, Tensor) else None
+    return layer.bias.detach().double() + shift_gO.flatten()
+
+
+def ranks_in_steps(dense: int, unit: int, *, steps: int, most: int, multiple: int = 1) -> list[int]:
+    """Ranks up to ``most`` at equal steps of the dense layer's MACs, cheapest first, where one rank takes ``unit`` MACs.
+
+    Args:
+        multiple: ranks are rounded down to multiples of it; where all are less, the least multiple is given if it fits.
+    """
+    most = min(most, (dense - 1) // unit)
+    rounded = {min(most, dense * step // (steps * unit)) // multiple * multiple for step in range(1, steps)}
+    ranks = sorted(rank for rank in rounded if rank)
+    return ranks or [multiple for _ in range(1) if multiple > 1 and multiple <= most]
+
+
+def require_multiple(multiple: int) -> None:
+    """Refuses a multiple that no rank or number of channels can be rounded to.
+
+    Raises:
+        ValueError: it is less than 1.
+    """
+    if multiple < 1:
+        raise ValueError(f"multiple must be at least 1 (1 rounds nothing), got {multiple}")
+
+
+def require_ranks(name: str, method: str, structure: Structure, largest: Mapping[str, int]) -> None:
+    """Refuses a structure that has not exactly these entries, each from 1 to its largest.
+
+    Raises:
+        ValueError: entries are missing, unknown or out of range; site, value and what would be right are named.
+    """
+    if set(structure) != set(largest):
+        raise ValueError(f"site {name!r}: {method} takes {sorted(largest)}, got {sorted(structure)}")
+    for entry, most in largest.items():
+        if not 1 <= structure[entry] <= most:
+            raise ValueError(f"site {name!r}: {entry} must be in 1..{most}, got {structure[entry]}")
+
+
+def no_penalty(network: nn.Module) -> Penalty:
+    """Constant 0, on the network's device: the method works on trained weights."""
+    device = next((weight.device for weight in network.parameters()), torch.device("cpu"))
+    return lambda: torch.zeros((), device=device)
+
+
+def replaced(
+    network: nn.Module, plan: CompressionPlan, method: str, build: Build, calibration: Tensor | None = None
+) -> nn.Module:
+    """A copy of the network in which ``build(name, layer, structure, moments)`` stands at each of the plan's sites.
+
+    Args:
+        method: only the sites of this one are replaced.
+        calibration: inputs (N, ...), from which come the moments of what a layer reads; transposed convolutions get none.
+
+    Raises:
+        KeyError: the plan names a site that the network lacks.
+    """
+    require_sites(network, plan.sites)
+    chosen = {name: choice.structure for name, choice in plan.only(method).sites.items()}
+    places = {name: site(network, name) for name in chosen}
+    moments: dict[str, Moments] = {}
+    if calibration is not None:
+        known = (name for name, layer in places.items() if type(layer) in LAYER_KINDS)
+        moments = input_moments(network, known, calibration)
+    return swapped(network, {name: build(name, places[name], chosen[name], moments.get(name)) for name in chosen})
 
 
 @dataclass(frozen=True, kw_only=True)

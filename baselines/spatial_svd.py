@@ -15,8 +15,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from baselines.decomposition import Decomposition
-from baselines.factorized import (
+from sconv_search.baselines.decomposition import Decomposition
+from sconv_search.baselines.decomposition import (
     convolution,
     kernel_of,
     principal_axes,
@@ -24,7 +24,7 @@ from baselines.factorized import (
     shifted_bias,
     singular_factors,
 )
-from sconv_search.calibration import Moments, Tail, least_squares_tail
+from sconv_search.calibration.moments import Moments, Tail, least_squares_tail
 from sconv_search.plan import Structure
 
 Spatial = nn.Conv2d | nn.ConvTranspose2d

@@ -16,8 +16,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from baselines.decomposition import Decomposition
-from baselines.factorized import (
+from sconv_search.baselines.decomposition import Decomposition
+from sconv_search.baselines.decomposition import (
     TRANSPOSED,
     Conv,
     convolution,
@@ -27,9 +27,9 @@ from baselines.factorized import (
     shifted_bias,
     singular_factors,
 )
-from baselines.tucker_ranks import mode
-from sconv_search.calibration import Moments, least_squares_tail
-from sconv_search.memo import remembered
+from sconv_search.baselines.tucker_ranks import mode
+from sconv_search.calibration.moments import Moments, least_squares_tail
+from sconv_search.system.cache import remembered
 from sconv_search.plan import Structure
 
 ITERATIONS = 3

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from baselines.factorized import singular_factors
+from sconv_search.baselines.decomposition import singular_factors
 
 CANDIDATES = 512
 

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from baselines.decomposition import Decomposition
-from baselines.factorized import (
+from sconv_search.baselines.decomposition import Decomposition
+from sconv_search.baselines.decomposition import (
     TRANSPOSED,
     Conv,
     convolution,
@@ -32,7 +32,7 @@ from baselines.factorized import (
     shifted_bias,
     singular_factors,
 )
-from sconv_search.calibration import Moments
+from sconv_search.calibration.moments import Moments
 from sconv_search.plan import Structure
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from sconv_search.stopwatch import TOLERATED, seconds_of, warm_up
+from sconv_search.cost.timing import TOLERATED, seconds_of, warm_up
 
 MEASURED_SECONDS = 0.005
 """One measurement lasts at least this long, so that the clock and the interpreter do not show in it."""

@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from reports import words
-from reports.markup import Table
-from reports.table import records
+from sconv_search.reports import words
+from sconv_search.reports.markup import Table
+from sconv_search.reports.table import records
 
 Form = Callable[[Any], str]
 

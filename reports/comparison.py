@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from reports.words import MISSING, amount, general, one_line, signed, spread
+from sconv_search.reports.words import MISSING, amount, general, one_line, signed, spread
 
 _SHOWN = {"flops": amount, "macs": amount, "params": amount, "latency_ms": general, "seeds": general}
 _FACTS = ("machine", "versions", "commit", "threads", "dtype", "latency_batch")

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from reports.runs import RunFacts
-from reports.words import duration, general, method_words
+from sconv_search.reports.runs import RunFacts
+from sconv_search.reports.words import duration, general, method_words
 
 EFFORT_COLUMNS = {
     "budget_group": "budget",

@@ -17,12 +17,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from reports.charts import Axis, Chart, HeatMap, Label, Nothing, Trace
-from reports.fonts import FAMILY, small_copy
-from reports.looks import QUIET, looks
-from reports.raster import to_png
-from reports.vector import vector_files
-from reports.words import one_line
+from sconv_search.reports.charts import Axis, Chart, HeatMap, Label, Nothing, Trace
+from sconv_search.reports.fonts import FAMILY, small_copy
+from sconv_search.reports.looks import QUIET, looks
+from sconv_search.reports.raster import to_png
+from sconv_search.reports.vector import vector_files
+from sconv_search.reports.words import one_line
 
 KINDS = ("svg", "png", "pdf")
 # Fixed ids, whole texts as paths, and no "$" read as mathematics: task names are the user's.

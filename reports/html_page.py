@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from reports.charts import Drawing, Nothing
-from reports.interactive import figure_json, library
-from reports.markup import Block, Fold, Heading, Paragraph, Plot, Table, table_html
+from sconv_search.reports.charts import Drawing, Nothing
+from sconv_search.reports.interactive import figure_json, library
+from sconv_search.reports.markup import Block, Fold, Heading, Paragraph, Plot, Table, table_html
 
 _ASSETS = Path(__file__).parent / "assets"
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
-from reports.charts import Axis, Chart, HeatMap, Rule, Trace
-from reports.looks import QUIET, looks
-from reports.words import one_line
+from sconv_search.reports.charts import Axis, Chart, HeatMap, Rule, Trace
+from sconv_search.reports.looks import QUIET, looks
+from sconv_search.reports.words import one_line
 
 _MARKERS = {
     "o": "circle", "s": "square", "^": "triangle-up", "D": "diamond", "v": "triangle-down", "P": "cross", "X": "x",

@@ -10,8 +10,8 @@ from typing import Literal
 
 import pandas as pd
 
-from reports.charts import Figure, Nothing
-from reports.words import one_line
+from sconv_search.reports.charts import Figure, Nothing
+from sconv_search.reports.words import one_line
 
 Look = Literal["", "verdict", "banner", "banner alarm", "caption"]
 _LONG, _SHORT = 60, 24

@@ -13,20 +13,20 @@ from typing import BinaryIO
 
 import pandas as pd
 
-from reports.charts import Figure, Nothing
-from reports.export import to_csv, writers
-from reports.figures import KINDS
-from reports.html_page import to_html
-from reports.markup import Block, Fold, Heading, Plot, Table, table_latex, table_markdown, to_markdown
-from reports.metric_words import metric_of, worded
-from reports.prepared.course import courses
-from reports.provenance_section import provenance_section, spent_effort
-from reports.rendering import Job, Studio, studio
-from reports.sections import task_section
-from reports.summary import summarize
-from reports.table import Reading, read_runs
-from reports.verdict import verdicts
-from reports.verdict_section import opening, verdict_frame, verdict_section
+from sconv_search.reports.charts import Figure, Nothing
+from sconv_search.reports.export import to_csv, writers
+from sconv_search.reports.figures import KINDS
+from sconv_search.reports.html_page import to_html
+from sconv_search.reports.markup import Block, Fold, Heading, Plot, Table, table_latex, table_markdown, to_markdown
+from sconv_search.reports.metric_words import metric_of, worded
+from sconv_search.reports.prepared.course import courses
+from sconv_search.reports.provenance_section import provenance_section, spent_effort
+from sconv_search.reports.rendering import Job, Studio, studio
+from sconv_search.reports.sections import task_section
+from sconv_search.reports.summary import summarize
+from sconv_search.reports.table import Reading, read_runs
+from sconv_search.reports.verdict import verdicts
+from sconv_search.reports.verdict_section import opening, verdict_frame, verdict_section
 
 TITLE = "sconv-search report"
 Content = bytes | memoryview | Callable[[BinaryIO], None]

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from reports import words
-from reports.cells import Form, data_table
-from reports.effort import EFFORT_COLUMNS, effort, inequalities, unrecorded
-from reports.markup import Block, Heading, Paragraph, Table
-from reports.table import Reading
+from sconv_search.reports import words
+from sconv_search.reports.cells import Form, data_table
+from sconv_search.reports.effort import EFFORT_COLUMNS, effort, inequalities, unrecorded
+from sconv_search.reports.markup import Block, Heading, Paragraph, Table
+from sconv_search.reports.table import Reading
 
 PROVENANCE = ("study", "seed", "budget", "machine", "threads", "dtype", "latency_batch", "versions", "commit", "command")
 

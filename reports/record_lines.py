@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import pandas as pd
 
-from reports.bulk import bulk_frame
+from sconv_search.reports.bulk import bulk_frame
 from sconv_search.records import TrialRecord
 
 TEXT: Any = pd.StringDtype("python")

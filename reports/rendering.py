@@ -10,8 +10,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from reports.charts import Chart, HeatMap
-from reports.figures import draw, prepare, rendered_in
+from sconv_search.reports.charts import Chart, HeatMap
+from sconv_search.reports.figures import draw, prepare, rendered_in
 
 MOST_WORKERS = 4
 

@@ -6,23 +6,23 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from reports import words
-from reports.cells import Form, data_table
-from reports.charts import Figure
-from reports.markup import Block, Fold, Heading, Paragraph, Table
-from reports.prepared.course import course_figures, hypervolumes
-from reports.prepared.damage import damage_figure
-from reports.prepared.decomposition import decomposition_figure, decompositions
-from reports.prepared.importance import importance_figure
-from reports.prepared.latency import latency_figure
-from reports.prepared.pareto import pareto_figure
-from reports.prepared.plan import Layer, layers_of, plan_figure, protection_figure
-from reports.prepared.regularization import residual_figure, weight_figure
-from reports.prepared.rungs import rung_correlations, rung_figure, rung_points
-from reports.prepared.sites import SiteTable, site_tables
-from reports.summary import counts, failures
-from reports.table import Reading, records
-from reports.verdict import Verdict
+from sconv_search.reports import words
+from sconv_search.reports.cells import Form, data_table
+from sconv_search.reports.charts import Figure
+from sconv_search.reports.markup import Block, Fold, Heading, Paragraph, Table
+from sconv_search.reports.prepared.course import course_figures, hypervolumes
+from sconv_search.reports.prepared.damage import damage_figure
+from sconv_search.reports.prepared.decomposition import decomposition_figure, decompositions
+from sconv_search.reports.prepared.importance import importance_figure
+from sconv_search.reports.prepared.latency import latency_figure
+from sconv_search.reports.prepared.pareto import pareto_figure
+from sconv_search.reports.prepared.plan import Layer, layers_of, plan_figure, protection_figure
+from sconv_search.reports.prepared.regularization import residual_figure, weight_figure
+from sconv_search.reports.prepared.rungs import rung_correlations, rung_figure, rung_points
+from sconv_search.reports.prepared.sites import SiteTable, site_tables
+from sconv_search.reports.summary import counts, failures
+from sconv_search.reports.table import Reading, records
+from sconv_search.reports.verdict import Verdict
 
 MOST_LAYER_ROWS = 2000
 """So many rows of layer tables stand in the page, those of the best plans; ``data/summary`` holds all."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from reports.words import VALIDATION_MARK, label
+from sconv_search.reports.words import VALIDATION_MARK, label
 
 # λ and epochs are part of what was confirmed: one plan trained with and without regularisation makes two rows.
 _KEYS = ["task", "budget_group", "family", "variant", "methods", "plan", "regularization", "epochs"]

@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from reports.budgets import budget_group
-from reports.record_lines import TEXT, read_records, record_frame
-from reports.runs import RunFacts, read_facts
+from sconv_search.reports.budgets import budget_group
+from sconv_search.reports.record_lines import TEXT, read_records, record_frame
+from sconv_search.reports.runs import RunFacts, read_facts
 from sconv_search.records import TrialRecord
 
 FILE = "trials.jsonl"

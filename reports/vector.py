@@ -12,7 +12,7 @@ from matplotlib.backends.backend_pdf import PdfFile, RendererPdf
 from matplotlib.backends.backend_svg import RendererSVG
 from matplotlib.figure import Figure
 
-from reports.raster import DPI
+from sconv_search.reports.raster import DPI
 
 # Without types in matplotlib.
 _SVG: Any = RendererSVG

@@ -9,10 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from reports.budgets import first_number
-from reports.paired import FEWEST, LEVEL, Paired, holm, paired
-from reports.words import method_words, probability
-from reports.words import spread_of_points as spread
+from sconv_search.reports.budgets import first_number
+from sconv_search.reports.paired import FEWEST, LEVEL, Paired, holm, paired
+from sconv_search.reports.words import method_words, probability
+from sconv_search.reports.words import spread_of_points as spread
 
 _SAME = ["budget_group", "family", "variant", "plan", "regularization", "epochs"]
 _READ = ["task", *_SAME, "seed", "test_top1"]

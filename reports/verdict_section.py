@@ -7,12 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from reports import words
-from reports.cells import Form, data_table
-from reports.effort import inequalities, unfinished
-from reports.markup import Block, Heading, Paragraph, Table
-from reports.table import Reading
-from reports.verdict import Verdict, paired_words
+from sconv_search.reports import words
+from sconv_search.reports.cells import Form, data_table
+from sconv_search.reports.effort import inequalities, unfinished
+from sconv_search.reports.markup import Block, Heading, Paragraph, Table
+from sconv_search.reports.table import Reading
+from sconv_search.reports.verdict import Verdict, paired_words
 
 READING_AID = (
     "Test scores are mean ± sample standard deviation over seeds, from confirmation runs alone; the verdict takes each "

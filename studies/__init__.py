@@ -1,16 +1,16 @@
 """Searches and confirmations: combinations of methods, tasks and schedules, no numerics."""
 
-from studies.api import search_network, start_with
-from studies.confirmation import confirm
-from studies.course import Stops
-from studies.methods import METHODS, compress
-from studies.rebuild import rebuild, save_compressed
-from studies.run_folder import RunFolder
-from studies.runner import search
-from studies.spec import StudySpec
-from studies.start import Start, start_from
-from studies.task import Task
-from studies.tasks import TASKS
+from sconv_search.studies.api import search_network, start_with
+from sconv_search.studies.confirmation import confirm
+from sconv_search.studies.search.loop import Stops
+from sconv_search.studies.methods import METHODS, compress
+from sconv_search.studies.runs.rebuild import rebuild, save_compressed
+from sconv_search.studies.runs.folder import RunFolder
+from sconv_search.studies.search.runner import search
+from sconv_search.studies.spec import StudySpec
+from sconv_search.studies.context import Start, start_from
+from sconv_search.studies.task import Task
+from sconv_search.studies.tasks import TASKS
 
 __all__ = [
     "METHODS",

@@ -1,5 +1,5 @@
-"""``python -m studies`` is ``sconv-search``."""
+"""``python -m sconv_search.studies`` is ``sconv-search``."""
 
-from studies.cli import main
+from sconv_search.studies.cli import main
 
 main()

@@ -12,20 +12,20 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from sconv_search.data import DataSet, Images
-from sconv_search.measurement import require_forward
-from sconv_search.memory_layout import channels_last_
+from sconv_search.data.splits import DataSet, Images
+from sconv_search.cost.counting import require_forward
+from sconv_search.system.memory_format import channels_last_
 from sconv_search.records import Quantity, TrialRecord
-from sconv_search.schedule import Schedule
-from sconv_search.scoring import Score, evaluate
-from sconv_search.training import train_
-from studies.course import Stops
-from studies.monitor import Monitor
-from studies.run_folder import RunFolder
-from studies.runner import search
-from studies.spec import StudySpec
-from studies.start import Start, require_fit
-from studies.task import Task
+from sconv_search.training.schedule import Schedule
+from sconv_search.training.evaluation import Score, evaluate
+from sconv_search.training.loop import train_
+from sconv_search.studies.search.loop import Stops
+from sconv_search.studies.monitor import Monitor
+from sconv_search.studies.runs.folder import RunFolder
+from sconv_search.studies.search.runner import search
+from sconv_search.studies.spec import StudySpec
+from sconv_search.studies.context import Start, require_fit
+from sconv_search.studies.task import Task
 
 SHORT, FULL = Schedule(epochs=1, learning_rate=0.01), Schedule(epochs=10, learning_rate=0.02)
 
@@ -45,8 +45,8 @@ def start_with(
     Args:
         data: its validation split steers the search, so the network must not have been trained on it.
         name: the task's name in records and reports.
-        train: trains a network in place, with the arguments of ``sconv_search.training.train_``.
-        score: scores a network on a split, with the arguments of ``sconv_search.scoring.evaluate``; higher ``top1`` is better.
+        train: trains a network in place, with the arguments of ``sconv_search.training.loop.train_``.
+        score: scores a network on a split, with the arguments of ``sconv_search.training.evaluation.evaluate``; higher ``top1`` is better.
 
     Raises:
         ValueError: the network's forward fails on the images' shape, or gives no logits of the data's classes.

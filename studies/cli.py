@@ -10,26 +10,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from sconv_search.allocation import keep_freed_memory
-from studies import recipes
-from studies.commands.arguments import DeviceOption, start_of
-from studies.commands.best import best
-from studies.commands.change_listing import say_changes
-from studies.commands.config_file import ConfigOption
-from studies.commands.confirm import confirm
-from studies.commands.export import export
-from studies.commands.failures import STATUSES, DebugOption, guarded
-from studies.commands.results import JsonOption, confirm_result, print_json, search_result, telling
-from studies.commands.search import search
-from studies.commands.sites import sites
-from studies.commands.tasks import tasks
-from studies.confirmation import confirm as confirm_runs
-from studies.monitor import RichMonitor
-from studies.run_folder import RunFolder
-from studies.runner import search as run_search
+from sconv_search.system.malloc import keep_freed_memory
+from sconv_search.studies import recipes
+from sconv_search.studies.commands.arguments import DeviceOption, start_of
+from sconv_search.studies.commands.best import best
+from sconv_search.studies.commands.change_listing import say_changes
+from sconv_search.studies.commands.config_file import ConfigOption
+from sconv_search.studies.commands.confirm import confirm
+from sconv_search.studies.commands.export import export
+from sconv_search.studies.commands.failures import STATUSES, DebugOption, guarded
+from sconv_search.studies.commands.results import JsonOption, confirm_result, print_json, search_result, telling
+from sconv_search.studies.commands.search import search
+from sconv_search.studies.commands.sites import sites
+from sconv_search.studies.commands.tasks import tasks
+from sconv_search.studies.confirmation import confirm as confirm_runs
+from sconv_search.studies.monitor import RichMonitor
+from sconv_search.studies.runs.folder import RunFolder
+from sconv_search.studies.search.runner import search as run_search
 
 if TYPE_CHECKING:
-    from reports import Change
+    from sconv_search.reports import Change
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -81,7 +81,7 @@ def report(
 
 
 def _reported(runs: list[Path], out: Path, monitor: RichMonitor) -> dict[str, Any]:
-    from reports import write_report  # here: pandas and matplotlib take seconds, which no other command needs
+    from sconv_search.reports import write_report
 
     with monitor.bar("drawing") as step:
         written = write_report(runs, out, step)
@@ -101,7 +101,7 @@ def compare(
 
     Example: sconv-search compare report-monday report
     """
-    from reports import report_changes
+    from sconv_search.reports import report_changes
 
     changes = report_changes(before, after)
     if as_json:

@@ -12,22 +12,22 @@ import torch
 from torch import nn
 
 from sconv_search.budget import Budgets
-from sconv_search.checkpoint import EVERY_S
-from sconv_search.latency import measure_ready_latencies_ms
-from sconv_search.measurement import measure_cost
+from sconv_search.training.checkpoint import EVERY_S
+from sconv_search.inference.latency import measure_ready_latencies_ms
+from sconv_search.cost.counting import measure_cost
 from sconv_search.plan import CompressionPlan
-from sconv_search.plan_rules import uniform
+from sconv_search.search_space.heuristics import uniform
 from sconv_search.records import Cost, TrialRecord
-from sconv_search.training import TrainingDiverged
-from studies.checkpoints import LifeCheckpoints, RunCheckpoints
-from studies.layers import layer_costs
-from studies.monitor import Monitor
-from studies.rebuild import save_compressed
-from studies.rows import cost_fields, metric_field, outcome_fields, plan_fields, record
-from studies.run_folder import RunFolder
-from studies.spec import StudySpec
-from studies.start import Start
-from studies.trial import Outcome, live
+from sconv_search.training.loop import TrainingDiverged
+from sconv_search.studies.trials.checkpoints import LifeCheckpoints, RunCheckpoints
+from sconv_search.studies.trials.layer_costs import layer_costs
+from sconv_search.studies.monitor import Monitor
+from sconv_search.studies.runs.rebuild import save_compressed
+from sconv_search.studies.trials.rows import cost_fields, metric_field, outcome_fields, plan_fields, record
+from sconv_search.studies.runs.folder import RunFolder
+from sconv_search.studies.spec import StudySpec
+from sconv_search.studies.context import Start
+from sconv_search.studies.trials.trial import Outcome, live
 
 EMPTY = CompressionPlan(sites={})
 LATENCY_BATCH = 16
@@ -218,5 +218,5 @@ def _measured(start: Start, network: nn.Module, dense: Cost) -> dict[str, Any]:
 
 
 def _keep(folder: RunFolder, candidate: Candidate, seed: int, network: nn.Module) -> None:
-    """Plan and weights, from which ``studies.rebuild`` makes the network again."""
+    """Plan and weights, from which ``sconv_search.studies.runs.rebuild`` makes the network again."""
     save_compressed(network, candidate.plan, folder.path / "confirmed" / f"{candidate.label}-seed{seed}")

@@ -12,21 +12,21 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from sconv_search.exporting import export_onnx, export_program, parity, require_parity
-from sconv_search.inference import SiteChoice, optimize_for_inference
-from sconv_search.measurement import example_input, measure_cost
+from sconv_search.inference.export import export_onnx, export_program, parity, require_parity
+from sconv_search.inference.optimize import SiteChoice, optimize_for_inference
+from sconv_search.cost.counting import example_input, measure_cost
 from sconv_search.plan import CompressionPlan
-from sconv_search.quantisation import export_int8
+from sconv_search.inference.quantization import export_int8
 from sconv_search.records import TrialRecord
-from sconv_search.running import eager
-from sconv_search.runtimes import onnx_run
-from sconv_search.weights import load_weights_, save_weights
-from studies.confirmation import LATENCY_BATCH
-from studies.methods import compress
-from studies.rebuild import rebuild
-from studies.run_folder import RunFolder
-from studies.spec import StudySpec
-from studies.tasks import task_named
+from sconv_search.cost.timing import eager
+from sconv_search.inference.runtimes import onnx_run
+from sconv_search.system.weights import load_weights_, save_weights
+from sconv_search.studies.confirmation import LATENCY_BATCH
+from sconv_search.studies.methods import compress
+from sconv_search.studies.runs.rebuild import rebuild
+from sconv_search.studies.runs.folder import RunFolder
+from sconv_search.studies.spec import StudySpec
+from sconv_search.studies.tasks import task_named
 
 Format = Literal["onnx", "pt2", "safetensors"]
 BEST = "best"

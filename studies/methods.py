@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from baselines.channel_pruning import ChannelPruning
-from baselines.cp import CP
-from baselines.spatial_svd import SpatialSVD
-from baselines.tucker import Tucker
-from baselines.weight_svd import WeightSVD
+from sconv_search.baselines.channel_pruning import ChannelPruning
+from sconv_search.baselines.cp import CP
+from sconv_search.baselines.spatial_svd import SpatialSVD
+from sconv_search.baselines.tucker import Tucker
+from sconv_search.baselines.weight_svd import WeightSVD
 from sconv_search.compressor import Compressor, Penalty, require_sites, site, swapped
-from sconv_search.method import StructuredConvolution
+from sconv_search.structured.method import StructuredConvolution
 from sconv_search.plan import Choice, CompressionPlan, Structure
-from studies.lookup import named
+from sconv_search.studies.named import named
 
 STRUCTURED = (
     StructuredConvolution(),

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sconv_search.records import TrialRecord
-from sconv_search.training import Progress as Step
+from sconv_search.training.loop import Progress as Step
 
 
 class Monitor:

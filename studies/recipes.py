@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from studies.spec import StudySpec
-from studies.tasks import task_named
+from sconv_search.studies.spec import StudySpec
+from sconv_search.studies.tasks import task_named
 
 COMPARED = ("structured_conv", "spatial_svd")
 

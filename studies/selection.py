@@ -12,7 +12,7 @@ from torch import nn
 
 from sconv_search.compressor import LAYER_KINDS, TRANSPOSED_KINDS, Compressor
 from sconv_search.plan import Choice
-from studies.methods import method_named
+from sconv_search.studies.methods import method_named
 
 SHOWN = 5
 

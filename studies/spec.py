@@ -9,10 +9,10 @@ from typing import Any
 from sconv_search.budget import QUANTITIES, quantities_of
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Quantity
-from sconv_search.schedule import Schedule
-from studies.granularity import Granularity, require_granularity
-from studies.optuna_samplers import SamplerName, require_sampler
-from studies.selection import Selection
+from sconv_search.training.schedule import Schedule
+from sconv_search.studies.granularity import Granularity, require_granularity
+from sconv_search.studies.samplers.optuna_samplers import SamplerName, require_sampler
+from sconv_search.studies.selection import Selection
 
 FORMAT = "sconv-search study 1"
 
@@ -22,12 +22,12 @@ class StudySpec:
     """One search.
 
     Args:
-        task: name of the task, as ``studies.tasks.task_named`` reads it.
+        task: name of the task, as ``sconv_search.studies.tasks.task_named`` reads it.
         methods: methods whose options the search mixes, site by site; one for a comparison of methods.
         budget: amounts or shares of dense, as ``Budgets.parse`` reads them; one may be a range, which makes a front study.
         quantity: what a budget limits that names no quantity itself.
         trials: number of trainings.
-        sampler: key of ``studies.optuna_samplers.SAMPLERS``.
+        sampler: key of ``sconv_search.studies.samplers.optuna_samplers.SAMPLERS``.
         granularity: sites that share one preference: each ``layer`` has its own, or those of a ``block`` or a ``stage``.
         objectives: quantities to be minimised beside the accuracy; a front study without any minimises the ranged one.
         plans: plans, as JSON text, that are tried before all others; their choices are added to what the methods offer.

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from torch import nn
 
-from sconv_search.data import DataSet
-from sconv_search.layout import Layout
-from sconv_search.metrics import TOP1, Metric
-from sconv_search.schedule import Schedule
+from sconv_search.data.splits import DataSet
+from sconv_search.data.layout import Layout
+from sconv_search.training.metrics import TOP1, Metric
+from sconv_search.training.schedule import Schedule
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,23 +10,23 @@ from typing import Any
 
 from torch import nn
 
-from sconv_search.cifar_mobilenet import cifar_mobilenet_v2
-from sconv_search.cityscapes import LAYOUT as CITYSCAPES
-from sconv_search.cityscapes import cityscapes
-from sconv_search.data import DataSet, cifar10, cifar100, embedded_digits
-from sconv_search.efficientnet_lite import efficientnet_lite0
-from sconv_search.hrnet import hrnet_segmenter
-from sconv_search.imagenet import LAYOUT as IMAGENET
-from sconv_search.imagenet import Crops, imagenet
-from sconv_search.layout import Layout
-from sconv_search.metrics import MEAN_IOU
-from sconv_search.networks import cifar_resnet, digits_network
-from sconv_search.photos import LAYOUT as PHOTOS
-from sconv_search.photos import photos
-from sconv_search.schedule import Schedule
-from studies.lookup import named
-from studies.task import Task
-from studies.user_network import made_by
+from sconv_search.networks.mobilenet import cifar_mobilenet_v2
+from sconv_search.data.cityscapes import LAYOUT as CITYSCAPES
+from sconv_search.data.cityscapes import cityscapes
+from sconv_search.data.splits import DataSet, cifar10, cifar100, embedded_digits
+from sconv_search.networks.efficientnet_lite import efficientnet_lite0
+from sconv_search.networks.hrnet import hrnet_segmenter
+from sconv_search.data.imagenet import LAYOUT as IMAGENET
+from sconv_search.data.imagenet import Crops, imagenet
+from sconv_search.data.layout import Layout
+from sconv_search.training.metrics import MEAN_IOU
+from sconv_search.networks.resnet import cifar_resnet, digits_network
+from sconv_search.data.photos import LAYOUT as PHOTOS
+from sconv_search.data.photos import photos
+from sconv_search.training.schedule import Schedule
+from sconv_search.studies.named import named
+from sconv_search.studies.task import Task
+from sconv_search.studies.user_code import made_by
 
 CIFAR10 = Layout(
     title="CIFAR-10", folder="cifar10", parts=("cifar-10-batches-py/data_batch_1",), downloads=True,

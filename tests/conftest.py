@@ -25,12 +25,12 @@ def _seeded() -> None:
 @pytest.fixture(autouse=True)
 def _undisturbed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests count how often something is measured; on a busy host it would be more."""
-    monkeypatch.setattr("sconv_search.stopwatch.stolen_seconds", lambda: 0.0)
+    monkeypatch.setattr("sconv_search.cost.timing.stolen_seconds", lambda: 0.0)
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """What the clock of measurements shows, in seconds; only tests move it on."""
     now = [0.0]
-    monkeypatch.setattr("sconv_search.stopwatch.perf_counter", lambda: now[0])
+    monkeypatch.setattr("sconv_search.cost.timing.perf_counter", lambda: now[0])
     return now

@@ -16,9 +16,9 @@ MAY_IMPORT = {
     "reports": {"sconv_search"},
 }
 DOORWAYS = {
-    "fvcore": {"sconv_search/measurement.py"},
-    "lightning_fabric": {"sconv_search/distributed.py"},
-    "optuna": {"studies/sampler.py", "studies/optuna_samplers.py", "studies/halving.py"},
+    "fvcore": {"sconv_search/cost/counting.py"},
+    "lightning_fabric": {"sconv_search/training/distributed.py"},
+    "optuna": {"studies/samplers/study.py", "studies/samplers/optuna_samplers.py", "studies/samplers/halving.py"},
     "matplotlib": {"reports/figures.py", "reports/vector.py"},
     "pypdfium2": {"reports/raster.py"},
     "plotly": {"reports/interactive.py"},

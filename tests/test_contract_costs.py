@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import nn
 
-from baselines.channel_pruning import ChannelPruning
+from sconv_search.baselines.channel_pruning import ChannelPruning
 from sconv_search import Choice, CompressionPlan, Compressor, Cost, StructuredConvolution, measure_cost
-from studies import METHODS
+from sconv_search.studies import METHODS
 
 HEIGHT, WIDTH = 9, 12
 

@@ -19,7 +19,7 @@ import torch
 import typer
 
 from sconv_search.compressor import Compressor
-from studies import METHODS, cli
+from sconv_search.studies import METHODS, cli
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -233,9 +233,9 @@ def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
 
 
 def test_the_reference_tells_of_every_public_name(site: Path) -> None:
-    import reports
+    import sconv_search.reports
     import sconv_search
-    import studies
+    import sconv_search.studies
 
     for package in (sconv_search, studies, reports):
         page = (site / "reference" / f"{package.__name__}.html").read_text(encoding="utf-8")

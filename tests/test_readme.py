@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from studies import cli
+from sconv_search.studies import cli
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 EXAMPLE, TASK = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)

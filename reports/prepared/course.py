@@ -7,12 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from reports.budgets import first_number
-from reports.charts import Axis, Chart, Dash, Drawing, Figure, Nothing, Rule, Trace, thinned
-from reports.hypervolume import REFERENCE, hypervolume, hypervolume_course
-from reports.runs import RunFacts
-from reports.table import REFERENCES
-from reports.words import duration, hundredths, method_words, multiline
+from sconv_search.reports.budgets import first_number
+from sconv_search.reports.charts import Axis, Chart, Dash, Drawing, Figure, Nothing, Rule, Trace, thinned
+from sconv_search.reports.hypervolume import REFERENCE, hypervolume, hypervolume_course
+from sconv_search.reports.runs import RunFacts
+from sconv_search.reports.table import REFERENCES
+from sconv_search.reports.words import duration, hundredths, method_words, multiline
 
 MOST_SHOWN = 100
 _DASHES: dict[str, Dash] = {

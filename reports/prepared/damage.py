@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from reports.charts import Drawing, Figure, HeatMap, Nothing
-from reports.runs import Key, OptionFacts, RunFacts, structure_words
-from reports.words import general, method_words, multiline
+from sconv_search.reports.charts import Drawing, Figure, HeatMap, Nothing
+from sconv_search.reports.runs import Key, OptionFacts, RunFacts, structure_words
+from sconv_search.reports.words import general, method_words, multiline
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 MOST_ROWS = 60

@@ -6,11 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from reports.budgets import first_number
-from reports.charts import Axis, Chart, Drawing, Figure, Nothing, Trace
-from reports.summary import plan_key
-from reports.table import REFERENCES, records
-from reports.words import general, hundredths, label, multiline, spread
+from sconv_search.reports.budgets import first_number
+from sconv_search.reports.charts import Axis, Chart, Drawing, Figure, Nothing, Trace
+from sconv_search.reports.summary import plan_key
+from sconv_search.reports.table import REFERENCES, records
+from sconv_search.reports.words import general, hundredths, label, multiline, spread
 
 _PLAN = ["budget_group", "family", "variant", "plan", "regularization"]
 _STAGES = ("val_top1_before", "val_top1_after", "val_top1")

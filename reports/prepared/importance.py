@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from reports.charts import Figure, HeatMap, Nothing
-from reports.paired import spearman
-from reports.prepared.sites import SiteTable
-from reports.words import multiline
+from sconv_search.reports.charts import Figure, HeatMap, Nothing
+from sconv_search.reports.paired import spearman
+from sconv_search.reports.prepared.sites import SiteTable
+from sconv_search.reports.words import multiline
 
 FEWEST_TRIALS = 8
 MOST_ROWS = 40

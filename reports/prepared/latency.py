@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from reports.charts import Axis, Chart, Figure, Nothing, Trace
-from reports.table import REFERENCES, records
-from reports.words import MISSING, amount, hundredths, label, method_words, multiline, one_line, tenths, thousandths
+from sconv_search.reports.charts import Axis, Chart, Figure, Nothing, Trace
+from sconv_search.reports.table import REFERENCES, records
+from sconv_search.reports.words import MISSING, amount, hundredths, label, method_words, multiline, one_line, tenths, thousandths
 
 _TITLE = "Latency against MACs"
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from reports.budgets import budget_share
-from reports.charts import Axis, Chart, Drawing, Figure, Label, Nothing, Rule, Trace, spread_apart, thinned
-from reports.pareto import front_positions
-from reports.table import REFERENCES, records
-from reports.words import amount, general, heading, hundredths, label, method_words, multiline, one_line, spread, tenths
+from sconv_search.reports.budgets import budget_share
+from sconv_search.reports.charts import Axis, Chart, Drawing, Figure, Label, Nothing, Rule, Trace, spread_apart, thinned
+from sconv_search.reports.pareto import front_positions
+from sconv_search.reports.table import REFERENCES, records
+from sconv_search.reports.words import amount, general, heading, hundredths, label, method_words, multiline, one_line, spread, tenths
 from sconv_search.records import COLUMNS
 
 MOST_SHOWN = 150

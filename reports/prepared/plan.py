@@ -9,11 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from reports.charts import Drawing, Figure, HeatMap, Nothing
-from reports.prepared.sites import SiteTable
-from reports.runs import plan_choices, structure_words
-from reports.verdict import Verdict
-from reports.words import method_words, multiline, tenths
+from sconv_search.reports.charts import Drawing, Figure, HeatMap, Nothing
+from sconv_search.reports.prepared.sites import SiteTable
+from sconv_search.reports.runs import plan_choices, structure_words
+from sconv_search.reports.verdict import Verdict
+from sconv_search.reports.words import method_words, multiline, tenths
 
 MOST_ROWS = 120
 FEWEST_TRIALS = 8

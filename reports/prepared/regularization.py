@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from reports.charts import (
+from sconv_search.reports.charts import (
     Axis,
     Chart,
     Dash,
@@ -23,10 +23,10 @@ from reports.charts import (
     split_below,
     thinned,
 )
-from reports.looks import OTHERS
-from reports.summary import plan_key
-from reports.table import records
-from reports.words import general, heading, hundredths, method_words, multiline
+from sconv_search.reports.looks import OTHERS
+from sconv_search.reports.summary import plan_key
+from sconv_search.reports.table import records
+from sconv_search.reports.words import general, heading, hundredths, method_words, multiline
 from sconv_search.records import COLUMNS
 
 MOST_SHOWN = 150

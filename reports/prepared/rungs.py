@@ -7,12 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from reports.charts import Axis, Chart, Drawing, Figure, Nothing, Trace, below_note, robust_limits, split_below, thinned
-from reports.paired import spearman
-from reports.prepared.sites import SiteTable, plan_damage
-from reports.runs import RunFacts
-from reports.table import records
-from reports.words import general, hundredths, method_words, multiline
+from sconv_search.reports.charts import Axis, Chart, Drawing, Figure, Nothing, Trace, below_note, robust_limits, split_below, thinned
+from sconv_search.reports.paired import spearman
+from sconv_search.reports.prepared.sites import SiteTable, plan_damage
+from sconv_search.reports.runs import RunFacts
+from sconv_search.reports.table import records
+from sconv_search.reports.words import general, hundredths, method_words, multiline
 
 FEWEST_PAIRS = 4
 MOST_SHOWN = 100

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from reports.charts import thinned
-from reports.runs import RunFacts, plan_choices
+from sconv_search.reports.charts import thinned
+from sconv_search.reports.runs import RunFacts, plan_choices
 
 MOST_READ = 600
 """So many trials of a run are looked into; evenly spread where there are more."""

@@ -1,1 +1,1 @@
-"""The commands of ``sconv-search`` but those that draw reports; ``studies.cli`` puts them together."""
+"""The commands of ``sconv-search`` but those that draw reports; ``sconv_search.studies.cli`` puts them together."""

@@ -8,15 +8,15 @@ from typing import Annotated
 import torch
 import typer
 
-from sconv_search.checkpoint import EVERY_S
-from sconv_search.processes import ALONE, Processes
+from sconv_search.training.checkpoint import EVERY_S
+from sconv_search.training.process_group import ALONE, Processes
 from sconv_search.records import Quantity
-from studies.methods import METHODS
-from studies.monitor import Monitor
-from studies.run_folder import RunFolder
-from studies.spec import StudySpec
-from studies.start import Start, start_from
-from studies.tasks import TASKS, task_named
+from sconv_search.studies.methods import METHODS
+from sconv_search.studies.monitor import Monitor
+from sconv_search.studies.runs.folder import RunFolder
+from sconv_search.studies.spec import StudySpec
+from sconv_search.studies.context import Start, start_from
+from sconv_search.studies.tasks import TASKS, task_named
 
 
 def known_tasks() -> list[str]:

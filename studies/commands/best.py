@@ -13,14 +13,14 @@ from rich.console import Console
 from rich.table import Table
 
 from sconv_search.budget import Budgets
-from sconv_search.metrics import TOP1
+from sconv_search.training.metrics import TOP1
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Cost, TrialRecord
-from studies.commands.arguments import BudgetOption, QuantityOption, spec_of
-from studies.commands.config_file import ConfigOption
-from studies.commands.failures import DebugOption
-from studies.commands.results import JsonOption, print_json
-from studies.run_folder import RunFolder
+from sconv_search.studies.commands.arguments import BudgetOption, QuantityOption, spec_of
+from sconv_search.studies.commands.config_file import ConfigOption
+from sconv_search.studies.commands.failures import DebugOption
+from sconv_search.studies.commands.results import JsonOption, print_json
+from sconv_search.studies.runs.folder import RunFolder
 
 
 def best(

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from studies.commands.site_listing import PIPE_WIDTH, in_a_pipe
+from sconv_search.studies.commands.site_listing import PIPE_WIDTH, in_a_pipe
 
 COLUMNS = ("change", "of", "before", "after", "difference")
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import typer
 
-from studies.lookup import named
+from sconv_search.studies.named import named
 
 _WORDS = {str: "a text in quotes", Path: "a path in quotes", int: "a whole number", float: "a number", bool: "true or false"}
 _COMMAND_LINE_ONLY = {"config", "debug", "help"}

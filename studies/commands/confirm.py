@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from sconv_search.checkpoint import EVERY_S
-from studies.commands.arguments import (
+from sconv_search.training.checkpoint import EVERY_S
+from sconv_search.studies.commands.arguments import (
     CheckpointOption,
     DataOption,
     DeviceOption,
@@ -18,15 +18,15 @@ from studies.commands.arguments import (
     spec_of,
     start_of,
 )
-from studies.commands.config_file import ConfigOption
-from studies.commands.failures import DebugOption
-from studies.commands.processes import DevicesOption, together
-from studies.commands.results import JsonOption, confirm_result, print_json, telling
-from studies.confirmation import confirm as confirm_runs
-from studies.monitor import Monitor
-from studies.run_folder import RunFolder
-from studies.tensorboard import logged
-from studies.trial import follow
+from sconv_search.studies.commands.config_file import ConfigOption
+from sconv_search.studies.commands.failures import DebugOption
+from sconv_search.studies.commands.processes import DevicesOption, together
+from sconv_search.studies.commands.results import JsonOption, confirm_result, print_json, telling
+from sconv_search.studies.confirmation import confirm as confirm_runs
+from sconv_search.studies.monitor import Monitor
+from sconv_search.studies.runs.folder import RunFolder
+from sconv_search.studies.runs.tensorboard import logged
+from sconv_search.studies.trials.trial import follow
 
 
 def confirm(

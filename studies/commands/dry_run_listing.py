@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from sconv_search.schedule import Schedule
-from studies.dry_run import DryRun
-from studies.monitor import Monitor
-from studies.runner import amounts
-from studies.site_words import site_lines
+from sconv_search.training.schedule import Schedule
+from sconv_search.studies.search.dry_run import DryRun
+from sconv_search.studies.monitor import Monitor
+from sconv_search.studies.search.runner import amounts
+from sconv_search.studies.space.site_text import site_lines
 
 
 def say_dry_run(found: DryRun, monitor: Monitor) -> None:

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from sconv_search.inference import choice_table
-from studies.commands.arguments import DataOption, spec_of
-from studies.commands.config_file import ConfigOption
-from studies.commands.failures import DebugOption
-from studies.commands.results import JsonOption, print_json, telling
-from studies.export import BEST, Exported, Format, calibration_of, confirmed_network, export_confirmed, require_int8
-from studies.run_folder import RunFolder
+from sconv_search.inference.optimize import choice_table
+from sconv_search.studies.commands.arguments import DataOption, spec_of
+from sconv_search.studies.commands.config_file import ConfigOption
+from sconv_search.studies.commands.failures import DebugOption
+from sconv_search.studies.commands.results import JsonOption, print_json, telling
+from sconv_search.studies.export import BEST, Exported, Format, calibration_of, confirmed_network, export_confirmed, require_int8
+from sconv_search.studies.runs.folder import RunFolder
 
 
 def export(

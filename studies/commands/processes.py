@@ -12,11 +12,11 @@ from typing import Annotated
 import torch
 import typer
 
-from sconv_search.batch_order import require_shares
-from sconv_search.distributed import launch, launched
-from sconv_search.processes import ALONE, OutOfStep, Processes
-from sconv_search.schedule import Schedule
-from studies.commands.failures import WORK_FAILED
+from sconv_search.data.batch_order import require_shares
+from sconv_search.training.distributed import launch, launched
+from sconv_search.training.process_group import ALONE, OutOfStep, Processes
+from sconv_search.training.schedule import Schedule
+from sconv_search.studies.commands.failures import WORK_FAILED
 
 DevicesOption = Annotated[
     int,

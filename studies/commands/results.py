@@ -16,9 +16,9 @@ import typer
 from rich.console import Console
 
 from sconv_search.records import Stage, Status, TrialRecord
-from studies.confirmation import front
-from studies.monitor import RichMonitor
-from studies.run_folder import RunFolder
+from sconv_search.studies.confirmation import front
+from sconv_search.studies.monitor import RichMonitor
+from sconv_search.studies.runs.folder import RunFolder
 
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout at the end, and everything else on stderr.")

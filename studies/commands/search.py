@@ -9,12 +9,12 @@ from typing import Annotated, Any, cast
 import typer
 
 from sconv_search.budget import QUANTITIES
-from sconv_search.checkpoint import EVERY_S
-from sconv_search.distributed import leads
-from sconv_search.paper_plans import PAPER_PLANS
+from sconv_search.training.checkpoint import EVERY_S
+from sconv_search.training.distributed import leads
+from sconv_search.structured.paper_plans import PAPER_PLANS
 from sconv_search.records import Quantity
-from sconv_search.schedule import Schedule
-from studies.commands.arguments import (
+from sconv_search.training.schedule import Schedule
+from sconv_search.studies.commands.arguments import (
     BudgetOption,
     CheckpointOption,
     DataOption,
@@ -30,26 +30,26 @@ from studies.commands.arguments import (
     known_methods,
     start_of,
 )
-from studies.commands.config_file import ConfigOption
-from studies.commands.dry_run_listing import say_dry_run
-from studies.commands.failures import DebugOption
-from studies.commands.processes import DevicesOption, together
-from studies.commands.results import JsonOption, print_json, search_result, telling
-from studies.course import Stops
-from studies.dry_run import dry_run
-from studies.given_plans import given_plan
-from studies.granularity import Granularity
-from studies.methods import METHODS
-from studies.monitor import Monitor
-from studies.optuna_samplers import SamplerName
-from studies.run_folder import RunFolder
-from studies.runner import checked_budget
-from studies.runner import search as run_search
-from studies.spec import StudySpec
-from studies.start import require_data
-from studies.tasks import task_named, with_network
-from studies.tensorboard import logged
-from studies.trial import follow
+from sconv_search.studies.commands.config_file import ConfigOption
+from sconv_search.studies.commands.dry_run_listing import say_dry_run
+from sconv_search.studies.commands.failures import DebugOption
+from sconv_search.studies.commands.processes import DevicesOption, together
+from sconv_search.studies.commands.results import JsonOption, print_json, search_result, telling
+from sconv_search.studies.search.loop import Stops
+from sconv_search.studies.search.dry_run import dry_run
+from sconv_search.studies.space.given_plans import given_plan
+from sconv_search.studies.granularity import Granularity
+from sconv_search.studies.methods import METHODS
+from sconv_search.studies.monitor import Monitor
+from sconv_search.studies.samplers.optuna_samplers import SamplerName
+from sconv_search.studies.runs.folder import RunFolder
+from sconv_search.studies.search.runner import checked_budget
+from sconv_search.studies.search.runner import search as run_search
+from sconv_search.studies.spec import StudySpec
+from sconv_search.studies.context import require_data
+from sconv_search.studies.tasks import task_named, with_network
+from sconv_search.studies.runs.tensorboard import logged
+from sconv_search.studies.trials.trial import follow
 
 DEFAULT_METHOD, DEFAULT_BUDGET = "structured_conv", "50%"
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from studies.sites import Extent, Layer, SiteTable, in_words
+from sconv_search.studies.space.sites import Extent, Layer, SiteTable, in_words
 
 PIPE_WIDTH = 1000
 UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))

@@ -8,18 +8,18 @@ import typer
 from rich.console import Console
 from torch import nn
 
-from studies.commands.arguments import ExcludeOption, IncludeOption, MultipleOption, known_methods, known_tasks
-from studies.commands.config_file import ConfigOption
-from studies.commands.failures import DebugOption
-from studies.commands.results import JsonOption, print_json, telling
-from studies.commands.site_listing import say_sites
-from studies.methods import METHODS
-from studies.monitor import RichMonitor
-from studies.selection import Selection
-from studies.sites import site_table
-from studies.task import Task
-from studies.tasks import TASKS, task_named
-from studies.user_network import made_by
+from sconv_search.studies.commands.arguments import ExcludeOption, IncludeOption, MultipleOption, known_methods, known_tasks
+from sconv_search.studies.commands.config_file import ConfigOption
+from sconv_search.studies.commands.failures import DebugOption
+from sconv_search.studies.commands.results import JsonOption, print_json, telling
+from sconv_search.studies.commands.site_listing import say_sites
+from sconv_search.studies.methods import METHODS
+from sconv_search.studies.monitor import RichMonitor
+from sconv_search.studies.selection import Selection
+from sconv_search.studies.space.sites import site_table
+from sconv_search.studies.task import Task
+from sconv_search.studies.tasks import TASKS, task_named
+from sconv_search.studies.user_code import made_by
 
 
 def sites(

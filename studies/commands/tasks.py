@@ -11,16 +11,16 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from sconv_search.measurement import measure_cost
+from sconv_search.cost.counting import measure_cost
 from sconv_search.records import Cost
-from studies import tasks as known
-from studies.commands.arguments import DataOption, known_tasks
-from studies.commands.config_file import ConfigOption
-from studies.commands.failures import DebugOption
-from studies.commands.results import JsonOption, print_json, telling
-from studies.commands.site_listing import PIPE_WIDTH, amount, in_a_pipe
-from studies.monitor import RichMonitor
-from studies.task import Task
+from sconv_search.studies import tasks as known
+from sconv_search.studies.commands.arguments import DataOption, known_tasks
+from sconv_search.studies.commands.config_file import ConfigOption
+from sconv_search.studies.commands.failures import DebugOption
+from sconv_search.studies.commands.results import JsonOption, print_json, telling
+from sconv_search.studies.commands.site_listing import PIPE_WIDTH, amount, in_a_pipe
+from sconv_search.studies.monitor import RichMonitor
+from sconv_search.studies.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,13 +11,13 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baselines.channel_cut import ignore_
-from baselines.channel_importance import Importance, channel_importance, kept_channels
-from baselines.channel_pruning import ChannelPruning
-from baselines.channel_refit import refit_readers_
-from baselines.dependency_groups import dependencies
+from sconv_search.channels.cutting import ignore_
+from sconv_search.baselines.channel_importance import Importance, channel_importance, kept_channels
+from sconv_search.baselines.channel_pruning import ChannelPruning
+from sconv_search.baselines.channel_pruning import refit_readers_
+from sconv_search.channels.groups import dependencies
 from sconv_search import Choice, CompressionPlan, measure_cost
-from sconv_search.networks import cifar_resnet
+from sconv_search.networks.resnet import cifar_resnet
 
 METHOD = ChannelPruning()
 

@@ -10,8 +10,8 @@ import torch
 from tensorly.decomposition import parafac
 from torch import Tensor, nn
 
-from baselines import cp
-from baselines.cp import CP, RIDGE, alternating_least_squares, built, composed, decompose, tap_terms
+from sconv_search.baselines import cp
+from sconv_search.baselines.cp import CP, RIDGE, alternating_least_squares, built, composed, decompose, tap_terms
 from sconv_search import Choice, CompressionPlan, measure_cost
 
 GEOMETRIES: dict[str, nn.Conv2d] = {

@@ -8,7 +8,7 @@ import torch
 from tensorly import tenalg
 from torch import Tensor, nn
 
-from baselines.spatial_svd import SpatialSVD, separate
+from sconv_search.baselines.spatial_svd import SpatialSVD, separate
 from sconv_search import Choice, CompressionPlan, measure_cost
 
 GEOMETRIES: dict[str, nn.Conv2d] = {

@@ -8,9 +8,9 @@ import torch
 from tensorly import tenalg
 from torch import Tensor, nn
 
-from baselines import tucker
-from baselines.tucker import Tucker, factorize
-from baselines.tucker_ranks import ranks_by_energy, ranks_by_vbmf, vbmf_rank
+from sconv_search.baselines import tucker
+from sconv_search.baselines.tucker import Tucker, factorize
+from sconv_search.baselines.tucker_ranks import ranks_by_energy, ranks_by_vbmf, vbmf_rank
 from sconv_search import Choice, CompressionPlan, measure_cost
 
 GEOMETRIES: dict[str, nn.Module] = {

@@ -8,7 +8,7 @@ import torch
 from tensorly import tenalg
 from torch import Tensor, nn
 
-from baselines.weight_svd import WeightSVD, factorize
+from sconv_search.baselines.weight_svd import WeightSVD, factorize
 from sconv_search import Choice, CompressionPlan, measure_cost
 
 LAYERS: dict[str, nn.Module] = {

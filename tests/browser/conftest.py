@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from reports import page as report_page
-from reports import write_report
+from sconv_search.reports import page as report_page
+from sconv_search.reports import write_report
 from tests.reports.conftest import confirm, record, write_studies
 
 RUNS = Path(__file__).parent / "runs"

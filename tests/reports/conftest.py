@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from reports.table import to_table
+from sconv_search.reports.table import to_table
 from sconv_search.records import TrialRecord
 
 DENSE_FLOPS = 82_000_000

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from reports.bulk import bulk_frame
-from reports.record_lines import DTYPES, LARGEST, one_by_one
+from sconv_search.reports.bulk import bulk_frame
+from sconv_search.reports.record_lines import DTYPES, LARGEST, one_by_one
 from sconv_search.records import COLUMNS
 from tests.reports.conftest import record
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.charts import Axis, Chart, Trace, robust_limits, split_below, spread_apart, thinned
+from sconv_search.reports.charts import Axis, Chart, Trace, robust_limits, split_below, spread_apart, thinned
 
 
 @given(st.lists(st.floats(0, 10), min_size=1, max_size=8))

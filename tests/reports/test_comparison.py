@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from reports import compare_reports
-from reports.export import to_parquet
-from reports.page import make_report
-from reports.table import read_runs
+from sconv_search.reports import compare_reports
+from sconv_search.reports.export import to_parquet
+from sconv_search.reports.page import make_report
+from sconv_search.reports.table import read_runs
 from sconv_search.records import TrialRecord
 from tests.reports.conftest import confirm, record
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from reports.effort import effort, inequalities, unfinished, unrecorded
-from reports.runs import RunFacts
-from reports.table import to_table
+from sconv_search.reports.effort import effort, inequalities, unfinished, unrecorded
+from sconv_search.reports.runs import RunFacts
+from sconv_search.reports.table import to_table
 from tests.reports.conftest import confirm, record, spec
 
 AT = {"budget": "50% flops", "flops": 40_000_000}

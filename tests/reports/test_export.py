@@ -9,8 +9,8 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.export import to_csv, to_parquet
-from reports.markup import Table, latex_text, table_latex
+from sconv_search.reports.export import to_csv, to_parquet
+from sconv_search.reports.markup import Table, latex_text, table_latex
 
 
 @given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00")), min_size=1, max_size=6))

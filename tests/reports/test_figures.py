@@ -14,15 +14,15 @@ import plotly.graph_objects as go
 import pytest
 from PIL import Image
 
-from reports import summarize
-from reports.charts import Axis, Chart, HeatMap, Label, Nothing, Rule, Trace
-from reports.figures import draw, rendered, rendered_in
-from reports.interactive import figure_json
-from reports.looks import OTHERS, STYLES, looks
-from reports.markup import Plot
-from reports.page import make_report
-from reports.prepared.pareto import pareto_figure
-from reports.table import read_runs
+from sconv_search.reports import summarize
+from sconv_search.reports.charts import Axis, Chart, HeatMap, Label, Nothing, Rule, Trace
+from sconv_search.reports.figures import draw, rendered, rendered_in
+from sconv_search.reports.interactive import figure_json
+from sconv_search.reports.looks import OTHERS, STYLES, looks
+from sconv_search.reports.markup import Plot
+from sconv_search.reports.page import make_report
+from sconv_search.reports.prepared.pareto import pareto_figure
+from sconv_search.reports.table import read_runs
 from tests.reports.conftest import METHODS
 
 TASK = "cifar10/resnet20"

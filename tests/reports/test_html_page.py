@@ -7,10 +7,10 @@ import re
 
 import pytest
 
-from reports.charts import Axis, Chart, Figure, Nothing, Trace
-from reports.html_page import to_html
-from reports.interactive import library
-from reports.markup import Heading, Plot
+from sconv_search.reports.charts import Axis, Chart, Figure, Nothing, Trace
+from sconv_search.reports.html_page import to_html
+from sconv_search.reports.interactive import library
+from sconv_search.reports.markup import Heading, Plot
 
 HOSTILE = "</script><script>alert(1)</script><!--\u2028"
 

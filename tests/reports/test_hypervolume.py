@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.hypervolume import REFERENCE, hypervolume, hypervolume_course
+from sconv_search.reports.hypervolume import REFERENCE, hypervolume, hypervolume_course
 
 # Few values, so that ties are common, and some outside of the reference point.
 costs = st.one_of(st.integers(0, 13).map(lambda ten: 10.0 * ten), st.floats(0, 130))

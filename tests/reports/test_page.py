@@ -14,10 +14,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from reports import figures, page, rendering, write_report
-from reports.interactive import library
-from reports.page import make_report
-from reports.table import read_runs
+from sconv_search.reports import figures, page, rendering, write_report
+from sconv_search.reports.interactive import library
+from sconv_search.reports.page import make_report
+from sconv_search.reports.table import read_runs
 from tests.reports.conftest import DENSE_FLOPS, METHODS, confirm, record, study, write_studies
 
 Write = Callable[..., Path]

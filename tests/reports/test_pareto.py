@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports import pareto_front
+from sconv_search.reports import pareto_front
 
 # Few values, so that ties are common.
 numbers = st.one_of(st.none(), st.integers(0, 5).map(float))

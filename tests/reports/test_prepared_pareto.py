@@ -7,10 +7,10 @@ from itertools import pairwise
 import pandas as pd
 import pytest
 
-from reports import summarize
-from reports.charts import Chart, Nothing, Trace
-from reports.prepared.pareto import METRICS, MOST_SHOWN, pareto_figure
-from reports.table import to_table
+from sconv_search.reports import summarize
+from sconv_search.reports.charts import Chart, Nothing, Trace
+from sconv_search.reports.prepared.pareto import METRICS, MOST_SHOWN, pareto_figure
+from sconv_search.reports.table import to_table
 from sconv_search.records import TrialRecord
 from tests.reports.conftest import DENSE_FLOPS, METHODS, confirm, record
 

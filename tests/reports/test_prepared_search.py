@@ -10,21 +10,21 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from reports import summarize
-from reports.charts import Chart, HeatMap, Nothing
-from reports.looks import looks
-from reports.prepared.course import course_figures, courses, hypervolumes
-from reports.prepared.damage import damage_figure
-from reports.prepared.decomposition import decomposition_figure, decompositions
-from reports.prepared.importance import DIRECT, WEIGHT, importance_figure, importances
-from reports.prepared.latency import latency_figure
-from reports.prepared.plan import layers_of, plan_figure, protection_figure
-from reports.prepared.regularization import residual_figure, weight_figure
-from reports.prepared.rungs import rung_correlations, rung_figure, rung_points
-from reports.prepared.sites import plan_damage, site_tables
-from reports.runs import OptionFacts, RunFacts, read_facts
-from reports.table import to_table
-from reports.verdict import verdicts
+from sconv_search.reports import summarize
+from sconv_search.reports.charts import Chart, HeatMap, Nothing
+from sconv_search.reports.looks import looks
+from sconv_search.reports.prepared.course import course_figures, courses, hypervolumes
+from sconv_search.reports.prepared.damage import damage_figure
+from sconv_search.reports.prepared.decomposition import decomposition_figure, decompositions
+from sconv_search.reports.prepared.importance import DIRECT, WEIGHT, importance_figure, importances
+from sconv_search.reports.prepared.latency import latency_figure
+from sconv_search.reports.prepared.plan import layers_of, plan_figure, protection_figure
+from sconv_search.reports.prepared.regularization import residual_figure, weight_figure
+from sconv_search.reports.prepared.rungs import rung_correlations, rung_figure, rung_points
+from sconv_search.reports.prepared.sites import plan_damage, site_tables
+from sconv_search.reports.runs import OptionFacts, RunFacts, read_facts
+from sconv_search.reports.table import to_table
+from sconv_search.reports.verdict import verdicts
 from sconv_search.records import TrialRecord
 from tests.reports.conftest import COURSE, DENSE_FLOPS, LAYERS, confirm, plan, record, space, spec
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from reports import write_report
+from sconv_search.reports import write_report
 from tests.reports.conftest import confirm
 
 

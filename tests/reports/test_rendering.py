@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from reports import rendering
-from reports.charts import Axis, Chart, Trace
-from reports.rendering import Job, job_files, studio
+from sconv_search.reports import rendering
+from sconv_search.reports.charts import Axis, Chart, Trace
+from sconv_search.reports.rendering import Job, job_files, studio
 
 COUNT = 8
 JOBS = [

@@ -7,9 +7,9 @@ import math
 import pandas as pd
 import pytest
 
-from reports import summarize
-from reports.summary import counts, failures
-from reports.table import to_table
+from sconv_search.reports import summarize
+from sconv_search.reports.summary import counts, failures
+from sconv_search.reports.table import to_table
 from sconv_search.records import TrialRecord
 from tests.reports.conftest import confirm, record
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from reports import read_runs
-from reports.table import DERIVED, to_table
+from sconv_search.reports import read_runs
+from sconv_search.reports.table import DERIVED, to_table
 from sconv_search.records import COLUMNS
 from tests.reports.conftest import record
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from scipy import stats
 
-from reports import summarize
-from reports.table import to_table
-from reports.verdict import Verdict, verdicts
+from sconv_search.reports import summarize
+from sconv_search.reports.table import to_table
+from sconv_search.reports.verdict import Verdict, verdicts
 from sconv_search.records import TrialRecord
 from tests.reports.conftest import confirm, record
 

@@ -12,16 +12,16 @@ import pytest
 import torch
 from torch import nn
 
-import studies.evaluation
-import studies.runner
+import sconv_search.studies.trials.evaluator
+import sconv_search.studies.search.runner
 from sconv_search import CompressionPlan
-from sconv_search.data import DataSet, Split
-from sconv_search.schedule import Schedule
-from sconv_search.scoring import Score
-from sconv_search.search_space import SearchSpace
-from studies import RunFolder, Start, StudySpec, Task, cli, start_from, tasks
-from studies.monitor import Monitor
-from studies.trial import Outcome
+from sconv_search.data.splits import DataSet, Split
+from sconv_search.training.schedule import Schedule
+from sconv_search.training.evaluation import Score
+from sconv_search.search_space.space import SearchSpace
+from sconv_search.studies import RunFolder, Start, StudySpec, Task, cli, start_from, tasks
+from sconv_search.studies.monitor import Monitor
+from sconv_search.studies.trials.trial import Outcome
 
 
 def corners(count: int, seed: int) -> Split:
@@ -93,7 +93,7 @@ def notes() -> Notes:
 @pytest.fixture(autouse=True)
 def spaces_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Searches of one network by the same methods find its space measured: nothing in it depends on the study."""
-    measure = studies.runner.measured_space
+    measure = sconv_search.studies.search.runner.measured_space
 
     def remembered(start: Start, methods, monitor, selection, *, latency_batch, known, **others):
         key = (start.weights_sha256, start.data_sha256, tuple(methods), selection, others["given"])
@@ -103,7 +103,7 @@ def spaces_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
             _SPACES[key] = measure(start, methods, monitor, selection, latency_batch=None, known=known, **others)
         return _SPACES[key]
 
-    monkeypatch.setattr(studies.runner, "measured_space", remembered)
+    monkeypatch.setattr(sconv_search.studies.search.runner, "measured_space", remembered)
 
 
 _SPACES: dict[object, SearchSpace] = {}
@@ -122,18 +122,18 @@ _MEASURED: dict[object, tuple] = {}
 @pytest.fixture
 def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trials take no time: what they give follows from the plan's text, and each plan is built and measured once."""
-    measure = studies.evaluation.Bench._measured
+    measure = sconv_search.studies.trials.evaluator.Bench._measured
 
-    def measured(self: studies.evaluation.Bench, plan: CompressionPlan):
+    def measured(self: sconv_search.studies.trials.evaluator.Bench, plan: CompressionPlan):
         key = (plan, self.spec.weights_sha256)
         if self.spec.times or key not in _MEASURED:
             _MEASURED[key] = measure(self, plan)
         return _MEASURED[key]
 
-    monkeypatch.setattr(studies.evaluation.Bench, "_measured", measured)
+    monkeypatch.setattr(sconv_search.studies.trials.evaluator.Bench, "_measured", measured)
     monkeypatch.setattr(os, "fsync", lambda file: None)
     monkeypatch.setattr(
-        studies.evaluation, "live", lambda start, plan, *args, regularization, **options: told(plan, regularization)
+        sconv_search.studies.trials.evaluator, "live", lambda start, plan, *args, regularization, **options: told(plan, regularization)
     )
 
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from sconv_search.data import DataSet, Split
-from sconv_search.schedule import Schedule
-from sconv_search.scoring import Score
-from studies import RunFolder, Start, confirm, search_network, start_with
+from sconv_search.data.splits import DataSet, Split
+from sconv_search.training.schedule import Schedule
+from sconv_search.training.evaluation import Score
+from sconv_search.studies import RunFolder, Start, confirm, search_network, start_with
 
 QUICK = {"search_schedule": Schedule(epochs=0.5, batch_size=32), "confirm_schedule": Schedule(epochs=0.5, batch_size=32)}
 

@@ -14,10 +14,10 @@ import typer
 from rich.console import Console
 from torch import nn
 
-from studies import RunFolder, cli
-from studies.commands.site_listing import say_sites
-from studies.sites import site_table
-from studies.user_network import made_by
+from sconv_search.studies import RunFolder, cli
+from sconv_search.studies.commands.site_listing import say_sites
+from sconv_search.studies.space.sites import site_table
+from sconv_search.studies.user_code import made_by
 from tests.studies.conftest import SMALL, Typed
 
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from sconv_search import CompressionPlan, TrialRecord, measure_cost
-from sconv_search.scoring import evaluate
-from studies import RunFolder, Start, StudySpec, confirm, rebuild, search
-from studies.confirmation import front
+from sconv_search.training.evaluation import evaluate
+from sconv_search.studies import RunFolder, Start, StudySpec, confirm, search
+from sconv_search.studies.runs import rebuild
+from sconv_search.studies.confirmation import front
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import torch
 import torchvision
 from torch import nn
 
-from studies.granularity import grouped, require_granularity
+from sconv_search.studies.granularity import grouped, require_granularity
 
 SITES = [
     "conv1",

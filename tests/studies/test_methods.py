@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from sconv_search import Choice, CompressionPlan, StructuredConv2d
-from sconv_search.networks import cifar_resnet
-from studies import METHODS, compress
-from studies.methods import method_named, penalty
+from sconv_search.networks.resnet import cifar_resnet
+from sconv_search.studies import METHODS, compress
+from sconv_search.studies.methods import method_named, penalty
 
 MIXED = CompressionPlan(
     sites={

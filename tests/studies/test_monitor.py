@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from studies.monitor import RichMonitor
+from sconv_search.studies.monitor import RichMonitor
 
 
 def test_bars_nest_on_one_terminal() -> None:

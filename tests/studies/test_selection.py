@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sconv_search.networks import cifar_resnet
-from studies import METHODS, Start, StudySpec
-from studies.monitor import Monitor
-from studies.selection import EVERYTHING, Selection, candidates, offered
-from studies.space import measured_space
+from sconv_search.networks.resnet import cifar_resnet
+from sconv_search.studies import METHODS, Start, StudySpec
+from sconv_search.studies.monitor import Monitor
+from sconv_search.studies.selection import EVERYTHING, Selection, candidates, offered
+from sconv_search.studies.space.measuring import measured_space
 
 NETWORK = cifar_resnet(8)
 NAMES = list(candidates(NETWORK))

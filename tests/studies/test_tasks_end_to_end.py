@@ -15,20 +15,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sconv_search import disk_data
-from sconv_search.batch_norm import reestimate_batch_norm_
-from sconv_search.cityscapes import CLASSES
-from sconv_search.data import DataSet
-from sconv_search.photos import photos
+from sconv_search.data import disk as disk_data
+from sconv_search.training.batch_norm import reestimate_batch_norm_
+from sconv_search.data.cityscapes import CLASSES
+from sconv_search.data.splits import DataSet
+from sconv_search.data.photos import photos
 from sconv_search.plan import Choice, CompressionPlan
-from sconv_search.schedule import Schedule
-from sconv_search.scoring import evaluate
-from sconv_search.training import train_
-from sconv_search.weights import save_weights
-from studies import Task, tasks
-from studies.methods import compress, penalty
-from studies.tasks import CIFAR_NETWORKS, IMAGENET_RECIPES, cifar_task, cityscapes_task, imagenet_task, photos_task
-from tests.stand_ins import cifar_pickles, image_folders, photo_folder, streets
+from sconv_search.training.schedule import Schedule
+from sconv_search.training.evaluation import evaluate
+from sconv_search.training.loop import train_
+from sconv_search.system.weights import save_weights
+from sconv_search.studies import Task, tasks
+from sconv_search.studies.methods import compress, penalty
+from sconv_search.studies.tasks import CIFAR_NETWORKS, IMAGENET_RECIPES, cifar_task, cityscapes_task, imagenet_task, photos_task
+from tests.small_datasets import cifar_pickles, image_folders, photo_folder, streets
 from tests.studies.conftest import Typed
 
 SHORT = Schedule(epochs=0.5, batch_size=8, learning_rate=0.01)

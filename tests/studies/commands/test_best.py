@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from sconv_search import Choice, CompressionPlan, Cost, TrialRecord
-from sconv_search.search_space import Option, SearchSpace
-from studies import RunFolder, StudySpec
+from sconv_search.search_space.space import Option, SearchSpace
+from sconv_search.studies import RunFolder, StudySpec
 
 DENSE = Cost(macs=1000, adds=0, params=100)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from studies import METHODS, TASKS, cli
+from sconv_search.studies import METHODS, TASKS, cli
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from studies import RunFolder
+from sconv_search.studies import RunFolder
 from tests.studies.conftest import Typed
 
 STUDY = """

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-import studies.commands.search
-import studies.evaluation
-from sconv_search.training import TrainingDiverged
-from studies.commands.failures import guarded
+import sconv_search.studies.commands.search
+import sconv_search.studies.trials.evaluator
+from sconv_search.training.loop import TrainingDiverged
+from sconv_search.studies.commands.failures import guarded
 from tests.studies.conftest import SMALL, Typed
 
 
@@ -45,8 +45,8 @@ def test_what_nobody_expected_keeps_its_traceback() -> None:
 
 
 def test_ctrl_c_is_told_through_the_command_line(typed: Callable[..., Typed], tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(studies.commands.search, "run_search", lambda *arguments, **options: raising(KeyboardInterrupt())())
-    monkeypatch.setattr(studies.commands.search, "start_of", lambda *arguments: None)
+    monkeypatch.setattr(sconv_search.studies.commands.search, "run_search", lambda *arguments, **options: raising(KeyboardInterrupt())())
+    monkeypatch.setattr(sconv_search.studies.commands.search, "start_of", lambda *arguments: None)
     said = typed("search", "--task", "corners", "--out", tmp_path / "run", *SMALL)
     assert (said.status, said.err) == (130, "stopped; the same command continues\n")
 
@@ -55,7 +55,7 @@ def test_a_search_whose_trials_all_diverge_is_failed_work(typed: Callable[..., T
     def diverges(*arguments, **options):
         raise TrainingDiverged("the loss is nan")
 
-    monkeypatch.setattr(studies.evaluation, "live", diverges)
+    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "live", diverges)
     said = typed("search", "--task", "corners", "--out", tmp_path / "run", *SMALL)
     assert (said.status, "error: 3 trials in a row gave no result" in said.err) == (1, True), said
 

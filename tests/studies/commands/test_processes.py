@@ -33,8 +33,8 @@ def test_a_batch_that_does_not_divide_is_refused_before_anything_is_started(
 
 
 TASK = """
-from sconv_search.schedule import Schedule
-from studies import Task
+from sconv_search.training.schedule import Schedule
+from sconv_search.studies import Task
 from tests.studies.conftest import tiny_data, tiny_network
 
 
@@ -46,7 +46,7 @@ def task():
 
 def command(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    line = [sys.executable, "-m", "studies", *map(str, words)]
+    line = [sys.executable, "-m", "sconv_search.studies", *map(str, words)]
     return subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, timeout=1800, check=False)
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from reports.export import to_parquet
-from reports.page import make_report
-from reports.table import read_runs
-from studies import RunFolder, StudySpec, Task, recipes, tasks
+from sconv_search.reports.export import to_parquet
+from sconv_search.reports.page import make_report
+from sconv_search.reports.table import read_runs
+from sconv_search.studies import RunFolder, StudySpec, Task, recipes, tasks
 from tests.reports.conftest import confirm, write_run
 from tests.studies.conftest import SMALL, Typed
 
@@ -97,7 +97,7 @@ def test_the_demo_prints_all_its_steps(
 ) -> None:
     """The demo as it is takes minutes; here its task and recipe are tiny, and nothing is drawn."""
     monkeypatch.setattr(tasks, "TASKS", {"demo": replace(task, name="demo")})
-    monkeypatch.setattr("reports.write_report", lambda runs, out, progress: [out / "index.html"])
+    monkeypatch.setattr("sconv_search.reports.write_report", lambda runs, out, progress: [out / "index.html"])
     monkeypatch.setattr(recipes, "demo", lambda: [replace(spec, task="demo", trials=1)])
     said = typed("demo", "--runs", tmp_path, "--seeds", 1, "--json")
     found = document(said)

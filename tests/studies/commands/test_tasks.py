@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from sconv_search.measurement import measure_cost
+from sconv_search.cost.counting import measure_cost
 from sconv_search.plan import Choice, CompressionPlan
-from studies.methods import compress
-from studies.tasks import TASKS, task_named
-from tests.stand_ins import image_folders
+from sconv_search.studies.methods import compress
+from sconv_search.studies.tasks import TASKS, task_named
+from tests.small_datasets import image_folders
 from tests.studies.conftest import Typed
 
 FAMILIES = ("cifar10/resnet20", "cifar100/mobilenet_v2", "imagenet/resnet18", "photos/efficientnet_lite0")

@@ -1,0 +1,313 @@
+"""Every method without training: what is left of a pretrained network at 90 to 40 % of its FLOPs.
+
+Uniform allocation: every layer keeps the same share of its own cost. Each plan is carried out twice, from the weights alone and
+fitted to calibration inputs; then batch norms are re-estimated, and the network is scored. Calibration and batch norms see
+images that are not scored. Rows are appended to a file as they come, so an interrupted run continues; without ``--network``
+the rows of all networks become a table and a figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from benchmarks.training.peak_memory import peak_mib
+from PIL import Image
+from benchmarks.timing import facts, markdown_table, publish
+from torch import Tensor, nn
+
+from sconv_search.system.malloc import keep_freed_memory
+from sconv_search.training.batch_norm import reestimate_batch_norm_
+from sconv_search.budget import Budget
+from sconv_search.calibration.moments import input_moments
+from sconv_search.compressor import LAYER_KINDS, site
+from sconv_search.data.splits import DataSet, Images, Split, cifar10
+from sconv_search.networks.efficientnet_lite import efficientnet_lite0
+from sconv_search.cost.counting import measure_cost
+from sconv_search.system.cache import forget_all
+from sconv_search.networks.resnet import cifar_resnet
+from sconv_search.plan import CompressionPlan
+from sconv_search.search_space.heuristics import uniform
+from sconv_search.training.evaluation import predict
+from sconv_search.search_space.space import Option, SearchSpace
+from sconv_search.system.weights import load_weights_
+from sconv_search.studies.methods import METHODS, compress
+from sconv_search.studies.selection import EVERYTHING, offered
+from sconv_search.studies.space.measuring import CostTable, input_shapes
+from sconv_search.studies.context import Start
+from sconv_search.studies.task import Task
+from sconv_search.studies.tasks import task_named
+
+SHARES = (90, 75, 60, 50, 40)
+CALIBRATION = {"resnet20": 512, "resnet56": 512, "efficientnet_lite0": 256}
+ERROR_INPUTS = 8
+SCORE_BATCH = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A pretrained network; ``data.train`` holds what may be fitted to, ``data.test`` what is scored."""
+
+    name: str
+    start: Start
+    inputs: Tensor
+
+
+def _start(task: Task, network: nn.Module, data: DataSet) -> Start:
+    placed = network.eval().to(memory_format=torch.channels_last)
+    return Start(task=task, network=placed, data=data, weights_sha256="", data_sha256="")
+
+
+def _cifar(depth: int, shared: Path) -> Start:
+    """5,000 training images to fit to, all 10,000 test images to score."""
+    network = cifar_resnet(depth)
+    load_weights_(network, shared / "weights" / f"cifar10_resnet{depth}.safetensors")
+    whole = cifar10(shared, train_was_seen=True)
+    kept = whole.train.take(torch.arange(45000, 50000))
+    halves = [_all(half) for half in (whole.validation, whole.test)]
+    images, labels = torch.cat([half.images for half in halves]), torch.cat([half.labels for half in halves])
+    test = Split(images=images, labels=labels)
+    data = replace(whole, train=kept, validation=test, test=test)
+    return _start(task_named(f"cifar10/resnet{depth}"), network, data)
+
+
+def _all(images: Images) -> Split:
+    return images.take(torch.arange(len(images)))
+
+
+def _lite(shared: Path) -> Start:
+    """Every fourth photo, of 1,000, to fit to, the other 750 to score; centre crops."""
+    network = efficientnet_lite0()
+    load_weights_(network, shared / "weights" / "imagenet_efficientnet_lite0.safetensors")
+    paths = sorted((shared / "imagenet_sample").glob("*.jpg"))
+    pixels = np.stack([np.asarray(Image.open(path).convert("RGB"))[16:240, 16:240] for path in paths])
+    photos = Split(images=torch.from_numpy(pixels).movedim(-1, 1), labels=torch.tensor([int(path.name[:4]) for path in paths]))
+    fitted = torch.arange(len(paths)) % 4 == 0
+    train, test = photos.take(fitted.nonzero().flatten()), photos.take((~fitted).nonzero().flatten())
+    data = DataSet(name="photos", train=train, validation=test, test=test, mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
+    schedule = task_named("demo").search_schedule
+    task = Task(
+        name="efficientnet_lite0", network=efficientnet_lite0, data=lambda folder, seen: data, input_shape=(3, 224, 224),
+        dense_schedule=schedule, search_schedule=schedule, confirm_schedule=schedule,
+    )  # fmt: skip
+    return _start(task, network, data)
+
+
+NETWORKS: dict[str, Callable[[Path], Start]] = {
+    "resnet20": lambda shared: _cifar(20, shared),
+    "resnet56": lambda shared: _cifar(56, shared),
+    "efficientnet_lite0": _lite,
+}
+
+
+def case_of(name: str, shared: Path) -> Case:
+    """The network with its calibration inputs."""
+    start = NETWORKS[name](shared)
+    return Case(name=name, start=start, inputs=start.data.normalized(_all(start.data.train).images[: CALIBRATION[name]]))
+
+
+def layer_space(case: Case, method: str) -> SearchSpace:
+    """The method's options with their costs, and as damage the relative error of the layer's own outputs."""
+    network, shape = case.start.network, case.start.task.input_shape
+    choices = offered(network, [method], EVERYTHING)
+    shapes, whole = input_shapes(network, shape, choices), measure_cost(network, shape)
+    fitted = [name for name in choices if type(site(network, name)) in LAYER_KINDS]
+    input_moments(network, fitted, case.inputs)  # once for all; the options below find them remembered
+    read = _layer_inputs(network, list(choices), case.inputs[:ERROR_INPUTS])
+    sites: dict[str, tuple[Option, ...]] = {}
+    costs = CostTable()
+    for name, alternatives in choices.items():
+        layer, options = site(network, name), []
+        for choice in alternatives:
+            built = compress(network, CompressionPlan(sites={name: choice}), case.inputs)
+            if METHODS[method].reshapes_neighbours:
+                saved = measure_cost(built, shape) - whole  # fewer channels, more damage: the outputs are not the layer's alone
+                options.append(Option(choice=choice, cost=saved, damage=-saved.flops / whole.flops))
+                continue
+            cost = costs.difference(layer, site(built, name), choice, shapes[name])
+            with torch.no_grad():
+                wanted = layer(read[name])
+                damage = float((site(built, name)(read[name]) - wanted).norm() / wanted.norm())
+            options.append(Option(choice=choice, cost=cost, damage=damage))
+        sites[name] = tuple(option for option in options if option.cost.flops < 0)
+    return SearchSpace(dense=whole, sites={name: found for name, found in sites.items() if found})
+
+
+def _layer_inputs(network: nn.Module, names: Iterable[str], inputs: Tensor) -> dict[str, Tensor]:
+    read: dict[str, Tensor] = {}
+    handles = [
+        site(network, name).register_forward_pre_hook(lambda layer, given, name=name: read.update({name: given[0]}))
+        for name in names
+    ]
+    with torch.no_grad():
+        network(inputs)
+    for handle in handles:
+        handle.remove()
+    return read
+
+
+def row_of(
+    case: Case, method: str, share: int, calibrated: bool, space: SearchSpace, dense_logits: Tensor,
+    carried_out: dict[tuple[str, bool], dict[str, Any]],
+) -> dict[str, Any]:  # fmt: skip
+    """One plan carried out and scored; a plan that served another budget has its row already."""
+    start = case.start
+    budget = Budget.parse(f"{share}%", dense=space.dense)
+    known: dict[str, Any] = {"network": case.name, "method": method, "budget": share, "calibrated": calibrated}
+    if budget.of(space.floor(budget)) > budget.limit:
+        return {**known, "reason": f"the cheapest plan has {budget.of(space.floor(budget)) / space.dense.flops:.0%}"}
+    plan = uniform(space, budget)
+    if (earlier := carried_out.get((plan.to_json(), calibrated))) is not None:
+        return {**earlier, **known}
+    inputs = case.inputs if calibrated else None
+    forget_all()
+    small, seconds, mib = peak_mib(lambda: compress(start.network, plan, inputs))
+    flops = measure_cost(small, start.task.input_shape).flops / space.dense.flops
+    reestimate_batch_norm_(small, start.data, seed=0, reference=start.network)
+    top1, error = _score(small, start.data, dense_logits)
+    row = {**known, "flops": flops, "top1": top1, "error": error, "seconds": seconds, "peak_mib": mib}
+    carried_out[plan.to_json(), calibrated] = row
+    return row
+
+
+@torch.no_grad()
+def _score(network: nn.Module, data: DataSet, dense_logits: Tensor) -> tuple[float, float]:
+    test = _all(data.test)
+    logits = predict(network.eval(), data, test.images, batch=SCORE_BATCH)
+    top1 = 100 * float((logits.argmax(1) == test.labels).float().mean())
+    return top1, float((logits - dense_logits).norm() / dense_logits.norm())
+
+
+def measure(name: str, shared: Path, rows_file: Path, methods: Sequence[str], shares: Sequence[int]) -> None:
+    """Appends the rows that the file lacks."""
+    case = case_of(name, shared)
+    done = {(r["network"], r["method"], r["budget"], r["calibrated"]) for r in _rows([rows_file])}
+    test = _all(case.start.data.test)
+    with torch.no_grad():
+        dense_logits = predict(case.start.network, case.start.data, test.images, batch=SCORE_BATCH)
+    top1 = 100 * float((dense_logits.argmax(1) == test.labels).float().mean())
+    if (name, "dense", 100, False) not in done:
+        known = {"network": name, "method": "dense", "budget": 100, "calibrated": False}
+        _append(rows_file, {**known, "flops": 1.0, "top1": top1, "error": 0.0, "seconds": 0.0, "peak_mib": 0.0})
+    for method in methods:
+        wanted = [(share, fit) for share in shares for fit in (False, True) if (name, method, share, fit) not in done]
+        if wanted:
+            space = layer_space(case, method)
+            carried_out: dict[tuple[str, bool], dict[str, Any]] = {}
+            for share, calibrated in wanted:
+                row = row_of(case, method, share, calibrated, space, dense_logits, carried_out)
+                _append(rows_file, row)
+                print(row, flush=True)
+
+
+def _append(path: Path, row: dict[str, Any]) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def _rows(paths: Iterable[Path]) -> list[dict[str, Any]]:
+    return [json.loads(line) for path in paths if path.exists() for line in path.read_text().splitlines()]
+
+
+def report(rows: list[dict[str, Any]]) -> str:
+    """One table a network, and how much calibration gains a method on average."""
+    parts = []
+    for network in dict.fromkeys(row["network"] for row in rows):
+        own = [row for row in rows if row["network"] == network]
+        dense = next(row for row in own if row["method"] == "dense")
+        parts.append(f"\n## {network}, dense top-1 {dense['top1']:.2f} %\n")
+        columns = ("method", "inputs", *(f"{share} %" for share in SHARES), "seconds", "peak MiB")
+        parts.append(markdown_table(columns, _table(own)))
+        parts.append("\nTop-1 in per cent (relative error of the logits; share of dense FLOPs that the plan has).\n")
+        parts.append(markdown_table(("method", "calibration's mean gain, points of top-1", "plans"), _gains(own)))
+    return "\n".join(parts)
+
+
+def _table(rows: list[dict[str, Any]]) -> list[tuple[object, ...]]:
+    table = []
+    for method in dict.fromkeys(row["method"] for row in rows if row["method"] != "dense"):
+        for calibrated in (False, True):
+            own = {row["budget"]: row for row in rows if row["method"] == method and row["calibrated"] is calibrated}
+            full = [row for row in own.values() if "top1" in row]
+            seconds = f"{max((row['seconds'] for row in full), default=0):.1f}"
+            mib = f"{max((row['peak_mib'] for row in full), default=0):.0f}"
+            cells = [_cell(own.get(share)) for share in SHARES]
+            table.append((method, "calibrated" if calibrated else "none", *cells, seconds, mib))
+    return table
+
+
+def _cell(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return ""
+    return row["reason"] if "reason" in row else f"{row['top1']:.1f} ({row['error']:.2f}; {row['flops']:.0%})"
+
+
+def _gains(rows: list[dict[str, Any]]) -> list[tuple[str, str, int]]:
+    scores = {(r["method"], r["budget"], r["calibrated"]): r["top1"] for r in rows if "top1" in r}
+    gains: dict[str, list[float]] = {}
+    for method, share, calibrated in scores:
+        if calibrated:
+            gains.setdefault(method, []).append(scores[method, share, True] - scores[method, share, False])
+    return [(method, f"{sum(found) / len(found):+.1f}", len(found)) for method, found in gains.items()]
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Top-1 against the share of FLOPs: calibrated in full lines, weights alone dashed."""
+    networks = list(dict.fromkeys(row["network"] for row in rows))
+    figure, panels = plt.subplots(1, len(networks), figsize=(5 * len(networks), 4.2), squeeze=False, layout="constrained")
+    for axes, network in zip(panels[0], networks, strict=True):
+        own = [row for row in rows if row["network"] == network and "top1" in row]
+        for place, method in enumerate(METHODS):  # a method looks the same in every panel, also where another was not measured
+            if all(row["method"] != method for row in own):
+                continue
+            for calibrated in (True, False):
+                line = sorted((r["flops"], r["top1"]) for r in own if r["method"] == method and r["calibrated"] is calibrated)
+                axes.plot(
+                    [100 * flops for flops, _ in line], [top1 for _, top1 in line], color=plt.get_cmap("tab10")(place),
+                    marker="osDv^<>pX"[place], markersize=5, linestyle="-" if calibrated else ":",
+                    alpha=1 if calibrated else 0.6, label=method if calibrated else None,
+                )  # fmt: skip
+        dense = next(row["top1"] for row in own if row["method"] == "dense")
+        axes.axhline(dense, color="black", linewidth=0.8)
+        axes.set(title=network, xlabel="FLOPs, % of dense", ylabel="top-1, %")
+        axes.grid(alpha=0.3)
+    panels[0][0].legend(fontsize=8)
+    figure.savefig(path)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--network", choices=NETWORKS, help="measure this one; without it, write table and figure")
+    parser.add_argument("--method", action="append", choices=METHODS)
+    parser.add_argument("--share", action="append", type=int, choices=SHARES)
+    parser.add_argument(
+        "--data", type=Path, required="--network" in sys.argv, help="folder with weights/, cifar10/, imagenet_sample/"
+    )
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rows", type=Path, nargs="+", default=[Path("benchmarks/results/post_training.jsonl")])
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    keep_freed_memory()
+    if given.network:
+        measure(given.network, given.data, given.rows[0], given.method or list(METHODS), given.share or SHARES)
+        return
+    rows = _rows(given.rows)
+    text = f"# Compressed without training\n\n{facts(['fp32'], 1)}\n{report(rows)}\n"
+    publish(text, given.out)
+    if given.out:
+        draw(rows, given.out.with_suffix(".svg"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""Labelled images that stay on disk and are decoded as they are needed, by several processes."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from sconv_search.data.splits import Split
+from sconv_search.system.seeds import seeded
+from sconv_search.data.shard import WHOLE, Share
+
+MOST_WORKERS = 8
+View = Callable[[Any, Any], tuple[Tensor, Any]]
+"""Makes (PIL image, label), the label a class or a PIL image of classes, an uint8 tensor (C, H, W) and its label."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiskSplit:
+    """Images in files, all of one shape once they are viewed.
+
+    Args:
+        files: the image files.
+        targets: a class for each, or a file with a class a pixel.
+        root: folder against which the checksum names the files.
+        view: crops as for scoring.
+        augmentation: crops and distorts by random numbers of torch's default generator; its shapes may differ.
+        shape: shape (C, H, W) of a viewed image.
+        classes: number of classes.
+        workers: processes that decode; None takes one a core, up to 8.
+        device: where batches are put.
+
+    Raises:
+        ValueError: there are no files, or not as many targets.
+    """
+
+    files: tuple[Path, ...]
+    targets: tuple[int | Path, ...]
+    root: Path
+    view: View
+    augmentation: View
+    shape: tuple[int, ...]
+    classes: int
+    workers: int | None = None
+    device: torch.device = torch.device("cpu")
+
+    def __post_init__(self) -> None:
+        if not self.files or len(self.files) != len(self.targets):
+            raise ValueError(f"{len(self.files)} image files in {str(self.root)!r} have {len(self.targets)} labels")
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        """Shape of a label: () for a class, (H, W) for a class a pixel."""
+        return self.shape[1:] if isinstance(self.targets[0], Path) else ()
+
+    def some(self, index: Tensor) -> Self:
+        """The files at these positions, still on disk."""
+        places = index.tolist()
+        return replace(self, files=tuple(self.files[i] for i in places), targets=tuple(self.targets[i] for i in places))
+
+    def take(self, index: Tensor) -> Split:
+        """The images at these positions, in memory."""
+        return next(self.batches([index]))
+
+    def batches(
+        self, index: Sequence[Tensor], seed: int | None = None, *, share: Share = WHOLE, start: int = 0
+    ) -> Iterator[Split]:
+        """The images at each of these positions in turn, decoded ahead; the same for a seed whatever the number of workers."""
+        from torch.utils.data import DataLoader  # here: it takes a while, and small data sets need none
+
+        seeds = torch.randint(2**62, (sum(map(len, index)),), generator=torch.Generator().manual_seed(seed or 0))
+        numbered = list(zip(index, seeds.split(list(map(len, index))), strict=True))[start:]
+        shares = [(share.of(part).tolist(), share.of(numbers).tolist()) for part, numbers in numbered]
+        wanted = [[(place, None if seed is None else number) for place, number in zip(*one, strict=True)] for one in shares]
+        processes = min(_workers(self.workers), len(wanted) - 1)
+        loader: Any = DataLoader(
+            _Decoded(self), batch_sampler=wanted, num_workers=max(0, processes), collate_fn=_together,
+            pin_memory=self.device.type == "cuda", generator=torch.Generator(),  # else it draws from the default one
+        )  # fmt: skip
+        for images, labels in loader:
+            yield Split(images=images, labels=labels).to(self.device)
+
+    def to(self, device: torch.device) -> Self:
+        """The same files; batches are put on the device."""
+        return replace(self, device=device)
+
+    def checksum(self) -> str:
+        """SHA-256 over the files' names, sizes and classes; reading all of a large data set would take hours.
+
+        Raises:
+            ValueError: a file is empty.
+        """
+        digest = hashlib.sha256()
+        for pair in zip(self.files, self.targets, strict=True):
+            digest.update("\t".join(map(self._described, pair)).encode() + b"\n")
+        return digest.hexdigest()
+
+    def _described(self, part: int | Path) -> str:
+        if not isinstance(part, Path):
+            return str(part)
+        if not (size := part.stat().st_size):
+            raise ValueError(f"{str(part)!r} is empty; restore it from the data set's archive")
+        return f"{part.relative_to(self.root).as_posix()}:{size}"
+
+    def read(self, place: int, seed: int | None) -> tuple[Tensor, Tensor]:
+        """One image with its label, viewed, or augmented by a seed.
+
+        Raises:
+            ValueError: a file cannot be decoded, or holds another shape than the others.
+        """
+        file, target = self.files[place], self.targets[place]
+        label = opened(target, None) if isinstance(target, Path) else target
+        image = opened(file, "RGB")
+        if seed is None:
+            viewed, label = self.view(image, label)
+            if tuple(viewed.shape) != self.shape:
+                raise ValueError(f"{str(file)!r} is {tuple(viewed.shape)} where images of {self.shape} are expected")
+        else:
+            with seeded(seed):
+                viewed, label = self.augmentation(image, label)
+        return viewed, torch.as_tensor(label, dtype=torch.int64)
+
+
+def opened(path: Path, mode: str | None) -> Image.Image:
+    """The decoded image file.
+
+    Raises:
+        ValueError: it is missing or damaged.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.convert(mode) if mode else image.copy()
+    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"image file {str(path)!r} is damaged: {error}; restore it from the data set's archive") from error
+
+
+class _Decoded(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
+    """What a loader's workers do."""
+
+    def __init__(self, split: DiskSplit) -> None:
+        self._split = split
+
+    def __getitem__(self, wanted: tuple[int, int | None]) -> tuple[Tensor, Tensor]:
+        return self._split.read(*wanted)
+
+
+def _together(pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    return torch.stack([image for image, _ in pairs]), torch.stack([label for _, label in pairs])
+
+
+def _workers(wanted: int | None) -> int:
+    """Loader processes to start; a daemon, as the search's own workers are, may start none."""
+    if multiprocessing.current_process().daemon:
+        return 0
+    return min(MOST_WORKERS, len(os.sched_getaffinity(0))) if wanted is None else wanted

@@ -1,0 +1,112 @@
+"""ImageNet on disk, in the layout of torchvision's ``ImageFolder``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sconv_search.data.splits import SPLIT_SEED, DataSet
+from sconv_search.data.disk import DiskSplit
+from sconv_search.data.layout import Layout
+
+LAYOUT = Layout(title="ImageNet (ILSVRC 2012)", folder="imagenet", parts=("train/*/*", "val/*/*"))
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+HELD_OUT = 0.01
+"""Share of the training images that is held out for validation: 12,812 of ImageNet's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crops:
+    """How images become inputs.
+
+    Args:
+        size: pixels a side, in training and scoring.
+        resize: the shorter side before the central crop; None takes 256 / 224 of the size.
+        distorted: also TrivialAugment and random erasing, as EfficientNet's recipe has it.
+    """
+
+    size: int = 224
+    resize: int | None = None
+    distorted: bool = False
+
+
+class CentralCrop:
+    """The centre of the resized image."""
+
+    def __init__(self, crops: Crops) -> None:
+        from torchvision.transforms import v2  # here: it takes a second
+
+        side = crops.resize or round(crops.size * 256 / 224)
+        self._transform: Any = v2.Compose([v2.Resize(side, antialias=True), v2.CenterCrop(crops.size), v2.PILToTensor()])
+
+    def __call__(self, image: Any, label: Any) -> tuple[Tensor, Any]:
+        """(PIL image, class) -> uint8 (3, size, size), class."""
+        return self._transform(image), label
+
+
+class RandomCrop:
+    """A random part of the image, of 8 to 100 % of its area, resized; mirrored later, batch by batch, on the device."""
+
+    def __init__(self, crops: Crops) -> None:
+        from torchvision.transforms import v2
+
+        steps: list[Any] = [v2.PILToTensor(), v2.RandomResizedCrop(crops.size, antialias=True)]
+        if crops.distorted:
+            steps += [v2.TrivialAugmentWide(), v2.RandomErasing(p=0.1)]
+        self._transform: Any = v2.Compose(steps)
+
+    def __call__(self, image: Any, label: Any) -> tuple[Tensor, Any]:
+        """(PIL image, class) -> uint8 (3, size, size), class."""
+        return self._transform(image), label
+
+
+def imagenet(folder: Path | None, *, train_was_seen: bool, crops: Crops, classes: int = 1000) -> DataSet:
+    """ImageNet, its classes in the order of their WordNet ids.
+
+    Args:
+        folder: holds ``train/<WordNet id>/*.JPEG`` and ``val/<WordNet id>/*.JPEG``, or a folder ``imagenet`` that does.
+        train_was_seen: the start weights were trained on the training images: then validation and test are two fixed halves
+            of ``val``. Otherwise a hundredth of ``train`` is held out for validation.
+        classes: the number of classes that the network tells apart.
+
+    Raises:
+        FileNotFoundError: the data is missing; the expected layout is given.
+        ValueError: there are more or fewer classes, or a file is empty or damaged.
+    """
+    root = LAYOUT.root(folder)
+    train, test = (_part(root, name, crops, classes) for name in ("train", "val"))
+    if train_was_seen:
+        half = len(test) // 2
+        validation, test = (test.some(part) for part in (_order(test)[:half], _order(test)[half:]))
+        if not half:
+            raise ValueError(f"{str(root / 'val')!r} holds 1 image; validation and test need one each")
+    else:
+        held = max(1, round(HELD_OUT * len(train)))
+        validation, train = (train.some(part) for part in (_order(train)[:held], _order(train)[held:]))
+    shuffled = train.some(_order(train))  # so that the first images, which methods are fitted to, are of many classes
+    return DataSet(
+        name="imagenet", train=shuffled, validation=validation, test=test, mean=MEAN, std=STD, flip=True, evaluation_batch=250
+    )
+
+
+def _order(split: DiskSplit) -> Tensor:
+    return torch.randperm(len(split), generator=torch.Generator().manual_seed(SPLIT_SEED))
+
+
+def _part(root: Path, name: str, crops: Crops, classes: int) -> DiskSplit:
+    from torchvision.datasets import ImageFolder
+
+    try:
+        found = ImageFolder(str(root / name))
+    except FileNotFoundError as error:  # a class's folder is empty
+        raise ValueError(f"{str(root / name)!r} is not whole: {error}") from error
+    if len(found.classes) != classes:
+        raise ValueError(f"{str(root / name)!r} holds {len(found.classes)} classes (folders); {classes} are expected")
+    return DiskSplit(
+        files=tuple(Path(path) for path, _ in found.samples), targets=tuple(label for _, label in found.samples), root=root,
+        view=CentralCrop(crops), augmentation=RandomCrop(crops), shape=(3, crops.size, crops.size), classes=classes,
+    )  # fmt: skip

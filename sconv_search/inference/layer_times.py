@@ -1,0 +1,65 @@
+"""Measured time of what may stand in a layer's place, as ``optimize_for_inference`` would compute it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Sequence
+from statistics import median
+
+from torch import Tensor, nn
+
+from sconv_search.inference.batch_norm_folding import LINEAR_MAPS, NORMS, STRUCTURED
+from sconv_search.inference.channel_order import writer
+from sconv_search.compressor import site, swapped
+from sconv_search.inference.dataflow import traced
+from sconv_search.inference.latency import drawn_input
+from sconv_search.system.memory_format import channels_last_
+from sconv_search.inference.implementations import DENSE, realisations
+from sconv_search.cost.timing import Timer, eager, timed_in_turn
+
+
+def sortable_sites(network: nn.Module, input_shape: Sequence[int], names: Collection[str]) -> set[str]:
+    """Those of the layers whose input channels the layer before them can write in any order."""
+    given = swapped(network, {}).eval()
+    flow = traced(given, drawn_input(given, input_shape, 2), (*LINEAR_MAPS, *NORMS))
+    return {name for name in names if site(given, name) in flow.read and writer(flow, site(given, name)) is not None}
+
+
+def layer_times_ms(
+    dense: nn.Module, layers: Sequence[nn.Module], inputs: Sequence[Tensor], *, sortable: bool = False,
+    timer: Timer = timed_in_turn,
+) -> tuple[float, list[float]]:  # fmt: skip
+    """Median milliseconds of a dense layer, and of each layer that may stand in its place, over all of the inputs.
+
+    A structured layer's time is that of its fastest realisation, of the dense layer where none is faster, each by itself: about
+    what ``optimize_for_inference`` will make of it between its neighbours. All are measured in turn.
+
+    Args:
+        sortable: whether the channels of the input can be had in any order.
+    """
+    ways = {DENSE: dense}
+    own = [f"{place}" for place, layer in enumerate(layers)]
+    for name, layer in zip(own, layers, strict=True):
+        ways |= _ways(name, layer, inputs[0], sortable) if inputs else {}
+    total = dict.fromkeys(ways, 0.0)
+    for x in inputs:
+        runs = {name: eager(_placed(module), x) for name, module in ways.items()}
+        for name, seconds in timer(runs).items():
+            total[name] += 1000 * median(seconds)
+    return total[DENSE], [_least(total, name, layer) for name, layer in zip(own, layers, strict=True)]
+
+
+def _placed(layer: nn.Module) -> nn.Module:
+    return channels_last_(copy.deepcopy(layer).eval())
+
+
+def _ways(name: str, layer: nn.Module, x: Tensor, sortable: bool) -> dict[str, nn.Module]:
+    if type(layer) not in STRUCTURED:
+        return {name: layer}
+    found = realisations(layer, x, sortable=sortable)
+    return {f"{name} {way}": one.module for way, one in found.items() if way != DENSE}
+
+
+def _least(total: dict[str, float], name: str, layer: nn.Module) -> float:
+    own = [taken for way, taken in total.items() if way == name or way.startswith(f"{name} ")]
+    return min(own + [total[DENSE]] * (type(layer) in STRUCTURED), default=0.0)

@@ -1,0 +1,248 @@
+"""What a sampler may choose: the options of each site, with their cost and predicted damage.
+
+Costs add up over sites because each option is measured on its own layer, built. Where one choice changes another's layer
+(pruned channels are outputs of one layer and inputs of the next), a *coupling* corrects the sum: a layer's cost is a product
+of its inputs and outputs, so the correction is a constant times the product of what both choices drop. Where the layer
+between has a choice of its own, a *narrowing* says what that choice costs on what is left.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sconv_search.budget import AnyBudget, Budget
+from sconv_search.search_space.interactions import Interplay
+from sconv_search.search_space.narrowing import Narrowing, narrowing_entry, narrowing_of
+from sconv_search.plan import Choice, CompressionPlan
+from sconv_search.records import Cost, Quantity
+
+FORMAT = "sconv-search space 2"
+EMPHASES = (1.0, 4.0, 16.0, 64.0)
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """One choice at one site.
+
+    Args:
+        cost: cost of the whole network minus the dense network's, if only this site takes the choice.
+        damage: predicted damage, at least 0: how far the network's outputs move if only this site takes the choice.
+        error: relative error of the layer's own outputs; None where the choice changes their shape.
+        dropped: channels that the choice removes, for couplings; 0 where it changes its own layer alone.
+    """
+
+    choice: Choice
+    cost: Cost
+    damage: float
+    error: float | None = None
+    dropped: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coupling:
+    """Two sites whose choices change one layer: ``cost`` is added for every pair of channels that they drop."""
+
+    first: str
+    second: str
+    cost: Cost
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSpace:
+    """All options of a network, with the cost of the dense one.
+
+    Raises:
+        ValueError: no site has an option.
+    """
+
+    dense: Cost
+    sites: Mapping[str, tuple[Option, ...]]
+    couplings: tuple[Coupling, ...] = ()
+    narrowings: Mapping[str, Narrowing] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not any(self.sites.values()):
+            raise ValueError("no layer of the network can be compressed by the methods named")
+
+    @property
+    def plans(self) -> float:
+        """Number of different plans."""
+        return float(np.prod([1.0 + len(options) for options in self.sites.values()]))
+
+    def option(self, name: str, choice: Choice) -> Option:
+        """The option of a site that stands for a choice.
+
+        Raises:
+            ValueError: the space does not offer it.
+        """
+        return self.sites[name][self.place(name, choice)]
+
+    def place(self, name: str, choice: Choice) -> int:
+        """The place among a site's options of the one that stands for a choice.
+
+        Raises:
+            ValueError: the space does not offer it.
+        """
+        found = self._places.get(name, {}).get(choice)
+        if found is None:
+            raise ValueError(f"the search space offers no {choice.method} {dict(choice.structure)} at site {name!r}")
+        return found
+
+    @cached_property
+    def _places(self) -> Mapping[str, Mapping[Choice, int]]:
+        """By site and choice; of equal choices the first counts."""
+        return {
+            name: {options[place].choice: place for place in reversed(range(len(options)))}
+            for name, options in self.sites.items()
+        }
+
+    def cost(self, plan: CompressionPlan) -> Cost:
+        """The plan's predicted cost: dense, the sites' differences, and what couplings and narrowings correct.
+
+        Raises:
+            ValueError: the space lacks a choice of the plan.
+        """
+        taken = {name: self.option(name, choice) for name, choice in plan.sites.items()}
+        total = sum((option.cost for option in taken.values()), start=self.dense)
+        for pair in self.couplings:
+            if pair.first in taken and pair.second in taken:
+                total = total + pair.cost.times(taken[pair.first].dropped * taken[pair.second].dropped)
+        dropped = {name: option.dropped for name, option in taken.items() if option.dropped}
+        for name, narrowing in self.narrowings.items() if dropped else ():
+            if name in taken and taken[name].choice in narrowing.beyond:
+                total = total + narrowing.correction(taken[name].choice, dropped)
+        return total
+
+    def interplay(self, limits: tuple[Budget, ...]) -> Interplay | None:
+        """What single moves save of the limits' quantities; None without narrowings."""
+        if not self.narrowings:
+            return None
+        key = tuple(one.quantity for one in limits)
+        if key not in self._interplays:
+            self._interplays[key] = Interplay(self, limits)
+        return self._interplays[key]
+
+    @cached_property
+    def _interplays(self) -> dict[tuple[Quantity, ...], Interplay]:
+        return {}
+
+    def damage(self, plan: CompressionPlan) -> float:
+        """The plan's predicted damage, in nat: the sum over its sites."""
+        return sum(self.option(name, choice).damage for name, choice in plan.sites.items())
+
+    def floor(self, budget: AnyBudget) -> Cost:
+        """The cost of the plan that has the least of the budgeted quantities."""
+        return self.cost(self.cheapest(budget))
+
+    def cheapest(self, budget: AnyBudget) -> CompressionPlan:
+        """The plan that has the least of the budgeted quantity, by prediction; under several budgets, nearly.
+
+        Several quantities, each in units of its limit, are weighed in many ways, of which the best is taken. With narrowings
+        it is a plan that no other choice at a single site makes cheaper.
+        """
+        limits = budget.limits
+        weights_WB = np.array(list(product(EMPHASES, repeat=len(limits))) if len(limits) > 1 else [(1.0,)])
+        plans = self._least_sums(limits, weights_WB.T)
+        if self.narrowings:
+            plans = self._descended(limits, weights_WB, plans)
+        return min(dict.fromkeys(plans), key=lambda plan: budget.excess(self.cost(plan)))
+
+    def _least_sums(self, limits: tuple[Budget, ...], weights_BW: Array) -> list[CompressionPlan]:
+        """For each weighing, the plan of the options that cost least, each by itself."""
+        found: list[dict[str, Choice]] = [{} for _ in range(weights_BW.shape[1])]
+        for name, options in self.sites.items():
+            if options:
+                shares_OB = np.array([[one.of(option.cost) / one.limit for one in limits] for option in options])
+                amounts_OW = shares_OB @ weights_BW
+                for way, best in enumerate(amounts_OW.argmin(axis=0).tolist()):
+                    if amounts_OW[best, way] < 0:
+                        found[way][name] = options[best].choice
+        return [CompressionPlan(sites=sites) for sites in found]
+
+    def _descended(
+        self, limits: tuple[Budget, ...], weights_WB: Array, starts: Sequence[CompressionPlan]
+    ) -> list[CompressionPlan]:  # fmt: skip
+        """For each weighing, the cheaper of the plans that single moves lead to from its start and from the dense network."""
+        key = limits[0].quantity if len(limits) == 1 else limits
+        if key not in self._descents:
+            interplay = self.interplay(limits)
+            assert interplay is not None
+            self._descents[key] = []
+            for start, share_B in zip(starts, weights_WB / [one.limit for one in limits], strict=True):
+                plans = [interplay.descended(plan, share_B) for plan in (CompressionPlan(), start)]
+                amounts = [float(share_B @ [one.of(self.cost(plan)) for one in limits]) for plan in plans]
+                self._descents[key].append(plans[int(np.argmin(amounts))])
+        return self._descents[key]
+
+    @cached_property
+    def _descents(self) -> dict[Quantity | tuple[Budget, ...], list[CompressionPlan]]:
+        return {}
+
+    def require_reachable(self, budget: AnyBudget) -> None:
+        """Refuses a budget that no plan meets; of a range, one whose lower end no plan meets.
+
+        Raises:
+            ValueError: the floor is named, as an amount and as a share.
+        """
+        for one in budget.limits:
+            least, dense = one.of(self.floor(one)), one.of(self.dense)
+            bound = one.limit if one.least is None else one.least
+            if least > bound:
+                raise ValueError(
+                    f"a budget of {one.words(bound)} ({bound / dense:.1%} of dense) cannot be met: "
+                    f"the cheapest plan needs {one.words(least)} ({least / dense:.1%})"
+                )
+        hardest = budget.at(0.0)
+        if len(budget.limits) > 1 and (excess := hardest.excess(self.floor(hardest))) > 0:
+            raise ValueError(f"the budgets cannot be met together: the nearest plan found exceeds one by {excess:.1%}")
+
+    def to_json(self) -> str:
+        """The space as JSON text."""
+        sites = {name: [option_entry(option) for option in options] for name, options in self.sites.items()}
+        document: dict[str, Any] = {"format": FORMAT, "dense": asdict(self.dense), "sites": sites}
+        document["couplings"] = [asdict(pair) for pair in self.couplings]
+        if not self.narrowings:
+            return json.dumps(document, indent=1)
+        document["narrowings"] = {name: narrowing_entry(one) for name, one in self.narrowings.items()}
+        return json.dumps(document)  # of tables, which a number a line would make hard to read
+
+    @classmethod
+    def from_json(cls, text: str) -> SearchSpace:
+        """The space that ``to_json`` wrote.
+
+        Raises:
+            ValueError: the text is not such a space.
+        """
+        try:
+            document = json.loads(text)
+            if document["format"] != FORMAT:
+                raise ValueError(f"its 'format' must be {FORMAT!r}, got {document['format']!r}")
+            sites = {name: tuple(option_of(entry) for entry in entries) for name, entries in document["sites"].items()}
+            couplings = tuple(Coupling(**{**entry, "cost": Cost(**entry["cost"])}) for entry in document["couplings"])
+            narrowings = {name: narrowing_of(entry) for name, entry in document.get("narrowings", {}).items()}
+            return cls(dense=Cost(**document["dense"]), sites=sites, couplings=couplings, narrowings=narrowings)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"not a search space: {error}") from error
+
+
+def option_entry(option: Option) -> dict[str, Any]:
+    """The option as JSON knows it."""
+    choice = {"method": option.choice.method, "structure": dict(option.choice.structure)}
+    return {**choice, "cost": asdict(option.cost), "damage": option.damage, "error": option.error, "dropped": option.dropped}
+
+
+def option_of(entry: Mapping[str, Any]) -> Option:
+    """The option that ``option_entry`` wrote."""
+    choice = Choice(method=entry["method"], structure=entry["structure"])
+    error = None if entry["error"] is None else float(entry["error"])
+    cost, damage = Cost(**entry["cost"]), float(entry["damage"])
+    return Option(choice=choice, cost=cost, damage=damage, error=error, dropped=int(entry["dropped"]))

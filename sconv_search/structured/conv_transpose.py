@@ -1,0 +1,131 @@
+"""Structured transposed convolutions: sums over the input channels, then a smaller transposed convolution.
+
+Only the channels are structured: sums over the taps of a transposed convolution would run at the larger output.
+
+Source: Bhalgat et al., NeurIPS 2020, arXiv 2008.02454, for the pooling; its transposed use is this project's own.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.conv import _ConvTransposeNd
+
+from sconv_search.structured.channel_sums import NATURAL, channel_pooling, layer_kernel
+from sconv_search.structured.channel_pooling import NaturalChains
+from sconv_search.structured.projected_gradient import project_gradient_
+
+_GEOMETRY = (
+    *("in_channels", "out_channels", "kernel_size", "stride", "padding"),
+    *("output_padding", "groups", "dilation", "padding_mode"),
+)  # fmt: skip
+
+
+class _StructuredConvTransposeNd(nn.Module):
+    """Equal to a transposed convolution whose kernel is structured along the channels. Made by ``from_conv(conv, c=...)``.
+
+    Args:
+        conv: the dense layer whose geometry is kept; its weights are not read here.
+        c: sums of the channels of one group.
+        pooling: the channel sums; by default the chains of the channels in their own order.
+
+    Raises:
+        TypeError: conv is not of this layer's dense kind.
+        ValueError: c is not in 1..C.
+    """
+
+    dense_type: ClassVar[type[_ConvTransposeNd]]
+
+    def __init__(self, conv: _ConvTransposeNd, *, c: int, pooling: NaturalChains | None = None) -> None:
+        super().__init__()
+        if type(conv) is not self.dense_type:
+            raise TypeError(f"{type(self).__name__} is made from {self.dense_type.__name__}, got {type(conv).__name__}")
+        channels = conv.in_channels // conv.groups
+        if not 1 <= c <= channels:
+            raise ValueError(f"c must be in 1..{channels} (input channels of one group), got {c}")
+        for name in _GEOMETRY:
+            setattr(self, name, getattr(conv, name))
+        self.c = c
+        self.pooling = pooling or NaturalChains(channels, c, conv.groups)
+        self.weight = nn.Parameter(conv.weight.new_empty(conv.groups * c, *conv.weight.shape[1:]))
+        self.bias = None if conv.bias is None else nn.Parameter(conv.bias.detach().clone())
+        project_gradient_(self.weight, self.pooling, 0, {})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        project_gradient_(self.weight, self.pooling, 0, {})  # copies of a parameter have no hooks
+
+    @classmethod
+    def from_conv(
+        cls, conv: _ConvTransposeNd, *, c: int, variant: str = NATURAL, reference: nn.Module | None = None
+    ) -> Self:  # fmt: skip
+        """The structured layer closest, in the least-squares sense, to the trained kernel (C_in, O / g, taps...).
+
+        Args:
+            variant: one of ``channel_layout.VARIANTS``.
+            reference: layer of the same shape from whose weights the variant's sums are derived; else ``conv``.
+        """
+        cls(conv, c=c)  # refuses what is wrong before the sums are chosen
+        layer = cls(conv, c=c, pooling=channel_pooling(reference or conv, c, variant))
+        if conv.weight.is_meta:  # there are no values to project
+            return layer.train(conv.training)
+        with torch.no_grad():
+            small = layer.pooling.coefficients(layer_kernel(conv).double())
+            layer.weight.copy_(_inputs_first(small, conv.groups))
+        return layer.train(conv.training)
+
+    def dense_kernel(self) -> Tensor:
+        """The kernel (C_in, O / g, taps...) of the dense transposed convolution that computes the same."""
+        groups = self.pooling.groups
+        small = self.weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+        return _inputs_first(self.pooling.kernel(small), groups)
+
+    def to_dense(self) -> _ConvTransposeNd:
+        """The ordinary transposed convolution that computes the same."""
+        geometry: dict[str, Any] = {name: getattr(self, name) for name in _GEOMETRY}
+        kernel = self.dense_kernel().detach()
+        conv = self.dense_type(**geometry, bias=self.bias is not None, device=kernel.device, dtype=kernel.dtype)
+        with torch.no_grad():
+            conv.weight.copy_(kernel)
+            if self.bias is not None and conv.bias is not None:
+                conv.bias.copy_(self.bias)
+        return conv.train(self.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the dense layer: (N, C_in, space...) -> (N, O, space...); an input without the batch axis is taken too."""
+        pooled = self.pooling(x, x.dim() - self.weight.dim() + 1)
+        convolve: Any = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[self.weight.dim() - 3]
+        geometry = (self.stride, self.padding, self.output_padding, self.groups, self.dilation)
+        result: Tensor = convolve(pooled, self.weight, self.bias, *geometry)
+        return result
+
+    def extra_repr(self) -> str:
+        """Geometry and structure, for ``print(network)``."""
+        return ", ".join(f"{name}={getattr(self, name)}" for name in _GEOMETRY) + f", c={self.c}, bias={self.bias is not None}"
+
+
+def _inputs_first(kernel: Tensor, groups: int) -> Tensor:
+    """(O, C, ...) as transposed convolutions keep it: (g C, O / g, ...)."""
+    found: Tensor = kernel.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+    return found
+
+
+class StructuredConvTranspose1d(_StructuredConvTransposeNd):
+    """Channel sums, then a small ``ConvTranspose1d``."""
+
+    dense_type = nn.ConvTranspose1d
+
+
+class StructuredConvTranspose2d(_StructuredConvTransposeNd):
+    """Channel sums, then a small ``ConvTranspose2d``."""
+
+    dense_type = nn.ConvTranspose2d
+
+
+class StructuredConvTranspose3d(_StructuredConvTransposeNd):
+    """Channel sums, then a small ``ConvTranspose3d``."""
+
+    dense_type = nn.ConvTranspose3d

@@ -1,0 +1,96 @@
+"""Structured linear layers: sums of input features, then a smaller linear layer.
+
+Source: Bhalgat et al., Structured Convolutions for Efficient Neural Network Design, NeurIPS 2020, arXiv 2008.02454.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sconv_search.structured.channel_sums import NATURAL, channel_pooling
+from sconv_search.structured.channel_pooling import NaturalChains
+from sconv_search.structured.projected_gradient import project_gradient_
+
+
+class StructuredLinear(nn.Module):
+    """Sums of input features, then a smaller linear layer; made by ``from_linear``.
+
+    Args:
+        linear: the dense layer whose sizes are kept; its weights are not read here.
+        c: boxes along the input features.
+        pooling: the feature sums; by default the chains of the features in their own order.
+
+    Raises:
+        TypeError: linear is not an ``nn.Linear``.
+        ValueError: c is not in 1..in_features.
+    """
+
+    def __init__(self, linear: nn.Linear, *, c: int, pooling: NaturalChains | None = None) -> None:
+        super().__init__()
+        if type(linear) is not nn.Linear:
+            raise TypeError(f"StructuredLinear is made from Linear, got {type(linear).__name__}")
+        if not 1 <= c <= linear.in_features:
+            raise ValueError(f"c must be in 1..{linear.in_features} (input features), got {c}")
+        self.in_features, self.out_features, self.c = linear.in_features, linear.out_features, c
+        self.pooling = pooling or NaturalChains(linear.in_features, c)
+        self.weight = nn.Parameter(linear.weight.new_empty(linear.out_features, c))
+        self.bias = None if linear.bias is None else nn.Parameter(linear.bias.detach().clone())
+        project_gradient_(self.weight, self.pooling, 1, {})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        project_gradient_(self.weight, self.pooling, 1, {})  # copies of a parameter have no hooks
+
+    @classmethod
+    def from_linear(
+        cls, linear: nn.Linear, *, c: int, variant: str = NATURAL, reference: nn.Module | None = None
+    ) -> Self:  # fmt: skip
+        """The structured layer closest, in the least-squares sense, to the trained (out_features, in_features) weight.
+
+        Args:
+            variant: one of ``channel_layout.VARIANTS``.
+            reference: layer of the same shape from whose weights the variant's sums are derived; else ``linear``.
+        """
+        cls(linear, c=c)  # refuses what is wrong before the sums are chosen
+        layer = cls(linear, c=c, pooling=channel_pooling(reference or linear, c, variant))
+        if linear.weight.is_meta:  # there are no values to project
+            return layer.train(linear.training)
+        with torch.no_grad():
+            layer.weight.copy_(layer.pooling.coefficients(linear.weight.double()))
+        return layer.train(linear.training)
+
+    @property
+    def alpha(self) -> Tensor:
+        """The small weight (out_features, c) in the paper's box basis; of merged features the weight itself."""
+        return self.pooling.to_boxes(self.weight)
+
+    def dense_kernel(self) -> Tensor:
+        """The structured weight (out_features, in_features) that this layer applies."""
+        return self.pooling.kernel(self.weight)
+
+    def to_dense(self) -> nn.Linear:
+        """The ordinary linear layer that computes the same."""
+        options: dict[str, Any] = {"device": self.weight.device, "dtype": self.weight.dtype}
+        linear = nn.Linear(self.in_features, self.out_features, bias=self.bias is not None, **options)
+        with torch.no_grad():
+            linear.weight.copy_(self.dense_kernel())
+            if self.bias is not None:
+                linear.bias.copy_(self.bias)
+        return linear.train(self.training)
+
+    def pooled_patches(self, patches_gnC: Tensor) -> Tensor:
+        """What the small layer reads of inputs (1, n, in_features): (1, n, c)."""
+        pooled: Tensor = self.pooling(patches_gnC, 2)
+        return pooled
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in_features) -> (..., out_features)."""
+        return F.linear(self.pooling(x, x.dim() - 1), self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        """Sizes and structure, for ``print(network)``."""
+        return f"{self.in_features}, {self.out_features}, c={self.c}, bias={self.bias is not None}"

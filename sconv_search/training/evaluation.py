@@ -1,0 +1,53 @@
+"""How right a network is on a split of its data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sconv_search.data.splits import DataSet, Images
+from sconv_search.training.metrics import TOP1, Metric
+
+EVALUATION_BATCH = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """How right a network is, and its cross-entropy in nat, the mean over all predictions.
+
+    Args:
+        top1: top-1 accuracy in %, or the score in % by the task's own metric.
+    """
+
+    top1: float
+    loss: float
+
+
+@torch.no_grad()
+def predict(network: nn.Module, data: DataSet, images: Tensor, batch: int = EVALUATION_BATCH) -> Tensor:
+    """The network's logits (N, classes) for uint8 images, in whatever mode it is in."""
+    return torch.cat([network(data.normalized(part)).float() for part in images.split(batch)])
+
+
+@torch.no_grad()
+def evaluate(network: nn.Module, data: DataSet, split: Images, metric: Metric = TOP1) -> Score:
+    """Score and loss on a split, in evaluation mode; the network's own mode is put back.
+
+    Args:
+        metric: what the score is.
+    """
+    was_training, tally, loss, predictions = network.training, None, 0.0, 0
+    network.eval()
+    for batch in split.batches(torch.arange(len(split)).split(data.evaluation_batch)):
+        logits = predict(network, data, batch.images, batch=data.evaluation_batch)
+        tally = tally or metric.tally(logits.shape[1])
+        tally.add(logits, batch.labels)
+        loss += float(F.cross_entropy(logits, batch.labels, reduction="sum"))
+        predictions += int((batch.labels >= 0).sum())
+    network.train(was_training)
+    if tally is None or not predictions:
+        raise ValueError(f"data set {data.name!r} has no labelled image to score")
+    return Score(top1=tally.result(), loss=loss / predictions)

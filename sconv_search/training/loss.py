@@ -1,0 +1,63 @@
+"""The loss that training descends: cross-entropy, and the distance to a teacher's logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sconv_search.data.splits import DataSet, Split
+from sconv_search.training.process_group import Processes
+from sconv_search.training.schedule import Schedule
+
+Forward = Callable[[Tensor], Tensor]
+"""From the network's input to its outputs: the network itself, or what runs it."""
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Whether the device has bf16 instructions; without them a CPU emulates bf16 about ten times slower than fp32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return device.type == "cpu" and bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def _autocast(schedule: Schedule, device: torch.device) -> torch.autocast:
+    low = schedule.precision == "bf16" or (schedule.precision == "auto" and computes_bf16(device))
+    return torch.autocast(device.type, torch.bfloat16, enabled=low)
+
+
+def training_loss(
+    network: Forward, data: DataSet, batch: Split, schedule: Schedule, teacher: nn.Module | None,
+    generator: torch.Generator, processes: Processes,
+) -> Tensor:  # fmt: skip
+    """The loss of a batch augmented by the generator, a mean over all predictions: one an image, or one a pixel.
+
+    Where the batch is the share of one of several processes, the losses of all have the whole batch's as their mean.
+    """
+    x_NCHW = data.normalized(data.augmented(batch, generator, processes.share))
+    with _autocast(schedule, x_NCHW.device):
+        logits = network(x_NCHW)
+        loss = _cross_entropy(logits, batch.labels, data.class_weights, schedule.label_smoothing, processes)
+        if teacher is None or schedule.distillation == 0:
+            return loss
+        with torch.no_grad():
+            wanted = F.log_softmax(teacher(x_NCHW) / schedule.temperature, dim=1)
+        given = F.log_softmax(logits / schedule.temperature, dim=1)
+        distance = F.kl_div(given, wanted, reduction="sum", log_target=True) * schedule.temperature**2 / batch.labels.numel()
+        return (1 - schedule.distillation) * loss + schedule.distillation * distance
+
+
+def _cross_entropy(
+    logits: Tensor, labels: Tensor, class_weights: tuple[float, ...] | None, smoothing: float, processes: Processes
+) -> Tensor:
+    """The mean; over processes, whose labels may differ in weight or count nowhere, each has a sum by its share of all."""
+    weights = None if class_weights is None else torch.tensor(class_weights, device=logits.device)
+    if processes.share.count == 1:
+        return F.cross_entropy(logits, labels, weight=weights, label_smoothing=smoothing)
+    known = labels[labels >= 0]
+    mass = torch.tensor(float(known.numel()), device=logits.device) if weights is None else weights[known].sum()
+    total = F.cross_entropy(logits, labels, weight=weights, label_smoothing=smoothing, reduction="sum")
+    return total * processes.share.count / processes.total(mass)

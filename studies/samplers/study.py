@@ -1,0 +1,256 @@
+"""The Optuna study behind a search. With its samplers the only user of Optuna.
+
+Every suggestion comes from a sampler made anew with a seed of its own, from the study's seed and the trial's number; all else
+it needs stands in the journal. So a search that was killed at any moment continues as if it had not been.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.storages.journal import BaseJournalBackend
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from sconv_search.search_space.decoder import SHARPNESS_RANGE
+from sconv_search.records import COLUMNS, TrialRecord
+from sconv_search.studies.samplers.journal import JournalFile
+from sconv_search.studies.samplers.optuna_samplers import Rows, SamplerName, sampler_for
+
+SPREAD_RANGE = (0.25, 3.0)
+"""How far the preferences reach: small steps around the greedy plan, or plans of quite another shape."""
+NUMBER, REPEATED = "number", "repeats trial"
+PATIENCE = 5
+_SHOWN = (
+    "status", "reason", "plan", "origin", "regularized_share", "macs", "adds", "flops", "params", "val_loss", "residual",
+)  # fmt: skip
+"""What optuna-dashboard shows of a record, beside its values."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suggestion:
+    """What the sampler suggests for one trial.
+
+    Args:
+        number: the trial's number, the same however often the search was interrupted.
+        preferences: by name, for ``budget_filling.Filling``.
+        sharpness: for the same.
+        regularization: weight of the penalty; None trains the compressed form alone.
+        regularized_share: share of the epochs before compression; None where it is not searched, or there is no weight.
+        budget: place in the range of budgets, 0..1; 1 where there is no range.
+    """
+
+    number: int
+    preferences: Mapping[str, float]
+    sharpness: float
+    regularization: float | None
+    budget: float
+    regularized_share: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Domain:
+    """What is suggested, and what the study aims at.
+
+    Args:
+        preferences: their names.
+        regularization: range of the weight, sampled on a log scale; None where no method has a penalty.
+        regularized_share: range of the share of epochs before compression, of trials with a weight; None does not search it.
+        ranged: whether the budget is a range.
+        costs: record columns to be minimised beside the validation accuracy; none for a study of accuracy alone.
+    """
+
+    preferences: tuple[str, ...]
+    regularization: tuple[float, float] | None = None
+    regularized_share: tuple[float, float] | None = None
+    ranged: bool = False
+    costs: tuple[str, ...] = ()
+
+
+@dataclass
+class Sampler:
+    """Suggests plans as preferences, learns from their validation accuracy, and survives being killed.
+
+    Args:
+        journal: file of Optuna's storage; an existing one is continued. optuna-dashboard opens it.
+        startup: suggestions drawn at random before the sampler models anything.
+        parallel: whether trials are evaluated at the same time; then suggestions keep away from those that run.
+    """
+
+    journal: Path
+    domain: Domain
+    kind: SamplerName
+    seed: int
+    startup: int
+    parallel: bool = False
+    _asked: dict[int, Trial] = field(default_factory=dict, init=False)
+    _repeats: int = field(default=0, init=False)
+    _next: int = field(default=0, init=False)
+    _again: deque[int] = field(default_factory=deque, init=False)
+    _file: _Journal = field(init=False)
+    _rows: Rows = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+        self._file = _Journal(self.journal)
+        storage = optuna.storages.JournalStorage(self._file)
+        directions = [StudyDirection.MAXIMIZE, *(StudyDirection.MINIMIZE for _ in self.domain.costs)]
+        self._study = optuna.create_study(storage=storage, study_name="search", directions=directions, load_if_exists=True)
+        if not self._study.trials:
+            self._study.set_metric_names([COLUMNS[name]["label"] for name in ("val_top1", *self.domain.costs)])
+
+    def reconcile(self, records: Mapping[int, TrialRecord]) -> list[int]:
+        """After a kill: trials whose record is on the disk are told, the others are dropped and come again; returns those."""
+        again = []
+        while self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            self._study.tell(self._study.ask(), state=TrialState.FAIL)  # enqueued, but never begun
+        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            number: int = trial.user_attrs.get(NUMBER, -1)
+            if number in records:
+                self._finish(Trial(self._study, trial._trial_id), records[number])
+            else:
+                self._study.tell(trial.number, state=TrialState.FAIL)
+                again += [number] if number >= 0 else []
+        trials = self._study.get_trials(deepcopy=False)
+        finished = [trial for trial in trials if self._counts(trial, records)]
+        done = {*records, *(trial.user_attrs[NUMBER] for trial in finished)}
+        self._next = 1 + max(done, default=-1)
+        begun = {
+            trial.user_attrs[NUMBER] for trial in trials if NUMBER in trial.user_attrs and REPEATED not in trial.user_attrs
+        }
+        self._again = deque(sorted(number for number in begun - done if number < self._next))
+        repeats = [REPEATED in trial.user_attrs for trial in finished]
+        self._repeats = next((back for back, repeat in enumerate(reversed(repeats)) if not repeat), len(repeats))
+        return sorted(again)
+
+    @staticmethod
+    def _counts(trial: FrozenTrial, records: Mapping[int, TrialRecord]) -> bool:
+        """Whether a trial came to an end, a failed one included, rather than being interrupted."""
+        ended = trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+        return NUMBER in trial.user_attrs and (ended or trial.user_attrs[NUMBER] in records)
+
+    def known(self, records: Mapping[int, TrialRecord]) -> list[int]:
+        """Numbers of trainings that the journal has finished and that have no record on the disk."""
+        trained = [t.user_attrs for t in self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))]
+        return [a[NUMBER] for a in trained if NUMBER in a and a[NUMBER] not in records and REPEATED not in a]
+
+    def unknown(self, records: Mapping[int, TrialRecord]) -> list[int]:
+        """Numbers of records whose trials the journal has lost."""
+        told = {trial.user_attrs.get(NUMBER) for trial in self._study.get_trials(deepcopy=False)}
+        return sorted(number for number in records if number not in told)
+
+    @property
+    def upcoming(self) -> int:
+        """Number of the next trial: one that was interrupted while a later one ended, or a new one."""
+        return self._again[0] if self._again else self._next
+
+    def ask(self, fixed: Mapping[str, Any] | None = None) -> Suggestion:
+        """The next trial; drawn at random once the sampler keeps suggesting what was trained before.
+
+        Args:
+            fixed: parameters that are given, as ``parameters`` makes them, rather than sampled.
+        """
+        number = self.upcoming
+        if self._again:
+            self._again.popleft()
+        else:
+            self._next += 1
+        kind = self.kind if self._repeats < PATIENCE else "random"
+        seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
+        self._study.sampler = sampler_for(
+            kind, number, seed, self.startup, self.parallel, self._together(kind, fixed or {}), self._rows
+        )
+        with self._file.together():
+            return self._suggested(number, fixed)
+
+    def _together(self, kind: SamplerName, fixed: Mapping[str, Any]) -> dict[str, BaseDistribution]:
+        """What the sampler suggests at once: all that every trial has and is not given, in the order of names."""
+        known: dict[str, BaseDistribution] = {
+            "spread": FloatDistribution(*SPREAD_RANGE, log=True), "sharpness": FloatDistribution(*SHARPNESS_RANGE),
+            **{f"preference/{name}": FloatDistribution(-1, 1) for name in self.domain.preferences},
+        }  # fmt: skip
+        if self.domain.regularization is not None and kind != "cmaes":  # which knows numbers alone
+            known["direct"] = CategoricalDistribution([True, False])
+        if self.domain.ranged:
+            known["budget"] = FloatDistribution(0, 1)
+        return {name: known[name] for name in sorted(known) if name not in fixed}
+
+    def _suggested(self, number: int, fixed: Mapping[str, Any] | None) -> Suggestion:
+        if fixed is not None:
+            self._study.enqueue_trial(dict(fixed))
+        self._asked[number] = trial = self._study.ask()
+        trial.set_user_attr(NUMBER, number)
+        spread = trial.suggest_float("spread", *SPREAD_RANGE, log=True)
+        sharpness = trial.suggest_float("sharpness", *SHARPNESS_RANGE)
+        preferences = {name: spread * trial.suggest_float(f"preference/{name}", -1, 1) for name in self.domain.preferences}
+        weight = share = None
+        if self.domain.regularization is not None and not trial.suggest_categorical("direct", [True, False]):
+            weight = trial.suggest_float("regularization", *self.domain.regularization, log=True)
+            if self.domain.regularized_share is not None:
+                share = trial.suggest_float("regularized_share", *self.domain.regularized_share)
+        budget = trial.suggest_float("budget", 0, 1) if self.domain.ranged else 1.0
+        return Suggestion(
+            number=number, preferences=preferences, sharpness=sharpness, regularization=weight, regularized_share=share,
+            budget=budget,
+        )  # fmt: skip
+
+    def parameters(self, preferences: Mapping[str, float], sharpness: float, regularization: float | None) -> dict[str, Any]:
+        """The parameters of a trial, for ``ask``, whose suggestion has these values."""
+        spread = float(np.clip(max(map(abs, preferences.values()), default=0.0), *SPREAD_RANGE))
+        known: dict[str, Any] = {"spread": spread, "sharpness": sharpness}
+        for name in self.domain.preferences:
+            known[f"preference/{name}"] = float(np.clip(preferences.get(name, 0.0) / spread, -1, 1))
+        if self.domain.regularization is not None:
+            known["direct"] = regularization is None
+            known |= {} if regularization is None else {"regularization": regularization}
+        return known
+
+    def repeat(self, number: int, of: TrialRecord) -> None:
+        """The trial suggests what was already evaluated: the stored result is told, nothing is done twice."""
+        self._asked[number].set_user_attr(REPEATED, of.number)
+        repeats = self._repeats + 1
+        self.tell(number, of)
+        self._repeats = repeats
+
+    def drop(self, number: int) -> None:
+        """The trial suggests what is being evaluated just now: it is left out."""
+        trial = self._asked.pop(number)
+        trial.set_user_attr(REPEATED, None)
+        self._study.tell(trial, state=TrialState.PRUNED)
+        self._repeats += 1
+
+    @property
+    def repeats(self) -> int:
+        """Suggestions in a row that were evaluated before."""
+        return self._repeats
+
+    def tell(self, number: int, record: TrialRecord) -> None:
+        """The trial's result: its accuracy and costs; or that it was not worth a training, over budget, or failed."""
+        self._repeats = 0
+        with self._file.together():
+            self._finish(self._asked.pop(number), record)
+
+    def _finish(self, trial: Trial, record: TrialRecord) -> None:
+        """Tells a trial its result, with what optuna-dashboard shows of it."""
+        for name in _SHOWN:
+            if (value := getattr(record, name)) is not None:
+                trial.set_user_attr(name, value)
+        if record.status == "complete":
+            self._study.tell(trial, [getattr(record, name) for name in ("val_top1", *self.domain.costs)])
+            return
+        if record.status == "screened" and not self.domain.costs:
+            trial.report(float(record.screen_top1 or 0.0), step=1)
+        self._study.tell(trial, state=TrialState.FAIL if record.status == "failed" else TrialState.PRUNED)
+
+
+class _Journal(JournalFile, BaseJournalBackend):
+    """The journal, as Optuna's storage wants it."""

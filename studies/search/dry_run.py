@@ -1,0 +1,130 @@
+"""What a search would do, found out without data and without training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from sconv_search.search_space.decoder import fill
+from sconv_search.cost.counting import measure_cost
+from sconv_search.plan import Choice, CompressionPlan
+from sconv_search.records import Cost
+from sconv_search.training.schedule import Schedule
+from sconv_search.search_space.space import Option, SearchSpace
+from sconv_search.studies.space.couplings import measured_couplings
+from sconv_search.studies.methods import compress, method_named
+from sconv_search.studies.monitor import Monitor
+from sconv_search.studies.space.narrowed_costs import measured_narrowings
+from sconv_search.studies.search.runner import checked_budget, reachable
+from sconv_search.studies.selection import offered
+from sconv_search.studies.space.sites import left_out
+from sconv_search.studies.space.measuring import CostTable, input_shapes
+from sconv_search.studies.spec import StudySpec
+from sconv_search.studies.task import Task
+from sconv_search.studies.space.widths import channels_dropped, left_by_pruning, mixable, unmixed
+
+WEIGHT = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class DryRun:
+    """A search that was not begun.
+
+    Args:
+        cost: of the dense network.
+        options: site -> number of options there.
+        skipped: layer with weights that is no site -> why.
+        reachable: what can be reached of each budgeted quantity, and what the budget asks for, in words.
+        plan: one that fits the budget; None where none does.
+        plan_cost: what it costs.
+        data: the files that are expected, in words; None where no file is.
+        missing: what of the data is missing; None where nothing is.
+    """
+
+    task: str
+    network: str
+    input_shape: tuple[int, ...]
+    metric: str
+    cost: Cost
+    methods: tuple[str, ...]
+    options: Mapping[str, int]
+    skipped: Mapping[str, str]
+    reachable: tuple[str, ...]
+    plan: CompressionPlan | None
+    plan_cost: Cost | None
+    trials: int
+    search_schedule: Schedule
+    confirm_schedule: Schedule
+    data: str | None
+    missing: str | None
+
+
+def dry_run(task: Task, spec: StudySpec, folder: Path | None, monitor: Monitor) -> DryRun:
+    """Builds the task's network and a plan; of each layer, the cheapest option and a middle one are built and measured.
+
+    Args:
+        folder: where the data is looked for.
+
+    Raises:
+        KeyError: a method is unknown.
+        ValueError: the budget is not understood or is one of latency, which takes a search's time to measure, a pattern
+            matches no site, or no layer can be compressed.
+    """
+    if spec.times:
+        raise ValueError("a dry run counts operations and measures no time; leave budgets and objectives of latency_ms out")
+    network = _featureless(task.network())
+    dense = measure_cost(network, task.input_shape)
+    budgets = checked_budget(spec, network, task.input_shape, dense)
+    every = offered(network, spec.methods, spec.selection)
+    choices = mixable(network, every)
+    space = _counted(network, task.input_shape, choices, dense, monitor)
+    fits = all(limit.excess(space.floor(limit)) <= 0 for limit in budgets.limits)
+    plan = fill(space, {}, budgets.at(1.0)) if fits else None
+    return DryRun(
+        task=spec.task, network=type(network).__name__, input_shape=tuple(task.input_shape), metric=task.metric.name,
+        cost=space.dense, methods=spec.methods, options={name: len(found) for name, found in choices.items()},
+        skipped={**left_out(network, choices, spec.methods, spec.selection), **unmixed(network, every)},
+        reachable=tuple(reachable(space, budgets)),
+        plan=plan, plan_cost=None if plan is None else space.cost(plan), trials=spec.trials,
+        search_schedule=spec.search_schedule, confirm_schedule=spec.confirm_schedule,
+        data=task.layout.words if task.layout else None, missing=task.layout.missing(folder) if task.layout else None,
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def _featureless(network: nn.Module) -> nn.Module:
+    """The network with all weights alike: costs do not depend on them, and choosing channels of random ones takes a minute."""
+    for weight in network.parameters():
+        weight.fill_(WEIGHT)
+    return network.eval()
+
+
+def _counted(
+    network: nn.Module, shape: tuple[int, ...], choices: Mapping[str, Sequence[Choice]], dense: Cost, monitor: Monitor
+) -> SearchSpace:
+    """The space of two options a site; what they damage is not known, and taken to be what they save."""
+    shapes, costs = input_shapes(network, shape, choices), CostTable()
+    sites: dict[str, tuple[Option, ...]] = {}
+    with monitor.bar(f"measuring two options of {len(choices)} layers") as step:
+        for done, (name, found) in enumerate(choices.items(), start=1):
+            layer, options = network.get_submodule(name), []
+            for choice in dict.fromkeys((found[0], found[len(found) // 2])):
+                if method_named(choice.method).reshapes_neighbours:
+                    cost = measure_cost(compress(network, CompressionPlan(sites={name: choice})), shape) - dense
+                else:
+                    cost = costs.of(layer, choice, shapes[name])
+                dropped = channels_dropped(network, name, choice)
+                if cost.flops < 0:
+                    options.append(Option(choice=choice, cost=cost, damage=-cost.flops / dense.flops, dropped=dropped))
+            sites[name] = tuple(options)
+            step(done, len(choices))
+    widths, _ = left_by_pruning(network, {name: [option.choice for option in own] for name, own in sites.items()})
+    narrowings, unknown = measured_narrowings(network, shapes, sites, widths, monitor)
+    known = {name: tuple(o for o in own if (name, o.choice.method) not in unknown) for name, own in sites.items()}
+    offers = {name: options for name, options in known.items() if options}
+    couplings = measured_couplings(network, shape, offers, dense, monitor)
+    return SearchSpace(dense=dense, sites=offers, couplings=couplings, narrowings=narrowings)

@@ -1,0 +1,165 @@
+"""One run of a search: jobs out, records in, until there are enough trainings or a reason to stop."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from time import monotonic
+
+from sconv_search.records import TrialRecord
+from sconv_search.training.evaluation import Score
+from sconv_search.studies.trials.evaluator import Job, trial_name
+from sconv_search.studies.samplers.halving import Halving
+from sconv_search.studies.monitor import Monitor
+from sconv_search.studies.search.proposals import Evaluated, Proposals, as_evaluated, evaluated
+from sconv_search.studies.runs.folder import RunFolder
+from sconv_search.studies.samplers.study import Sampler
+from sconv_search.studies.spec import StudySpec
+from sconv_search.studies.search.progress import Standing, trial_line
+from sconv_search.studies.search.workers import Executor
+
+MOST_ALIKE, MOST_UNTRAINED = 3, 10
+"""Trials in a row without a result that end a search: for one reason, and for any."""
+MOST_REPEATED = 100
+_NUMBER = re.compile(r"\d[\d,.]*")
+ADVICE = {
+    "TrainingDiverged": "a lower --learning-rate helps",
+    "the loss": "a lower --learning-rate or regularisation helps",
+    "OutOfMemoryError": "a smaller batch, or fewer --workers, needs less memory",
+    "MemoryError": "a smaller batch, or fewer --workers, needs less memory",
+    "measured": "the budget is hardly above what can be reached; raise it",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stops:
+    """When a search ends before all its trials are trained.
+
+    Args:
+        seconds: no trial starts later than this after the command's start.
+        patience: trainings in a row that did not improve on what was found before.
+
+    Raises:
+        ValueError: a number is not positive.
+    """
+
+    seconds: float | None = None
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("seconds", "patience"):
+            if (value := getattr(self, name)) is not None and value <= 0:
+                raise ValueError(f"Stops.{name} must be positive, got {value}")
+
+
+class Course:
+    """Drives a search from its records so far to its end."""
+
+    def __init__(
+        self, spec: StudySpec, folder: RunFolder, records: Sequence[TrialRecord], sampler: Sampler, proposals: Proposals,
+        stops: Stops, monitor: Monitor, clock: Callable[[], float] = monotonic,
+    ) -> None:  # fmt: skip
+        self.records = list(records)
+        self._spec, self._folder, self._sampler, self._proposals = spec, folder, sampler, proposals
+        self._stops, self._monitor, self._clock, self._began = stops, monitor, clock, clock()
+        searched = [r for r in records if r.stage == "search" and r.number is not None]
+        self._known, self._running = evaluated(searched, spec.regularized_share), 0
+        self._at_work: set[Evaluated] = set()
+        self._standing = Standing(spec, searched)
+        self._untrained: list[str] = []
+        self._ended = False
+        self._halving = Halving(spec.screening, 1 + len(spec.costs))
+        for r in searched:
+            if r.screen_top1 is not None:
+                self._halving.promotes(self._objectives(r))
+        proposals.learn(searched)
+
+    def run(self, executor: Executor, lost: int) -> None:
+        """Evaluates until the end.
+
+        Args:
+            lost: trainings that the sampler remembers, but whose records are damaged.
+
+        Raises:
+            RuntimeError: three trials in a row gave nothing for one reason, or ten for any.
+        """
+        while True:
+            while self._running < executor.slots and self._wants_more(lost):
+                job = self._next()
+                if job is None:
+                    break
+                executor.submit(job)
+                self._running += 1
+            if not self._running:
+                return
+            job, found = executor.result()
+            if found.status == "screened" and self._is_promoted(found):
+                screen = Score(top1=found.screen_top1 or 0.0, loss=found.screen_loss or 0.0)
+                executor.submit(replace(job, rung="train", screen=screen))
+                continue
+            self._running -= 1
+            self._take(job, found)
+
+    def _wants_more(self, lost: int) -> bool:
+        if self._ended or self._standing.trained + lost + self._running >= self._spec.trials:
+            return False
+        reason = None
+        if self._stops.seconds is not None and self._clock() - self._began >= self._stops.seconds:
+            reason = f"the time of {self._stops.seconds:.0f} s is up"
+        elif self._stops.patience is not None and self._standing.stagnant >= self._stops.patience:
+            reason = f"{self._standing.stagnant} trainings in a row improved nothing"
+        if reason is not None:
+            self._end(f"{reason}; the same command continues")
+        return reason is None
+
+    def _end(self, text: str) -> None:
+        self._ended = True
+        self._monitor.say(f"search ends after {self._standing.trained} trainings: {text}")
+
+    def _next(self) -> Job | None:
+        """The next job that was not evaluated before; what was is told without evaluating it again."""
+        while self._sampler.repeats < MOST_REPEATED:
+            job = self._proposals.next()
+            key = _key(job)
+            if (same := self._known.get(key)) is not None:
+                self._sampler.repeat(job.number, same)
+            elif key in self._at_work:
+                self._sampler.drop(job.number)
+            else:
+                self._at_work.add(key)
+                return job
+        self._end(f"{self._sampler.repeats} suggestions in a row were evaluated before; the space seems exhausted")
+        return None
+
+    def _is_promoted(self, found: TrialRecord) -> bool:
+        """Whether a screened plan is trained: by its loss and costs among all that were screened."""
+        return self._halving.promotes(self._objectives(found))
+
+    def _objectives(self, r: TrialRecord) -> tuple[float, ...]:
+        return (-(r.screen_loss or 0.0), *(-float(getattr(r, name) or 0) for name in self._spec.costs))
+
+    def _take(self, job: Job, found: TrialRecord) -> None:
+        self._at_work.discard(_key(job))
+        self._folder.append(found)
+        self._folder.forget_checkpoints(trial_name(job.number))
+        self._monitor.recorded(found)
+        self._sampler.tell(job.number, found)
+        self.records.append(found)
+        self._known[_key(job)] = found
+        self._proposals.learn([found])
+        self._standing.take(found)
+        self._monitor.say(trial_line(found, self._standing, self._clock() - self._began))
+        if found.status in ("complete", "screened"):
+            self._untrained = []
+            return
+        self._untrained.append(found.reason or "")
+        alike = {_NUMBER.sub("", reason) for reason in self._untrained[-MOST_ALIKE:]}
+        if len(self._untrained) == MOST_UNTRAINED or (len(self._untrained) >= MOST_ALIKE and len(alike) == 1):
+            last = self._untrained[-1]
+            advice = next((f"; {text}" for start, text in ADVICE.items() if last.startswith(start)), "")
+            raise RuntimeError(f"{len(self._untrained)} trials in a row gave no result, the last because: {last}{advice}")
+
+
+def _key(job: Job) -> Evaluated:
+    return as_evaluated(job.plan.to_json(), job.regularization, job.regularized_share)

@@ -1,0 +1,85 @@
+"""Where a search stands: its best plan or front, how long since it got better, and how fast it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sconv_search.training.metrics import TOP1
+from sconv_search.records import TrialRecord
+from sconv_search.studies.spec import StudySpec
+
+
+class Standing:
+    """What the trials so far amount to.
+
+    Attributes:
+        trained: complete trainings.
+        stagnant: trainings since the last that improved the best accuracy or, with several objectives, the front.
+        fresh: trainings of this command, for its speed.
+    """
+
+    def __init__(self, spec: StudySpec, records: Iterable[TrialRecord]) -> None:
+        self.trials, self._costs = spec.trials, spec.costs
+        self.trained, self.stagnant, self.fresh = 0, 0, 0
+        self.front: list[TrialRecord] = []
+        for r in records:
+            self.take(r)
+        self.fresh = 0
+
+    @property
+    def best(self) -> TrialRecord | None:
+        """The trial with the highest validation accuracy."""
+        return max(self.front, key=lambda r: r.val_top1 or 0.0, default=None)
+
+    def take(self, found: TrialRecord) -> None:
+        """Counts one more trial."""
+        if found.status != "complete" or found.val_top1 is None:
+            return
+        self.trained, self.fresh = self.trained + 1, self.fresh + 1
+        if any(self._covers(other, found) for other in self.front):
+            self.stagnant += 1
+            return
+        self.front = [other for other in self.front if not self._covers(found, other)] + [found]
+        self.stagnant = 0
+
+    def _covers(self, one: TrialRecord, other: TrialRecord) -> bool:
+        """Whether one is at least as good as the other in everything that counts."""
+        costs = [(getattr(one, name) or 0) <= (getattr(other, name) or 0) for name in self._costs]
+        return (one.val_top1 or 0.0) >= (other.val_top1 or 0.0) and all(costs)
+
+    @property
+    def hypervolume(self) -> float:
+        """Area that the front dominates, of the rectangle from (dense FLOPs, 0 %) to (0 FLOPs, 100 %), in %; two objectives."""
+        area, height = 0.0, 0.0
+        steps = [(1 - _share(r), (r.val_top1 or 0.0) / 100) for r in self.front]
+        for width, top1 in sorted(steps, key=lambda step: -step[0]):
+            if top1 > height:
+                area += max(0.0, width) * (top1 - height)
+                height = top1
+        return 100 * area
+
+
+def trial_line(found: TrialRecord, standing: Standing, seconds: float) -> str:
+    """One trial in one line of the terminal."""
+    if found.status in ("failed", "over_budget"):
+        return f"trial {found.number}: {found.status}, {found.reason}"
+    share = f"{100 * _share(found):.1f} % FLOPs"
+    weight = "direct" if found.regularization is None else f"λ {found.regularization:.2g}"
+    if found.status == "screened":
+        return f"trial {found.number}: {share}, {found.origin}, screened at {found.screen_top1:.2f} %, not trained"
+    score = f"validation {found.metric or TOP1.name} {found.val_top1:.2f} % in {found.wall_s or 0:.0f} s"
+    head = f"trial {found.number} ({standing.trained}/{standing.trials}): {share}, {weight}"
+    return f"{head}, {score}; {_outlook(standing, seconds)}"
+
+
+def _outlook(standing: Standing, seconds: float) -> str:
+    best = standing.best
+    front = f"front of {len(standing.front)}, hypervolume {standing.hypervolume:.1f} %, " if len(standing.front) > 1 else ""
+    rate = 60 * standing.fresh / max(seconds, 1e-9)
+    left = (standing.trials - standing.trained) / rate if rate else 0.0
+    remaining = f", {rate:.2g} a minute, {left:.1f} min left" if left and standing.fresh > 1 else ""
+    return f"{front}best {best.val_top1 if best else 0:.2f} %{remaining}"
+
+
+def _share(r: TrialRecord) -> float:
+    return (r.flops or 0) / r.dense_flops if r.dense_flops else 1.0

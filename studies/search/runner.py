@@ -1,0 +1,200 @@
+"""The search: adopts a run's folder, measures its space, and runs trials until the study is complete."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from torch import nn
+
+from sconv_search.budget import Budgets
+from sconv_search.training.checkpoint import EVERY_S
+from sconv_search.cost.counting import measure_cost
+from sconv_search.records import Cost, TrialRecord
+from sconv_search.search_space.space import SearchSpace
+from sconv_search.search_space.tables import SpaceArrays
+from sconv_search.studies.trials.checkpoints import RunCheckpoints
+from sconv_search.studies.search.loop import Course, Stops
+from sconv_search.studies.trials.evaluator import Bench, trial_name
+from sconv_search.studies.space.given_plans import require_fit
+from sconv_search.studies.granularity import grouped
+from sconv_search.studies.methods import METHODS, method_named
+from sconv_search.studies.monitor import Monitor
+from sconv_search.studies.samplers.random_keys import Preferences
+from sconv_search.studies.search.proposals import Proposals
+from sconv_search.studies.runs.folder import RunFolder
+from sconv_search.studies.samplers.study import Domain, Sampler
+from sconv_search.studies.selection import candidates, offered
+from sconv_search.studies.space.site_text import site_lines
+from sconv_search.studies.space.sites import left_out
+from sconv_search.studies.space.measuring import dense_cost, input_shapes, measured_space
+from sconv_search.studies.spec import StudySpec
+from sconv_search.studies.context import Start
+from sconv_search.studies.space.widths import unmixed
+from sconv_search.studies.search.workers import executor, require_workers
+
+
+def search(
+    start: Start,
+    spec: StudySpec,
+    folder: RunFolder,
+    monitor: Monitor | None = None,
+    *,
+    workers: int = 1,
+    stops: Stops | None = None,
+    checkpoint_s: float = EVERY_S,
+) -> list[TrialRecord]:
+    """Runs a study, or continues the one in the folder, until it has ``spec.trials`` trainings; returns all its records.
+
+    No plan over a budget is ever trained. A killed run continues with the same call: what is complete is neither lost nor
+    done twice, an interrupted training goes on from its checkpoint, and with one worker the trials are those of an
+    uninterrupted run. Trials that fail leave a record with the reason.
+
+    Args:
+        workers: processes that evaluate trials at the same time, among which the threads are divided.
+        stops: ends the search earlier.
+        checkpoint_s: seconds between checkpoints of a training; 0 writes one after every step.
+
+    Raises:
+        KeyError: a method is unknown.
+        OutOfStep: one of several processes that train together failed alone.
+        TypeError: several workers are asked for, and the network or a function cannot be sent to them.
+        ValueError: the budget is not understood or cannot be met, the folder holds another study, or there are no workers.
+        RuntimeError: three trials in a row gave nothing for one reason, ten for any, or another command works on the folder.
+        OSError: the folder cannot be written.
+    """
+    monitor = monitor or Monitor()
+    require_workers(start, workers)
+    checked_budget(spec, start.network, start.task.input_shape)
+    spec = replace(spec, weights_sha256=start.weights_sha256, data_sha256=start.data_sha256)
+    with folder.locked():
+        _adopt(spec, folder, monitor)
+        space = _space(start, spec, folder, monitor)
+        budgets = Budgets.parse(spec.budget, dense=space.dense, quantity=spec.quantity)
+        _announce(start, spec, space, budgets, monitor)
+        space.require_reachable(budgets)
+        require_fit(spec.given, space, budgets)
+        checkpoints = RunCheckpoints(folder=folder.checkpoints, every_s=checkpoint_s)
+        bench = Bench(start=start, spec=spec, study=folder.name, dense=space.dense, checkpoints=checkpoints)
+        records = _run_trials(bench, folder, space, budgets, monitor, workers, stops or Stops())
+        folder.forget_checkpoints(trial_name("*"))  # of trials that did not come again
+        return records
+
+
+def checked_budget(
+    spec: StudySpec, network: nn.Module, input_shape: tuple[int, ...], dense: Cost | None = None
+) -> Budgets:  # fmt: skip
+    """The spec's budgets for this network; cheap, so that wrong input is refused before any long work.
+
+    Args:
+        dense: the network's cost, where it is known already.
+
+    Raises:
+        KeyError: a method is unknown.
+        ValueError: the budget is not understood, a pattern matches no site, or the network's forward fails on the shape.
+    """
+    for name in spec.methods:
+        method_named(name)
+    spec.selection.require_matches(candidates(network))
+    dense = dense or measure_cost(network, input_shape)
+    if spec.times:
+        dense = dense_cost(network, input_shape, spec.latency_batch)
+    return Budgets.parse(spec.budget, dense=dense, quantity=spec.quantity)
+
+
+def _adopt(spec: StudySpec, folder: RunFolder, monitor: Monitor) -> None:
+    """Makes the folder this study's, or makes sure that it is."""
+    known = folder.read_spec()
+    if known is not None and (changed := spec.differences(known)):
+        if folder.records()[0]:
+            where = f"the run folder {str(folder.path)!r} holds another study"
+            raise ValueError(f"{where}: {'; '.join(changed)}; name another with --out")
+        folder.forget(space=not spec.has_same_space(known))  # nothing was trained: a corrected command starts afresh
+    for note in folder.mend():
+        monitor.say(note)
+    folder.write("spec.json", spec.to_json())
+
+
+def _space(start: Start, spec: StudySpec, folder: RunFolder, monitor: Monitor) -> SearchSpace:
+    """The folder's search space, measured now if it has none; an interrupted measurement is continued."""
+    space = folder.read_space()
+    if space is None:
+        known, damaged = folder.measured_sites()
+        for message in damaged:
+            monitor.say(message)
+        if known:
+            monitor.say(f"{len(known)} layers were measured before")
+        batch = spec.latency_batch if spec.times else None
+        space = measured_space(
+            start,
+            spec.methods,
+            monitor,
+            spec.selection,
+            given=spec.given,
+            latency_batch=batch,
+            known=known,
+            keep=folder.keep_site,
+        )
+        folder.write_space(space)
+    return space
+
+
+def _announce(start: Start, spec: StudySpec, space: SearchSpace, budgets: Budgets, monitor: Monitor) -> None:
+    """What can be reached, before anything is trained."""
+    monitor.say(f"dense network: {amounts(space.dense)}")
+    for line in reachable(space, budgets):
+        monitor.say(line)
+    options = {name: len(found) for name, found in space.sites.items()}
+    monitor.say(f"search space: {len(options)} layers, {sum(options.values())} options, {space.plans:.2g} plans")
+    apart = unmixed(start.network, offered(start.network, spec.methods, spec.selection))
+    for line in site_lines(options, {**left_out(start.network, space.sites, spec.methods, spec.selection), **apart}):
+        monitor.say(line)
+
+
+def reachable(space: SearchSpace, budgets: Budgets) -> Iterator[str]:
+    """What can be reached of each budgeted quantity, and what the budget asks for, in words."""
+    for budget in budgets.limits:
+        dense, floor = budget.of(space.dense), budget.of(space.floor(budget))
+        yield f"reachable: {budget.words(floor)} to {budget.words(dense)}, that is {floor / dense:.1%} to 100%"
+        low = "" if budget.least is None else f"{budget.words(budget.least)} ({budget.least / dense:.1%}) to "
+        yield f"budget: {low}{budget.words(budget.limit)}, that is {budget.limit / dense:.1%}"
+
+
+def amounts(cost: Cost) -> str:
+    """A network's cost, to read."""
+    latency = f", {cost.latency_ms:.2f} ms" if cost.latency_ms else ""
+    counted = f"{cost.macs:,} MACs + {cost.adds:,} additions, {cost.params:,} parameters, {cost.activations:,} activations"
+    return counted + latency
+
+
+def _run_trials(
+    bench: Bench, folder: RunFolder, space: SearchSpace, budgets: Budgets, monitor: Monitor, workers: int, stops: Stops
+) -> list[TrialRecord]:
+    spec, start = bench.spec, bench.start
+    records, damaged = folder.records()
+    for message in damaged:
+        monitor.say(message)
+    shapes = input_shapes(start.network, start.task.input_shape, space.sites)
+    preferences = Preferences(SpaceArrays(space), grouped(space.sites, spec.granularity, shapes))
+    regularizable = spec.search_schedule.epochs > 0 and any(METHODS[name].regularizable for name in spec.methods)
+    weights = spec.regularization_range if regularizable else None
+    domain = Domain(
+        preferences=preferences.names, regularization=weights, regularized_share=spec.regularized_share_range,
+        ranged=spec.is_front, costs=spec.costs,
+    )  # fmt: skip
+    startup = max(4, spec.trials // 4)
+    sampler = Sampler(folder.journal, domain, spec.sampler, spec.seed, startup, parallel=workers > 1)
+    by_number = {r.number: r for r in records if r.stage == "search" and r.number is not None}
+    if again := sampler.reconcile(by_number):
+        monitor.say(f"trial {', '.join(map(str, again))} was interrupted and runs again")
+    if unknown := sampler.unknown(by_number):
+        monitor.say(
+            f"{folder.journal}: lost trial {', '.join(map(str, unknown))}; the sampler goes on without what it learnt there"
+        )
+    if known := sampler.known(by_number):
+        monitor.say(f"trial {', '.join(map(str, known))} was trained, but its record is lost; it counts as trained")
+    proposals = Proposals(spec, space, budgets, sampler, preferences, weights)
+    course = Course(spec, folder, records, sampler, proposals, stops, monitor)
+    with executor(bench, workers, monitor) as where:
+        course.run(where, lost=len(known))
+    return course.records

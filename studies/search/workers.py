@@ -1,0 +1,180 @@
+"""Where jobs are evaluated: in this process, or in several others on the same machine.
+
+The one process that suggests and records hands jobs out, so that workers share nothing and a killed one loses its job alone.
+"""
+
+from __future__ import annotations
+
+import pickle
+import signal
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from multiprocessing.connection import Connection, wait
+from typing import Any, Protocol
+
+import torch
+import torch.multiprocessing
+from torch import nn
+
+from sconv_search.system.malloc import keep_freed_memory
+from sconv_search.data.splits import DataSet
+from sconv_search.records import TrialRecord
+from sconv_search.studies.trials.evaluator import Bench, Job
+from sconv_search.studies.monitor import Monitor
+from sconv_search.studies.context import Start
+
+MOST_ATTEMPTS = 2
+
+
+class Executor(Protocol):
+    """Evaluates jobs."""
+
+    slots: int
+
+    def submit(self, job: Job) -> None:
+        """Takes a job; at most ``slots`` at a time."""
+
+    def result(self) -> tuple[Job, TrialRecord]:
+        """Waits for the next finished job."""
+
+
+class Here:
+    """Evaluates in this process, when the result is asked for."""
+
+    slots = 1
+
+    def __init__(self, bench: Bench, monitor: Monitor) -> None:
+        self._bench, self._monitor, self._jobs = bench, monitor, deque[Job]()
+
+    def submit(self, job: Job) -> None:
+        """Takes a job."""
+        self._jobs.append(job)
+
+    def result(self) -> tuple[Job, TrialRecord]:
+        """Evaluates the oldest job."""
+        job = self._jobs.popleft()
+        return job, self._bench.evaluate(job, self._monitor)
+
+
+class Workers:
+    """Evaluates in processes of their own, among which the threads are divided. A job whose worker dies is tried once more."""
+
+    def __init__(self, bench: Bench, count: int, monitor: Monitor) -> None:
+        self.slots, self._monitor = count, monitor
+        self._bench = replace(bench, start=replace(bench.start, task=_sendable(bench)))
+        self._threads = max(1, torch.get_num_threads() // count)
+        self._idle = [self._new_worker() for _ in range(count)]
+        self._busy: dict[Any, tuple[_Worker, Job, int]] = {}
+
+    def submit(self, job: Job) -> None:
+        """Hands a job to an idle worker."""
+        self._hand(self._idle.pop(), job, 1)
+
+    def result(self) -> tuple[Job, TrialRecord]:
+        """Waits for the next finished job."""
+        while True:
+            ready = wait([worker.pipe for worker, _, _ in self._busy.values()])
+            worker, job, attempt = self._busy.pop(ready[0])
+            try:
+                found: TrialRecord = worker.pipe.recv()
+            except (EOFError, OSError):  # it died before or while it answered
+                worker.process.join()
+                reason = f"its worker process ended with exit code {worker.process.exitcode}"
+                worker = self._new_worker()
+                if attempt < MOST_ATTEMPTS:
+                    self._monitor.say(f"trial {job.number}: {reason}; it runs once more")
+                    self._hand(worker, job, attempt + 1)
+                    continue
+                found = self._bench.failure(job, f"{reason}, {attempt} times")
+            self._idle.append(worker)
+            return job, found
+
+    def close(self) -> None:
+        """Ends all workers, busy ones too."""
+        for worker in (*self._idle, *(worker for worker, _, _ in self._busy.values())):
+            worker.process.kill()
+            worker.process.join()
+
+    def _hand(self, worker: _Worker, job: Job, attempt: int) -> None:
+        try:
+            worker.pipe.send(job)
+        except OSError:  # it died while it was idle
+            worker.process.join()
+            worker = self._new_worker()
+            worker.pipe.send(job)
+        self._busy[worker.pipe] = (worker, job, attempt)
+
+    def _new_worker(self) -> _Worker:
+        return _Worker(self._bench, self._threads)
+
+
+class _Worker:
+    def __init__(self, bench: Bench, threads: int) -> None:
+        context = torch.multiprocessing.get_context("spawn")  # threads and CUDA do not survive a fork
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(theirs, bench, threads), daemon=True)
+        self.process.start()
+        theirs.close()
+
+
+def _work(pipe: Connection[Any, Any], bench: Bench, threads: int) -> None:
+    """A worker's life: until the process that made it is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    torch.set_num_threads(threads)
+    keep_freed_memory()
+    monitor = Monitor()
+    while True:
+        try:
+            job = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(bench.evaluate(job, monitor))
+
+
+def _sendable(bench: Bench) -> Any:
+    """The task without what only its start needs: its builders may be functions that cannot be sent."""
+    return replace(bench.start.task, network=_no_network, data=_no_data)
+
+
+def _no_network() -> nn.Module:
+    raise RuntimeError("a worker evaluates the network that it was given and builds none")
+
+
+def _no_data(folder: object, train_was_seen: bool) -> DataSet:
+    raise RuntimeError("a worker evaluates on the data that it was given and reads none")
+
+
+def require_workers(start: Start, count: int) -> None:
+    """Refuses, before long work, a number of workers that cannot be, and what cannot be sent to several.
+
+    Raises:
+        TypeError: network or functions cannot be pickled.
+        ValueError: the number is not positive.
+    """
+    if count < 1:
+        raise ValueError(f"the number of workers must be at least 1, got {count}")
+    if count == 1:
+        return
+    parts = {"network": start.network, "train": start.train, "score": start.score}
+    for name, part in parts.items():
+        try:
+            pickle.dumps(part)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise TypeError(
+                f"several workers need a {name} that can be pickled (defined at the top of a module, no lambda): {error}"
+            ) from error
+
+
+@contextmanager
+def executor(bench: Bench, count: int, monitor: Monitor) -> Iterator[Executor]:
+    """An executor with so many workers, as ``require_workers`` lets pass; one evaluates here."""
+    if count == 1:
+        yield Here(bench, monitor)
+        return
+    workers = Workers(bench, count, monitor)
+    try:
+        yield workers
+    finally:
+        workers.close()

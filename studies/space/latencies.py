@@ -1,0 +1,74 @@
+"""How long what may stand at a site takes on this device, made ready for inference: what latency budgets count."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
+from statistics import median
+
+from torch import nn
+
+from sconv_search.compressor import site
+from sconv_search.inference.latency import drawn_input, measure_ready_latencies_ms
+from sconv_search.inference.layer_times import layer_times_ms, sortable_sites
+from sconv_search.system.cache import architecture
+from sconv_search.plan import Choice
+from sconv_search.search_space.space import Option
+from sconv_search.studies.methods import method_named
+
+ROUNDS = 7
+
+
+def whole_ms(networks: Sequence[nn.Module], shape: tuple[int, ...], batch: int) -> list[float]:
+    """Median milliseconds of a forward of each network, made ready, measured in turn."""
+    return [median(taken) for taken in measure_ready_latencies_ms(networks, shape, batch=batch, rounds=ROUNDS)]
+
+
+class Latencies:
+    """Times options of one network; those of one architecture are measured once.
+
+    Args:
+        input_shape: of one input of the network.
+        shapes: site -> shapes, without the batch, of the inputs of each of its calls.
+    """
+
+    def __init__(
+        self, network: nn.Module, input_shape: tuple[int, ...], shapes: Mapping[str, Sequence[tuple[int, ...]]], batch: int
+    ) -> None:  # fmt: skip
+        self._network, self._input_shape, self._shapes, self._batch = network, input_shape, shapes, batch
+        layers = [name for name, read in shapes.items() if read]
+        self._sortable = sortable_sites(network, input_shape, layers)
+        self._known: dict[Hashable, list[float]] = {}
+
+    def timed(self, name: str, options: Sequence[Option], built: Sequence[nn.Module]) -> list[Option]:
+        """The site's options with their time beyond the dense layer's, or beyond the network's where they prune it.
+
+        Args:
+            built: of each option the layer; where it drops channels of neighbours too, the whole network.
+        """
+        beyond: dict[Choice, float] = {}
+        for whole in (True, False):
+            pairs = zip(options, built, strict=True)
+            alike = {o.choice: one for o, one in pairs if method_named(o.choice.method).reshapes_neighbours is whole}
+            if alike:
+                beyond |= zip(alike, self._beyond(name, alike, whole=whole), strict=True)
+        return [replace(option, cost=replace(option.cost, latency_ms=beyond[option.choice])) for option in options]
+
+    def _beyond(self, name: str, built: Mapping[Choice, nn.Module], *, whole: bool) -> list[float]:
+        layer = site(self._network, name)
+        key = (name,) if whole else (architecture(layer), tuple(self._shapes[name]), name in self._sortable)
+        known = (key, tuple(built))
+        if known not in self._known:
+            modules = list(built.values())
+            dense, taken = self._of_networks(modules) if whole else self._of_layers(name, modules)
+            self._known[known] = [ms - dense for ms in taken]
+        return self._known[known]
+
+    def _of_networks(self, built: Sequence[nn.Module]) -> tuple[float, list[float]]:
+        dense, *others = whole_ms([self._network, *built], self._input_shape, self._batch)
+        return dense, others
+
+    def _of_layers(self, name: str, built: Sequence[nn.Module]) -> tuple[float, list[float]]:
+        layer = site(self._network, name)
+        inputs = [drawn_input(layer, shape, self._batch) for shape in self._shapes[name]]
+        return layer_times_ms(layer, built, inputs, sortable=name in self._sortable)

@@ -1,0 +1,256 @@
+"""Measures a network's search space: the cost of every option on its layer, and how far it moves the outputs."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sconv_search.training.batch_norm import batch_norms
+from sconv_search.calibration.moments import KEPT_BYTES, input_moments, moment_bytes
+from sconv_search.compressor import LAYER_KINDS, site
+from sconv_search.cost.counting import cost_of_calls, example_input, measure_cost, on_shapes
+from sconv_search.system.cache import architecture
+from sconv_search.plan import Choice, CompressionPlan
+from sconv_search.records import Cost
+from sconv_search.calibration.replay import Given, called_once, outputs_before, replayed
+from sconv_search.training.evaluation import predict
+from sconv_search.search_space.space import Option, SearchSpace
+from sconv_search.studies.space.couplings import measured_couplings
+from sconv_search.studies.space.given_plans import with_given
+from sconv_search.studies.space.latencies import Latencies, whole_ms
+from sconv_search.studies.methods import compress, method_named
+from sconv_search.studies.monitor import Monitor
+from sconv_search.studies.space.narrowed_costs import measured_narrowings
+from sconv_search.studies.selection import EVERYTHING, Selection, offered
+from sconv_search.studies.context import Start, calibration_inputs
+from sconv_search.studies.space.widths import channels_dropped, left_by_pruning, mixable
+
+Kept = Callable[[str, tuple[Option, ...]], None]
+"""Called with each site's options as soon as they are measured."""
+ERROR_INPUTS = 8
+DAMAGE_PIXELS = 2**22
+"""Pixels of the images on which damage is read: 256 CIFAR images, 83 of ImageNet's."""
+
+
+def measured_space(
+    start: Start,
+    methods: Sequence[str],
+    monitor: Monitor,
+    selection: Selection = EVERYTHING,
+    *,
+    given: Sequence[CompressionPlan] = (),
+    latency_batch: int | None = None,
+    known: Mapping[str, tuple[Option, ...]] | None = None,
+    keep: Kept | None = None,
+) -> SearchSpace:
+    """Every option of every site with its cost and predicted damage; offers that save nothing here are left out.
+
+    Where some methods prune channels, so are those of other methods whose cost on what pruning leaves is not known.
+
+    The damage is the Kullback-Leibler divergence, in nat, of the outputs from the dense network's on the training images
+    that the methods fit themselves to (the first of them that have ``DAMAGE_PIXELS`` together, at least two), batch norms
+    taking the batch's own statistics: a compressed layer's shift and scale are mended later, its loss is not.
+
+    Args:
+        given: plans whose choices are options too, whatever they save.
+        latency_batch: inputs of a forward whose time is measured too, for latency budgets; None leaves it out.
+        known: sites that an interrupted measurement finished; they are not measured again.
+        keep: receives each site that is finished.
+
+    Raises:
+        ValueError: a given plan has a choice whose cost beside pruned channels is not known.
+    """
+    network, shape = start.network, start.task.input_shape
+    every = with_given(offered(network, methods, selection), given, network, methods, selection)
+    choices = mixable(network, every)
+    wanted = {(name, choice) for plan in given for name, choice in plan.sites.items()}
+    whole = dense_cost(network, shape, latency_batch)
+    shapes = input_shapes(network, shape, choices)
+    latencies = None if latency_batch is None else Latencies(network, shape, shapes, latency_batch)
+    measuring = _Measuring(start, shapes, whole, latencies, wanted)
+    sites, total, done = dict(known or {}), sum(map(len, choices.values())), 0
+    measuring.read_moments({name: found for name, found in choices.items() if name not in sites})
+    with monitor.bar(f"measuring {total} options of {len(choices)} layers") as step:
+        for name, alternatives in choices.items():
+            if name not in sites:
+                sites[name] = measuring.options(name, alternatives, lambda count: step(done + count, total))
+                if keep is not None:
+                    keep(name, sites[name])
+            step(done := done + len(alternatives), total)
+    offers = {name: sites[name] for name in choices}
+    widths, _ = left_by_pruning(network, every)
+    narrowings, unknown = measured_narrowings(network, shapes, offers, widths, monitor)
+    for (name, method), reason in unknown.items():
+        monitor.say(f"left out {method} at {name}, whose cost beside pruned channels is not known: {reason}")
+        offers[name] = tuple(option for option in offers[name] if option.choice.method != method)
+    offers = {name: options for name, options in offers.items() if options}
+    for name, choice in wanted:
+        if choice not in choices.get(name, ()) or (name, choice.method) in unknown:
+            raise ValueError(
+                f"a plan to be tried first has {choice} at {name!r}, whose cost beside pruned channels is not known"
+            )
+    couplings = measured_couplings(network, shape, offers, whole, monitor)
+    return SearchSpace(dense=whole, sites=offers, couplings=couplings, narrowings=narrowings)
+
+
+def dense_cost(network: nn.Module, shape: tuple[int, ...], latency_batch: int | None) -> Cost:
+    """The network's cost, with the time of a forward of so many inputs where that is asked for."""
+    counted = measure_cost(network, shape)
+    return counted if latency_batch is None else replace(counted, latency_ms=whole_ms([network], shape, latency_batch)[0])
+
+
+class _Measuring:
+    """Measures options of one network, each built alone."""
+
+    def __init__(
+        self, start: Start, shapes: Mapping[str, Sequence[tuple[int, ...]]], whole: Cost, latencies: Latencies | None,
+        wanted: Collection[tuple[str, Choice]],
+    ) -> None:  # fmt: skip
+        self._start, self._shapes, self._whole, self._latencies = start, shapes, whole, latencies
+        self._inputs, calibration = calibration_inputs(start), start.data.calibration
+        self._images = calibration[: max(2, DAMAGE_PIXELS // calibration[0, 0].numel())]
+        self._dense, self._costs = _log_probabilities(start.network, start, self._images), CostTable()
+        self._once = called_once(start.network, lambda network: predict(network, start.data, self._images[:1]))
+        self._before: dict[str, Given] = {}
+        self._wanted = wanted
+
+    def read_moments(self, choices: Mapping[str, Sequence[Choice]]) -> None:
+        """One pass over the calibration inputs for all layers, of which the options find the results remembered."""
+        wanted, total = [], 0
+        for name, alternatives in choices.items():
+            layer = site(self._start.network, name)
+            if type(layer) in LAYER_KINDS and not all(map(_reshapes, alternatives)):
+                total += moment_bytes(layer)
+                if total <= KEPT_BYTES:
+                    wanted.append(name)
+        if self._inputs is not None:
+            input_moments(self._start.network, wanted, self._inputs)
+
+    def options(self, name: str, alternatives: Sequence[Choice], step: Callable[[int], None]) -> tuple[Option, ...]:
+        """The choices of one site that save operations, or are wanted, and whose outputs are finite."""
+        network, found, layers = self._start.network, [], []
+        read_N = _layer_input(network, name, self._start.data.normalized(self._images[:ERROR_INPUTS]))
+        before: dict[str, Given] = {}
+        if not all(map(_reshapes, alternatives)):
+            known = replayed(_on_batch_statistics(network), self._before)  # all up to the last site, mostly the layer before
+            before = self._before = outputs_before(known, name, self._predicted, self._once)
+        for count, choice in enumerate(alternatives, start=1):
+            built = compress(network, CompressionPlan(sites={name: choice}), self._inputs)
+            alone = not _reshapes(choice)
+            cost = self._cost(name, choice, built) if alone else measure_cost(built, self._start.task.input_shape) - self._whole
+            if cost.flops < 0 or (name, choice) in self._wanted:
+                error = _relative_error(site(network, name), site(built, name), read_N) if alone else None
+                dropped = channels_dropped(network, name, choice)
+                damage = self._damage(built, before if alone else {})
+                if math.isfinite(damage):
+                    found.append(Option(choice=choice, cost=cost.counted(), damage=damage, error=error, dropped=dropped))
+                    layers.append(site(built, name) if alone else built)
+            step(count)
+        return tuple(found if self._latencies is None else self._latencies.timed(name, found, layers))
+
+    def _cost(self, name: str, choice: Choice, built: nn.Module) -> Cost:
+        return self._costs.difference(site(self._start.network, name), site(built, name), choice, self._shapes[name])
+
+    def _predicted(self, network: nn.Module) -> Tensor:
+        return predict(network, self._start.data, self._images, batch=len(self._images))
+
+    def _damage(self, built: nn.Module, before: Mapping[str, Given]) -> float:
+        moved = _log_probabilities(replayed(built, before), self._start, self._images)
+        divergence = float(F.kl_div(moved, self._dense, reduction="batchmean", log_target=True))
+        return divergence if math.isnan(divergence) else max(0.0, divergence)
+
+
+def _reshapes(choice: Choice) -> bool:
+    return method_named(choice.method).reshapes_neighbours
+
+
+@torch.no_grad()
+def _layer_input(network: nn.Module, name: str, inputs: Tensor) -> Tensor:
+    """What the named module reads at its first call, with batch norms on the batch's statistics."""
+    seen: list[Tensor] = []
+    observed = _on_batch_statistics(network)
+    site(observed, name).register_forward_pre_hook(
+        lambda module, given, named: seen.append(next(iter((*given, *named.values())))), with_kwargs=True
+    )
+    observed(inputs)
+    return seen[0] if seen else inputs[:0]
+
+
+@torch.no_grad()
+def _relative_error(layer: nn.Module, built: nn.Module, read_N: Tensor) -> float | None:
+    """Norm of what the layer's outputs change by, over that of the outputs; None for a layer that is never called."""
+    if not len(read_N):
+        return None
+    wanted = layer(read_N)
+    return float((built(read_N) - wanted).norm() / wanted.norm().clamp_min(1e-12))
+
+
+def input_shapes(network: nn.Module, shape: Sequence[int], names: Iterable[str]) -> dict[str, list[tuple[int, ...]]]:
+    """Shapes, without the batch, of the inputs of each call of the named modules for one input of the network."""
+    names = list(names)
+    return on_shapes(network, lambda observed: _seen_shapes(observed, shape, names))
+
+
+def _seen_shapes(observed: nn.Module, shape: Sequence[int], names: Iterable[str]) -> dict[str, list[tuple[int, ...]]]:
+    seen: dict[str, list[tuple[int, ...]]] = {name: [] for name in names}
+
+    def watch(name: str) -> None:
+        def note(module: nn.Module, inputs: tuple[Tensor, ...], named_inputs: dict[str, Tensor]) -> None:
+            first = next(iter((*inputs, *named_inputs.values())))
+            seen[name].append(tuple(first.shape[1:]))
+
+        observed.get_submodule(name).register_forward_pre_hook(note, with_kwargs=True)
+
+    for name in seen:
+        watch(name)
+    with torch.no_grad():
+        observed(example_input(observed, shape))
+    return seen
+
+
+class CostTable:
+    """What a choice saves on its layer; measured once for all layers of one architecture, as weights do not matter."""
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, Cost] = {}
+
+    def difference(self, layer: nn.Module, built: nn.Module, choice: Choice, shapes: Sequence[tuple[int, ...]]) -> Cost:
+        """Cost of the built layer minus the dense layer's, over calls with inputs of these shapes."""
+        same = (architecture(layer), tuple(shapes))
+        for key, module in ((same, layer), ((*same, choice), built)):
+            if key not in self._known:
+                self._known[key] = cost_of_calls(module, shapes)
+        return self._known[*same, choice] - self._known[same]
+
+    def of(self, layer: nn.Module, choice: Choice, shapes: Sequence[tuple[int, ...]]) -> Cost:
+        """The same for a layer that is compressed only if its like was not measured yet; on shapes alone where they suffice."""
+        same = (architecture(layer), tuple(shapes))
+        if (*same, choice) not in self._known:
+
+            def measured(alone: nn.Module) -> Cost:
+                built = compress(alone, CompressionPlan(sites={"0": choice}))
+                return self.difference(alone[0], site(built, "0"), choice, shapes)  # type: ignore[index]  # the Sequential
+
+            on_shapes(nn.Sequential(layer), measured)  # the rest of the network need not be copied for it
+        return self._known[*same, choice] - self._known[same]
+
+
+def _log_probabilities(network: nn.Module, start: Start, images: Tensor) -> Tensor:
+    """Log-probabilities (predictions, classes) with batch norms on the batch's statistics; the network is not modified."""
+    observed = _on_batch_statistics(network)
+    logits = predict(observed, start.data, images, batch=len(images))
+    return F.log_softmax(logits.movedim(1, -1).flatten(0, -2), dim=1)
+
+
+def _on_batch_statistics(network: nn.Module) -> nn.Module:
+    """A copy in evaluation mode whose batch norms take the batch's own statistics."""
+    observed = copy.deepcopy(network).eval()
+    for norm in batch_norms(observed):
+        norm.train()
+    return observed

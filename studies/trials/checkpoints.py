@@ -1,0 +1,62 @@
+"""Where the trainings of a run keep their state, so that a killed command continues at the step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sconv_search.training.checkpoint import EVERY_S, Checkpoint, Stopwatch, Watched
+from sconv_search.plan import CompressionPlan
+from sconv_search.studies.context import Start
+
+
+@dataclass(frozen=True, kw_only=True)
+class LifeCheckpoints:
+    """The checkpoints of one network's life, a file a phase.
+
+    Args:
+        folder: of this life alone.
+        identity: what the life is of: weights, data, plan.
+        every_s: seconds between two writings.
+        stopwatch: tells how long the life took, all interrupted processes together.
+    """
+
+    folder: Path
+    identity: Mapping[str, Any]
+    every_s: float = EVERY_S
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
+
+    def of(self, phase: str, say: Callable[[str], None], watched: Watched | None = None) -> Checkpoint:
+        """The checkpoint of a phase."""
+        path, identity = self.folder / f"{phase}.safetensors", {**self.identity, "phase": phase}
+        return Checkpoint(
+            path=path, identity=identity, every_s=self.every_s, say=say, stopwatch=self.stopwatch, watched=watched
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunCheckpoints:
+    """The checkpoints of a run's lives, in a folder each.
+
+    Raises:
+        ValueError: the seconds are negative.
+    """
+
+    folder: Path
+    every_s: float = EVERY_S
+
+    def __post_init__(self) -> None:
+        if not self.every_s >= 0:
+            raise ValueError(f"seconds between checkpoints must not be below 0, got {self.every_s}")
+
+    def of(
+        self, name: str, start: Start, plan: CompressionPlan, regularization: float | None, regularized_share: float
+    ) -> LifeCheckpoints:
+        """Those of a life that has this name in the run."""
+        identity = {
+            "weights": start.weights_sha256, "data": start.data_sha256, "plan": plan.to_json(),
+            "regularization": regularization, "regularized_share": regularized_share,
+        }  # fmt: skip
+        return LifeCheckpoints(folder=self.folder / name, identity=identity, every_s=self.every_s)

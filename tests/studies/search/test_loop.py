@@ -1,0 +1,135 @@
+"""Screening, and the reasons to stop before all trials are trained."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import optuna
+import pytest
+
+import sconv_search.studies.trials.evaluator
+import sconv_search.studies.search.runner
+from sconv_search import CompressionPlan
+from sconv_search.training.evaluation import Score
+from sconv_search.studies import RunFolder, Start, StudySpec, search
+from sconv_search.studies.search.loop import Course, Stops
+
+from tests.studies.conftest import told
+
+pytestmark = pytest.mark.usefixtures("untrained")
+
+
+@pytest.fixture
+def screens(monkeypatch: pytest.MonkeyPatch) -> list[CompressionPlan]:
+    """The plans that were screened, each with a score that follows from its text."""
+    found: list[CompressionPlan] = []
+
+    def score(start: Start, plan: CompressionPlan, *, seed: int) -> Score:
+        found.append(plan)
+        return told(plan, -1.0).final
+
+    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "screened", score)
+    return found
+
+
+@pytest.mark.parametrize("budget", ["50%", "30%..90%"])
+def test_screening_trains_as_many_as_asked_and_records_the_others(
+    start: Start, spec: StudySpec, folder: RunFolder, screens: list[CompressionPlan], budget: str
+) -> None:
+    records = search(start, replace(spec, screening=3, trials=4, budget=budget), folder)
+    trained = [r for r in records if r.status == "complete"]
+    untrained = [r for r in records if r.status == "screened"]
+    assert (len(trained), len(records)) == (4, len(trained) + len(untrained))
+    assert untrained
+    assert all(r.val_top1 is None for r in untrained)
+    assert all(r.screen_top1 is not None and r.screen_loss is not None for r in records)
+    assert all(r.val_top1 is not None for r in trained)
+    assert len(screens) == len(records), "each plan is screened once"
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder.journal)))
+    told_trials = [
+        t for t in optuna.load_study(study_name="search", storage=storage).trials if "repeats trial" not in t.user_attrs
+    ]
+    states = {t.user_attrs["number"]: t.state.name for t in told_trials}
+    assert states == {r.number: "COMPLETE" if r.status == "complete" else "PRUNED" for r in records}
+    if budget == "50%":
+        values = {t.user_attrs["number"]: t.value for t in told_trials if t.state.name == "PRUNED"}
+        assert values == {r.number: r.screen_top1 for r in untrained}
+
+
+def test_the_promoted_are_the_best_third_so_far(
+    start: Start, spec: StudySpec, folder: RunFolder, screens: list[CompressionPlan]
+) -> None:
+    records = search(start, replace(spec, screening=3, trials=4), folder)
+    for place, r in enumerate(records):
+        better = sum((other.screen_loss or 0) < (r.screen_loss or 0) for other in records[:place])
+        assert (r.status == "complete") == (better < max(1, (place + 1) // 3))
+
+
+@pytest.mark.parametrize("budget", ["50%", "30%..90%"])
+def test_what_was_screened_before_an_interruption_decides_as_if_there_had_been_none(
+    start: Start, spec: StudySpec, folder: RunFolder, screens: list[CompressionPlan], budget: str,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+) -> None:  # fmt: skip
+    spec = replace(spec, screening=3, trials=4, budget=budget)
+    wanted = search(start, spec, folder)
+    whole, at = sconv_search.studies.trials.evaluator.screened, max(k for k, r in enumerate(wanted) if r.status == "screened")
+
+    def interrupted(start: Start, plan: CompressionPlan, *, seed: int) -> Score:
+        if len(screens) == len(wanted) + at:  # the first after an interruption would be promoted, were none known
+            raise KeyboardInterrupt
+        return whole(start, plan, seed=seed)
+
+    again = RunFolder(tmp_path / "again" / folder.name)
+    with monkeypatch.context() as patched:
+        patched.setattr(sconv_search.studies.trials.evaluator, "screened", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            search(start, spec, again)
+    assert len(again.records()[0]) == at
+    found = search(start, spec, again)
+    assert [(r.number, r.status, r.plan) for r in found] == [(r.number, r.status, r.plan) for r in wanted]
+
+
+def test_a_screening_that_is_not_finite_is_a_failure(
+    start: Start, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "screened", lambda *args, **options: Score(top1=10.0, loss=float("inf")))
+    with pytest.raises(RuntimeError, match="the loss is not finite: screen_loss is inf"):
+        search(start, replace(spec, screening=2), folder)
+    assert {(r.status, r.screen_loss) for r in folder.records()[0]} == {("failed", None)}
+
+
+def test_a_search_ends_when_its_time_is_up_and_the_same_command_continues(
+    start: Start, spec: StudySpec, folder: RunFolder, notes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second passes whenever a trial is trained."""
+    now, live = [100.0], sconv_search.studies.trials.evaluator.live
+
+    def a_second(*args: object, **options: object) -> object:
+        now[0] += 1
+        return live(*args, **options)
+
+    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "live", a_second)
+    monkeypatch.setattr(sconv_search.studies.search.runner, "Course", partial(Course, clock=lambda: now[0]))
+    records = search(start, replace(spec, trials=5), folder, notes, stops=Stops(seconds=2))
+    assert len(records) == 2
+    assert "search ends after 2 trainings: the time of 2 s is up; the same command continues" in notes.lines
+    assert len(search(start, replace(spec, trials=5), folder, stops=Stops(seconds=10))) == 5
+
+
+def test_a_search_ends_when_nothing_improves(
+    start: Start, spec: StudySpec, folder: RunFolder, notes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = replace(told(CompressionPlan(), None), final=Score(top1=50.0, loss=1.0))
+    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "live", lambda *args, **options: outcome)
+    records = search(start, replace(spec, trials=9), folder, notes, stops=Stops(patience=2))
+    assert len(records) == 3, "the first improves on nothing, two more do not improve on it"
+    assert any("2 trainings in a row improved nothing; the same command continues" in line for line in notes.lines)
+
+
+@pytest.mark.parametrize("name", ["seconds", "patience"])
+@pytest.mark.parametrize("value", [0, -1])
+def test_stops_are_checked_at_birth(name: str, value: int) -> None:
+    with pytest.raises(ValueError, match=f"Stops.{name} must be positive, got {value}"):
+        Stops(**{name: value})

@@ -1,0 +1,89 @@
+"""What a latency budget counts of an option: the fastest way to compute it here, less the dense layer's time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+import pytest
+from torch import nn
+
+import sconv_search.studies.space.latencies
+from sconv_search import Choice, CompressionPlan, Cost
+from sconv_search.inference.layer_times import layer_times_ms
+from sconv_search.cost.timing import Run
+from sconv_search.search_space.space import Option
+from sconv_search.studies.space.latencies import Latencies
+from sconv_search.studies.methods import compress
+
+SHAPE = (6, 9, 9)
+STRUCTURED = Choice(method="structured_conv", structure={"c": 3, "n": 2, "merged": 1})
+SVD = Choice(method="spatial_svd", structure={"rank": 5})
+
+
+def option(choice: Choice, dropped: int = 0) -> Option:
+    return Option(choice=choice, cost=Cost(macs=-1, adds=0, params=0), damage=0.0, dropped=dropped)
+
+
+@pytest.fixture
+def turns(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """A clock: 4 ms of the dense layer, 3 of an average pooling, 5 of all else; notes what it timed together."""
+    seen: list[list[str]] = []
+
+    def timer(runs: Mapping[str, Run]) -> dict[str, list[float]]:
+        seen.append(list(runs))
+        return {name: [{"dense": 0.004, "average": 0.003}.get(name.split()[-1], 0.005)] for name in runs}
+
+    monkeypatch.setattr(sconv_search.studies.space.latencies, "layer_times_ms", partial(layer_times_ms, timer=timer))
+    return seen
+
+
+def network() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(6, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 6, 1)).eval()
+
+
+def test_an_option_takes_its_fastest_realisation_and_falls_back_to_dense(turns: list[list[str]]) -> None:
+    dense = network()
+    latencies = Latencies(dense, SHAPE, {"0": [SHAPE], "3": [SHAPE]}, 2)
+    layers = [compress(dense, CompressionPlan(sites={"0": choice}))[0] for choice in (STRUCTURED, SVD)]
+    timed = latencies.timed("0", [option(STRUCTURED), option(SVD)], layers)
+    assert [one.cost.latency_ms for one in timed] == pytest.approx([-1.0, 1.0])
+    assert [one.cost.macs for one in timed] == [-1, -1]
+    narrow = Choice(method="structured_conv", structure={"c": 3, "n": 1, "merged": 1})
+    (found,) = latencies.timed("3", [option(narrow)], [compress(dense, CompressionPlan(sites={"3": narrow}))[3]])
+    assert found.cost.latency_ms == 0.0, "no realisation beats the dense layer, which is kept"
+
+
+def test_layers_of_one_architecture_are_timed_once_where_their_channels_can_be_had_alike(turns: list[list[str]]) -> None:
+    dense = nn.Sequential(*(nn.Conv2d(6, 6, 3, padding=1) for _ in range(3))).eval()
+    latencies = Latencies(dense, SHAPE, {name: [SHAPE] for name in "012"}, 2)
+    for name in "012":
+        layer = compress(dense, CompressionPlan(sites={name: STRUCTURED}))[int(name)]
+        (found,) = latencies.timed(name, [option(STRUCTURED)], [layer])
+        assert found.cost.latency_ms == pytest.approx(-1.0)
+    assert len(turns) == 2, "the first layer reads the network's input; the layers before the others can sort"
+
+
+def test_options_that_change_neighbours_are_timed_as_whole_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sconv_search.studies.space.latencies, "whole_ms", lambda networks, shape, batch: [7.0, *[6.5] * (len(networks) - 1)])
+    dense = network()
+    choice = Choice(method="channel_pruning", structure={"keep": 4})
+    timed = Latencies(dense, SHAPE, {"0": [SHAPE]}, 2).timed("0", [option(choice, dropped=2)], [dense])
+    assert timed[0].cost.latency_ms == -0.5
+
+
+def test_options_that_change_neighbours_and_others_of_one_site_are_timed_apart(
+    turns: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole: list[list[nn.Module]] = []
+    monkeypatch.setattr(
+        sconv_search.studies.space.latencies, "whole_ms", lambda networks, shape, batch: (whole.append(networks), [7.0, 6.5][: len(networks)])[1]
+    )
+    dense, pruned = network(), Choice(method="channel_pruning", structure={"keep": 4})
+    plans = [CompressionPlan(sites={"0": choice}) for choice in (STRUCTURED, pruned, SVD)]
+    structured, narrow, svd = (compress(dense, plan) for plan in plans)
+    options = [option(STRUCTURED), option(pruned, dropped=2), option(SVD)]
+    timed = Latencies(dense, SHAPE, {"0": [SHAPE]}, 2).timed("0", options, [structured[0], narrow, svd[0]])
+    assert [one.choice for one in timed] == [STRUCTURED, pruned, SVD]
+    assert [one.cost.latency_ms for one in timed] == pytest.approx([-1.0, -0.5, 1.0])
+    assert whole == [[dense, narrow]]

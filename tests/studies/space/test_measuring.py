@@ -1,0 +1,69 @@
+"""What a search space says of costs; damages and the space of a whole study are tested with the runner and the start."""
+
+from __future__ import annotations
+
+import pytest
+from torch import nn
+
+import sconv_search.studies.space.measuring
+from sconv_search import Choice, CompressionPlan, measure_cost
+from sconv_search.studies.methods import METHODS, compress
+from sconv_search.studies.space.measuring import CostTable, cost_of_calls
+
+CHOICE = Choice(method="structured_conv", structure={"c": 3, "n": 2, "merged": 1})
+
+
+def test_a_choice_is_measured_once_for_layers_of_one_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = []
+    monkeypatch.setattr(
+        sconv_search.studies.space.measuring, "cost_of_calls", lambda layer, shapes: (measured.append(layer), cost_of_calls(layer, shapes))[1]
+    )
+    network = nn.Sequential(nn.Conv2d(6, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1), nn.Conv2d(6, 6, 3))
+    built = compress(network, CompressionPlan(sites=dict.fromkeys(["0", "1", "2"], CHOICE)))
+    table, shapes = CostTable(), [(6, 9, 9)]
+    for place in (0, 1, 2):
+        found = table.difference(network[place], built[place], CHOICE, shapes)
+        assert found == measure_cost(built[place], shapes[0]) - measure_cost(network[place], shapes[0])
+    assert len(measured) == 4  # dense and built, for each of the two architectures
+    table.difference(network[0], built[0], CHOICE, [(6, 9, 9), (6, 5, 5)])
+    assert len(measured) == 6
+
+
+def test_a_layer_called_twice_costs_twice_but_keeps_its_parameters_once() -> None:
+    layer = nn.Conv2d(4, 4, 3)
+    once, twice = cost_of_calls(layer, [(4, 8, 8)]), cost_of_calls(layer, [(4, 8, 8), (4, 8, 8)])
+    assert (twice.macs, twice.params) == (2 * once.macs, once.params)
+    assert once.macs == 4 * 4 * 9 * 36
+    assert cost_of_calls(layer, []).params == 4 * 4 * 9 + 4
+
+
+LAYERS = {
+    "conv": (nn.Conv2d(12, 16, 3, padding=1, stride=2), (12, 9, 9)),
+    "groups": (nn.Conv2d(12, 8, 3, groups=2), (12, 9, 9)),
+    "pointwise": (nn.Conv2d(12, 16, 1), (12, 9, 9)),
+    "linear": (nn.Linear(12, 16), (5, 12)),
+    "transposed": (nn.ConvTranspose2d(12, 16, 3), (12, 9, 9)),
+}
+
+
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if not method.reshapes_neighbours])
+@pytest.mark.parametrize(("layer", "shape"), LAYERS.values(), ids=LAYERS.keys())
+def test_a_choice_costs_what_the_built_layer_costs_without_building_it_of_values(
+    method: str, layer: nn.Module, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = nn.Sequential(layer).eval()
+    structures = METHODS[method].options(network).get("0", [])
+    found = {}
+    with monkeypatch.context() as patched:
+        patched.setattr(sconv_search.studies.space.measuring, "compress", on_meta_alone)
+        for place in range(0, len(structures), 4):
+            choice = Choice(method=method, structure=structures[place])
+            found[choice] = CostTable().of(layer, choice, [shape])
+    for choice, cost in found.items():
+        built = compress(network, CompressionPlan(sites={"0": choice}))
+        assert cost == measure_cost(built, shape) - measure_cost(network, shape)
+
+
+def on_meta_alone(network: nn.Module, plan: CompressionPlan) -> nn.Module:
+    assert all(tensor.is_meta for tensor in (*network.parameters(), *network.buffers()))
+    return compress(network, plan)

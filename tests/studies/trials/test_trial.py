@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import copy
+import warnings
+from dataclasses import replace
+
+import pytest
+import torch
+
+import sconv_search.studies.trials.trial
+from sconv_search import Choice, CompressionPlan
+from sconv_search.training.batch_norm import reestimate_batch_norm_
+from sconv_search.training.schedule import Schedule
+from sconv_search.training.evaluation import evaluate
+from sconv_search.studies import Start, compress
+from sconv_search.studies.monitor import Monitor
+from sconv_search.studies.trials.rows import outcome_fields
+from sconv_search.studies.context import calibration_inputs
+from sconv_search.studies.trials.trial import Outcome, live
+
+PLAN = CompressionPlan(
+    sites={
+        "0": Choice(method="structured_conv", structure={"c": 2, "n": 2}),
+        "3": Choice(method="structured_conv", structure={"c": 5, "n": 2}),
+        "8": Choice(method="structured_conv", structure={"c": 144}),
+    }
+)
+
+
+def lived(start: Start, regularization: float | None, plan: CompressionPlan = PLAN, epochs: float = 8) -> Outcome:
+    return live(
+        start, plan, Schedule(epochs=epochs, batch_size=32, learning_rate=0.05), seed=0, regularization=regularization,
+        regularized_share=0.75, monitor=Monitor(), watch_compression=True,
+    )  # fmt: skip
+
+
+def test_regularised_training_leaves_little_for_compression_to_lose(start: Start) -> None:
+    """The paper's claim: once training has led to the structure, the network decomposes at nearly no loss."""
+    direct, regularized = lived(start, None, epochs=1), lived(start, 2.0, epochs=24)
+    assert direct.residual is not None
+    assert regularized.residual is not None
+    assert regularized.residual < 0.1 * direct.residual
+    assert regularized.before is not None
+    assert regularized.after is not None
+    assert regularized.after.top1 >= regularized.before.top1 - 2
+    assert regularized.final.top1 > 90
+
+
+def test_the_start_network_is_not_modified(start: Start) -> None:
+    before = copy.deepcopy(start.network.state_dict())
+    lived(start, 1.0, epochs=1)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in start.network.state_dict().items())
+
+
+@pytest.mark.parametrize(("regularization", "expected"), [(None, [8.0]), (1.0, [6.0, 2.0])])
+def test_all_phases_together_have_the_epochs_of_the_schedule(
+    start: Start, regularization: float | None, expected: list[float]
+) -> None:
+    phases: list[float] = []
+    lived(replace(start, train=lambda *args, epochs, **options: phases.append(epochs)), regularization)
+    assert phases == expected
+
+
+def test_a_method_without_a_penalty_has_no_residual(start: Start) -> None:
+    plan = CompressionPlan(sites={"3": Choice(method="spatial_svd", structure={"rank": 2})})
+    assert lived(start, None, plan, epochs=1).residual is None
+
+
+def test_batch_norms_are_reestimated_right_after_compression(start: Start) -> None:
+    start = replace(start, train=lambda *args, **options: None)
+    expected = compress(start.network, PLAN, calibration_inputs(start))
+    reestimate_batch_norm_(expected, start.data, seed=0, reference=start.network)
+    found = lived(start, None).network
+    torch.testing.assert_close(found[1].running_mean, expected[1].running_mean)
+    assert not torch.allclose(found[1].running_mean, start.network[1].running_mean)
+
+
+def test_the_method_is_fitted_to_training_images_and_told_what_the_training_started_from(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+    start = replace(start, train=lambda *args, **options: None)
+    monkeypatch.setattr(
+        sconv_search.studies.trials.trial,
+        "compress",
+        lambda network, *rest, **named: (given.append((rest, named)), compress(network, *rest, **named))[1],
+    )
+    lived(start, 0.5)
+    ((plan, inputs), named), *others = given
+    assert not others
+    assert plan == PLAN
+    assert torch.equal(inputs, start.data.normalized(start.data.train.images[:256]))
+    assert named["reference"] is start.network
+
+
+def test_what_a_method_warns_of_while_compressing_is_noted(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    def warning(*args, **options):
+        warnings.warn("site '0': CP fell back", RuntimeWarning)
+        warnings.warn("not of ours", DeprecationWarning)
+        return compress(*args, **options)
+
+    start = replace(start, train=lambda *args, **options: None)
+    assert lived(start, None).notes is None
+    monkeypatch.setattr(sconv_search.studies.trials.trial, "compress", warning)
+    outcome = lived(start, None)
+    assert outcome.notes == "site '0': CP fell back"
+    assert outcome_fields(outcome, 1)["notes"] == outcome.notes
+
+
+def test_a_trial_scores_the_validation_split_alone(start: Start) -> None:
+    seen = []
+
+    def score(network, data, split):
+        seen.append(split)
+        return evaluate(network, data, split)
+
+    lived(replace(start, score=score), None, epochs=1)
+    assert len(seen) == 3
+    assert all(split is start.data.validation for split in seen)
