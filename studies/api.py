@@ -19,18 +19,18 @@ from sconv_search.records import Quantity, TrialRecord
 from sconv_search.training.schedule import Schedule
 from sconv_search.training.evaluation import Score, evaluate
 from sconv_search.training.loop import train_
-from sconv_search.studies.search.loop import Stops
+from sconv_search.studies.search.loop import StoppingCriterion
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.runs.folder import RunFolder
 from sconv_search.studies.search.runner import search
 from sconv_search.studies.spec import StudySpec
-from sconv_search.studies.context import Start, require_fit
+from sconv_search.studies.context import StudyContext, require_fit
 from sconv_search.studies.task import Task
 
 SHORT, FULL = Schedule(epochs=1, learning_rate=0.01), Schedule(epochs=10, learning_rate=0.02)
 
 
-def start_with(
+def context_from_network(
     network: nn.Module,
     data: DataSet,
     *,
@@ -39,7 +39,7 @@ def start_with(
     score: Callable[[nn.Module, DataSet, Images], Score] = evaluate,
     search_schedule: Schedule = SHORT,
     confirm_schedule: Schedule = FULL,
-) -> Start:
+) -> StudyContext:
     """The start of studies of a trained network, for ``search`` and ``confirm``; the network is copied.
 
     Args:
@@ -60,7 +60,7 @@ def start_with(
     placed = copy.deepcopy(network).eval()
     require_forward(placed, shape)
     require_fit(task, placed, data)
-    return Start(
+    return StudyContext(
         task=task, network=channels_last_(placed), data=data.to(weight.device),
         weights_sha256=_checksum(placed), data_sha256=data.checksum(), train=train, score=score,
     )  # fmt: skip
@@ -76,7 +76,7 @@ def search_network(
     methods: Sequence[str] = ("structured_conv",),
     trials: int = 20,
     workers: int = 1,
-    stops: Stops | None = None,
+    stops: StoppingCriterion | None = None,
     monitor: Monitor | None = None,
     start: dict[str, Any] | None = None,
     **study: Any,
@@ -85,15 +85,15 @@ def search_network(
 
     Args:
         out: the run's folder.
-        start: further arguments of ``start_with``.
+        start: further arguments of ``context_from_network``.
         study: further arguments of ``StudySpec``, such as ``sampler`` or ``screening``.
 
     Raises:
         KeyError: as ``search``.
-        ValueError: as ``start_with``, ``StudySpec`` and ``search``.
+        ValueError: as ``context_from_network``, ``StudySpec`` and ``search``.
         RuntimeError: as ``search``.
     """
-    begun = start_with(network, data, **(start or {}))
+    begun = context_from_network(network, data, **(start or {}))
     spec = StudySpec(
         task=begun.task.name, methods=tuple(methods), budget=budget, quantity=quantity, trials=trials,
         search_schedule=begun.task.search_schedule, confirm_schedule=begun.task.confirm_schedule, **study,

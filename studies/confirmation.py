@@ -19,15 +19,15 @@ from sconv_search.plan import CompressionPlan
 from sconv_search.search_space.heuristics import uniform
 from sconv_search.records import Cost, TrialRecord
 from sconv_search.training.loop import TrainingDiverged
-from sconv_search.studies.trials.checkpoints import LifeCheckpoints, RunCheckpoints
+from sconv_search.studies.trials.checkpoints import TrialCheckpoints, RunCheckpoints
 from sconv_search.studies.trials.layer_costs import layer_costs
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.runs.rebuild import save_compressed
 from sconv_search.studies.trials.rows import cost_fields, metric_field, outcome_fields, plan_fields, record
 from sconv_search.studies.runs.folder import RunFolder
 from sconv_search.studies.spec import StudySpec
-from sconv_search.studies.context import Start
-from sconv_search.studies.trials.trial import Outcome, live
+from sconv_search.studies.context import StudyContext
+from sconv_search.studies.trials.trial import Outcome, run_trial
 
 EMPTY = CompressionPlan(sites={})
 LATENCY_BATCH = 16
@@ -61,7 +61,7 @@ def front(records: Sequence[TrialRecord], most: int) -> list[TrialRecord]:
 
 
 def confirm(
-    start: Start,
+    start: StudyContext,
     folders: Sequence[RunFolder],
     *,
     seeds: int = 3,
@@ -104,7 +104,7 @@ def _spec(folder: RunFolder) -> StudySpec:
     return spec
 
 
-def _require_same_start(start: Start, folder: RunFolder) -> None:
+def _require_same_start(start: StudyContext, folder: RunFolder) -> None:
     spec = _spec(folder)
     wanted = {"task": start.task.name, "weights_sha256": start.weights_sha256, "data_sha256": start.data_sha256}
     for name, value in wanted.items():
@@ -117,7 +117,7 @@ def _require_same_start(start: Start, folder: RunFolder) -> None:
         raise ValueError(f"the run in {str(folder.path)!r} has no complete trial to confirm; run `sconv-search search` first")
 
 
-def _candidates(start: Start, folder: RunFolder, most: int, *, references: bool) -> list[Candidate]:
+def _candidates(start: StudyContext, folder: RunFolder, most: int, *, references: bool) -> list[Candidate]:
     """Plans to confirm, the same for every seed; the dense references in the first folder alone."""
     best = front(folder.records()[0], most)
     space, spec = folder.read_space(), _spec(folder)
@@ -150,7 +150,7 @@ def _is_done(folder: RunFolder, candidate: Candidate, seed: int) -> bool:
 
 
 def _confirmed(
-    start: Start, folder: RunFolder, candidate: Candidate, seed: int, monitor: Monitor, checkpoint_s: float
+    start: StudyContext, folder: RunFolder, candidate: Candidate, seed: int, monitor: Monitor, checkpoint_s: float
 ) -> TrialRecord:
     """Trains one candidate with one seed, reads the test set once, writes the record and the network."""
     spec, kept = _spec(folder), _kept(start, folder, candidate, seed, checkpoint_s)
@@ -181,7 +181,7 @@ def _confirmed(
     return found
 
 
-def _kept(start: Start, folder: RunFolder, candidate: Candidate, seed: int, every_s: float) -> LifeCheckpoints:
+def _kept(start: StudyContext, folder: RunFolder, candidate: Candidate, seed: int, every_s: float) -> TrialCheckpoints:
     """Where a candidate's trainings keep their state."""
     name = f"{candidate.label}-seed{seed}"
     run = RunCheckpoints(folder=folder.checkpoints, every_s=every_s)
@@ -189,19 +189,19 @@ def _kept(start: Start, folder: RunFolder, candidate: Candidate, seed: int, ever
 
 
 def _outcome(
-    start: Start, spec: StudySpec, candidate: Candidate, seed: int, monitor: Monitor, kept: LifeCheckpoints
+    start: StudyContext, spec: StudySpec, candidate: Candidate, seed: int, monitor: Monitor, kept: TrialCheckpoints
 ) -> Outcome:
     if candidate.variant == "dense":
         score = start.score(start.network, start.data, start.data.validation)
         return Outcome(network=start.network, residual=None, before=None, after=None, final=score)
-    return live(
+    return run_trial(
         start, candidate.plan, spec.confirm_schedule, seed=seed, regularization=candidate.regularization,
         regularized_share=candidate.regularized_share, monitor=monitor,
         watch_compression=candidate.variant != "dense_finetuned", checkpoints=kept,
     )  # fmt: skip
 
 
-def _measured(start: Start, network: nn.Module, dense: Cost) -> dict[str, Any]:
+def _measured(start: StudyContext, network: nn.Module, dense: Cost) -> dict[str, Any]:
     """The columns that need the finished network: cost, test score, latency in turn with the dense network's."""
     shape = start.task.input_shape
     own, reference = measure_ready_latencies_ms([network, start.network], shape, batch=LATENCY_BATCH)

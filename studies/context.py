@@ -14,7 +14,7 @@ from sconv_search.training.checkpoint import EVERY_S, Checkpoint
 from sconv_search.data.splits import DataSet, Images
 from sconv_search.cost.counting import example_input, require_forward
 from sconv_search.system.memory_format import channels_last_
-from sconv_search.training.process_group import ALONE, Processes
+from sconv_search.training.process_group import SINGLE_PROCESS, ProcessGroup
 from sconv_search.training.evaluation import Score, evaluate
 from sconv_search.training.loop import train_
 from sconv_search.system.weights import file_checksum, load_weights_, save_weights
@@ -23,7 +23,7 @@ from sconv_search.studies.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
-class Start:
+class StudyContext:
     """A task with its trained dense network and its data, on one device, and how networks are trained and scored.
 
     Args:
@@ -39,18 +39,18 @@ class Start:
     data_sha256: str
     train: Callable[..., None] = train_
     score: Callable[[nn.Module, DataSet, Images], Score] = evaluate
-    processes: Processes = ALONE
+    processes: ProcessGroup = SINGLE_PROCESS
 
 
-def calibration_inputs(start: Start) -> Tensor:
+def calibration_inputs(start: StudyContext) -> Tensor:
     """The calibration images as the network's input, (N, C, H, W)."""
     return start.data.normalized(start.data.calibration)
 
 
-def start_from(
+def context_from_task(
     task: Task, *, data: Path | None, weights: Path | None, cache: Path, device: torch.device, monitor: Monitor, seed: int = 0,
-    processes: Processes = ALONE, checkpoint_s: float = EVERY_S,
-) -> Start:  # fmt: skip
+    processes: ProcessGroup = SINGLE_PROCESS, checkpoint_s: float = EVERY_S,
+) -> StudyContext:  # fmt: skip
     """Loads the start weights; without any, trains the dense network once and keeps it in the cache folder.
 
     Args:
@@ -75,14 +75,14 @@ def start_from(
     require_fit(task, network, found)
     checksum = found.checksum()
     path = weights or cache / f"{task.name.replace('/', '-')}-seed{seed}.safetensors"
-    if processes.agree(weights is None and not path.exists()):
+    if processes.broadcast(weights is None and not path.exists()):
         monitor.say(f"training the dense network of task {task.name} (kept in {path})")
         identity = {"task": task.name, "data": checksum}
         checkpoint = Checkpoint(path=path.with_suffix(".checkpoint"), identity=identity, every_s=checkpoint_s, say=monitor.say)
         _train_dense_(network.to(device), found.to(device), task, seed, path, checkpoint, monitor, processes)
     load_weights_(network, path)
     placed = channels_last_(network.to(device)).eval()
-    return Start(
+    return StudyContext(
         task=task, network=placed, data=found.to(device), weights_sha256=file_checksum(path), data_sha256=checksum,
         score=partial(evaluate, metric=task.metric), processes=processes,
     )  # fmt: skip
@@ -90,15 +90,15 @@ def start_from(
 
 def _train_dense_(
     network: nn.Module, data: DataSet, task: Task, seed: int, path: Path, checkpoint: Checkpoint, monitor: Monitor,
-    processes: Processes,
+    processes: ProcessGroup,
 ) -> None:  # fmt: skip
     """Trains the dense network and writes its weights, before any process goes on."""
     with monitor.bar("dense network") as step:
         train_(network, data, task.dense_schedule, seed=seed, progress=step, checkpoint=checkpoint, processes=processes)
-    if processes.leads:
+    if processes.is_main:
         save_weights(network, path)
         checkpoint.remove()
-    processes.agree(None)
+    processes.broadcast(None)
 
 
 def require_data(task: Task, data: Path | None, weights: Path | None) -> None:

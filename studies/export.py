@@ -145,7 +145,7 @@ def export_confirmed(
     if optimized:
         given = example_input(network, shape, LATENCY_BATCH)
         ready, choices = optimize_for_inference(network, given, prepare=onnx_run if to == "onnx" else eager)
-        metadata["realisations"] = json.dumps({row.site: row.chosen for row in choices})
+        metadata["implementations"] = json.dumps({row.site: row.chosen for row in choices})
     same_class = None
     if calibration is not None:
         metadata["weights"] = "int8"

@@ -42,7 +42,7 @@ from sconv_search.system.weights import load_weights_
 from sconv_search.studies.methods import METHODS, compress
 from sconv_search.studies.selection import EVERYTHING, offered
 from sconv_search.studies.space.measuring import CostTable, input_shapes
-from sconv_search.studies.context import Start
+from sconv_search.studies.context import StudyContext
 from sconv_search.studies.task import Task
 from sconv_search.studies.tasks import task_named
 
@@ -57,16 +57,16 @@ class Case:
     """A pretrained network; ``data.train`` holds what may be fitted to, ``data.test`` what is scored."""
 
     name: str
-    start: Start
+    start: StudyContext
     inputs: Tensor
 
 
-def _start(task: Task, network: nn.Module, data: DataSet) -> Start:
+def _start(task: Task, network: nn.Module, data: DataSet) -> StudyContext:
     placed = network.eval().to(memory_format=torch.channels_last)
-    return Start(task=task, network=placed, data=data, weights_sha256="", data_sha256="")
+    return StudyContext(task=task, network=placed, data=data, weights_sha256="", data_sha256="")
 
 
-def _cifar(depth: int, shared: Path) -> Start:
+def _cifar(depth: int, shared: Path) -> StudyContext:
     """5,000 training images to fit to, all 10,000 test images to score."""
     network = cifar_resnet(depth)
     load_weights_(network, shared / "weights" / f"cifar10_resnet{depth}.safetensors")
@@ -83,7 +83,7 @@ def _all(images: Images) -> Split:
     return images.take(torch.arange(len(images)))
 
 
-def _lite(shared: Path) -> Start:
+def _lite(shared: Path) -> StudyContext:
     """Every fourth photo, of 1,000, to fit to, the other 750 to score; centre crops."""
     network = efficientnet_lite0()
     load_weights_(network, shared / "weights" / "imagenet_efficientnet_lite0.safetensors")
@@ -101,7 +101,7 @@ def _lite(shared: Path) -> Start:
     return _start(task, network, data)
 
 
-NETWORKS: dict[str, Callable[[Path], Start]] = {
+NETWORKS: dict[str, Callable[[Path], StudyContext]] = {
     "resnet20": lambda shared: _cifar(20, shared),
     "resnet56": lambda shared: _cifar(56, shared),
     "efficientnet_lite0": _lite,

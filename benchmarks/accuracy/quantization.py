@@ -34,7 +34,7 @@ from sconv_search.inference.export import export_onnx
 from sconv_search.cost.counting import example_input, measure_cost
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.inference.quantization import quantize_onnx
-from sconv_search.inference.implementations import realisations
+from sconv_search.inference.implementations import implementations
 from sconv_search.inference.runtimes import onnx_forward
 from sconv_search.structured.conv import StructuredConv2d
 from sconv_search.studies.methods import compress
@@ -91,7 +91,7 @@ def _summing(network: nn.Module) -> dict[str, StructuredConv2d]:
 
 
 def _products(layer: StructuredConv2d) -> nn.Sequential:
-    found = realisations(layer, torch.zeros(1, layer.in_channels, 8, 8))["1x1"].module
+    found = implementations(layer, torch.zeros(1, layer.in_channels, 8, 8))["1x1"].module
     assert isinstance(found, nn.Sequential)
     return found
 

@@ -23,11 +23,11 @@ from sconv_search.search_space.heuristics import RULES
 from sconv_search.training.schedule import Schedule
 from sconv_search.training.evaluation import evaluate
 from sconv_search.search_space.space import SearchSpace
-from sconv_search.studies import start_from
+from sconv_search.studies import context_from_task
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.space.measuring import measured_space
 from sconv_search.studies.tasks import task_named
-from sconv_search.studies.trials.trial import live
+from sconv_search.studies.trials.trial import run_trial
 
 TASK, METHOD, RULE, RATE = "cifar10/resnet20", "structured_conv", "minimax", 0.01
 DIRECT = "direct"
@@ -36,7 +36,7 @@ DIRECT = "direct"
 def measure(given: argparse.Namespace) -> None:
     """Appends the rows that the file lacks."""
     cpu, weights = torch.device("cpu"), given.data / "weights" / "cifar10_resnet20.safetensors"
-    start = start_from(task_named(TASK), data=given.data, weights=weights, cache=given.data, device=cpu, monitor=Monitor())
+    start = context_from_task(task_named(TASK), data=given.data, weights=weights, cache=given.data, device=cpu, monitor=Monitor())
     cache = given.rows.with_suffix(".space.json")
     if not cache.exists():
         cache.write_text(measured_space(start, [METHOD], Monitor()).to_json())
@@ -52,7 +52,7 @@ def measure(given: argparse.Namespace) -> None:
             if (given.budget, given.epochs, way, seed) in done:
                 continue
             began = time.perf_counter()
-            found = live(
+            found = run_trial(
                 start, plan, schedule, seed=seed, regularization=weight, regularized_share=0.5, monitor=Monitor(),
                 watch_compression=True,
             )  # fmt: skip

@@ -15,7 +15,7 @@ from sconv_search.compressor import swapped
 from sconv_search.data.splits import DataSet, Split
 from sconv_search.plan import CompressionPlan
 from sconv_search.training.evaluation import evaluate
-from sconv_search.studies import METHODS, Start, compress
+from sconv_search.studies import METHODS, StudyContext, compress
 from sconv_search.studies.context import calibration_inputs
 
 HELD_OUT, STATISTICS = 256, 256
@@ -35,7 +35,7 @@ class Objective:
         charged: Seconds that all evaluations asked for would have taken, had none been known from another study.
     """
 
-    def __init__(self, start: Start) -> None:
+    def __init__(self, start: StudyContext) -> None:
         data, photos = start.data, start.task.name == PHOTOS
         fewer, scored = data.train.take(torch.arange(min(STATISTICS, len(data.train)))), data.test.take(torch.arange(HELD_OUT))
         if photos:

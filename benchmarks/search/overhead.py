@@ -31,10 +31,10 @@ from sconv_search.system.malloc import keep_freed_memory
 from sconv_search.budget import Budgets
 from sconv_search.search_space.space import Option, SearchSpace
 from sconv_search.search_space.tables import SpaceArrays
-from sconv_search.studies import RunFolder, Start, StudySpec, search, start_from
+from sconv_search.studies import RunFolder, StudyContext, StudySpec, search, context_from_task
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.samplers.optuna_samplers import SAMPLERS, SamplerName
-from sconv_search.studies.samplers.random_keys import Preferences
+from sconv_search.studies.samplers.random_keys import RandomKeys
 from sconv_search.studies.search.proposals import Proposals
 from sconv_search.studies.samplers.study import Domain, Sampler
 from sconv_search.studies.tasks import task_named
@@ -48,13 +48,13 @@ TASK = "cifar10/resnet20"
 
 def made_up_space(seed: int = 0) -> SearchSpace:
     """3x3 convolutions of 16 to 128 channels at 4 to 16 positions a side, each with options that keep 5 % to 95 %."""
-    luck = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     sites = {}
     for place in range(SITES):
-        channels, side = 2 ** int(luck.integers(4, 8)), 2 ** int(luck.integers(2, 5))
-        sensitivity = np.exp(luck.normal(-3, 1))
+        channels, side = 2 ** int(rng.integers(4, 8)), 2 ** int(rng.integers(2, 5))
+        sensitivity = np.exp(rng.normal(-3, 1))
         sites[f"layer{place // 20}.{place % 20}.conv"] = tuple(
-            _option(kept, channels, side, float(sensitivity * np.exp(luck.normal(0, 0.3)))) for kept in range(1, OPTIONS + 1)
+            _option(kept, channels, side, float(sensitivity * np.exp(rng.normal(0, 0.3)))) for kept in range(1, OPTIONS + 1)
         )
     dense = sum(int(options[0].cost.macs / (1 / (OPTIONS + 1) - 1)) for options in sites.values())
     return SearchSpace(dense=Cost(macs=dense, adds=0, params=10**6), sites=sites)
@@ -82,13 +82,13 @@ class Suggesting:
             task="demo", methods=("structured_conv",), budget="50%", trials=2, sampler=self.kind,
             search_schedule=task.search_schedule, confirm_schedule=task.confirm_schedule,
         )  # fmt: skip
-        preferences = Preferences(SpaceArrays(self.space), {name: name for name in self.space.sites})
-        domain = Domain(preferences=preferences.names, regularization=REGULARIZATION)
+        random_keys = RandomKeys(SpaceArrays(self.space), {name: name for name in self.space.sites})
+        domain = Domain(random_keys=random_keys.names, regularization=REGULARIZATION)
         self._sampler = Sampler(self.folder / "journal", domain, self.kind, 0, startup=10)
         budgets = Budgets.parse(spec.budget, dense=self.space.dense)
-        self._proposals = Proposals(spec, self.space, budgets, self._sampler, preferences, REGULARIZATION)
-        luck = np.random.default_rng(1)
-        self._true = {name: float(np.exp(luck.normal(0, 1))) for name in self.space.sites}
+        self._proposals = Proposals(spec, self.space, budgets, self._sampler, random_keys, REGULARIZATION)
+        rng = np.random.default_rng(1)
+        self._true = {name: float(np.exp(rng.normal(0, 1))) for name in self.space.sites}
 
     def trial(self) -> tuple[float, float]:
         """Seconds of the processor, and by the clock, that the suggestion of one more trial takes."""
@@ -161,13 +161,13 @@ class Clock(Monitor):
         return working
 
 
-def _start(given: argparse.Namespace) -> Start:
+def _start(given: argparse.Namespace) -> StudyContext:
     weights = given.data / "weights" / "cifar10_resnet20.safetensors"
     options = {"weights": weights, "cache": given.data, "device": torch.device("cpu"), "monitor": Monitor()}
-    return start_from(task_named(TASK), data=given.data / "cifar10", **options)
+    return context_from_task(task_named(TASK), data=given.data / "cifar10", **options)
 
 
-def _spec(start: Start, epochs: float, trials: int) -> StudySpec:
+def _spec(start: StudyContext, epochs: float, trials: int) -> StudySpec:
     schedule = replace(start.task.search_schedule, epochs=epochs)
     return StudySpec(
         task=TASK, methods=("structured_conv",), budget="50%", trials=trials, search_schedule=schedule,

@@ -27,7 +27,7 @@ from sconv_search.system.malloc import keep_freed_memory
 from sconv_search.budget import Budgets
 from sconv_search.search_space.heuristics import RULES
 from sconv_search.search_space.space import Option, SearchSpace
-from sconv_search.studies import METHODS, Start
+from sconv_search.studies import METHODS, StudyContext
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.samplers.optuna_samplers import SamplerName
 from sconv_search.studies.space.measuring import measured_space
@@ -69,7 +69,7 @@ def _studies(setting: Setting, given: argparse.Namespace) -> Iterator[tuple[str,
         yield from ((name, seed, way(setting, kind, seed, count)) for name, (way, kind, count) in ways.items() if count)
 
 
-def _measured(start: Start, method: str, cache: Path) -> SearchSpace:
+def _measured(start: StudyContext, method: str, cache: Path) -> SearchSpace:
     if not cache.exists():
         cache.write_text(measured_space(start, [method], Monitor()).to_json())
     return SearchSpace.from_json(cache.read_text())

@@ -31,9 +31,9 @@ WHOLE = {"macs": DENSE, "adds": 90_000, "params": 270_000}
 
 def _space(method: str) -> dict[str, object]:
     """The same at every budget, as it is for one network."""
-    sites, luck = {}, random.Random(method)
+    sites, rng = {}, random.Random(method)
     for layer in LAYERS:
-        saving = sorted(luck.randint(100_000, 2_000_000) for _ in range(OPTIONS))
+        saving = sorted(rng.randint(100_000, 2_000_000) for _ in range(OPTIONS))
         sites[layer] = [
             {
                 "method": method, "structure": {name: OPTIONS - place for name in METHODS[method]},
@@ -44,14 +44,14 @@ def _space(method: str) -> dict[str, object]:
     return {"format": "sconv-search space 1", "dense": WHOLE, "sites": sites}
 
 
-def _plan(method: str, luck: random.Random) -> str:
+def _plan(method: str, rng: random.Random) -> str:
     sites = {
-        layer: {"method": method, "structure": {name: luck.randint(1, OPTIONS) for name in METHODS[method]}} for layer in LAYERS
+        layer: {"method": method, "structure": {name: rng.randint(1, OPTIONS) for name in METHODS[method]}} for layer in LAYERS
     }
     return json.dumps({"format": "sconv-search plan 1", "sites": sites})
 
 
-def _records(method: str, budget: int, count: int, luck: random.Random) -> Iterator[TrialRecord]:
+def _records(method: str, budget: int, count: int, rng: random.Random) -> Iterator[TrialRecord]:
     """Trials, of which one in twenty fails or is over budget, and four confirmed plans over three seeds."""
     origin: dict[str, Any] = {
         "study": f"{method}-{budget}", "task": "synthetic/resnet20", "methods": method, "budget": f"{budget}% flops",
@@ -59,18 +59,18 @@ def _records(method: str, budget: int, count: int, luck: random.Random) -> Itera
     }  # fmt: skip
     kept: list[TrialRecord] = []
     for number in range(count - 12):
-        macs = int(DENSE * budget / 100 * luck.uniform(0.9, 0.999))
+        macs = int(DENSE * budget / 100 * rng.uniform(0.9, 0.999))
         costs = {"macs": macs, "adds": 0, "flops": 2 * macs, "params": macs // 150}
         row = (
             origin
             | costs
-            | {"stage": "search", "variant": "searched", "number": number, "seed": 0, "plan": _plan(method, luck)}
+            | {"stage": "search", "variant": "searched", "number": number, "seed": 0, "plan": _plan(method, rng)}
         )
-        if (kind := luck.random()) < 0.05:
+        if (kind := rng.random()) < 0.05:
             yield TrialRecord(**row, status="failed" if kind < 0.02 else "over_budget", reason="synthetic", wall_s=1.0)
             continue
-        weight = luck.choice([None, 10 ** luck.uniform(-1.3, 0.3)]) if method == "structured_conv" else None
-        score = 88 + 4 * luck.random() ** 0.3 - 50 * (luck.random() < 0.03)
+        weight = rng.choice([None, 10 ** rng.uniform(-1.3, 0.3)]) if method == "structured_conv" else None
+        score = 88 + 4 * rng.random() ** 0.3 - 50 * (rng.random() < 0.03)
         row |= {"regularization": weight, "residual": 0.5 if weight is None else 0.5 / (1 + weight)}
         yield (found := TrialRecord(**row, status="complete", val_top1=score, epochs=1.0, wall_s=30.0))
         kept = sorted([*kept, found], key=lambda one: -(one.val_top1 or 0))[:4]
@@ -83,15 +83,15 @@ def _records(method: str, budget: int, count: int, luck: random.Random) -> Itera
             same = {name: getattr(one, name) for name in (*origin, "macs", "adds", "flops", "params", "plan", "regularization")}
             yield TrialRecord(
                 **same, stage="confirm", variant="searched", status="complete", number=one.number, seed=seed, epochs=10.0,
-                test_top1=90 + luck.random(), val_top1=90 + luck.random(), val_top1_before=91.0, wall_s=300.0,
-                val_top1_after=80 + luck.random(),
+                test_top1=90 + rng.random(), val_top1=90 + rng.random(), val_top1_before=91.0, wall_s=300.0,
+                val_top1_after=80 + rng.random(),
                 latency_ms=20.0, dense_latency_ms=25.0, threads=1, dtype="float32", latency_batch=16, layers=json.dumps(layers),
             )  # fmt: skip
 
 
 def write_runs(folder: Path, rows: int) -> list[Path]:
     """Run folders with so many records in all, each with a spec and a search space."""
-    luck, runs = random.Random(0), []
+    rng, runs = random.Random(0), []
     schedule = {"epochs": 1}
     for method in METHODS:
         for budget in BUDGETS:
@@ -108,7 +108,7 @@ def write_runs(folder: Path, rows: int) -> list[Path]:
             (run / "space.json").write_text(json.dumps(_space(method)))
             count = rows // (len(METHODS) * len(BUDGETS))
             with open(run / "trials.jsonl", "w") as file:
-                file.writelines(found.to_json() + "\n" for found in _records(method, budget, count, luck))
+                file.writelines(found.to_json() + "\n" for found in _records(method, budget, count, rng))
             runs.append(run)
     return runs
 

@@ -17,7 +17,7 @@ from sconv_search.search_space.space import SearchSpace
 from sconv_search.search_space.tables import SpaceArrays
 from sconv_search.studies import METHODS
 from sconv_search.studies.samplers.optuna_samplers import SamplerName
-from sconv_search.studies.samplers.random_keys import Preferences
+from sconv_search.studies.samplers.random_keys import RandomKeys
 from sconv_search.studies.search.proposals import Proposals
 from sconv_search.studies.samplers.study import Domain, Sampler
 from sconv_search.studies.spec import StudySpec
@@ -52,10 +52,10 @@ def filling(setting: Setting, kind: SamplerName, seed: int, count: int) -> Found
         task="demo", methods=tuple(METHODS)[:1], budget="50%", trials=2 if kind == "random" else 20, sampler=kind, seed=seed,
         **_schedules(),
     )  # fmt: skip
-    preferences = Preferences(SpaceArrays(setting.space), {name: name for name in setting.space.sites})
+    random_keys = RandomKeys(SpaceArrays(setting.space), {name: name for name in setting.space.sites})
     with tempfile.TemporaryDirectory() as folder:
-        sampler = Sampler(Path(folder) / "journal", Domain(preferences=preferences.names), kind, seed, startup=10)
-        proposals = Proposals(spec, setting.space, setting.budgets, sampler, preferences, None)
+        sampler = Sampler(Path(folder) / "journal", Domain(random_keys=random_keys.names), kind, seed, startup=10)
+        proposals = Proposals(spec, setting.space, setting.budgets, sampler, random_keys, None)
         skipped = 2 if kind == "random" else 0  # the two rules that every study begins with
         for number in range(count + skipped):
             job = proposals.next()

@@ -28,7 +28,7 @@ from sconv_search.compressor import site
 from sconv_search.inference.layer_times import sortable_sites
 from sconv_search.cost.counting import measure_cost
 from sconv_search.plan import Choice, CompressionPlan
-from sconv_search.inference.implementations import DENSE, realisations
+from sconv_search.inference.implementations import DENSE, implementations
 from sconv_search.cost.timing import Prepare, timed_in_turn
 from sconv_search.inference.surroundings import surrounded_runs
 from sconv_search.studies.methods import compress
@@ -76,12 +76,12 @@ CHOICES = {"structured": structured_choices, "spatial_svd": svd_choices}
 
 
 def timed_options(kind: Kind, dense: nn.Conv2d, choices: Sequence[Choice], prepare: Prepare, *, sortable: bool) -> list[Option]:
-    """The dense layer and the choices, each by its fastest realisation; all are measured in turn."""
+    """The dense layer and the choices, each by its fastest implementation; all are measured in turn."""
     built = [dense, *(_layer(dense, choice) for choice in choices)]
     ways: dict[str, nn.Module] = {}
     for place, layer in enumerate(built):
         if type(layer) in STRUCTURED:
-            found = realisations(layer, kind.x, sortable=sortable)
+            found = implementations(layer, kind.x, sortable=sortable)
             ways |= {f"{place} {way}": one.module for way, one in found.items() if way != DENSE}
         else:
             ways[f"{place} {DENSE}"] = layer

@@ -1,7 +1,7 @@
 """Where structured layers stand against spatial SVD of equal MACs in a runtime: layer by layer, with and without their sums.
 
 Every kind of layer that is compressed is timed between two small pointwise ones, in each form of the network: dense, spatial
-SVD, structured and merged channels in their fastest realisations; and these without sums, their small convolution alone on an
+SVD, structured and merged channels in their fastest implementations; and these without sums, their small convolution alone on an
 input of sums. Totals count each kind as often as the network has it.
 """
 
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from sconv_search.system.malloc import keep_freed_memory
 from sconv_search.inference.batch_norm_folding import STRUCTURED
 from sconv_search.compressor import site
-from sconv_search.inference.implementations import DENSE, realisations
+from sconv_search.inference.implementations import DENSE, implementations
 from sconv_search.cost.timing import Prepare, Run
 from sconv_search.inference.surroundings import surrounded_runs
 
@@ -41,7 +41,7 @@ def layer_runs(kind: Kind, forms: list[Candidate], prepare: Prepare) -> dict[str
         if type(own) not in STRUCTURED:
             layers[f"{form.name}: {DENSE if form.method == DENSE else 'factors'}"] = own
             continue
-        for way, one in realisations(own, kind.x, sortable=True).items():
+        for way, one in implementations(own, kind.x, sortable=True).items():
             if way != DENSE:
                 layers[f"{form.name}: {way}"] = one.module
             if isinstance(one.module, nn.Sequential):

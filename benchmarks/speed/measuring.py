@@ -83,7 +83,7 @@ def _prepared(
         print(f"  {mode}: {form.name}", file=sys.stderr, flush=True)
         runs[_name(row)], ways = _ready(form, x, MODES[mode], measured)
         cost = measure_cost(form.network, subject.shape)
-        rows.append({**row, "macs": cost.macs, "flops": cost.flops, "params": cost.params, "realisations": ways})
+        rows.append({**row, "macs": cost.macs, "flops": cost.flops, "params": cost.params, "implementations": ways})
     return rows, runs
 
 

@@ -33,7 +33,7 @@ def table(rows: Sequence[Row]) -> str:
         q1, middle, q3 = (taken / 1e3 for taken in row["ms"])
         took = Quartiles(q1=q1, median=middle, q3=q3).milliseconds()
         peak = "" if row["peak_mib"] is None else f"{row['peak_mib']:.0f}"
-        ways = ", ".join(f"{count} {way}" for way, count in row["realisations"].items())
+        ways = ", ".join(f"{count} {way}" for way, count in row["implementations"].items())
         cells = (f"{macs:.2f}", took, f"{speed:.2f}", f"{speed / macs:.2f}")
         lines.append((row["candidate"], *cells, f"{row['params'] / 1e6:.2f} M", peak, ways))
     return markdown_table(COLUMNS, lines)
@@ -42,7 +42,7 @@ def table(rows: Sequence[Row]) -> str:
 def _same_again(rows: Sequence[Row]) -> list[str]:
     """How far apart the dense network and the forms that are nothing else were found: what to make of small differences."""
     dense = next((row["ms"][1] for row in rows if row["candidate"] == "dense" and "ms" in row), None)
-    again = [row["ms"][1] for row in rows if "ms" in row and row["realisations"].keys() == {"dense"}]
+    again = [row["ms"][1] for row in rows if "ms" in row and row["implementations"].keys() == {"dense"}]
     if dense is None or not again:
         return []
     speeds = " and ".join(f"{dense / taken:.2f}" for taken in again)

@@ -19,17 +19,17 @@ from benchmarks.timing import facts, markdown_table, publish
 from sconv_search.cost.counting import measure_cost
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.training.schedule import Schedule
-from sconv_search.studies import Start, compress, start_from
+from sconv_search.studies import StudyContext, compress, context_from_task
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.tasks import task_named
-from sconv_search.studies.trials.trial import live
+from sconv_search.studies.trials.trial import run_trial
 
 RATES = (0.01, 0.05)
 STRUCTURES = {"spatial": "(C, 2)", "merged": "(C / 1.8, 3), merged"}
 CONV2D = "sconv_search.structured.conv.project_gradient_"
 
 
-def plan_of(start: Start, *, spatial: bool) -> CompressionPlan:
+def plan_of(start: StudyContext, *, spatial: bool) -> CompressionPlan:
     """Every 3x3 convolution but the first: all channels and 2 taps an axis, or 1 / 1.8 of the channels, merged."""
     sites = {}
     for name, layer in start.network.named_modules():
@@ -61,7 +61,7 @@ def main() -> None:
     torch.set_num_threads(1)
     weights, cpu = given.data / "weights" / "cifar10_resnet20.safetensors", torch.device("cpu")
     task = task_named("cifar10/resnet20")
-    start = start_from(task, data=given.data, weights=weights, cache=given.data, device=cpu, monitor=Monitor())
+    start = context_from_task(task, data=given.data, weights=weights, cache=given.data, device=cpu, monitor=Monitor())
     dense, rows = measure_cost(start.network, task.input_shape).flops, []
     for name in given.structure or STRUCTURES:
         words, plan = STRUCTURES[name], plan_of(start, spatial=name == "spatial")
@@ -70,7 +70,7 @@ def main() -> None:
             scores = []
             for projected in (True, False):
                 with gradient(projected):
-                    outcome = live(
+                    outcome = run_trial(
                         start, plan, Schedule(epochs=given.epochs, learning_rate=rate), seed=0, regularization=None,
                         regularized_share=0.5, monitor=Monitor(), watch_compression=True,
                     )  # fmt: skip

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sconv_search.data.shard import Share
+from sconv_search.data.shard import Shard
 
 
-def batch_parts(count: int, size: int, accumulation: int, steps: int, generator: torch.Generator, share: Share) -> list[Tensor]:
+def batch_parts(count: int, size: int, accumulation: int, steps: int, generator: torch.Generator, shard: Shard) -> list[Tensor]:
     """Positions of the images of each part of each step's batch.
 
     Every pass is a new permutation, of which the last incomplete batch is left out.
@@ -18,7 +18,7 @@ def batch_parts(count: int, size: int, accumulation: int, steps: int, generator:
     """
     if count < size:
         raise ValueError(f"batch_size {size} is larger than the {count} training images")
-    require_shares(size, accumulation, share.count)
+    require_shares(size, accumulation, shard.count)
     found: list[Tensor] = []
     while len(found) < steps:
         found += [batch for batch in torch.randperm(count, generator=generator).split(size) if len(batch) == size]
@@ -36,6 +36,6 @@ def require_shares(size: int, accumulation: int, processes: int) -> None:
         raise ValueError(f"a batch of {size} images {parts}does not fall into equal shares for {processes} processes")
 
 
-def dropout_seed(step: int, seed: int, share: Share) -> int:
+def dropout_seed(step: int, seed: int, shard: Shard) -> int:
     """By the step's number, so that a resumed training draws what it would have drawn; another one in each process."""
-    return (((seed << 32) + step) * share.count + share.place) % 2**63
+    return (((seed << 32) + step) * shard.count + shard.index) % 2**63

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sconv_search.data.splits import Split
 from sconv_search.system.seeds import seeded
-from sconv_search.data.shard import WHOLE, Share
+from sconv_search.data.shard import WHOLE, Shard
 
 MOST_WORKERS = 8
 View = Callable[[Any, Any], tuple[Tensor, Any]]
@@ -74,14 +74,14 @@ class DiskSplit:
         return next(self.batches([index]))
 
     def batches(
-        self, index: Sequence[Tensor], seed: int | None = None, *, share: Share = WHOLE, start: int = 0
+        self, index: Sequence[Tensor], seed: int | None = None, *, shard: Shard = WHOLE, start: int = 0
     ) -> Iterator[Split]:
         """The images at each of these positions in turn, decoded ahead; the same for a seed whatever the number of workers."""
         from torch.utils.data import DataLoader  # here: it takes a while, and small data sets need none
 
         seeds = torch.randint(2**62, (sum(map(len, index)),), generator=torch.Generator().manual_seed(seed or 0))
         numbered = list(zip(index, seeds.split(list(map(len, index))), strict=True))[start:]
-        shares = [(share.of(part).tolist(), share.of(numbers).tolist()) for part, numbers in numbered]
+        shares = [(shard.of(part).tolist(), shard.of(numbers).tolist()) for part, numbers in numbered]
         wanted = [[(place, None if seed is None else number) for place, number in zip(*one, strict=True)] for one in shares]
         processes = min(_workers(self.workers), len(wanted) - 1)
         loader: Any = DataLoader(

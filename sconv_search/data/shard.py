@@ -8,22 +8,22 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class Share:
-    """One of ``count`` equally long parts of every batch, that at ``place``.
+class Shard:
+    """One of ``count`` equally long parts of every batch, that at ``index``.
 
     Raises:
-        ValueError: there is no such place.
+        ValueError: there is no such index.
     """
 
-    place: int = 0
+    index: int = 0
     count: int = 1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.place < self.count:
-            raise ValueError(f"Share.place must be in 0..{self.count - 1}, got {self.place}")
+        if not 0 <= self.index < self.count:
+            raise ValueError(f"Share.place must be in 0..{self.count - 1}, got {self.index}")
 
     def of(self, batch: Tensor) -> Tensor:
-        """The rows of the batch that are this share.
+        """The rows of the batch that are this shard.
 
         Raises:
             ValueError: the batch does not fall into equal parts.
@@ -31,7 +31,7 @@ class Share:
         if len(batch) % self.count:
             raise ValueError(f"a batch of {len(batch)} does not fall into {self.count} equal parts")
         size = len(batch) // self.count
-        return batch[self.place * size : (self.place + 1) * size]
+        return batch[self.index * size : (self.index + 1) * size]
 
 
-WHOLE = Share()
+WHOLE = Shard()

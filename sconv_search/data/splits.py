@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from sconv_search.data.augmentation import augmented
-from sconv_search.data.shard import WHOLE, Share
+from sconv_search.data.shard import WHOLE, Shard
 
 DATA_VARIABLE = "SCONV_SEARCH_DATA"
 SPLIT_SEED = 2008_02454
@@ -46,7 +46,7 @@ class Images(Protocol):
         """The images at these positions, in memory, as they are scored."""
 
     def batches(
-        self, index: Sequence[Tensor], seed: int | None = None, *, share: Share = WHOLE, start: int = 0
+        self, index: Sequence[Tensor], seed: int | None = None, *, shard: Shard = WHOLE, start: int = 0
     ) -> Iterator[Split]:
         """The images at each of these positions in turn.
 
@@ -104,10 +104,10 @@ class Split:
         return Split(images=self.images[index], labels=self.labels[index])
 
     def batches(
-        self, index: Sequence[Tensor], seed: int | None = None, *, share: Share = WHOLE, start: int = 0
+        self, index: Sequence[Tensor], seed: int | None = None, *, shard: Shard = WHOLE, start: int = 0
     ) -> Iterator[Split]:
         """The images at each of these positions in turn; the seed matters nothing, as images are read already."""
-        return map(self.take, map(share.of, index[start:]))
+        return map(self.take, map(shard.of, index[start:]))
 
     def to(self, device: torch.device) -> Split:
         """The same images on a device."""
@@ -157,9 +157,9 @@ class DataSet:
         splits: dict[str, Any] = {name: getattr(self, name).to(device) for name in ("train", "validation", "test")}
         return replace(self, **splits)
 
-    def augmented(self, batch: Split, generator: torch.Generator, share: Share = WHOLE) -> Tensor:
+    def augmented(self, batch: Split, generator: torch.Generator, shard: Shard = WHOLE) -> Tensor:
         """The images of a batch, or of a share of one, shifted and mirrored as in training, on their device."""
-        return augmented(batch.images, self.crop_padding, self.flip, generator, share)
+        return augmented(batch.images, self.crop_padding, self.flip, generator, shard)
 
     @cached_property
     def calibration(self) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sconv_search.inference.runtimes import Forward, onnx_forward, openvino_forward, require_package
-from sconv_search.system.files import appears_whole
+from sconv_search.system.files import atomic_write
 
 PARITY_TOLERANCE = 1e-3
 CHECKED_BATCHES = (1, 5)
@@ -94,7 +94,7 @@ def _kept(
     runtimes: Mapping[str, Callable[[Path], Forward]],
 ) -> dict[str, float]:
     """Writes, runs again, compares; the file gets its name at the end."""
-    with appears_whole(path) as partial:
+    with atomic_write(path) as partial:
         write(partial)
         found = {name: parity(network, load(partial), example) for name, load in runtimes.items()}
         require_parity(found)

@@ -37,7 +37,7 @@ StructuredConv = StructuredConv1d | StructuredConv2d | StructuredConv3d
 
 
 @dataclass(frozen=True, kw_only=True)
-class Realisation:
+class Implementation:
     """A module that does what a layer does.
 
     Args:
@@ -76,30 +76,30 @@ class SpaceSums(nn.Module):
         return f"boxes={self.boxes}, padding={self.pads}, dilation={self.dilation}"
 
 
-def realisations(layer: nn.Module, x: Tensor, *, sortable: bool = False) -> dict[str, Realisation]:
-    """The layer's realisations by name, itself first and its dense equivalent last.
+def implementations(layer: nn.Module, x: Tensor, *, sortable: bool = False) -> dict[str, Implementation]:
+    """The layer's implementations by name, itself first and its dense equivalent last.
 
     Args:
         layer: a structured or composite layer.
         x: what it reads in use.
-        sortable: whether the channels of its input can be had in any order; else some realisations gather them.
+        sortable: whether the channels of its input can be had in any order; else some implementations gather them.
 
     Raises:
         TypeError: the layer has no dense equivalent that is known.
     """
     if type(layer) not in STRUCTURED:
-        raise TypeError(f"realisations are known of {', '.join(k.__name__ for k in STRUCTURED)}, got {type(layer).__name__}")
-    found = {AS_TRAINED: Realisation(module=layer)}
+        raise TypeError(f"implementations are known of {', '.join(k.__name__ for k in STRUCTURED)}, got {type(layer).__name__}")
+    found = {AS_TRAINED: Implementation(module=layer)}
     if isinstance(layer, StructuredConv):
         found |= _of_convolution(layer, sortable) | _in_one_kernel(layer, x)
     elif isinstance(layer, StructuredLinear):
         found |= _of_linear(layer, sortable and x.dim() == 2, x.dim() == 2)
     elif isinstance(getattr(layer, "pooling", None), NaturalChains):
         found |= _of_transposed(layer)
-    return {**found, DENSE: Realisation(module=layer.to_dense())}  # type: ignore[operator]  # all of STRUCTURED have it
+    return {**found, DENSE: Implementation(module=layer.to_dense())}  # type: ignore[operator]  # all of STRUCTURED have it
 
 
-def _of_convolution(layer: StructuredConv, sortable: bool) -> dict[str, Realisation]:
+def _of_convolution(layer: StructuredConv, sortable: bool) -> dict[str, Implementation]:
     found = {}
     for sums in _channel_sums(layer.pooling, layer.weight.detach(), sortable, stride=_early_stride(layer)):
         stride = (1,) * len(layer.stride) if sums.name == "1x1" and _early_stride(layer) else layer.stride
@@ -110,11 +110,11 @@ def _of_convolution(layer: StructuredConv, sortable: bool) -> dict[str, Realisat
                 sums.weight * factor, layer.bias, groups=layer.groups, stride=stride, padding=padding, dilation=layer.dilation
             )
             both = " + ".join(part for part in (sums.name, name) if part)
-            found[both] = Realisation(module=nn.Sequential(*sums.modules, *modules, small), order=sums.order)
+            found[both] = Implementation(module=nn.Sequential(*sums.modules, *modules, small), order=sums.order)
     return found | _in_blocks(layer, sortable)
 
 
-def _in_blocks(layer: StructuredConv, sortable: bool) -> dict[str, Realisation]:
+def _in_blocks(layer: StructuredConv, sortable: bool) -> dict[str, Implementation]:
     """All sums by one convolution over blocks of channels, where padding is by zeros and there are such blocks."""
     sums, padding = block_sums(layer.pooling), _symmetric_padding(layer)
     if sums is None or padding is None:
@@ -131,11 +131,11 @@ def _in_blocks(layer: StructuredConv, sortable: bool) -> dict[str, Realisation]:
         padding=nothing if over_space else padding, dilation=layer.dilation,
     )  # fmt: skip
     if sortable:
-        return {f"{BY_WRITER} + blocks": Realisation(module=nn.Sequential(pooled, small), order=sums.order)}
-    return {"sorted + blocks": Realisation(module=nn.Sequential(Gather(sums.order), pooled, small))}
+        return {f"{BY_WRITER} + blocks": Implementation(module=nn.Sequential(pooled, small), order=sums.order)}
+    return {"sorted + blocks": Implementation(module=nn.Sequential(Gather(sums.order), pooled, small))}
 
 
-def _in_one_kernel(layer: StructuredConv, x: Tensor) -> dict[str, Realisation]:
+def _in_one_kernel(layer: StructuredConv, x: Tensor) -> dict[str, Implementation]:
     """All sums by one kernel, where it runs on such inputs and padding is by zeros."""
     padding = _symmetric_padding(layer)
     if not fusible(x) or padding is None:
@@ -144,7 +144,7 @@ def _in_one_kernel(layer: StructuredConv, x: Tensor) -> dict[str, Realisation]:
     small = _convolution(
         layer.weight.detach(), layer.bias, groups=layer.groups, stride=layer.stride, dilation=layer.dilation
     )  # fmt: skip
-    return {ONE_KERNEL: Realisation(module=nn.Sequential(sums, small))}
+    return {ONE_KERNEL: Implementation(module=nn.Sequential(sums, small))}
 
 
 def _early_stride(layer: StructuredConv) -> tuple[int, ...] | None:
@@ -153,17 +153,17 @@ def _early_stride(layer: StructuredConv) -> tuple[int, ...] | None:
     return layer.stride if pointwise and any(step > 1 for step in layer.stride) else None
 
 
-def _of_linear(layer: StructuredLinear, sortable: bool, gatherable: bool) -> dict[str, Realisation]:
+def _of_linear(layer: StructuredLinear, sortable: bool, gatherable: bool) -> dict[str, Implementation]:
     found = {}
     for sums in _channel_sums(layer.pooling, layer.weight.detach(), sortable, linear=True):
         if sums.name not in ("", SLICES) and (gatherable or sums.name == "1x1"):
-            found[sums.name] = Realisation(
+            found[sums.name] = Implementation(
                 module=nn.Sequential(*sums.modules, _linear(sums.weight, layer.bias)), order=sums.order
             )
     return found
 
 
-def _of_transposed(layer: nn.Module) -> dict[str, Realisation]:
+def _of_transposed(layer: nn.Module) -> dict[str, Implementation]:
     pooling: Any = layer.pooling
     if pooling.count == pooling.channels:
         return {}
@@ -173,7 +173,7 @@ def _of_transposed(layer: nn.Module) -> dict[str, Realisation]:
     sizes = (pooling.groups * pooling.count, small.out_channels, small.kernel_size)
     made = type(small)(*sizes, **geometry, bias=small.bias is not None, device=weight.device, dtype=weight.dtype)
     _fill_(made, weight.detach(), small.bias)
-    return {"1x1": Realisation(module=nn.Sequential(_product(pooling, weight, weight.dim() - 2), made))}
+    return {"1x1": Implementation(module=nn.Sequential(_product(pooling, weight, weight.dim() - 2), made))}
 
 
 def _channel_sums(

@@ -14,7 +14,7 @@ from sconv_search.compressor import site, swapped
 from sconv_search.inference.dataflow import traced
 from sconv_search.inference.latency import drawn_input
 from sconv_search.system.memory_format import channels_last_
-from sconv_search.inference.implementations import DENSE, realisations
+from sconv_search.inference.implementations import DENSE, implementations
 from sconv_search.cost.timing import Timer, eager, timed_in_turn
 
 
@@ -31,7 +31,7 @@ def layer_times_ms(
 ) -> tuple[float, list[float]]:  # fmt: skip
     """Median milliseconds of a dense layer, and of each layer that may stand in its place, over all of the inputs.
 
-    A structured layer's time is that of its fastest realisation, of the dense layer where none is faster, each by itself: about
+    A structured layer's time is that of its fastest implementation, of the dense layer where none is faster, each by itself: about
     what ``optimize_for_inference`` will make of it between its neighbours. All are measured in turn.
 
     Args:
@@ -56,7 +56,7 @@ def _placed(layer: nn.Module) -> nn.Module:
 def _ways(name: str, layer: nn.Module, x: Tensor, sortable: bool) -> dict[str, nn.Module]:
     if type(layer) not in STRUCTURED:
         return {name: layer}
-    found = realisations(layer, x, sortable=sortable)
+    found = implementations(layer, x, sortable=sortable)
     return {f"{name} {way}": one.module for way, one in found.items() if way != DENSE}
 
 

@@ -16,7 +16,7 @@ from sconv_search.compressor import swapped
 from sconv_search.inference.dataflow import Dataflow, traced
 from sconv_search.system.cache import KEPT_BYTES, Memo
 from sconv_search.system.memory_format import lay_out_, layout
-from sconv_search.inference.implementations import DENSE, Realisation, realisations
+from sconv_search.inference.implementations import DENSE, Implementation, implementations
 from sconv_search.cost.timing import Prepare, Run, Timer, eager, screened_in_turn
 from sconv_search.structured.linear import StructuredLinear
 from sconv_search.inference.surroundings import surrounded_runs
@@ -48,9 +48,9 @@ def reads_single_input(layer: nn.Module, x: Tensor) -> bool:
 
 
 LayerTimes = tuple[Mapping[str, float]]
-"""Milliseconds of each realisation of one layer, in a tuple of its own, as ``Memo`` wants it."""
+"""Milliseconds of each implementation of one layer, in a tuple of its own, as ``Memo`` wants it."""
 
-WHOLE, FASTEST = "whole network", "fastest realisations"
+WHOLE, FASTEST = "whole network", "fastest implementations"
 ONE_WAY = 2
 """So many networks with all layers in one way are measured beside the one with each in its fastest: between two others a
 layer does not show all that its own neighbours make of it."""
@@ -70,8 +70,8 @@ class SiteChoice:
 
     Args:
         site: the layer's name; of the last row ``whole network``, which is measured against its form with dense layers.
-        chosen: key of the realisation in ``milliseconds``.
-        milliseconds: median time of each realisation between two small pointwise layers, at the shape that the layer reads
+        chosen: key of the implementation in ``milliseconds``.
+        milliseconds: median time of each implementation between two small pointwise layers, at the shape that the layer reads
             from the example.
     """
 
@@ -81,7 +81,7 @@ class SiteChoice:
 
     @property
     def ratio(self) -> float:
-        """Time of the chosen realisation over that of the dense layer; above 1 where the whole gains by it."""
+        """Time of the chosen implementation over that of the dense layer; above 1 where the whole gains by it."""
         return self.milliseconds[self.chosen] / self.milliseconds[DENSE]
 
     @property
@@ -105,7 +105,7 @@ def optimize_for_inference(
 ) -> tuple[nn.Module, list[SiteChoice]]:
     """A network that computes the same, faster: for inference alone, on this device, at about the example's shape.
 
-    Batch norms are folded into the layers before them. Each structured layer's realisations are measured at the shape that it
+    Batch norms are folded into the layers before them. Each structured layer's implementations are measured at the shape that it
     reads from the example, between two small layers; the fastest is kept, the dense layer where none is faster. The whole is
     measured so, with all layers in one way, and with all of them dense; the fastest of these is what is returned. Layers of
     other methods are ordinary ones already, and stay.
@@ -144,13 +144,13 @@ def optimize_for_inference(
 
 def _measured(
     flow: Dataflow, sites: Mapping[str, nn.Module], prepare: Prepare, timer: Timer, known: Memo[LayerTimes]
-) -> tuple[list[SiteChoice], dict[str, dict[str, Realisation]]]:
-    """The choice at each site, and all of its realisations; layers alike in form and input are measured once."""
+) -> tuple[list[SiteChoice], dict[str, dict[str, Implementation]]]:
+    """The choice at each site, and all of its implementations; layers alike in form and input are measured once."""
     rows, taken = [], {}
     for name, layer in sites.items():
         single = reads_single_input(layer, flow.read[layer])
         x = flow.read[layer].unsqueeze(0) if single else flow.read[layer]
-        found = realisations(layer, x, sortable=not single and writer(flow, layer) is not None)
+        found = implementations(layer, x, sortable=not single and writer(flow, layer) is not None)
         for one in found.values():
             lay_out_(one.module, layout(x))  # plain kernels would be laid out anew in every forward
         taken[name] = {way: replace(one, module=SingleInput(one.module)) for way, one in found.items()} if single else found
@@ -170,7 +170,7 @@ def _milliseconds(runs: Mapping[str, Run], timer: Timer) -> dict[str, float]:
     return {name: 1000 * median(seconds) for name, seconds in timer(runs).items()}
 
 
-def _form(layer: nn.Module, x: Tensor, found: Mapping[str, Realisation], prepare: Prepare) -> Hashable:
+def _form(layer: nn.Module, x: Tensor, found: Mapping[str, Implementation], prepare: Prepare) -> Hashable:
     """What a layer's time depends on: all but the values of its weights."""
     sizes = tuple((name, tuple(tensor.shape)) for name, tensor in (*layer.named_parameters(), *layer.named_buffers()))
     ways = tuple((name, repr(one.module)) for name, one in found.items())
@@ -197,7 +197,7 @@ def _assignments(rows: Sequence[SiteChoice]) -> dict[str, dict[str, str]]:
 
 
 def _assembled(
-    folded: nn.Module, flow: Dataflow, taken: Mapping[str, Mapping[str, Realisation]], ways: Mapping[str, str]
+    folded: nn.Module, flow: Dataflow, taken: Mapping[str, Mapping[str, Implementation]], ways: Mapping[str, str]
 ) -> nn.Module:
     """The network with its layers computed in these ways, and channels sorted by the layers before where those want it so."""
     chosen = {name: taken[name][way] for name, way in ways.items()}

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sconv_search.inference.export import export_onnx, keyed
 from sconv_search.inference.runtimes import onnx_forward, onnx_session, require_package
-from sconv_search.system.files import appears_whole
+from sconv_search.system.files import atomic_write
 
 CALIBRATION_BATCH = 64
 
@@ -43,7 +43,7 @@ def export_int8(
         onnx.helper.set_model_props(model, keyed(metadata))
         onnx.save(model, written)
         same = (_classes(written, inputs) == _classes(given, inputs)).float().mean()
-        with appears_whole(path) as partial:
+        with atomic_write(path) as partial:
             shutil.copyfile(written, partial)
     return found, float(same)
 

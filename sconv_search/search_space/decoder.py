@@ -169,7 +169,7 @@ def _rated(saved_PKOB: Array, harm_PKO: Array, weight_PB: Array) -> Array:
 SHARPNESS_RANGE = (1.0, 4.0)
 
 
-def fill(space: SearchSpace, preferences: Mapping[str, float], budget: AnyBudget, sharpness: float = 1.0) -> CompressionPlan:
+def fill(space: SearchSpace, random_keys: Mapping[str, float], budget: AnyBudget, sharpness: float = 1.0) -> CompressionPlan:
     """The plan that a vector of preferences stands for; it fits the budget and fills it.
 
     Args:
@@ -180,7 +180,7 @@ def fill(space: SearchSpace, preferences: Mapping[str, float], budget: AnyBudget
         ValueError: no plan meets the budget.
     """
     arrays = SpaceArrays(space)
-    wishes_PS1 = np.array([[[preferences.get(name, 0.0)] for name in arrays.names]])
+    wishes_PS1 = np.array([[[random_keys.get(name, 0.0)] for name in arrays.names]])
     return arrays.plan(Filling(arrays, budget).positions(wishes_PS1, np.array([sharpness]))[0])
 
 

@@ -31,7 +31,7 @@ def partial_file(path: Path) -> Path:
 
 
 @contextmanager
-def appears_whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Where to write what is to become the file; its folder is made.
 
     The file gets its name at the end, in place of one that has it. After an error nothing is left but what was there before.

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from sconv_search.system.files import appears_whole
+from sconv_search.system.files import atomic_write
 
 SHOWN = 5
 
@@ -18,7 +18,7 @@ SHOWN = 5
 def save_weights(network: nn.Module, path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Writes the network's state dict, and texts that say what it is; the file appears whole or not at all."""
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
-    with appears_whole(path) as partial:
+    with atomic_write(path) as partial:
         save_file(tensors, partial, metadata=None if metadata is None else dict(metadata))
 
 

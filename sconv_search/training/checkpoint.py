@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from sconv_search.training.process_group import Processes
+from sconv_search.training.process_group import ProcessGroup
 from sconv_search.training.weight_average import WeightAverage
 import json
 import os
@@ -22,7 +22,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
-from sconv_search.system.files import appears_whole, partial_file
+from sconv_search.system.files import atomic_write, partial_file
 
 
 # All that a training's next step depends on, as tensors: what a checkpoint holds.
@@ -74,7 +74,7 @@ class TrainingState:
         return {} if self.average is None else {f"average.{name}": tensor for name, tensor in self.average.state().items()}
 
 
-class Keeper:
+class CheckpointManager:
     """Resumes a training from its checkpoint, and writes that from time to time; without a checkpoint, does nothing.
 
     Args:
@@ -82,7 +82,7 @@ class Keeper:
     """
 
     def __init__(
-        self, checkpoint: Checkpoint | None, identity: Mapping[str, Any], state: TrainingState, processes: Processes,
+        self, checkpoint: Checkpoint | None, identity: Mapping[str, Any], state: TrainingState, processes: ProcessGroup,
         clock: Callable[[], float] = perf_counter,
     ) -> None:  # fmt: skip
         self._checkpoint, self._identity, self._state, self._processes = checkpoint, identity, state, processes
@@ -90,8 +90,8 @@ class Keeper:
 
     def resume_(self) -> int:
         """Puts the training, in all processes, where its checkpoint is; returns the steps that are done."""
-        saved = self._saved() if self._checkpoint is not None and self._processes.leads else None
-        saved = self._processes.agree(saved)
+        saved = self._saved() if self._checkpoint is not None and self._processes.is_main else None
+        saved = self._processes.broadcast(saved)
         if saved is None:
             return 0
         self._state.load_(saved.tensors)
@@ -99,7 +99,7 @@ class Keeper:
 
     def after(self, done: int, steps: int) -> None:
         """Writes the state after a step if it is due: when enough time has passed, and at the end if there was time before."""
-        if self._checkpoint is None or not self._processes.leads:
+        if self._checkpoint is None or not self._processes.is_main:
             return
         every_s = self._checkpoint.every_s
         due = self._clock() - self._last >= (max(every_s, self._took / MOST_SHARE) if every_s else 0)
@@ -199,7 +199,7 @@ class Checkpoint:
             "seconds": str(self.stopwatch.seconds), "watched": json.dumps(watched),
         }  # fmt: skip
         try:
-            with appears_whole(self.path) as partial, open(partial, "wb") as file:
+            with atomic_write(self.path) as partial, open(partial, "wb") as file:
                 file.write(save(content, metadata))
                 file.flush()
                 os.fsync(file.fileno())

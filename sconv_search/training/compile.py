@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sconv_search.inference.batch_norm_folding import LINEAR_MAPS, STRUCTURED
 from sconv_search.data.splits import DataSet
 from sconv_search.training.loss import Forward
-from sconv_search.training.process_group import Processes
+from sconv_search.training.process_group import ProcessGroup
 from sconv_search.cost.timing import compiled_call
 from sconv_search.training.schedule import Schedule
 
@@ -64,13 +64,13 @@ class CompiledForward:
         return self._network(x)  # type: ignore[no-any-return]
 
 
-def training_forward(network: nn.Module, data: DataSet, schedule: Schedule, steps: int, processes: Processes) -> Forward:
+def training_forward(network: nn.Module, data: DataSet, schedule: Schedule, steps: int, processes: ProcessGroup) -> Forward:
     """What a training of so many steps calls for the network's outputs: the network, or its compiled form.
 
     Whether to compile is decided by the length of the training, not by the clock, so that a training repeated, or continued
     after a kill, runs the same kernels.
     """
-    if schedule.compiled == "never" or processes.share.count > 1:
+    if schedule.compiled == "never" or processes.shard.count > 1:
         return network
     if schedule.compiled == "always" or _pays(network, data, steps * schedule.batch_size):
         return CompiledForward(network)

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
-from sconv_search.training.process_group import OutOfStep, Processes, Value
-from sconv_search.data.shard import Share
+from sconv_search.training.process_group import OutOfStep, ProcessGroup, Value
+from sconv_search.data.shard import Shard
 from sconv_search.training.synchronized_batch_norm import SynchronizedBatchNorm
 
 PATIENCE = timedelta(minutes=2)
@@ -31,12 +31,12 @@ def launched() -> int:
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
-def leads() -> bool:
+def is_main_process() -> bool:
     """Whether this process is the first of those that were started, or alone."""
     return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0))) == 0
 
 
-def launch(devices: int, device: torch.device) -> Launched:
+def launch(devices: int, device: torch.device) -> DistributedProcessGroup:
     """Starts this program in as many processes as there are devices, or joins those that a launcher started.
 
     Args:
@@ -62,7 +62,7 @@ def launch(devices: int, device: torch.device) -> Launched:
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"{devices} devices of kind {device.type!r} cannot be used: {error}") from error
     fabric.launch()
-    return Launched(Share(place=fabric.global_rank, count=fabric.world_size), fabric.device)
+    return DistributedProcessGroup(Shard(index=fabric.global_rank, count=fabric.world_size), fabric.device)
 
 
 def _machines(processes: int) -> int:
@@ -70,30 +70,30 @@ def _machines(processes: int) -> int:
     return max(1, launched() // processes)
 
 
-class Launched(Processes):
+class DistributedProcessGroup(ProcessGroup):
     """One of several processes of torch's default group; decisions, and the ends of works, go through groups over the CPU."""
 
-    def __init__(self, share: Share, device: torch.device) -> None:
-        super().__init__(share, device)
+    def __init__(self, shard: Shard, device: torch.device) -> None:
+        super().__init__(shard, device)
         self._decisions: Any = distributed.new_group(backend="gloo", timeout=REST)
         # All processes but the first wait in a monitored barrier for as long as its group may, whatever time it is given.
         self._ends: Any = distributed.new_group(backend="gloo", timeout=PATIENCE)
 
-    def agree(self, value: Value) -> Value:
+    def broadcast(self, value: Value) -> Value:
         """The leading process's value, in all of them."""
         values: list[Any] = [value]
         try:
             distributed.broadcast_object_list(values, src=0, group=self._decisions)
         except RuntimeError as error:
-            raise OutOfStep(f"process {self.share.place} of {self.share.count} has lost the others: {error}") from error
+            raise OutOfStep(f"process {self.shard.index} of {self.shard.count} has lost the others: {error}") from error
         found: Value = values[0]
         return found
 
     @contextmanager
     def in_step(self, order: Any) -> Iterator[None]:
         """The time of a work that all do together, after the leading process has given the order to those that follow."""
-        if self.leads:
-            self.agree(order)
+        if self.is_main:
+            self.broadcast(order)
         try:
             yield
         except OutOfStep:
@@ -109,9 +109,9 @@ class Launched(Processes):
             distributed.monitored_barrier(self._ends, PATIENCE)
         except RuntimeError as lost:
             reason = f"it failed: {problem}" if problem is not None else f"the others are gone or have failed: {lost}"
-            raise OutOfStep(f"process {self.share.place} of {self.share.count} is alone; {reason}") from (problem or lost)
+            raise OutOfStep(f"process {self.shard.index} of {self.shard.count} is alone; {reason}") from (problem or lost)
 
-    def total(self, values: Tensor) -> Tensor:
+    def all_reduce(self, values: Tensor) -> Tensor:
         """The sum over all processes, without a gradient."""
         result = values.detach().clone()
         distributed.all_reduce(result)
@@ -120,7 +120,7 @@ class Launched(Processes):
     @torch.no_grad()
     def copy_first_(self, network: nn.Module) -> None:
         """Gives the network in all processes the leading one's weights and buffers."""
-        self.agree(None)  # the others wait here while it scores what was before; in the default group they may not for long
+        self.broadcast(None)  # the others wait here while it scores what was before; in the default group they may not for long
         for tensor in (*network.parameters(), *network.buffers()):
             whole = tensor.detach().contiguous()  # a collective takes no other layout
             distributed.broadcast(whole, src=0)
@@ -132,7 +132,7 @@ class Launched(Processes):
         found = [weight.grad for weight in network.parameters() if weight.grad is not None]
         for kind in {grad.dtype for grad in found}:
             alike = [grad for grad in found if grad.dtype == kind]
-            message = torch.cat([grad.reshape(-1) for grad in alike]) / self.share.count
+            message = torch.cat([grad.reshape(-1) for grad in alike]) / self.shard.count
             distributed.all_reduce(message)
             for grad, mean in zip(alike, message.split([grad.numel() for grad in alike]), strict=True):
                 grad.copy_(mean.view(grad.shape))

@@ -14,10 +14,10 @@ from sconv_search.training.compile import training_forward
 from sconv_search.data.splits import DataSet, Split
 from sconv_search.training.loss import Forward, training_loss
 from sconv_search.system.memory_format import channels_last_
-from sconv_search.training.process_group import ALONE, Processes
+from sconv_search.training.process_group import SINGLE_PROCESS, ProcessGroup
 from sconv_search.system.seeds import seeded
 from sconv_search.training.schedule import Schedule
-from sconv_search.training.checkpoint import Keeper, TrainingState
+from sconv_search.training.checkpoint import CheckpointManager, TrainingState
 from sconv_search.training.weight_average import WeightAverage
 
 Progress = Callable[[int, int], None]
@@ -41,7 +41,7 @@ def train_(
     teacher: nn.Module | None = None,
     progress: Progress | None = None,
     checkpoint: Checkpoint | None = None,
-    processes: Processes = ALONE,
+    processes: ProcessGroup = SINGLE_PROCESS,
 ) -> None:
     """Trains the network in place with SGD, deterministically for a seed, and leaves it in evaluation mode.
 
@@ -65,22 +65,22 @@ def train_(
         return
     generator = torch.Generator().manual_seed(seed)
     steps = max(1, round(epochs * len(data.train) / schedule.batch_size))
-    parts = batch_parts(len(data.train), schedule.batch_size, schedule.accumulation, steps, generator, processes.share)
+    parts = batch_parts(len(data.train), schedule.batch_size, schedule.accumulation, steps, generator, processes.shard)
     optimizer = _optimizer(network, schedule)
     processes.copy_first_(channels_last_(network).train())
     average = WeightAverage(network, schedule.average_decay) if schedule.average_decay > 0 else None
     identity = {"schedule": schedule, "seed": seed, "epochs": epochs, "steps": steps, "penalty_weight": penalty_weight}
     state = TrainingState(network=network, optimizer=optimizer, generator=generator, average=average)
-    keeper = Keeper(checkpoint, identity, state, processes)
+    keeper = CheckpointManager(checkpoint, identity, state, processes)
     begun = keeper.resume_()
     forward = training_forward(network, data, schedule, steps, processes)
-    images = data.train.batches(parts, seed, share=processes.share, start=begun * schedule.accumulation)
+    images = data.train.batches(parts, seed, share=processes.shard, start=begun * schedule.accumulation)
     for step in range(begun, steps):
         for group in optimizer.param_groups:
             group["lr"] = schedule.learning_rate * schedule.factor(step / steps)
         optimizer.zero_grad(set_to_none=True)
         weight = penalty_weight * (step + 1) / steps
-        with seeded(dropout_seed(step, seed, processes.share), _device(network)), processes.synchronized():
+        with seeded(dropout_seed(step, seed, processes.shard), _device(network)), processes.synchronized():
             drawn = penalty if weight > 0 else None
             loss = _backward(forward, data, images, schedule, teacher, generator, drawn, weight, processes)
         processes.average_gradients_(network)
@@ -88,7 +88,7 @@ def train_(
         if average is not None:
             average.update()
         if (step + 1) % CHECK_EVERY == 0 or step + 1 == steps:  # not each step: reading the loss waits for a GPU
-            mean = processes.total(loss) / processes.share.count
+            mean = processes.all_reduce(loss) / processes.shard.count
             _require_finite(mean, step + 1, steps, schedule, penalty_weight)
         if progress is not None:
             progress(step + 1, steps)
@@ -111,7 +111,7 @@ def _device(network: nn.Module) -> torch.device:
 
 def _backward(
     forward: Forward, data: DataSet, parts: Iterator[Split], schedule: Schedule, teacher: nn.Module | None,
-    generator: torch.Generator, penalty: Callable[[], Tensor] | None, penalty_weight: float, processes: Processes,
+    generator: torch.Generator, penalty: Callable[[], Tensor] | None, penalty_weight: float, processes: ProcessGroup,
 ) -> Tensor:  # fmt: skip
     """Adds the gradient of a batch's loss, part by part, to the weights' gradients; returns the loss."""
     total: Tensor | None = None

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sconv_search.data.splits import DataSet, Split
-from sconv_search.training.process_group import Processes
+from sconv_search.training.process_group import ProcessGroup
 from sconv_search.training.schedule import Schedule
 
 Forward = Callable[[Tensor], Tensor]
@@ -31,13 +31,13 @@ def _autocast(schedule: Schedule, device: torch.device) -> torch.autocast:
 
 def training_loss(
     network: Forward, data: DataSet, batch: Split, schedule: Schedule, teacher: nn.Module | None,
-    generator: torch.Generator, processes: Processes,
+    generator: torch.Generator, processes: ProcessGroup,
 ) -> Tensor:  # fmt: skip
     """The loss of a batch augmented by the generator, a mean over all predictions: one an image, or one a pixel.
 
     Where the batch is the share of one of several processes, the losses of all have the whole batch's as their mean.
     """
-    x_NCHW = data.normalized(data.augmented(batch, generator, processes.share))
+    x_NCHW = data.normalized(data.augmented(batch, generator, processes.shard))
     with _autocast(schedule, x_NCHW.device):
         logits = network(x_NCHW)
         loss = _cross_entropy(logits, batch.labels, data.class_weights, schedule.label_smoothing, processes)
@@ -51,13 +51,13 @@ def training_loss(
 
 
 def _cross_entropy(
-    logits: Tensor, labels: Tensor, class_weights: tuple[float, ...] | None, smoothing: float, processes: Processes
+    logits: Tensor, labels: Tensor, class_weights: tuple[float, ...] | None, smoothing: float, processes: ProcessGroup
 ) -> Tensor:
     """The mean; over processes, whose labels may differ in weight or count nowhere, each has a sum by its share of all."""
     weights = None if class_weights is None else torch.tensor(class_weights, device=logits.device)
-    if processes.share.count == 1:
+    if processes.shard.count == 1:
         return F.cross_entropy(logits, labels, weight=weights, label_smoothing=smoothing)
     known = labels[labels >= 0]
     mass = torch.tensor(float(known.numel()), device=logits.device) if weights is None else weights[known].sum()
     total = F.cross_entropy(logits, labels, weight=weights, label_smoothing=smoothing, reduction="sum")
-    return total * processes.share.count / processes.total(mass)
+    return total * processes.shard.count / processes.all_reduce(mass)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from sconv_search.data.shard import WHOLE, Share
+from sconv_search.data.shard import WHOLE, Shard
 
 Value = TypeVar("Value")
 
@@ -18,23 +18,23 @@ class OutOfStep(RuntimeError):
     """The processes of a training no longer do the same: the command has to end, and to be given again."""
 
 
-class Processes:
+class ProcessGroup:
     """This process alone. It stands for all that share a training, so each of its methods is called by all of them in turn.
 
     Args:
-        share: which part of every batch is this process's.
+        shard: which part of every batch is this process's.
         device: where it computes; None leaves that to others.
     """
 
-    def __init__(self, share: Share = WHOLE, device: torch.device | None = None) -> None:
-        self.share, self.device = share, device
+    def __init__(self, shard: Shard = WHOLE, device: torch.device | None = None) -> None:
+        self.shard, self.device = shard, device
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process is the one that decides, writes files and speaks."""
-        return self.share.place == 0
+        return self.shard.index == 0
 
-    def agree(self, value: Value) -> Value:
+    def broadcast(self, value: Value) -> Value:
         """The leading process's value, in all of them; it must be picklable."""
         return value
 
@@ -47,7 +47,7 @@ class Processes:
         """
         yield
 
-    def total(self, values: Tensor) -> Tensor:
+    def all_reduce(self, values: Tensor) -> Tensor:
         """The sum over all processes, without a gradient."""
         return values
 
@@ -63,4 +63,4 @@ class Processes:
         yield
 
 
-ALONE = Processes()
+SINGLE_PROCESS = ProcessGroup()

@@ -9,13 +9,13 @@ import torch
 import typer
 
 from sconv_search.training.checkpoint import EVERY_S
-from sconv_search.training.process_group import ALONE, Processes
+from sconv_search.training.process_group import SINGLE_PROCESS, ProcessGroup
 from sconv_search.records import Quantity
 from sconv_search.studies.methods import METHODS
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.runs.folder import RunFolder
 from sconv_search.studies.spec import StudySpec
-from sconv_search.studies.context import Start, start_from
+from sconv_search.studies.context import StudyContext, context_from_task
 from sconv_search.studies.tasks import TASKS, task_named
 
 
@@ -86,11 +86,11 @@ CheckpointOption = Annotated[
 
 def start_of(
     task: str, data: Path | None, weights: Path | None, device: str, runs: Path, monitor: Monitor,
-    processes: Processes = ALONE, checkpoint_s: float = EVERY_S,
-) -> Start:  # fmt: skip
+    processes: ProcessGroup = SINGLE_PROCESS, checkpoint_s: float = EVERY_S,
+) -> StudyContext:  # fmt: skip
     """The start of the task's studies on the device that the user named, or on that of this one of several processes."""
     found = device_named(device) if processes.device is None else processes.device
-    return start_from(
+    return context_from_task(
         task_named(task), data=data, weights=weights, cache=runs / "dense", device=found, monitor=monitor,
         processes=processes, checkpoint_s=checkpoint_s,
     )  # fmt: skip

@@ -26,7 +26,7 @@ from sconv_search.studies.confirmation import confirm as confirm_runs
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.runs.folder import RunFolder
 from sconv_search.studies.runs.tensorboard import logged
-from sconv_search.studies.trials.trial import follow
+from sconv_search.studies.trials.trial import join_trials
 
 
 def confirm(
@@ -54,8 +54,8 @@ def confirm(
     schedules = [spec_of(folder).confirm_schedule for folder in folders]
     with together(devices, device_named(device), schedules) as processes:
         beginning = (task, data, weights, device, runs[0].parent)
-        if not processes.leads:
-            follow(start_of(*beginning, Monitor(), processes))
+        if not processes.is_main:
+            join_trials(start_of(*beginning, Monitor(), processes))
             return
         with telling(as_json) as terminal, logged(terminal, tensorboard) as monitor:
             start = start_of(*beginning, monitor, processes, checkpoint_seconds)

@@ -64,7 +64,7 @@ def export(
                 "parity": dict(written.parity),
                 "metadata": dict(written.metadata),
                 "same_class": written.same_class,
-                "realisations": {row.site: row.chosen for row in written.choices},
+                "implementations": {row.site: row.chosen for row in written.choices},
             }
         )
 

@@ -14,7 +14,7 @@ import typer
 
 from sconv_search.data.batch_order import require_shares
 from sconv_search.training.distributed import launch, launched
-from sconv_search.training.process_group import ALONE, OutOfStep, Processes
+from sconv_search.training.process_group import SINGLE_PROCESS, OutOfStep, ProcessGroup
 from sconv_search.training.schedule import Schedule
 from sconv_search.studies.commands.failures import WORK_FAILED
 
@@ -26,7 +26,7 @@ GRACE_S = 1.0
 
 
 @contextmanager
-def together(devices: int, device: torch.device, schedules: Iterable[Schedule], *, workers: int = 1) -> Iterator[Processes]:
+def together(devices: int, device: torch.device, schedules: Iterable[Schedule], *, workers: int = 1) -> Iterator[ProcessGroup]:
     """All processes of the command, which are started here; what a leading one does within has an end for the others, too.
 
     Args:
@@ -37,7 +37,7 @@ def together(devices: int, device: torch.device, schedules: Iterable[Schedule], 
     """
     count = max(devices, launched())
     if count == 1:
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     if workers > 1:
         raise ValueError(f"{count} devices train one network together, {workers} workers one each; give --devices or --workers")
@@ -46,21 +46,21 @@ def together(devices: int, device: torch.device, schedules: Iterable[Schedule], 
     for schedule in schedules:
         require_shares(schedule.batch_size, schedule.accumulation, count)
     processes = launch(devices, device)
-    with _leading(processes) if processes.leads else _following():
+    with _leading(processes) if processes.is_main else _following():
         yield processes
 
 
 @contextmanager
-def _leading(processes: Processes) -> Iterator[None]:
+def _leading(processes: ProcessGroup) -> Iterator[None]:
     """Sends the others home at the end, unless they are lost."""
     try:
         yield
     except OutOfStep:
         raise
     except Exception:
-        processes.agree(None)
+        processes.broadcast(None)
         raise
-    processes.agree(None)
+    processes.broadcast(None)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import typer
 
 from sconv_search.budget import QUANTITIES
 from sconv_search.training.checkpoint import EVERY_S
-from sconv_search.training.distributed import leads
+from sconv_search.training.distributed import is_main_process
 from sconv_search.structured.paper_plans import PAPER_PLANS
 from sconv_search.records import Quantity
 from sconv_search.training.schedule import Schedule
@@ -35,7 +35,7 @@ from sconv_search.studies.commands.dry_run_listing import say_dry_run
 from sconv_search.studies.commands.failures import DebugOption
 from sconv_search.studies.commands.processes import DevicesOption, together
 from sconv_search.studies.commands.results import JsonOption, print_json, search_result, telling
-from sconv_search.studies.search.loop import Stops
+from sconv_search.studies.search.loop import StoppingCriterion
 from sconv_search.studies.search.dry_run import dry_run
 from sconv_search.studies.space.given_plans import given_plan
 from sconv_search.studies.granularity import Granularity
@@ -49,7 +49,7 @@ from sconv_search.studies.spec import StudySpec
 from sconv_search.studies.context import require_data
 from sconv_search.studies.tasks import task_named, with_network
 from sconv_search.studies.runs.tensorboard import logged
-from sconv_search.studies.trials.trial import follow
+from sconv_search.studies.trials.trial import join_trials
 
 DEFAULT_METHOD, DEFAULT_BUDGET = "structured_conv", "50%"
 
@@ -106,7 +106,7 @@ def search(
     ] = None,
     latency_batch: Annotated[int, typer.Option(help="Inputs of a forward whose time a latency budget limits.", min=1)] = 16,
     workers: Annotated[
-        int, typer.Option(help="Processes that evaluate trials at the same time; they share the threads.", min=1)
+        int, typer.Option(help="ProcessGroup that evaluate trials at the same time; they share the threads.", min=1)
     ] = 1,
     minutes: Annotated[float | None, typer.Option(help="Start no trial later than this. Else no limit.")] = None,
     patience: Annotated[int | None, typer.Option(help="Stop after so many trainings that improve nothing. Else never.")] = None,
@@ -169,18 +169,18 @@ def search(
         return
     if out is None:
         raise ValueError("a search needs a folder for its run; name one with --out, such as --out runs/first")
-    folder, stops = RunFolder(out), Stops(seconds=None if minutes is None else 60 * minutes, patience=patience)
+    folder, stops = RunFolder(out), StoppingCriterion(seconds=None if minutes is None else 60 * minutes, patience=patience)
     kind = device_named(device)
     require_data(known, data, weights)
     checked_budget(spec, known.network(), known.input_shape)  # before a dense network is trained for it
-    if leads():
+    if is_main_process():
         with folder.locked():
             pass
     schedules = (spec.search_schedule, *(() if weights else (known.dense_schedule,)))
     with together(devices, kind, schedules, workers=workers) as processes:
         beginning = (known.name, data, weights, device, out.parent)
-        if not processes.leads:
-            follow(start_of(*beginning, Monitor(), processes))
+        if not processes.is_main:
+            join_trials(start_of(*beginning, Monitor(), processes))
             return
         with telling(as_json) as terminal, logged(terminal, tensorboard) as monitor:
             start = start_of(*beginning, monitor, processes, checkpoint_seconds)

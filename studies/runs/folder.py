@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from sconv_search.records import TrialRecord
 from sconv_search.search_space.space import Option, SearchSpace, option_entry, option_of
-from sconv_search.system.files import appears_whole
+from sconv_search.system.files import atomic_write
 from sconv_search.system.files import writing
 from sconv_search.studies.spec import StudySpec
 
@@ -78,7 +78,7 @@ class RunFolder:
 
     def write(self, name: str, text: str) -> None:
         """A file of the folder, replaced atomically."""
-        with writing(self.path / name), appears_whole(self.path / name) as partial:
+        with writing(self.path / name), atomic_write(self.path / name) as partial:
             partial.write_text(text, encoding="utf-8")
 
     def read_spec(self) -> StudySpec | None:

@@ -9,7 +9,7 @@ import numpy as np
 from sconv_search.search_space.tables import Array, SpaceArrays
 
 
-class Preferences:
+class RandomKeys:
     """Names preferences, and tells which options each of them is about.
 
     Where several methods are searched, a group has a preference for each of those that its sites can be compressed by: else

@@ -49,7 +49,7 @@ class Suggestion:
     """
 
     number: int
-    preferences: Mapping[str, float]
+    random_keys: Mapping[str, float]
     sharpness: float
     regularization: float | None
     budget: float
@@ -68,7 +68,7 @@ class Domain:
         costs: record columns to be minimised beside the validation accuracy; none for a study of accuracy alone.
     """
 
-    preferences: tuple[str, ...]
+    random_keys: tuple[str, ...]
     regularization: tuple[float, float] | None = None
     regularized_share: tuple[float, float] | None = None
     ranged: bool = False
@@ -176,7 +176,7 @@ class Sampler:
         """What the sampler suggests at once: all that every trial has and is not given, in the order of names."""
         known: dict[str, BaseDistribution] = {
             "spread": FloatDistribution(*SPREAD_RANGE, log=True), "sharpness": FloatDistribution(*SHARPNESS_RANGE),
-            **{f"preference/{name}": FloatDistribution(-1, 1) for name in self.domain.preferences},
+            **{f"preference/{name}": FloatDistribution(-1, 1) for name in self.domain.random_keys},
         }  # fmt: skip
         if self.domain.regularization is not None and kind != "cmaes":  # which knows numbers alone
             known["direct"] = CategoricalDistribution([True, False])
@@ -191,7 +191,7 @@ class Sampler:
         trial.set_user_attr(NUMBER, number)
         spread = trial.suggest_float("spread", *SPREAD_RANGE, log=True)
         sharpness = trial.suggest_float("sharpness", *SHARPNESS_RANGE)
-        preferences = {name: spread * trial.suggest_float(f"preference/{name}", -1, 1) for name in self.domain.preferences}
+        random_keys = {name: spread * trial.suggest_float(f"preference/{name}", -1, 1) for name in self.domain.random_keys}
         weight = share = None
         if self.domain.regularization is not None and not trial.suggest_categorical("direct", [True, False]):
             weight = trial.suggest_float("regularization", *self.domain.regularization, log=True)
@@ -199,16 +199,16 @@ class Sampler:
                 share = trial.suggest_float("regularized_share", *self.domain.regularized_share)
         budget = trial.suggest_float("budget", 0, 1) if self.domain.ranged else 1.0
         return Suggestion(
-            number=number, preferences=preferences, sharpness=sharpness, regularization=weight, regularized_share=share,
+            number=number, random_keys=random_keys, sharpness=sharpness, regularization=weight, regularized_share=share,
             budget=budget,
         )  # fmt: skip
 
-    def parameters(self, preferences: Mapping[str, float], sharpness: float, regularization: float | None) -> dict[str, Any]:
+    def parameters(self, random_keys: Mapping[str, float], sharpness: float, regularization: float | None) -> dict[str, Any]:
         """The parameters of a trial, for ``ask``, whose suggestion has these values."""
-        spread = float(np.clip(max(map(abs, preferences.values()), default=0.0), *SPREAD_RANGE))
+        spread = float(np.clip(max(map(abs, random_keys.values()), default=0.0), *SPREAD_RANGE))
         known: dict[str, Any] = {"spread": spread, "sharpness": sharpness}
-        for name in self.domain.preferences:
-            known[f"preference/{name}"] = float(np.clip(preferences.get(name, 0.0) / spread, -1, 1))
+        for name in self.domain.random_keys:
+            known[f"preference/{name}"] = float(np.clip(random_keys.get(name, 0.0) / spread, -1, 1))
         if self.domain.regularization is not None:
             known["direct"] = regularization is None
             known |= {} if regularization is None else {"regularization": regularization}

@@ -12,7 +12,7 @@ from sconv_search.plan import CompressionPlan
 from sconv_search.search_space.heuristics import imitating
 from sconv_search.records import TrialRecord
 from sconv_search.search_space.tables import Array, Positions, SpaceArrays
-from sconv_search.studies.samplers.random_keys import Preferences
+from sconv_search.studies.samplers.random_keys import RandomKeys
 from sconv_search.studies.samplers.surrogate import Surrogate
 
 CANDIDATES = 48
@@ -26,7 +26,7 @@ Decode = Callable[[Array, Array], Positions]
 class Candidate:
     """A plan with the preferences, by name, and the sharpness that it was decoded from."""
 
-    preferences: Mapping[str, float]
+    random_keys: Mapping[str, float]
     sharpness: float
     plan: CompressionPlan
 
@@ -41,8 +41,8 @@ class Informed:
         screened: whether all plans are scored untrained first, which then is what is predicted.
     """
 
-    def __init__(self, arrays: SpaceArrays, preferences: Preferences, seed: int, *, screened: bool) -> None:
-        self._arrays, self._preferences, self._seed, self._screened = arrays, preferences, seed, screened
+    def __init__(self, arrays: SpaceArrays, random_keys: RandomKeys, seed: int, *, screened: bool) -> None:
+        self._arrays, self._preferences, self._seed, self._screened = arrays, random_keys, seed, screened
         self._surrogate = Surrogate(arrays)
         self._without_score: set[bytes] = set()
         self._running: dict[int, Positions] = {}
@@ -73,9 +73,9 @@ class Informed:
         """
         if not self._surrogate.is_ready:
             return None
-        luck, around_G = np.random.default_rng([self._seed, number]), self._around(filling)
+        rng, around_G = np.random.default_rng([self._seed, number]), self._around(filling)
         drawn = [
-            (self._moved(around_G, luck) if place % 2 else self._drawn(luck), luck.uniform(*SHARPNESS_RANGE))
+            (self._moved(around_G, rng) if place % 2 else self._drawn(rng), rng.uniform(*SHARPNESS_RANGE))
             for place in range(CANDIDATES)
         ]
         values_PG, sharpness_P = np.stack([values_G for values_G, _ in drawn]), np.array([sharpness for _, sharpness in drawn])
@@ -84,8 +84,8 @@ class Informed:
         if not new:
             return None
         best = new[self._surrogate.pick(at_PS[new], np.array(list(self._running.values())))]
-        preferences = dict(zip(self._preferences.names, values_PG[best].tolist(), strict=True))
-        return Candidate(preferences=preferences, sharpness=float(sharpness_P[best]), plan=self._arrays.plan(at_PS[best]))
+        random_keys = dict(zip(self._preferences.names, values_PG[best].tolist(), strict=True))
+        return Candidate(random_keys=random_keys, sharpness=float(sharpness_P[best]), plan=self._arrays.plan(at_PS[best]))
 
     def _new(self, at_PS: Positions) -> list[int]:
         """Plans that are neither known nor running, each once."""
@@ -105,13 +105,13 @@ class Informed:
             self._imitated = best_S.tobytes(), filling, np.array(list(by_name.values()))
         return self._imitated[2]
 
-    def _moved(self, around_G: Array, luck: np.random.Generator) -> Array:
+    def _moved(self, around_G: Array, rng: np.random.Generator) -> Array:
         count = len(around_G)
-        moves_G = luck.normal(0, STEP, count) * (luck.random(count) < MOVED_SHARE)
+        moves_G = rng.normal(0, STEP, count) * (rng.random(count) < MOVED_SHARE)
         moved_G: Array = around_G + moves_G
         return moved_G
 
-    def _drawn(self, luck: np.random.Generator) -> Array:
-        spread = np.exp(luck.uniform(*np.log(SPREAD_RANGE)))
-        drawn_G: Array = spread * luck.uniform(-1, 1, len(self._preferences.names))
+    def _drawn(self, rng: np.random.Generator) -> Array:
+        spread = np.exp(rng.uniform(*np.log(SPREAD_RANGE)))
+        drawn_G: Array = spread * rng.uniform(-1, 1, len(self._preferences.names))
         return drawn_G

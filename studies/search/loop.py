@@ -9,14 +9,14 @@ from time import monotonic
 
 from sconv_search.records import TrialRecord
 from sconv_search.training.evaluation import Score
-from sconv_search.studies.trials.evaluator import Job, trial_name
+from sconv_search.studies.trials.evaluator import TrialRequest, trial_name
 from sconv_search.studies.samplers.halving import Halving
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.search.proposals import Evaluated, Proposals, as_evaluated, evaluated
 from sconv_search.studies.runs.folder import RunFolder
 from sconv_search.studies.samplers.study import Sampler
 from sconv_search.studies.spec import StudySpec
-from sconv_search.studies.search.progress import Standing, trial_line
+from sconv_search.studies.search.progress import SearchProgress, trial_line
 from sconv_search.studies.search.workers import Executor
 
 MOST_ALIKE, MOST_UNTRAINED = 3, 10
@@ -33,7 +33,7 @@ ADVICE = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stops:
+class StoppingCriterion:
     """When a search ends before all its trials are trained.
 
     Args:
@@ -53,12 +53,12 @@ class Stops:
                 raise ValueError(f"Stops.{name} must be positive, got {value}")
 
 
-class Course:
+class SearchLoop:
     """Drives a search from its records so far to its end."""
 
     def __init__(
         self, spec: StudySpec, folder: RunFolder, records: Sequence[TrialRecord], sampler: Sampler, proposals: Proposals,
-        stops: Stops, monitor: Monitor, clock: Callable[[], float] = monotonic,
+        stops: StoppingCriterion, monitor: Monitor, clock: Callable[[], float] = monotonic,
     ) -> None:  # fmt: skip
         self.records = list(records)
         self._spec, self._folder, self._sampler, self._proposals = spec, folder, sampler, proposals
@@ -66,7 +66,7 @@ class Course:
         searched = [r for r in records if r.stage == "search" and r.number is not None]
         self._known, self._running = evaluated(searched, spec.regularized_share), 0
         self._at_work: set[Evaluated] = set()
-        self._standing = Standing(spec, searched)
+        self._standing = SearchProgress(spec, searched)
         self._untrained: list[str] = []
         self._ended = False
         self._halving = Halving(spec.screening, 1 + len(spec.costs))
@@ -117,7 +117,7 @@ class Course:
         self._ended = True
         self._monitor.say(f"search ends after {self._standing.trained} trainings: {text}")
 
-    def _next(self) -> Job | None:
+    def _next(self) -> TrialRequest | None:
         """The next job that was not evaluated before; what was is told without evaluating it again."""
         while self._sampler.repeats < MOST_REPEATED:
             job = self._proposals.next()
@@ -139,7 +139,7 @@ class Course:
     def _objectives(self, r: TrialRecord) -> tuple[float, ...]:
         return (-(r.screen_loss or 0.0), *(-float(getattr(r, name) or 0) for name in self._spec.costs))
 
-    def _take(self, job: Job, found: TrialRecord) -> None:
+    def _take(self, job: TrialRequest, found: TrialRecord) -> None:
         self._at_work.discard(_key(job))
         self._folder.append(found)
         self._folder.forget_checkpoints(trial_name(job.number))
@@ -161,5 +161,5 @@ class Course:
             raise RuntimeError(f"{len(self._untrained)} trials in a row gave no result, the last because: {last}{advice}")
 
 
-def _key(job: Job) -> Evaluated:
+def _key(job: TrialRequest) -> Evaluated:
     return as_evaluated(job.plan.to_json(), job.regularization, job.regularized_share)

@@ -9,7 +9,7 @@ from sconv_search.records import TrialRecord
 from sconv_search.studies.spec import StudySpec
 
 
-class Standing:
+class SearchProgress:
     """What the trials so far amount to.
 
     Attributes:
@@ -59,7 +59,7 @@ class Standing:
         return 100 * area
 
 
-def trial_line(found: TrialRecord, standing: Standing, seconds: float) -> str:
+def trial_line(found: TrialRecord, standing: SearchProgress, seconds: float) -> str:
     """One trial in one line of the terminal."""
     if found.status in ("failed", "over_budget"):
         return f"trial {found.number}: {found.status}, {found.reason}"
@@ -72,7 +72,7 @@ def trial_line(found: TrialRecord, standing: Standing, seconds: float) -> str:
     return f"{head}, {score}; {_outlook(standing, seconds)}"
 
 
-def _outlook(standing: Standing, seconds: float) -> str:
+def _outlook(standing: SearchProgress, seconds: float) -> str:
     best = standing.best
     front = f"front of {len(standing.front)}, hypervolume {standing.hypervolume:.1f} %, " if len(standing.front) > 1 else ""
     rate = 60 * standing.fresh / max(seconds, 1e-9)

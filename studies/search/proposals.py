@@ -16,9 +16,9 @@ from sconv_search.search_space.heuristics import RULES, imitating
 from sconv_search.records import TrialRecord
 from sconv_search.search_space.space import SearchSpace
 from sconv_search.search_space.tables import Array, Positions, SpaceArrays
-from sconv_search.studies.trials.evaluator import Job
+from sconv_search.studies.trials.evaluator import TrialRequest
 from sconv_search.studies.samplers.surrogate_search import Informed
-from sconv_search.studies.samplers.random_keys import Preferences
+from sconv_search.studies.samplers.random_keys import RandomKeys
 from sconv_search.studies.samplers.study import PATIENCE, Sampler
 from sconv_search.studies.spec import StudySpec
 
@@ -66,17 +66,17 @@ class Proposals:
     """
 
     def __init__(
-        self, spec: StudySpec, space: SearchSpace, budgets: Budgets, sampler: Sampler, preferences: Preferences,
+        self, spec: StudySpec, space: SearchSpace, budgets: Budgets, sampler: Sampler, random_keys: RandomKeys,
         regularization: tuple[float, float] | None,
     ) -> None:  # fmt: skip
-        self._spec, self._space, self._budgets, self._sampler, self._preferences = spec, space, budgets, sampler, preferences
+        self._spec, self._space, self._budgets, self._sampler, self._preferences = spec, space, budgets, sampler, random_keys
         self._first = first_plans(space, budgets, regularization, spec.trials, spec.given)
         self._ratios: list[float] = []
         self._arrays = SpaceArrays(space)
         self._filling = lru_cache(maxsize=4)(partial(Filling, self._arrays))  # most studies have one budget
         self._informed = None
         if spec.sampler == "surrogate":
-            self._informed = Informed(self._arrays, preferences, spec.seed, screened=spec.screening > 1)
+            self._informed = Informed(self._arrays, random_keys, spec.seed, screened=spec.screening > 1)
 
     def learn(self, records: Iterable[TrialRecord]) -> None:
         """Notes what plans scored, and how measured latencies compare with the predicted ones."""
@@ -87,16 +87,16 @@ class Proposals:
                 predicted = self._space.cost(CompressionPlan.from_json(r.plan)).latency_ms
                 self._ratios.append(r.latency_ms / predicted if predicted > 0 else 1.0)
 
-    def next(self) -> Job:
+    def next(self) -> TrialRequest:
         """The job of the next trial."""
         number = self._sampler.upcoming
         first = self._first[number] if number < len(self._first) else None
         asked = self._sampler.ask(self._informed_parameters(number) if first is None else self._parameters(first))
         budgets = self._budgets.at(asked.budget)
-        plan = first.plan if first is not None else self._plan(asked.preferences, asked.sharpness, budgets)
+        plan = first.plan if first is not None else self._plan(asked.random_keys, asked.sharpness, budgets)
         if self._informed is not None:
             self._informed.began(asked.number, plan)
-        return Job(
+        return TrialRequest(
             number=asked.number, plan=plan, regularization=asked.regularization, budgets=budgets,
             regularized_share=asked.regularized_share or self._spec.regularized_share,
             origin=self._spec.sampler if first is None else first.rule,
@@ -124,13 +124,13 @@ class Proposals:
         chosen = self._informed.suggest(number, self._filling(budgets), partial(self._positions, budgets))
         if chosen is None:
             return None
-        parameters = self._sampler.parameters(chosen.preferences, chosen.sharpness, None)
+        parameters = self._sampler.parameters(chosen.random_keys, chosen.sharpness, None)
         parameters.pop("direct", None)
         return {**parameters, "budget": place} if self._budgets.ranged else parameters
 
-    def _plan(self, preferences: Mapping[str, float], sharpness: float, budgets: Budgets) -> CompressionPlan:
+    def _plan(self, random_keys: Mapping[str, float], sharpness: float, budgets: Budgets) -> CompressionPlan:
         """The plan of preferences by name."""
-        values_1G = np.array([[preferences[name] for name in self._preferences.names]])
+        values_1G = np.array([[random_keys[name] for name in self._preferences.names]])
         return self._arrays.plan(self._positions(budgets, values_1G, np.array([sharpness]))[0])
 
     def _positions(self, budgets: Budgets, values_PG: Array, sharpness_P: Array) -> Positions:

@@ -14,13 +14,13 @@ from sconv_search.records import Cost, TrialRecord
 from sconv_search.search_space.space import SearchSpace
 from sconv_search.search_space.tables import SpaceArrays
 from sconv_search.studies.trials.checkpoints import RunCheckpoints
-from sconv_search.studies.search.loop import Course, Stops
-from sconv_search.studies.trials.evaluator import Bench, trial_name
+from sconv_search.studies.search.loop import SearchLoop, StoppingCriterion
+from sconv_search.studies.trials.evaluator import TrialEvaluator, trial_name
 from sconv_search.studies.space.given_plans import require_fit
 from sconv_search.studies.granularity import grouped
 from sconv_search.studies.methods import METHODS, method_named
 from sconv_search.studies.monitor import Monitor
-from sconv_search.studies.samplers.random_keys import Preferences
+from sconv_search.studies.samplers.random_keys import RandomKeys
 from sconv_search.studies.search.proposals import Proposals
 from sconv_search.studies.runs.folder import RunFolder
 from sconv_search.studies.samplers.study import Domain, Sampler
@@ -29,19 +29,19 @@ from sconv_search.studies.space.site_text import site_lines
 from sconv_search.studies.space.sites import left_out
 from sconv_search.studies.space.measuring import dense_cost, input_shapes, measured_space
 from sconv_search.studies.spec import StudySpec
-from sconv_search.studies.context import Start
+from sconv_search.studies.context import StudyContext
 from sconv_search.studies.space.widths import unmixed
 from sconv_search.studies.search.workers import executor, require_workers
 
 
 def search(
-    start: Start,
+    start: StudyContext,
     spec: StudySpec,
     folder: RunFolder,
     monitor: Monitor | None = None,
     *,
     workers: int = 1,
-    stops: Stops | None = None,
+    stops: StoppingCriterion | None = None,
     checkpoint_s: float = EVERY_S,
 ) -> list[TrialRecord]:
     """Runs a study, or continues the one in the folder, until it has ``spec.trials`` trainings; returns all its records.
@@ -75,8 +75,8 @@ def search(
         space.require_reachable(budgets)
         require_fit(spec.given, space, budgets)
         checkpoints = RunCheckpoints(folder=folder.checkpoints, every_s=checkpoint_s)
-        bench = Bench(start=start, spec=spec, study=folder.name, dense=space.dense, checkpoints=checkpoints)
-        records = _run_trials(bench, folder, space, budgets, monitor, workers, stops or Stops())
+        bench = TrialEvaluator(start=start, spec=spec, study=folder.name, dense=space.dense, checkpoints=checkpoints)
+        records = _run_trials(bench, folder, space, budgets, monitor, workers, stops or StoppingCriterion())
         folder.forget_checkpoints(trial_name("*"))  # of trials that did not come again
         return records
 
@@ -115,7 +115,7 @@ def _adopt(spec: StudySpec, folder: RunFolder, monitor: Monitor) -> None:
     folder.write("spec.json", spec.to_json())
 
 
-def _space(start: Start, spec: StudySpec, folder: RunFolder, monitor: Monitor) -> SearchSpace:
+def _space(start: StudyContext, spec: StudySpec, folder: RunFolder, monitor: Monitor) -> SearchSpace:
     """The folder's search space, measured now if it has none; an interrupted measurement is continued."""
     space = folder.read_space()
     if space is None:
@@ -139,7 +139,7 @@ def _space(start: Start, spec: StudySpec, folder: RunFolder, monitor: Monitor) -
     return space
 
 
-def _announce(start: Start, spec: StudySpec, space: SearchSpace, budgets: Budgets, monitor: Monitor) -> None:
+def _announce(start: StudyContext, spec: StudySpec, space: SearchSpace, budgets: Budgets, monitor: Monitor) -> None:
     """What can be reached, before anything is trained."""
     monitor.say(f"dense network: {amounts(space.dense)}")
     for line in reachable(space, budgets):
@@ -168,18 +168,18 @@ def amounts(cost: Cost) -> str:
 
 
 def _run_trials(
-    bench: Bench, folder: RunFolder, space: SearchSpace, budgets: Budgets, monitor: Monitor, workers: int, stops: Stops
+    bench: TrialEvaluator, folder: RunFolder, space: SearchSpace, budgets: Budgets, monitor: Monitor, workers: int, stops: StoppingCriterion
 ) -> list[TrialRecord]:
     spec, start = bench.spec, bench.start
     records, damaged = folder.records()
     for message in damaged:
         monitor.say(message)
     shapes = input_shapes(start.network, start.task.input_shape, space.sites)
-    preferences = Preferences(SpaceArrays(space), grouped(space.sites, spec.granularity, shapes))
+    random_keys = RandomKeys(SpaceArrays(space), grouped(space.sites, spec.granularity, shapes))
     regularizable = spec.search_schedule.epochs > 0 and any(METHODS[name].regularizable for name in spec.methods)
     weights = spec.regularization_range if regularizable else None
     domain = Domain(
-        preferences=preferences.names, regularization=weights, regularized_share=spec.regularized_share_range,
+        random_keys=random_keys.names, regularization=weights, regularized_share=spec.regularized_share_range,
         ranged=spec.is_front, costs=spec.costs,
     )  # fmt: skip
     startup = max(4, spec.trials // 4)
@@ -193,8 +193,8 @@ def _run_trials(
         )
     if known := sampler.known(by_number):
         monitor.say(f"trial {', '.join(map(str, known))} was trained, but its record is lost; it counts as trained")
-    proposals = Proposals(spec, space, budgets, sampler, preferences, weights)
-    course = Course(spec, folder, records, sampler, proposals, stops, monitor)
+    proposals = Proposals(spec, space, budgets, sampler, random_keys, weights)
+    course = SearchLoop(spec, folder, records, sampler, proposals, stops, monitor)
     with executor(bench, workers, monitor) as where:
         course.run(where, lost=len(known))
     return course.records

@@ -21,9 +21,9 @@ from torch import nn
 from sconv_search.system.malloc import keep_freed_memory
 from sconv_search.data.splits import DataSet
 from sconv_search.records import TrialRecord
-from sconv_search.studies.trials.evaluator import Bench, Job
+from sconv_search.studies.trials.evaluator import TrialEvaluator, TrialRequest
 from sconv_search.studies.monitor import Monitor
-from sconv_search.studies.context import Start
+from sconv_search.studies.context import StudyContext
 
 MOST_ATTEMPTS = 2
 
@@ -33,10 +33,10 @@ class Executor(Protocol):
 
     slots: int
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: TrialRequest) -> None:
         """Takes a job; at most ``slots`` at a time."""
 
-    def result(self) -> tuple[Job, TrialRecord]:
+    def result(self) -> tuple[TrialRequest, TrialRecord]:
         """Waits for the next finished job."""
 
 
@@ -45,14 +45,14 @@ class Here:
 
     slots = 1
 
-    def __init__(self, bench: Bench, monitor: Monitor) -> None:
-        self._bench, self._monitor, self._jobs = bench, monitor, deque[Job]()
+    def __init__(self, bench: TrialEvaluator, monitor: Monitor) -> None:
+        self._bench, self._monitor, self._jobs = bench, monitor, deque[TrialRequest]()
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: TrialRequest) -> None:
         """Takes a job."""
         self._jobs.append(job)
 
-    def result(self) -> tuple[Job, TrialRecord]:
+    def result(self) -> tuple[TrialRequest, TrialRecord]:
         """Evaluates the oldest job."""
         job = self._jobs.popleft()
         return job, self._bench.evaluate(job, self._monitor)
@@ -61,18 +61,18 @@ class Here:
 class Workers:
     """Evaluates in processes of their own, among which the threads are divided. A job whose worker dies is tried once more."""
 
-    def __init__(self, bench: Bench, count: int, monitor: Monitor) -> None:
+    def __init__(self, bench: TrialEvaluator, count: int, monitor: Monitor) -> None:
         self.slots, self._monitor = count, monitor
         self._bench = replace(bench, start=replace(bench.start, task=_sendable(bench)))
         self._threads = max(1, torch.get_num_threads() // count)
         self._idle = [self._new_worker() for _ in range(count)]
-        self._busy: dict[Any, tuple[_Worker, Job, int]] = {}
+        self._busy: dict[Any, tuple[_Worker, TrialRequest, int]] = {}
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: TrialRequest) -> None:
         """Hands a job to an idle worker."""
         self._hand(self._idle.pop(), job, 1)
 
-    def result(self) -> tuple[Job, TrialRecord]:
+    def result(self) -> tuple[TrialRequest, TrialRecord]:
         """Waits for the next finished job."""
         while True:
             ready = wait([worker.pipe for worker, _, _ in self._busy.values()])
@@ -97,7 +97,7 @@ class Workers:
             worker.process.kill()
             worker.process.join()
 
-    def _hand(self, worker: _Worker, job: Job, attempt: int) -> None:
+    def _hand(self, worker: _Worker, job: TrialRequest, attempt: int) -> None:
         try:
             worker.pipe.send(job)
         except OSError:  # it died while it was idle
@@ -111,7 +111,7 @@ class Workers:
 
 
 class _Worker:
-    def __init__(self, bench: Bench, threads: int) -> None:
+    def __init__(self, bench: TrialEvaluator, threads: int) -> None:
         context = torch.multiprocessing.get_context("spawn")  # threads and CUDA do not survive a fork
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs, bench, threads), daemon=True)
@@ -119,7 +119,7 @@ class _Worker:
         theirs.close()
 
 
-def _work(pipe: Connection[Any, Any], bench: Bench, threads: int) -> None:
+def _work(pipe: Connection[Any, Any], bench: TrialEvaluator, threads: int) -> None:
     """A worker's life: until the process that made it is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     torch.set_num_threads(threads)
@@ -133,7 +133,7 @@ def _work(pipe: Connection[Any, Any], bench: Bench, threads: int) -> None:
         pipe.send(bench.evaluate(job, monitor))
 
 
-def _sendable(bench: Bench) -> Any:
+def _sendable(bench: TrialEvaluator) -> Any:
     """The task without what only its start needs: its builders may be functions that cannot be sent."""
     return replace(bench.start.task, network=_no_network, data=_no_data)
 
@@ -146,7 +146,7 @@ def _no_data(folder: object, train_was_seen: bool) -> DataSet:
     raise RuntimeError("a worker evaluates on the data that it was given and reads none")
 
 
-def require_workers(start: Start, count: int) -> None:
+def require_workers(start: StudyContext, count: int) -> None:
     """Refuses, before long work, a number of workers that cannot be, and what cannot be sent to several.
 
     Raises:
@@ -168,7 +168,7 @@ def require_workers(start: Start, count: int) -> None:
 
 
 @contextmanager
-def executor(bench: Bench, count: int, monitor: Monitor) -> Iterator[Executor]:
+def executor(bench: TrialEvaluator, count: int, monitor: Monitor) -> Iterator[Executor]:
     """An executor with so many workers, as ``require_workers`` lets pass; one evaluates here."""
     if count == 1:
         yield Here(bench, monitor)

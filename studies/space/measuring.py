@@ -28,7 +28,7 @@ from sconv_search.studies.methods import compress, method_named
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.space.narrowed_costs import measured_narrowings
 from sconv_search.studies.selection import EVERYTHING, Selection, offered
-from sconv_search.studies.context import Start, calibration_inputs
+from sconv_search.studies.context import StudyContext, calibration_inputs
 from sconv_search.studies.space.widths import channels_dropped, left_by_pruning, mixable
 
 Kept = Callable[[str, tuple[Option, ...]], None]
@@ -39,7 +39,7 @@ DAMAGE_PIXELS = 2**22
 
 
 def measured_space(
-    start: Start,
+    start: StudyContext,
     methods: Sequence[str],
     monitor: Monitor,
     selection: Selection = EVERYTHING,
@@ -109,7 +109,7 @@ class _Measuring:
     """Measures options of one network, each built alone."""
 
     def __init__(
-        self, start: Start, shapes: Mapping[str, Sequence[tuple[int, ...]]], whole: Cost, latencies: Latencies | None,
+        self, start: StudyContext, shapes: Mapping[str, Sequence[tuple[int, ...]]], whole: Cost, latencies: Latencies | None,
         wanted: Collection[tuple[str, Choice]],
     ) -> None:  # fmt: skip
         self._start, self._shapes, self._whole, self._latencies = start, shapes, whole, latencies
@@ -241,7 +241,7 @@ class CostTable:
         return self._known[*same, choice] - self._known[same]
 
 
-def _log_probabilities(network: nn.Module, start: Start, images: Tensor) -> Tensor:
+def _log_probabilities(network: nn.Module, start: StudyContext, images: Tensor) -> Tensor:
     """Log-probabilities (predictions, classes) with batch norms on the batch's statistics; the network is not modified."""
     observed = _on_batch_statistics(network)
     logits = predict(observed, start.data, images, batch=len(images))

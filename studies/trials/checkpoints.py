@@ -9,11 +9,11 @@ from typing import Any
 
 from sconv_search.training.checkpoint import EVERY_S, Checkpoint, Stopwatch, Watched
 from sconv_search.plan import CompressionPlan
-from sconv_search.studies.context import Start
+from sconv_search.studies.context import StudyContext
 
 
 @dataclass(frozen=True, kw_only=True)
-class LifeCheckpoints:
+class TrialCheckpoints:
     """The checkpoints of one network's life, a file a phase.
 
     Args:
@@ -52,11 +52,11 @@ class RunCheckpoints:
             raise ValueError(f"seconds between checkpoints must not be below 0, got {self.every_s}")
 
     def of(
-        self, name: str, start: Start, plan: CompressionPlan, regularization: float | None, regularized_share: float
-    ) -> LifeCheckpoints:
+        self, name: str, start: StudyContext, plan: CompressionPlan, regularization: float | None, regularized_share: float
+    ) -> TrialCheckpoints:
         """Those of a life that has this name in the run."""
         identity = {
             "weights": start.weights_sha256, "data": start.data_sha256, "plan": plan.to_json(),
             "regularization": regularization, "regularized_share": regularized_share,
         }  # fmt: skip
-        return LifeCheckpoints(folder=self.folder / name, identity=identity, every_s=self.every_s)
+        return TrialCheckpoints(folder=self.folder / name, identity=identity, every_s=self.every_s)

@@ -19,17 +19,17 @@ from sconv_search.training.process_group import OutOfStep
 from sconv_search.records import Cost, TrialRecord
 from sconv_search.training.evaluation import Score
 from sconv_search.training.loop import TrainingDiverged
-from sconv_search.studies.trials.checkpoints import LifeCheckpoints, RunCheckpoints
+from sconv_search.studies.trials.checkpoints import TrialCheckpoints, RunCheckpoints
 from sconv_search.studies.methods import compress
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.trials.rows import cost_fields, metric_field, outcome_fields, plan_fields, record
 from sconv_search.studies.spec import StudySpec
-from sconv_search.studies.context import Start
-from sconv_search.studies.trials.trial import live, screened
+from sconv_search.studies.context import StudyContext
+from sconv_search.studies.trials.trial import run_trial, screened
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class TrialRequest:
     """What is to be evaluated.
 
     Args:
@@ -54,16 +54,16 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bench:
+class TrialEvaluator:
     """What all trials of a study share: all that another process needs to evaluate one."""
 
-    start: Start
+    start: StudyContext
     spec: StudySpec
     study: str
     dense: Cost
     checkpoints: RunCheckpoints | None = None
 
-    def evaluate(self, job: Job, monitor: Monitor) -> TrialRecord:
+    def evaluate(self, job: TrialRequest, monitor: Monitor) -> TrialRecord:
         """The record of a job; an error becomes its reason, because the next plan may do better.
 
         Raises:
@@ -82,11 +82,11 @@ class Bench:
             columns |= {"status": "failed", "reason": f"{type(error).__name__}: {str(error).strip() or 'no message'}"}
         return record(self.study, self.spec, **{**columns, "wall_s": stopwatch.seconds})
 
-    def failure(self, job: Job, reason: str) -> TrialRecord:
+    def failure(self, job: TrialRequest, reason: str) -> TrialRecord:
         """The record of a job that could not be evaluated."""
         return record(self.study, self.spec, **self._known(job), status="failed", reason=reason)
 
-    def _kept(self, job: Job) -> LifeCheckpoints | None:
+    def _kept(self, job: TrialRequest) -> TrialCheckpoints | None:
         """Where the job's trainings keep their state."""
         if self.checkpoints is None:
             return None
@@ -94,7 +94,7 @@ class Bench:
             trial_name(job.number), self.start, job.plan, job.regularization, job.regularized_share
         )  # fmt: skip
 
-    def _known(self, job: Job) -> dict[str, Any]:
+    def _known(self, job: TrialRequest) -> dict[str, Any]:
         screen = {"screen_top1": job.screen.top1, "screen_loss": job.screen.loss} if job.screen else {}
         return {
             "stage": "search", "variant": "searched", "number": job.number, "seed": self.spec.seed, "origin": job.origin,
@@ -103,7 +103,7 @@ class Bench:
             **cost_fields(job.predicted, self.dense),
         }  # fmt: skip
 
-    def _found(self, job: Job, monitor: Monitor, kept: LifeCheckpoints | None) -> dict[str, Any]:
+    def _found(self, job: TrialRequest, monitor: Monitor, kept: TrialCheckpoints | None) -> dict[str, Any]:
         cost, columns = self._measured(job.plan)
         if cost.counted() != job.predicted.counted():
             reason = f"the table of costs predicted {job.predicted.counted()}, the built network measures {cost.counted()}"
@@ -113,7 +113,7 @@ class Bench:
         if job.rung == "screen":
             score = screened(self.start, job.plan, seed=self.spec.seed)
             return {**columns, "status": "screened", "screen_top1": score.top1, "screen_loss": score.loss}
-        outcome = live(
+        outcome = run_trial(
             self.start, job.plan, self.spec.search_schedule, seed=self.spec.seed, regularization=job.regularization,
             regularized_share=job.regularized_share, monitor=monitor, checkpoints=kept,
         )  # fmt: skip

@@ -15,7 +15,7 @@ POINTS = 12
 """A phase is looked at so many times, however long it is: the record stays small."""
 
 
-class ResidualCourse:
+class ResidualHistory:
     """Relative residuals by site, from the start of the regularised phase to its end; it reads weights and changes nothing.
 
     Args:

@@ -17,11 +17,11 @@ from sconv_search.plan import CompressionPlan
 from sconv_search.training.process_group import OutOfStep
 from sconv_search.training.schedule import Schedule
 from sconv_search.training.evaluation import Score
-from sconv_search.studies.trials.checkpoints import LifeCheckpoints
+from sconv_search.studies.trials.checkpoints import TrialCheckpoints
 from sconv_search.studies.methods import METHODS, compress, penalty
 from sconv_search.studies.monitor import Monitor
-from sconv_search.studies.trials.residuals import ResidualCourse
-from sconv_search.studies.context import Start, calibration_inputs
+from sconv_search.studies.trials.residuals import ResidualHistory
+from sconv_search.studies.context import StudyContext, calibration_inputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Life:
+class TrialConfig:
     """What a life is; of one start network, all processes come to the same by it.
 
     Args:
@@ -69,8 +69,8 @@ class Life:
         return self.schedule.epochs * self.regularized_share if self.regularization else 0.0
 
 
-def live(
-    start: Start,
+def run_trial(
+    start: StudyContext,
     plan: CompressionPlan,
     schedule: Schedule,
     *,
@@ -79,37 +79,37 @@ def live(
     regularized_share: float,
     monitor: Monitor,
     watch_compression: bool = False,
-    checkpoints: LifeCheckpoints | None = None,
+    checkpoints: TrialCheckpoints | None = None,
 ) -> Outcome:
     """Trains and compresses a copy of the start network by a plan; the epochs of all phases sum to the schedule's.
 
     Args:
-        regularization, regularized_share, watch_compression: as in ``Life``.
+        regularization, regularized_share, watch_compression: as in ``TrialConfig``.
         checkpoints: where the trainings keep their state; None keeps none.
 
     Raises:
         OutOfStep: one of several processes failed alone.
         TrainingDiverged: a loss is not finite.
     """
-    life = Life(
+    config = TrialConfig(
         plan=plan, schedule=schedule, seed=seed, regularization=regularization, regularized_share=regularized_share,
         watch_compression=watch_compression,
     )  # fmt: skip
-    with start.processes.in_step(life):
-        return _lived(start, life, monitor, checkpoints)
+    with start.processes.in_step(config):
+        return _run(start, config, monitor, checkpoints)
 
 
-def follow(start: Start) -> None:
+def join_trials(start: StudyContext) -> None:
     """Takes part in the lives that the leading process begins, until that has no more."""
     start = replace(start, score=_unscored)
-    while (life := start.processes.agree(None)) is not None:
+    while (config := start.processes.broadcast(None)) is not None:
         try:
-            with start.processes.in_step(life):
-                _lived(start, life, Monitor(), None)
+            with start.processes.in_step(config):
+                _run(start, config, Monitor(), None)
         except OutOfStep:
             raise
         except Exception as error:  # the leading process has ended the life, too, and records what it knows of it
-            logging.getLogger(__name__).info("process %d: %s", start.processes.share.place, error)
+            logging.getLogger(__name__).info("process %d: %s", start.processes.shard.index, error)
 
 
 def _unscored(network: nn.Module, data: DataSet, split: Images) -> Score:
@@ -117,26 +117,26 @@ def _unscored(network: nn.Module, data: DataSet, split: Images) -> Score:
     return Score(top1=0.0, loss=0.0)
 
 
-def _lived(start: Start, life: Life, monitor: Monitor, checkpoints: LifeCheckpoints | None) -> Outcome:
-    network, data, plan, watched = copy.deepcopy(start.network), start.data, life.plan, life.watch_compression
-    distance, before_epochs = penalty(network, plan), life.epochs_before
-    course = ResidualCourse(network, plan, before_epochs) if life.regularization and watched else None
+def _run(start: StudyContext, config: TrialConfig, monitor: Monitor, checkpoints: TrialCheckpoints | None) -> Outcome:
+    network, data, plan, watched = copy.deepcopy(start.network), start.data, config.plan, config.watch_compression
+    distance, before_epochs = penalty(network, plan), config.epochs_before
+    course = ResidualHistory(network, plan, before_epochs) if config.regularization and watched else None
     common: dict[str, Any] = {"teacher": start.network, "processes": start.processes}
-    if life.regularization:
+    if config.regularization:
         with monitor.bar("training towards the structure") as step:
             start.train(
-                network, data, life.schedule, seed=life.seed, epochs=before_epochs, penalty=distance,
-                penalty_weight=life.regularization, progress=course.watching(step) if course else step,
+                network, data, config.schedule, seed=config.seed, epochs=before_epochs, penalty=distance,
+                penalty_weight=config.regularization, progress=course.watching(step) if course else step,
                 checkpoint=checkpoints.of("before", monitor.say, course) if checkpoints else None, **common,
             )  # fmt: skip
     residual = _mean_residual(plan, float(distance().detach()))
     before = start.score(network, data, data.validation) if watched else None
     compressed, notes = _compressed(start, network, plan)
-    reestimate_batch_norm_(compressed, data, seed=life.seed, reference=network)
+    reestimate_batch_norm_(compressed, data, seed=config.seed, reference=network)
     after = start.score(compressed, data, data.validation) if watched else None
     with monitor.bar("training the compressed network") as step:
         start.train(
-            compressed, data, life.schedule, seed=life.seed + 1, epochs=life.schedule.epochs - before_epochs, progress=step,
+            compressed, data, config.schedule, seed=config.seed + 1, epochs=config.schedule.epochs - before_epochs, progress=step,
             checkpoint=checkpoints.of("after", monitor.say) if checkpoints else None, **common,
         )  # fmt: skip
     final = start.score(compressed, data, data.validation)
@@ -146,14 +146,14 @@ def _lived(start: Start, life: Life, monitor: Monitor, checkpoints: LifeCheckpoi
     )
 
 
-def screened(start: Start, plan: CompressionPlan, *, seed: int) -> Score:
+def screened(start: StudyContext, plan: CompressionPlan, *, seed: int) -> Score:
     """Validation score of the start network compressed by a plan, batch norms re-estimated, without any training."""
     compressed, _ = _compressed(start, start.network, plan)
     reestimate_batch_norm_(compressed, start.data, seed=seed, reference=start.network)
     return start.score(compressed, start.data, start.data.validation)
 
 
-def _compressed(start: Start, network: nn.Module, plan: CompressionPlan) -> tuple[nn.Module, str | None]:
+def _compressed(start: StudyContext, network: nn.Module, plan: CompressionPlan) -> tuple[nn.Module, str | None]:
     """The compressed network, and what the methods warned of."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")

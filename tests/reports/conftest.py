@@ -93,23 +93,23 @@ def write_run(tmp_path: Path) -> Callable[..., Path]:
 
 def study(method: str, place: int, task: str = "cifar10/resnet20") -> list[TrialRecord]:
     """One method's search of 40 trials and confirmation of three plans over three seeds."""
-    luck = random.Random(place)
+    rng = random.Random(place)
     origin = {"machine": "2 × CPU", "versions": "torch 2.15.0, optuna 5.0.0", "commit": "0e6da41", "budget": "50% flops"}
     origin |= {"study": f"{task.replace('/', '-')}-{method}", "task": task, "methods": method}
-    rows = [record(**origin, **_trial(number, place, luck)) for number in range(40)]
+    rows = [record(**origin, **_trial(number, place, rng)) for number in range(40)]
     best = sorted((r for r in rows if r.val_top1), key=lambda r: -(r.val_top1 or 0))[:3]
     for seed in range(3):
         for r in best:
-            score = (r.val_top1 or 0) - 0.4 + luck.gauss(0, 0.2)
-            rows.append(_confirmed(score, seed, {**origin, "variant": "searched", "plan": r.plan, "flops": r.flops}, luck))
+            score = (r.val_top1 or 0) - 0.4 + rng.gauss(0, 0.2)
+            rows.append(_confirmed(score, seed, {**origin, "variant": "searched", "plan": r.plan, "flops": r.flops}, rng))
         rows.append(
-            _confirmed(88 - place * 0.8 + luck.gauss(0, 0.2), seed, {**origin, "variant": "uniform", "flops": 40_100_000}, luck)
+            _confirmed(88 - place * 0.8 + rng.gauss(0, 0.2), seed, {**origin, "variant": "uniform", "flops": 40_100_000}, rng)
         )
     if place == 0:
         rows += [
-            _confirmed(92.3 + luck.gauss(0, 0.1), seed, {**origin, **_dense("dense_finetuned")}, luck) for seed in range(3)
+            _confirmed(92.3 + rng.gauss(0, 0.1), seed, {**origin, **_dense("dense_finetuned")}, rng) for seed in range(3)
         ]
-        rows.append(_confirmed(91.7, 0, {**origin, **_dense("dense")}, luck))
+        rows.append(_confirmed(91.7, 0, {**origin, **_dense("dense")}, rng))
     return rows
 
 
@@ -117,8 +117,8 @@ def _dense(variant: str) -> dict[str, Any]:
     return {"variant": variant, "methods": None, "flops": DENSE_FLOPS}
 
 
-def _trial(number: int, place: int, luck: random.Random) -> dict[str, Any]:
-    flops = luck.randint(22_000_000, 42_000_000)
+def _trial(number: int, place: int, rng: random.Random) -> dict[str, Any]:
+    flops = rng.randint(22_000_000, 42_000_000)
     row: dict[str, Any] = {
         "number": number,
         "seed": 0,
@@ -127,35 +127,35 @@ def _trial(number: int, place: int, luck: random.Random) -> dict[str, Any]:
         "adds": 800_000,
         "params": flops // 300,
     }
-    row["plan"] = plan(METHODS[place], [luck.randint(0, OPTIONS - 1) for _ in SITES])
+    row["plan"] = plan(METHODS[place], [rng.randint(0, OPTIONS - 1) for _ in SITES])
     if flops > 0.5 * DENSE_FLOPS:
         return row | {"status": "over_budget", "reason": f"measured {flops:,} flops against a budget of 41,000,000"}
-    if luck.random() < 0.08:
+    if rng.random() < 0.08:
         return row | {"status": "failed", "reason": "loss is nan at step 12 | λ too high", "wall_s": 3.0}
-    collapsed = luck.random() < 0.15
+    collapsed = rng.random() < 0.15
     score = (
         91.5
         - place * 0.7
         - 1.2e-14 * (45_000_000 - flops) ** 2
-        - abs(luck.gauss(0, 1))
-        - (luck.uniform(20, 60) if collapsed else 0)
+        - abs(rng.gauss(0, 1))
+        - (rng.uniform(20, 60) if collapsed else 0)
     )
     if place == 0 and number % 2:
-        weight = 0.05 * 40 ** luck.random()
+        weight = 0.05 * 40 ** rng.random()
         row |= {"regularization": weight, "residual": 0.5 / (1 + 5 * weight)}
-    return row | {"val_top1": score, "wall_s": luck.uniform(50, 70), "epochs": 2.0}
+    return row | {"val_top1": score, "wall_s": rng.uniform(50, 70), "epochs": 2.0}
 
 
-def _confirmed(score: float, seed: int, columns: dict[str, Any], luck: random.Random) -> TrialRecord:
+def _confirmed(score: float, seed: int, columns: dict[str, Any], rng: random.Random) -> TrialRecord:
     flops = columns["flops"]
     costs = {"macs": flops // 2 - 400_000, "adds": 800_000, "params": flops // 300, "epochs": 6.0, "wall_s": 190.0}
     if columns["methods"]:
-        before, after = 91.0 + luck.gauss(0, 0.1), 84.0 + luck.gauss(0, 0.4)
+        before, after = 91.0 + rng.gauss(0, 0.1), 84.0 + rng.gauss(0, 0.4)
         costs |= {"layers": LAYERS, "val_top1_before": before, "val_top1_after": after, "val_top1": score + 0.2}
     if columns["methods"] == "structured_conv" and columns["variant"] == "searched":
         costs |= {"regularization": 0.5, "residual": 0.015, "residual_course": COURSE}
     costs |= {"threads": 1, "dtype": "float32", "latency_batch": 16}
-    latency = {"latency_ms": 3.1 * (0.3 + flops / DENSE_FLOPS) + luck.uniform(0, 0.1), "dense_latency_ms": 4.1}
+    latency = {"latency_ms": 3.1 * (0.3 + flops / DENSE_FLOPS) + rng.uniform(0, 0.1), "dense_latency_ms": 4.1}
     return confirm(score, seed, **columns, **costs, **latency)
 
 

@@ -30,9 +30,9 @@ def test_the_course_is_the_hypervolume_of_every_beginning(found: list[tuple[floa
 
 
 @given(points, st.randoms())
-def test_the_order_of_points_does_not_matter(found: list[tuple[float, float]], luck) -> None:
+def test_the_order_of_points_does_not_matter(found: list[tuple[float, float]], rng) -> None:
     mixed = list(found)
-    luck.shuffle(mixed)
+    rng.shuffle(mixed)
     assert hypervolume(mixed) == pytest.approx(hypervolume(found), abs=1e-8)
 
 

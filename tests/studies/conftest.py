@@ -19,7 +19,7 @@ from sconv_search.data.splits import DataSet, Split
 from sconv_search.training.schedule import Schedule
 from sconv_search.training.evaluation import Score
 from sconv_search.search_space.space import SearchSpace
-from sconv_search.studies import RunFolder, Start, StudySpec, Task, cli, start_from, tasks
+from sconv_search.studies import RunFolder, StudyContext, StudySpec, Task, cli, context_from_task, tasks
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.trials.trial import Outcome
 
@@ -59,9 +59,9 @@ def task() -> Task:
 
 
 @pytest.fixture(scope="session")
-def start(task: Task, tmp_path_factory: pytest.TempPathFactory) -> Start:
+def start(task: Task, tmp_path_factory: pytest.TempPathFactory) -> StudyContext:
     cache = tmp_path_factory.mktemp("dense")
-    return start_from(task, data=None, weights=None, cache=cache, device=torch.device("cpu"), monitor=Monitor())
+    return context_from_task(task, data=None, weights=None, cache=cache, device=torch.device("cpu"), monitor=Monitor())
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def spaces_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Searches of one network by the same methods find its space measured: nothing in it depends on the study."""
     measure = sconv_search.studies.search.runner.measured_space
 
-    def remembered(start: Start, methods, monitor, selection, *, latency_batch, known, **others):
+    def remembered(start: StudyContext, methods, monitor, selection, *, latency_batch, known, **others):
         key = (start.weights_sha256, start.data_sha256, tuple(methods), selection, others["given"])
         if latency_batch is not None or known:
             return measure(start, methods, monitor, selection, latency_batch=latency_batch, known=known, **others)
@@ -122,18 +122,18 @@ _MEASURED: dict[object, tuple] = {}
 @pytest.fixture
 def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trials take no time: what they give follows from the plan's text, and each plan is built and measured once."""
-    measure = sconv_search.studies.trials.evaluator.Bench._measured
+    measure = sconv_search.studies.trials.evaluator.TrialEvaluator._measured
 
-    def measured(self: sconv_search.studies.trials.evaluator.Bench, plan: CompressionPlan):
+    def measured(self: sconv_search.studies.trials.evaluator.TrialEvaluator, plan: CompressionPlan):
         key = (plan, self.spec.weights_sha256)
         if self.spec.times or key not in _MEASURED:
             _MEASURED[key] = measure(self, plan)
         return _MEASURED[key]
 
-    monkeypatch.setattr(sconv_search.studies.trials.evaluator.Bench, "_measured", measured)
+    monkeypatch.setattr(sconv_search.studies.trials.evaluator.TrialEvaluator, "_measured", measured)
     monkeypatch.setattr(os, "fsync", lambda file: None)
     monkeypatch.setattr(
-        sconv_search.studies.trials.evaluator, "live", lambda start, plan, *args, regularization, **options: told(plan, regularization)
+        sconv_search.studies.trials.evaluator, "run_trial", lambda start, plan, *args, regularization, **options: told(plan, regularization)
     )
 
 

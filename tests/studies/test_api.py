@@ -9,25 +9,25 @@ from torch import nn
 from sconv_search.data.splits import DataSet, Split
 from sconv_search.training.schedule import Schedule
 from sconv_search.training.evaluation import Score
-from sconv_search.studies import RunFolder, Start, confirm, search_network, start_with
+from sconv_search.studies import RunFolder, StudyContext, confirm, search_network, context_from_network
 
 QUICK = {"search_schedule": Schedule(epochs=0.5, batch_size=32), "confirm_schedule": Schedule(epochs=0.5, batch_size=32)}
 
 
-def test_a_network_and_its_data_are_searched_confirmed_and_continued(start: Start, tmp_path: Path) -> None:
+def test_a_network_and_its_data_are_searched_confirmed_and_continued(start: StudyContext, tmp_path: Path) -> None:
     before = {name: tensor.clone() for name, tensor in start.network.state_dict().items()}
     given = {"budget": "60%", "methods": ["spatial_svd"], "start": {**QUICK, "name": "corners"}}
     first = search_network(start.network, start.data, tmp_path / "run", trials=1, **given)
     records = search_network(start.network, start.data, tmp_path / "run", trials=2, **given)
     assert records[0] == first[0]
     assert [(r.task, r.status, r.test_top1) for r in records] == [("corners", "complete", None)] * 2
-    begun = start_with(start.network, start.data, name="corners", **QUICK)
+    begun = context_from_network(start.network, start.data, name="corners", **QUICK)
     rows = confirm(begun, [RunFolder(tmp_path / "run")], seeds=1, most=1)
     assert {r.variant for r in rows} == {"dense", "dense_finetuned", "searched", "uniform"}
     assert all(torch.equal(tensor, before[name]) for name, tensor in start.network.state_dict().items())
 
 
-def test_the_users_own_training_and_score_take_the_place_of_ours(start: Start, tmp_path: Path) -> None:
+def test_the_users_own_training_and_score_take_the_place_of_ours(start: StudyContext, tmp_path: Path) -> None:
     trained: list[int] = []
 
     def train(network: nn.Module, data: DataSet, schedule: Schedule, *, seed: int, **options: object) -> None:
@@ -43,15 +43,15 @@ def test_the_users_own_training_and_score_take_the_place_of_ours(start: Start, t
     assert all(r.val_top1 == (r.params or 0) % 97 for r in records)
 
 
-def test_a_network_that_does_not_fit_the_data_is_refused(start: Start) -> None:
+def test_a_network_that_does_not_fit_the_data_is_refused(start: StudyContext) -> None:
     with pytest.raises(ValueError, match="fails on an input of shape"):
-        start_with(nn.Linear(3, 4), start.data)
+        context_from_network(nn.Linear(3, 4), start.data)
 
 
-def test_another_network_is_another_study(start: Start, tmp_path: Path) -> None:
+def test_another_network_is_another_study(start: StudyContext, tmp_path: Path) -> None:
     given = {"methods": ["spatial_svd"], "trials": 1, "start": QUICK}
     search_network(start.network, start.data, tmp_path / "run", **given)
-    other = start_with(start.network, start.data).network
+    other = context_from_network(start.network, start.data).network
     nn.init.zeros_(next(other.parameters()))
     with pytest.raises(ValueError, match="holds another study: weights_sha256 was"):
         search_network(other, start.data, tmp_path / "run", **given)

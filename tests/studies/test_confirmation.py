@@ -7,13 +7,13 @@ import torch
 
 from sconv_search import CompressionPlan, TrialRecord, measure_cost
 from sconv_search.training.evaluation import evaluate
-from sconv_search.studies import RunFolder, Start, StudySpec, confirm, search
+from sconv_search.studies import RunFolder, StudyContext, StudySpec, confirm, search
 from sconv_search.studies.runs import rebuild
 from sconv_search.studies.confirmation import front
 
 
 @pytest.fixture
-def runs(start: Start, spec: StudySpec, folder: RunFolder) -> list[RunFolder]:
+def runs(start: StudyContext, spec: StudySpec, folder: RunFolder) -> list[RunFolder]:
     """One complete search for each of two methods."""
     other = RunFolder(folder.path.parent / "other")
     search(start, replace(spec, trials=2), folder)
@@ -25,7 +25,7 @@ def rows(folder: RunFolder) -> list[tuple[str, int | None]]:
     return [(r.variant, r.seed) for r in folder.records()[0] if r.stage == "confirm"]
 
 
-def test_every_variant_is_trained_with_every_seed_and_the_references_once(start: Start, runs: list[RunFolder]) -> None:
+def test_every_variant_is_trained_with_every_seed_and_the_references_once(start: StudyContext, runs: list[RunFolder]) -> None:
     confirm(start, runs, seeds=2, most=1)
     assert rows(runs[0]) == [
         *(("dense", 0), ("dense_finetuned", 0), ("searched", 0), ("uniform", 0)),
@@ -36,7 +36,7 @@ def test_every_variant_is_trained_with_every_seed_and_the_references_once(start:
         assert (r.test_top1 is not None) == (r.stage == "confirm")
 
 
-def test_a_confirmation_reads_the_test_set_once_for_each_network(start: Start, runs: list[RunFolder]) -> None:
+def test_a_confirmation_reads_the_test_set_once_for_each_network(start: StudyContext, runs: list[RunFolder]) -> None:
     read = []
 
     def score(network, data, split):
@@ -47,14 +47,14 @@ def test_a_confirmation_reads_the_test_set_once_for_each_network(start: Start, r
     assert sum(read) == len(new)
 
 
-def test_a_confirmation_that_is_complete_does_nothing_more(start: Start, runs: list[RunFolder]) -> None:
+def test_a_confirmation_that_is_complete_does_nothing_more(start: StudyContext, runs: list[RunFolder]) -> None:
     confirm(start, runs, seeds=1, most=1)
     assert confirm(start, runs, seeds=1, most=1) == []
     assert confirm(start, runs[::-1], seeds=1, most=1) == []
     assert {r.seed for r in confirm(start, runs, seeds=2, most=1)} == {1}
 
 
-def test_a_confirmed_network_is_rebuilt_from_its_files(start: Start, runs: list[RunFolder]) -> None:
+def test_a_confirmed_network_is_rebuilt_from_its_files(start: StudyContext, runs: list[RunFolder]) -> None:
     new = confirm(start, runs[:1], seeds=1, most=1)
     searched = next(r for r in new if r.variant == "searched")
     place = next(path for path in (runs[0].path / "confirmed").iterdir() if path.name.startswith("searched"))
@@ -64,26 +64,26 @@ def test_a_confirmed_network_is_rebuilt_from_its_files(start: Start, runs: list[
     assert measure_cost(network, start.task.input_shape).flops == searched.flops
 
 
-def test_a_plan_for_another_network_is_refused(start: Start, runs: list[RunFolder]) -> None:
+def test_a_plan_for_another_network_is_refused(start: StudyContext, runs: list[RunFolder]) -> None:
     confirm(start, runs[:1], seeds=1, most=1)
     place = next(path for path in (runs[0].path / "confirmed").iterdir() if path.name.startswith("searched"))
     with pytest.raises(KeyError, match=r"plan names site '\d', which Linear lacks"):
         rebuild(torch.nn.Linear(3, 4), place)
 
 
-def test_seeds_differ_and_dense_finetuned_has_the_same_epochs(start: Start, runs: list[RunFolder]) -> None:
+def test_seeds_differ_and_dense_finetuned_has_the_same_epochs(start: StudyContext, runs: list[RunFolder]) -> None:
     new = confirm(start, runs, seeds=2, most=1)
     networks = [path / "weights.safetensors" for path in (runs[0].path / "confirmed").glob("searched-*")]
     assert len({path.read_bytes() for path in networks}) == 2
     assert {r.epochs for r in new if r.variant != "dense"} == {start.task.confirm_schedule.epochs}
 
 
-def test_start_weights_of_another_study_are_refused(start: Start, runs: list[RunFolder]) -> None:
+def test_start_weights_of_another_study_are_refused(start: StudyContext, runs: list[RunFolder]) -> None:
     with pytest.raises(ValueError, match=r"has weights_sha256 '\w+', the confirmation 'other'; give the same --task"):
         confirm(replace(start, weights_sha256="other"), runs)
 
 
-def test_a_run_without_a_complete_trial_is_refused(start: Start, folder: RunFolder) -> None:
+def test_a_run_without_a_complete_trial_is_refused(start: StudyContext, folder: RunFolder) -> None:
     with pytest.raises(ValueError, match="holds no study; run `sconv-search search` first"):
         confirm(start, [folder])
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sconv_search.networks.resnet import cifar_resnet
-from sconv_search.studies import METHODS, Start, StudySpec
+from sconv_search.studies import METHODS, StudyContext, StudySpec
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.selection import EVERYTHING, Selection, candidates, offered
 from sconv_search.studies.space.measuring import measured_space
@@ -63,7 +63,7 @@ def test_sizes_are_offered_in_multiples(name: str, multiple: int) -> None:
             assert all(size % multiple == 0 or size == limits[entry] for entry, size in sizes.items()), (site, choice)
 
 
-def test_the_space_holds_the_selected_sites_alone(start: Start) -> None:
+def test_the_space_holds_the_selected_sites_alone(start: StudyContext) -> None:
     everything = measured_space(start, ["spatial_svd"], Monitor())
     chosen = measured_space(start, ["spatial_svd"], Monitor(), Selection(exclude=("0",)))
     assert dict(chosen.sites) == {name: options for name, options in everything.sites.items() if name != "0"}

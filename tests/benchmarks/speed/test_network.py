@@ -119,7 +119,7 @@ def test_a_go_in_every_mode_but_compiled(mode: str) -> None:
         pytest.importorskip(mode)
     dense, structured, missing = measure([("tiny", mode, "fp32", 1, 2)], forms(), SUBJECT, 2)
     assert dense["macs"] == dense["dense_macs"] > structured["macs"]
-    assert sum(structured["realisations"].values()) == 3
+    assert sum(structured["implementations"].values()) == 3
     assert structured["ms"] == sorted(structured["ms"])
     assert (missing["reason"], "ms" in missing) == ("too dear", False)
 
@@ -172,7 +172,7 @@ def row(candidate: str, mode: str, macs: int, ms: float) -> dict[str, object]:
         "params": 10,
         "flops": 1,
     }
-    timed = {"ms": [ms, ms, ms], "peak_mib": None, "realisations": {"1x1": 3}}
+    timed = {"ms": [ms, ms, ms], "peak_mib": None, "implementations": {"1x1": 3}}
     return {**known, **timed, "candidate": candidate, "mode": mode, "macs": macs}
 
 
@@ -194,9 +194,9 @@ def test_the_tables_speak_of_the_same_mode_and_of_the_best(tmp_path: Path) -> No
 
 def test_dense_forms_timed_again_tell_the_noise() -> None:
     assert "timed again" not in report(ROWS)
-    dense = {**row("structured 2x", "eager", 500, 10.0), "realisations": {"dense": 3}}
+    dense = {**row("structured 2x", "eager", 500, 10.0), "implementations": {"dense": 3}}
     assert "timed again: 0.80 of its speed is noise." in report([ROWS[0], dense])
-    partly = {**dense, "realisations": {"dense": 2, "1x1": 1}}
+    partly = {**dense, "implementations": {"dense": 2, "1x1": 1}}
     assert "timed again" not in report([ROWS[0], partly])
 
 

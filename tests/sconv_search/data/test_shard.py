@@ -10,27 +10,27 @@ import torch
 from sconv_search.data.augmentation import augmented
 from sconv_search.data.splits import Split
 from sconv_search.data.imagenet import Crops, imagenet
-from sconv_search.data.shard import Share
+from sconv_search.data.shard import Shard
 from tests.small_datasets import image_folders
 
-SHARES = [Share(place=place, count=3) for place in range(3)]
+SHARDS = [Shard(index=place, count=3) for place in range(3)]
 SPLIT = Split(images=torch.arange(24, dtype=torch.uint8).view(24, 1, 1, 1), labels=torch.arange(24))
 
 
 def test_shares_are_the_batch_in_turn() -> None:
     batch = torch.arange(12)
-    assert torch.equal(torch.cat([share.of(batch) for share in SHARES]), batch)
+    assert torch.equal(torch.cat([shard.of(batch) for shard in SHARDS]), batch)
     with pytest.raises(ValueError, match="a batch of 11 does not fall into 3 equal parts"):
-        SHARES[0].of(batch[:11])
+        SHARDS[0].of(batch[:11])
     with pytest.raises(ValueError, match=r"Share.place must be in 0..1, got 2"):
-        Share(place=2, count=2)
+        Shard(index=2, count=2)
 
 
 def test_an_image_is_augmented_alike_in_its_share_and_in_the_whole_batch() -> None:
     images = torch.randint(0, 255, (12, 2, 6, 6), dtype=torch.uint8)
     states = [torch.Generator().manual_seed(4) for _ in range(4)]
     whole = augmented(images, 2, True, states[0])
-    parts = [augmented(share.of(images), 2, True, state, share) for share, state in zip(SHARES, states[1:], strict=True)]
+    parts = [augmented(shard.of(images), 2, True, state, shard) for shard, state in zip(SHARDS, states[1:], strict=True)]
     assert torch.equal(torch.cat(parts), whole)
     assert not torch.equal(whole, images)
     assert all(torch.equal(state.get_state(), states[0].get_state()) for state in states)
@@ -38,7 +38,7 @@ def test_an_image_is_augmented_alike_in_its_share_and_in_the_whole_batch() -> No
 
 def test_batches_in_memory_are_shared_and_passed_over() -> None:
     index = list(torch.randperm(24).split(6))
-    found = [[batch.labels for batch in SPLIT.batches(index, share=share, start=1)] for share in SHARES]
+    found = [[batch.labels for batch in SPLIT.batches(index, shard=shard, start=1)] for shard in SHARDS]
     assert [torch.cat(shares).tolist() for shares in zip(*found, strict=True)] == [part.tolist() for part in index[1:]]
 
 
@@ -47,7 +47,7 @@ def test_images_on_disk_are_distorted_alike_in_shares_and_after_a_resumption(tmp
     train: Any = replace(data.train, workers=0)  # type: ignore[type-var]
     index = list(torch.arange(12).split(6))
     whole = [batch.images for batch in train.batches(index, 5)]
-    found = [[batch.images for batch in train.batches(index, 5, share=share)] for share in SHARES]
+    found = [[batch.images for batch in train.batches(index, 5, shard=shard)] for shard in SHARDS]
     assert all(torch.equal(torch.cat(shares), batch) for shares, batch in zip(zip(*found, strict=True), whole, strict=True))
     (resumed,) = (batch.images for batch in train.batches(index, 5, start=1))
     assert torch.equal(resumed, whole[1])

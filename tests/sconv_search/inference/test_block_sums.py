@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from sconv_search import StructuredConv2d
 from sconv_search.inference.block_sums import BLOCK, block_sums, shared_out
 from sconv_search.structured.channel_pooling import MergedChannels, NaturalChains, PermutedChains
-from sconv_search.inference.implementations import BY_WRITER, realisations
+from sconv_search.inference.implementations import BY_WRITER, implementations
 
 
 @given(st.integers(2, 4), st.data())
@@ -73,7 +73,7 @@ def test_a_layer_in_blocks_is_the_layer(variant: str, sortable: bool, geometry: 
     conv, x = nn.Conv2d(32, 6, taps, **geometry).double(), torch.randn(2, 32, 9, 8, dtype=torch.float64)
     layer = StructuredConv2d.from_conv(conv, c=16, n=n, variant=variant).eval()
     name = f"{BY_WRITER if sortable else 'sorted'} + blocks"
-    one = realisations(layer, x, sortable=sortable)[name]
+    one = implementations(layer, x, sortable=sortable)[name]
     assert (one.order is not None) is sortable
     given_x = x if one.order is None else x[:, one.order]
     torch.testing.assert_close(one.module(given_x), layer(x), rtol=0, atol=1e-10)
@@ -82,4 +82,4 @@ def test_a_layer_in_blocks_is_the_layer(variant: str, sortable: bool, geometry: 
 def test_padding_that_zeros_cannot_stand_for_has_none() -> None:
     conv = nn.Conv2d(32, 6, 3, padding=1, padding_mode="circular")
     layer = StructuredConv2d.from_conv(conv, c=16, n=2, variant="merged")
-    assert not any("blocks" in name for name in realisations(layer, torch.zeros(1, 32, 6, 6)))
+    assert not any("blocks" in name for name in implementations(layer, torch.zeros(1, 32, 6, 6)))

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from sconv_search import optimize_for_inference
 from sconv_search.inference.fused_sums import BLOCK, FusedSums, fusible
 from sconv_search.structured.spatial_pooling import pool_space
-from sconv_search.inference.implementations import ONE_KERNEL, realisations
+from sconv_search.inference.implementations import ONE_KERNEL, implementations
 from sconv_search.structured.conv import StructuredConv2d
 from tests.sconv_search.inference.test_optimize import preferring
 
@@ -90,11 +90,11 @@ def test_a_network_made_ready_may_use_it(stride: int) -> None:
 
 def test_it_is_offered_only_where_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     layer, x = layer_of("merged"), torch.randn(1, 12, 6, 6, device=DEVICE)
-    assert ONE_KERNEL in realisations(layer, x)
+    assert ONE_KERNEL in implementations(layer, x)
     assert not fusible(x.double())
     assert not fusible(x[0])
     circular = layer_of("merged", padding_mode="circular")
-    assert ONE_KERNEL not in realisations(circular, x)
+    assert ONE_KERNEL not in implementations(circular, x)
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     assert fusible(x) == (DEVICE.type == "cuda")
 

@@ -1,4 +1,4 @@
-"""Every realisation of a structured layer computes what the layer computes."""
+"""Every implementation of a structured layer computes what the layer computes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 from sconv_search import CompositeConv2d, StructuredConv1d, StructuredConv2d, StructuredConv3d, StructuredConvTranspose2d, StructuredLinear
 from sconv_search.structured.channel_sums import VARIANTS
-from sconv_search.inference.implementations import AS_TRAINED, DENSE, realisations
+from sconv_search.inference.implementations import AS_TRAINED, DENSE, implementations
 
 GEOMETRIES = {
     "padded": {"padding": 1},
@@ -27,7 +27,7 @@ GEOMETRIES = {
 
 def check(layer: nn.Module, x: torch.Tensor, *, sortable: bool = False) -> set[str]:
     layer = layer.double().eval()
-    found = realisations(layer, x.double(), sortable=sortable)
+    found = implementations(layer, x.double(), sortable=sortable)
     for name, one in found.items():
         given = x.double() if one.order is None else x.double()[:, one.order]
         torch.testing.assert_close(one.module.double()(given), layer(x.double()), rtol=0, atol=1e-10, msg=name)
@@ -76,4 +76,4 @@ def test_of_other_axes(sortable: bool) -> None:
 
 def test_another_layer_is_refused() -> None:
     with pytest.raises(TypeError, match="got Conv2d"):
-        realisations(nn.Conv2d(2, 2, 1), torch.zeros(1, 2, 3, 3))
+        implementations(nn.Conv2d(2, 2, 1), torch.zeros(1, 2, 3, 3))

@@ -1,4 +1,4 @@
-"""A layer's time is that of its fastest realisation; a structured one never takes longer than the dense layer."""
+"""A layer's time is that of its fastest implementation; a structured one never takes longer than the dense layer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from sconv_search.inference.layer_times import layer_times_ms, sortable_sites
-from sconv_search.inference.implementations import AS_TRAINED, DENSE, realisations
+from sconv_search.inference.implementations import AS_TRAINED, DENSE, implementations
 from sconv_search.cost.timing import Run
 from sconv_search.structured.conv import StructuredConv2d
 
@@ -60,7 +60,7 @@ def test_all_are_measured_in_one_turn_and_each_once() -> None:
         return {name: [1.0] for name in runs}
 
     layer_times_ms(dense_layer(), [structured()], [X], timer=timer)
-    ways = [f"0 {way}" for way in realisations(structured(), X) if way != DENSE]
+    ways = [f"0 {way}" for way in implementations(structured(), X) if way != DENSE]
     assert seen == [[DENSE, *ways]]
     assert f"0 {AS_TRAINED}" in ways
 

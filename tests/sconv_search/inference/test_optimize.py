@@ -224,7 +224,7 @@ def test_one_way_for_all_layers_is_taken_where_the_whole_is_faster_so() -> None:
 
 
 def test_a_layer_that_writes_sorted_channels_does_so_in_each_network_measured() -> None:
-    """It is structured itself; of several networks made of the same realisations, none changes another's."""
+    """It is structured itself; of several networks made of the same implementations, none changes another's."""
 
     def timer(runs: Mapping[str, Run]) -> dict[str, list[float]]:
         return {name: [1.0 if name.startswith((SORTED, "all by sorted by")) else 2.0] for name in runs}

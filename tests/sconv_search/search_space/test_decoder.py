@@ -97,12 +97,12 @@ SHARPNESS = st.floats(1, 4)
 
 def fits_or_is_refused(space: SearchSpace, wishes: list[float], budget: AnyBudget, sharpness: float) -> CompressionPlan | None:
     """The filled plan; None, checked with the message, where the floor does not fit."""
-    preferences = dict(zip(space.sites, wishes, strict=False))
+    random_keys = dict(zip(space.sites, wishes, strict=False))
     if any(one.excess(space.floor(one)) > 0 for one in budget.limits) or budget.excess(space.floor(budget)) > 0:
         with pytest.raises(ValueError, match="cannot be met"):
-            fill(space, preferences, budget, sharpness)
+            fill(space, random_keys, budget, sharpness)
         return None
-    plan = fill(space, preferences, budget, sharpness)
+    plan = fill(space, random_keys, budget, sharpness)
     assert budget.excess(space.cost(plan)) <= 0
     return plan
 
@@ -147,9 +147,9 @@ def test_a_single_budget_is_refused_only_if_no_plan_at_all_fits(damages, pixels,
 
 
 def weighed(space: SearchSpace, plan: CompressionPlan, wishes: list[float], sharpness: float) -> float:
-    preferences = dict(zip(space.sites, wishes, strict=False))
+    random_keys = dict(zip(space.sites, wishes, strict=False))
     taken = {name: space.option(name, choice).damage for name, choice in plan.sites.items()}
-    return sum(damage**sharpness * exp(preferences[name]) for name, damage in taken.items())
+    return sum(damage**sharpness * exp(random_keys[name]) for name, damage in taken.items())
 
 
 @given(st.one_of(SITES.map(independent), st.builds(chain, CHAINS, PIXELS)), st.floats(0.05, 1), WISHES, SHARPNESS)

@@ -138,15 +138,15 @@ def test_the_greedy_plan_needs_no_preference(found, depth) -> None:
 def test_preferences_bring_the_decoder_as_near_as_none_or_nearer(found, depth, wishes) -> None:
     budget = macs(int(1000 + depth * (found.floor(macs(1)).macs - 1000)))
     wanted = fill(found, dict(zip(found.sites, wishes, strict=False)), budget)
-    preferences = preferences_of(found, wanted, budget)
-    assert set(preferences) == set(found.sites)
-    assert all(abs(value) <= MOST_PREFERENCE for value in preferences.values())
+    random_keys = preferences_of(found, wanted, budget)
+    assert set(random_keys) == set(found.sites)
+    assert all(abs(value) <= MOST_PREFERENCE for value in random_keys.values())
 
     def distance(plan: CompressionPlan) -> int:
         ours, theirs = savings(found, plan), savings(found, wanted)
         return sum(abs(ours.get(name, 0) - theirs.get(name, 0)) for name in found.sites)
 
-    assert distance(fill(found, preferences, budget)) <= distance(fill(found, {}, budget))
+    assert distance(fill(found, random_keys, budget)) <= distance(fill(found, {}, budget))
 
 
 def test_preferences_reproduce_a_plan_that_only_preferences_make() -> None:
@@ -164,9 +164,9 @@ def test_preferences_of_a_plan_from_elsewhere_follow_what_it_saves() -> None:
     gentle, harsh = ([(step * 20, 1, scale * step, None) for step in range(1, 9)] for scale in (0.1, 0.3))
     found, budget = space([gentle, harsh]), macs(840)
     wanted = CompressionPlan(sites={"b": found.sites["b"][-1].choice})
-    preferences = preferences_of(found, wanted, budget)
-    assert preferences["b"] < 0 < preferences["a"]
-    assert fill(found, preferences, budget) == wanted
+    random_keys = preferences_of(found, wanted, budget)
+    assert random_keys["b"] < 0 < random_keys["a"]
+    assert fill(found, random_keys, budget) == wanted
 
 
 def test_a_choice_that_the_space_lacks_is_named() -> None:

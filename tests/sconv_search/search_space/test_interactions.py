@@ -140,12 +140,12 @@ def test_every_mixed_plan_fits_its_budgets_as_built_or_they_are_refused(
     flops = Budget(limit=max(1, int(share * space.dense.flops)))
     params = Budget(limit=max(1, int(other * space.dense.params)), quantity="params")
     for budget in (flops, Budgets(limits=(flops, params))):
-        preferences = dict(zip(space.sites, wishes, strict=False))
+        random_keys = dict(zip(space.sites, wishes, strict=False))
         if any(one.excess(space.floor(one)) > 0 for one in (*budget.limits, budget)):
             with pytest.raises(ValueError, match="cannot be met"):
-                fill(space, preferences, budget, sharpness)
+                fill(space, random_keys, budget, sharpness)
         else:
-            plan = fill(space, preferences, budget, sharpness)
+            plan = fill(space, random_keys, budget, sharpness)
             assert budget.excess(built_cost([plan.sites.get(name) for name in space.sites], pixels)) <= 0
 
 

@@ -30,9 +30,9 @@ SITES = st.lists(st.lists(st.tuples(st.integers(1, 200), st.floats(0, 5)), min_s
 
 @given(SITES, st.integers(1, 1000), st.lists(st.floats(-3, 3), min_size=4, max_size=4), st.floats(1, 4))
 @settings(deadline=None, derandomize=True, max_examples=100)
-def test_every_decoded_plan_fits_or_the_budget_is_refused(sites, limit, preferences, sharpness) -> None:
+def test_every_decoded_plan_fits_or_the_budget_is_refused(sites, limit, random_keys, sharpness) -> None:
     found, budget = space(*sites), Budget(limit=limit, quantity="macs")
-    wishes = dict(zip("abcd", preferences, strict=True))
+    wishes = dict(zip("abcd", random_keys, strict=True))
     if found.floor(budget).macs > limit:
         with pytest.raises(ValueError, match="cannot be met: the cheapest plan needs"):
             fill(found, wishes, budget, sharpness)

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from sconv_search.system.files import appears_whole, partial_file
+from sconv_search.system.files import atomic_write, partial_file
 
 
 def test_a_file_gets_its_name_and_its_folder_at_the_end(tmp_path: Path) -> None:
     path = tmp_path / "new" / "a.tar.gz"
     for text in ("first", "second"):
-        with appears_whole(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_text(text)
             assert partial == partial_file(path)
             assert partial.suffix == path.suffix
@@ -26,7 +26,7 @@ def test_after_an_error_what_was_there_before_is_all_that_is_there(tmp_path: Pat
     path.write_text("before")
 
     def half(target: Path) -> None:
-        with appears_whole(target) as partial:
+        with atomic_write(target) as partial:
             partial.write_text("half")
             raise OSError("no room")
 
@@ -39,7 +39,7 @@ def test_after_an_error_what_was_there_before_is_all_that_is_there(tmp_path: Pat
 def test_what_a_killed_process_left_is_written_over(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     partial_file(path).write_text("of the process that was killed")
-    with appears_whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text("new")
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]

@@ -11,7 +11,7 @@ from sconv_search.inference.optimize import FASTEST
 from sconv_search.inference.latency import measure_latencies_ms, measure_ready_latencies_ms
 from sconv_search.system.memory_format import channels_last_, lay_out_, layout
 from sconv_search.plan import Choice
-from sconv_search.inference.implementations import DENSE, realisations
+from sconv_search.inference.implementations import DENSE, implementations
 from sconv_search.studies import compress
 
 LAYOUTS = {"plain": torch.contiguous_format, "last": torch.channels_last}
@@ -61,7 +61,7 @@ def test_however_a_layer_is_computed_its_kernels_lie_as_its_input_does(name: str
     if name == "last":
         channels_last_(network)
     x = torch.randn(2, 3, 8, 8).contiguous(memory_format=LAYOUTS[name])
-    ways = realisations(structured, torch.randn(2, 8, 6, 6), sortable=True)
+    ways = implementations(structured, torch.randn(2, 8, 6, 6), sortable=True)
     assert len(ways) > 5
     for way in ways:
         fast = {way} if way == DENSE else {way, FASTEST}

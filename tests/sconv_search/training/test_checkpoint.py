@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from sconv_search.training import checkpoint as module
 from sconv_search.training.checkpoint import Checkpoint
-from sconv_search.training.process_group import ALONE
+from sconv_search.training.process_group import SINGLE_PROCESS
 from sconv_search.training.schedule import Schedule
 from sconv_search.training.loop import train_
-from sconv_search.training.checkpoint import Keeper
+from sconv_search.training.checkpoint import CheckpointManager
 from tests.sconv_search.training.two_processes import CASES, Case, images, normless, trained
 
 ROOT = Path(__file__).parents[3]
@@ -211,7 +211,7 @@ def test_checkpoints_are_written_when_enough_time_has_passed_for_their_cost(tmp_
             now[0] += cost
 
     cost = 1.0
-    keeper = Keeper(Counted(path=tmp_path / "a", every_s=60), {}, State(), ALONE, clock=lambda: now[0])  # type: ignore[arg-type]
+    keeper = CheckpointManager(Counted(path=tmp_path / "a", every_s=60), {}, State(), SINGLE_PROCESS, clock=lambda: now[0])  # type: ignore[arg-type]
     for step in range(1, 30):
         now[0] += 10
         keeper.after(step, 30)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from sconv_search.training import distributed
-from sconv_search.training.process_group import ALONE, Processes
-from sconv_search.data.shard import Share
+from sconv_search.training.process_group import SINGLE_PROCESS, ProcessGroup
+from sconv_search.data.shard import Shard
 from tests.sconv_search.training.two_processes import CASES, trained
 
 ROOT = Path(__file__).parents[3]
@@ -71,7 +71,7 @@ def test_a_process_that_fails_alone_ends_all_with_its_reason(tmp_path: Path) -> 
 
 def test_a_batch_that_does_not_divide_is_refused() -> None:
     with pytest.raises(ValueError, match="a batch of 16 images does not fall into equal shares for 3 processes"):
-        trained(CASES["penalty"], Processes(Share(place=1, count=3)))
+        trained(CASES["penalty"], ProcessGroup(Shard(index=1, count=3)))
 
 
 def test_without_the_package_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +88,7 @@ def test_devices_that_are_not_there_are_refused() -> None:
 
 
 def test_one_process_alone_agrees_with_itself() -> None:
-    assert ALONE.leads
-    assert ALONE.agree("value") == "value"
-    with ALONE.in_step("order"), ALONE.synchronized():
-        assert ALONE.total(torch.tensor(2.0)) == 2
+    assert SINGLE_PROCESS.is_main
+    assert SINGLE_PROCESS.broadcast("value") == "value"
+    with SINGLE_PROCESS.in_step("order"), SINGLE_PROCESS.synchronized():
+        assert SINGLE_PROCESS.all_reduce(torch.tensor(2.0)) == 2

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from sconv_search.data.splits import DataSet, Split
 from sconv_search.plan import Choice, CompressionPlan
-from sconv_search.training.process_group import ALONE, Processes
+from sconv_search.training.process_group import SINGLE_PROCESS, ProcessGroup
 from sconv_search.structured.regularization import structural_loss
 from sconv_search.training.schedule import Schedule
 from sconv_search.training.loop import train_
@@ -93,9 +93,9 @@ CASES = {
 }
 
 
-def trained(case: Case, processes: Processes = ALONE, **options: Any) -> dict[str, Tensor]:
+def trained(case: Case, processes: ProcessGroup = SINGLE_PROCESS, **options: Any) -> dict[str, Tensor]:
     """The weights and statistics after the training."""
-    torch.manual_seed(processes.share.place)  # unlike start weights: those of the first process count
+    torch.manual_seed(processes.shard.index)  # unlike start weights: those of the first process count
     network, teacher = case.network(), case.network().eval() if case.taught else None
     if teacher is not None:
         torch.manual_seed(7)
@@ -108,12 +108,12 @@ def trained(case: Case, processes: Processes = ALONE, **options: Any) -> dict[st
     return {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
 
-def fail_alone(processes: Processes) -> None:
+def fail_alone(processes: ProcessGroup) -> None:
     """The second process fails while the first waits for its gradients."""
     with processes.in_step("an order"):
-        if not processes.leads:
+        if not processes.is_main:
             raise ValueError("an image of mine is damaged")
-        processes.total(torch.zeros(()))
+        processes.all_reduce(torch.zeros(()))
 
 
 def main(folder: Path) -> None:
@@ -122,13 +122,13 @@ def main(folder: Path) -> None:
     if folder.name == "alone":
         distributed.PATIENCE = timedelta(seconds=10)
     processes = distributed.launch(2, torch.device("cpu"))
-    assert processes.share.count == 2
+    assert processes.shard.count == 2
     if folder.name == "alone":
-        if not processes.leads:
-            processes.agree(None)  # the order
+        if not processes.is_main:
+            processes.broadcast(None)  # the order
         fail_alone(processes)
     found = {name: trained(case, processes) for name, case in CASES.items()}
-    torch.save(found, folder / f"{processes.share.place}.pt")
+    torch.save(found, folder / f"{processes.shard.index}.pt")
 
 
 if __name__ == "__main__":

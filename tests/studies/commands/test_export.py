@@ -111,7 +111,7 @@ def test_another_seed_and_file_and_one_json_document(typed: Callable[..., Typed]
     file = tmp_path / "new" / "mine.pt2"
     said = typed("export", run.path, "--to", "pt2", "--plan", "best", "--seed", 2, "--out", file, "--json")
     found = json.loads(said.out)
-    assert (found["file"], found["trial"], found["seed"], found["realisations"]) == (str(file), 1, 2, {})
+    assert (found["file"], found["trial"], found["seed"], found["implementations"]) == (str(file), 1, 2, {})
     assert found["parity"] == {"torch.export": pytest.approx(0, abs=1e-6)}
     network = rebuild(tiny_network(), run.path / "confirmed" / "searched-1-seed2")
     torch.testing.assert_close(by_export(file)[0](drawn(2)), network(drawn(2)), rtol=0, atol=1e-6)
@@ -122,12 +122,12 @@ def test_made_ready_it_computes_the_same(typed: Callable[..., Typed], run: RunFo
     said = typed("export", run.path, "--to", to, "--optimize", "--json")
     assert said.status == 0, said
     found = json.loads(said.out)
-    assert set(found["realisations"]) == {"3", "whole network"}
+    assert set(found["implementations"]) == {"3", "whole network"}
     assert "times as" in said.err
     network = rebuild(tiny_network(), run.path / "confirmed" / "searched-1-seed0")
     other, texts = READERS[to](Path(found["file"]))
     torch.testing.assert_close(other(drawn(3)), network(drawn(3)), rtol=0, atol=1e-5)
-    assert json.loads(texts["realisations"]) == found["realisations"]
+    assert json.loads(texts["implementations"]) == found["implementations"]
 
 
 def test_openvino_is_asked_where_it_is_installed(typed: Callable[..., Typed], run: RunFolder) -> None:

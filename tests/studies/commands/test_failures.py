@@ -55,7 +55,7 @@ def test_a_search_whose_trials_all_diverge_is_failed_work(typed: Callable[..., T
     def diverges(*arguments, **options):
         raise TrainingDiverged("the loss is nan")
 
-    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "live", diverges)
+    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "run_trial", diverges)
     said = typed("search", "--task", "corners", "--out", tmp_path / "run", *SMALL)
     assert (said.status, "error: 3 trials in a row gave no result" in said.err) == (1, True), said
 

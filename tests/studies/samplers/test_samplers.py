@@ -10,7 +10,7 @@ import pytest
 import sconv_search.studies.trials.evaluator
 from sconv_search import CompressionPlan, TrialRecord
 from sconv_search.budget import Budgets
-from sconv_search.studies import RunFolder, Start, StudySpec, search
+from sconv_search.studies import RunFolder, StudyContext, StudySpec, search
 from sconv_search.studies.samplers.optuna_samplers import SAMPLERS
 from sconv_search.studies.search.proposals import Proposals
 from sconv_search.studies.samplers.study import Domain, Sampler
@@ -31,7 +31,7 @@ def study(spec: StudySpec, sampler: str) -> StudySpec:
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_runs_a_study_without_repetition_in_which_all_fit(
-    start: Start, spec: StudySpec, folder: RunFolder, sampler: str
+    start: StudyContext, spec: StudySpec, folder: RunFolder, sampler: str
 ) -> None:
     records = uninterrupted(start, study(spec, sampler), folder)
     folder = _FOLDERS[study(spec, sampler)]
@@ -69,7 +69,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[int, Budgets]:
 
 @pytest.mark.parametrize("sampler", FRONTS)
 def test_every_trial_of_a_front_fits_its_own_budget_and_tells_two_objectives(
-    start: Start, spec: StudySpec, folder: RunFolder, sampler: str, drawn: dict[int, Budgets]
+    start: StudyContext, spec: StudySpec, folder: RunFolder, sampler: str, drawn: dict[int, Budgets]
 ) -> None:
     records = search(start, replace(study(spec, sampler), budget="30%..90%"), folder)
     assert [r.status for r in records] == ["complete"] * 8
@@ -87,7 +87,7 @@ def test_every_trial_of_a_front_fits_its_own_budget_and_tells_two_objectives(
     assert told == [[r.val_top1, float(r.flops or 0)] for r in records]
 
 
-def test_a_front_has_the_objectives_that_were_asked_for(start: Start, spec: StudySpec, folder: RunFolder) -> None:
+def test_a_front_has_the_objectives_that_were_asked_for(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
     asked = replace(spec, budget="30%..90%", objectives=("params", "macs"), trials=3)
     records = search(start, asked, folder)
     (journal,) = optuna_trials(folder)
@@ -130,13 +130,13 @@ def killed_at(
     [*((name, "50%") for name in SAMPLERS), *((name, "30%..90%") for name in FRONTS if name != "gp"), GP_FRONT],
 )
 def test_a_search_killed_again_and_again_gives_the_records_of_an_uninterrupted_one(
-    start: Start, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch, sampler: str, budget: str
+    start: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch, sampler: str, budget: str
 ) -> None:
     """In training, while it suggests, before the record is written, and between the record and Optuna."""
     spec = replace(spec, budget=budget)
     whole = uninterrupted(start, study(spec, sampler), folder)
     with monkeypatch.context() as patch:
-        patch.setattr(sconv_search.studies.trials.evaluator, "live", killed_at({6}, sconv_search.studies.trials.evaluator.live, []))
+        patch.setattr(sconv_search.studies.trials.evaluator, "run_trial", killed_at({6}, sconv_search.studies.trials.evaluator.run_trial, []))
         patch.setattr(Sampler, "ask", killed_at({1}, Sampler.ask, [], after=True))
         patch.setattr(RunFolder, "append", killed_at({4}, RunFolder.append, []))
         patch.setattr(Sampler, "tell", killed_at({7}, Sampler.tell, []))
@@ -152,7 +152,7 @@ _WHOLE: dict[StudySpec, list[TrialRecord]] = {}
 _FOLDERS: dict[StudySpec, RunFolder] = {}
 
 
-def uninterrupted(start: Start, spec: StudySpec, folder: RunFolder) -> list[TrialRecord]:
+def uninterrupted(start: StudyContext, spec: StudySpec, folder: RunFolder) -> list[TrialRecord]:
     """The records of the study, searched once for all tests."""
     if spec not in _WHOLE:
         _FOLDERS[spec] = RunFolder(folder.path.parent / "whole")
@@ -161,7 +161,7 @@ def uninterrupted(start: Start, spec: StudySpec, folder: RunFolder) -> list[Tria
 
 
 def test_a_search_killed_between_enqueueing_a_plan_and_asking_for_it_continues(
-    start: Start, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+    start: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Optuna then holds a trial that waits; telling it a result is an error."""
     import optuna
@@ -177,7 +177,7 @@ def test_a_search_killed_between_enqueueing_a_plan_and_asking_for_it_continues(
 def test_trials_interrupted_while_later_ones_ended_come_first(folder: RunFolder) -> None:
     """With several workers trial 0, the first rule's, may be killed after trial 1 has ended."""
     folder.path.mkdir()
-    domain = Domain(preferences=("a",))
+    domain = Domain(random_keys=("a",))
     ended = TrialRecord(study="s", task="t", stage="search", variant="searched", status="complete", number=1, val_top1=50.0)
     first = Sampler(folder.journal, domain, "tpe", 0, startup=4)
     for _ in range(4):
@@ -191,7 +191,7 @@ def test_trials_interrupted_while_later_ones_ended_come_first(folder: RunFolder)
     assert third.upcoming == 0
 
 
-def test_the_seed_decides(start: Start, spec: StudySpec, folder: RunFolder) -> None:
+def test_the_seed_decides(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
     one, other = (study(replace(spec, seed=seed), "random") for seed in (0, 1))
     first = uninterrupted(start, one, folder)
     second = search(start, other, folder)

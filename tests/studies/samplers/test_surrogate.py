@@ -12,7 +12,7 @@ from sconv_search.records import Cost, TrialRecord
 from sconv_search.search_space.space import Option, SearchSpace
 from sconv_search.search_space.tables import Positions, SpaceArrays
 from sconv_search.studies.samplers.surrogate_search import Candidate, Informed
-from sconv_search.studies.samplers.random_keys import Preferences
+from sconv_search.studies.samplers.random_keys import RandomKeys
 from sconv_search.studies.samplers.surrogate import Surrogate
 
 LAYERS = [f"layer{number}" for number in range(10)]
@@ -29,7 +29,7 @@ SPACE = SearchSpace(
 )
 ARRAYS = SpaceArrays(SPACE)
 FILLING = Filling(ARRAYS, BUDGETS)
-PREFERENCES = Preferences(ARRAYS, {name: name for name in LAYERS})
+PREFERENCES = RandomKeys(ARRAYS, {name: name for name in LAYERS})
 ROBUST = {name: 0.2 if place % 2 else 3.0 for place, name in enumerate(LAYERS)}
 """By how much the damage table is wrong at each layer."""
 
@@ -39,8 +39,8 @@ def score(plan: CompressionPlan) -> float:
 
 
 def plans(count: int, seed: int) -> list[CompressionPlan]:
-    luck = np.random.default_rng(seed)
-    made = [fill(SPACE, dict(zip(LAYERS, luck.uniform(-2, 2, len(LAYERS)), strict=True)), BUDGETS) for _ in range(count)]
+    rng = np.random.default_rng(seed)
+    made = [fill(SPACE, dict(zip(LAYERS, rng.uniform(-2, 2, len(LAYERS)), strict=True)), BUDGETS) for _ in range(count)]
     return list({plan.to_json(): plan for plan in made}.values())
 
 

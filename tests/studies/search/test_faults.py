@@ -27,7 +27,7 @@ import sconv_search.studies.search.runner
 from sconv_search import TrialRecord, measure_cost
 from sconv_search.training.evaluation import Score
 from sconv_search.training.loop import TrainingDiverged
-from sconv_search.studies import RunFolder, Start, StudySpec, search
+from sconv_search.studies import RunFolder, StudyContext, StudySpec, search
 from sconv_search.studies.space.measuring import input_shapes
 from sconv_search.studies.trials.trial import Outcome
 
@@ -38,13 +38,13 @@ def facts(records: list[TrialRecord]) -> list[tuple[object, ...]]:
     return [(r.number, r.plan, r.regularization, r.val_top1, r.status) for r in records]
 
 
-def whole(start: Start, spec: StudySpec, folder: RunFolder) -> list[TrialRecord]:
+def whole(start: StudyContext, spec: StudySpec, folder: RunFolder) -> list[TrialRecord]:
     """The records of an uninterrupted run."""
     return search(start, spec, RunFolder(folder.path.parent / "whole"))
 
 
 @pytest.fixture
-def forkable(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def forkable(start: StudyContext, monkeypatch: pytest.MonkeyPatch) -> None:
     """A search runs no layer, once its plans were measured: convolutions may wait for ever in a forked process."""
     dense, shape = measure_cost(start.network, start.task.input_shape), start.task.input_shape
     shapes = input_shapes(start.network, shape, [name for name, layer in start.network.named_modules() if name])
@@ -71,20 +71,20 @@ def forked(work: Callable[[], object]) -> multiprocessing.process.BaseProcess:
 @pytest.mark.usefixtures("forkable")
 @pytest.mark.parametrize("budget", ["50%", "30%..90%"], ids=["one budget", "front"])
 def test_a_search_killed_at_random_moments_gives_the_records_of_an_uninterrupted_one(
-    start: Start, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch, budget: str
+    start: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch, budget: str
 ) -> None:
     spec = replace(spec, trials=10, budget=budget)
-    wanted, live, draw = whole(start, spec, folder), sconv_search.studies.trials.evaluator.live, random.Random(0)
+    wanted, run_trial, draw = whole(start, spec, folder), sconv_search.studies.trials.evaluator.run_trial, random.Random(0)
     assert [r.origin for r in wanted].count("surrogate") == 5, "half of the trials are by the default sampler"
 
     def takes_a_moment(*args: object, **options: object) -> object:
         time.sleep(0.01)
-        return live(*args, **options)
+        return run_trial(*args, **options)
 
     def rows() -> int:
         return folder.trials.read_bytes().count(b"\n") if folder.trials.exists() else 0
 
-    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "live", takes_a_moment)
+    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "run_trial", takes_a_moment)
     kills, reached = 0, set()
     while kills < 20:
         process = forked(lambda: search(start, spec, folder))
@@ -110,7 +110,7 @@ def test_a_search_killed_at_random_moments_gives_the_records_of_an_uninterrupted
 @pytest.mark.usefixtures("forkable")
 @pytest.mark.parametrize("part", ["trials.jsonl", "study.journal"])
 def test_a_search_killed_while_it_writes_gives_the_records_of_an_uninterrupted_one(
-    start: Start, spec: StudySpec, folder: RunFolder, notes, part: str
+    start: StudyContext, spec: StudySpec, folder: RunFolder, notes, part: str
 ) -> None:
     """Each command is killed with half of its fourth text in the file, a line that is not complete."""
     spec = replace(spec, trials=8)
@@ -168,7 +168,7 @@ class Writing:
 @pytest.mark.usefixtures("forkable")
 @pytest.mark.parametrize("name", ["trials.jsonl", "study.journal"])
 def test_a_full_disk_names_the_file_and_loses_nothing_complete(
-    start: Start, spec: StudySpec, folder: RunFolder, tmp_path: Path, notes, name: str
+    start: StudyContext, spec: StudySpec, folder: RunFolder, tmp_path: Path, notes, name: str
 ) -> None:
     """No file may grow beyond what the named one has after two trials and a bit: appending fails half-way in a line."""
     wanted = whole(start, replace(spec, trials=5), folder)
@@ -196,7 +196,7 @@ def test_a_full_disk_names_the_file_and_loses_nothing_complete(
     assert any(re.search(rf"{name}: an incomplete last line of \d+ bytes was dropped", line) for line in notes.lines)
 
 
-def test_a_journal_with_a_torn_last_line_is_mended(start: Start, spec: StudySpec, folder: RunFolder, notes) -> None:
+def test_a_journal_with_a_torn_last_line_is_mended(start: StudyContext, spec: StudySpec, folder: RunFolder, notes) -> None:
     wanted = whole(start, replace(spec, trials=5), folder)
     search(start, spec, folder)
     content = folder.journal.read_bytes()
@@ -206,7 +206,7 @@ def test_a_journal_with_a_torn_last_line_is_mended(start: Start, spec: StudySpec
 
 
 def test_a_journal_with_a_damaged_line_inside_is_refused_with_what_to_do(
-    start: Start, spec: StudySpec, folder: RunFolder
+    start: StudyContext, spec: StudySpec, folder: RunFolder
 ) -> None:
     search(start, spec, folder)
     lines = folder.journal.read_bytes().splitlines(keepends=True)
@@ -219,7 +219,7 @@ def test_a_journal_with_a_damaged_line_inside_is_refused_with_what_to_do(
 
 
 def test_a_damaged_line_of_the_records_is_named_and_its_training_counts(
-    start: Start, spec: StudySpec, folder: RunFolder, notes
+    start: StudyContext, spec: StudySpec, folder: RunFolder, notes
 ) -> None:
     first = search(start, spec, folder)
     lines = folder.trials.read_bytes().splitlines(keepends=True)
@@ -235,7 +235,7 @@ def test_a_damaged_line_of_the_records_is_named_and_its_training_counts(
     "damage", [b"{}\n", b'{"site": "0", "opt\xff\n', b'{"site": "0", "options": [{"cost": 1}]}\n', b'{"si']
 )
 def test_a_damaged_line_of_the_measured_layers_is_named_and_the_layer_measured_again(
-    start: Start, spec: StudySpec, folder: RunFolder, notes, damage: bytes
+    start: StudyContext, spec: StudySpec, folder: RunFolder, notes, damage: bytes
 ) -> None:
     search(start, spec, folder)
     space = folder.read_space()
@@ -263,7 +263,7 @@ def test_a_damaged_line_of_the_measured_layers_is_named_and_the_layer_measured_a
 
 @pytest.mark.parametrize("content", [b"", None], ids=["empty", "missing"])
 def test_a_lost_journal_is_said_and_the_search_goes_on_without_repetition(
-    start: Start, spec: StudySpec, folder: RunFolder, notes, content: bytes | None
+    start: StudyContext, spec: StudySpec, folder: RunFolder, notes, content: bytes | None
 ) -> None:
     first = search(start, spec, folder)
     folder.journal.unlink()
@@ -278,7 +278,7 @@ def test_a_lost_journal_is_said_and_the_search_goes_on_without_repetition(
     assert any("study.journal: lost trial 0, 1, 2; the sampler goes on" in line for line in notes.lines)
 
 
-def test_a_training_whose_record_is_lost_counts_and_is_said(start: Start, spec: StudySpec, folder: RunFolder, notes) -> None:
+def test_a_training_whose_record_is_lost_counts_and_is_said(start: StudyContext, spec: StudySpec, folder: RunFolder, notes) -> None:
     first = search(start, spec, folder)
     folder.trials.write_text("".join(folder.trials.read_text().splitlines(keepends=True)[:2]))
     assert search(start, spec, folder, notes) == first[:2]
@@ -286,7 +286,7 @@ def test_a_training_whose_record_is_lost_counts_and_is_said(start: Start, spec: 
 
 
 @pytest.mark.parametrize("name", ["spec.json", "space.json"])
-def test_a_folder_of_another_format_is_refused_by_name(start: Start, spec: StudySpec, folder: RunFolder, name: str) -> None:
+def test_a_folder_of_another_format_is_refused_by_name(start: StudyContext, spec: StudySpec, folder: RunFolder, name: str) -> None:
     search(start, replace(spec, trials=1), folder)
     path = folder.path / name
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": "sconv-search 99"}))
@@ -295,20 +295,20 @@ def test_a_folder_of_another_format_is_refused_by_name(start: Start, spec: Study
         search(start, spec, folder)
 
 
-def test_a_folder_of_other_weights_is_refused(start: Start, spec: StudySpec, folder: RunFolder) -> None:
+def test_a_folder_of_other_weights_is_refused(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
     search(start, replace(spec, trials=1), folder)
     with pytest.raises(ValueError, match=r"holds another study: weights_sha256 was '[0-9a-f]{64}', is 'other'"):
         search(replace(start, weights_sha256="other"), spec, folder)
 
 
-def test_a_folder_of_another_network_is_refused(start: Start, spec: StudySpec, folder: RunFolder) -> None:
+def test_a_folder_of_another_network_is_refused(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
     search(start, replace(spec, trials=1), folder)
     with pytest.raises(ValueError, match=r"holds another study: task was 'corners', is 'cifar10/resnet20'; name another"):
         search(start, replace(spec, task="cifar10/resnet20"), folder)
 
 
 def test_a_clock_that_goes_back_changes_nothing(
-    start: Start, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+    start: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted, now = whole(start, spec, folder), [2e9]
 
@@ -335,14 +335,14 @@ FAULTS: dict[str, tuple[BaseException | Outcome, str, str]] = {
 }  # fmt: skip
 
 
-def failing(calls: set[int] | None, fault: BaseException | Outcome, live: Callable[..., object]) -> Callable[..., object]:
+def failing(calls: set[int] | None, fault: BaseException | Outcome, run_trial: Callable[..., object]) -> Callable[..., object]:
     """A training that meets the fault at some calls, or at all."""
     counted: list[None] = []
 
     def trains(*args: object, **options: object) -> object:
         counted.append(None)
         if calls is not None and len(counted) not in calls:
-            return live(*args, **options)
+            return run_trial(*args, **options)
         if isinstance(fault, BaseException):
             raise fault
         return fault
@@ -352,23 +352,23 @@ def failing(calls: set[int] | None, fault: BaseException | Outcome, live: Callab
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_failed_training_leaves_its_reason_and_three_in_a_row_stop_the_study_with_advice(
-    start: Start, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch, name: str
+    start: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     fault, reason, advice = FAULTS[name]
-    live = sconv_search.studies.trials.evaluator.live
-    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "live", failing({2}, fault, live))
+    run_trial = sconv_search.studies.trials.evaluator.run_trial
+    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "run_trial", failing({2}, fault, run_trial))
     records = search(start, spec, folder)
     assert [r.status for r in records] == ["complete", "failed", "complete", "complete"]
     assert (records[1].reason, records[1].val_loss) == (reason, None)
     assert folder.records() == (records, [])
-    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "live", failing(None, fault, live))
+    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "run_trial", failing(None, fault, run_trial))
     with pytest.raises(RuntimeError, match=f"3 trials in a row gave no result, the last because: {reason}.*{advice}|{advice}"):
         search(start, replace(spec, trials=9), folder)
     assert [r.status for r in folder.records()[0]][4:] == ["failed"] * 3
 
 
 def test_failures_for_other_reasons_stop_the_study_after_ten(
-    start: Start, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+    start: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Numbers in a reason make it no other one."""
     counted: list[None] = []
@@ -377,7 +377,7 @@ def test_failures_for_other_reasons_stop_the_study_after_ten(
         counted.append(None)
         raise (ValueError if len(counted) % 2 or len(counted) > 10 else KeyError)(f"at step {len(counted)}")
 
-    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "live", fails)
+    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "run_trial", fails)
     with pytest.raises(RuntimeError, match="10 trials in a row gave no result, the last because: KeyError: 'at step 10'"):
         search(start, spec, folder)
     with pytest.raises(RuntimeError, match="3 trials in a row gave no result, the last because: ValueError: at step 13"):
@@ -386,26 +386,26 @@ def test_failures_for_other_reasons_stop_the_study_after_ten(
 
 
 def test_failures_that_are_not_in_a_row_do_not_stop_the_study(
-    start: Start, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+    start: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "live", failing({1, 2, 4, 5}, MemoryError(), sconv_search.studies.trials.evaluator.live))
+    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "run_trial", failing({1, 2, 4, 5}, MemoryError(), sconv_search.studies.trials.evaluator.run_trial))
     records = search(start, spec, folder)
     assert [r.status for r in records] == ["failed", "failed", "complete", "failed", "failed", "complete", "complete"]
 
 
 @pytest.mark.usefixtures("forkable")
 def test_a_second_command_on_a_folder_is_refused_while_the_first_is_at_work(
-    start: Start, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+    start: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reading, writing = os.pipe()
-    live = sconv_search.studies.trials.evaluator.live
+    run_trial = sconv_search.studies.trials.evaluator.run_trial
 
     def waits(*args: object, **options: object) -> object:
         os.write(writing, b"at work")
         time.sleep(60)
-        return live(*args, **options)
+        return run_trial(*args, **options)
 
-    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "live", waits)
+    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "run_trial", waits)
     process = forked(lambda: search(start, spec, folder))
     try:
         assert os.read(reading, 7) == b"at work"
@@ -414,5 +414,5 @@ def test_a_second_command_on_a_folder_is_refused_while_the_first_is_at_work(
     finally:
         process.kill()
         process.join()
-    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "live", live)
+    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "run_trial", run_trial)
     assert len(search(start, spec, folder)) == 3, "the system frees the folder of a killed command"

@@ -13,8 +13,8 @@ import sconv_search.studies.trials.evaluator
 import sconv_search.studies.search.runner
 from sconv_search import CompressionPlan
 from sconv_search.training.evaluation import Score
-from sconv_search.studies import RunFolder, Start, StudySpec, search
-from sconv_search.studies.search.loop import Course, Stops
+from sconv_search.studies import RunFolder, StudyContext, StudySpec, search
+from sconv_search.studies.search.loop import SearchLoop, StoppingCriterion
 
 from tests.studies.conftest import told
 
@@ -26,7 +26,7 @@ def screens(monkeypatch: pytest.MonkeyPatch) -> list[CompressionPlan]:
     """The plans that were screened, each with a score that follows from its text."""
     found: list[CompressionPlan] = []
 
-    def score(start: Start, plan: CompressionPlan, *, seed: int) -> Score:
+    def score(start: StudyContext, plan: CompressionPlan, *, seed: int) -> Score:
         found.append(plan)
         return told(plan, -1.0).final
 
@@ -36,7 +36,7 @@ def screens(monkeypatch: pytest.MonkeyPatch) -> list[CompressionPlan]:
 
 @pytest.mark.parametrize("budget", ["50%", "30%..90%"])
 def test_screening_trains_as_many_as_asked_and_records_the_others(
-    start: Start, spec: StudySpec, folder: RunFolder, screens: list[CompressionPlan], budget: str
+    start: StudyContext, spec: StudySpec, folder: RunFolder, screens: list[CompressionPlan], budget: str
 ) -> None:
     records = search(start, replace(spec, screening=3, trials=4, budget=budget), folder)
     trained = [r for r in records if r.status == "complete"]
@@ -59,7 +59,7 @@ def test_screening_trains_as_many_as_asked_and_records_the_others(
 
 
 def test_the_promoted_are_the_best_third_so_far(
-    start: Start, spec: StudySpec, folder: RunFolder, screens: list[CompressionPlan]
+    start: StudyContext, spec: StudySpec, folder: RunFolder, screens: list[CompressionPlan]
 ) -> None:
     records = search(start, replace(spec, screening=3, trials=4), folder)
     for place, r in enumerate(records):
@@ -69,14 +69,14 @@ def test_the_promoted_are_the_best_third_so_far(
 
 @pytest.mark.parametrize("budget", ["50%", "30%..90%"])
 def test_what_was_screened_before_an_interruption_decides_as_if_there_had_been_none(
-    start: Start, spec: StudySpec, folder: RunFolder, screens: list[CompressionPlan], budget: str,
+    start: StudyContext, spec: StudySpec, folder: RunFolder, screens: list[CompressionPlan], budget: str,
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
 ) -> None:  # fmt: skip
     spec = replace(spec, screening=3, trials=4, budget=budget)
     wanted = search(start, spec, folder)
     whole, at = sconv_search.studies.trials.evaluator.screened, max(k for k, r in enumerate(wanted) if r.status == "screened")
 
-    def interrupted(start: Start, plan: CompressionPlan, *, seed: int) -> Score:
+    def interrupted(start: StudyContext, plan: CompressionPlan, *, seed: int) -> Score:
         if len(screens) == len(wanted) + at:  # the first after an interruption would be promoted, were none known
             raise KeyboardInterrupt
         return whole(start, plan, seed=seed)
@@ -92,7 +92,7 @@ def test_what_was_screened_before_an_interruption_decides_as_if_there_had_been_n
 
 
 def test_a_screening_that_is_not_finite_is_a_failure(
-    start: Start, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+    start: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sconv_search.studies.trials.evaluator, "screened", lambda *args, **options: Score(top1=10.0, loss=float("inf")))
     with pytest.raises(RuntimeError, match="the loss is not finite: screen_loss is inf"):
@@ -101,29 +101,29 @@ def test_a_screening_that_is_not_finite_is_a_failure(
 
 
 def test_a_search_ends_when_its_time_is_up_and_the_same_command_continues(
-    start: Start, spec: StudySpec, folder: RunFolder, notes, monkeypatch: pytest.MonkeyPatch
+    start: StudyContext, spec: StudySpec, folder: RunFolder, notes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A second passes whenever a trial is trained."""
-    now, live = [100.0], sconv_search.studies.trials.evaluator.live
+    now, run_trial = [100.0], sconv_search.studies.trials.evaluator.run_trial
 
     def a_second(*args: object, **options: object) -> object:
         now[0] += 1
-        return live(*args, **options)
+        return run_trial(*args, **options)
 
-    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "live", a_second)
-    monkeypatch.setattr(sconv_search.studies.search.runner, "Course", partial(Course, clock=lambda: now[0]))
-    records = search(start, replace(spec, trials=5), folder, notes, stops=Stops(seconds=2))
+    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "run_trial", a_second)
+    monkeypatch.setattr(sconv_search.studies.search.runner, "Course", partial(SearchLoop, clock=lambda: now[0]))
+    records = search(start, replace(spec, trials=5), folder, notes, stops=StoppingCriterion(seconds=2))
     assert len(records) == 2
     assert "search ends after 2 trainings: the time of 2 s is up; the same command continues" in notes.lines
-    assert len(search(start, replace(spec, trials=5), folder, stops=Stops(seconds=10))) == 5
+    assert len(search(start, replace(spec, trials=5), folder, stops=StoppingCriterion(seconds=10))) == 5
 
 
 def test_a_search_ends_when_nothing_improves(
-    start: Start, spec: StudySpec, folder: RunFolder, notes, monkeypatch: pytest.MonkeyPatch
+    start: StudyContext, spec: StudySpec, folder: RunFolder, notes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outcome = replace(told(CompressionPlan(), None), final=Score(top1=50.0, loss=1.0))
-    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "live", lambda *args, **options: outcome)
-    records = search(start, replace(spec, trials=9), folder, notes, stops=Stops(patience=2))
+    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "run_trial", lambda *args, **options: outcome)
+    records = search(start, replace(spec, trials=9), folder, notes, stops=StoppingCriterion(patience=2))
     assert len(records) == 3, "the first improves on nothing, two more do not improve on it"
     assert any("2 trainings in a row improved nothing; the same command continues" in line for line in notes.lines)
 
@@ -132,4 +132,4 @@ def test_a_search_ends_when_nothing_improves(
 @pytest.mark.parametrize("value", [0, -1])
 def test_stops_are_checked_at_birth(name: str, value: int) -> None:
     with pytest.raises(ValueError, match=f"Stops.{name} must be positive, got {value}"):
-        Stops(**{name: value})
+        StoppingCriterion(**{name: value})

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sconv_search import TrialRecord
 from sconv_search.training.schedule import Schedule
 from sconv_search.studies import StudySpec
-from sconv_search.studies.search.progress import Standing, trial_line
+from sconv_search.studies.search.progress import SearchProgress, trial_line
 
 SPEC = StudySpec(
     task="any", methods=("spatial_svd",), budget="50%", trials=8,
@@ -33,7 +33,7 @@ POINTS = st.lists(st.tuples(st.integers(0, 12).map(lambda x: 100 * x), st.intege
 @given(POINTS)
 @settings(deadline=None, derandomize=True)
 def test_front_and_hypervolume_are_moocore_s(points: list[tuple[int, float]]) -> None:
-    standing = Standing(FRONT, [record(top1, flops) for flops, top1 in points])
+    standing = SearchProgress(FRONT, [record(top1, flops) for flops, top1 in points])
     ours = {(r.flops, r.val_top1) for r in standing.front}
     if not points:
         assert (ours, standing.hypervolume, standing.best) == (set(), 0.0, None)
@@ -49,7 +49,7 @@ def test_front_and_hypervolume_are_moocore_s(points: list[tuple[int, float]]) ->
 @given(POINTS)
 @settings(deadline=None, derandomize=True)
 def test_stagnant_counts_since_the_front_last_grew(points: list[tuple[int, float]]) -> None:
-    standing, stagnant, before = Standing(FRONT, []), 0, set()
+    standing, stagnant, before = SearchProgress(FRONT, []), 0, set()
     for flops, top1 in points:
         standing.take(record(top1, flops))
         after = {(r.flops, r.val_top1) for r in standing.front}
@@ -60,7 +60,7 @@ def test_stagnant_counts_since_the_front_last_grew(points: list[tuple[int, float
 
 
 def test_under_one_budget_the_best_accuracy_alone_counts() -> None:
-    standing = Standing(SPEC, [record(80.0, 500), record(80.0, 400), record(79.0, 100)])
+    standing = SearchProgress(SPEC, [record(80.0, 500), record(80.0, 400), record(79.0, 100)])
     assert ([r.flops for r in standing.front], standing.stagnant) == ([500], 2)
     standing.take(record(81.0, 500))
     assert ([r.val_top1 for r in standing.front], standing.stagnant) == ([81.0], 0)
@@ -68,13 +68,13 @@ def test_under_one_budget_the_best_accuracy_alone_counts() -> None:
 
 def test_a_front_of_two_costs_keeps_what_is_cheaper_in_one() -> None:
     spec = replace(FRONT, objectives=("flops", "params"))
-    standing = Standing(spec, [record(80.0, 500, params=70), record(80.0, 600, params=60), record(80.0, 600, params=70)])
+    standing = SearchProgress(spec, [record(80.0, 500, params=70), record(80.0, 600, params=60), record(80.0, 600, params=70)])
     assert [(r.flops, r.params) for r in standing.front] == [(500, 70), (600, 60)]
 
 
 def test_only_trainings_count_and_those_of_earlier_commands_are_not_fresh() -> None:
     earlier = [record(80.0), record(None, status="failed", reason="x"), record(None, status="screened", screen_top1=50.0)]
-    standing = Standing(SPEC, earlier)
+    standing = SearchProgress(SPEC, earlier)
     assert (standing.trained, standing.fresh, standing.stagnant) == (1, 0, 0)
     standing.take(record(None, status="over_budget", reason="x"))
     standing.take(record(70.0))
@@ -82,7 +82,7 @@ def test_only_trainings_count_and_those_of_earlier_commands_are_not_fresh() -> N
 
 
 def test_a_line_says_what_a_training_gave_and_how_long_the_rest_takes() -> None:
-    standing = Standing(SPEC, [record(80.0)])
+    standing = SearchProgress(SPEC, [record(80.0)])
     found = record(82.5, regularization=0.5, wall_s=12.0)
     standing.take(found)
     assert trial_line(found, standing, 30.0) == (
@@ -94,16 +94,16 @@ def test_a_line_says_what_a_training_gave_and_how_long_the_rest_takes() -> None:
 
 
 def test_a_line_of_a_front_says_its_size_and_hypervolume() -> None:
-    standing = Standing(FRONT, [record(80.0, 800), record(50.0, 500)])
+    standing = SearchProgress(FRONT, [record(80.0, 800), record(50.0, 500)])
     assert "; front of 2, hypervolume 31.0 %, best 80.00 %" in trial_line(record(50.0, 500, wall_s=1.0), standing, 1.0)
 
 
 @pytest.mark.parametrize("status", ["failed", "over_budget"])
 def test_a_line_of_a_trial_without_result_gives_the_reason(status: str) -> None:
     found = record(None, status=status, reason="the loss is nan")
-    assert trial_line(found, Standing(SPEC, []), 1.0) == f"trial 3: {status}, the loss is nan"
+    assert trial_line(found, SearchProgress(SPEC, []), 1.0) == f"trial 3: {status}, the loss is nan"
 
 
 def test_a_line_of_a_screened_plan_says_so() -> None:
     found = record(None, status="screened", screen_top1=61.5, origin="tpe")
-    assert trial_line(found, Standing(SPEC, []), 1.0) == "trial 3: 50.0 % FLOPs, tpe, screened at 61.50 %, not trained"
+    assert trial_line(found, SearchProgress(SPEC, []), 1.0) == "trial 3: 50.0 % FLOPs, tpe, screened at 61.50 %, not trained"

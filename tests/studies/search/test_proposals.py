@@ -14,7 +14,7 @@ from sconv_search.search_space.heuristics import RULES
 from sconv_search.search_space.space import Option, SearchSpace
 from sconv_search.search_space.tables import SpaceArrays
 from sconv_search.studies import StudySpec
-from sconv_search.studies.samplers.random_keys import Preferences
+from sconv_search.studies.samplers.random_keys import RandomKeys
 from sconv_search.studies.search.proposals import LAST_MEASURED, Proposals, evaluated, first_plans
 from sconv_search.studies.samplers.study import Domain, Sampler
 
@@ -86,20 +86,20 @@ def test_the_rules_take_at_most_half_of_the_trials(trials: int, wanted: int) -> 
 
 def proposals(spec: StudySpec, folder: Path, budgets: Budgets, groups: dict[str, str]) -> Proposals:
     folder.mkdir(exist_ok=True)
-    preferences = Preferences(SpaceArrays(SPACE), groups)
-    domain = Domain(preferences=preferences.names, regularization=RANGE, ranged=spec.is_front, costs=spec.costs)
+    random_keys = RandomKeys(SpaceArrays(SPACE), groups)
+    domain = Domain(random_keys=random_keys.names, regularization=RANGE, ranged=spec.is_front, costs=spec.costs)
     sampler = Sampler(folder / "study.journal", domain, spec.sampler, spec.seed, startup=4)
-    return Proposals(spec, SPACE, budgets, sampler, preferences, RANGE)
+    return Proposals(spec, SPACE, budgets, sampler, random_keys, RANGE)
 
 
-ALONE = {name: name for name in SPACE.sites}
+SINGLE_PROCESS = {name: name for name in SPACE.sites}
 
 
 def test_the_rules_come_first_and_then_the_sampler_with_plans_that_fit_where_they_are_drawn(
     spec: StudySpec, tmp_path: Path
 ) -> None:
     front = replace(spec, budget="40%..90%", trials=12)
-    found = proposals(front, tmp_path, RANGED, ALONE)
+    found = proposals(front, tmp_path, RANGED, SINGLE_PROCESS)
     jobs = [found.next() for _ in range(14)]
     first = first_plans(SPACE, RANGED, RANGE, front.trials)
     assert [(j.plan, j.regularization, j.origin) for j in jobs[:6]] == [(f.plan, f.regularization, f.rule) for f in first]
@@ -115,10 +115,10 @@ def test_the_rules_come_first_and_then_the_sampler_with_plans_that_fit_where_the
 def test_sites_of_a_group_have_one_preference(spec: StudySpec, tmp_path: Path) -> None:
     groups = {"layer1.0": "layer1", "layer1.1": "layer1", "layer2.0": "layer2"}
     alike = replace(SPACE, sites=dict.fromkeys(SPACE.sites, SPACE.sites["layer1.0"]))
-    preferences = Preferences(SpaceArrays(alike), groups)
-    assert preferences.names == ("layer1", "layer2")
-    sampler = Sampler(tmp_path / "j", Domain(preferences=preferences.names), "random", 0, startup=4)
-    found = Proposals(spec, alike, FIXED, sampler, preferences, None)
+    random_keys = RandomKeys(SpaceArrays(alike), groups)
+    assert random_keys.names == ("layer1", "layer2")
+    sampler = Sampler(tmp_path / "j", Domain(random_keys=random_keys.names), "random", 0, startup=4)
+    found = Proposals(spec, alike, FIXED, sampler, random_keys, None)
     plans = [found.next().plan for _ in range(12)][2:]
     assert len(set(plans)) >= 3
     for plan in plans:
@@ -137,7 +137,7 @@ LATENCY = Budgets(limits=(Budget(limit=8.0, quantity="latency_ms"),))
 
 
 def next_sampled(spec: StudySpec, folder: Path, records: list[TrialRecord]) -> CompressionPlan:
-    found = proposals(replace(spec, budget="latency_ms=80%"), folder, LATENCY, ALONE)
+    found = proposals(replace(spec, budget="latency_ms=80%"), folder, LATENCY, SINGLE_PROCESS)
     found.learn(records)
     return [found.next() for _ in range(3)][-1].plan
 
@@ -170,7 +170,7 @@ def test_a_corrected_latency_out_of_reach_gives_the_cheapest_plan(spec: StudySpe
 
 def test_latencies_correct_nothing_where_none_is_limited(spec: StudySpec, tmp_path: Path) -> None:
     plan = fill(SPACE, {}, FIXED)
-    found, same = (proposals(spec, tmp_path / name, FIXED, ALONE) for name in "ab")
+    found, same = (proposals(spec, tmp_path / name, FIXED, SINGLE_PROCESS) for name in "ab")
     found.learn([measured(plan, 50.0)])
     assert [found.next().plan for _ in range(4)] == [same.next().plan for _ in range(4)]
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from sconv_search.studies import RunFolder, Start, StudySpec, confirm, search
+from sconv_search.studies import RunFolder, StudyContext, StudySpec, confirm, search
 from sconv_search.studies.samplers.study import Domain, Sampler
 
 RANGE = (0.2, 0.8)
 
 
-def timed(start: Start) -> tuple[Start, list[float]]:
+def timed(start: StudyContext) -> tuple[StudyContext, list[float]]:
     """A start that notes the epochs of each training in place of training."""
     epochs: list[float] = []
 
@@ -26,7 +26,7 @@ def timed(start: Start) -> tuple[Start, list[float]]:
 
 
 def test_regularised_trials_train_a_share_of_their_own_before_compression(
-    start: Start, spec: StudySpec, folder: RunFolder
+    start: StudyContext, spec: StudySpec, folder: RunFolder
 ) -> None:
     noting, epochs = timed(start)
     records = search(noting, replace(spec, trials=16, regularized_share_range=RANGE), folder)
@@ -42,12 +42,12 @@ def test_regularised_trials_train_a_share_of_their_own_before_compression(
     assert all(RANGE[0] <= share <= RANGE[1] for share in shares if share is not None)
 
 
-def test_without_a_range_every_regularised_trial_has_the_studys_share(start: Start, spec: StudySpec, folder: RunFolder) -> None:
+def test_without_a_range_every_regularised_trial_has_the_studys_share(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
     records = search(timed(start)[0], replace(spec, trials=6, regularized_share=0.25), folder)
     assert {r.regularized_share for r in records if r.regularization is not None} == {0.25}
 
 
-def test_a_confirmation_keeps_the_share_of_the_trial(start: Start, spec: StudySpec, folder: RunFolder) -> None:
+def test_a_confirmation_keeps_the_share_of_the_trial(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
     search(timed(start)[0], replace(spec, trials=8, regularized_share_range=RANGE), folder)
     regularised = [r for r in folder.records()[0] if r.regularized_share is not None]
     text = "\n".join(r.to_json() for r in regularised[-1:]) + "\n"
@@ -61,7 +61,7 @@ def test_a_confirmation_keeps_the_share_of_the_trial(start: Start, spec: StudySp
 
 
 def test_an_interrupted_search_draws_the_same_shares(folder: RunFolder) -> None:
-    domain = Domain(preferences=("a", "b"), regularization=(0.1, 1.0), regularized_share=RANGE)
+    domain = Domain(random_keys=("a", "b"), regularization=(0.1, 1.0), regularized_share=RANGE)
 
     def shares(name: str, interrupted: bool) -> list[float | None]:
         path = folder.path / name

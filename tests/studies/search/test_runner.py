@@ -13,7 +13,7 @@ import sconv_search.studies.space.measuring
 import sconv_search.studies.space.widths
 from sconv_search import Choice, CompressionPlan, TrialRecord, measure_cost
 from sconv_search.training.loop import TrainingDiverged
-from sconv_search.studies import RunFolder, Start, StudySpec, compress, search
+from sconv_search.studies import RunFolder, StudyContext, StudySpec, compress, search
 from sconv_search.studies.monitor import Monitor
 
 
@@ -26,7 +26,7 @@ def searched(records: list[TrialRecord]) -> list[tuple[str | None, float | None,
 
 
 def test_a_search_trains_as_many_plans_as_asked_and_all_fit_the_budget(
-    start: Start, spec: StudySpec, folder: RunFolder, notes
+    start: StudyContext, spec: StudySpec, folder: RunFolder, notes
 ) -> None:
     records = search(start, replace(spec, exclude=("6",)), folder, notes)
     assert [r.status for r in records] == ["complete"] * 3
@@ -41,7 +41,7 @@ def test_a_search_trains_as_many_plans_as_asked_and_all_fit_the_budget(
 
 
 def test_what_can_be_reached_and_all_sites_are_said_before_the_first_training(
-    start: Start, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+    start: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
     told = Monitor()
@@ -60,19 +60,19 @@ def test_what_can_be_reached_and_all_sites_are_said_before_the_first_training(
 
 
 @pytest.mark.parametrize("method", ["structured_conv", "spatial_svd"])
-def test_each_plan_is_trained_once(start: Start, spec: StudySpec, folder: RunFolder, method: str) -> None:
+def test_each_plan_is_trained_once(start: StudyContext, spec: StudySpec, folder: RunFolder, method: str) -> None:
     records = search(start, replace(spec, trials=6, methods=(method,)), folder)
     assert len({(r.plan, r.regularization) for r in records}) == len(records)
 
 
-def test_a_study_whose_space_is_exhausted_ends(start: Start, spec: StudySpec, folder: RunFolder, notes) -> None:
+def test_a_study_whose_space_is_exhausted_ends(start: StudyContext, spec: StudySpec, folder: RunFolder, notes) -> None:
     """Above 90 % of dense few plans of one method without a penalty are left; far fewer than 50."""
     records = search(start, replace(spec, trials=50, methods=("spatial_svd",), budget="95%"), folder, notes)
     assert 1 <= len(records) < 50
     assert any("the space seems exhausted" in line for line in notes.lines)
 
 
-def test_the_predicted_cost_is_the_measured_one(start: Start, spec: StudySpec, folder: RunFolder) -> None:
+def test_the_predicted_cost_is_the_measured_one(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
     records = search(start, spec, folder)
     space = folder.read_space()
     assert space is not None
@@ -81,23 +81,23 @@ def test_the_predicted_cost_is_the_measured_one(start: Start, spec: StudySpec, f
         assert (predicted.macs, predicted.adds, predicted.params) == (r.macs, r.adds, r.params)
 
 
-def test_a_study_that_is_complete_does_nothing_more(start: Start, spec: StudySpec, folder: RunFolder) -> None:
+def test_a_study_that_is_complete_does_nothing_more(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
     first = search(start, spec, folder)
     assert search(start, spec, folder) == first
 
 
-def test_a_study_can_be_continued_with_more_trials(start: Start, spec: StudySpec, folder: RunFolder) -> None:
+def test_a_study_can_be_continued_with_more_trials(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
     first = search(start, replace(spec, trials=2), folder)
     assert search(start, replace(spec, trials=4), folder)[:2] == first
     assert len(folder.records()[0]) == 4
 
 
-@pytest.mark.parametrize("moment", ["live", "append", "tell"])
+@pytest.mark.parametrize("moment", ["run_trial", "append", "tell"])
 def test_a_killed_run_continues_without_loss_or_repetition(
-    start: Start, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch, moment: str
+    start: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     """Killed in training, before the record is written, or between the record and Optuna; in the second trial."""
-    places = {"live": sconv_search.studies.trials.evaluator, "append": RunFolder, "tell": sconv_search.studies.search.runner.Sampler}
+    places = {"run_trial": sconv_search.studies.trials.evaluator, "append": RunFolder, "tell": sconv_search.studies.search.runner.Sampler}
     original, calls = getattr(places[moment], moment), []
 
     def dies_in_the_second_trial(*args, **options):
@@ -121,7 +121,7 @@ def test_a_killed_run_continues_without_loss_or_repetition(
 
 
 def test_a_record_torn_by_a_kill_is_dropped_and_its_trial_runs_again(
-    start: Start, spec: StudySpec, folder: RunFolder, notes, monkeypatch: pytest.MonkeyPatch
+    start: StudyContext, spec: StudySpec, folder: RunFolder, notes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def tear(self: RunFolder, record: TrialRecord) -> None:
         with open(self.trials, "a") as file:
@@ -139,7 +139,7 @@ def test_a_record_torn_by_a_kill_is_dropped_and_its_trial_runs_again(
     assert folder.records() == (records, [])
 
 
-def test_a_damaged_line_is_named_and_the_rest_is_kept(start: Start, spec: StudySpec, folder: RunFolder, notes) -> None:
+def test_a_damaged_line_is_named_and_the_rest_is_kept(start: StudyContext, spec: StudySpec, folder: RunFolder, notes) -> None:
     first = search(start, replace(spec, trials=2), folder)
     lines = folder.trials.read_text().splitlines()
     folder.trials.write_text("\n".join([lines[0][:30], lines[1]]) + "\n")
@@ -148,12 +148,12 @@ def test_a_damaged_line_is_named_and_the_rest_is_kept(start: Start, spec: StudyS
 
 
 def test_a_diverged_trial_leaves_its_reason_and_three_stop_the_study(
-    start: Start, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+    start: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def diverges(*args, **options):
         raise TrainingDiverged("the loss is nan at step 4 of 8")
 
-    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "live", diverges)
+    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "run_trial", diverges)
     advice = r"3 trials in a row gave no result, the last because: the loss is nan.*; a lower --learning-rate"
     with pytest.raises(RuntimeError, match=advice):
         search(start, spec, folder)
@@ -163,12 +163,12 @@ def test_a_diverged_trial_leaves_its_reason_and_three_stop_the_study(
 
 
 def test_a_network_that_measures_otherwise_than_predicted_is_not_trained(
-    start: Start, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+    start: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = sconv_search.studies.trials.evaluator.measure_cost
     dense = real(start.network, (2, 12, 12))
     monkeypatch.setattr(sconv_search.studies.trials.evaluator, "measure_cost", lambda network, shape: dense)
-    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "live", lambda *args, **options: pytest.fail("trained"))
+    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "run_trial", lambda *args, **options: pytest.fail("trained"))
     with pytest.raises(RuntimeError, match="no result"):
         search(start, spec, folder)
     assert {r.status for r in folder.records()[0]} == {"failed"}
@@ -176,20 +176,20 @@ def test_a_network_that_measures_otherwise_than_predicted_is_not_trained(
 
 
 def test_a_plan_slower_than_its_latency_budget_is_not_trained(
-    start: Start, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+    start: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The table says that plans of 95 % exist; the built networks then take twice the dense network's time."""
     monkeypatch.setattr(sconv_search.studies.space.measuring, "whole_ms", lambda networks, shape, batch: [1.0])
     monkeypatch.setattr(sconv_search.studies.space.latencies, "layer_times_ms", lambda dense, layers, *_, **__: (1.0, [0.8] * len(layers)))
     monkeypatch.setattr(sconv_search.studies.trials.evaluator, "measure_ready_latencies_ms", lambda *args, **options: [[2.0] * 3, [1.0] * 3])
-    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "live", lambda *args, **options: pytest.fail("trained"))
+    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "run_trial", lambda *args, **options: pytest.fail("trained"))
     with pytest.raises(RuntimeError, match=r"measured 2\.00 ms against a budget of 0\.95 ms; the budget is hardly above"):
         search(start, replace(spec, budget="latency_ms=95%,flops=70%"), folder)
     records = folder.records()[0]
     assert [(r.status, r.latency_ms, r.dense_latency_ms) for r in records] == [("over_budget", 2.0, 1.0)] * 3
 
 
-def test_a_budget_that_cannot_be_met_is_refused_with_the_floor(start: Start, spec: StudySpec, folder: RunFolder) -> None:
+def test_a_budget_that_cannot_be_met_is_refused_with_the_floor(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
     with pytest.raises(ValueError, match=r"cannot be met: the cheapest plan needs [\d,]+ flops \(\d+\.\d%\)"):
         search(start, replace(spec, budget="1%"), folder)
     assert folder.records() == ([], [])
@@ -197,21 +197,21 @@ def test_a_budget_that_cannot_be_met_is_refused_with_the_floor(start: Start, spe
 
 @pytest.mark.parametrize("budget", ["0", "0%", "200%", "fifty", "-5%", ""])
 def test_a_senseless_budget_is_refused_before_anything_is_made(
-    start: Start, spec: StudySpec, folder: RunFolder, budget: str
+    start: StudyContext, spec: StudySpec, folder: RunFolder, budget: str
 ) -> None:
     with pytest.raises(ValueError, match="budget"):
         search(start, replace(spec, budget=budget), folder)
     assert not folder.path.exists()
 
 
-def test_a_folder_of_another_study_is_refused(start: Start, spec: StudySpec, folder: RunFolder) -> None:
+def test_a_folder_of_another_study_is_refused(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
     search(start, replace(spec, trials=1), folder)
     with pytest.raises(ValueError, match=r"holds another study: budget was '50%', is '40%'; seed was 0, is 3"):
         search(start, replace(spec, budget="40%", seed=3), folder)
 
 
 def test_a_corrected_command_takes_over_a_folder_in_which_nothing_was_trained(
-    start: Start, spec: StudySpec, folder: RunFolder
+    start: StudyContext, spec: StudySpec, folder: RunFolder
 ) -> None:
     with pytest.raises(ValueError, match="cannot be met"):
         search(start, replace(spec, budget="1%"), folder)
@@ -220,39 +220,39 @@ def test_a_corrected_command_takes_over_a_folder_in_which_nothing_was_trained(
     assert (folder.path / "space.json").stat().st_mtime_ns == measured, "the same methods' space is not measured again"
 
 
-def test_another_methods_space_is_measured_anew(start: Start, spec: StudySpec, folder: RunFolder) -> None:
+def test_another_methods_space_is_measured_anew(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
     with pytest.raises(ValueError, match="cannot be met"):
         search(start, replace(spec, budget="1%"), folder)
     (found,) = search(start, replace(spec, methods=("spatial_svd",), trials=1), folder)
     assert found.methods == "spatial_svd"
 
 
-def test_a_damaged_spec_is_named(start: Start, spec: StudySpec, folder: RunFolder) -> None:
+def test_a_damaged_spec_is_named(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
     search(start, replace(spec, trials=1), folder)
     (folder.path / "spec.json").write_text(json.dumps({"format": "other"}))
     with pytest.raises(ValueError, match=r"spec\.json: not a study spec: its 'format' must be"):
         search(start, spec, folder)
 
 
-def test_two_commands_on_one_folder_are_refused(start: Start, spec: StudySpec, folder: RunFolder) -> None:
+def test_two_commands_on_one_folder_are_refused(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
     with folder.locked(), pytest.raises(RuntimeError, match="another command is working on the run folder"):
         search(start, spec, folder)
 
 
-def test_a_folder_that_cannot_be_written_is_named(start: Start, spec: StudySpec, folder: RunFolder) -> None:
+def test_a_folder_that_cannot_be_written_is_named(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
     folder.path.parent.joinpath("file").write_text("")
     with pytest.raises(OSError, match=r"run folder '.*file/run' cannot be written: .*; name another with --out"):
         search(start, spec, RunFolder(folder.path.parent / "file" / "run"))
 
 
-def test_a_mixed_study_offers_every_method_at_a_site(start: Start, spec: StudySpec, folder: RunFolder) -> None:
+def test_a_mixed_study_offers_every_method_at_a_site(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
     search(start, replace(spec, methods=("structured_conv", "spatial_svd"), trials=1), folder)
     space = folder.read_space()
     assert space is not None
     assert {option.choice.method for option in space.sites["3"]} == {"structured_conv", "spatial_svd"}
 
 
-def test_pruned_neighbours_are_measured_and_every_trial_fits(start: Start, spec: StudySpec, folder: RunFolder) -> None:
+def test_pruned_neighbours_are_measured_and_every_trial_fits(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
     """Two coupled choices save less than their sum; the plan is tightened until the built network fits."""
     records = search(start, replace(spec, methods=("channel_pruning",), trials=2, budget="40%"), folder)
     dense = measure_cost(start.network, (2, 12, 12)).flops
@@ -264,7 +264,7 @@ MIXED = ("structured_conv", "channel_pruning")
 
 
 @pytest.mark.usefixtures("untrained")
-def test_a_search_mixes_pruning_with_other_methods(start: Start, spec: StudySpec, folder: RunFolder) -> None:
+def test_a_search_mixes_pruning_with_other_methods(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
     """Some layers are pruned by their neighbours and compressed on what is left; every cost is the predicted one."""
     records = search(start, replace(spec, methods=MIXED, trials=12, budget="40%", exclude=("8",)), folder)
     dense = measure_cost(start.network, (2, 12, 12)).flops
@@ -276,17 +276,17 @@ def test_a_search_mixes_pruning_with_other_methods(start: Start, spec: StudySpec
 
 @pytest.mark.usefixtures("untrained")
 def test_a_killed_mixed_search_continues_with_the_same_trials(
-    start: Start, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+    start: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mixed, live, begun = replace(spec, methods=MIXED, budget="40%", exclude=("8",), trials=9), sconv_search.studies.trials.evaluator.live, []
+    mixed, run_trial, begun = replace(spec, methods=MIXED, budget="40%", exclude=("8",), trials=9), sconv_search.studies.trials.evaluator.run_trial, []
 
     def dies_in_the_sixth_trial(*args, **options):
         begun.append(len(begun))
         if len(begun) == 6:
             raise Killed
-        return live(*args, **options)
+        return run_trial(*args, **options)
 
-    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "live", dies_in_the_sixth_trial)
+    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "run_trial", dies_in_the_sixth_trial)
     with pytest.raises(Killed):
         search(start, mixed, folder)
     continued = search(start, mixed, folder)
@@ -297,7 +297,7 @@ def test_a_killed_mixed_search_continues_with_the_same_trials(
 
 @pytest.mark.usefixtures("untrained")
 def test_layers_whose_costs_beside_pruning_are_not_known_are_named(
-    start: Start, spec: StudySpec, folder: RunFolder, notes, monkeypatch: pytest.MonkeyPatch
+    start: StudyContext, spec: StudySpec, folder: RunFolder, notes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sconv_search.studies.space.widths, "MOST_PAIRS", 1)
     search(start, replace(spec, methods=MIXED, trials=1, include=("0", "3")), folder, notes)
@@ -310,7 +310,7 @@ def test_layers_whose_costs_beside_pruning_are_not_known_are_named(
 
 @pytest.mark.usefixtures("untrained")
 def test_a_given_plan_of_such_a_layer_is_refused(
-    start: Start, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+    start: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sconv_search.studies.space.widths, "MOST_PAIRS", 1)
     plan = CompressionPlan(sites={"3": Choice(method="structured_conv", structure={"c": 4, "n": 3})})
@@ -319,7 +319,7 @@ def test_a_given_plan_of_such_a_layer_is_refused(
 
 
 def test_times_are_measured_where_a_site_prunes_or_is_replaced(
-    start: Start, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+    start: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the parameters that run: a pruned network is timed whole beside the dense one, a replaced layer beside its own."""
 
@@ -332,7 +332,7 @@ def test_times_are_measured_where_a_site_prunes_or_is_replaced(
         sconv_search.studies.space.latencies, "layer_times_ms",
         lambda dense, layers, inputs, sortable: (sizes([dense])[0], sizes(layers)),
     )  # fmt: skip
-    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "live", lambda *args, **options: pytest.fail("trained"))
+    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "run_trial", lambda *args, **options: pytest.fail("trained"))
     with pytest.raises(ValueError, match="cannot be met"):
         search(start, replace(spec, methods=MIXED, budget="latency_ms=1%", include=("0", "3")), folder)
     space = folder.read_space()

@@ -15,7 +15,7 @@ from torch import nn
 import sconv_search.studies.search.workers
 from sconv_search.data.splits import DataSet, Split
 from sconv_search.training.evaluation import Score
-from sconv_search.studies import RunFolder, Start, StudySpec, search
+from sconv_search.studies import RunFolder, StudyContext, StudySpec, search
 
 ROOT = Path(__file__).parents[3]
 NOTE = "SCONV_SEARCH_TEST_NOTES"
@@ -47,7 +47,7 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("importable")
 def test_a_worker_that_dies_is_replaced_and_its_trial_runs_once_more(
-    start: Start, spec: StudySpec, folder: RunFolder, notes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start: StudyContext, spec: StudySpec, folder: RunFolder, notes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(NOTE, str(tmp_path))
     records = search(replace(start, train=dies_once, score=by_parameters), replace(spec, trials=4), folder, notes, workers=2)
@@ -87,7 +87,7 @@ class Doomed:
 
 
 def test_a_trial_whose_worker_dies_twice_fails_with_the_exit_code_and_idle_deaths_do_not_count(
-    start: Start, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+    start: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The two first workers have died before they are given anything."""
     monkeypatch.setattr(Doomed, "idle_deaths", 2)
@@ -101,7 +101,7 @@ def test_a_trial_whose_worker_dies_twice_fails_with_the_exit_code_and_idle_death
 
 @pytest.mark.usefixtures("importable")
 def test_ctrl_c_leaves_no_process_behind(
-    start: Start, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+    start: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
 
@@ -131,7 +131,7 @@ class Unpicklable(nn.Sequential):
     ids=["network", "score", "train"],
 )
 def test_what_cannot_be_sent_to_workers_is_refused_before_anything_is_made(
-    start: Start, spec: StudySpec, folder: RunFolder, change: Callable[[Start], Start], part: str
+    start: StudyContext, spec: StudySpec, folder: RunFolder, change: Callable[[StudyContext], StudyContext], part: str
 ) -> None:
     with pytest.raises(
         TypeError, match=f"several workers need a {part} that can be pickled .*at the top of a module, no lambda"
@@ -141,19 +141,19 @@ def test_what_cannot_be_sent_to_workers_is_refused_before_anything_is_made(
 
 
 @pytest.mark.parametrize("count", [0, -1])
-def test_a_number_of_workers_that_cannot_be_is_refused(start: Start, spec: StudySpec, folder: RunFolder, count: int) -> None:
+def test_a_number_of_workers_that_cannot_be_is_refused(start: StudyContext, spec: StudySpec, folder: RunFolder, count: int) -> None:
     with pytest.raises(ValueError, match=f"the number of workers must be at least 1, got {count}"):
         search(start, spec, folder, workers=count)
     assert not folder.path.exists()
 
 
-def test_what_is_sent_leaves_out_the_tasks_builders(start: Start) -> None:
+def test_what_is_sent_leaves_out_the_tasks_builders(start: StudyContext) -> None:
     """They may be functions that cannot be sent; a worker that called them would say so."""
     spec = StudySpec(
         task="any", methods=("spatial_svd",), budget="50%", trials=1,
         search_schedule=start.task.search_schedule, confirm_schedule=start.task.confirm_schedule,
     )  # fmt: skip
-    bench = sconv_search.studies.search.workers.Bench(start=start, spec=spec, study="s", dense=None)  # type: ignore[arg-type]
+    bench = sconv_search.studies.search.workers.TrialEvaluator(start=start, spec=spec, study="s", dense=None)  # type: ignore[arg-type]
     task = sconv_search.studies.search.workers._sendable(bench)
     with pytest.raises(RuntimeError, match="a worker evaluates the network that it was given"):
         task.network()

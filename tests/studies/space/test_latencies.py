@@ -51,7 +51,7 @@ def test_an_option_takes_its_fastest_realisation_and_falls_back_to_dense(turns: 
     assert [one.cost.macs for one in timed] == [-1, -1]
     narrow = Choice(method="structured_conv", structure={"c": 3, "n": 1, "merged": 1})
     (found,) = latencies.timed("3", [option(narrow)], [compress(dense, CompressionPlan(sites={"3": narrow}))[3]])
-    assert found.cost.latency_ms == 0.0, "no realisation beats the dense layer, which is kept"
+    assert found.cost.latency_ms == 0.0, "no implementation beats the dense layer, which is kept"
 
 
 def test_layers_of_one_architecture_are_timed_once_where_their_channels_can_be_had_alike(turns: list[list[str]]) -> None:

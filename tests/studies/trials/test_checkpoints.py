@@ -14,10 +14,10 @@ from safetensors.torch import load_file
 from sconv_search import Choice, CompressionPlan, TrialRecord
 from sconv_search.training.schedule import Schedule
 from sconv_search.training.loop import Progress
-from sconv_search.studies import RunFolder, Start, StudySpec, Task, confirm, search, start_from
-from sconv_search.studies.trials.checkpoints import LifeCheckpoints, RunCheckpoints
+from sconv_search.studies import RunFolder, StudyContext, StudySpec, Task, confirm, search, context_from_task
+from sconv_search.studies.trials.checkpoints import TrialCheckpoints, RunCheckpoints
 from sconv_search.studies.monitor import Monitor
-from sconv_search.studies.trials.trial import Outcome, live
+from sconv_search.studies.trials.trial import Outcome, run_trial
 
 PLAN = CompressionPlan(sites={"3": Choice(method="structured_conv", structure={"c": 5, "n": 2})})
 
@@ -50,15 +50,15 @@ class Killing(Monitor):
         return [line.split(" from ")[0] for line in self.lines if line.startswith("resumed")]
 
 
-def lived(start: Start, monitor: Monitor, checkpoints: LifeCheckpoints | None) -> Outcome:
+def lived(start: StudyContext, monitor: Monitor, checkpoints: TrialCheckpoints | None) -> Outcome:
     schedule = Schedule(epochs=2, batch_size=32, learning_rate=0.05)
-    return live(
+    return run_trial(
         start, PLAN, schedule, seed=0, regularization=0.5, regularized_share=0.5, monitor=monitor, watch_compression=True,
         checkpoints=checkpoints,
     )  # fmt: skip
 
 
-def test_a_life_killed_in_both_phases_is_that_of_an_uninterrupted_one(start: Start, tmp_path: Path) -> None:
+def test_a_life_killed_in_both_phases_is_that_of_an_uninterrupted_one(start: StudyContext, tmp_path: Path) -> None:
     """Of eight steps each; the residuals that were seen, and the time that was spent, go on, too."""
     kept = RunCheckpoints(folder=tmp_path, every_s=0).of("trial-0", start, PLAN, 0.5, 0.5)
     expected, last = lived(start, Monitor(), None), Killing()
@@ -79,7 +79,7 @@ def facts(records: list[TrialRecord]) -> list[tuple[object, ...]]:
     return [(r.number, r.plan, r.regularization, r.val_top1, r.val_loss, r.residual, r.status) for r in records]
 
 
-def test_a_killed_search_goes_on_at_the_step(start: Start, spec: StudySpec, folder: RunFolder) -> None:
+def test_a_killed_search_goes_on_at_the_step(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
     expected, last = search(start, spec, RunFolder(folder.path.parent / "whole")), Killing()
     for steps in (5, 9):
         with pytest.raises(Killed):
@@ -91,7 +91,7 @@ def test_a_killed_search_goes_on_at_the_step(start: Start, spec: StudySpec, fold
     assert not folder.checkpoints.exists()
 
 
-def test_a_killed_confirmation_gives_the_same_weights(start: Start, spec: StudySpec, folder: RunFolder) -> None:
+def test_a_killed_confirmation_gives_the_same_weights(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
     search(start, replace(spec, trials=1), folder)
     whole = RunFolder(folder.path.parent / "whole")
     search(start, replace(spec, trials=1), whole)
@@ -109,19 +109,19 @@ def test_a_killed_confirmation_gives_the_same_weights(start: Start, spec: StudyS
         assert all(torch.equal(tensor, again[name]) for name, tensor in load_file(file).items())
 
 
-def test_a_killed_training_of_the_dense_network_goes_on(task: Task, start: Start, tmp_path: Path) -> None:
+def test_a_killed_training_of_the_dense_network_goes_on(task: Task, start: StudyContext, tmp_path: Path) -> None:
     cpu = torch.device("cpu")
     with pytest.raises(Killed):
-        start_from(task, data=None, weights=None, cache=tmp_path, device=cpu, monitor=Killing(30), checkpoint_s=0)
+        context_from_task(task, data=None, weights=None, cache=tmp_path, device=cpu, monitor=Killing(30), checkpoint_s=0)
     assert [path.name for path in tmp_path.iterdir()] == ["corners-seed0.checkpoint"]
     last = Killing()
-    again = start_from(task, data=None, weights=None, cache=tmp_path, device=cpu, monitor=last, checkpoint_s=0)
+    again = context_from_task(task, data=None, weights=None, cache=tmp_path, device=cpu, monitor=last, checkpoint_s=0)
     assert last.resumed == ["resumed at step 30"]
     assert again.weights_sha256 == start.weights_sha256
     assert [path.name for path in tmp_path.iterdir()] == ["corners-seed0.safetensors"]
 
 
-def test_a_checkpoint_of_another_plan_is_not_resumed(start: Start, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_plan_is_not_resumed(start: StudyContext, tmp_path: Path) -> None:
     run, last = RunCheckpoints(folder=tmp_path, every_s=0), Killing()
     with pytest.raises(Killed):
         lived(start, Killing(5), run.of("trial-0", start, CompressionPlan(sites={}), 0.5, 0.5))

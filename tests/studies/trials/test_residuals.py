@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sconv_search.plan import Choice, CompressionPlan
-from sconv_search.studies.trials.residuals import POINTS, ResidualCourse
+from sconv_search.studies.trials.residuals import POINTS, ResidualHistory
 
 PLAN = CompressionPlan(
     sites={
@@ -22,8 +22,8 @@ PLAN = CompressionPlan(
 
 def course_of(
     network: nn.Module, plan: CompressionPlan = PLAN, steps: int = 30
-) -> tuple[ResidualCourse, Callable[[int, int], None]]:
-    course = ResidualCourse(network, plan, 1.5)
+) -> tuple[ResidualHistory, Callable[[int, int], None]]:
+    course = ResidualHistory(network, plan, 1.5)
     return course, course.watching(lambda done, total: None)
 
 
@@ -65,7 +65,7 @@ def test_it_reads_the_weights_of_the_moment_and_changes_none(network: nn.Module)
 
 def test_the_former_progress_is_still_told(network: nn.Module) -> None:
     told: list[tuple[int, int]] = []
-    step = ResidualCourse(network, PLAN, 1.0).watching(lambda done, total: told.append((done, total)))
+    step = ResidualHistory(network, PLAN, 1.0).watching(lambda done, total: told.append((done, total)))
     step(1, 40)
     assert told == [(1, 40)]
 

@@ -12,11 +12,11 @@ from sconv_search import Choice, CompressionPlan
 from sconv_search.training.batch_norm import reestimate_batch_norm_
 from sconv_search.training.schedule import Schedule
 from sconv_search.training.evaluation import evaluate
-from sconv_search.studies import Start, compress
+from sconv_search.studies import StudyContext, compress
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.trials.rows import outcome_fields
 from sconv_search.studies.context import calibration_inputs
-from sconv_search.studies.trials.trial import Outcome, live
+from sconv_search.studies.trials.trial import Outcome, run_trial
 
 PLAN = CompressionPlan(
     sites={
@@ -27,14 +27,14 @@ PLAN = CompressionPlan(
 )
 
 
-def lived(start: Start, regularization: float | None, plan: CompressionPlan = PLAN, epochs: float = 8) -> Outcome:
-    return live(
+def lived(start: StudyContext, regularization: float | None, plan: CompressionPlan = PLAN, epochs: float = 8) -> Outcome:
+    return run_trial(
         start, plan, Schedule(epochs=epochs, batch_size=32, learning_rate=0.05), seed=0, regularization=regularization,
         regularized_share=0.75, monitor=Monitor(), watch_compression=True,
     )  # fmt: skip
 
 
-def test_regularised_training_leaves_little_for_compression_to_lose(start: Start) -> None:
+def test_regularised_training_leaves_little_for_compression_to_lose(start: StudyContext) -> None:
     """The paper's claim: once training has led to the structure, the network decomposes at nearly no loss."""
     direct, regularized = lived(start, None, epochs=1), lived(start, 2.0, epochs=24)
     assert direct.residual is not None
@@ -46,7 +46,7 @@ def test_regularised_training_leaves_little_for_compression_to_lose(start: Start
     assert regularized.final.top1 > 90
 
 
-def test_the_start_network_is_not_modified(start: Start) -> None:
+def test_the_start_network_is_not_modified(start: StudyContext) -> None:
     before = copy.deepcopy(start.network.state_dict())
     lived(start, 1.0, epochs=1)
     assert all(torch.equal(tensor, before[name]) for name, tensor in start.network.state_dict().items())
@@ -54,19 +54,19 @@ def test_the_start_network_is_not_modified(start: Start) -> None:
 
 @pytest.mark.parametrize(("regularization", "expected"), [(None, [8.0]), (1.0, [6.0, 2.0])])
 def test_all_phases_together_have_the_epochs_of_the_schedule(
-    start: Start, regularization: float | None, expected: list[float]
+    start: StudyContext, regularization: float | None, expected: list[float]
 ) -> None:
     phases: list[float] = []
     lived(replace(start, train=lambda *args, epochs, **options: phases.append(epochs)), regularization)
     assert phases == expected
 
 
-def test_a_method_without_a_penalty_has_no_residual(start: Start) -> None:
+def test_a_method_without_a_penalty_has_no_residual(start: StudyContext) -> None:
     plan = CompressionPlan(sites={"3": Choice(method="spatial_svd", structure={"rank": 2})})
     assert lived(start, None, plan, epochs=1).residual is None
 
 
-def test_batch_norms_are_reestimated_right_after_compression(start: Start) -> None:
+def test_batch_norms_are_reestimated_right_after_compression(start: StudyContext) -> None:
     start = replace(start, train=lambda *args, **options: None)
     expected = compress(start.network, PLAN, calibration_inputs(start))
     reestimate_batch_norm_(expected, start.data, seed=0, reference=start.network)
@@ -76,7 +76,7 @@ def test_batch_norms_are_reestimated_right_after_compression(start: Start) -> No
 
 
 def test_the_method_is_fitted_to_training_images_and_told_what_the_training_started_from(
-    start: Start, monkeypatch: pytest.MonkeyPatch
+    start: StudyContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = []
     start = replace(start, train=lambda *args, **options: None)
@@ -93,7 +93,7 @@ def test_the_method_is_fitted_to_training_images_and_told_what_the_training_star
     assert named["reference"] is start.network
 
 
-def test_what_a_method_warns_of_while_compressing_is_noted(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_method_warns_of_while_compressing_is_noted(start: StudyContext, monkeypatch: pytest.MonkeyPatch) -> None:
     def warning(*args, **options):
         warnings.warn("site '0': CP fell back", RuntimeWarning)
         warnings.warn("not of ours", DeprecationWarning)
@@ -107,7 +107,7 @@ def test_what_a_method_warns_of_while_compressing_is_noted(start: Start, monkeyp
     assert outcome_fields(outcome, 1)["notes"] == outcome.notes
 
 
-def test_a_trial_scores_the_validation_split_alone(start: Start) -> None:
+def test_a_trial_scores_the_validation_split_alone(start: StudyContext) -> None:
     seen = []
 
     def score(network, data, split):
