@@ -80,7 +80,7 @@ class ChannelPruning:
 
     name: ClassVar[str] = "channel_pruning"
     regularizable: ClassVar[bool] = False
-    reshapes_neighbours: ClassVar[bool] = True
+    reshapes_neighbors: ClassVar[bool] = True
     steps: int = 8
     importance: Importance | None = None
     multiple: int = 1

@@ -191,7 +191,7 @@ class Decomposition(ABC):
     takes: ClassVar[str]
     """The layers that it takes, in messages."""
     regularizable: ClassVar[bool] = False
-    reshapes_neighbours: ClassVar[bool] = False
+    reshapes_neighbors: ClassVar[bool] = False
     steps: int = 12
     multiple: int = 1
 

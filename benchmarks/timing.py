@@ -31,7 +31,7 @@ BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16", "svebf16"}
 
 @dataclass(frozen=True, kw_only=True)
 class Quartiles:
-    """Median and quartiles of a candidate's measurements, in the unit of what was summarised."""
+    """Median and quartiles of a candidate's measurements, in the unit of what was summarzed."""
 
     q1: float
     median: float
@@ -46,7 +46,7 @@ class Quartiles:
         return f"{_three_digits(self.median * 1e3)} ({_three_digits(self.q1 * 1e3)}–{_three_digits(self.q3 * 1e3)})"
 
     def percent(self) -> str:
-        """Shares as ``median (q1-q3)`` in per cent."""
+        """Shares as ``median (q1-q3)`` in percent."""
         return f"{self.median:.1%} ({self.q1:.1%} to {self.q3:.1%})"
 
 

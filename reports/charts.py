@@ -18,7 +18,7 @@ class Trace:
     """Points or a line.
 
     Args:
-        look: what decides colour and marker, such as a method's name.
+        look: what decides color and marker, such as a method's name.
         kind: ``faint`` and ``strong`` points, ``hollow`` ones, ``steps`` and ``line``, or ``below``: an arrow at the axis' edge
             for a point that lies outside of it.
         errors: standard deviations, None where there is none; empty for no error bars.
@@ -94,12 +94,12 @@ class Chart:
 
 @dataclass(frozen=True, kw_only=True)
 class HeatMap:
-    """A figure of coloured cells with a text in each.
+    """A figure of colored cells with a text in each.
 
     Args:
         values: a list a row; None leaves the cell empty.
-        limits: values of the scale's ends; a scale with 0 in its middle is drawn in two colours.
-        label: what the colours mean.
+        limits: values of the scale's ends; a scale with 0 in its middle is drawn in two colors.
+        label: what the colors mean.
     """
 
     title: str

@@ -212,7 +212,7 @@ def _size(drawing: HeatMap) -> tuple[float, float]:
 def _draw_map(figure: Figure, axes: Axes, drawing: HeatMap) -> None:
     values = [[math.nan if value is None else value for value in row] for row in drawing.values]
     low, high = drawing.limits
-    # White where a value is missing, not transparent: at its edges PDF readers would draw a grey line.
+    # White where a value is missing, not transparent: at its edges PDF readers would draw a gray line.
     colors = matplotlib.colormaps["PuOr" if drawing.diverging else "cividis"].with_extremes(bad="#FFFFFF")
     image = axes.imshow(values, aspect="auto", cmap=colors, vmin=low, vmax=high, interpolation="nearest")
     axes.set_xticks(range(len(drawing.columns)), labels=[_wrapped(name, 16) for name in drawing.columns], fontsize=9)
@@ -233,7 +233,7 @@ def _draw_map(figure: Figure, axes: Axes, drawing: HeatMap) -> None:
 
 
 def _ink(drawing: HeatMap, value: float) -> str:
-    """Black or white, whichever is read on the cell's colour."""
+    """Black or white, whichever is read on the cell's color."""
     low, high = drawing.limits
     place = (value - low) / (high - low)
     dark = abs(place - 0.5) > 0.32 if drawing.diverging else place < 0.5

@@ -20,7 +20,7 @@ _MARKERS = {
 _GLYPHS = {
     "o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "P": "✚", "X": "✖", "<": "◀", ">": "▶", "h": "⬢", "p": "⬟", "*": "★",
 }  # fmt: skip
-# Cividis and PuOr, sampled: readable by the colour-blind, and of the same look as in the files.
+# Cividis and PuOr, sampled: readable by the color-blind, and of the same look as in the files.
 _CIVIDIS = ["#00224e", "#2a3f6d", "#575d6d", "#7d7c78", "#a59c74", "#d3c064", "#fee838"]
 _PURPLE_ORANGE = ["#7f3b08", "#e08214", "#fee0b6", "#f7f7f7", "#d8daeb", "#8073ac", "#2d004b"]
 _LABEL_LETTERS = 20
@@ -36,7 +36,7 @@ def library() -> str:
 
 
 def figure_json(drawing: Chart | HeatMap) -> dict[str, Any]:
-    """The drawing as plotly's ``data`` and ``layout``, without colours of text and ground: the page sets those.
+    """The drawing as plotly's ``data`` and ``layout``, without colors of text and ground: the page sets those.
 
     Plain values, not ``plotly.graph_objects``, which are slow; a test lets them check every figure.
     """

@@ -1,10 +1,10 @@
-"""Colours and markers, the same in every figure of a report and in both drawers."""
+"""Colors and markers, the same in every figure of a report and in both drawers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-# Okabe and Ito's palette, told apart by the colour-blind; a marker each besides, for print in grey, as matplotlib names it.
+# Okabe and Ito's palette, told apart by the color-blind; a marker each besides, for print in gray, as matplotlib names it.
 STYLES = {
     "structured_conv": ("#0072B2", "o"),
     "spatial_svd": ("#D55E00", "s"),
@@ -21,7 +21,7 @@ QUIET = "#7A828C"
 
 
 def looks(names: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Colour and marker by name: known methods first and always in the same dress."""
+    """Color and marker by name: known methods first and always in the same dress."""
     wanted = set(names)
     others = sorted(wanted - set(STYLES))
     dressed = {name: OTHERS[place % len(OTHERS)] for place, name in enumerate(others)}

@@ -34,7 +34,7 @@ def vector_files(figure: Figure) -> dict[str, bytes]:
     both = _Both(svg, _PDF(pdf, DPI, height, width))
     usual, figure.dpi = figure.dpi, _POINTS
     try:
-        figure.draw(_Mixed(figure, width, height, DPI, both))  # colour bars are pictures, as matplotlib has it
+        figure.draw(_Mixed(figure, width, height, DPI, both))  # color bars are pictures, as matplotlib has it
     finally:
         figure.dpi = usual
     both.finalize()

@@ -46,7 +46,7 @@ def compress(
     layer: ``c`` of 48 out of 64 channels becomes 24 where 32 are left.
 
     Args:
-        network: the trained network, or its untrained architecture where weights are loaded afterwards.
+        network: the trained network, or its untrained architecture where weights are loaded afterward.
         calibration: inputs (N, ...) for methods that fit to data.
         reference: the network before it was trained towards the plan, see ``StructuredConvolution.compress``.
 
@@ -55,12 +55,12 @@ def compress(
         TypeError: a method cannot replace a site's kind of layer.
         ValueError: a structure is out of range for its site.
     """
-    methods = sorted(map(method_named, plan.methods), key=lambda method: not method.reshapes_neighbours)
+    methods = sorted(map(method_named, plan.methods), key=lambda method: not method.reshapes_neighbors)
     require_sites(network, plan.sites)
     compressed = network if methods else swapped(network, {})  # each method makes a copy
     for method in methods:
         part = plan.only(method.name)
-        if method.reshapes_neighbours:
+        if method.reshapes_neighbors:
             compressed, reference = method.compress(compressed, part, calibration), None  # the reference keeps other channels
         elif isinstance(method, StructuredConvolution):
             compressed = method.compress(compressed, _narrowed(method, part, network, compressed), calibration, reference)

@@ -50,7 +50,7 @@ class Selection:
         return None
 
     def require_matches(self, names: Iterable[str]) -> None:
-        """Refuses patterns that match no name: they are misspelt.
+        """Refuses patterns that match no name: they are misspelled.
 
         Raises:
             ValueError: the pattern, and the nearest names.

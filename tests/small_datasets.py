@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-COLOURS = ((200, 40, 40), (40, 200, 40), (40, 40, 200), (200, 200, 40))
+COLORS = ((200, 40, 40), (40, 200, 40), (40, 40, 200), (200, 200, 40))
 
 
 def image_folders(root: Path, *, classes: int = 4, train: int = 12, val: int = 6, size: tuple[int, int] = (40, 48)) -> Path:
-    """``train/<class>/*.JPEG`` and ``val/<class>/*.JPEG``: noise around one colour a class, of differing sizes."""
+    """``train/<class>/*.JPEG`` and ``val/<class>/*.JPEG``: noise around one color a class, of differing sizes."""
     random = np.random.default_rng(0)
     for part, count in (("train", train), ("val", val)):
         for number in range(classes):
@@ -22,7 +22,7 @@ def image_folders(root: Path, *, classes: int = 4, train: int = 12, val: int = 6
             folder.mkdir(parents=True)
             for place in range(count):
                 shape = (size[0] + place % 3, size[1], 3)
-                pixels = np.asarray(COLOURS[number % 4]) + random.integers(-30, 31, shape)
+                pixels = np.asarray(COLORS[number % 4]) + random.integers(-30, 31, shape)
                 name = folder / f"{folder.name}_{place}.JPEG"
                 Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(name, quality=95)
     return root
@@ -43,10 +43,10 @@ def streets(root: Path, *, train: int = 12, val: int = 6, size: tuple[int, int] 
             left = int(random.integers(0, width // 2))
             ids[height // 2 : 3 * height // 4, left : left + width // 4] = CAR
             ids[-1] = VOID
-            colours = {ROAD: (90, 90, 90), SKY: (120, 170, 240), CAR: (200, 30, 30), VOID: (0, 0, 0)}
+            colors = {ROAD: (90, 90, 90), SKY: (120, 170, 240), CAR: (200, 30, 30), VOID: (0, 0, 0)}
             pixels = np.zeros((*size, 3))
-            for number, colour in colours.items():
-                pixels[ids == number] = colour
+            for number, color in colors.items():
+                pixels[ids == number] = color
             pixels = (pixels + random.integers(-20, 21, pixels.shape)).clip(0, 255).astype(np.uint8)
             city = ("aachen", "bonn")[place % 2]
             for kind, suffix, picture in (("leftImg8bit", "leftImg8bit", pixels), ("gtFine", "gtFine_labelIds", ids)):
@@ -57,11 +57,11 @@ def streets(root: Path, *, train: int = 12, val: int = 6, size: tuple[int, int] 
 
 
 def photo_folder(root: Path, *, count: int = 16, size: int = 40) -> Path:
-    """Photos ``0000_x.jpg`` and on, of one colour a class."""
+    """Photos ``0000_x.jpg`` and on, of one color a class."""
     random = np.random.default_rng(0)
     root.mkdir(parents=True)
     for number in range(count):
-        pixels = np.asarray(COLOURS[number % 4]) + random.integers(-30, 31, (size, size, 3))
+        pixels = np.asarray(COLORS[number % 4]) + random.integers(-30, 31, (size, size, 3))
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(root / f"{number:04d}_x.jpg", quality=95)
     return root
 
@@ -76,7 +76,7 @@ CIFAR_FILES = {
 def cifar_pickles(
     root: Path, kind: str, monkeypatch: pytest.MonkeyPatch, *, classes: int, train: int = 200, test: int = 60
 ) -> Path:  # fmt: skip
-    """Python pickles of CIFAR-10 or CIFAR-100, of one colour a class; torchvision is told to expect no checksums."""
+    """Python pickles of CIFAR-10 or CIFAR-100, of one color a class; torchvision is told to expect no checksums."""
     from torchvision import datasets
 
     random = np.random.default_rng(0)
@@ -89,8 +89,8 @@ def cifar_pickles(
 
     for file, count in (*((file, train // len(training)) for file in training), (testing, test)):
         labels = random.integers(0, classes, count)
-        colours = np.asarray(COLOURS)[labels % 4][:, :, None]
-        pixels = (colours + random.integers(-30, 31, (count, 3, 32 * 32))).clip(0, 255).astype(np.uint8)
+        colors = np.asarray(COLORS)[labels % 4][:, :, None]
+        pixels = (colors + random.integers(-30, 31, (count, 3, 32 * 32))).clip(0, 255).astype(np.uint8)
         write(file, {"data": pixels.reshape(count, -1), f"{prefix}labels": labels.tolist()})
     write(names, {f"{prefix}label_names": [str(number) for number in range(classes)]})
     reader = getattr(datasets, kind.upper())

@@ -79,7 +79,7 @@ def formula_of(method: Compressor) -> Callable[..., Cost]:
     return structured if isinstance(method, StructuredConvolution) else FORMULAS[method.name]
 
 
-LAYERWISE = [method for method in METHODS.values() if not method.reshapes_neighbours]
+LAYERWISE = [method for method in METHODS.values() if not method.reshapes_neighbors]
 
 
 @pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)

@@ -155,7 +155,7 @@ def test_every_option_that_a_page_names_exists(page: Path) -> None:
         "rm -r runs",
     ],
 )
-def test_a_misspelt_command_is_found(wrong: str) -> None:
+def test_a_misspelled_command_is_found(wrong: str) -> None:
     usage_error = typer.BadParameter.__base__
     assert usage_error is not None
     with pytest.raises((AssertionError, usage_error)):

@@ -84,7 +84,7 @@ def _all(images: Images) -> Split:
 
 
 def _lite(shared: Path) -> StudyContext:
-    """Every fourth photo, of 1,000, to fit to, the other 750 to score; centre crops."""
+    """Every fourth photo, of 1,000, to fit to, the other 750 to score; center crops."""
     network = efficientnet_lite0()
     load_weights_(network, shared / "weights" / "imagenet_efficientnet_lite0.safetensors")
     paths = sorted((shared / "imagenet_sample").glob("*.jpg"))
@@ -128,7 +128,7 @@ def layer_space(case: Case, method: str) -> SearchSpace:
         layer, options = site(network, name), []
         for choice in alternatives:
             built = compress(network, CompressionPlan(sites={name: choice}), case.inputs)
-            if METHODS[method].reshapes_neighbours:
+            if METHODS[method].reshapes_neighbors:
                 saved = measure_cost(built, shape) - whole  # fewer channels, more damage: the outputs are not the layer's alone
                 options.append(Option(choice=choice, cost=saved, damage=-saved.flops / whole.flops))
                 continue
@@ -226,7 +226,7 @@ def report(rows: list[dict[str, Any]]) -> str:
         parts.append(f"\n## {network}, dense top-1 {dense['top1']:.2f} %\n")
         columns = ("method", "inputs", *(f"{share} %" for share in SHARES), "seconds", "peak MiB")
         parts.append(markdown_table(columns, _table(own)))
-        parts.append("\nTop-1 in per cent (relative error of the logits; share of dense FLOPs that the plan has).\n")
+        parts.append("\nTop-1 in percent (relative error of the logits; share of dense FLOPs that the plan has).\n")
         parts.append(markdown_table(("method", "calibration's mean gain, points of top-1", "plans"), _gains(own)))
     return "\n".join(parts)
 

@@ -1,10 +1,10 @@
 """int8 after training: does a structured network lose more accuracy than the dense one, and does the chain basis help?
 
 ResNet-20 with pretrained weights, compressed by fixed plans without training: fitted to calibration images, batch norms
-re-estimated. Each form is exported to ONNX, quantised by onnxruntime (static, ranges of activations by calibration images), and
+re-estimated. Each form is exported to ONNX, quantzed by onnxruntime (static, ranges of activations by calibration images), and
 scored on the 10,000 test images in float and in int8.
 
-The box basis is the paper's: every sum over channels is one of neighbours. Chain and box basis compute the same function; where
+The box basis is the paper's: every sum over channels is one of neighbors. Chain and box basis compute the same function; where
 they are compared, both make their channel sums by a 1x1 convolution of 0, 1 and -1, which int8 holds exactly.
 """
 
@@ -49,19 +49,19 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """A network to be quantised.
+    """A network to be quantzed.
 
     Args:
         kept: share of the channels that each 3x3 layer but the stem keeps; None leaves the network dense.
         taps: that it keeps along each spatial axis.
-        realised: how its layers are computed.
+        realzed: how its layers are computed.
     """
 
     name: str
     kept: float | None = None
     taps: int = 3
     method: str = "structured_conv"
-    realised: Callable[[nn.Module], nn.Module] = lambda network: network
+    realzed: Callable[[nn.Module], nn.Module] = lambda network: network
 
 
 def plan_of(network: nn.Module, form: Form) -> CompressionPlan:
@@ -112,13 +112,13 @@ FORMS = (
     Form(name="dense"),
     Form(name="(C, 2)", kept=1, taps=2),
     Form(name="(3C/4, 3), merged", kept=0.75),
-    Form(name="(3C/4, 3), merged, 1x1", kept=0.75, realised=by_products),
+    Form(name="(3C/4, 3), merged, 1x1", kept=0.75, realzed=by_products),
     Form(name="(3C/4, 3), natural, chain basis", kept=0.75, method="structured_natural"),
-    Form(name="(3C/4, 3), natural, chain basis, 1x1", kept=0.75, method="structured_natural", realised=by_products),
-    Form(name="(3C/4, 3), natural, box basis, 1x1", kept=0.75, method="structured_natural", realised=in_boxes),
+    Form(name="(3C/4, 3), natural, chain basis, 1x1", kept=0.75, method="structured_natural", realzed=by_products),
+    Form(name="(3C/4, 3), natural, box basis, 1x1", kept=0.75, method="structured_natural", realzed=in_boxes),
     Form(name="(C/2, 3), merged", kept=0.5),
-    Form(name="(C/2, 3), natural, chain basis, 1x1", kept=0.5, method="structured_natural", realised=by_products),
-    Form(name="(C/2, 3), natural, box basis, 1x1", kept=0.5, method="structured_natural", realised=in_boxes),
+    Form(name="(C/2, 3), natural, chain basis, 1x1", kept=0.5, method="structured_natural", realzed=by_products),
+    Form(name="(C/2, 3), natural, box basis, 1x1", kept=0.5, method="structured_natural", realzed=in_boxes),
 )
 
 
@@ -129,7 +129,7 @@ def made(case: Case, form: Form) -> nn.Module:
         reestimate_batch_norm_(small, case.start.data, seed=0)
     plain = swapped(small, {}).eval().to(memory_format=torch.contiguous_format)
     fold_batch_norms_(plain, example_input(plain, case.start.task.input_shape, 2))
-    return form.realised(plain)
+    return form.realzed(plain)
 
 
 @torch.no_grad()
@@ -198,7 +198,7 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     rows = measure(given.data, FORMS, given.weight_bits, given.rows)
     words = (
-        "ResNet-20, CIFAR-10, 10,000 test images: top-1 in per cent, in brackets the change from float. No training: plans "
+        "ResNet-20, CIFAR-10, 10,000 test images: top-1 in percent, in brackets the change from float. No training: plans "
         "fitted to 512 images, batch norms re-estimated, activations' ranges (8 bits, one scale a tensor) by "
         f"{CALIBRATION} training images. Weights have a scale a layer or a filter."
     )

@@ -77,7 +77,7 @@ class Objective:
 
         Of several, the later ones fit to what the earlier ones left.
         """
-        if len(plan.methods) > 1 or any(METHODS[method].reshapes_neighbours for method in plan.methods):
+        if len(plan.methods) > 1 or any(METHODS[method].reshapes_neighbors for method in plan.methods):
             return compress(self._start.network, plan, self._inputs)
         keys = {name: (name, one.method, *sorted(one.structure.items())) for name, one in plan.sites.items()}
         missing = CompressionPlan(sites={name: plan.sites[name] for name, key in keys.items() if key not in self._layers})

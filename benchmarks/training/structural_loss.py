@@ -1,4 +1,4 @@
-"""What structural regularisation costs: chain sums against the explicit projector, and its share of a training step.
+"""What structural regularzation costs: chain sums against the explicit projector, and its share of a training step.
 
 The explicit projector is the matrix I - A A+ of each layer, made once with ``pinv`` and multiplied with the weights at
 each step; autograd multiplies a second time. The chain sums are ``sconv_search.structural_loss``.
@@ -34,7 +34,7 @@ STRENGTH = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A network whose sites are all regularised towards a plan."""
+    """A network whose sites are all regularzed towards a plan."""
 
     name: str
     network: nn.Module
@@ -56,7 +56,7 @@ def _plan(network: nn.Module, *, half: bool, n: int) -> CompressionPlan:
 
 
 def resnet20_cases() -> list[Case]:
-    """ResNet-20 with all of its sites regularised: along space, along the channels, and along both."""
+    """ResNet-20 with all of its sites regularzed: along space, along the channels, and along both."""
     network = cifar_resnet(20)
     kinds = {"(C, 2)": (False, 2), "(C/2, 3)": (True, 3), "(C/2, 2)": (True, 2)}
     return [
@@ -163,7 +163,7 @@ def training_steps(cases: list[Case], batch: int) -> dict[str, Callable[[], obje
 
 
 def _paired(regularized: list[float], plain: list[float]) -> Quartiles:
-    """The added share, step by neighbouring step, so that a slow spell meets both."""
+    """The added share, step by neighboring step, so that a slow spell meets both."""
     return quartiles([a / b - 1 for a, b in zip(regularized, plain, strict=True)])
 
 
@@ -194,7 +194,7 @@ def report(batch: int, rounds: int, step_rounds: int) -> str:
     """Measures everything; the whole Markdown document."""
     return "\n\n".join(
         [
-            "# What structural regularisation costs",
+            "# What structural regularzation costs",
             facts(["fp32"], rounds) + f"\n- training step: {step_rounds} rounds, batch {batch}, channels-last",
             "## Chain sums against the explicit projector",
             "Forward and backward of the loss alone. The explicit projector multiplies twice a step, once forward and once in "
@@ -202,7 +202,7 @@ def report(batch: int, rounds: int, step_rounds: int) -> str:
             comparison(rounds),
             "## Share of a training step",
             "ResNet-20: forward, cross-entropy, backward, SGD with momentum and weight decay; with the loss of all sites, and "
-            "without, in turn. The added share is the median over pairs of neighbouring steps; the loss alone (forward and "
+            "without, in turn. The added share is the median over pairs of neighboring steps; the loss alone (forward and "
             "backward) over the plain step is the steadier figure on a shared machine.",
             step_shares(batch, step_rounds),
         ]

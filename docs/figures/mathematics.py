@@ -20,8 +20,8 @@ from sconv_search.structured.kernels import box_basis, box_length, compose_chain
 from sconv_search.studies.methods import METHODS
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "images" / "mathematics"
-COLOURS = ("#0072B2", "#D55E00", "#009E73")
-"""Okabe and Ito's, told apart by the colour-blind."""
+COLORS = ("#0072B2", "#D55E00", "#009E73")
+"""Okabe and Ito's, told apart by the color-blind."""
 MARKERS = ("o", "s", "^")
 Points = list[tuple[float, float]]
 
@@ -93,16 +93,16 @@ def conditions(basis: str, sizes: Sequence[int]) -> Points:
 
 
 def plot(path: Path, lines: Mapping[str, Points], dots: Mapping[str, Points], x: str, y: str, *, log: str = "") -> None:
-    """A chart of formulas as lines and of measured values as dots of the same colours, in turn.
+    """A chart of formulas as lines and of measured values as dots of the same colors, in turn.
 
     Args:
         log: the axes, of ``xy``, whose scale is logarithmic.
     """
     figure, axes = plt.subplots(figsize=(7, 3.6), facecolor=PAPER)
-    for (label, points), colour in zip(lines.items(), COLOURS, strict=False):
-        axes.plot(*zip(*points, strict=True), color=colour, label=label)
-    for (label, points), colour, marker in zip(dots.items(), COLOURS[-len(dots) :], MARKERS, strict=False):
-        axes.plot(*zip(*points, strict=True), color=colour, marker=marker, linestyle="", label=label, markersize=5)
+    for (label, points), color in zip(lines.items(), COLORS, strict=False):
+        axes.plot(*zip(*points, strict=True), color=color, label=label)
+    for (label, points), color, marker in zip(dots.items(), COLORS[-len(dots) :], MARKERS, strict=False):
+        axes.plot(*zip(*points, strict=True), color=color, marker=marker, linestyle="", label=label, markersize=5)
     if "x" in log:
         axes.set_xscale("log", base=2)
     if "y" in log:

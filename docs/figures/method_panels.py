@@ -58,7 +58,7 @@ class Panel:
 
     Args:
         cells: (rows, columns, height, width); not a number where there is nothing.
-        scale: of the colours. ``kernel`` is common to a picture, ``own`` is the panel's, and ``signs`` are -1, 0 and 1 alone:
+        scale: of the colors. ``kernel`` is common to a picture, ``own`` is the panel's, and ``signs`` are -1, 0 and 1 alone:
             with which weight a sum takes a value.
         rows: so many of them are drawn.
         columns: so many of them are drawn.
@@ -87,7 +87,7 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """A trained network in evaluation mode, and normalised inputs like those it was trained on."""
+    """A trained network in evaluation mode, and normalzed inputs like those it was trained on."""
 
     network: nn.Module
     inputs: Tensor
@@ -245,8 +245,8 @@ def calibrated_picture(subject: Subject) -> Picture:
     return Picture(name="calibrated", panels=panels, residual=relative(kernel - found[1], kernel))
 
 
-def regularised_picture(subject: Subject, strength: float = 3.0, epochs: float = 4) -> Picture:
-    """Direct: the trained kernel is projected at once. Regularised: it is trained towards the structure first."""
+def regularzed_picture(subject: Subject, strength: float = 3.0, epochs: float = 4) -> Picture:
+    """Direct: the trained kernel is projected at once. Regularzed: it is trained towards the structure first."""
     assert subject.data is not None
     plan, trained = plan_of(*STRUCTURES["structured_space"]), copy.deepcopy(subject.network)
     schedule = Schedule(epochs=epochs, batch_size=64, learning_rate=0.05)
@@ -257,10 +257,10 @@ def regularised_picture(subject: Subject, strength: float = 3.0, epochs: float =
     panels = (
         original(subject.kernel),
         Panel(title="direct: projected", cells=direct_cells, note=f"{direct.residual:.2f} of the norm lost", scale="kernel"),
-        Panel(title="regularised: trained", cells=after.kernel, note="towards the structure", scale="kernel"),
+        Panel(title="regularzed: trained", cells=after.kernel, note="towards the structure", scale="kernel"),
         Panel(title="then projected", cells=late_cells, note=f"{late.residual:.2f} of the norm lost", scale="kernel"),
     )
-    return Picture(name="regularised", panels=panels, residual=late.residual)
+    return Picture(name="regularzed", panels=panels, residual=late.residual)
 
 
 def pruned_picture(subject: Subject, keep: int = 11) -> Picture:
@@ -293,5 +293,5 @@ def mixed_costs(network: nn.Module) -> dict[str, tuple[str, int, int]]:
 def pictures(subject: Subject) -> list[Callable[[], Picture]]:
     """All pictures of kernels, each made when it is called."""
 
-    others = (calibrated_picture, regularised_picture, pruned_picture)
+    others = (calibrated_picture, regularzed_picture, pruned_picture)
     return [*(partial(layer_picture, subject, name) for name in STRUCTURES), *(partial(make, subject) for make in others)]

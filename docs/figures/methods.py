@@ -19,8 +19,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from sconv_search.reports.looks import looks
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "images" / "methods"
-COLOURS = LinearSegmentedColormap.from_list("blue-orange", ["#00497A", "#0072B2", "#F7F7F7", "#D55E00", "#7F3300"])
-"""Blue below zero, orange above: Okabe and Ito's pair, told apart by the colour-blind."""
+COLORS = LinearSegmentedColormap.from_list("blue-orange", ["#00497A", "#0072B2", "#F7F7F7", "#D55E00", "#7F3300"])
+"""Blue below zero, orange above: Okabe and Ito's pair, told apart by the color-blind."""
 SIGNS = LinearSegmentedColormap.from_list("signs", ["#0072B2", "#E3E6EA", "#D55E00"])
 NOTHING, PAPER, INK = "#C9CDD2", "white", "#1F2328"
 """An opaque card: readable on a white page and on a dark one."""
@@ -40,7 +40,7 @@ def drawn(panel: Panel) -> Tensor:
 
 
 def sheet(cells: Tensor) -> Tensor:
-    """Cells (rows, columns, height, width) as one image with a line of nothing between neighbouring cells."""
+    """Cells (rows, columns, height, width) as one image with a line of nothing between neighboring cells."""
     rows, columns, height, width = cells.shape
     image = torch.full((rows * (height + 1) - 1, columns * (width + 1) - 1), torch.nan, dtype=torch.float64)
     for row in range(rows):
@@ -50,21 +50,21 @@ def sheet(cells: Tensor) -> Tensor:
 
 
 def limit(panel: Panel, common: float) -> float:
-    """The value of the darkest colour."""
+    """The value of the darkest color."""
     cells = panel.cells[~panel.cells.isnan()]
     return {"kernel": common, "own": float(cells.abs().max()), "signs": 1.0}[panel.scale]
 
 
 def _draw_panel(axes: Axes, panel: Panel, common: float) -> None:
-    colours = (SIGNS if panel.scale == "signs" else COLOURS).copy()
-    colours.set_bad(NOTHING if panel.cells.isnan().any() else PAPER)
+    colors = (SIGNS if panel.scale == "signs" else COLORS).copy()
+    colors.set_bad(NOTHING if panel.cells.isnan().any() else PAPER)
     most = limit(panel, common)
-    axes.imshow(sheet(drawn(panel)).numpy(), cmap=colours, vmin=-most, vmax=most, interpolation="nearest")
+    axes.imshow(sheet(drawn(panel)).numpy(), cmap=colors, vmin=-most, vmax=most, interpolation="nearest")
     axes.set_axis_off()
 
 
 def draw(picture: Picture, path: Path) -> None:
-    """Writes the picture; kernels of the trained size share one scale of colours."""
+    """Writes the picture; kernels of the trained size share one scale of colors."""
     common = float(picture.panels[0].cells.abs().max()) * 0.8  # a single large value would leave the others pale
     sizes = [[length * INCH for length in sheet(drawn(panel)).shape] for panel in picture.panels]
     words = [max(TITLE_LETTER * len(panel.title), NOTE_LETTER * len(panel.note)) for panel in picture.panels]
@@ -84,18 +84,18 @@ def draw(picture: Picture, path: Path) -> None:
 
 
 def draw_mixed(costs: Mapping[str, tuple[str, int, int]], path: Path) -> None:
-    """Writes the picture of a mixed plan: each layer's MACs before and after, coloured by its method."""
-    colours = {name: colour for name, (colour, _) in looks(method for method, *_ in costs.values() if method).items()}
+    """Writes the picture of a mixed plan: each layer's MACs before and after, colored by its method."""
+    colors = {name: color for name, (color, _) in looks(method for method, *_ in costs.values() if method).items()}
     figure, axes = plt.subplots(figsize=(7.5, 0.42 * len(costs) + 0.7), facecolor=PAPER)
     for place, (method, before, after) in enumerate(costs.values()):
         axes.barh(place, before / 1e6, height=0.72, color="#E3E6EA")
-        axes.barh(place, after / 1e6, height=0.44, color=colours.get(method, "#7A828C"))
+        axes.barh(place, after / 1e6, height=0.44, color=colors.get(method, "#7A828C"))
         said = f"{method or 'no choice'}: {after / before:.0%}"
         axes.text(before / 1e6 + 0.01, place, said, va="center", fontsize=8, color=INK)
     axes.set_yticks(range(len(costs)), [f"layer {site}" for site in costs], fontsize=8, color=INK)
     axes.set_xlim(0, 1.3 * max(before for _, before, _ in costs.values()) / 1e6)
     axes.invert_yaxis()
-    axes.set_xlabel("million MACs; grey: before, coloured: after", fontsize=8, color=INK)
+    axes.set_xlabel("million MACs; gray: before, colored: after", fontsize=8, color=INK)
     axes.tick_params(labelsize=8, colors=INK)
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()

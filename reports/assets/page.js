@@ -66,7 +66,7 @@
     return letters.length <= most ? name : [...letters.slice(0, most / 2 - 1), "…", ...letters.slice(-most / 2)].join("");
   };
 
-  // What a narrow screen has no room for: colour scales, structures in cells, and legend entries longer than a line (cut before
+  // What a narrow screen has no room for: color scales, structures in cells, and legend entries longer than a line (cut before
   // a broken "&lt;").
   const slim = (trace) => {
     if (trace.type === "heatmap") {

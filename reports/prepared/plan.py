@@ -69,7 +69,7 @@ def plan_figure(summary: pd.DataFrame, verdicts: Sequence[Verdict]) -> Figure:
     return Figure(
         key="plan", title="The plans, layer by layer", drawings=drawings,
         caption="FLOPs that each layer keeps, in % of its own before compression, and its structure: the best plan of each "
-        "method. Measured on the networks as built, so a layer whose neighbour was pruned shows it too.",
+        "method. Measured on the networks as built, so a layer whose neighbor was pruned shows it too.",
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What structural regularisation does: its weight against residual and accuracy, and each layer's residual while it acts."""
+"""What structural regularzation does: its weight against residual and accuracy, and each layer's residual while it acts."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from sconv_search.records import COLUMNS
 MOST_SHOWN = 150
 MOST_COURSES = 6
 _DASHES: tuple[Dash, ...] = ("solid", "dash", "dot", "dashdot")
-_NONE = "No trial was trained with structural regularisation (λ), so there is nothing to draw."
+_NONE = "No trial was trained with structural regularzation (λ), so there is nothing to draw."
 _NO_COURSE = (
-    "No confirmed record holds the residual of each layer over training: no confirmed plan was trained with regularisation, or "
+    "No confirmed record holds the residual of each layer over training: no confirmed plan was trained with regularzation, or "
     "the records were made before it was recorded."
 )
 
@@ -49,8 +49,8 @@ def weight_figure(table: pd.DataFrame, task: str) -> Figure:
         "accuracy": _weights(weighted, search, "val_top1"),
     }
     return Figure(
-        key="lambda", title="Regularisation weight λ", drawings=drawings,
-        caption="Search trials with structural regularisation. The residual is what the structure cannot hold when the network "
+        key="lambda", title="Regularzation weight λ", drawings=drawings,
+        caption="Search trials with structural regularzation. The residual is what the structure cannot hold when the network "
         "is compressed (0: compression loses nothing). Line: mean of the trials trained directly, without λ.",
     )  # fmt: skip
 
@@ -91,8 +91,8 @@ def _text(row: dict[str, Any]) -> str:
 
 
 def residual_figure(table: pd.DataFrame, summary: pd.DataFrame, task: str) -> Figure:
-    """Each layer's residual over the regularised epochs; a drawing a confirmed plan, its first seed."""
-    title = "Residual of each layer while it is regularised"
+    """Each layer's residual over the regularzed epochs; a drawing a confirmed plan, its first seed."""
+    title = "Residual of each layer while it is regularzed"
     rows = table[(table["task"] == task) & (table["stage"] == "confirm") & table["residual_course"].notna()]
     rows = rows.sort_values("seed", kind="stable").drop_duplicates(
         ["budget_group", "family", "variant", "plan", "regularization"]
@@ -103,7 +103,7 @@ def residual_figure(table: pd.DataFrame, summary: pd.DataFrame, task: str) -> Fi
             drawings[f"{row['budget_group']}, plan {plan_key(row)}, λ = {general(row['regularization'])}"] = chart
     return Figure(
         key="residuals", title=title, drawings=drawings or {"": Nothing(title=title, reason=_NO_COURSE)},
-        caption="Relative residual of each structured layer at points of the regularised phase of a confirmation; λ rises "
+        caption="Relative residual of each structured layer at points of the regularzed phase of a confirmation; λ rises "
         "linearly over it. Compression comes at the right end.",
     )  # fmt: skip
 
@@ -116,7 +116,7 @@ def _residual_chart(row: dict[str, Any]) -> Chart | None:
     except (TypeError, ValueError, KeyError, AttributeError):
         return None
     layers = sorted(sites, key=_natural)
-    order = sorted(sites)  # colours go by it, and there are fewer colours than layers of most networks
+    order = sorted(sites)  # colors go by it, and there are fewer colors than layers of most networks
     dashes = dict(zip(order, (dash for dash in cycle(_DASHES) for _ in OTHERS), strict=False))
     traces = [
         Trace(name=site, look=site, kind="line", x=epochs, y=values, dash=dashes[site],
@@ -128,7 +128,7 @@ def _residual_chart(row: dict[str, Any]) -> Chart | None:
     title = f"Residual by layer, λ = {general(row['regularization'])}"
     top = max(value for trace in traces for value in trace.y)
     y = Axis(label="relative residual", limits=(0.0, 1.05 * max(top, 0.05)))
-    return Chart(title=title, x=Axis(label="epochs of the regularised phase"), y=y, traces=traces)
+    return Chart(title=title, x=Axis(label="epochs of the regularzed phase"), y=y, traces=traces)
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

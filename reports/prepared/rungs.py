@@ -1,4 +1,4 @@
-"""Whether the cheap judgements agree with the dear ones: predicted damage, untrained score, short training, full schedule."""
+"""Whether the cheap judgments agree with the dear ones: predicted damage, untrained score, short training, full schedule."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def rung_correlations(found: pd.DataFrame) -> pd.DataFrame:
 def rung_figure(found: pd.DataFrame) -> Figure:
     """A drawing a pair."""
     return Figure(
-        key="rungs", title="Do cheap judgements agree with dear ones?",
+        key="rungs", title="Do cheap judgments agree with dear ones?",
         drawings={name: _drawing(found, name, *columns) for name, columns in PAIRS.items()},
         caption="A point a plan. Damage is a cost: where it predicts well, accuracy falls as it rises (ρ near −1). Plans are "
         "confirmed because they were best in the search, so the last two correlations see a narrow choice.",

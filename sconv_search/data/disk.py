@@ -1,4 +1,4 @@
-"""Labelled images that stay on disk and are decoded as they are needed, by several processes."""
+"""Labeled images that stay on disk and are decoded as they are needed, by several processes."""
 
 from __future__ import annotations
 

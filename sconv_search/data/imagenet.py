@@ -35,7 +35,7 @@ class Crops:
 
 
 class CentralCrop:
-    """The centre of the resized image."""
+    """The center of the resized image."""
 
     def __init__(self, crops: Crops) -> None:
         from torchvision.transforms import v2  # here: it takes a second

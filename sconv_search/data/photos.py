@@ -34,7 +34,7 @@ def photos(folder: Path | None, *, size: int, mean: float, std: float) -> DataSe
     paths = sorted(root.glob(LAYOUT.parts[0]))
     if len(paths) < STRIDE:
         raise ValueError(f"{str(root)!r} holds {len(paths)} photos; at least {STRIDE} are needed")
-    images = torch.from_numpy(np.stack([_centre(path, size) for path in paths])).movedim(-1, 1)
+    images = torch.from_numpy(np.stack([_center(path, size) for path in paths])).movedim(-1, 1)
     found, place = Split(images=images, labels=torch.tensor([int(path.name[:4]) for path in paths])), torch.arange(len(paths))
     scored = place[place % STRIDE > 0]
     train, validation, test = (found.take(part) for part in (place[place % STRIDE == 0], scored[::2], scored[1::2]))
@@ -43,7 +43,7 @@ def photos(folder: Path | None, *, size: int, mean: float, std: float) -> DataSe
     )
 
 
-def _centre(path: Path, size: int) -> np.ndarray:
+def _center(path: Path, size: int) -> np.ndarray:
     """The central pixels of a photo, (size, size, 3)."""
     pixels = np.asarray(opened(path, "RGB"))
     if min(pixels.shape[:2]) < size:

@@ -1,4 +1,4 @@
-"""Labelled images in three fixed splits; those held as tensors: the embedded digits, CIFAR-10 and CIFAR-100."""
+"""Labeled images in three fixed splits; those held as tensors: the embedded digits, CIFAR-10 and CIFAR-100."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CIFAR_GRID = 100
 
 
 class Images(Protocol):
-    """Labelled images of one shape, in memory (``Split``) or on disk (``sconv_search.data.disk.DiskSplit``)."""
+    """Labeled images of one shape, in memory (``Split``) or on disk (``sconv_search.data.disk.DiskSplit``)."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -60,7 +60,7 @@ class Images(Protocol):
         """The same images; what is taken from them lies on the device."""
 
     def checksum(self) -> str:
-        """SHA-256 by which the split can be recognised."""
+        """SHA-256 by which the split can be recognzed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +114,7 @@ class Split:
         return Split(images=self.images.to(device), labels=self.labels.to(device))
 
     def checksum(self) -> str:
-        """SHA-256 over pixels and labels, so that a split can be recognised."""
+        """SHA-256 over pixels and labels, so that a split can be recognzed."""
         digest = hashlib.sha256(np.ascontiguousarray(self.images.cpu().numpy()).tobytes())
         digest.update(self.labels.cpu().numpy().astype(np.int64).tobytes())
         return digest.hexdigest()

@@ -32,7 +32,7 @@ def layer_times_ms(
     """Median milliseconds of a dense layer, and of each layer that may stand in its place, over all of the inputs.
 
     A structured layer's time is that of its fastest implementation, of the dense layer where none is faster, each by itself: about
-    what ``optimize_for_inference`` will make of it between its neighbours. All are measured in turn.
+    what ``optimize_for_inference`` will make of it between its neighbors. All are measured in turn.
 
     Args:
         sortable: whether the channels of the input can be had in any order.

@@ -53,7 +53,7 @@ LayerTimes = tuple[Mapping[str, float]]
 WHOLE, FASTEST = "whole network", "fastest implementations"
 ONE_WAY = 2
 """So many networks with all layers in one way are measured beside the one with each in its fastest: between two others a
-layer does not show all that its own neighbours make of it."""
+layer does not show all that its own neighbors make of it."""
 NOISE = 1.02
 """A network that takes up to so many times as long as its dense form counts as no slower."""
 LONG_S, MOST_TIMES = 1.0, 10

@@ -75,7 +75,7 @@ def cifar_resnet(depth: int, classes: int = 10) -> CifarResNet:
 
 
 def digits_network(classes: int = 10) -> nn.Sequential:
-    """Six 3x3 convolutions with batch norm, of like cost, for 28x28 grey digits; trains in seconds on a CPU."""
+    """Six 3x3 convolutions with batch norm, of like cost, for 28x28 gray digits; trains in seconds on a CPU."""
     channels = (1, 16, 16, 32, 32, 48, 48)
     strides = (1, 2, 1, 2, 1, 1)
     body: list[nn.Module] = []

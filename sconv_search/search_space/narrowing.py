@@ -1,4 +1,4 @@
-"""What a choice at a layer costs once pruned neighbours have made the layer narrower.
+"""What a choice at a layer costs once pruned neighbors have made the layer narrower.
 
 Costs add up over sites as long as their choices change different layers. A layer that is compressed by itself while other
 sites prune what it reads or makes is built on what is left of it; how that differs from the sum is tabled here, for every

@@ -1,4 +1,4 @@
-"""Structured convolution as a compression method: mathematics, layers and regularisation behind one protocol."""
+"""Structured convolution as a compression method: mathematics, layers and regularzation behind one protocol."""
 
 from __future__ import annotations
 import math
@@ -95,7 +95,7 @@ class StructuredConvolution:
     """
 
     regularizable: ClassVar[bool] = True
-    reshapes_neighbours: ClassVar[bool] = False
+    reshapes_neighbors: ClassVar[bool] = False
     name: str = regularization.METHOD
     variants: tuple[str, ...] = ("merged",)
     channel_steps: int = 8
@@ -133,7 +133,7 @@ class StructuredConvolution:
         return {}
 
     def penalty(self, network: nn.Module, plan: CompressionPlan) -> Penalty:
-        """The structural regularisation loss of the plan's sites."""
+        """The structural regularzation loss of the plan's sites."""
         return regularization.structural_loss(network, plan, self.name)
 
     def compress(

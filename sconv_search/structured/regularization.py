@@ -1,6 +1,6 @@
-"""Structural regularisation: the loss that draws kernels towards their structure while they train.
+"""Structural regularzation: the loss that draws kernels towards their structure while they train.
 
-Source: Bhalgat et al., NeurIPS 2020, arXiv 2008.02454, the structural regularisation loss.
+Source: Bhalgat et al., NeurIPS 2020, arXiv 2008.02454, the structural regularzation loss.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ CPU = torch.device("cpu")
 
 @contextmanager
 def seeded(seed: int, device: torch.device = CPU) -> Iterator[None]:
-    """The CPU's default generator, and the device's own, at a seed, and afterwards as they were."""
+    """The CPU's default generator, and the device's own, at a seed, and afterward as they were."""
     states = [(torch.default_generator, torch.default_generator.get_state())]
     if device.type == "cuda":
         own = torch.cuda.default_generators[torch.cuda.current_device() if device.index is None else device.index]

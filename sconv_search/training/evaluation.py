@@ -49,5 +49,5 @@ def evaluate(network: nn.Module, data: DataSet, split: Images, metric: Metric = 
         predictions += int((batch.labels >= 0).sum())
     network.train(was_training)
     if tally is None or not predictions:
-        raise ValueError(f"data set {data.name!r} has no labelled image to score")
+        raise ValueError(f"data set {data.name!r} has no labeled image to score")
     return Score(top1=tally.result(), loss=loss / predictions)

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 
 class SynchronizedBatchNorm(TorchFunctionMode):
-    """The time in which ``torch.nn.functional.batch_norm``, in training mode, normalises by the batches of all processes.
+    """The time in which ``torch.nn.functional.batch_norm``, in training mode, normalzes by the batches of all processes.
 
     The call is what is intercepted, not the module: subclasses of batch norm, such as timm's with an activation, work too. On
     GPUs torch's own kernels compute it; on the CPU, for which torch has none, ``gathered_batch_norm``.
@@ -45,7 +45,7 @@ def gathered_batch_norm(
     x: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None, bias: Tensor | None,
     momentum: float, eps: float,
 ) -> Tensor:  # fmt: skip
-    """The batch (N, C, ...) normalised by the mean and variance over the batches of all processes, which running ones follow.
+    """The batch (N, C, ...) normalzed by the mean and variance over the batches of all processes, which running ones follow.
 
     Weights and bias are (C,); the variance is computed about the mean, as the difference of large numbers would cancel.
     """
@@ -54,13 +54,13 @@ def gathered_batch_norm(
     sums = _total(torch.cat([values.sum(axes), values.new_full((1,), values.numel() / values.shape[1])]))
     count = sums[-1].detach()
     mean = sums[:-1] / count
-    centred = values - mean.view(shape)
-    variance = _total(centred.square().sum(axes)) / count
+    centered = values - mean.view(shape)
+    variance = _total(centered.square().sum(axes)) / count
     with torch.no_grad():
         for running, found in ((running_mean, mean), (running_var, variance * count / (count - 1).clamp_min(1))):
             if running is not None:
                 running.lerp_(found.to(running), momentum)
-    result = centred * torch.rsqrt(variance + eps).view(shape)
+    result = centered * torch.rsqrt(variance + eps).view(shape)
     result = result if weight is None else result * weight.view(shape)
     return (result if bias is None else result + bias.view(shape)).to(x.dtype)
 

@@ -29,7 +29,7 @@ def export(
         ),
     ] = False,
     int8: Annotated[
-        bool, typer.Option("--int8", help="Quantise an ONNX file to 8 bits, by the ranges of the task's training images.")
+        bool, typer.Option("--int8", help="Quantze an ONNX file to 8 bits, by the ranges of the task's training images.")
     ] = False,
     data: DataOption = None,
     config: ConfigOption = None,

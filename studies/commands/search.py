@@ -123,7 +123,7 @@ def search(
     regularized_share: Annotated[
         str,
         typer.Option(
-            help="Share of the epochs, 0 to 1, before compression, where a trial is regularised; '0.2..0.8' searches it.",
+            help="Share of the epochs, 0 to 1, before compression, where a trial is regularzed; '0.2..0.8' searches it.",
             metavar="SHARE",
         ),
     ] = "0.5",

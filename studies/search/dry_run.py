@@ -113,7 +113,7 @@ def _counted(
         for done, (name, found) in enumerate(choices.items(), start=1):
             layer, options = network.get_submodule(name), []
             for choice in dict.fromkeys((found[0], found[len(found) // 2])):
-                if method_named(choice.method).reshapes_neighbours:
+                if method_named(choice.method).reshapes_neighbors:
                     cost = measure_cost(compress(network, CompressionPlan(sites={name: choice})), shape) - dense
                 else:
                     cost = costs.of(layer, choice, shapes[name])

@@ -1,4 +1,4 @@
-"""How choices that change their neighbours' layers share costs: measured once for each two that meet in a layer."""
+"""How choices that change their neighbors' layers share costs: measured once for each two that meet in a layer."""
 
 from __future__ import annotations
 

@@ -44,12 +44,12 @@ class Latencies:
         """The site's options with their time beyond the dense layer's, or beyond the network's where they prune it.
 
         Args:
-            built: of each option the layer; where it drops channels of neighbours too, the whole network.
+            built: of each option the layer; where it drops channels of neighbors too, the whole network.
         """
         beyond: dict[Choice, float] = {}
         for whole in (True, False):
             pairs = zip(options, built, strict=True)
-            alike = {o.choice: one for o, one in pairs if method_named(o.choice.method).reshapes_neighbours is whole}
+            alike = {o.choice: one for o, one in pairs if method_named(o.choice.method).reshapes_neighbors is whole}
             if alike:
                 beyond |= zip(alike, self._beyond(name, alike, whole=whole), strict=True)
         return [replace(option, cost=replace(option.cost, latency_ms=beyond[option.choice])) for option in options]

@@ -167,7 +167,7 @@ class _Measuring:
 
 
 def _reshapes(choice: Choice) -> bool:
-    return method_named(choice.method).reshapes_neighbours
+    return method_named(choice.method).reshapes_neighbors
 
 
 @torch.no_grad()

@@ -63,7 +63,7 @@ def measured_narrowings(
             layer, beyond = site(network, name), dict[Choice, tuple[Cost, ...]]()
             by_method: dict[str, list[Option]] = {}
             for option in offers.get(name, ()):
-                if not method_named(option.choice.method).reshapes_neighbours:
+                if not method_named(option.choice.method).reshapes_neighbors:
                     by_method.setdefault(option.choice.method, []).append(option)
             for method, options in by_method.items():
                 try:

@@ -189,7 +189,7 @@ def _untraceable(network: nn.Module) -> str | None:
 
 
 def _reshapes(method: str) -> bool:
-    return method_named(method).reshapes_neighbours
+    return method_named(method).reshapes_neighbors
 
 
 class _Meter:

@@ -32,7 +32,7 @@ class Widths:
 def channels_dropped(network: nn.Module, name: str, choice: Choice) -> int:
     """Channels of its own layer that a choice takes away; 0 where it replaces the layer."""
     method = method_named(choice.method)
-    return method.limits(site(network, name))["keep"] - choice.structure["keep"] if method.reshapes_neighbours else 0
+    return method.limits(site(network, name))["keep"] - choice.structure["keep"] if method.reshapes_neighbors else 0
 
 
 def left_by_pruning(network: nn.Module, choices: Mapping[str, Sequence[Choice]]) -> tuple[dict[str, Widths], dict[str, str]]:
@@ -50,7 +50,7 @@ def left_by_pruning(network: nn.Module, choices: Mapping[str, Sequence[Choice]])
     found: dict[str, Widths] = {}
     refused: dict[str, str] = {}
     for name, options in choices.items():
-        if all(method_named(choice.method).reshapes_neighbours for choice in options):
+        if all(method_named(choice.method).reshapes_neighbors for choice in options):
             continue
         others = (groups[place] for place in drops if place != name)  # a site that prunes has no other choice
         met = [group for group in others if any(member.layer == name for member in group.members)]
@@ -70,7 +70,7 @@ def unmixed(network: nn.Module, choices: Mapping[str, Sequence[Choice]]) -> dict
     return {
         name: f"{', '.join(own)}: not together with channel pruning, as {reason}"
         for name, reason in left_by_pruning(network, choices)[1].items()
-        if (own := [method for method in methods[name] if not method_named(method).reshapes_neighbours])
+        if (own := [method for method in methods[name] if not method_named(method).reshapes_neighbors])
     }
 
 
@@ -78,7 +78,7 @@ def mixable(network: nn.Module, choices: Mapping[str, Sequence[Choice]]) -> dict
     """The choices whose costs are known in every plan; sites without any are absent."""
     refused = left_by_pruning(network, choices)[1]
     kept = {
-        name: [c for c in options if name not in refused or method_named(c.method).reshapes_neighbours]
+        name: [c for c in options if name not in refused or method_named(c.method).reshapes_neighbors]
         for name, options in choices.items()
     }
     return {name: options for name, options in kept.items() if options}

@@ -16,7 +16,7 @@ POINTS = 12
 
 
 class ResidualHistory:
-    """Relative residuals by site, from the start of the regularised phase to its end; it reads weights and changes nothing.
+    """Relative residuals by site, from the start of the regularzed phase to its end; it reads weights and changes nothing.
 
     Args:
         network: the network in training.

@@ -122,8 +122,8 @@ def test_calibration_lowers_the_output_error_on_its_inputs(layer: nn.Module) -> 
 def test_calibration_equals_the_svd_of_the_whitened_weights(bias: bool) -> None:
     network = nn.Sequential(nn.Linear(6, 9, bias=bias)).double()
     x = 0.5 + torch.randn(50, 6, dtype=torch.float64) * torch.linspace(0.1, 3, 6, dtype=torch.float64)
-    centred = x - x.mean(0) if bias else x  # a bias takes up the mean of the error
-    square_root = torch.linalg.cholesky(centred.T @ centred)  # S = L L^T serves as S^(1/2): any root gives the same error
+    centered = x - x.mean(0) if bias else x  # a bias takes up the mean of the error
+    square_root = torch.linalg.cholesky(centered.T @ centered)  # S = L L^T serves as S^(1/2): any root gives the same error
     left_out = torch.linalg.svdvals(network[0].weight.detach() @ square_root)[2:].square().sum().sqrt()
     calibrated = WeightSVD().compress(network, plan_of("0", 2), x)
     torch.testing.assert_close((calibrated(x) - network(x)).norm(), left_out)

@@ -43,7 +43,7 @@ def drawings(runs: list[Path]) -> list[Chart | HeatMap]:
     return [drawing for plot in plots for drawing in plot.figure.drawings.values() if not isinstance(drawing, Nothing)]
 
 
-def test_every_known_method_has_its_own_colour_and_marker() -> None:
+def test_every_known_method_has_its_own_color_and_marker() -> None:
     assert len({color for color, _ in STYLES.values()}) == len({marker for _, marker in STYLES.values()}) == len(STYLES)
     assert set(METHODS) <= set(STYLES)
     assert len(looks([f"site{number}" for number in range(20)])) == 20
@@ -118,7 +118,7 @@ def test_the_png_shows_what_the_pdf_does_at_its_size(pareto: Chart) -> None:
     picture = Image.open(io.BytesIO(made["png"]))
     assert picture.size == (9 * 150, 5 * 150)
     assert made["png"] == rendered(figure, "png")
-    # A confirmed point's colour stands where the axes put it: y grows upwards there, downwards in the picture.
+    # A confirmed point's color stands where the axes put it: y grows upwards there, downwards in the picture.
     (axes,) = figure.axes
     point = next(trace for trace in reversed(pareto.traces) if trace.kind == "strong")
     x, y = axes.transData.transform((point.x[-1], point.y[-1])) * 150 / figure.dpi
@@ -162,7 +162,7 @@ def test_what_is_counted_has_ticks_at_whole_numbers(count: int) -> None:
 
 
 def test_lines_differ_by_shape_too(drawings: list[Chart | HeatMap]) -> None:
-    """In files as on the page: colour alone does not tell lines of different methods apart."""
+    """In files as on the page: color alone does not tell lines of different methods apart."""
     courses = [found for found in drawings if isinstance(found, Chart) and found.x.label == "trainings"]
     assert courses
     for chart in courses:

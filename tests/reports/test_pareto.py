@@ -60,7 +60,7 @@ def test_rows_are_found_by_place_where_index_labels_repeat() -> None:
     assert pareto_front(table, "flops", "test_top1")["flops"].to_list() == [1, 3]
 
 
-@pytest.mark.parametrize("name", ["study", "colour", "latency_ms"])
+@pytest.mark.parametrize("name", ["study", "color", "latency_ms"])
 def test_a_column_without_direction_or_not_there_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name}.*flops, test_top1"):
         pareto_front(frame([(1, 2)]), name, "test_top1")

@@ -142,7 +142,7 @@ def test_lambda_against_residual_and_accuracy() -> None:
     assert [rule.at for rule in accuracy.rules] == [88]
 
 
-def test_no_regularised_trial_is_said() -> None:
+def test_no_regularzed_trial_is_said() -> None:
     figure = weight_figure(to_table([trial(0, 80.0)]), TASK)
     assert all(isinstance(drawing, Nothing) for drawing in figure.drawings.values())
     assert isinstance(residual_figure(to_table([confirm(80)]), pd.DataFrame(), TASK).drawings[""], Nothing)
@@ -168,7 +168,7 @@ def test_each_layer_s_residual_is_a_line() -> None:
 
 
 def test_layers_of_a_deep_network_keep_apart_and_come_in_order() -> None:
-    """Both drawers take colour and marker from the look, and the line from the dash: no two layers may share all."""
+    """Both drawers take color and marker from the look, and the line from the dash: no two layers may share all."""
     sites = [f"layer{place}.conv" for place in range(1, 21)]
     course = json.dumps({"epochs": [0.0, 1.0], "sites": {site: [0.5, 0.1] for site in sorted(sites)}})
     figure = residual_figure(to_table([confirm(80, residual_course=course)]), pd.DataFrame(), TASK)

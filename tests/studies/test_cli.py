@@ -128,7 +128,7 @@ def test_a_damaged_record_is_reported_and_the_rest_is_drawn(run, tmp_path: Path)
     assert run("search", "--task", "corners", "--out", tmp_path / "run", *SMALL)[0] == 0
     path = tmp_path / "run" / "trials.jsonl"
     lines = path.read_text().splitlines()
-    path.write_text("\n".join([lines[0], json.dumps({"schema": 1, "colour": 3})]) + "\n")
+    path.write_text("\n".join([lines[0], json.dumps({"schema": 1, "color": 3})]) + "\n")
     status, said = run("report", tmp_path / "run", "--out", tmp_path / "report")
     assert status == 0, said
     assert "line 2" in (tmp_path / "report" / "summary.md").read_text()

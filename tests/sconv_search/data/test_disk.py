@@ -41,7 +41,7 @@ def parts_of(data: DataSet, count: int, size: int) -> list[torch.Tensor]:
     return list(torch.arange(count).split(size))
 
 
-def test_scored_images_are_the_centre_of_the_resized_file(folders: Path, data: DataSet) -> None:
+def test_scored_images_are_the_center_of_the_resized_file(folders: Path, data: DataSet) -> None:
     split = data.test
     assert isinstance(split, DiskSplit)
     taken = split.take(torch.tensor([3]))

@@ -58,7 +58,7 @@ GEOMETRIES = [{"padding": (2, 0)}, {"dilation": (2, 1), "padding": (1, 2)}, {"gr
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
-def test_it_honours_geometry(geometry: dict[str, int]) -> None:
+def test_it_honors_geometry(geometry: dict[str, int]) -> None:
     layer, x = layer_of("merged", **geometry), torch.randn(2, 12, 7, 10, device=DEVICE)
     torch.testing.assert_close(sums_of(layer)(x), by_slices(layer, x), rtol=0, atol=1e-5)
 

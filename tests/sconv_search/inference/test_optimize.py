@@ -34,8 +34,8 @@ def preferring(*names: str) -> Timer:
     """A clock by which the first of these names that is offered is fastest, then dense; in milliseconds 1, 2, and 3."""
 
     def timer(runs: Mapping[str, Run]) -> dict[str, list[float]]:
-        favourite = next((name for name in names if name in runs), None)
-        return {name: [0.001 if name in (favourite, FASTEST) else 0.002 if name == DENSE else 0.003] for name in runs}
+        favorite = next((name for name in names if name in runs), None)
+        return {name: [0.001 if name in (favorite, FASTEST) else 0.002 if name == DENSE else 0.003] for name in runs}
 
     return timer
 

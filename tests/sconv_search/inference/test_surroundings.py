@@ -1,4 +1,4 @@
-"""A layer is judged between two others, which read and write as its neighbours would."""
+"""A layer is judged between two others, which read and write as its neighbors would."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_inputs_lie_as_those_of_use(memory_format: torch.memory_format) -> None:
     assert torch.is_tensor(runs["layer"]())
 
 
-def test_what_is_fastest_alone_is_not_chosen_where_its_neighbours_pay_for_it() -> None:
+def test_what_is_fastest_alone_is_not_chosen_where_its_neighbors_pay_for_it() -> None:
     """By a runtime in which additions are quick, but begin and end with a change of layout beside a convolution."""
     torch.manual_seed(0)
     layers = [StructuredConv2d.from_conv(nn.Conv2d(8, 8, 3, padding=1), c=4, n=3, variant="merged") for _ in range(2)]

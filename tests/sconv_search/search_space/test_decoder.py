@@ -75,7 +75,7 @@ def all_plans(space: SearchSpace) -> list[CompressionPlan]:
     return found
 
 
-def neighbours(space: SearchSpace, plan: CompressionPlan) -> list[CompressionPlan]:
+def neighbors(space: SearchSpace, plan: CompressionPlan) -> list[CompressionPlan]:
     """Plans that differ at one site."""
     found = []
     for name, options in space.sites.items():
@@ -161,7 +161,7 @@ def test_nothing_more_can_be_given_back(space, share, wishes, sharpness) -> None
     if plan is None:
         return
     harm = weighed(space, plan, wishes, sharpness)
-    for other in neighbours(space, plan):
+    for other in neighbors(space, plan):
         if budget.excess(space.cost(other)) <= 0:
             assert weighed(space, other, wishes, sharpness) >= harm - 1e-9 * max(1.0, harm)
 

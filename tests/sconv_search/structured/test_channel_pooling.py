@@ -148,10 +148,10 @@ def test_groups_cover_all_channels_and_are_near_the_best_of_all_partitions(
 @pytest.mark.parametrize("signed", [False, True])
 def test_groups_of_equal_channels_are_found(signed: bool) -> None:
     generator = torch.Generator().manual_seed(0)
-    centres = torch.randn(5, 4, generator=generator, dtype=torch.float64)
+    centers = torch.randn(5, 4, generator=generator, dtype=torch.float64)
     truth = torch.tensor([0, 1, 2, 3, 4, 0, 1, 0, 3, 3, 0])
     turns = torch.where(torch.rand(11, generator=generator) < 0.5, -1.0, 1.0).double() if signed else torch.ones(11).double()
-    members, signs = merged_groups(gram(centres[truth] * turns[:, None]), 5, signed)
+    members, signs = merged_groups(gram(centers[truth] * turns[:, None]), 5, signed)
     for i, j in combinations(range(11), 2):
         assert (members[i] == members[j]) == (truth[i] == truth[j])
         if signs is not None and truth[i] == truth[j]:

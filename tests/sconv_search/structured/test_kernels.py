@@ -124,7 +124,7 @@ def test_chain_basis_spans_what_the_boxes_span(axis: tuple[int, int]) -> None:
 
 @some
 @given(axes)
-def test_neighbouring_boxes_differ_by_their_two_ends(axis: tuple[int, int]) -> None:
+def test_neighboring_boxes_differ_by_their_two_ends(axis: tuple[int, int]) -> None:
     length, count = axis
     boxes, box, unit = kernels.box_basis(*axis), length - count + 1, torch.eye(length, dtype=torch.float64)
     for k in range(count - 1):

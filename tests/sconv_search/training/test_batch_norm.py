@@ -25,7 +25,7 @@ def _data(count: int) -> DataSet:
     images = (255 * levels * torch.rand(count, 3, 8, 8, generator=generator)).byte()
     split = Split(images=images, labels=torch.zeros(count, dtype=torch.long))
     return DataSet(
-        name="grey", train=split, validation=split, test=split, mean=(0.4,) * 3, std=(0.2,) * 3, crop_padding=0, flip=False
+        name="gray", train=split, validation=split, test=split, mean=(0.4,) * 3, std=(0.2,) * 3, crop_padding=0, flip=False
     )
 
 

@@ -25,7 +25,7 @@ def timed(start: StudyContext) -> tuple[StudyContext, list[float]]:
     return replace(start, train=train), epochs
 
 
-def test_regularised_trials_train_a_share_of_their_own_before_compression(
+def test_regularzed_trials_train_a_share_of_their_own_before_compression(
     start: StudyContext, spec: StudySpec, folder: RunFolder
 ) -> None:
     noting, epochs = timed(start)
@@ -42,19 +42,19 @@ def test_regularised_trials_train_a_share_of_their_own_before_compression(
     assert all(RANGE[0] <= share <= RANGE[1] for share in shares if share is not None)
 
 
-def test_without_a_range_every_regularised_trial_has_the_studys_share(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
+def test_without_a_range_every_regularzed_trial_has_the_studys_share(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
     records = search(timed(start)[0], replace(spec, trials=6, regularized_share=0.25), folder)
     assert {r.regularized_share for r in records if r.regularization is not None} == {0.25}
 
 
 def test_a_confirmation_keeps_the_share_of_the_trial(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
     search(timed(start)[0], replace(spec, trials=8, regularized_share_range=RANGE), folder)
-    regularised = [r for r in folder.records()[0] if r.regularized_share is not None]
-    text = "\n".join(r.to_json() for r in regularised[-1:]) + "\n"
+    regularzed = [r for r in folder.records()[0] if r.regularized_share is not None]
+    text = "\n".join(r.to_json() for r in regularzed[-1:]) + "\n"
     folder.trials.write_text(text)
     noting, epochs = timed(start)
     found = {r.variant: r for r in confirm(noting, [folder], seeds=1, most=1)}
-    share, whole = regularised[-1].regularized_share, spec.confirm_schedule.epochs
+    share, whole = regularzed[-1].regularized_share, spec.confirm_schedule.epochs
     assert share is not None
     assert (found["searched"].regularized_share, found["uniform"].regularized_share) == (share, share)
     assert epochs == pytest.approx([whole, *2 * [whole * share, whole * (1 - share)]])

@@ -252,7 +252,7 @@ def test_a_mixed_study_offers_every_method_at_a_site(start: StudyContext, spec: 
     assert {option.choice.method for option in space.sites["3"]} == {"structured_conv", "spatial_svd"}
 
 
-def test_pruned_neighbours_are_measured_and_every_trial_fits(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
+def test_pruned_neighbors_are_measured_and_every_trial_fits(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
     """Two coupled choices save less than their sum; the plan is tightened until the built network fits."""
     records = search(start, replace(spec, methods=("channel_pruning",), trials=2, budget="40%"), folder)
     dense = measure_cost(start.network, (2, 12, 12)).flops
@@ -265,7 +265,7 @@ MIXED = ("structured_conv", "channel_pruning")
 
 @pytest.mark.usefixtures("untrained")
 def test_a_search_mixes_pruning_with_other_methods(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
-    """Some layers are pruned by their neighbours and compressed on what is left; every cost is the predicted one."""
+    """Some layers are pruned by their neighbors and compressed on what is left; every cost is the predicted one."""
     records = search(start, replace(spec, methods=MIXED, trials=12, budget="40%", exclude=("8",)), folder)
     dense = measure_cost(start.network, (2, 12, 12)).flops
     assert [r.status for r in records] == ["complete"] * 12

@@ -144,7 +144,7 @@ def least(method: str, network: nn.Module) -> CompressionPlan:
     return CompressionPlan(sites={name: Choice(method=method, structure=found[0]) for name, found in options.items()})
 
 
-LAYERWISE = [name for name, method in METHODS.items() if not method.reshapes_neighbours]
+LAYERWISE = [name for name, method in METHODS.items() if not method.reshapes_neighbors]
 
 
 class Shared(nn.Module):

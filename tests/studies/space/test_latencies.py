@@ -42,7 +42,7 @@ def network() -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(6, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 6, 1)).eval()
 
 
-def test_an_option_takes_its_fastest_realisation_and_falls_back_to_dense(turns: list[list[str]]) -> None:
+def test_an_option_takes_its_fastest_realzation_and_falls_back_to_dense(turns: list[list[str]]) -> None:
     dense = network()
     latencies = Latencies(dense, SHAPE, {"0": [SHAPE], "3": [SHAPE]}, 2)
     layers = [compress(dense, CompressionPlan(sites={"0": choice}))[0] for choice in (STRUCTURED, SVD)]
@@ -64,7 +64,7 @@ def test_layers_of_one_architecture_are_timed_once_where_their_channels_can_be_h
     assert len(turns) == 2, "the first layer reads the network's input; the layers before the others can sort"
 
 
-def test_options_that_change_neighbours_are_timed_as_whole_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_that_change_neighbors_are_timed_as_whole_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sconv_search.studies.space.latencies, "whole_ms", lambda networks, shape, batch: [7.0, *[6.5] * (len(networks) - 1)])
     dense = network()
     choice = Choice(method="channel_pruning", structure={"keep": 4})
@@ -72,7 +72,7 @@ def test_options_that_change_neighbours_are_timed_as_whole_networks(monkeypatch:
     assert timed[0].cost.latency_ms == -0.5
 
 
-def test_options_that_change_neighbours_and_others_of_one_site_are_timed_apart(
+def test_options_that_change_neighbors_and_others_of_one_site_are_timed_apart(
     turns: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole: list[list[nn.Module]] = []

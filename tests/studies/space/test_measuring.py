@@ -46,7 +46,7 @@ LAYERS = {
 }
 
 
-@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if not method.reshapes_neighbours])
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if not method.reshapes_neighbors])
 @pytest.mark.parametrize(("layer", "shape"), LAYERS.values(), ids=LAYERS.keys())
 def test_a_choice_costs_what_the_built_layer_costs_without_building_it_of_values(
     method: str, layer: nn.Module, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
