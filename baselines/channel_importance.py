@@ -1,4 +1,5 @@
-"""How much each channel of a coupled group matters, by its weights, by gradients, or by what the layers that read it lose.
+"""How much each channel of a coupled group matters, by its weights, by gradients, or by what the layers that read it
+lose.
 
 Legend: O outputs and F = C * taps features of one group of a reading layer.
 """
@@ -15,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _NormBase
 
+from sconv_search.calibration.moments import BATCH, input_moments
 from sconv_search.channels.cutting import by_channel, reading_kernel
 from sconv_search.channels.dependency_graph import Group
-from sconv_search.calibration.moments import BATCH, input_moments
 from sconv_search.compressor import LAYER_KINDS
 from sconv_search.system.cache import KEPT_BYTES, Memo, content, network_content
 
@@ -48,27 +49,33 @@ def channel_importance(
 ) -> Tensor:
     """A number a channel, (channels,) in float64: the larger, the more the channel matters.
 
-    - ``magnitude``: the sum of the squares of all weights of the group that belong to the channel: those that make it, scale
+    - ``magnitude``: the sum of the squares of all weights of the group that belong to the channel: those that make it,
+    scale
       it and read it (Fang et al. 2023, section 3.3).
     - ``batch_norm``: the sum of the batch norms' absolute scales (Liu et al., Learning Efficient Convolutional Networks
       through Network Slimming, ICCV 2017); the magnitude where there is none.
     - ``taylor``: the sum of the same weights' (weight * gradient)^2 (Molchanov et al., Importance Estimation for Neural
       Network Pruning, CVPR 2019, equation 8), the loss being the cross-entropy to the network's own predictions.
-    - ``activation``: the mean square of what the channel adds to the outputs of the layers that read it, relative to theirs.
-    - ``reconstruction``: the round in which backward elimination gives the channel up. A round takes the channel whose loss
-      costs the readers' outputs the least squared error after the best refit of all that is left (optimal brain surgeon:
-      Hassibi, Stork, NIPS 1992, with the inputs' second moments as the Hessian).
+    - ``activation``: the mean square of what the channel adds to the outputs of the layers that read it, relative to
+    theirs.
+    - ``reconstruction``: the round in which backward elimination gives the channel up. A round takes the channel whose
+    loss
+      costs the readers' outputs the least squared error after the best refit of all that is left (optimal brain
+      surgeon: Hassibi, Stork, NIPS 1992, with the inputs' second moments as the Hessian).
 
     Args:
         calibration: inputs (N, ...), which the last three need; readers without moments are taken to read white noise.
 
     Raises:
-        ValueError: the importance needs calibration inputs and there are none, or the network's outputs are no class scores.
+        ValueError: the importance needs calibration inputs and there are none, or the network's outputs are no class
+            scores.
     """
     if importance in ("magnitude", "batch_norm"):
         return _by_weights(network, group, importance)
     if calibration is None:
-        raise ValueError(f"importance {importance!r} needs calibration inputs (N, ...); 'magnitude' and 'batch_norm' need none")
+        raise ValueError(
+            f"importance {importance!r} needs calibration inputs (N, ...); 'magnitude' and 'batch_norm' need none"
+        )
     key = (network_content(network), content(calibration), group.site, importance)
     found = _KEPT.get(key)
     if found is None:
@@ -166,7 +173,9 @@ class _Reader:
         if not gone:
             return self
         rows = torch.linalg.solve(self.square[gone][:, gone], self.square[gone])
-        return replace(self, kernel=self.kernel - self.kernel[:, gone] @ rows, square=self.square - self.square[:, gone] @ rows)
+        return replace(
+            self, kernel=self.kernel - self.kernel[:, gone] @ rows, square=self.square - self.square[:, gone] @ rows
+        )
 
 
 def _readers(network: nn.Module, group: Group, calibration: Tensor) -> list[_Reader]:

@@ -1,42 +1,48 @@
 """Channel pruning: whole channels leave the network, together with all that makes, carries or reads them.
 
-Source: Li et al., Pruning Filters for Efficient ConvNets, ICLR 2017; coupled layers as in Fang et al., DepGraph: Towards
-Any Structural Pruning, CVPR 2023; the refit of the readers as in He, Zhang, Sun, Channel Pruning for Accelerating Very Deep
-Neural Networks, ICCV 2017.
+Source: Li et al., Pruning Filters for Efficient ConvNets, ICLR 2017; coupled layers as in Fang et al., DepGraph:
+    Towards
+Any Structural Pruning, CVPR 2023; the refit of the readers as in He, Zhang, Sun, Channel Pruning for Accelerating Very
+Deep Neural Networks, ICCV 2017.
 """
 
 from __future__ import annotations
-from collections.abc import Sequence
-import torch
-from torch import Tensor, nn
-from sconv_search.channels.cutting import of_each_group, sizes
-from sconv_search.channels.groups import remaining
-from sconv_search.channels.dependency_graph import Group
-from sconv_search.calibration.moments import Moments, grouped_kernel, input_moments, least_squares_tail
-from sconv_search.compressor import LAYER_KINDS
+
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, get_args
+
+import torch
 from torch import Tensor, nn
-from sconv_search.channels.cutting import makes_channels, sizes
+
 from sconv_search.baselines.channel_importance import Importance, kept_channels
-from sconv_search.channels.groups import Dependencies, dependencies, without_
-from sconv_search.channels.dependency_graph import Group, UntraceableError
 from sconv_search.baselines.decomposition import no_penalty, require_multiple
-from sconv_search.compressor import Penalty, require_sites, swapped
+from sconv_search.calibration.moments import Moments, grouped_kernel, input_moments, least_squares_tail
+from sconv_search.channels.cutting import makes_channels, of_each_group, sizes
+from sconv_search.channels.dependency_graph import Group, UntraceableError
+from sconv_search.channels.groups import Dependencies, dependencies, remaining, without_
+from sconv_search.compressor import LAYER_KINDS, Penalty, require_sites, swapped
 from sconv_search.plan import CompressionPlan, Structure
 
-
-# After channels are chosen: the layers that read them are refit to what they put out before, from the channels that stay.
+# After channels are chosen: the layers that read them are refit to what they put out before, from the channels that
+# stay.
 #
-# Source: He, Zhang, Sun, Channel Pruning for Accelerating Very Deep Neural Networks, ICCV 2017, equation 5: W S[:, K] S[K, K]^-1.
+# Source: He, Zhang, Sun, Channel Pruning for Accelerating Very Deep Neural Networks, ICCV 2017, equation 5: W S[:, K]
+# S[K, K]^-1.
 
-def refit_readers_(result: nn.Module, network: nn.Module, kept: Sequence[tuple[Group, Tensor]], calibration: Tensor) -> None:
-    """Changes the weights with which layers of ``result``, a copy of the network still of its shape, read kept channels.
 
-    The inputs are those that the layers have in the network as given; the fit never has a greater squared error on them.
-    Without a bias, the second moments are taken about 0: fits about the mean leave a shift in the outputs that a batch norm
+def refit_readers_(
+    result: nn.Module, network: nn.Module, kept: Sequence[tuple[Group, Tensor]], calibration: Tensor
+) -> None:
+    """Changes the weights with which layers of ``result``, a copy of the network still of its shape, read kept
+    channels.
+
+    The inputs are those that the layers have in the network as given; the fit never has a greater squared error on
+    them.
+    Without a bias, the second moments are taken about 0: fits about the mean leave a shift in the outputs that a batch
+        norm
     must be re-estimated to take off (ResNet-20 at half the FLOPs: equal scores after that, 5 to 30 points less before).
     """
     readers = {name: places for (name, side), places in remaining(network, kept).items() if side == "in"}
@@ -58,7 +64,9 @@ def _refit_(layer: nn.Module, kept: Tensor, moments: Moments) -> None:
     start = chosen(kernel_gOCT)
     tail = least_squares_tail(kernel_gOCT, start, moments, chosen, intercept=layer.bias is not None)
     with torch.no_grad():
-        for weight, own, found in zip(layer.weight.unflatten(0, (len(kernel_gOCT), -1)), kept_gC, tail.kernel, strict=True):
+        for weight, own, found in zip(
+            layer.weight.unflatten(0, (len(kernel_gOCT), -1)), kept_gC, tail.kernel, strict=True
+        ):
             weight[:, own] = found.unflatten(1, start.shape[2:]).to(weight)
         if layer.bias is not None:
             layer.bias.add_(tail.shift.flatten())
@@ -70,8 +78,8 @@ class ChannelPruning:
 
     Args:
         steps: channel counts are offered in this many equal steps.
-        importance: how channels are ranked, see ``channel_importance``. By default ``magnitude``, and ``reconstruction`` where
-            there are calibration inputs.
+        importance: how channels are ranked, see ``channel_importance``. By default ``magnitude``, and
+            ``reconstruction`` where there are calibration inputs.
         multiple: only numbers of channels that are multiples of it are offered.
 
     Raises:
@@ -95,7 +103,9 @@ class ChannelPruning:
         try:
             groups = dependencies(network).groups
         except UntraceableError as error:
-            warnings.warn(f"channel pruning offers nothing for {type(network).__name__}: {error}; other methods still work")
+            warnings.warn(
+                f"channel pruning offers nothing for {type(network).__name__}: {error}; other methods still work"
+            )
             return {}
         found = {name: self._counts(group) for name, group in groups.items()}
         return {name: [{"keep": keep} for keep in counts] for name, counts in found.items() if counts}
@@ -120,14 +130,14 @@ class ChannelPruning:
         All channels are ranked on the network as given, so the order of the sites does not matter.
 
         Args:
-            calibration: inputs (N, ...) on which the layers that read pruned channels are refit to their dense outputs, by
-                least squares over the channels that are left. Transposed convolutions are not refit.
+            calibration: inputs (N, ...) on which the layers that read pruned channels are refit to their dense outputs,
+                by least squares over the channels that are left. Transposed convolutions are not refit.
 
         Raises:
             KeyError: the plan names a site that the network lacks.
-            ValueError: a site is not the first layer of a group that can be pruned, a number of channels is missing, out
-                of range or not the same for all groups of a convolution, the network cannot be traced, or the importance
-                needs calibration inputs and there are none.
+            ValueError: a site is not the first layer of a group that can be pruned, a number of channels is missing,
+                out of range or not the same for all groups of a convolution, the network cannot be traced, or the
+                importance needs calibration inputs and there are none.
         """
         require_sites(network, plan.sites)
         chosen = {name: choice.structure for name, choice in plan.only(self.name).sites.items()}

@@ -1,11 +1,14 @@
-"""CP: a convolution as a pointwise one to ``rank`` channels, a vertical and a horizontal depthwise one, and a pointwise one.
+"""CP: a convolution as a pointwise one to ``rank`` channels, a vertical and a horizontal depthwise one, and a pointwise
+one.
 
 Legend: O filters, C input channels, (H, W) taps, R rank; the kernel is the sum over R of one vector along each axis.
 
 Source: Lebedev, Ganin, Rakhuba, Oseledets, Lempitsky, Speeding-up Convolutional Neural Networks Using Fine-tuned
-CP-Decomposition, ICLR 2015. Terms of opposite sign may grow without bound (Phan et al., Stable Low-rank Tensor Decomposition
-for Compression of Convolutional Neural Network, ECCV 2020), so the least squares carry a ridge, and an answer that is not
-finite or worse than the closed form of ``tap_terms`` gives way: to the sweeps from that form or, at worst, to the form itself.
+CP-Decomposition, ICLR 2015. Terms of opposite sign may grow without bound (Phan et al., Stable Low-rank Tensor
+Decomposition for Compression of Convolutional Neural Network, ECCV 2020), so the least squares carry a ridge, and an
+answer that is not
+finite or worse than the closed form of ``tap_terms`` gives way: to the sweeps from that form or, at worst, to the form
+itself.
 
 Transposed convolutions are not offered here; weight SVD, spatial SVD and Tucker-2 take them.
 """
@@ -20,16 +23,16 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sconv_search.baselines.decomposition import Decomposition
 from sconv_search.baselines.decomposition import (
+    Decomposition,
     convolution,
     ranks_in_steps,
     shifted_bias,
     singular_factors,
 )
 from sconv_search.calibration.moments import Moments, least_squares_tail
-from sconv_search.system.cache import remembered
 from sconv_search.plan import Structure
+from sconv_search.system.cache import remembered
 
 RIDGE = 1e-4
 """On a kernel of norm 1. 64x64x3x3 at rank 160: error 0.148 for 0.145, largest term 0.23 for 0.32 of its norm."""
@@ -78,8 +81,8 @@ class CP(Decomposition):
         random_state: seed of the start.
 
     Warns:
-        RuntimeWarning: on compressing, the random start failed at a site, which begins at the closed form instead; the site
-            is named.
+        RuntimeWarning: on compressing, the random start failed at a site, which begins at the closed form instead; the
+            site is named.
 
     Raises:
         ValueError: the multiple is less than 1.
@@ -93,7 +96,9 @@ class CP(Decomposition):
     random_state: int = 0
 
     def limits(self, layer: nn.Module) -> Structure:
-        """The rank at which a CP is exact; empty for all but 2-D convolutions without groups and with taps along both axes."""
+        """The rank at which a CP is exact; empty for all but 2-D convolutions without groups and with taps along both
+        axes.
+        """
         return {"rank": largest_rank(layer)} if isinstance(layer, nn.Conv2d) and is_eligible(layer) else {}
 
     def structures(self, layer: nn.Module) -> list[Structure]:
@@ -101,7 +106,9 @@ class CP(Decomposition):
         assert isinstance(layer, nn.Conv2d)
         unit, most = _work_of_a_rank(layer), min(self.greatest_rank, largest_rank(layer))
         up_to = min(layer.weight.numel(), math.ceil(most * unit * self.steps / (self.steps - 1)))
-        return [{"rank": rank} for rank in ranks_in_steps(up_to, unit, steps=self.steps, most=most, multiple=self.multiple)]
+        return [
+            {"rank": rank} for rank in ranks_in_steps(up_to, unit, steps=self.steps, most=most, multiple=self.multiple)
+        ]
 
     def decomposed(self, name: str, layer: nn.Module, structure: Structure, moments: Moments | None) -> CPConv2d:
         """The four convolutions."""
@@ -165,14 +172,19 @@ def _solved(products: Tensor, *others: Tensor) -> Tensor:
 def alternating_least_squares(kernel: Tensor, start: Factors, sweeps: int) -> Factors:
     """Factors of a kernel of norm 1 after that many sweeps from a start.
 
-    The products follow the order of the axes by hand: tensorly's ``parafac`` builds an (O C H) x R matrix for the columns,
+    The products follow the order of the axes by hand: tensorly's ``parafac`` builds an (O C H) x R matrix for the
+        columns,
     400 MB and 2 s a sweep at 256 filters, channels and ranks.
     """
     a, b, rows, columns = start
     for _ in range(sweeps):
-        a = _solved(kernel.flatten(1) @ torch.einsum("cr,hr,wr->chwr", b, rows, columns).flatten(0, 2), b, rows, columns)
+        a = _solved(
+            kernel.flatten(1) @ torch.einsum("cr,hr,wr->chwr", b, rows, columns).flatten(0, 2), b, rows, columns
+        )
         along_filters = torch.tensordot(a, kernel, ([0], [0]))  # (R, C, H, W)
-        b = _solved(torch.einsum("rchw,rhw->cr", along_filters, torch.einsum("hr,wr->rhw", rows, columns)), a, rows, columns)
+        b = _solved(
+            torch.einsum("rchw,rhw->cr", along_filters, torch.einsum("hr,wr->rhw", rows, columns)), a, rows, columns
+        )
         taps = torch.einsum("rchw,cr->rhw", along_filters, b)
         rows = _solved(torch.einsum("rhw,wr->hr", taps, columns), a, b, columns)
         columns = _solved(torch.einsum("rhw,hr->wr", taps, rows), a, b, rows)
@@ -190,7 +202,9 @@ def _swept(unit: Tensor, start: Factors, sweeps: int) -> tuple[Factors, float]:
 
 @remembered
 def decompose(kernel: Tensor, rank: int, sweeps: int, random_state: int) -> Terms:
-    """CP of the kernel in float64, each term's norm shared evenly by its four vectors; never worse than ``tap_terms``."""
+    """CP of the kernel in float64, each term's norm shared evenly by its four vectors; never worse than
+    ``tap_terms``.
+    """
     exact = kernel.detach().double()
     if exact.is_meta:  # values are all that the sweeps add to these shapes
         filters, channels, rows, columns = (exact.new_empty(size, rank) for size in exact.shape)
@@ -213,7 +227,9 @@ def decompose(kernel: Tensor, rank: int, sweeps: int, random_state: int) -> Term
 def _balanced(factors: Factors, scale: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     norms = torch.stack([factor.norm(dim=0) for factor in factors])
     shared = (scale * norms.prod(dim=0)) ** (1 / len(factors))
-    a, b, rows, columns = (factor / norm.clamp(min=1e-300) * shared for factor, norm in zip(factors, norms, strict=True))
+    a, b, rows, columns = (
+        factor / norm.clamp(min=1e-300) * shared for factor, norm in zip(factors, norms, strict=True)
+    )
     return a, b, rows, columns
 
 
@@ -231,8 +247,9 @@ def built(conv: nn.Conv2d, found: Terms, moments: Moments | None = None) -> CPCo
         convolution(conv, found.rows.T[:, None, :, None], axes=(0,), groups=rank),
         convolution(conv, found.columns.T[:, None, None, :], axes=(1,), groups=rank),
         convolution(conv, filters[:, :, None, None], axes=(), bias=shifted_bias(conv, shift)),
-        error=found.error, fell_back=found.fell_back,
-    )  # fmt: skip
+        error=found.error,
+        fell_back=found.fell_back,
+    )
     return layer.train(conv.training)
 
 

@@ -1,23 +1,20 @@
 """What methods share that put a few smaller layers in the place of one, by its trained weights alone."""
 
 from __future__ import annotations
+
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
+
 from sconv_search.calibration.moments import Moments, input_moments
 from sconv_search.compressor import LAYER_KINDS, Penalty, require_sites, site, swapped
+from sconv_search.plan import CompressionPlan, Structure
 from sconv_search.system.cache import remembered
-from sconv_search.plan import CompressionPlan, Structure
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import ClassVar
-from torch import Tensor, nn
-from sconv_search.calibration.moments import Moments
-from sconv_search.compressor import Penalty
-from sconv_search.plan import CompressionPlan, Structure
-
 
 # What the baselines that factorize kernels share: factors kept by content, layers made from them, ranks and refusals.
 
@@ -33,13 +30,17 @@ Build = Callable[[str, nn.Module, Structure, Moments | None], nn.Module]
 
 
 def factorizable(network: nn.Module) -> dict[str, nn.Module]:
-    """Convolutions, transposed ones without groups, and linear layers by name; a shared layer once, by its first name."""
+    """Convolutions, transposed ones without groups, and linear layers by name; a shared layer once, by its first
+    name.
+    """
     return {name: module for name, module in network.named_modules() if name and is_factorizable(module)}
 
 
 def is_factorizable(layer: nn.Module) -> bool:
     """Whether the layer is exactly of a kind whose kernel is known; a subclass may compute something else."""
-    return type(layer) in LAYER_KINDS or (isinstance(layer, TransposedConv) and type(layer) in TRANSPOSED and layer.groups == 1)
+    return type(layer) in LAYER_KINDS or (
+        isinstance(layer, TransposedConv) and type(layer) in TRANSPOSED and layer.groups == 1
+    )
 
 
 def kernel_of(layer: nn.Module) -> Tensor:
@@ -63,12 +64,17 @@ def singular_factors(matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 @remembered
 def principal_axes(squares: Tensor) -> tuple[Tensor]:
-    """Orthonormal eigenvectors of each of the symmetric (g, M, M) matrices in float64, in columns, the greatest first."""
+    """Orthonormal eigenvectors of each of the symmetric (g, M, M) matrices in float64, in columns, the greatest
+    first.
+    """
     return (torch.linalg.eigh(squares.double()).eigenvectors.flip(-1),)
 
 
-def convolution(conv: Conv, kernel: Tensor, *, axes: Collection[int], groups: int = 1, bias: Tensor | None = None) -> nn.Module:
-    """A convolution by that (O, C / groups, taps...) kernel, with the geometry of ``conv`` along the named spatial axes.
+def convolution(
+    conv: Conv, kernel: Tensor, *, axes: Collection[int], groups: int = 1, bias: Tensor | None = None
+) -> nn.Module:
+    """A convolution by that (O, C / groups, taps...) kernel, with the geometry of ``conv`` along the named spatial
+    axes.
 
     Along the other axes it has stride 1 and no padding; its kernel should have one tap there. It is transposed where
     ``conv`` is, and an axis is named.
@@ -87,9 +93,17 @@ def convolution(conv: Conv, kernel: Tensor, *, axes: Collection[int], groups: in
     geometry["padding"] = (conv.padding if axes else 0) if named else along(conv.padding, 0)
     sizes = (kernel.shape[0], kernel.shape[1]) if kind in TRANSPOSED else (kernel.shape[1] * groups, kernel.shape[0])
     result: nn.Module = skip_init(  # draws no random numbers
-        kind, *sizes, tuple(kernel.shape[2:]), stride=along(conv.stride, 1), dilation=along(conv.dilation, 1), groups=groups,
-        bias=bias is not None, device=conv.weight.device, dtype=conv.weight.dtype, **geometry,
-    )  # fmt: skip
+        kind,
+        *sizes,
+        tuple(kernel.shape[2:]),
+        stride=along(conv.stride, 1),
+        dilation=along(conv.dilation, 1),
+        groups=groups,
+        bias=bias is not None,
+        device=conv.weight.device,
+        dtype=conv.weight.dtype,
+        **geometry,
+    )
     fill_(result, kernel, bias)
     return result
 
@@ -111,7 +125,8 @@ def shifted_bias(layer: nn.Module, shift_gO: Tensor | None) -> Tensor | None:
 
 
 def ranks_in_steps(dense: int, unit: int, *, steps: int, most: int, multiple: int = 1) -> list[int]:
-    """Ranks up to ``most`` at equal steps of the dense layer's MACs, cheapest first, where one rank takes ``unit`` MACs.
+    """Ranks up to ``most`` at equal steps of the dense layer's MACs, cheapest first, where one rank takes ``unit``
+    MACs.
 
     Args:
         multiple: ranks are rounded down to multiples of it; where all are less, the least multiple is given if it fits.
@@ -158,7 +173,8 @@ def replaced(
 
     Args:
         method: only the sites of this one are replaced.
-        calibration: inputs (N, ...), from which come the moments of what a layer reads; transposed convolutions get none.
+        calibration: inputs (N, ...), from which come the moments of what a layer reads; transposed convolutions get
+            none.
 
     Raises:
         KeyError: the plan names a site that the network lacks.
@@ -200,7 +216,9 @@ class Decomposition(ABC):
 
     @abstractmethod
     def limits(self, layer: nn.Module) -> Structure:
-        """The ranks at which the decomposition is exact for any kernel; empty for a layer that the method does not take."""
+        """The ranks at which the decomposition is exact for any kernel; empty for a layer that the method does not
+        take.
+        """
 
     @abstractmethod
     def structures(self, layer: nn.Module) -> list[Structure]:

@@ -4,8 +4,8 @@ Legend: g groups, O filters and C input channels of one group, (H, W) taps, R ra
 
 Source: Jaderberg, Vedaldi, Zisserman, Speeding up Convolutional Neural Networks with Low Rank Expansions, BMVC 2014,
 scheme 2; the filters from the SVD of the kernel unfolded to (C H) x (O W). With data, the SVD is weighted by the second
-moments of the inputs along (C H) and along W (their Kronecker product stands for the moments of the whole patch, which would
-make a system of (R C H)^2), then the horizontal filters are refit to the moments of the whole patch.
+moments of the inputs along (C H) and along W (their Kronecker product stands for the moments of the whole patch, which
+would make a system of (R C H)^2), then the horizontal filters are refit to the moments of the whole patch.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from sconv_search.baselines.decomposition import Decomposition
 from sconv_search.baselines.decomposition import (
+    Decomposition,
     convolution,
     kernel_of,
     principal_axes,
@@ -48,7 +48,9 @@ class SpatialSVD(Decomposition):
     takes: ClassVar[str] = "a Conv2d with taps along both axes"
 
     def limits(self, layer: nn.Module) -> Structure:
-        """The rank at which the pair is exact for any kernel; empty for all but 2-D convolutions with taps along both axes."""
+        """The rank at which the pair is exact for any kernel; empty for all but 2-D convolutions with taps along both
+        axes.
+        """
         if not is_eligible(layer):
             return {}
         assert isinstance(layer, Spatial)
@@ -69,7 +71,9 @@ class SpatialSVD(Decomposition):
 
 
 def is_eligible(layer: nn.Module) -> bool:
-    """Whether the layer is a 2-D convolution (a transposed one without groups) with more than one tap along both axes."""
+    """Whether the layer is a 2-D convolution (a transposed one without groups) with more than one tap along both
+    axes.
+    """
     if type(layer) is nn.ConvTranspose2d and layer.groups > 1:
         return False
     return isinstance(layer, Spatial) and type(layer) in (nn.Conv2d, nn.ConvTranspose2d) and min(layer.kernel_size) > 1
@@ -87,7 +91,8 @@ def _work_of_a_rank(conv: Spatial) -> int:
 
 
 def separate(conv: Spatial, rank: int, moments: Moments | None = None) -> nn.Sequential:
-    """The pair of convolutions of that rank (in each group) that is closest to the kernel, norms shared evenly by each rank.
+    """The pair of convolutions of that rank (in each group) that is closest to the kernel, norms shared evenly by each
+    rank.
 
     Args:
         moments: of what the layer reads; the outputs, rather than the kernel, are then made close.
@@ -99,7 +104,9 @@ def separate(conv: Spatial, rank: int, moments: Moments | None = None) -> nn.Seq
     groups = conv.groups
     return nn.Sequential(
         convolution(conv, first.mT.reshape(groups * rank, channels, height, 1), axes=(0,), groups=groups),
-        convolution(conv, second.reshape(outputs, rank, 1, width), axes=(1,), groups=groups, bias=shifted_bias(conv, shift)),
+        convolution(
+            conv, second.reshape(outputs, rank, 1, width), axes=(1,), groups=groups, bias=shifted_bias(conv, shift)
+        ),
     ).train(conv.training)
 
 
@@ -112,7 +119,9 @@ def _vertical_and_horizontal(conv: Spatial, rank: int, moments: Moments | None) 
     kernel_gOCHW = kernel.double().unflatten(0, (conv.groups, -1))
     fits = []
     for first in (plain, _weighted_axes(kernel_gOCHW, matrix, moments, rank)):
-        fits.append((first, _refit(kernel_gOCHW, first, _horizontal(first, matrix, width), moments, conv.bias is not None)))
+        fits.append(
+            (first, _refit(kernel_gOCHW, first, _horizontal(first, matrix, width), moments, conv.bias is not None))
+        )
     first, tail = min(fits, key=lambda fit: fit[1].error)
     return first, tail.kernel.unflatten(2, (rank, width)), tail.shift
 

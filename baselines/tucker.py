@@ -1,10 +1,14 @@
-"""Tucker-2: a convolution as a pointwise one to ``rank_in`` channels, a small one of the full kernel, and a pointwise one.
+"""Tucker-2: a convolution as a pointwise one to ``rank_in`` channels, a small one of the full kernel, and a pointwise
+one.
 
 Legend: O filters, C input channels, T taps, Ri and Ro the ranks along C and O.
 
-Source: Kim, Park, Yoo, Choi, Yang, Shin, Compression of Deep Convolutional Neural Networks for Fast and Low Power Mobile
-Applications, ICLR 2016, section 3.1 (Tucker-2). The factors from higher-order orthogonal iteration (tensorly). With data,
-core and outer factor are the optimum for a given inner factor: the least-squares fit of the outputs, cut to rank Ro along
+Source: Kim, Park, Yoo, Choi, Yang, Shin, Compression of Deep Convolutional Neural Networks for Fast and Low Power
+    Mobile
+Applications, ICLR 2016, section 3.1 (Tucker-2). The factors from higher-order orthogonal iteration (tensorly). With
+data,
+core and outer factor are the optimum for a given inner factor: the least-squares fit of the outputs, cut to rank Ro
+    along
 the leading axes of its own outputs (reduced-rank regression, Izenman 1975).
 """
 
@@ -16,10 +20,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from sconv_search.baselines.decomposition import Decomposition
 from sconv_search.baselines.decomposition import (
     TRANSPOSED,
     Conv,
+    Decomposition,
     convolution,
     is_factorizable,
     kernel_of,
@@ -29,8 +33,8 @@ from sconv_search.baselines.decomposition import (
 )
 from sconv_search.baselines.tucker_ranks import mode
 from sconv_search.calibration.moments import Moments, least_squares_tail
-from sconv_search.system.cache import remembered
 from sconv_search.plan import Structure
+from sconv_search.system.cache import remembered
 
 ITERATIONS = 3
 """Orthogonal iterations; from the SVD of each mode, further ones change the error by less than 1 % of it."""
@@ -39,8 +43,8 @@ ITERATIONS = 3
 class Tucker(Decomposition):
     """Tucker-2 of a convolution's kernel along its filters and input channels; transposed where the layer is.
 
-    Offered are pairs of ranks in proportion to C and O. With calibration inputs, the error of the layer's outputs is never
-    greater than without.
+    Offered are pairs of ranks in proportion to C and O. With calibration inputs, the error of the layer's outputs is
+    never greater than without.
     """
 
     name: ClassVar[str] = "tucker"
@@ -96,7 +100,8 @@ def proportional_ranks(conv: Conv, multiple: int = 1) -> list[tuple[int, int]]:
     return [
         (rank_in, rank_out)
         for a, b in pairs
-        if (rank_in := min(a, taps * b // multiple * multiple)) and (rank_out := min(b, taps * a // multiple * multiple))
+        if (rank_in := min(a, taps * b // multiple * multiple))
+        and (rank_out := min(b, taps * a // multiple * multiple))
     ]
 
 
@@ -119,7 +124,11 @@ def tucker2(kernel: Tensor, rank_in: int, rank_out: int) -> tuple[Tensor, Tensor
     exact = kernel.detach().double()
     if exact.is_meta:  # values are all that the iteration adds to these shapes
         outputs, channels, *taps = exact.shape
-        return exact.new_empty(rank_out, rank_in, *taps), exact.new_empty(outputs, rank_out), exact.new_empty(channels, rank_in)
+        return (
+            exact.new_empty(rank_out, rank_in, *taps),
+            exact.new_empty(outputs, rank_out),
+            exact.new_empty(channels, rank_in),
+        )
     starts = [singular_factors(mode(kernel, axis))[0][0, :, :rank] for axis, rank in ((0, rank_out), (1, rank_in))]
     init = (exact, starts) if [start.shape[1] for start in starts] == [rank_out, rank_in] else "svd"
     with tensorly.backend_context("pytorch", local_threadsafe=True):

@@ -69,7 +69,9 @@ def _noise_variance(energies: Tensor, alpha: float, edge: float) -> float:
     lower = max(float(energies[most]) / edge, float(energies[most:].mean()), upper * 1e-15)
     best = lower
     for _ in range(3):
-        tries = torch.logspace(math.log10(lower), math.log10(max(upper, lower)), CANDIDATES, dtype=torch.float64).tolist()
+        tries = torch.logspace(
+            math.log10(lower), math.log10(max(upper, lower)), CANDIDATES, dtype=torch.float64
+        ).tolist()
         values = [_free_energy(energies / variance, alpha, edge) for variance in tries]
         place = values.index(min(values))
         best, lower, upper = tries[place], tries[max(0, place - 1)], tries[min(place + 1, CANDIDATES - 1)]

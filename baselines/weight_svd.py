@@ -3,9 +3,10 @@
 Legend: g groups, O filters and C input channels of one group, T taps, R rank.
 
 Source: Zhang, Zou, He, Sun, Accelerating Very Deep Convolutional Networks for Classification and Detection, TPAMI 2016,
-section 3.1 (the linear case): the kernel, unfolded to O x (C T), as the product of two matrices of rank R. With data, the
-best O x R factor is spanned by the leading eigenvectors of the outputs' second moments W S W^T (S those of the unfolded
-inputs; about the mean where a bias can shift): the same optimum as the SVD of W S^(1/2), without S's root or its inverse.
+section 3.1 (the linear case): the kernel, unfolded to O x (C T), as the product of two matrices of rank R. With data,
+the best O x R factor is spanned by the leading eigenvectors of the outputs' second moments W S W^T (S those of the
+unfolded inputs; about the mean where a bias can shift): the same optimum as the SVD of W S^(1/2), without S's root or
+its inverse.
 
 A transposed convolution has the pointwise layer first, where positions are few: its kernel is unfolded to C x (O T).
 """
@@ -19,10 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from sconv_search.baselines.decomposition import Decomposition
 from sconv_search.baselines.decomposition import (
     TRANSPOSED,
     Conv,
+    Decomposition,
     convolution,
     fill_,
     is_factorizable,
@@ -60,7 +61,9 @@ class WeightSVD(Decomposition):
 
 
 def unfolded(layer: nn.Module) -> Tensor:
-    """The layer's weights as one O x (C T) matrix a group, (g, O, C T); of a transposed convolution C x (O T), (1, C, O T)."""
+    """The layer's weights as one O x (C T) matrix a group, (g, O, C T); of a transposed convolution C x (O T), (1, C, O
+    T).
+    """
     assert isinstance(layer.weight, Tensor)
     groups = 1 if isinstance(layer, nn.Linear) else layer.groups
     assert isinstance(groups, int)
@@ -90,7 +93,9 @@ def factorize(layer: nn.Module, rank: int, moments: Moments | None = None) -> nn
     else:
         assert isinstance(layer, Conv)
         pair = (
-            _transposed(layer, narrow.T, wide, bias) if type(layer) in TRANSPOSED else _convolutions(layer, wide, narrow, bias)
+            _transposed(layer, narrow.T, wide, bias)
+            if type(layer) in TRANSPOSED
+            else _convolutions(layer, wide, narrow, bias)
         )
     return nn.Sequential(*pair).train(layer.training)
 
@@ -121,9 +126,13 @@ def _transposed(conv: Conv, first: Tensor, second: Tensor, bias: Tensor | None) 
 
 def _linear(layer: nn.Linear, weight: Tensor, bias: Tensor | None) -> nn.Linear:
     result = skip_init(
-        nn.Linear, weight.shape[1], weight.shape[0], bias=bias is not None,
-        device=layer.weight.device, dtype=layer.weight.dtype,
-    )  # fmt: skip
+        nn.Linear,
+        weight.shape[1],
+        weight.shape[0],
+        bias=bias is not None,
+        device=layer.weight.device,
+        dtype=layer.weight.dtype,
+    )
     assert isinstance(result, nn.Linear)
     fill_(result, weight, bias)
     return result

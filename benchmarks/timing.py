@@ -20,8 +20,10 @@ from sconv_search.cost.timing import TOLERATED, seconds_of, warm_up
 MEASURED_SECONDS = 0.005
 """One measurement lasts at least this long, so that the clock and the interpreter do not show in it."""
 WARM_SECONDS = 0.02
-"""So long a candidate runs before each of its measurements. PyTorch's threads go on waiting busily for a while after their last
-task, and take the processors from a runtime that has threads of its own: ResNet-18 of one image by onnxruntime on two threads
+"""So long a candidate runs before each of its measurements. PyTorch's threads go on waiting busily for a while after
+their last
+task, and take the processors from a runtime that has threads of its own: ResNet-18 of one image by onnxruntime on two
+    threads
 took 17.9 ms right after PyTorch, 10.3 otherwise, and after 20 ms of its own 10.2 and 10.1 (what_ran_before.py).
 """
 PATIENT = 10
@@ -81,9 +83,9 @@ def _repeats(candidate: Callable[[], object]) -> int:
 def interleaved(candidates: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
     """Seconds a call of each candidate, measured in turn (A B C B A C ...), one value a round.
 
-    In turn, so that a slow spell of a shared machine meets all candidates alike; each round in another order, as who runs
-    before a candidate leaves caches warm or cold for it. Each is warmed up before every measurement, then called so
-    often in a row that one measurement lasts 5 ms or more.
+    In turn, so that a slow spell of a shared machine meets all candidates alike; each round in another order, as who
+    runs before a candidate leaves caches warm or cold for it. Each is warmed up before every measurement, then called
+    so often in a row that one measurement lasts 5 ms or more.
 
     Raises:
         ValueError: rounds is not positive.

@@ -1,7 +1,7 @@
 """Takes into the site what its pages link to elsewhere in the repository, and lists the measured results.
 
-A link ``../PATH`` of a page names a file of the repository, as it does where the page is read in the repository itself; on the
-site the file stands under ``repository/PATH``. Without this, such links would leave the site, and rot unseen.
+A link ``../PATH`` of a page names a file of the repository, as it does where the page is read in the repository itself;
+on the site the file stands under ``repository/PATH``. Without this, such links would leave the site, and rot unseen.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Links of top-level pages to the repository lead to its copy; one to a file that is missing is left, and found broken."""
+    """Links of top-level pages to the repository lead to its copy; one to a file that is missing is left, and found
+    broken.
+    """
     if "/" in page.file.src_uri:
         return markdown
 

@@ -25,7 +25,9 @@ def budget_share(text: Any, dense_flops: Any) -> float | None:
 
 
 def budget_group(text: Any, dense_flops: Any) -> str | None:
-    """The budget in one spelling, so that ``50%`` and the amount that it means are one: ``50 % FLOPs`` of the dense ones."""
+    """The budget in one spelling, so that ``50%`` and the amount that it means are one: ``50 % FLOPs`` of the dense
+    ones.
+    """
     if pd.isna(text):
         return None
     share = budget_share(text, dense_flops)

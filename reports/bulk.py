@@ -21,7 +21,9 @@ _MASKED: dict[str, Any] = {
     "boolean": pd.arrays.BooleanArray,
 }
 _PLAIN = {"str", "int", "float", "bool", "None"}
-_JUDGED = [f.name for f in fields(TrialRecord) if f.default is MISSING or f.name == "schema" or {*f.type.split(" | ")} - _PLAIN]
+_JUDGED = [
+    f.name for f in fields(TrialRecord) if f.default is MISSING or f.name == "schema" or {*f.type.split(" | ")} - _PLAIN
+]
 """Fields of which more is asked than their type."""
 _UNLIKE = ("plan", "layers", "residual_course")
 """Texts that hardly repeat; of others one copy is kept."""
@@ -69,8 +71,12 @@ def _allowed(read: Any, largest: int) -> bool:
 
 
 def _inside(numbers: Any, largest: int) -> bool:
-    """Compared from both sides: an absolute value would overflow at the least integer; not-a-number is within no limits."""
-    low, high = (pa.scalar(end if numbers.type == pa.int64() else float(end), numbers.type) for end in (-largest, largest))
+    """Compared from both sides: an absolute value would overflow at the least integer; not-a-number is within no
+    limits.
+    """
+    low, high = (
+        pa.scalar(end if numbers.type == pa.int64() else float(end), numbers.type) for end in (-largest, largest)
+    )
     within = pc.and_(pc.greater_equal(numbers, low), pc.less_equal(numbers, high))
     return bool(pc.all(within, min_count=0).as_py())
 

@@ -15,9 +15,14 @@ Form = Callable[[Any], str]
 
 
 def data_table(
-    table: pd.DataFrame, forms: dict[str, Form], key: str, *, headings: dict[str, str] | None = None, texts: int = 1,
+    table: pd.DataFrame,
+    forms: dict[str, Form],
+    key: str,
+    *,
+    headings: dict[str, str] | None = None,
+    texts: int = 1,
     last_is_text: bool = False,
-) -> Table:  # fmt: skip
+) -> Table:
     """The named columns as cells, with their raw values for CSV."""
     rows = [[form(row[name]) for name, form in forms.items()] for row in records(table)]
     header = [(headings or {}).get(name) or words.heading(name) for name in forms]

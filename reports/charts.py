@@ -19,8 +19,8 @@ class Trace:
 
     Args:
         look: what decides color and marker, such as a method's name.
-        kind: ``faint`` and ``strong`` points, ``hollow`` ones, ``steps`` and ``line``, or ``below``: an arrow at the axis' edge
-            for a point that lies outside of it.
+        kind: ``faint`` and ``strong`` points, ``hollow`` ones, ``steps`` and ``line``, or ``below``: an arrow at the
+            axis' edge for a point that lies outside of it.
         errors: standard deviations, None where there is none; empty for no error bars.
         texts: what hovering shows, a text a point.
         keys: what a click opens, a key a point; empty strings open nothing.
@@ -161,7 +161,9 @@ def robust_limits(
 
 
 def split_below(trace: Trace, limit: float) -> list[Trace]:
-    """The trace's points inside the axis, and those below its lower end as arrows at the edge; without error bars below."""
+    """The trace's points inside the axis, and those below its lower end as arrows at the edge; without error bars
+    below.
+    """
     inside = [place for place, value in enumerate(trace.y) if value >= limit]
     outside = [place for place, value in enumerate(trace.y) if value < limit]
     return [part for part in (_part(trace, inside), _part(trace, outside, limit)) if part.x]
@@ -169,9 +171,10 @@ def split_below(trace: Trace, limit: float) -> list[Trace]:
 
 def _part(trace: Trace, places: Sequence[int], limit: float | None = None) -> Trace:
     chosen: dict[str, Any] = {
-        name: [values[place] for place in places] if len(values) else () for name in ("x", "y", "errors", "texts", "keys")
+        name: [values[place] for place in places] if len(values) else ()
+        for name in ("x", "y", "errors", "texts", "keys")
         for values in (getattr(trace, name),)
-    }  # fmt: skip
+    }
     if limit is not None:
         chosen |= {"y": [limit] * len(places), "errors": (), "kind": "below"}
     return replace(trace, **chosen)
@@ -184,7 +187,9 @@ def below_note(traces: Sequence[Trace], limit: float) -> list[str]:
 
 
 def spread_apart(heights: Sequence[float], gap: float, limits: tuple[float, float]) -> list[float]:
-    """The heights moved as little as needed to lie ``gap`` apart, in the same order, within the limits where they fit."""
+    """The heights moved as little as needed to lie ``gap`` apart, in the same order, within the limits where they
+    fit.
+    """
     order = sorted(range(len(heights)), key=lambda place: heights[place])
     low, high = limits
     moved = {}

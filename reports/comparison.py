@@ -44,7 +44,8 @@ class Change:
 
 
 def compare_reports(before: Path | str, after: Path | str) -> list[str]:
-    """Lines that say what changed from one report folder to another: verdicts, plans, their scores and costs, and the effort.
+    """Lines that say what changed from one report folder to another: verdicts, plans, their scores and costs, and the
+    effort.
 
     Raises:
         FileNotFoundError, ValueError: as ``report_changes``.
@@ -76,7 +77,9 @@ def _origin(change: Change) -> tuple[str, str]:
 def _line(kind: str, subject: str, changes: Sequence[Change]) -> str:
     found = []
     for change in changes:
-        known = [words for words, value in zip(change.words, (change.before, change.after), strict=True) if value is not None]
+        known = [
+            words for words, value in zip(change.words, (change.before, change.after), strict=True) if value is not None
+        ]
         words = " → ".join(known if kind in ("plan gone", "plan new") else change.words)
         difference = f" ({change.difference})" if change.difference else ""
         found.append(f"{change.quantity} {words}{difference}".strip())
@@ -120,7 +123,8 @@ def _verdicts(old: pd.DataFrame, new: pd.DataFrame) -> Iterator[Change]:
 def _leaders(verdict: pd.DataFrame) -> dict[tuple[str, str], str]:
     methods = verdict[verdict["family"].fillna("") != ""].drop_duplicates(["task", "budget_group"])
     return {
-        (str(row["task"]), str(row["budget_group"])): f"{row['label']} {row['score']} %" for row in methods.to_dict("records")
+        (str(row["task"]), str(row["budget_group"])): f"{row['label']} {row['score']} %"
+        for row in methods.to_dict("records")
     }
 
 
@@ -128,10 +132,14 @@ def _plans(old: pd.DataFrame, new: pd.DataFrame) -> Iterator[Change]:
     first, second = _by_plan(old), _by_plan(new)
     for key in sorted(set(first) - set(second)):
         words = (_plan_words(first[key]), MISSING)
-        yield Change(kind="plan gone", subject=_plan_name(first[key]), before=_plan(first[key]), after=None, words=words)
+        yield Change(
+            kind="plan gone", subject=_plan_name(first[key]), before=_plan(first[key]), after=None, words=words
+        )
     for key in sorted(set(second) - set(first)):
         words = (MISSING, _plan_words(second[key]))
-        yield Change(kind="plan new", subject=_plan_name(second[key]), before=None, after=_plan(second[key]), words=words)
+        yield Change(
+            kind="plan new", subject=_plan_name(second[key]), before=None, after=_plan(second[key]), words=words
+        )
     for key in sorted(set(first) & set(second)):
         yield from _changes(first[key], second[key])
 

@@ -35,7 +35,9 @@ def effort(table: pd.DataFrame, runs: Sequence[RunFacts]) -> pd.DataFrame:
     """A row a task, budget and method: what was spent on it."""
     by_name = {facts.name: facts for facts in runs}
     groups = table.loc[table["budget_group"].notna(), _READ].groupby(["task", "budget_group", "family"])
-    rows = [_row(keys, rows, [by_name[name] for name in rows["run"].unique() if name in by_name]) for keys, rows in groups]
+    rows = [
+        _row(keys, rows, [by_name[name] for name in rows["run"].unique() if name in by_name]) for keys, rows in groups
+    ]
     return pd.DataFrame(rows, columns=["task", *EFFORT_COLUMNS])
 
 

@@ -20,7 +20,9 @@ Writer = Callable[[BinaryIO], None]
 
 
 def writers(table: pd.DataFrame) -> tuple[Writer, Writer]:
-    """What writes the table as CSV and as Parquet; of what is written, only the first makes Arrow's columns of pandas'."""
+    """What writes the table as CSV and as Parquet; of what is written, only the first makes Arrow's columns of
+    pandas'.
+    """
     made: list[Any] = []
 
     def shared() -> Iterator[Any]:

@@ -41,7 +41,9 @@ def draw(drawing: Chart | HeatMap, heading: str = "") -> Figure:
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
         title = _wrapped(f"{heading}: {drawing.title}" if heading else drawing.title, 90)
-        axes.set_title(title, loc="left", fontsize=11, y=1.0)  # without y its place is sought among all ticks, at every drawing
+        axes.set_title(
+            title, loc="left", fontsize=11, y=1.0
+        )  # without y its place is sought among all ticks, at every drawing
         if isinstance(drawing, Chart):
             _draw_chart(figure, axes, drawing)
         else:
@@ -58,7 +60,9 @@ def _notes(drawing: Chart | HeatMap) -> str:
 def _margins(
     figure: Figure, drawing: Chart | HeatMap, *, left: float, right: float, legend_rows: int = 0, bottom: float = 0.55
 ) -> float:
-    """Sets the axes by the text around it, in inches, and returns the legend's height; a layout engine takes far longer."""
+    """Sets the axes by the text around it, in inches, and returns the legend's height; a layout engine takes far
+    longer.
+    """
     width, height = figure.get_size_inches()
     notes = 0.16 * (_notes(drawing).count("\n") + 1) if drawing.notes else 0.0
     low = bottom + notes + 0.2 * legend_rows + 0.05
@@ -112,7 +116,10 @@ def _draw_chart(figure: Figure, axes: Axes, chart: Chart) -> None:
         look = _look(QUIET, hollow=True)
         entries = [*entries, Line2D([], [], linestyle="", marker="o", label="hollow: uniform plan", **look)]
     if chart.labels and any(trace.kind == "faint" for trace in chart.traces):
-        entries = [*entries, Line2D([], [], marker="o", color=QUIET, label="faint: search trials, validation", **_FAINT)]
+        entries = [
+            *entries,
+            Line2D([], [], marker="o", color=QUIET, label="faint: search trials, validation", **_FAINT),
+        ]
     rows = -(-min(len(entries), _MOST_LEGEND) // _LEGEND_COLUMNS)
     ticks = 0.15 * max((words.count("\n") for _, words in chart.x.ticks), default=0)
     label = 0.16 * axes.get_xlabel().count("\n")
@@ -150,7 +157,9 @@ def _draw_trace(axes: Axes, trace: Trace, color: str, marker: str, *, dotted: bo
         axes.plot(trace.x, trace.y, color=color, linestyle=_DASHES[trace.dash], linewidth=1.4, zorder=3, **steps)
     elif trace.kind == "below":
         style: dict[str, Any] = {"linestyle": "", "marker": "v", "markersize": 8 if trace.keys else 6, "clip_on": False}
-        axes.plot(trace.x, trace.y, color=color, alpha=1.0 if trace.keys else 0.75, markeredgewidth=0, zorder=5, **style)
+        axes.plot(
+            trace.x, trace.y, color=color, alpha=1.0 if trace.keys else 0.75, markeredgewidth=0, zorder=5, **style
+        )
     else:
         bars = [math.nan if deviation is None else deviation for deviation in trace.errors]
         if bars:
@@ -206,7 +215,9 @@ def _size(drawing: HeatMap) -> tuple[float, float]:
     letters = max((len(one_line(name)[:40]) for name in drawing.rows), default=0)
     widest = max((len(text) for row in drawing.texts for text in row), default=0)
     column = max(1.3, 0.2 + 0.066 * widest)
-    return min(2.6 + 0.075 * letters + column * len(drawing.columns), 16.0), min(max(1.6 + 0.24 * len(drawing.rows), 3.6), 30.0)
+    return min(2.6 + 0.075 * letters + column * len(drawing.columns), 16.0), min(
+        max(1.6 + 0.24 * len(drawing.rows), 3.6), 30.0
+    )
 
 
 def _draw_map(figure: Figure, axes: Axes, drawing: HeatMap) -> None:

@@ -1,4 +1,6 @@
-"""A small copy of matplotlib's own font: each PDF embeds the letters that it uses, which are soon cut out of a small font."""
+"""A small copy of matplotlib's own font: each PDF embeds the letters that it uses, which are soon cut out of a small
+font.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
 
 
 def small_copy(source: Path) -> Path:
-    """A TrueType file of the family ``FAMILY`` with the source's outlines of common letters; other letters need a fall-back."""
+    """A TrueType file of the family ``FAMILY`` with the source's outlines of common letters; other letters need a
+    fall-back.
+    """
     font = TTFont(source, recalcTimestamp=False)
     options = subset.Options()
     options.hinting = False

@@ -98,7 +98,9 @@ def _html(block: Block, figures: _Figures) -> str:
         return _html_plot(block, figures)
     if isinstance(block, Fold):
         title = html.escape(block.title)
-        return f'<details id="{html.escape(block.anchor)}"><summary>{title}</summary>{table_html(block.inside)}</details>'
+        return (
+            f'<details id="{html.escape(block.anchor)}"><summary>{title}</summary>{table_html(block.inside)}</details>'
+        )
     assert isinstance(block, Table)
     return table_html(block)
 
@@ -113,7 +115,9 @@ def _html_plot(block: Plot, figures: _Figures) -> str:
         f'<button type="button" data-figure="{key}" aria-pressed="{str(name == first).lower()}">{html.escape(name)}</button>'
         for name, key in keys.items()
     )
-    switch = f'<div class="switch" role="group" aria-label="What the figure shows">{buttons}</div>' if len(keys) > 1 else ""
+    switch = (
+        f'<div class="switch" role="group" aria-label="What the figure shows">{buttons}</div>' if len(keys) > 1 else ""
+    )
     label = html.escape(block.figure.title)
     drawn = any(not isinstance(drawing, Nothing) for drawing in block.figure.drawings.values())
     caption = f'<p class="caption">{html.escape(block.figure.caption)}</p>' if drawn else ""

@@ -1,4 +1,6 @@
-"""The area that a set of networks dominates: one number for a whole front, comparable because its reference point is fixed."""
+"""The area that a set of networks dominates: one number for a whole front, comparable because its reference point is
+fixed.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ def hypervolume(points: Iterable[tuple[float, float]], reference: tuple[float, f
     return (hypervolume_course(points, reference) or [0.0])[-1]
 
 
-def hypervolume_course(points: Iterable[tuple[float, float]], reference: tuple[float, float] = REFERENCE) -> list[float]:
+def hypervolume_course(
+    points: Iterable[tuple[float, float]], reference: tuple[float, float] = REFERENCE
+) -> list[float]:
     """The area after each point, in their order."""
     dominated, course = Dominated(reference), []
     for cost, score in points:

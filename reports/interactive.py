@@ -14,12 +14,33 @@ from sconv_search.reports.looks import QUIET, looks
 from sconv_search.reports.words import one_line
 
 _MARKERS = {
-    "o": "circle", "s": "square", "^": "triangle-up", "D": "diamond", "v": "triangle-down", "P": "cross", "X": "x",
-    "<": "triangle-left", ">": "triangle-right", "h": "hexagon", "p": "pentagon", "*": "star",
-}  # fmt: skip
+    "o": "circle",
+    "s": "square",
+    "^": "triangle-up",
+    "D": "diamond",
+    "v": "triangle-down",
+    "P": "cross",
+    "X": "x",
+    "<": "triangle-left",
+    ">": "triangle-right",
+    "h": "hexagon",
+    "p": "pentagon",
+    "*": "star",
+}
 _GLYPHS = {
-    "o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "P": "✚", "X": "✖", "<": "◀", ">": "▶", "h": "⬢", "p": "⬟", "*": "★",
-}  # fmt: skip
+    "o": "●",
+    "s": "■",
+    "^": "▲",
+    "D": "◆",
+    "v": "▼",
+    "P": "✚",
+    "X": "✖",
+    "<": "◀",
+    ">": "▶",
+    "h": "⬢",
+    "p": "⬟",
+    "*": "★",
+}
 # Cividis and PuOr, sampled: readable by the color-blind, and of the same look as in the files.
 _CIVIDIS = ["#00224e", "#2a3f6d", "#575d6d", "#7d7c78", "#a59c74", "#d3c064", "#fee838"]
 _PURPLE_ORANGE = ["#7f3b08", "#e08214", "#fee0b6", "#f7f7f7", "#d8daeb", "#8073ac", "#2d004b"]
@@ -66,7 +87,8 @@ def _chart(chart: Chart) -> dict[str, Any]:
         "yaxis": _axis(chart.y, [value for trace in chart.traces for value in trace.y])
         | {"title": {"text": _wrapped(chart.y.label, 36), "standoff": 8}},
         "shapes": [shape for rule in chart.rules for shape in _shapes(rule)] + _diagonal(chart),
-        "annotations": _direct_labels(chart, styles) + [_rule_label(rule, chart) for rule in chart.rules if chart.labels],
+        "annotations": _direct_labels(chart, styles)
+        + [_rule_label(rule, chart) for rule in chart.rules if chart.labels],
         "showlegend": not chart.labels,
         "hovermode": "closest",
         "margin": {"l": 64, "r": _label_width(chart) if chart.labels else 16, "t": 24, "b": 56},
@@ -119,14 +141,26 @@ def _trace(trace: Trace, color: str, marker: str, *, legend: bool, dotted: bool)
     }
     mode = "lines+markers" if dotted else "lines"
     made = {
-        "type": "scatter", "name": safe(one_line(trace.name)), "legendgroup": safe(one_line(trace.name)), "showlegend": legend,
-        "x": [_number(value) for value in trace.x], "y": [_number(value) for value in trace.y],
-        "mode": mode if lines else "markers", "marker": look, "cliponaxis": trace.kind != "below",
+        "type": "scatter",
+        "name": safe(one_line(trace.name)),
+        "legendgroup": safe(one_line(trace.name)),
+        "showlegend": legend,
+        "x": [_number(value) for value in trace.x],
+        "y": [_number(value) for value in trace.y],
+        "mode": mode if lines else "markers",
+        "marker": look,
+        "cliponaxis": trace.kind != "below",
         "opacity": 0.45 if trace.kind == "faint" else 0.75 if trace.kind == "below" and not trace.keys else 1.0,
-        "hoverinfo": "text" if trace.texts else "skip", "meta": {"kind": trace.kind},
-    }  # fmt: skip
+        "hoverinfo": "text" if trace.texts else "skip",
+        "meta": {"kind": trace.kind},
+    }
     if lines:
-        made["line"] = {"color": color, "width": 2, "dash": trace.dash, "shape": "hv" if trace.kind == "steps" else "linear"}
+        made["line"] = {
+            "color": color,
+            "width": 2,
+            "dash": trace.dash,
+            "shape": "hv" if trace.kind == "steps" else "linear",
+        }
     if any(trace.errors):
         made["error_y"] = _bars(trace, color)
     if trace.texts:
@@ -137,7 +171,13 @@ def _trace(trace: Trace, color: str, marker: str, *, legend: bool, dotted: bool)
 
 
 def _bars(trace: Trace, color: str) -> dict[str, Any]:
-    return {"type": "data", "array": [error or 0 for error in trace.errors], "color": color, "thickness": 1.5, "width": 4}
+    return {
+        "type": "data",
+        "array": [error or 0 for error in trace.errors],
+        "color": color,
+        "thickness": 1.5,
+        "width": 4,
+    }
 
 
 def _number(value: float) -> float | None:
@@ -174,7 +214,13 @@ def _shapes(rule: Rule) -> list[dict[str, Any]]:
     line = {"type": "line", **across, low: rule.at, high: rule.at, "layer": "below"}
     made = [line | {"line": {"color": QUIET, "width": 1.5, "dash": rule.dash}}]
     if rule.deviation:
-        band = {"type": "rect", **across, low: rule.at - rule.deviation, high: rule.at + rule.deviation, "layer": "below"}
+        band = {
+            "type": "rect",
+            **across,
+            low: rule.at - rule.deviation,
+            high: rule.at + rule.deviation,
+            "layer": "below",
+        }
         made.append(band | {"fillcolor": QUIET, "opacity": 0.15, "line": {"width": 0}})
     return made
 
@@ -182,7 +228,9 @@ def _shapes(rule: Rule) -> list[dict[str, Any]]:
 def _diagonal(chart: Chart) -> list[dict[str, Any]]:
     if not chart.diagonal:
         return []
-    return [{"type": "line", "x0": 0, "y0": 0, "x1": 100, "y1": 100, "layer": "below", "line": {"color": QUIET, "width": 1}}]
+    return [
+        {"type": "line", "x0": 0, "y0": 0, "x1": 100, "y1": 100, "layer": "below", "line": {"color": QUIET, "width": 1}}
+    ]
 
 
 def _direct_labels(chart: Chart, styles: dict[str, tuple[str, str]]) -> list[dict[str, Any]]:
@@ -196,7 +244,9 @@ def _direct_labels(chart: Chart, styles: dict[str, tuple[str, str]]) -> list[dic
 
 
 def _rule_label(rule: Rule, chart: Chart) -> dict[str, Any]:
-    """The rule's name at its left or lower end: above the highest line, below the others, so that near ones do not meet."""
+    """The rule's name at its left or lower end: above the highest line, below the others, so that near ones do not
+    meet.
+    """
     at = math.log10(rule.at) if rule.axis == "x" and chart.x.logarithmic else rule.at
     highest = max((other.at for other in chart.rules if other.axis == "y"), default=rule.at)
     above = "bottom" if rule.at == highest else "top"
@@ -212,20 +262,42 @@ def _map(drawing: HeatMap) -> dict[str, Any]:
     low, high = drawing.limits
     letters = max(12, 110 // len(drawing.columns))
     heat = {
-        "type": "heatmap", "z": [[None if value is None else _number(value) for value in row] for row in drawing.values],
-        "x": list(range(len(drawing.columns))), "y": list(range(len(drawing.rows))), "xgap": 2, "ygap": 1,
-        "text": [[safe(text) for text in row] for row in drawing.texts], "texttemplate": "%{text}", "hoverinfo": "text",
-        "hovertext": [[safe(text) for text in row] for row in drawing.hovers], "zmin": low, "zmax": high,
+        "type": "heatmap",
+        "z": [[None if value is None else _number(value) for value in row] for row in drawing.values],
+        "x": list(range(len(drawing.columns))),
+        "y": list(range(len(drawing.rows))),
+        "xgap": 2,
+        "ygap": 1,
+        "text": [[safe(text) for text in row] for row in drawing.texts],
+        "texttemplate": "%{text}",
+        "hoverinfo": "text",
+        "hovertext": [[safe(text) for text in row] for row in drawing.hovers],
+        "zmin": low,
+        "zmax": high,
         "colorscale": [list(pair) for pair in zip(places, colors, strict=True)],
         "colorbar": {"title": {"text": _wrapped(drawing.label, 26), "side": "right"}, "thickness": 12, "len": 1.0},
-    }  # fmt: skip
+    }
     layout = {
-        "xaxis": {"tickvals": heat["x"], "ticktext": [_wrapped(name, letters) for name in drawing.columns],
-                  "showgrid": False, "zeroline": False, "side": "top", "fixedrange": True, "automargin": True,
-                  "ticklabeloverflow": "allow"},
-        "yaxis": {"tickvals": list(range(len(drawing.rows))), "ticktext": [safe(one_line(name)[:40]) for name in drawing.rows],
-                  "autorange": "reversed", "showgrid": False, "zeroline": False, "automargin": True, "fixedrange": True},
+        "xaxis": {
+            "tickvals": heat["x"],
+            "ticktext": [_wrapped(name, letters) for name in drawing.columns],
+            "showgrid": False,
+            "zeroline": False,
+            "side": "top",
+            "fixedrange": True,
+            "automargin": True,
+            "ticklabeloverflow": "allow",
+        },
+        "yaxis": {
+            "tickvals": list(range(len(drawing.rows))),
+            "ticktext": [safe(one_line(name)[:40]) for name in drawing.rows],
+            "autorange": "reversed",
+            "showgrid": False,
+            "zeroline": False,
+            "automargin": True,
+            "fixedrange": True,
+        },
         "margin": {"l": 40, "r": 10, "t": 40, "b": 16},
         "meta": {"height": 110 + 24 * max(len(drawing.rows), 6)},
-    }  # fmt: skip
+    }
     return {"data": [heat], "layout": layout}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-# Okabe and Ito's palette, told apart by the color-blind; a marker each besides, for print in gray, as matplotlib names it.
+# Okabe and Ito's palette, told apart by the color-blind; a marker each besides, for print in gray, as matplotlib names
+# it.
 STYLES = {
     "structured_conv": ("#0072B2", "o"),
     "spatial_svd": ("#D55E00", "s"),

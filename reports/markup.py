@@ -97,7 +97,11 @@ def _markdown(block: Block) -> str:
     if isinstance(block, Heading):
         return f"{'#' * block.level} {markdown_text(block.text)}"
     if isinstance(block, Paragraph):
-        return f"**{markdown_text(block.text)}**" if block.look in ("verdict", "banner alarm") else markdown_text(block.text)
+        return (
+            f"**{markdown_text(block.text)}**"
+            if block.look in ("verdict", "banner alarm")
+            else markdown_text(block.text)
+        )
     if isinstance(block, Plot):
         return _markdown_plot(block)
     if isinstance(block, Fold):
@@ -107,7 +111,9 @@ def _markdown(block: Block) -> str:
 
 def _markdown_plot(block: Plot) -> str:
     drawn = any(not isinstance(drawing, Nothing) for drawing in block.figure.drawings.values())
-    lines = [f"**{markdown_text(block.figure.title)}.** {markdown_text(block.figure.caption) if drawn else ''}".rstrip()]
+    lines = [
+        f"**{markdown_text(block.figure.title)}.** {markdown_text(block.figure.caption) if drawn else ''}".rstrip()
+    ]
     for name, drawing in block.figure.drawings.items():
         if isinstance(drawing, Nothing):
             lines.append(markdown_text(f"{drawing.title}: {drawing.reason}"))
@@ -125,11 +131,28 @@ def table_markdown(table: Table) -> str:
 
 
 _LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    "±": r"$\pm$", "−": r"$-$", "–": "--", "λ": r"$\lambda$", "ρ": r"$\rho$", "→": r"$\rightarrow$", "×": r"$\times$",
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "±": r"$\pm$",
+    "−": r"$-$",
+    "–": "--",
+    "λ": r"$\lambda$",
+    "ρ": r"$\rho$",
+    "→": r"$\rightarrow$",
+    "×": r"$\times$",
     '"': r"\textquotedbl{}",
-}  # fmt: skip
+}
 
 
 def latex_text(text: str) -> str:
@@ -155,6 +178,14 @@ def table_html(table: Table) -> str:
 def _html_row(table: Table, cells: Sequence[str], tag: str) -> str:
     made = []
     for column, cell in enumerate(cells):
-        look = "number" if table.is_number(column) else "long" if len(cell) > _LONG else "short" if len(cell) <= _SHORT else ""
+        look = (
+            "number"
+            if table.is_number(column)
+            else "long"
+            if len(cell) > _LONG
+            else "short"
+            if len(cell) <= _SHORT
+            else ""
+        )
         made.append(f"<{tag}{f' class={chr(34)}{look}{chr(34)}' if look else ''}>{html.escape(cell)}</{tag}>")
     return f"<tr>{''.join(made)}</tr>"

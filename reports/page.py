@@ -38,7 +38,8 @@ MANIFEST = "data/files.json"
 
 
 def write_report(paths: Iterable[Path | str], out: Path | str, progress: Progress | None = None) -> list[Path]:
-    """The files written into ``out``: ``index.html``, ``summary.md``, and ``figures/``, ``tables/`` and ``data/`` beside them.
+    """The files written into ``out``: ``index.html``, ``summary.md``, and ``figures/``, ``tables/`` and ``data/``
+    beside them.
 
     Args:
         progress: told of the figures drawn, which take nearly all of the time.
@@ -65,7 +66,9 @@ def write_report(paths: Iterable[Path | str], out: Path | str, progress: Progres
 
 @contextmanager
 def _few_collections() -> Iterator[None]:
-    """Garbage is looked for a hundred times less often: each search would walk all texts of a large table, which live on."""
+    """Garbage is looked for a hundred times less often: each search would walk all texts of a large table, which live
+    on.
+    """
     usual = gc.get_threshold()
     gc.set_threshold(100 * max(usual[0], 700), *usual[1:])
     try:
@@ -107,7 +110,9 @@ def report_files(report: Report) -> dict[str, Content]:
 
 
 def make_report(reading: Reading, artist: Studio | None = None) -> Report:
-    """The document and the tidy data of a reading; its figures are given to the artist one by one, as they are known."""
+    """The document and the tidy data of a reading; its figures are given to the artist one by one, as they are
+    known.
+    """
     summary, spent = summarize(reading.table), spent_effort(reading)
     decided = verdicts(reading.table, summary)
     before: list[Block] = [*opening(reading, spent), *verdict_section(decided)]
@@ -127,9 +132,14 @@ def make_report(reading: Reading, artist: Studio | None = None) -> Report:
                     artist.submit(job)
     blocks += provenance_section(reading, spent)
     data = {
-        "trials": reading.table, "summary": summary, "verdict": verdict_frame(decided), "effort": spent,
-        "course": pd.concat([part for part in course.values() if len(part)] or list(course.values()), ignore_index=True),
-    }  # fmt: skip
+        "trials": reading.table,
+        "summary": summary,
+        "verdict": verdict_frame(decided),
+        "effort": spent,
+        "course": pd.concat(
+            [part for part in course.values() if len(part)] or list(course.values()), ignore_index=True
+        ),
+    }
     return Report(blocks=blocks, data=data)
 
 
@@ -174,7 +184,11 @@ def _tables(blocks: Iterable[Block]) -> Iterator[Table]:
 
 
 def _table_files(table: Table) -> Iterator[tuple[str, Content]]:
-    raw = table.raw if table.raw is not None else pd.DataFrame([list(row) for row in table.rows], columns=list(table.header))
+    raw = (
+        table.raw
+        if table.raw is not None
+        else pd.DataFrame([list(row) for row in table.rows], columns=list(table.header))
+    )
     yield f"tables/{table.key}.csv", to_csv(raw)
     yield f"tables/{table.key}.md", f"{table_markdown(table)}\n".encode()
     yield f"tables/{table.key}.tex", table_latex(table).encode("utf-8")
@@ -198,6 +212,10 @@ def _write(file: Path, content: Content) -> None:
         with file.open("wb") as opened:
             content(opened) if callable(content) else opened.write(content)
     except PermissionError as error:
-        raise PermissionError(f"cannot write {file}: no permission; make it writable or choose another folder") from error
+        raise PermissionError(
+            f"cannot write {file}: no permission; make it writable or choose another folder"
+        ) from error
     except IsADirectoryError as error:
-        raise IsADirectoryError(f"cannot write {file}: a folder has that name; remove it or choose another folder") from error
+        raise IsADirectoryError(
+            f"cannot write {file}: a folder has that name; remove it or choose another folder"
+        ) from error

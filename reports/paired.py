@@ -71,10 +71,14 @@ def two_sided_p(t: float, freedom: int) -> float:
 
 
 def sign_flip(differences: Sequence[float]) -> float:
-    """Two-sided p of the exact permutation test: the share of all 2^n sign patterns whose mean is at least as far from 0."""
+    """Two-sided p of the exact permutation test: the share of all 2^n sign patterns whose mean is at least as far from
+    0.
+    """
     observed = abs(math.fsum(differences)) * (1 - 1e-12)
     patterns = product((1, -1), repeat=len(differences))
-    extreme = sum(abs(math.fsum(s * d for s, d in zip(signs, differences, strict=True))) >= observed for signs in patterns)
+    extreme = sum(
+        abs(math.fsum(s * d for s, d in zip(signs, differences, strict=True))) >= observed for signs in patterns
+    )
     return float(extreme / 2 ** len(differences))
 
 
@@ -90,7 +94,9 @@ def holm(values: Sequence[float | None]) -> list[float | None]:
 
 
 def spearman(first: pd.Series[float], second: pd.Series[float]) -> float | None:
-    """Rank correlation of two aligned series, pairs with a missing value left out; None where one of them does not vary."""
+    """Rank correlation of two aligned series, pairs with a missing value left out; None where one of them does not
+    vary.
+    """
     both = np.array([series.to_numpy("float64", na_value=math.nan) for series in (first, second)])
     both = both[:, ~np.isnan(both).any(axis=0)]
     if both.shape[1] < 2 or (both == both[:, :1]).all(axis=1).any():

@@ -13,7 +13,8 @@ from sconv_search.records import COLUMNS
 def pareto_front(table: pd.DataFrame, cost: str, score: str) -> pd.DataFrame:
     """Rows for which no other is as good in one column and better in the other, best cost first.
 
-    Which way is better stands in ``COLUMNS``. Rows without a cost or a score are ignored; of equal rows the first stays.
+    Which way is better stands in ``COLUMNS``. Rows without a cost or a score are ignored; of equal rows the first
+    stays.
 
     Raises:
         ValueError: a column is not in the table or has no better direction.

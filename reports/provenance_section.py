@@ -13,7 +13,18 @@ from sconv_search.reports.effort import EFFORT_COLUMNS, effort, inequalities, un
 from sconv_search.reports.markup import Block, Heading, Paragraph, Table
 from sconv_search.reports.table import Reading
 
-PROVENANCE = ("study", "seed", "budget", "machine", "threads", "dtype", "latency_batch", "versions", "commit", "command")
+PROVENANCE = (
+    "study",
+    "seed",
+    "budget",
+    "machine",
+    "threads",
+    "dtype",
+    "latency_batch",
+    "versions",
+    "commit",
+    "command",
+)
 
 
 def provenance_section(reading: Reading, spent: pd.DataFrame) -> list[Block]:
@@ -41,8 +52,13 @@ def _effort_words(spent: pd.DataFrame) -> str:
 
 
 def _provenance_table(rows: pd.DataFrame) -> Table:
-    values = {name: [words.text(value) for value in sorted(rows[name].dropna().unique(), key=str)] for name in PROVENANCE}
-    shown = {name: [*found[:20], f"and {len(found) - 20} more"] if len(found) > 20 else found for name, found in values.items()}
+    values = {
+        name: [words.text(value) for value in sorted(rows[name].dropna().unique(), key=str)] for name in PROVENANCE
+    }
+    shown = {
+        name: [*found[:20], f"and {len(found) - 20} more"] if len(found) > 20 else found
+        for name, found in values.items()
+    }
     commands = [["command to reproduce", command] for command in shown.pop("command") or [words.MISSING]]
     cells = [[words.heading(name), "; ".join(found) or words.MISSING] for name, found in shown.items()] + commands
     return Table(header=["", "values"], rows=cells, texts=2, key="provenance")

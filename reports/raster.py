@@ -1,4 +1,6 @@
-"""A drawing's pixels, with PDFium from its PDF: a quarter of the time of laying all texts out once more. Its one doorway."""
+"""A drawing's pixels, with PDFium from its PDF: a quarter of the time of laying all texts out once more. Its one
+doorway.
+"""
 
 from __future__ import annotations
 

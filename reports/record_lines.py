@@ -11,8 +11,8 @@ from typing import Any
 import orjson
 import pandas as pd
 
-from sconv_search.reports.bulk import bulk_frame
 from sconv_search.records import TrialRecord
+from sconv_search.reports.bulk import bulk_frame
 
 TEXT: Any = pd.StringDtype("python")
 """Texts as Python's own, so that choosing rows copies no plan: Arrow's took a third of a large report's time."""
@@ -41,7 +41,9 @@ def read_records(file: Path) -> tuple[list[pd.DataFrame], list[str]]:
 
 def record_frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Records' fields as typed columns; a field that is absent is missing."""
-    return pd.DataFrame({name: pd.array([row.get(name) for row in rows], dtype=dtype) for name, dtype in DTYPES.items()})
+    return pd.DataFrame(
+        {name: pd.array([row.get(name) for row in rows], dtype=dtype) for name, dtype in DTYPES.items()}
+    )
 
 
 def one_by_one(numbered: Iterable[tuple[int, bytes]]) -> tuple[pd.DataFrame, list[str]]:
@@ -66,7 +68,9 @@ DTYPES = {f.name: _dtype(str(f.type)) for f in fields(TrialRecord)}
 
 def _fields(line: bytes) -> dict[str, Any]:
     """One line's fields, refused where no table or file could hold them: half a surrogate pair, 64 bits exceeded."""
-    fields_of_line = _by_the_fast_reader(line) or TrialRecord.checked_fields(_by_the_exact_reader(line), largest=LARGEST)
+    fields_of_line = _by_the_fast_reader(line) or TrialRecord.checked_fields(
+        _by_the_exact_reader(line), largest=LARGEST
+    )
     if rb"\u" in line:  # only an escape can hide half a pair: the bytes themselves were decoded strictly
         json.dumps(fields_of_line, ensure_ascii=False).encode("utf-8")
     return fields_of_line

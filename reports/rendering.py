@@ -65,8 +65,8 @@ def studio(kinds: Sequence[str], progress: Callable[[int, int], None] | None = N
         yield Studio(kinds=kinds, progress=progress)
         return
     prepare()  # before the processes part, so that all share one font
-    # Forked, so that a library's caller needs no guarded main module. The workers only draw, with what they are sent; no
-    # collection of garbage walks what they share with their parent, which would copy it.
+    # Forked, so that a library's caller needs no guarded main module. The workers only draw, with what they are sent;
+    # no collection of garbage walks what they share with their parent, which would copy it.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("fork"), initializer=gc.freeze) as pool:
         pool.submit(prepare)  # starts the processes
         yield Studio(kinds=kinds, pool=pool, progress=progress)

@@ -84,10 +84,7 @@ def task_section(
     yield from _plan_part(plans, here, tables, stem)
     yield from _search_part(reading, summary, course, tables, task, stem)
     yield from (Heading(text="MACs are not milliseconds", level=3), latency_figure(summary, task))
-    yield from (
-        Heading(text="All trials", level=3),
-        data_table(counts(rows), COUNT_CELLS, f"{stem}-counts", texts=3),
-    )
+    yield from (Heading(text="All trials", level=3), data_table(counts(rows), COUNT_CELLS, f"{stem}-counts", texts=3))
     if len(failed := failures(rows)):
         yield Heading(text="Failures", level=3)
         yield data_table(failed, FAILURE_CELLS, f"{stem}-failures", texts=3, last_is_text=True)
@@ -98,15 +95,23 @@ def _hypervolume(table: pd.DataFrame, summary: pd.DataFrame, task: str, stem: st
     if found.empty:
         return []
     headings = {
-        "family": "method", "confirmed_area": "hypervolume of confirmed plans (test, %)", "plans": "plans",
-        "searched_area": "hypervolume of search trials (validation, %)", "trials": "trials",
-    }  # fmt: skip
+        "family": "method",
+        "confirmed_area": "hypervolume of confirmed plans (test, %)",
+        "plans": "plans",
+        "searched_area": "hypervolume of search trials (validation, %)",
+        "trials": "trials",
+    }
     forms: dict[str, Form] = {
-        "family": words.method_words, "confirmed_area": words.hundredths, "plans": words.text,
-        "searched_area": words.hundredths, "trials": words.text,
-    }  # fmt: skip
+        "family": words.method_words,
+        "confirmed_area": words.hundredths,
+        "plans": words.text,
+        "searched_area": words.hundredths,
+        "trials": words.text,
+    }
     note = "Hypervolume: the area that a method's networks dominate, in % of the rectangle between the fixed reference point "
-    note += "(100 % of the dense FLOPs, 0 % top-1) and a network that costs nothing and is always right, over all budgets. "
+    note += (
+        "(100 % of the dense FLOPs, 0 % top-1) and a network that costs nothing and is always right, over all budgets. "
+    )
     note += "It grows with every cheaper plan that a method was given: compare methods that were searched at the same budgets."
     return [data_table(found, forms, f"{stem}-hypervolume", headings=headings), Paragraph(text=note, look="caption")]
 
@@ -140,10 +145,14 @@ def _folds(plans: pd.DataFrame, verdicts: Sequence[Verdict], stem: str) -> list[
             continue
         title = f"{row['label']}, plan {row['key']}: {words.spread(row['test_top1'], row['test_top1_std'])} % at "
         title += f"{words.tenths(row['flops_share'])} % FLOPs"
-        folds.append(Fold(anchor=f"plan-{row['key']}", title=title, inside=_layer_table(layers, f"{stem}-plan-{row['key']}")))
+        folds.append(
+            Fold(anchor=f"plan-{row['key']}", title=title, inside=_layer_table(layers, f"{stem}-plan-{row['key']}"))
+        )
     if hidden:
         folds.append(
-            Paragraph(text=f"Layer tables of {hidden} more plans are left out; data/summary holds them.", look="caption")
+            Paragraph(
+                text=f"Layer tables of {hidden} more plans are left out; data/summary holds them.", look="caption"
+            )
         )
     return folds
 
@@ -152,14 +161,20 @@ def _layer_table(layers: Sequence[Layer], key: str) -> Table:
     frame = pd.DataFrame(
         [
             {
-                "layer": layer.name, "kind": layer.kind, "weight": "×".join(map(str, layer.weight)), "choice": layer.choice,
-                **{f"{name}_{when}": getattr(layer, when)[place] for place, name in enumerate(("macs", "adds", "params"))
-                   for when in ("before", "after")},
+                "layer": layer.name,
+                "kind": layer.kind,
+                "weight": "×".join(map(str, layer.weight)),
+                "choice": layer.choice,
+                **{
+                    f"{name}_{when}": getattr(layer, when)[place]
+                    for place, name in enumerate(("macs", "adds", "params"))
+                    for when in ("before", "after")
+                },
                 "kept": layer.kept,
             }
             for layer in layers
         ]
-    )  # fmt: skip
+    )
     forms: dict[str, Form] = dict.fromkeys(("layer", "kind", "weight", "choice"), words.text)
     forms |= {name: words.amount for name in frame.columns if name.endswith(("_before", "_after"))}
     names = {"macs": "MACs", "adds": "other additions", "params": "parameters"}
@@ -184,7 +199,12 @@ def _search_part(
     found = rung_points(table, runs, tables, task)
     yield rung_figure(found)
     if len(correlations := rung_correlations(found)):
-        forms: dict[str, Form] = {"family": words.method_words, "rungs": words.text, "rho": words.signed, "n": words.text}
+        forms: dict[str, Form] = {
+            "family": words.method_words,
+            "rungs": words.text,
+            "rho": words.signed,
+            "n": words.text,
+        }
         headings = {"family": "method", "rungs": "rungs", "rho": "Spearman's ρ", "n": "plans"}
         yield data_table(correlations, forms, f"{stem}-rungs", headings=headings, texts=2)
 
@@ -194,13 +214,21 @@ def _decomposition_table(table: pd.DataFrame, task: str, stem: str) -> list[Bloc
     if found.empty:
         return []
     shown = found.assign(
-        **{name: [words.spread(mean, std) for mean, std in zip(found[name], found[f"{name}_std"], strict=True)]
-           for name in ("val_top1_before", "val_top1_after", "val_top1", "lost")}
-    )  # fmt: skip
+        **{
+            name: [words.spread(mean, std) for mean, std in zip(found[name], found[f"{name}_std"], strict=True)]
+            for name in ("val_top1_before", "val_top1_after", "val_top1", "lost")
+        }
+    )
     forms: dict[str, Form] = {
-        "budget_group": words.text, "label": words.text, "key": words.text,
-        "regularization": words.general, "residual": words.general,
-        "val_top1_before": words.text, "val_top1_after": words.text, "lost": words.text,
-        "val_top1": words.text, "seeds": words.text,
-    }  # fmt: skip
+        "budget_group": words.text,
+        "label": words.text,
+        "key": words.text,
+        "regularization": words.general,
+        "residual": words.general,
+        "val_top1_before": words.text,
+        "val_top1_after": words.text,
+        "lost": words.text,
+        "val_top1": words.text,
+        "seeds": words.text,
+    }
     return [data_table(shown, forms, f"{stem}-compression", headings={"lost": "lost by compression (points)"}, texts=3)]

@@ -62,7 +62,8 @@ SHOWN_UNCONFIRMED = 3
 def summarize(table: pd.DataFrame) -> pd.DataFrame:
     """A row a confirmed plan, by task and falling FLOPs: test top-1 over seeds, costs, latency, distance to dense.
 
-    Where a method has no confirmed plan yet, its best search trials stand in: ``stage`` is ``search``, the label says so,
+    Where a method has no confirmed plan yet, its best search trials stand in: ``stage`` is ``search``, the label says
+        so,
     and the test columns are missing.
     """
     known = (table["stage"] == "confirm") & (table["status"] == "complete") & table["test_top1"].notna()
@@ -73,7 +74,9 @@ def summarize(table: pd.DataFrame) -> pd.DataFrame:
     done = {_kind(row) for row in rows}
     rows += [row for row in _search_rows(search) if _kind(row) not in done]
     summary = pd.DataFrame(rows, columns=list(_DTYPES)).astype(_DTYPES)
-    return summary.sort_values(["task", "flops", "label", "plan"], ascending=[True, False, True, True], ignore_index=True)
+    return summary.sort_values(
+        ["task", "flops", "label", "plan"], ascending=[True, False, True, True], ignore_index=True
+    )
 
 
 def counts(table: pd.DataFrame) -> pd.DataFrame:
@@ -119,7 +122,9 @@ def _confirmed_row(group: pd.DataFrame, confirmed: pd.DataFrame, search: pd.Data
 def _search_rows(scored: pd.DataFrame) -> list[dict[str, Any]]:
     rows = []
     kinds = ["task", "budget_group", "variant", "family"]
-    order = scored[[*kinds, "val_top1", "flops"]].sort_values(["val_top1", "flops"], ascending=[False, True], kind="stable")
+    order = scored[[*kinds, "val_top1", "flops"]].sort_values(
+        ["val_top1", "flops"], ascending=[False, True], kind="stable"
+    )
     best = scored.loc[order.groupby(kinds, dropna=False).head(SHOWN_UNCONFIRMED).index]
     for _, group in best.groupby(kinds, dropna=False):
         for position in range(len(group)):
@@ -138,7 +143,9 @@ def _described(group: pd.DataFrame) -> dict[str, Any]:
 
 
 def plan_key(row: dict[str, Any]) -> str:
-    """Eight letters that stand for the plan and how it was trained: for links and file names, the same in every report."""
+    """Eight letters that stand for the plan and how it was trained: for links and file names, the same in every
+    report.
+    """
     text = "\x1f".join("" if pd.isna(row[name]) else str(row[name]) for name in _KEYS)
     return sha256(text.encode("utf-8")).hexdigest()[:8]
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pandas as pd
 
+from sconv_search.records import TrialRecord
 from sconv_search.reports.budgets import budget_group
 from sconv_search.reports.record_lines import TEXT, read_records, record_frame
 from sconv_search.reports.runs import RunFacts, read_facts
-from sconv_search.records import TrialRecord
 
 FILE = "trials.jsonl"
 REFERENCES = ("dense", "dense_finetuned")
@@ -24,7 +24,8 @@ class Reading:
     """What the run folders held.
 
     Args:
-        table: a row a record, in the order read; the columns of ``COLUMNS`` and those of ``DERIVED``, missing is ``pd.NA``.
+        table: a row a record, in the order read; the columns of ``COLUMNS`` and those of ``DERIVED``, missing is
+            ``pd.NA``.
         dropped: a message for every line or file that gave no row or no facts.
         runs: what each folder says of its study.
     """
@@ -71,7 +72,9 @@ def read_runs(paths: Iterable[Path | str]) -> Reading:
     return Reading(table=table, dropped=tuple(dropped), runs=tuple(runs))
 
 
-def to_table(found: Iterable[TrialRecord], origins: Sequence[str] | None = None, runs: Iterable[RunFacts] = ()) -> pd.DataFrame:
+def to_table(
+    found: Iterable[TrialRecord], origins: Sequence[str] | None = None, runs: Iterable[RunFacts] = ()
+) -> pd.DataFrame:
     """The records as a typed table with the columns of ``DERIVED``.
 
     Args:
@@ -101,7 +104,8 @@ def _budget_groups(table: pd.DataFrame) -> pd.Series[str]:
 
 def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows as tables of column name -> value."""
-    values = [column.tolist() for _, column in rows.items()]  # column by column: pandas' own way takes four times as long
+    # column by column: pandas' own way takes four times as long
+    values = [column.tolist() for _, column in rows.items()]
     return [dict(zip(rows.columns, row, strict=True)) for row in zip(*values, strict=True)]
 
 
@@ -114,7 +118,9 @@ def _names(files: Sequence[Path]) -> list[str]:
 
 def _records_file(folder: Path) -> Path:
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is {'a file' if folder.exists() else 'missing'}, not a run folder; {_ADVICE}")
+        raise FileNotFoundError(
+            f"{folder} is {'a file' if folder.exists() else 'missing'}, not a run folder; {_ADVICE}"
+        )
     if not (folder / FILE).is_file():
         raise FileNotFoundError(f"{folder} holds no {FILE}; {_ADVICE}")
     return folder / FILE

@@ -1,4 +1,6 @@
-"""A figure as SVG and as PDF, laid out once for both: matplotlib spends most of its time on where texts and ticks go."""
+"""A figure as SVG and as PDF, laid out once for both: matplotlib spends most of its time on where texts and ticks
+go.
+"""
 
 from __future__ import annotations
 

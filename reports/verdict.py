@@ -77,7 +77,9 @@ def verdicts(table: pd.DataFrame, summary: pd.DataFrame) -> list[Verdict]:
 
 
 def _verdict(table: pd.DataFrame, summary: pd.DataFrame, task: str, budget: str) -> Verdict:
-    confirmed = table.loc[(table["stage"] == "confirm") & (table["status"] == "complete") & table["test_top1"].notna(), _READ]
+    confirmed = table.loc[
+        (table["stage"] == "confirm") & (table["status"] == "complete") & table["test_top1"].notna(), _READ
+    ]
     confirmed = confirmed[confirmed["task"] == task]
     scores = confirmed.groupby(["variant", "seed"])["test_top1"].mean()
     dense = float(scores["dense"].mean()) if "dense" in scores else None
@@ -88,14 +90,20 @@ def _verdict(table: pd.DataFrame, summary: pd.DataFrame, task: str, budget: str)
     searched = set(table.loc[((table["budget_group"] == budget) & (table["task"] == task)).fillna(False), "family"])
     waiting = tuple(sorted(method_words(family) for family in searched - {entry.family for entry in entries} if family))
     found = Verdict(
-        task=task, budget=budget, entries=entries, dense=dense, waiting=waiting,
+        task=task,
+        budget=budget,
+        entries=entries,
+        dense=dense,
+        waiting=waiting,
         finetuned=_finetuned(plans, confirmed, dense),
-    )  # fmt: skip
+    )
     return replace(found, sentence=sentence(found))
 
 
 def _best_plan(plans: pd.DataFrame, confirmed: pd.DataFrame, dense: float | None) -> Entry | None:
-    """Chosen by validation accuracy, so that the choice does not flatter the test score; by test only where that is missing."""
+    """Chosen by validation accuracy, so that the choice does not flatter the test score; by test only where that is
+    missing.
+    """
     by = "val_top1" if plans["val_top1"].notna().all() else "test_top1"
     chosen = plans.sort_values([by, "flops"], ascending=[False, True], kind="stable").iloc[0]
     return _entry(chosen, confirmed, dense, plans=len(plans))
@@ -113,17 +121,23 @@ def _entry(plan: pd.Series[Any], confirmed: pd.DataFrame, dense: float | None, *
     by_seed = same.assign(seed=same["seed"].fillna(-1)).groupby("seed")["test_top1"].mean()
     scores = {int(seed): float(score) for seed, score in by_seed.items()}  # type: ignore[call-overload]  # an index of integers
     return Entry(
-        family=str(plan["family"]), label=str(plan["label"]), key=str(plan["key"]), scores=scores, plans=plans,
+        family=str(plan["family"]),
+        label=str(plan["label"]),
+        key=str(plan["key"]),
+        scores=scores,
+        plans=plans,
         difference=None if dense is None else fmean(scores.values()) - dense,
         flops_share=None if pd.isna(plan["flops_share"]) else float(plan["flops_share"]),
-    )  # fmt: skip
+    )
 
 
 def _tested(entries: Sequence[Entry]) -> tuple[Entry, ...]:
     """Each but the first paired with the first; the tests share one level (Holm)."""
     pairs = [None, *(paired(entry.scores, entries[0].scores) for entry in entries[1:])][: len(entries)]
     corrected = holm([pair.t_test if pair else None for pair in pairs])
-    return tuple(replace(entry, against_best=pair, p=p) for entry, pair, p in zip(entries, pairs, corrected, strict=True))
+    return tuple(
+        replace(entry, against_best=pair, p=p) for entry, pair, p in zip(entries, pairs, corrected, strict=True)
+    )
 
 
 def sentence(verdict: Verdict) -> str:
@@ -136,7 +150,9 @@ def sentence(verdict: Verdict) -> str:
     if others:
         said += f"; {', '.join(_short(entry) for entry in others)}. {_certainty(first, others)}"
     else:
-        said += f" (n = {len(first.scores)}). No other method is confirmed at this budget, so there is nothing to compare"
+        said += (
+            f" (n = {len(first.scores)}). No other method is confirmed at this budget, so there is nothing to compare"
+        )
     if verdict.waiting:
         said += f". Not confirmed yet: {', '.join(verdict.waiting)}"
     return said + "."

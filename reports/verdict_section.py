@@ -28,7 +28,9 @@ def opening(reading: Reading, spent: pd.DataFrame) -> list[Block]:
     trials = table["status"].value_counts()
     names = [name for name in ("complete", "screened", "over_budget", "failed") if name != "screened" or name in trials]
     kept = ", ".join(f"{int(trials.get(name, 0)):,} {name.replace('_', ' ')}" for name in names)
-    dropped = f"; {len(reading.dropped)} damaged lines or files were dropped (listed at the end)" if reading.dropped else ""
+    dropped = (
+        f"; {len(reading.dropped)} damaged lines or files were dropped (listed at the end)" if reading.dropped else ""
+    )
     runs = table["run"].nunique()
     blocks: list[Block] = [Paragraph(text=f"{runs} run{'s' * (runs != 1)}, {len(table):,} records: {kept}{dropped}.")]
     blocks += [Paragraph(text=text, look="banner alarm") for text in inequalities(spent)]
@@ -40,7 +42,9 @@ def verdict_section(verdicts: Sequence[Verdict]) -> list[Block]:
     blocks: list[Block] = [Heading(text="Verdict", level=2, anchor="verdict")]
     tasks = list(dict.fromkeys(verdict.task for verdict in verdicts))
     if not verdicts:
-        blocks.append(Paragraph(text="No run was searched under a budget, so there is nothing to decide.", look="verdict"))
+        blocks.append(
+            Paragraph(text="No run was searched under a budget, so there is nothing to decide.", look="verdict")
+        )
     for place, verdict in enumerate(verdicts, start=1):
         blocks.append(Heading(text=f"{verdict.task}, {verdict.budget}" if len(tasks) > 1 else verdict.budget, level=3))
         blocks.append(Paragraph(text=verdict.sentence, look="verdict"))
@@ -52,13 +56,22 @@ def verdict_section(verdicts: Sequence[Verdict]) -> list[Block]:
 def _verdict_table(verdict: Verdict, place: int) -> Table:
     made = verdict_frame([verdict])
     forms: dict[str, Form] = {
-        "label": words.text, "key": words.text, "score": words.text, "difference": words.signed, "flops_share": words.tenths,
-        "seeds": words.text, "plans": words.text, "test": words.text,
-    }  # fmt: skip
+        "label": words.text,
+        "key": words.text,
+        "score": words.text,
+        "difference": words.signed,
+        "flops_share": words.tenths,
+        "seeds": words.text,
+        "plans": words.text,
+        "test": words.text,
+    }
     headings = {
-        "score": "test top-1 (%)", "plans": "plans confirmed",
-        "test": "paired t-test with the best (Holm-corrected)" if len(verdict.entries) > 2 else "paired t-test with the best",
-    }  # fmt: skip
+        "score": "test top-1 (%)",
+        "plans": "plans confirmed",
+        "test": "paired t-test with the best (Holm-corrected)"
+        if len(verdict.entries) > 2
+        else "paired t-test with the best",
+    }
     return data_table(made, forms, f"verdict-{place}", headings=headings, texts=2, last_is_text=True)
 
 
@@ -71,17 +84,32 @@ def verdict_frame(verdicts: Sequence[Verdict]) -> pd.DataFrame:
             pair = entry.against_best
             made.append(
                 {
-                    "task": verdict.task, "budget_group": verdict.budget, "label": entry.label, "key": entry.key,
+                    "task": verdict.task,
+                    "budget_group": verdict.budget,
+                    "label": entry.label,
+                    "key": entry.key,
                     "family": entry.family,
                     "score": words.spread(entry.mean, pd.NA if entry.deviation is None else entry.deviation),
-                    "test_top1": entry.mean, "test_top1_std": entry.deviation, "difference": entry.difference,
-                    "flops_share": entry.flops_share, "seeds": len(entry.scores), "plans": entry.plans,
+                    "test_top1": entry.mean,
+                    "test_top1_std": entry.deviation,
+                    "difference": entry.difference,
+                    "flops_share": entry.flops_share,
+                    "seeds": len(entry.scores),
+                    "plans": entry.plans,
                     "test": "reference" if reference else paired_words(entry, best=place == 0),
-                    "p_t_test": entry.p, "p_sign_flip": pair.sign_flip if pair else None, "pairs": pair.n if pair else None,
+                    "p_t_test": entry.p,
+                    "p_sign_flip": pair.sign_flip if pair else None,
+                    "pairs": pair.n if pair else None,
                 }
-            )  # fmt: skip
+            )
         if verdict.dense is not None:
-            reference_row = {"task": verdict.task, "budget_group": verdict.budget, "label": "dense", "key": "", "family": ""}
+            reference_row = {
+                "task": verdict.task,
+                "budget_group": verdict.budget,
+                "label": "dense",
+                "key": "",
+                "family": "",
+            }
             scores = {
                 "score": words.hundredths(verdict.dense),
                 "test_top1": verdict.dense,
@@ -94,6 +122,7 @@ def verdict_frame(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     frame = pd.DataFrame(made, columns=columns)
     whole = {name: "Int64" for name in ("seeds", "plans", "pairs")}
     numbers = {
-        name: "Float64" for name in ("test_top1", "test_top1_std", "difference", "flops_share", "p_t_test", "p_sign_flip")
+        name: "Float64"
+        for name in ("test_top1", "test_top1_std", "difference", "flops_share", "p_t_test", "p_sign_flip")
     }
     return frame.astype(whole | numbers | {name: "string" for name in columns if name not in whole | numbers})

@@ -69,7 +69,9 @@ class Budget:
 
     def of(self, cost: Cost) -> float:
         """The cost's amount of the budgeted quantity."""
-        return float(getattr(cost, self.quantity)) if self.quantity == "latency_ms" else int(getattr(cost, self.quantity))
+        return (
+            float(getattr(cost, self.quantity)) if self.quantity == "latency_ms" else int(getattr(cost, self.quantity))
+        )
 
     def excess(self, cost: Cost) -> float:
         """Relative overshoot: 0.2 is 20 % over, at most 0 fits."""
@@ -79,7 +81,8 @@ class Budget:
         """The fixed limit at a place of the range, 0 for its lower end and 1 for its upper, even on a log scale."""
         if self.least is None:
             return self
-        drawn = self.limit if share == 1 else self.least * (self.limit / self.least) ** share  # rounding misses the upper end
+        # rounding misses the upper end
+        drawn = self.limit if share == 1 else self.least * (self.limit / self.least) ** share
         limit = drawn if self.quantity == "latency_ms" else math.floor(drawn)
         return replace(self, limit=min(limit, self.limit), least=None)
 
@@ -147,7 +150,9 @@ def quantities_of(text: str, quantity: Quantity) -> Sequence[Quantity]:
 def _amount(text: str, number: str, unit: str, dense: Cost, quantity: Quantity) -> float:
     whole = Fraction(getattr(dense, quantity))
     if (quantity == "latency_ms" and unit not in ("%", "ms")) or (quantity != "latency_ms" and unit == "ms"):
-        raise ValueError(f"budget {text!r}: latency_ms is given in '%' or 'ms', other quantities in '%', '', 'k', 'M' or 'G'")
+        raise ValueError(
+            f"budget {text!r}: latency_ms is given in '%' or 'ms', other quantities in '%', '', 'k', 'M' or 'G'"
+        )
     value = Fraction(number)  # a float makes 2.01k one less
     limit = whole * value / 100 if unit == "%" else value * _MULTIPLES[unit]
     counted = quantity != "latency_ms"

@@ -35,7 +35,9 @@ class Compressor(Protocol):
     regularizable: ClassVar[bool]
     """Whether training towards the structure (the penalty) means anything; if not, the penalty is constant 0."""
     reshapes_neighbors: ClassVar[bool]
-    """Whether a choice changes other layers too: then it is carried out first, and its cost measured on the whole network."""
+    """Whether a choice changes other layers too: then it is carried out first, and its cost measured on the whole
+    network.
+    """
 
     def options(self, network: nn.Module) -> dict[str, list[Structure]]:
         """Structures a site may take, cheapest first; a site without any is absent. None is dearer than dense."""

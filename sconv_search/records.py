@@ -21,7 +21,8 @@ class Cost:
 
     Args:
         macs: multiply-accumulates of convolutions and linear layers.
-        adds: all other arithmetic that the code executes, one for each addition, subtraction or elementwise multiplication.
+        adds: all other arithmetic that the code executes, one for each addition, subtraction or elementwise
+            multiplication.
         params: trainable numbers.
         activations: numbers that the counted operations write, intermediate results of a compressed layer included.
         latency_ms: measured time of a forward on one device, with its batch and threads; 0 where it was not measured.
@@ -62,10 +63,10 @@ def column(label: str, unit: str = "", better: Better = "", *, default: Any = No
 class TrialRecord:
     """One training, or one refusal to train: a line of ``trials.jsonl`` and a row of the table. Missing is None.
 
-    ``variant`` says what a row is for: ``searched``, ``uniform``, or for the references ``dense`` and ``dense_finetuned``;
-    ``origin`` says which rule made a searched plan, or that the sampler did. Scores on the validation split steer the
-    search; the test set is read in ``confirm`` alone. ``metric`` names what the columns of top-1 hold where that is another
-    score, such as mean IoU.
+    ``variant`` says what a row is for: ``searched``, ``uniform``, or for the references ``dense`` and
+    ``dense_finetuned``; ``origin`` says which rule made a searched plan, or that the sampler did. Scores on the
+    validation split steer the search; the test set is read in ``confirm`` alone. ``metric`` names what the columns of
+    top-1 hold where that is another score, such as mean IoU.
     """
 
     study: str = column("study", default=MISSING)
@@ -133,7 +134,8 @@ class TrialRecord:
 
     @staticmethod
     def checked_fields(entry: Any, *, largest: float = math.inf) -> dict[str, Any]:
-        """The fields of a line's JSON, checked as ``from_json`` does, without a record's birth: for tables of very many.
+        """The fields of a line's JSON, checked as ``from_json`` does, without a record's birth: for tables of very
+        many.
 
         Args:
             largest: whole numbers of more than this, or less than its negative, are refused.
@@ -147,7 +149,11 @@ class TrialRecord:
             raise ValueError(f"records of schema {SCHEMA} are read, got {entry.get('schema')!r}")
         wrong, floats, wholes = _checked_types(tuple(entry), tuple(map(type, entry.values())))
         if wrong is not None:
-            known = f"field {wrong!r} has the wrong type: {entry[wrong]!r}" if wrong in COLUMNS else f"unknown field {wrong!r}"
+            known = (
+                f"field {wrong!r} has the wrong type: {entry[wrong]!r}"
+                if wrong in COLUMNS
+                else f"unknown field {wrong!r}"
+            )
             raise ValueError(known)
         for name in floats:
             if not math.isfinite(entry[name]):
@@ -164,7 +170,9 @@ class TrialRecord:
 
 
 COLUMNS = {f.name: f.metadata for f in fields(TrialRecord)}
-"""Field name -> unit, direction (``lower`` or ``higher`` is better) and label: the one source for tables, plots and fronts."""
+"""Field name -> unit, direction (``lower`` or ``higher`` is better) and label: the one source for tables, plots and
+fronts.
+"""
 
 _KINDS: dict[str, tuple[type, ...]] = {
     "str": (str,),
@@ -174,20 +182,29 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "None": (type(None),),
 }
 _TYPES = {
-    f.name: tuple(kind for part in str(f.type).split(" | ") for kind in _KINDS.get(part, (str,))) for f in fields(TrialRecord)
+    f.name: tuple(kind for part in str(f.type).split(" | ") for kind in _KINDS.get(part, (str,)))
+    for f in fields(TrialRecord)
 }
 _REQUIRED = {f.name for f in fields(TrialRecord) if f.default is MISSING}
 _WORDS = {"stage": get_args(Stage), "status": get_args(Status)}
 
 
 @lru_cache(maxsize=4096)
-def _checked_types(names: tuple[str, ...], types: tuple[type, ...]) -> tuple[str | None, tuple[str, ...], tuple[str, ...]]:
-    """The first field that is unknown or of a wrong type, if any, the fields that hold floats, and those that hold integers.
+def _checked_types(
+    names: tuple[str, ...], types: tuple[type, ...]
+) -> tuple[str | None, tuple[str, ...], tuple[str, ...]]:
+    """The first field that is unknown or of a wrong type, if any, the fields that hold floats, and those that hold
+    integers.
 
-    Cached, as nearly all lines of a file have the same fields and types: reading 100,000 records takes a third of the time.
+    Cached, as nearly all lines of a file have the same fields and types: reading 100,000 records takes a third of the
+        time.
     """
     for name, kind in zip(names, types, strict=True):
         if name not in COLUMNS or kind not in _TYPES[name]:
             return name, (), ()
     kinds = list(zip(names, types, strict=True))
-    return None, tuple(name for name, kind in kinds if kind is float), tuple(name for name, kind in kinds if kind is int)
+    return (
+        None,
+        tuple(name for name, kind in kinds if kind is float),
+        tuple(name for name, kind in kinds if kind is int),
+    )

@@ -12,20 +12,20 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from sconv_search.data.splits import DataSet, Images
 from sconv_search.cost.counting import require_forward
-from sconv_search.system.memory_format import channels_last_
+from sconv_search.data.splits import DataSet, Images
 from sconv_search.records import Quantity, TrialRecord
-from sconv_search.training.schedule import Schedule
-from sconv_search.training.evaluation import Score, evaluate
-from sconv_search.training.loop import train_
-from sconv_search.studies.search.loop import StoppingCriterion
+from sconv_search.studies.context import StudyContext, require_fit
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.runs.folder import RunFolder
+from sconv_search.studies.search.loop import StoppingCriterion
 from sconv_search.studies.search.runner import search
 from sconv_search.studies.spec import StudySpec
-from sconv_search.studies.context import StudyContext, require_fit
 from sconv_search.studies.task import Task
+from sconv_search.system.memory_format import channels_last_
+from sconv_search.training.evaluation import Score, evaluate
+from sconv_search.training.loop import train_
+from sconv_search.training.schedule import Schedule
 
 SHORT, FULL = Schedule(epochs=1, learning_rate=0.01), Schedule(epochs=10, learning_rate=0.02)
 
@@ -46,24 +46,35 @@ def context_from_network(
         data: its validation split steers the search, so the network must not have been trained on it.
         name: the task's name in records and reports.
         train: trains a network in place, with the arguments of ``sconv_search.training.loop.train_``.
-        score: scores a network on a split, with the arguments of ``sconv_search.training.evaluation.evaluate``; higher ``top1`` is better.
+        score: scores a network on a split, with the arguments of ``sconv_search.training.evaluation.evaluate``; higher
+            ``top1`` is better.
 
     Raises:
         ValueError: the network's forward fails on the images' shape, or gives no logits of the data's classes.
     """
     shape = data.train.shape
     task = Task(
-        name=name, network=lambda: copy.deepcopy(network), data=lambda folder, seen: data, input_shape=shape,
-        dense_schedule=confirm_schedule, search_schedule=search_schedule, confirm_schedule=confirm_schedule,
-    )  # fmt: skip
+        name=name,
+        network=lambda: copy.deepcopy(network),
+        data=lambda folder, seen: data,
+        input_shape=shape,
+        dense_schedule=confirm_schedule,
+        search_schedule=search_schedule,
+        confirm_schedule=confirm_schedule,
+    )
     weight = next(network.parameters(), torch.zeros(()))
     placed = copy.deepcopy(network).eval()
     require_forward(placed, shape)
     require_fit(task, placed, data)
     return StudyContext(
-        task=task, network=channels_last_(placed), data=data.to(weight.device),
-        weights_sha256=_checksum(placed), data_sha256=data.checksum(), train=train, score=score,
-    )  # fmt: skip
+        task=task,
+        network=channels_last_(placed),
+        data=data.to(weight.device),
+        weights_sha256=_checksum(placed),
+        data_sha256=data.checksum(),
+        train=train,
+        score=score,
+    )
 
 
 def search_network(
@@ -95,9 +106,15 @@ def search_network(
     """
     begun = context_from_network(network, data, **(start or {}))
     spec = StudySpec(
-        task=begun.task.name, methods=tuple(methods), budget=budget, quantity=quantity, trials=trials,
-        search_schedule=begun.task.search_schedule, confirm_schedule=begun.task.confirm_schedule, **study,
-    )  # fmt: skip
+        task=begun.task.name,
+        methods=tuple(methods),
+        budget=budget,
+        quantity=quantity,
+        trials=trials,
+        search_schedule=begun.task.search_schedule,
+        confirm_schedule=begun.task.confirm_schedule,
+        **study,
+    )
     return search(begun, spec, RunFolder(Path(out)), monitor, workers=workers, stops=stops)
 
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from sconv_search.system.malloc import keep_freed_memory
 from sconv_search.studies import recipes
 from sconv_search.studies.commands.arguments import DeviceOption, start_of
 from sconv_search.studies.commands.best import best
@@ -27,6 +26,7 @@ from sconv_search.studies.confirmation import confirm as confirm_runs
 from sconv_search.studies.monitor import RichMonitor
 from sconv_search.studies.runs.folder import RunFolder
 from sconv_search.studies.search.runner import search as run_search
+from sconv_search.system.malloc import keep_freed_memory
 
 if TYPE_CHECKING:
     from sconv_search.reports import Change

@@ -1,4 +1,6 @@
-"""Confirmation: the best plans on the full schedule, over several seeds, scored once on the test set, beside references."""
+"""Confirmation: the best plans on the full schedule, over several seeds, scored once on the test set, beside
+references.
+"""
 
 from __future__ import annotations
 
@@ -12,22 +14,22 @@ import torch
 from torch import nn
 
 from sconv_search.budget import Budgets
-from sconv_search.training.checkpoint import EVERY_S
-from sconv_search.inference.latency import measure_ready_latencies_ms
 from sconv_search.cost.counting import measure_cost
+from sconv_search.inference.latency import measure_ready_latencies_ms
 from sconv_search.plan import CompressionPlan
-from sconv_search.search_space.heuristics import uniform
 from sconv_search.records import Cost, TrialRecord
-from sconv_search.training.loop import TrainingDiverged
-from sconv_search.studies.trials.checkpoints import TrialCheckpoints, RunCheckpoints
-from sconv_search.studies.trials.layer_costs import layer_costs
-from sconv_search.studies.monitor import Monitor
-from sconv_search.studies.runs.rebuild import save_compressed
-from sconv_search.studies.trials.rows import cost_fields, metric_field, outcome_fields, plan_fields, record
-from sconv_search.studies.runs.folder import RunFolder
-from sconv_search.studies.spec import StudySpec
+from sconv_search.search_space.heuristics import uniform
 from sconv_search.studies.context import StudyContext
+from sconv_search.studies.monitor import Monitor
+from sconv_search.studies.runs.folder import RunFolder
+from sconv_search.studies.runs.rebuild import save_compressed
+from sconv_search.studies.spec import StudySpec
+from sconv_search.studies.trials.checkpoints import RunCheckpoints, TrialCheckpoints
+from sconv_search.studies.trials.layer_costs import layer_costs
+from sconv_search.studies.trials.rows import cost_fields, metric_field, outcome_fields, plan_fields, record
 from sconv_search.studies.trials.trial import Outcome, run_trial
+from sconv_search.training.checkpoint import EVERY_S
+from sconv_search.training.loop import TrainingDiverged
 
 EMPTY = CompressionPlan(sites={})
 LATENCY_BATCH = 16
@@ -52,7 +54,9 @@ class Candidate:
 
 def front(records: Sequence[TrialRecord], most: int) -> list[TrialRecord]:
     """The best ``most`` of the search's complete trials that no other beats in both FLOPs and validation accuracy."""
-    complete = [r for r in records if r.stage == "search" and r.status == "complete" and r.val_top1 is not None and r.flops]
+    complete = [
+        r for r in records if r.stage == "search" and r.status == "complete" and r.val_top1 is not None and r.flops
+    ]
     chosen: list[TrialRecord] = []
     for r in sorted(complete, key=lambda r: (r.flops or 0, -(r.val_top1 or 0), r.number or 0)):
         if not chosen or (r.val_top1 or 0) > (chosen[-1].val_top1 or 0):
@@ -114,22 +118,29 @@ def _require_same_start(start: StudyContext, folder: RunFolder) -> None:
                 "give the same --task, --weights and --data as to its search"
             )
     if not front(folder.records()[0], 1):
-        raise ValueError(f"the run in {str(folder.path)!r} has no complete trial to confirm; run `sconv-search search` first")
+        raise ValueError(
+            f"the run in {str(folder.path)!r} has no complete trial to confirm; run `sconv-search search` first"
+        )
 
 
 def _candidates(start: StudyContext, folder: RunFolder, most: int, *, references: bool) -> list[Candidate]:
     """Plans to confirm, the same for every seed; the dense references in the first folder alone."""
     best = front(folder.records()[0], most)
     space, spec = folder.read_space(), _spec(folder)
-    found = [Candidate(variant="dense", plan=EMPTY), Candidate(variant="dense_finetuned", plan=EMPTY)] if references else []
+    found = (
+        [Candidate(variant="dense", plan=EMPTY), Candidate(variant="dense_finetuned", plan=EMPTY)] if references else []
+    )
     for r in best:
         plan = CompressionPlan.from_json(r.plan or "")
         found.append(
             Candidate(
-                variant="searched", plan=plan, regularization=r.regularization,
-                regularized_share=r.regularized_share or spec.regularized_share, number=r.number,
+                variant="searched",
+                plan=plan,
+                regularization=r.regularization,
+                regularized_share=r.regularized_share or spec.regularized_share,
+                number=r.number,
             )
-        )  # fmt: skip
+        )
     if space is not None:
         budgets = Budgets.parse(spec.budget, dense=space.dense, quantity=spec.quantity)
         places = {"-low": 0.0, "-middle": 0.5, "-high": 1.0} if budgets.ranged else {"": 1.0}
@@ -138,14 +149,16 @@ def _candidates(start: StudyContext, folder: RunFolder, most: int, *, references
             before = best[0].regularized_share or spec.regularized_share
             found.append(
                 Candidate(variant="uniform", plan=plan, regularization=weight, regularized_share=before, place=name)
-            )  # fmt: skip
+            )
     return found
 
 
 def _is_done(folder: RunFolder, candidate: Candidate, seed: int) -> bool:
     """Whether the folder has this row; the dense network is not trained, so one row serves all seeds."""
     text = candidate.plan.to_json()
-    rows = [r for r in folder.records()[0] if r.stage == "confirm" and r.variant == candidate.variant and r.plan == text]
+    rows = [
+        r for r in folder.records()[0] if r.stage == "confirm" and r.variant == candidate.variant and r.plan == text
+    ]
     return any(r.seed == seed or candidate.variant == "dense" for r in rows)
 
 
@@ -156,9 +169,13 @@ def _confirmed(
     spec, kept = _spec(folder), _kept(start, folder, candidate, seed, checkpoint_s)
     dense = measure_cost(start.network, start.task.input_shape)
     known: dict[str, Any] = {
-        "stage": "confirm", "variant": candidate.variant, "number": candidate.number, "seed": seed,
-        **plan_fields(candidate.plan, candidate.regularization, candidate.regularized_share), **metric_field(start.task),
-    }  # fmt: skip
+        "stage": "confirm",
+        "variant": candidate.variant,
+        "number": candidate.number,
+        "seed": seed,
+        **plan_fields(candidate.plan, candidate.regularization, candidate.regularized_share),
+        **metric_field(start.task),
+    }
     try:
         outcome = _outcome(start, spec, candidate, seed, monitor, kept)
     except TrainingDiverged as error:
@@ -175,7 +192,9 @@ def _confirmed(
     folder.forget_checkpoints(kept.folder.name)
     monitor.recorded(found)
     score = (
-        f"test {start.task.metric.name} {found.test_top1:.2f} %" if found.test_top1 is not None else f"failed, {found.reason}"
+        f"test {start.task.metric.name} {found.test_top1:.2f} %"
+        if found.test_top1 is not None
+        else f"failed, {found.reason}"
     )
     monitor.say(f"{folder.name} {candidate.label}, seed {seed}: {score}")
     return found
@@ -195,10 +214,16 @@ def _outcome(
         score = start.score(start.network, start.data, start.data.validation)
         return Outcome(network=start.network, residual=None, before=None, after=None, final=score)
     return run_trial(
-        start, candidate.plan, spec.confirm_schedule, seed=seed, regularization=candidate.regularization,
-        regularized_share=candidate.regularized_share, monitor=monitor,
-        watch_compression=candidate.variant != "dense_finetuned", checkpoints=kept,
-    )  # fmt: skip
+        start,
+        candidate.plan,
+        spec.confirm_schedule,
+        seed=seed,
+        regularization=candidate.regularization,
+        regularized_share=candidate.regularized_share,
+        monitor=monitor,
+        watch_compression=candidate.variant != "dense_finetuned",
+        checkpoints=kept,
+    )
 
 
 def _measured(start: StudyContext, network: nn.Module, dense: Cost) -> dict[str, Any]:

@@ -10,16 +10,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sconv_search.training.checkpoint import EVERY_S, Checkpoint
-from sconv_search.data.splits import DataSet, Images
 from sconv_search.cost.counting import example_input, require_forward
-from sconv_search.system.memory_format import channels_last_
-from sconv_search.training.process_group import SINGLE_PROCESS, ProcessGroup
-from sconv_search.training.evaluation import Score, evaluate
-from sconv_search.training.loop import train_
-from sconv_search.system.weights import file_checksum, load_weights_, save_weights
+from sconv_search.data.splits import DataSet, Images
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.task import Task
+from sconv_search.system.memory_format import channels_last_
+from sconv_search.system.weights import file_checksum, load_weights_, save_weights
+from sconv_search.training.checkpoint import EVERY_S, Checkpoint
+from sconv_search.training.evaluation import Score, evaluate
+from sconv_search.training.loop import train_
+from sconv_search.training.process_group import SINGLE_PROCESS, ProcessGroup
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +48,17 @@ def calibration_inputs(start: StudyContext) -> Tensor:
 
 
 def context_from_task(
-    task: Task, *, data: Path | None, weights: Path | None, cache: Path, device: torch.device, monitor: Monitor, seed: int = 0,
-    processes: ProcessGroup = SINGLE_PROCESS, checkpoint_s: float = EVERY_S,
-) -> StudyContext:  # fmt: skip
+    task: Task,
+    *,
+    data: Path | None,
+    weights: Path | None,
+    cache: Path,
+    device: torch.device,
+    monitor: Monitor,
+    seed: int = 0,
+    processes: ProcessGroup = SINGLE_PROCESS,
+    checkpoint_s: float = EVERY_S,
+) -> StudyContext:
     """Loads the start weights; without any, trains the dense network once and keeps it in the cache folder.
 
     Args:
@@ -61,8 +69,8 @@ def context_from_task(
 
     Raises:
         FileNotFoundError: data or weights are missing.
-        ValueError: the task needs weights and has none, they do not fit the network, its forward fails on the task's input
-            shape, or network, images and labels do not fit each other.
+        ValueError: the task needs weights and has none, they do not fit the network, its forward fails on the task's
+            input shape, or network, images and labels do not fit each other.
     """
     require_data(task, data, weights)
     torch.manual_seed(seed)  # the network's initial weights; module constructors take no generator
@@ -78,20 +86,33 @@ def context_from_task(
     if processes.broadcast(weights is None and not path.exists()):
         monitor.say(f"training the dense network of task {task.name} (kept in {path})")
         identity = {"task": task.name, "data": checksum}
-        checkpoint = Checkpoint(path=path.with_suffix(".checkpoint"), identity=identity, every_s=checkpoint_s, say=monitor.say)
+        checkpoint = Checkpoint(
+            path=path.with_suffix(".checkpoint"), identity=identity, every_s=checkpoint_s, say=monitor.say
+        )
         _train_dense_(network.to(device), found.to(device), task, seed, path, checkpoint, monitor, processes)
     load_weights_(network, path)
     placed = channels_last_(network.to(device)).eval()
     return StudyContext(
-        task=task, network=placed, data=found.to(device), weights_sha256=file_checksum(path), data_sha256=checksum,
-        score=partial(evaluate, metric=task.metric), processes=processes,
-    )  # fmt: skip
+        task=task,
+        network=placed,
+        data=found.to(device),
+        weights_sha256=file_checksum(path),
+        data_sha256=checksum,
+        score=partial(evaluate, metric=task.metric),
+        processes=processes,
+    )
 
 
 def _train_dense_(
-    network: nn.Module, data: DataSet, task: Task, seed: int, path: Path, checkpoint: Checkpoint, monitor: Monitor,
+    network: nn.Module,
+    data: DataSet,
+    task: Task,
+    seed: int,
+    path: Path,
+    checkpoint: Checkpoint,
+    monitor: Monitor,
     processes: ProcessGroup,
-) -> None:  # fmt: skip
+) -> None:
     """Trains the dense network and writes its weights, before any process goes on."""
     with monitor.bar("dense network") as step:
         train_(network, data, task.dense_schedule, seed=seed, progress=step, checkpoint=checkpoint, processes=processes)
@@ -102,14 +123,17 @@ def _train_dense_(
 
 
 def require_data(task: Task, data: Path | None, weights: Path | None) -> None:
-    """Refuses, before any work, a task whose files are missing, or that trains no dense network and is given no weights.
+    """Refuses, before any work, a task whose files are missing, or that trains no dense network and is given no
+    weights.
 
     Raises:
         FileNotFoundError: data is missing; the expected layout is given.
         ValueError: weights are missing.
     """
     if weights is None and not task.dense_schedule.epochs:
-        raise ValueError(f"task {task.name!r} trains no dense network; give trained weights with --weights FILE.safetensors")
+        raise ValueError(
+            f"task {task.name!r} trains no dense network; give trained weights with --weights FILE.safetensors"
+        )
     if task.layout is not None and not task.layout.downloads:
         task.layout.root(data)
 

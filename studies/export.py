@@ -12,21 +12,21 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from sconv_search.cost.counting import example_input, measure_cost
+from sconv_search.cost.timing import eager
 from sconv_search.inference.export import export_onnx, export_program, parity, require_parity
 from sconv_search.inference.optimize import SiteChoice, optimize_for_inference
-from sconv_search.cost.counting import example_input, measure_cost
-from sconv_search.plan import CompressionPlan
 from sconv_search.inference.quantization import export_int8
-from sconv_search.records import TrialRecord
-from sconv_search.cost.timing import eager
 from sconv_search.inference.runtimes import onnx_run
-from sconv_search.system.weights import load_weights_, save_weights
+from sconv_search.plan import CompressionPlan
+from sconv_search.records import TrialRecord
 from sconv_search.studies.confirmation import LATENCY_BATCH
 from sconv_search.studies.methods import compress
-from sconv_search.studies.runs.rebuild import rebuild
 from sconv_search.studies.runs.folder import RunFolder
+from sconv_search.studies.runs.rebuild import rebuild
 from sconv_search.studies.spec import StudySpec
 from sconv_search.studies.tasks import task_named
+from sconv_search.system.weights import load_weights_, save_weights
 
 Format = Literal["onnx", "pt2", "safetensors"]
 BEST = "best"
@@ -58,7 +58,8 @@ class Exported:
 
 
 def confirmed_network(folder: RunFolder, plan: str, seed: int | None) -> Confirmed:
-    """The confirmed network of a trial by its number, or of the ``best``: of the highest validation accuracy in the search.
+    """The confirmed network of a trial by its number, or of the ``best``: of the highest validation accuracy in the
+    search.
 
     Args:
         seed: of its training; None takes the least that there is.
@@ -69,7 +70,9 @@ def confirmed_network(folder: RunFolder, plan: str, seed: int | None) -> Confirm
     if plan != BEST and not plan.isdecimal():
         raise ValueError(f"--plan must be {BEST!r} or the number of a trial, such as 3, got {plan!r}")
     records = folder.records()[0]
-    found = {(r.number, r.seed): r for r in records if r.stage == "confirm" and r.variant == "searched" and _files(folder, r)}
+    found = {
+        (r.number, r.seed): r for r in records if r.stage == "confirm" and r.variant == "searched" and _files(folder, r)
+    }
     if not found:
         raise ValueError(
             f"the run in {str(folder.path)!r} holds no confirmed network, and only those are trained to the end; "
@@ -123,7 +126,13 @@ def require_int8(to: Format, int8: bool, data: Path | None) -> None:
 
 
 def export_confirmed(
-    spec: StudySpec, confirmed: Confirmed, path: Path, to: Format, *, optimized: bool = False, calibration: Tensor | None = None
+    spec: StudySpec,
+    confirmed: Confirmed,
+    path: Path,
+    to: Format,
+    *,
+    optimized: bool = False,
+    calibration: Tensor | None = None,
 ) -> Exported:
     """Writes the network to the file, checked by running it from there.
 
@@ -136,7 +145,9 @@ def export_confirmed(
         RuntimeError: what the file computes is not what the network does.
     """
     if optimized and to == "safetensors":
-        raise ValueError("weights alone cannot be made ready for inference, as they are of the plan's layers; use onnx or pt2")
+        raise ValueError(
+            "weights alone cannot be made ready for inference, as they are of the plan's layers; use onnx or pt2"
+        )
     task = task_named(spec.task)
     network, shape = rebuild(task.network(), confirmed.folder), tuple(task.input_shape)
     example, metadata = example_input(network, shape, 2), _metadata(spec, confirmed, network, shape)
@@ -158,7 +169,12 @@ def export_confirmed(
 
 
 def _weights(
-    network: nn.Module, architecture: nn.Module, plan: CompressionPlan, path: Path, metadata: Mapping[str, str], example: Tensor
+    network: nn.Module,
+    architecture: nn.Module,
+    plan: CompressionPlan,
+    path: Path,
+    metadata: Mapping[str, str],
+    example: Tensor,
 ) -> dict[str, float]:
     """Writes the weights; parity is that of the network made again from the file."""
     save_weights(network, path, metadata)

@@ -20,12 +20,14 @@ def require_granularity(name: str) -> None:
         raise ValueError(f"there is no granularity {name!r}; it is one of {', '.join(get_args(Granularity))}")
 
 
-def grouped(sites: Iterable[str], granularity: Granularity, shapes: Mapping[str, Sequence[tuple[int, ...]]]) -> dict[str, str]:
+def grouped(
+    sites: Iterable[str], granularity: Granularity, shapes: Mapping[str, Sequence[tuple[int, ...]]]
+) -> dict[str, str]:
     """Site -> the group that it belongs to.
 
     A block is what a numbered module holds: the last of a list whose name is a plural (``blocks.0.0``,
-    ``stages.1.blocks.3``, ``branches.0.2``), or else the first (``layer3.2``, ``features.4``). Without numbers it is the
-    nearest module that holds another site as well. A stage is all layers that read one resolution.
+    ``stages.1.blocks.3``, ``branches.0.2``), or else the first (``layer3.2``, ``features.4``). Without numbers it is
+    the nearest module that holds another site as well. A stage is all layers that read one resolution.
 
     Args:
         shapes: shapes, without the batch, of the inputs of each site's calls.

@@ -11,8 +11,8 @@ from sconv_search.baselines.spatial_svd import SpatialSVD
 from sconv_search.baselines.tucker import Tucker
 from sconv_search.baselines.weight_svd import WeightSVD
 from sconv_search.compressor import Compressor, Penalty, require_sites, site, swapped
-from sconv_search.structured.method import StructuredConvolution
 from sconv_search.plan import Choice, CompressionPlan, Structure
+from sconv_search.structured.method import StructuredConvolution
 from sconv_search.studies.named import named
 
 STRUCTURED = (
@@ -21,7 +21,9 @@ STRUCTURED = (
     StructuredConvolution(name="structured_permuted", variants=("permuted",)),
     StructuredConvolution(name="structured_signed", variants=("signed_merged",)),
 )
-"""The structured convolution as it does best, and to compare with: as in the paper, and each other choice of channel sums."""
+"""The structured convolution as it does best, and to compare with: as in the paper, and each other choice of channel
+sums.
+"""
 METHODS: dict[str, Compressor] = {
     method.name: method for method in (*STRUCTURED, SpatialSVD(), WeightSVD(), Tucker(), CP(), ChannelPruning())
 }
@@ -61,9 +63,12 @@ def compress(
     for method in methods:
         part = plan.only(method.name)
         if method.reshapes_neighbors:
-            compressed, reference = method.compress(compressed, part, calibration), None  # the reference keeps other channels
+            # the reference keeps other channels
+            compressed, reference = method.compress(compressed, part, calibration), None
         elif isinstance(method, StructuredConvolution):
-            compressed = method.compress(compressed, _narrowed(method, part, network, compressed), calibration, reference)
+            compressed = method.compress(
+                compressed, _narrowed(method, part, network, compressed), calibration, reference
+            )
         else:
             compressed = method.compress(compressed, _narrowed(method, part, network, compressed), calibration)
     return compressed
@@ -79,11 +84,14 @@ def _narrowed(method: Compressor, part: CompressionPlan, network: nn.Module, lef
 
 
 def narrowed(choice: Choice, before: Structure, after: Structure) -> Choice:
-    """The choice for a layer whose limits changed, each entry the share of its limit that was chosen, and at least 1."""
+    """The choice for a layer whose limits changed, each entry the share of its limit that was chosen, and at least
+    1.
+    """
     if before == after:
         return choice
     shares = {
-        entry: max(1, round(value * after.get(entry, 1) / before.get(entry, 1))) for entry, value in choice.structure.items()
+        entry: max(1, round(value * after.get(entry, 1) / before.get(entry, 1)))
+        for entry, value in choice.structure.items()
     }
     return Choice(method=choice.method, structure=shares)
 

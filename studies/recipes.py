@@ -8,13 +8,21 @@ from sconv_search.studies.tasks import task_named
 COMPARED = ("structured_conv", "spatial_svd")
 
 
-def comparison(task: str, budget: str, trials: int, *, methods: tuple[str, ...] = COMPARED, seed: int = 0) -> list[StudySpec]:
+def comparison(
+    task: str, budget: str, trials: int, *, methods: tuple[str, ...] = COMPARED, seed: int = 0
+) -> list[StudySpec]:
     """One study for each method, equal in everything else."""
     known = task_named(task)
     short, full = known.search_schedule, known.confirm_schedule
     return [
         StudySpec(
-            task=task, methods=(method,), budget=budget, trials=trials, seed=seed, search_schedule=short, confirm_schedule=full
+            task=task,
+            methods=(method,),
+            budget=budget,
+            trials=trials,
+            seed=seed,
+            search_schedule=short,
+            confirm_schedule=full,
         )
         for method in methods
     ]

@@ -39,7 +39,9 @@ class Selection:
             raise ValueError(f"multiple must be a positive whole number, such as 8, got {self.multiple!r}")
         for kind in ("include", "exclude"):
             if not all(isinstance(pattern, str) and pattern for pattern in getattr(self, kind)):
-                raise ValueError(f"{kind} must hold patterns of site names, such as 'layer3.*', got {getattr(self, kind)!r}")
+                raise ValueError(
+                    f"{kind} must hold patterns of site names, such as 'layer3.*', got {getattr(self, kind)!r}"
+                )
 
     def refusal(self, name: str) -> str | None:
         """Why a site is not taken, in words; None if it is."""
@@ -97,5 +99,7 @@ def offered(network: nn.Module, methods: Sequence[str], selection: Selection = E
     for name in methods:
         for place, structures in selected_method(name, selection).options(network).items():
             if structures and selection.refusal(place) is None:
-                choices.setdefault(place, []).extend(Choice(method=name, structure=structure) for structure in structures)
+                choices.setdefault(place, []).extend(
+                    Choice(method=name, structure=structure) for structure in structures
+                )
     return choices

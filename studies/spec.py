@@ -9,10 +9,10 @@ from typing import Any
 from sconv_search.budget import QUANTITIES, quantities_of
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Quantity
-from sconv_search.training.schedule import Schedule
 from sconv_search.studies.granularity import Granularity, require_granularity
 from sconv_search.studies.samplers.optuna_samplers import SamplerName, require_sampler
 from sconv_search.studies.selection import Selection
+from sconv_search.training.schedule import Schedule
 
 FORMAT = "sconv-search study 1"
 
@@ -24,11 +24,13 @@ class StudySpec:
     Args:
         task: name of the task, as ``sconv_search.studies.tasks.task_named`` reads it.
         methods: methods whose options the search mixes, site by site; one for a comparison of methods.
-        budget: amounts or shares of dense, as ``Budgets.parse`` reads them; one may be a range, which makes a front study.
+        budget: amounts or shares of dense, as ``Budgets.parse`` reads them; one may be a range, which makes a front
+            study.
         quantity: what a budget limits that names no quantity itself.
         trials: number of trainings.
         sampler: key of ``sconv_search.studies.samplers.optuna_samplers.SAMPLERS``.
-        granularity: sites that share one preference: each ``layer`` has its own, or those of a ``block`` or a ``stage``.
+        granularity: sites that share one preference: each ``layer`` has its own, or those of a ``block`` or a
+            ``stage``.
         objectives: quantities to be minimzed beside the accuracy; a front study without any minimzes the ranged one.
         plans: plans, as JSON text, that are tried before all others; their choices are added to what the methods offer.
         screening: one in so many plans is trained: the best of those compressed and scored untrained; 1 trains all.
@@ -144,7 +146,15 @@ class StudySpec:
                 raise ValueError(f"its 'format' must be {FORMAT!r}")
             for name in ("search_schedule", "confirm_schedule"):
                 entry[name] = Schedule(**entry[name])
-            tuples = ("methods", "regularization_range", "regularized_share_range", "include", "exclude", "objectives", "plans")
+            tuples = (
+                "methods",
+                "regularization_range",
+                "regularized_share_range",
+                "include",
+                "exclude",
+                "objectives",
+                "plans",
+            )
             for name in tuples:
                 if entry.get(name) is not None:
                     entry[name] = tuple(entry[name])

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from torch import nn
 
-from sconv_search.data.splits import DataSet
 from sconv_search.data.layout import Layout
+from sconv_search.data.splits import DataSet
 from sconv_search.training.metrics import TOP1, Metric
 from sconv_search.training.schedule import Schedule
 
@@ -22,7 +22,8 @@ class Task:
         network: builds the untrained dense network.
         data: builds the data from (folder or None, whether the start weights saw all training images).
         input_shape: shape of one input without the batch.
-        dense_schedule: trains the dense network where no start weights are given; one of 0 epochs says that they must be.
+        dense_schedule: trains the dense network where no start weights are given; one of 0 epochs says that they must
+            be.
         search_schedule: all phases of one trial together.
         confirm_schedule: all phases of one confirmation together.
         metric: what networks are scored by.

@@ -65,7 +65,11 @@ def _callable(text: str, module: ModuleType, name: str, wanted: tuple[type, ...]
     function: Any = module
     for part in name.split("."):
         if not hasattr(function, part):
-            public = [known for known in vars(function) if not known.startswith("_")] if hasattr(function, "__dict__") else []
+            public = (
+                [known for known in vars(function) if not known.startswith("_")]
+                if hasattr(function, "__dict__")
+                else []
+            )
             near = ", ".join(get_close_matches(part, public)) or "none alike"
             raise KeyError(f"{module.__name__!r} has no {name!r}, asked for by {text!r}; nearest: {near}")
         function = getattr(function, part)
@@ -84,11 +88,16 @@ def _required(function: Callable[..., Any]) -> list[str]:
     except (TypeError, ValueError):
         return []  # made in C without a signature: calling it tells
     variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return [argument.name for argument in arguments if argument.default is argument.empty and argument.kind not in variable]
+    return [
+        argument.name for argument in arguments if argument.default is argument.empty and argument.kind not in variable
+    ]
 
 
 def _titles(kinds: tuple[type, ...]) -> str:
-    names = {"torch.nn.modules.module": "torch.nn", "sconv_search.studies.task": "studies"}  # where users import them from
+    names = {
+        "torch.nn.modules.module": "torch.nn",
+        "sconv_search.studies.task": "studies",
+    }  # where users import them from
     return " or ".join(f"{names.get(kind.__module__, kind.__module__)}.{kind.__qualname__}" for kind in kinds)
 
 

@@ -14,7 +14,9 @@ settings.load_profile("patient")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Here, as pytest reads options from the conftest files it starts with alone."""
-    parser.addoption("--screenshots", type=Path, metavar="FOLDER", help="where browser tests put pictures of their pages")
+    parser.addoption(
+        "--screenshots", type=Path, metavar="FOLDER", help="where browser tests put pictures of their pages"
+    )
 
 
 @pytest.fixture(autouse=True)

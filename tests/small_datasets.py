@@ -13,7 +13,9 @@ from PIL import Image
 COLORS = ((200, 40, 40), (40, 200, 40), (40, 40, 200), (200, 200, 40))
 
 
-def image_folders(root: Path, *, classes: int = 4, train: int = 12, val: int = 6, size: tuple[int, int] = (40, 48)) -> Path:
+def image_folders(
+    root: Path, *, classes: int = 4, train: int = 12, val: int = 6, size: tuple[int, int] = (40, 48)
+) -> Path:
     """``train/<class>/*.JPEG`` and ``val/<class>/*.JPEG``: noise around one color a class, of differing sizes."""
     random = np.random.default_rng(0)
     for part, count in (("train", train), ("val", val)):
@@ -67,7 +69,13 @@ def photo_folder(root: Path, *, count: int = 16, size: int = 40) -> Path:
 
 
 CIFAR_FILES = {
-    "cifar10": ("cifar-10-batches-py", [f"data_batch_{part}" for part in range(1, 6)], "test_batch", "batches.meta", ""),
+    "cifar10": (
+        "cifar-10-batches-py",
+        [f"data_batch_{part}" for part in range(1, 6)],
+        "test_batch",
+        "batches.meta",
+        "",
+    ),
     "cifar100": ("cifar-100-python", ["train"], "test", "meta", "fine_"),
 }
 """Folder, training files, test file, file of names, and what the keys of labels begin with."""
@@ -75,7 +83,7 @@ CIFAR_FILES = {
 
 def cifar_pickles(
     root: Path, kind: str, monkeypatch: pytest.MonkeyPatch, *, classes: int, train: int = 200, test: int = 60
-) -> Path:  # fmt: skip
+) -> Path:
     """Python pickles of CIFAR-10 or CIFAR-100, of one color a class; torchvision is told to expect no checksums."""
     from torchvision import datasets
 

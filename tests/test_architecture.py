@@ -50,20 +50,28 @@ def test_imports_follow_the_arrows(path: Path) -> None:
 
 def test_reports_read_records_alone() -> None:
     ours = {
-        name for path in FILES if package_of(path) == "reports" for name in imported(path) if name.startswith("sconv_search")
+        name
+        for path in FILES
+        if package_of(path) == "reports"
+        for name in imported(path)
+        if name.startswith("sconv_search")
     }
     assert ours == {"sconv_search.budget", "sconv_search.records"}
 
 
 @pytest.mark.parametrize("name", ["plan", "records", "budget"])
 def test_the_values_need_the_standard_library_alone(name: str) -> None:
-    modules = set(imported(ROOT / "sconv_search" / f"{name}.py")) - ({"sconv_search.records"} if name == "budget" else set())
+    modules = set(imported(ROOT / "sconv_search" / f"{name}.py")) - (
+        {"sconv_search.records"} if name == "budget" else set()
+    )
     assert {module.split(".")[0] for module in modules}.isdisjoint({"torch", "numpy", "pandas", "sconv_search"})
 
 
 @pytest.mark.parametrize("library", DOORWAYS)
 def test_large_libraries_have_one_doorway(library: str) -> None:
-    users = {str(path.relative_to(ROOT)) for path in FILES if library in {name.split(".")[0] for name in imported(path)}}
+    users = {
+        str(path.relative_to(ROOT)) for path in FILES if library in {name.split(".")[0] for name in imported(path)}
+    }
     assert users == DOORWAYS[library]
 
 

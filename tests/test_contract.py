@@ -21,7 +21,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*CP of rank:RuntimeWarning")  #
 
 
 class Tiny(nn.Module):
-    """Every kind of layer that needs care: stride, dilation, groups, depthwise, pointwise, transposed, bias, a residual sum."""
+    """Every kind of layer that needs care: stride, dilation, groups, depthwise, pointwise, transposed, bias, a residual
+    sum.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,14 +76,18 @@ PLACES = pytest.mark.parametrize("place", [0, 1], ids=["cheapest", "middle"])
 def plan_of(method: Compressor, network: nn.Module, place: int) -> CompressionPlan:
     """Every site at its cheapest (0), middle (1) or dearest (2) option."""
     chosen = {name: options[(len(options) - 1) * place // 2] for name, options in method.options(network).items()}
-    return CompressionPlan(sites={name: Choice(method=method.name, structure=structure) for name, structure in chosen.items()})
+    return CompressionPlan(
+        sites={name: Choice(method=method.name, structure=structure) for name, structure in chosen.items()}
+    )
 
 
 def test_the_key_is_the_methods_name() -> None:
     assert {name: method.name for name, method in METHODS.items()} == {name: name for name in METHODS}
 
 
-def test_empty_plan_changes_nothing(method: Compressor, network: nn.Module, images: Tensor, calibration: Tensor | None) -> None:
+def test_empty_plan_changes_nothing(
+    method: Compressor, network: nn.Module, images: Tensor, calibration: Tensor | None
+) -> None:
     same = method.compress(network, CompressionPlan(sites={}), calibration)
     torch.testing.assert_close(same(images), network(images), rtol=0, atol=0)
 
@@ -102,10 +108,14 @@ def test_compressing_keeps_the_argument_and_the_output_shape(
     assert seen is None or torch.equal(seen, calibration)
 
 
-def test_a_cheaper_option_never_measures_dearer_nor_any_dearer_than_dense(method: Compressor, network: nn.Module) -> None:
+def test_a_cheaper_option_never_measures_dearer_nor_any_dearer_than_dense(
+    method: Compressor, network: nn.Module
+) -> None:
     dense = measure_cost(network, SHAPE).flops
     for name, options in method.options(network).items():
-        plans = [CompressionPlan(sites={name: Choice(method=method.name, structure=structure)}) for structure in options]
+        plans = [
+            CompressionPlan(sites={name: Choice(method=method.name, structure=structure)}) for structure in options
+        ]
         flops = [measure_cost(method.compress(network, plan), SHAPE).flops for plan in plans]
         assert all(cheaper <= dearer for cheaper, dearer in pairwise([*flops, dense])), (name, flops, dense)
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from sconv_search.baselines.channel_pruning import ChannelPruning
 from sconv_search import Choice, CompressionPlan, Compressor, Cost, StructuredConvolution, measure_cost
+from sconv_search.baselines.channel_pruning import ChannelPruning
 from sconv_search.studies import METHODS
 
 HEIGHT, WIDTH = 9, 12
@@ -26,10 +26,21 @@ def sizes_of(conv: nn.Conv2d) -> SimpleNamespace:
     gap_h, gap_w = conv.dilation
     padded_h, padded_w = HEIGHT + 2 * pad_h, WIDTH + 2 * pad_w
     return SimpleNamespace(
-        O=conv.out_channels, C=conv.in_channels // conv.groups, g=conv.groups, H=taps_h, W=taps_w, h=HEIGHT, w=WIDTH,
-        padded_h=padded_h, padded_w=padded_w, gap_h=gap_h, gap_w=gap_w, bias=0 if conv.bias is None else conv.out_channels,
-        y=(padded_h - gap_h * (taps_h - 1) - 1) // step_h + 1, x=(padded_w - gap_w * (taps_w - 1) - 1) // step_w + 1,
-    )  # fmt: skip
+        O=conv.out_channels,
+        C=conv.in_channels // conv.groups,
+        g=conv.groups,
+        H=taps_h,
+        W=taps_w,
+        h=HEIGHT,
+        w=WIDTH,
+        padded_h=padded_h,
+        padded_w=padded_w,
+        gap_h=gap_h,
+        gap_w=gap_w,
+        bias=0 if conv.bias is None else conv.out_channels,
+        y=(padded_h - gap_h * (taps_h - 1) - 1) // step_h + 1,
+        x=(padded_w - gap_w * (taps_w - 1) - 1) // step_w + 1,
+    )
 
 
 def spatial_svd(s: SimpleNamespace, rank: int) -> Cost:
@@ -66,7 +77,12 @@ def structured(s: SimpleNamespace, c: int, n: int, **variant: int) -> Cost:
     return Cost(macs=kernel * s.y * s.x, adds=adds, params=kernel + s.bias)
 
 
-FORMULAS: dict[str, Callable[..., Cost]] = {"spatial_svd": spatial_svd, "weight_svd": weight_svd, "tucker": tucker, "cp": cp}
+FORMULAS: dict[str, Callable[..., Cost]] = {
+    "spatial_svd": spatial_svd,
+    "weight_svd": weight_svd,
+    "tucker": tucker,
+    "cp": cp,
+}
 LAYERS = {
     "plain": lambda: nn.Conv2d(8, 12, 3, padding=1, bias=False),
     "strided": lambda: nn.Conv2d(10, 12, 3, stride=2, padding=1),
@@ -114,7 +130,9 @@ def test_a_linear_layers_measured_cost_is_the_formulas(method: Compressor) -> No
 @pytest.mark.parametrize("method", [m for m in METHODS.values() if isinstance(m, ChannelPruning)], ids=lambda m: m.name)
 def test_a_pruned_pairs_measured_cost_is_the_formulas(method: Compressor) -> None:
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(4, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 6, 3, stride=2)).eval()
+    network = nn.Sequential(
+        nn.Conv2d(4, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 6, 3, stride=2)
+    ).eval()
     (offered,) = method.options(network).values()
     for structure in offered:
         plan = CompressionPlan(sites={"0": Choice(method=method.name, structure=structure)})

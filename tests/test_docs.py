@@ -78,7 +78,9 @@ def run_page(page: Path, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Modul
     for number, (language, title, code) in enumerate(blocks(page, *languages), start=1):
         if language == "sh":
             for words in command_lines(code):
-                if words[1] != "report":  # a hundred files, which take longer than all the rest; nothing of the page needs them
+                if (
+                    words[1] != "report"
+                ):  # a hundred files, which take longer than all the rest; nothing of the page needs them
                     run_command(words, monkeypatch)
             continue
         if title and "/" not in title:  # a file of the user's; others belong into the repository
@@ -115,7 +117,9 @@ def options_known() -> set[str]:
 
 
 def check_command(words: list[str], own: Collection[str] = ()) -> None:
-    """Refuses a command that does not exist, or that does not take these arguments; ``own`` are files that its page shows."""
+    """Refuses a command that does not exist, or that does not take these arguments; ``own`` are files that its page
+    shows.
+    """
     name, *arguments = words
     if name == "sconv-search":
         group = typer.main.get_command(cli.app)
@@ -180,7 +184,9 @@ LAWS = {
     for name, law in vars(CONTRACT).items()
     if name.startswith("test_") and "method" in inspect.signature(law).parameters
 }
-CASES = [(law, place) for law in LAWS for place in ((0, 1) if "place" in inspect.signature(LAWS[law]).parameters else (0,))]
+CASES = [
+    (law, place) for law in LAWS for place in ((0, 1) if "place" in inspect.signature(LAWS[law]).parameters else (0,))
+]
 
 
 @pytest.fixture(scope="module")
@@ -195,14 +201,20 @@ def added() -> Compressor:
 
 
 @pytest.mark.parametrize(("law", "place"), CASES)
-def test_the_added_method_obeys(law: str, place: int, added: Compressor, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_the_added_method_obeys(
+    law: str, place: int, added: Compressor, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     wanted = inspect.signature(LAWS[law]).parameters
     METHODS[added.name] = added
     torch.manual_seed(0)
     known = {
-        "method": added, "network": CONTRACT.Tiny().eval(), "images": CONTRACT.drawn(3, 1), "calibration": None, "place": place,
+        "method": added,
+        "network": CONTRACT.Tiny().eval(),
+        "images": CONTRACT.drawn(3, 1),
+        "calibration": None,
+        "place": place,
         "tmp_path_factory": tmp_path_factory,
-    }  # fmt: skip
+    }
     LAWS[law](**{name: known[name] for name in wanted})
 
 
@@ -217,7 +229,9 @@ def test_the_laws_see_a_broken_method(added: Compressor) -> None:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site, built strictly: a broken link or anchor, a page that is not in the navigation, a wrong docstring are errors."""
+    """The site, built strictly: a broken link or anchor, a page that is not in the navigation, a wrong docstring are
+    errors.
+    """
     folder = tmp_path_factory.mktemp("site")
     # not --quiet, under which mkdocs no longer counts warnings
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
@@ -227,14 +241,16 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
-    loaded = re.compile(r"<(?:script|img|iframe)[^>]*\ssrc=[\"']?(https?:)?//|<link[^>]*stylesheet[^>]*href=[\"']?(https?:)?//")
+    loaded = re.compile(
+        r"<(?:script|img|iframe)[^>]*\ssrc=[\"']?(https?:)?//|<link[^>]*stylesheet[^>]*href=[\"']?(https?:)?//"
+    )
     for page in site.rglob("*.html"):
         assert not loaded.search(page.read_text(encoding="utf-8")), page.name
 
 
 def test_the_reference_tells_of_every_public_name(site: Path) -> None:
-    import sconv_search.reports
     import sconv_search
+    import sconv_search.reports
     import sconv_search.studies
 
     for package in (sconv_search, studies, reports):

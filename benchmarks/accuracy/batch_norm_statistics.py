@@ -1,7 +1,8 @@
-"""Batch norm statistics from few images: plain estimates, and the trained statistics moved by what the images show to differ.
+"""Batch norm statistics from few images: plain estimates, and the trained statistics moved by what the images show to
+differ.
 
-Networks as trained, and compressed by a plan, fitted to calibration inputs; scored on images that neither sees. ``as trained``
-keeps the statistics that the network was trained with.
+Networks as trained, and compressed by a plan, fitted to calibration inputs; scored on images that neither sees. ``as
+trained`` keeps the statistics that the network was trained with.
 """
 
 from __future__ import annotations
@@ -13,20 +14,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from benchmarks.accuracy.post_training import NETWORKS, Case, case_of, layer_space
-from benchmarks.timing import facts, markdown_table, publish
 from torch import nn
 from torch.nn import functional as F
 
-from sconv_search.system.malloc import keep_freed_memory
-from sconv_search.training.batch_norm import reestimate_batch_norm_
+from benchmarks.accuracy.post_training import NETWORKS, Case, case_of, layer_space
+from benchmarks.timing import facts, markdown_table, publish
 from sconv_search.budget import Budget
-from sconv_search.data.splits import DataSet
 from sconv_search.cost.counting import measure_cost
+from sconv_search.data.splits import DataSet
 from sconv_search.plan import CompressionPlan
 from sconv_search.search_space.heuristics import uniform
-from sconv_search.training.evaluation import predict
 from sconv_search.studies.methods import compress
+from sconv_search.system.malloc import keep_freed_memory
+from sconv_search.training.batch_norm import reestimate_batch_norm_
+from sconv_search.training.evaluation import predict
 
 METHOD = "structured_conv"
 COUNTS = (50, 125, 250, 1000)
@@ -46,7 +47,7 @@ def forms(case: Case, share: int, plan: CompressionPlan | None) -> Iterator[tupl
 
 def rows(
     case: Case, share: int, plan: CompressionPlan | None, counts: Sequence[int], scored: int
-) -> list[tuple[object, ...]]:  # fmt: skip
+) -> list[tuple[object, ...]]:
     """A line for each form and number of images."""
     found: list[tuple[object, ...]] = []
     for words, network in forms(case, share, plan):
@@ -90,7 +91,10 @@ def main() -> None:
     plan = None if given.plan is None else CompressionPlan.from_json(given.plan.read_text())
     cases = (case_of(name, given.data) for name in given.network)
     lines = [row for case in cases for row in rows(case, given.share, plan, given.images, given.scored)]
-    publish(f"# Batch norm statistics from few images\n\n{facts(['fp32'], 1)}\n\n{markdown_table(columns, lines)}\n", given.out)
+    publish(
+        f"# Batch norm statistics from few images\n\n{facts(['fp32'], 1)}\n\n{markdown_table(columns, lines)}\n",
+        given.out,
+    )
 
 
 if __name__ == "__main__":

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from benchmarks.timing import facts, markdown_table, publish
 from torch import Tensor, nn
 
-from sconv_search.structured.channel_sums import VARIANTS, channel_pooling
+from benchmarks.timing import facts, markdown_table, publish
 from sconv_search.networks.resnet import cifar_resnet
+from sconv_search.structured.channel_sums import VARIANTS, channel_pooling
 from sconv_search.system.weights import file_checksum, load_weights_
 
 RATIOS = (1.33, 1.5, 2.25, 4.0)

@@ -1,9 +1,10 @@
 """Every method without training: what is left of a pretrained network at 90 to 40 % of its FLOPs.
 
-Uniform allocation: every layer keeps the same share of its own cost. Each plan is carried out twice, from the weights alone and
-fitted to calibration inputs; then batch norms are re-estimated, and the network is scored. Calibration and batch norms see
-images that are not scored. Rows are appended to a file as they come, so an interrupted run continues; without ``--network``
-the rows of all networks become a table and a figure.
+Uniform allocation: every layer keeps the same share of its own cost. Each plan is carried out twice, from the weights
+    alone and
+fitted to calibration inputs; then batch norms are re-estimated, and the network is scored. Calibration and batch norms
+see images that are not scored. Rows are appended to a file as they come, so an interrupted run continues; without
+``--network`` the rows of all networks become a table and a figure.
 """
 
 from __future__ import annotations
@@ -19,32 +20,32 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from benchmarks.training.peak_memory import peak_mib
 from PIL import Image
-from benchmarks.timing import facts, markdown_table, publish
 from torch import Tensor, nn
 
-from sconv_search.system.malloc import keep_freed_memory
-from sconv_search.training.batch_norm import reestimate_batch_norm_
+from benchmarks.timing import facts, markdown_table, publish
+from benchmarks.training.peak_memory import peak_mib
 from sconv_search.budget import Budget
 from sconv_search.calibration.moments import input_moments
 from sconv_search.compressor import LAYER_KINDS, site
+from sconv_search.cost.counting import measure_cost
 from sconv_search.data.splits import DataSet, Images, Split, cifar10
 from sconv_search.networks.efficientnet_lite import efficientnet_lite0
-from sconv_search.cost.counting import measure_cost
-from sconv_search.system.cache import forget_all
 from sconv_search.networks.resnet import cifar_resnet
 from sconv_search.plan import CompressionPlan
 from sconv_search.search_space.heuristics import uniform
-from sconv_search.training.evaluation import predict
 from sconv_search.search_space.space import Option, SearchSpace
-from sconv_search.system.weights import load_weights_
+from sconv_search.studies.context import StudyContext
 from sconv_search.studies.methods import METHODS, compress
 from sconv_search.studies.selection import EVERYTHING, offered
 from sconv_search.studies.space.measuring import CostTable, input_shapes
-from sconv_search.studies.context import StudyContext
 from sconv_search.studies.task import Task
 from sconv_search.studies.tasks import task_named
+from sconv_search.system.cache import forget_all
+from sconv_search.system.malloc import keep_freed_memory
+from sconv_search.system.weights import load_weights_
+from sconv_search.training.batch_norm import reestimate_batch_norm_
+from sconv_search.training.evaluation import predict
 
 SHARES = (90, 75, 60, 50, 40)
 CALIBRATION = {"resnet20": 512, "resnet56": 512, "efficientnet_lite0": 256}
@@ -89,15 +90,22 @@ def _lite(shared: Path) -> StudyContext:
     load_weights_(network, shared / "weights" / "imagenet_efficientnet_lite0.safetensors")
     paths = sorted((shared / "imagenet_sample").glob("*.jpg"))
     pixels = np.stack([np.asarray(Image.open(path).convert("RGB"))[16:240, 16:240] for path in paths])
-    photos = Split(images=torch.from_numpy(pixels).movedim(-1, 1), labels=torch.tensor([int(path.name[:4]) for path in paths]))
+    photos = Split(
+        images=torch.from_numpy(pixels).movedim(-1, 1), labels=torch.tensor([int(path.name[:4]) for path in paths])
+    )
     fitted = torch.arange(len(paths)) % 4 == 0
     train, test = photos.take(fitted.nonzero().flatten()), photos.take((~fitted).nonzero().flatten())
     data = DataSet(name="photos", train=train, validation=test, test=test, mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
     schedule = task_named("demo").search_schedule
     task = Task(
-        name="efficientnet_lite0", network=efficientnet_lite0, data=lambda folder, seen: data, input_shape=(3, 224, 224),
-        dense_schedule=schedule, search_schedule=schedule, confirm_schedule=schedule,
-    )  # fmt: skip
+        name="efficientnet_lite0",
+        network=efficientnet_lite0,
+        data=lambda folder, seen: data,
+        input_shape=(3, 224, 224),
+        dense_schedule=schedule,
+        search_schedule=schedule,
+        confirm_schedule=schedule,
+    )
     return _start(task, network, data)
 
 
@@ -111,7 +119,9 @@ NETWORKS: dict[str, Callable[[Path], StudyContext]] = {
 def case_of(name: str, shared: Path) -> Case:
     """The network with its calibration inputs."""
     start = NETWORKS[name](shared)
-    return Case(name=name, start=start, inputs=start.data.normalized(_all(start.data.train).images[: CALIBRATION[name]]))
+    return Case(
+        name=name, start=start, inputs=start.data.normalized(_all(start.data.train).images[: CALIBRATION[name]])
+    )
 
 
 def layer_space(case: Case, method: str) -> SearchSpace:
@@ -129,7 +139,8 @@ def layer_space(case: Case, method: str) -> SearchSpace:
         for choice in alternatives:
             built = compress(network, CompressionPlan(sites={name: choice}), case.inputs)
             if METHODS[method].reshapes_neighbors:
-                saved = measure_cost(built, shape) - whole  # fewer channels, more damage: the outputs are not the layer's alone
+                # fewer channels, more damage: the outputs are not the layer's alone
+                saved = measure_cost(built, shape) - whole
                 options.append(Option(choice=choice, cost=saved, damage=-saved.flops / whole.flops))
                 continue
             cost = costs.difference(layer, site(built, name), choice, shapes[name])
@@ -155,9 +166,14 @@ def _layer_inputs(network: nn.Module, names: Iterable[str], inputs: Tensor) -> d
 
 
 def row_of(
-    case: Case, method: str, share: int, calibrated: bool, space: SearchSpace, dense_logits: Tensor,
+    case: Case,
+    method: str,
+    share: int,
+    calibrated: bool,
+    space: SearchSpace,
+    dense_logits: Tensor,
     carried_out: dict[tuple[str, bool], dict[str, Any]],
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """One plan carried out and scored; a plan that served another budget has its row already."""
     start = case.start
     budget = Budget.parse(f"{share}%", dense=space.dense)
@@ -262,19 +278,29 @@ def _gains(rows: list[dict[str, Any]]) -> list[tuple[str, str, int]]:
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """Top-1 against the share of FLOPs: calibrated in full lines, weights alone dashed."""
     networks = list(dict.fromkeys(row["network"] for row in rows))
-    figure, panels = plt.subplots(1, len(networks), figsize=(5 * len(networks), 4.2), squeeze=False, layout="constrained")
+    figure, panels = plt.subplots(
+        1, len(networks), figsize=(5 * len(networks), 4.2), squeeze=False, layout="constrained"
+    )
     for axes, network in zip(panels[0], networks, strict=True):
         own = [row for row in rows if row["network"] == network and "top1" in row]
-        for place, method in enumerate(METHODS):  # a method looks the same in every panel, also where another was not measured
+        # a method looks the same in every panel, also where another was not measured
+        for place, method in enumerate(METHODS):
             if all(row["method"] != method for row in own):
                 continue
             for calibrated in (True, False):
-                line = sorted((r["flops"], r["top1"]) for r in own if r["method"] == method and r["calibrated"] is calibrated)
+                line = sorted(
+                    (r["flops"], r["top1"]) for r in own if r["method"] == method and r["calibrated"] is calibrated
+                )
                 axes.plot(
-                    [100 * flops for flops, _ in line], [top1 for _, top1 in line], color=plt.get_cmap("tab10")(place),
-                    marker="osDv^<>pX"[place], markersize=5, linestyle="-" if calibrated else ":",
-                    alpha=1 if calibrated else 0.6, label=method if calibrated else None,
-                )  # fmt: skip
+                    [100 * flops for flops, _ in line],
+                    [top1 for _, top1 in line],
+                    color=plt.get_cmap("tab10")(place),
+                    marker="osDv^<>pX"[place],
+                    markersize=5,
+                    linestyle="-" if calibrated else ":",
+                    alpha=1 if calibrated else 0.6,
+                    label=method if calibrated else None,
+                )
         dense = next(row["top1"] for row in own if row["method"] == "dense")
         axes.axhline(dense, color="black", linewidth=0.8)
         axes.set(title=network, xlabel="FLOPs, % of dense", ylabel="top-1, %")

@@ -1,11 +1,12 @@
 """int8 after training: does a structured network lose more accuracy than the dense one, and does the chain basis help?
 
 ResNet-20 with pretrained weights, compressed by fixed plans without training: fitted to calibration images, batch norms
-re-estimated. Each form is exported to ONNX, quantzed by onnxruntime (static, ranges of activations by calibration images), and
-scored on the 10,000 test images in float and in int8.
+re-estimated. Each form is exported to ONNX, quantzed by onnxruntime (static, ranges of activations by calibration
+images), and scored on the 10,000 test images in float and in int8.
 
-The box basis is the paper's: every sum over channels is one of neighbors. Chain and box basis compute the same function; where
-they are compared, both make their channel sums by a 1x1 convolution of 0, 1 and -1, which int8 holds exactly.
+The box basis is the paper's: every sum over channels is one of neighbors. Chain and box basis compute the same
+function; where they are compared, both make their channel sums by a 1x1 convolution of 0, 1 and -1, which int8 holds
+exactly.
 """
 
 from __future__ import annotations
@@ -20,24 +21,24 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
-from benchmarks.accuracy.post_training import Case, case_of
-from benchmarks.timing import facts, markdown_table, publish
 from torch import Tensor, nn
 
-from sconv_search.structured import kernels
-from sconv_search.training.batch_norm import reestimate_batch_norm_
-from sconv_search.inference.batch_norm_folding import fold_batch_norms_
-from sconv_search.structured.channel_pooling import NaturalChains
+from benchmarks.accuracy.post_training import Case, case_of
+from benchmarks.timing import facts, markdown_table, publish
 from sconv_search.compressor import swapped
-from sconv_search.data.splits import Images, Split
-from sconv_search.inference.export import export_onnx
 from sconv_search.cost.counting import example_input, measure_cost
-from sconv_search.plan import Choice, CompressionPlan
-from sconv_search.inference.quantization import quantize_onnx
+from sconv_search.data.splits import Images, Split
+from sconv_search.inference.batch_norm_folding import fold_batch_norms_
+from sconv_search.inference.export import export_onnx
 from sconv_search.inference.implementations import implementations
+from sconv_search.inference.quantization import quantize_onnx
 from sconv_search.inference.runtimes import onnx_forward
+from sconv_search.plan import Choice, CompressionPlan
+from sconv_search.structured import kernels
+from sconv_search.structured.channel_pooling import NaturalChains
 from sconv_search.structured.conv import StructuredConv2d
 from sconv_search.studies.methods import compress
+from sconv_search.training.batch_norm import reestimate_batch_norm_
 
 NETWORK = "resnet20"
 CALIBRATION = 512
@@ -174,7 +175,9 @@ def _losses(row: Mapping[str, Any], kinds: Sequence[str]) -> list[str]:
 
 def measure(data: Path, forms: Sequence[Form], bits: Sequence[Bits], rows_file: Path | None) -> list[Row]:
     """All forms, one after the other; those that the file holds are not measured again."""
-    known = [json.loads(line) for line in rows_file.read_text().splitlines()] if rows_file and rows_file.exists() else []
+    known = (
+        [json.loads(line) for line in rows_file.read_text().splitlines()] if rows_file and rows_file.exists() else []
+    )
     case = case_of(NETWORK, data)
     calibration = case.start.data.normalized(_all(case.start.data.train).images[-CALIBRATION:])
     test, rows = _all(case.start.data.test), [row for row in known if row["form"] in {form.name for form in forms}]

@@ -1,8 +1,8 @@
 """Structural regularzation against direct training: one plan, equal epochs, several seeds, on CIFAR-10.
 
-Direct training compresses first and trains the structured layers for all epochs; regularzed training spends half of them on
-the dense network with the penalty, whose weight rises to lambda, and compresses then. Rows are appended as they come, so an
-interrupted run continues; without ``--data`` they become a table.
+Direct training compresses first and trains the structured layers for all epochs; regularzed training spends half of
+them on the dense network with the penalty, whose weight rises to lambda, and compresses then. Rows are appended as they
+come, so an interrupted run continues; without ``--data`` they become a table.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.timing import facts, markdown_table, publish
 
-from sconv_search.system.malloc import keep_freed_memory
+from benchmarks.timing import facts, markdown_table, publish
 from sconv_search.budget import Budgets
 from sconv_search.search_space.heuristics import RULES
-from sconv_search.training.schedule import Schedule
-from sconv_search.training.evaluation import evaluate
 from sconv_search.search_space.space import SearchSpace
 from sconv_search.studies import context_from_task
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.space.measuring import measured_space
 from sconv_search.studies.tasks import task_named
 from sconv_search.studies.trials.trial import run_trial
+from sconv_search.system.malloc import keep_freed_memory
+from sconv_search.training.evaluation import evaluate
+from sconv_search.training.schedule import Schedule
 
 TASK, METHOD, RULE, RATE = "cifar10/resnet20", "structured_conv", "minimax", 0.01
 DIRECT = "direct"
@@ -36,7 +36,9 @@ DIRECT = "direct"
 def measure(given: argparse.Namespace) -> None:
     """Appends the rows that the file lacks."""
     cpu, weights = torch.device("cpu"), given.data / "weights" / "cifar10_resnet20.safetensors"
-    start = context_from_task(task_named(TASK), data=given.data, weights=weights, cache=given.data, device=cpu, monitor=Monitor())
+    start = context_from_task(
+        task_named(TASK), data=given.data, weights=weights, cache=given.data, device=cpu, monitor=Monitor()
+    )
     cache = given.rows.with_suffix(".space.json")
     if not cache.exists():
         cache.write_text(measured_space(start, [METHOD], Monitor()).to_json())
@@ -53,15 +55,27 @@ def measure(given: argparse.Namespace) -> None:
                 continue
             began = time.perf_counter()
             found = run_trial(
-                start, plan, schedule, seed=seed, regularization=weight, regularized_share=0.5, monitor=Monitor(),
+                start,
+                plan,
+                schedule,
+                seed=seed,
+                regularization=weight,
+                regularized_share=0.5,
+                monitor=Monitor(),
                 watch_compression=True,
-            )  # fmt: skip
+            )
             row = {
-                "budget": given.budget, "epochs": given.epochs, "way": way, "seed": seed, "residual": found.residual,
-                "before": found.before and found.before.top1, "after": found.after and found.after.top1,
-                "final": found.final.top1, "test": evaluate(found.network, start.data, start.data.test).top1,
+                "budget": given.budget,
+                "epochs": given.epochs,
+                "way": way,
+                "seed": seed,
+                "residual": found.residual,
+                "before": found.before and found.before.top1,
+                "after": found.after and found.after.top1,
+                "final": found.final.top1,
+                "test": evaluate(found.network, start.data, start.data.test).top1,
                 "seconds": time.perf_counter() - began,
-            }  # fmt: skip
+            }
             with given.rows.open("a") as file:
                 file.write(json.dumps(row) + "\n")
             print(row, flush=True)
@@ -79,9 +93,17 @@ def _spread(values: list[float], digits: int = 2) -> str:
 def report(rows: list[dict[str, Any]]) -> str:
     """A line for each way: mean and standard deviation over the seeds."""
     columns = (
-        "FLOPs budget, %", "epochs", "training", "seeds", "relative residual at compression", "top-1 before compression",
-        "just after", "at the end", "test top-1", "seconds relative to direct",
-    )  # fmt: skip
+        "FLOPs budget, %",
+        "epochs",
+        "training",
+        "seeds",
+        "relative residual at compression",
+        "top-1 before compression",
+        "just after",
+        "at the end",
+        "test top-1",
+        "seconds relative to direct",
+    )
     lines: list[tuple[object, ...]] = []
     for budget, epochs, way in dict.fromkeys((r["budget"], r["epochs"], r["way"]) for r in rows):
         same = [r for r in rows if (r["budget"], r["epochs"]) == (budget, epochs)]

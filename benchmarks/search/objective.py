@@ -1,4 +1,6 @@
-"""The objective of the search benchmark: loss without training on held-out images, after batch norms are re-estimated."""
+"""The objective of the search benchmark: loss without training on held-out images, after batch norms are
+re-estimated.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +11,20 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sconv_search.training.batch_norm import reestimate_batch_norm_
-from sconv_search.inference.batch_norm_folding import fold_batch_norms_
 from sconv_search.compressor import swapped
 from sconv_search.data.splits import DataSet, Split
+from sconv_search.inference.batch_norm_folding import fold_batch_norms_
 from sconv_search.plan import CompressionPlan
-from sconv_search.training.evaluation import evaluate
 from sconv_search.studies import METHODS, StudyContext, compress
 from sconv_search.studies.context import calibration_inputs
+from sconv_search.training.batch_norm import reestimate_batch_norm_
+from sconv_search.training.evaluation import evaluate
 
 HELD_OUT, STATISTICS = 256, 256
 PHOTOS = "efficientnet_lite0"
 PHOTO_STATISTICS, PHOTOS_HELD_OUT, PHOTO_SIDE, PHOTO_BATCH = 50, 200, 160, 50
-"""Of a network that reads photos: how many batch norms see, how many are scored, their size, how many at once are fastest.
+"""Of a network that reads photos: how many batch norms see, how many are scored, their size, how many at once are
+fastest.
 
 It is evaluated in bf16 with folded batch norms, in half of the time.
 """
@@ -37,19 +40,33 @@ class Objective:
 
     def __init__(self, start: StudyContext) -> None:
         data, photos = start.data, start.task.name == PHOTOS
-        fewer, scored = data.train.take(torch.arange(min(STATISTICS, len(data.train)))), data.test.take(torch.arange(HELD_OUT))
+        fewer, scored = (
+            data.train.take(torch.arange(min(STATISTICS, len(data.train)))),
+            data.test.take(torch.arange(HELD_OUT)),
+        )
         if photos:
             fewer, scored = (
                 smaller(data.train.take(torch.arange(PHOTO_STATISTICS))),
                 smaller(data.test.take(torch.arange(PHOTOS_HELD_OUT))),
             )
-        self._start, self._inputs, self._known = start, calibration_inputs(start), dict[str, tuple[float, float, float]]()
+        self._start, self._inputs, self._known = (
+            start,
+            calibration_inputs(start),
+            dict[str, tuple[float, float, float]](),
+        )
         self._layers, self._photos = dict[tuple[object, ...], nn.Module](), photos
         self.worked = self.charged = 0.0
         self._data = DataSet(
-            name=data.name, train=fewer, validation=data.validation, test=data.test, mean=data.mean, std=data.std,
-            crop_padding=data.crop_padding, flip=data.flip, evaluation_batch=PHOTO_BATCH if photos else data.evaluation_batch,
-        )  # fmt: skip
+            name=data.name,
+            train=fewer,
+            validation=data.validation,
+            test=data.test,
+            mean=data.mean,
+            std=data.std,
+            crop_padding=data.crop_padding,
+            flip=data.flip,
+            evaluation_batch=PHOTO_BATCH if photos else data.evaluation_batch,
+        )
         self._scored = scored
         self._reference = start.network if photos else None  # 256 CIFAR images give as good statistics alone
 
@@ -80,7 +97,9 @@ class Objective:
         if len(plan.methods) > 1 or any(METHODS[method].reshapes_neighbors for method in plan.methods):
             return compress(self._start.network, plan, self._inputs)
         keys = {name: (name, one.method, *sorted(one.structure.items())) for name, one in plan.sites.items()}
-        missing = CompressionPlan(sites={name: plan.sites[name] for name, key in keys.items() if key not in self._layers})
+        missing = CompressionPlan(
+            sites={name: plan.sites[name] for name, key in keys.items() if key not in self._layers}
+        )
         made = compress(self._start.network, missing, self._inputs)
         self._layers |= {keys[name]: made.get_submodule(name) for name in missing.sites}
         return swapped(self._start.network, {name: copy.deepcopy(self._layers[key]) for name, key in keys.items()})

@@ -1,10 +1,14 @@
-"""What a search costs beside training: the time of a suggestion, a trial's other seconds, and what a second worker brings.
+"""What a search costs beside training: the time of a suggestion, a trial's other seconds, and what a second worker
+brings.
 
 Three parts, each of which appends rows; without ``--part`` the rows become a report.
 
-- ``suggestions``: from asking for the next plan to having it, with 60 layers of 19 options (costs as of 3x3 convolutions,
-  damages drawn), after 1, 100 and 500 trials by the same sampler; the GP's trials are drawn at random, as it keeps no state.
-- ``trials``: a real search on CIFAR-10 with ResNet-20. Training and scoring are timed; all other seconds from one record to the
+- ``suggestions``: from asking for the next plan to having it, with 60 layers of 19 options (costs as of 3x3
+convolutions,
+  damages drawn), after 1, 100 and 500 trials by the same sampler; the GP's trials are drawn at random, as it keeps no
+  state.
+- ``trials``: a real search on CIFAR-10 with ResNet-20. Training and scoring are timed; all other seconds from one
+record to the
   next are overhead: suggesting, compressing, measuring, batch-norm re-estimation, writing.
 - ``workers``: the same search with one and with two workers of one thread each, once every worker has ended a trial.
 """
@@ -24,20 +28,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmarks.timing import facts, markdown_table, publish, quartiles
 
+from benchmarks.timing import facts, markdown_table, publish, quartiles
 from sconv_search import Choice, CompressionPlan, Cost, TrialRecord
-from sconv_search.system.malloc import keep_freed_memory
 from sconv_search.budget import Budgets
 from sconv_search.search_space.space import Option, SearchSpace
 from sconv_search.search_space.tables import SpaceArrays
-from sconv_search.studies import RunFolder, StudyContext, StudySpec, search, context_from_task
+from sconv_search.studies import RunFolder, StudyContext, StudySpec, context_from_task, search
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.samplers.optuna_samplers import SAMPLERS, SamplerName
 from sconv_search.studies.samplers.random_keys import RandomKeys
-from sconv_search.studies.search.proposals import Proposals
 from sconv_search.studies.samplers.study import Domain, Sampler
+from sconv_search.studies.search.proposals import Proposals
 from sconv_search.studies.tasks import task_named
+from sconv_search.system.malloc import keep_freed_memory
 
 SITES, OPTIONS = 60, 19
 AFTER = (1, 100, 500)
@@ -54,7 +58,8 @@ def made_up_space(seed: int = 0) -> SearchSpace:
         channels, side = 2 ** int(rng.integers(4, 8)), 2 ** int(rng.integers(2, 5))
         sensitivity = np.exp(rng.normal(-3, 1))
         sites[f"layer{place // 20}.{place % 20}.conv"] = tuple(
-            _option(kept, channels, side, float(sensitivity * np.exp(rng.normal(0, 0.3)))) for kept in range(1, OPTIONS + 1)
+            _option(kept, channels, side, float(sensitivity * np.exp(rng.normal(0, 0.3))))
+            for kept in range(1, OPTIONS + 1)
         )
     dense = sum(int(options[0].cost.macs / (1 / (OPTIONS + 1) - 1)) for options in sites.values())
     return SearchSpace(dense=Cost(macs=dense, adds=0, params=10**6), sites=sites)
@@ -79,9 +84,14 @@ class Suggesting:
     def __post_init__(self) -> None:
         task = task_named("demo")
         spec = StudySpec(
-            task="demo", methods=("structured_conv",), budget="50%", trials=2, sampler=self.kind,
-            search_schedule=task.search_schedule, confirm_schedule=task.confirm_schedule,
-        )  # fmt: skip
+            task="demo",
+            methods=("structured_conv",),
+            budget="50%",
+            trials=2,
+            sampler=self.kind,
+            search_schedule=task.search_schedule,
+            confirm_schedule=task.confirm_schedule,
+        )
         random_keys = RandomKeys(SpaceArrays(self.space), {name: name for name in self.space.sites})
         domain = Domain(random_keys=random_keys.names, regularization=REGULARIZATION)
         self._sampler = Sampler(self.folder / "journal", domain, self.kind, 0, startup=10)
@@ -96,9 +106,17 @@ class Suggesting:
         job = self._proposals.next()
         seconds = time.process_time() - worked, time.perf_counter() - began
         told = TrialRecord(
-            study="", task="", stage="search", variant="searched", status="complete", number=job.number,
-            plan=job.plan.to_json(), regularization=job.regularization, val_top1=self._score(job.plan), origin=job.origin,
-        )  # fmt: skip
+            study="",
+            task="",
+            stage="search",
+            variant="searched",
+            status="complete",
+            number=job.number,
+            plan=job.plan.to_json(),
+            regularization=job.regularization,
+            val_top1=self._score(job.plan),
+            origin=job.origin,
+        )
         self._sampler.tell(job.number, told)
         self._proposals.learn([told])
         return seconds
@@ -126,8 +144,13 @@ def suggestions(kind: SamplerName, rounds: int) -> Iterator[dict[str, Any]]:
             processor, clock = zip(*taken, strict=True)
             load = os.getloadavg()[0]
             yield {
-                "part": "suggestions", "sampler": kind, "after": after, "processor": processor, "clock": clock, "load": load,
-            }  # fmt: skip
+                "part": "suggestions",
+                "sampler": kind,
+                "after": after,
+                "processor": processor,
+                "clock": clock,
+                "load": load,
+            }
 
 
 @dataclass
@@ -170,9 +193,13 @@ def _start(given: argparse.Namespace) -> StudyContext:
 def _spec(start: StudyContext, epochs: float, trials: int) -> StudySpec:
     schedule = replace(start.task.search_schedule, epochs=epochs)
     return StudySpec(
-        task=TASK, methods=("structured_conv",), budget="50%", trials=trials, search_schedule=schedule,
+        task=TASK,
+        methods=("structured_conv",),
+        budget="50%",
+        trials=trials,
+        search_schedule=schedule,
         confirm_schedule=start.task.confirm_schedule,
-    )  # fmt: skip
+    )
 
 
 def _folder(name: str, given: argparse.Namespace) -> RunFolder:
@@ -246,17 +273,25 @@ def _trials_table(rows: Sequence[dict[str, Any]]) -> str:
         held = "holds" if share < MOST_SHARE else "**missed**"
         numbers = (f"{value:.1f}" for value in (seconds["train"], seconds["score"], rest, epoch))
         cells.append((f"{row['epochs']:g}", len(row["rows"]), *numbers, f"{share:.1%}", held))
-    columns = ("epochs", "trials", "training, s", "scoring, s", "all else, s", "one epoch, s", "share of all else at one epoch")
-    words = (
-        "ResNet-20 on CIFAR-10, structured convolutions at 50 %; medians. The seconds of one epoch follow from those trained."
+    columns = (
+        "epochs",
+        "trials",
+        "training, s",
+        "scoring, s",
+        "all else, s",
+        "one epoch, s",
+        "share of all else at one epoch",
     )
+    words = "ResNet-20 on CIFAR-10, structured convolutions at 50 %; medians. The seconds of one epoch follow from those trained."
     return f"## A trial's other seconds\n\n{words}\n\n{markdown_table((*columns, f'under {MOST_SHARE:.0%}'), cells)}"
 
 
 def _workers_table(rows: Sequence[dict[str, Any]]) -> str:
     rates = {row["workers"]: per_minute(row) for row in rows}
     gains = {count: rate / rates[1] for count, rate in rates.items()}
-    held = {count: "" if count == 1 else "holds" if gain >= LEAST_GAIN else "**missed**" for count, gain in gains.items()}
+    held = {
+        count: "" if count == 1 else "holds" if gain >= LEAST_GAIN else "**missed**" for count, gain in gains.items()
+    }
     table = markdown_table(
         ("workers of one thread", "trials a minute", "times one worker's", f"at least {LEAST_GAIN:g}"),
         [(count, f"{rate:.2f}", f"{gains[count]:.2f}", held[count]) for count, rate in rates.items()],

@@ -1,9 +1,11 @@
 """Whether the search earns its keep: loss without training against the number of evaluations, for rules and samplers.
 
-The objective is real and cheap: compress a pretrained network, re-estimate its batch norms, and take the loss on held-out
-images. Rules (uniform, greedy, minimax, least error) are one evaluation each. Compared are the surrogate, TPE and random
-search over budget-filling preferences, and TPE and random search over one integer a layer with the budget as a constraint.
-Rows are appended as they come, so an interrupted run continues; without ``--network`` they become a table and a figure.
+The objective is real and cheap: compress a pretrained network, re-estimate its batch norms, and take the loss on
+    held-out
+images. Rules (uniform, greedy, minimax, least error) are one evaluation each. Compared are the surrogate, TPE and
+random search over budget-filling preferences, and TPE and random search over one integer a layer with the budget as a
+constraint. Rows are appended as they come, so an interrupted run continues; without ``--network`` they become a table
+and a figure.
 """
 
 from __future__ import annotations
@@ -17,13 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from benchmarks.accuracy.post_training import NETWORKS
 from benchmarks.search.objective import Objective
-from benchmarks.search.tables import RANDOM, draw, report
 from benchmarks.search.strategies import Found, Setting, Way, by_rule, filling, integers
+from benchmarks.search.tables import RANDOM, draw, report
 from benchmarks.timing import facts, publish
-
-from sconv_search.system.malloc import keep_freed_memory
 from sconv_search.budget import Budgets
 from sconv_search.search_space.heuristics import RULES
 from sconv_search.search_space.space import Option, SearchSpace
@@ -31,6 +32,7 @@ from sconv_search.studies import METHODS, StudyContext
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.samplers.optuna_samplers import SamplerName
 from sconv_search.studies.space.measuring import measured_space
+from sconv_search.system.malloc import keep_freed_memory
 
 BUDGETS = (70, 50, 35)
 OURS = "ours (surrogate, fills the budget)"
@@ -39,7 +41,9 @@ OURS = "ours (surrogate, fills the budget)"
 def measure(name: str, shared: Path, rows_file: Path, given: argparse.Namespace) -> None:
     """Appends the rows that the file lacks: one a study, with its losses in order."""
     start = NETWORKS[name](shared)
-    space = joined([_measured(start, method, rows_file.with_name(f"{name}-{method}-space.json")) for method in given.method])
+    space = joined(
+        [_measured(start, method, rows_file.with_name(f"{name}-{method}-space.json")) for method in given.method]
+    )
     objective = Objective(start)
     for budget in given.budget:
         known: dict[str, Any] = {"network": name, "methods": ",".join(given.method), "budget": budget}
@@ -117,8 +121,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--ours", type=int, default=40, help="evaluations of the search; of each way, 0 leaves it out")
     parser.add_argument("--tpe", type=int, default=40, help="evaluations of TPE over budget-filling plans")
-    parser.add_argument("--others", type=int, default=200, help="evaluations of random search over budget-filling plans")
-    parser.add_argument("--integers", type=int, default=40, help="evaluations of the ways that choose one integer a layer")
+    parser.add_argument(
+        "--others", type=int, default=200, help="evaluations of random search over budget-filling plans"
+    )
+    parser.add_argument(
+        "--integers", type=int, default=40, help="evaluations of the ways that choose one integer a layer"
+    )
     parser.add_argument("--data", type=Path, required="--network" in sys.argv, help="folder with weights/, cifar10/")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rows", type=Path, default=Path("benchmarks/results/search_quality.jsonl"))

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.timing import facts, markdown_table, publish
-
-from sconv_search.reports import write_report
 from sconv_search.records import TrialRecord
+from sconv_search.reports import write_report
 
 MOST_SECONDS, MOST_GIB, MOST_MB = 20.0, 2.0, 6.0
 METHODS = {"structured_conv": ("c", "n"), "spatial_svd": ("rank",), "tucker": ("rank",), "channel_pruning": ("keep",)}
@@ -36,17 +35,20 @@ def _space(method: str) -> dict[str, object]:
         saving = sorted(rng.randint(100_000, 2_000_000) for _ in range(OPTIONS))
         sites[layer] = [
             {
-                "method": method, "structure": {name: OPTIONS - place for name in METHODS[method]},
-                "cost": {"macs": -macs, "adds": 0, "params": -macs // 150}, "damage": 1e-9 * macs,
+                "method": method,
+                "structure": {name: OPTIONS - place for name in METHODS[method]},
+                "cost": {"macs": -macs, "adds": 0, "params": -macs // 150},
+                "damage": 1e-9 * macs,
             }
             for place, macs in enumerate(saving)
-        ]  # fmt: skip
+        ]
     return {"format": "sconv-search space 1", "dense": WHOLE, "sites": sites}
 
 
 def _plan(method: str, rng: random.Random) -> str:
     sites = {
-        layer: {"method": method, "structure": {name: rng.randint(1, OPTIONS) for name in METHODS[method]}} for layer in LAYERS
+        layer: {"method": method, "structure": {name: rng.randint(1, OPTIONS) for name in METHODS[method]}}
+        for layer in LAYERS
     }
     return json.dumps({"format": "sconv-search plan 1", "sites": sites})
 
@@ -54,9 +56,15 @@ def _plan(method: str, rng: random.Random) -> str:
 def _records(method: str, budget: int, count: int, rng: random.Random) -> Iterator[TrialRecord]:
     """Trials, of which one in twenty fails or is over budget, and four confirmed plans over three seeds."""
     origin: dict[str, Any] = {
-        "study": f"{method}-{budget}", "task": "synthetic/resnet20", "methods": method, "budget": f"{budget}% flops",
-        "dense_flops": 2 * DENSE + 90_000, "machine": "synthetic", "versions": "synthetic", "commit": "synthetic",
-    }  # fmt: skip
+        "study": f"{method}-{budget}",
+        "task": "synthetic/resnet20",
+        "methods": method,
+        "budget": f"{budget}% flops",
+        "dense_flops": 2 * DENSE + 90_000,
+        "machine": "synthetic",
+        "versions": "synthetic",
+        "commit": "synthetic",
+    }
     kept: list[TrialRecord] = []
     for number in range(count - 12):
         macs = int(DENSE * budget / 100 * rng.uniform(0.9, 0.999))
@@ -80,13 +88,30 @@ def _records(method: str, budget: int, count: int, rng: random.Random) -> Iterat
     }
     for one in kept:
         for seed in range(3):
-            same = {name: getattr(one, name) for name in (*origin, "macs", "adds", "flops", "params", "plan", "regularization")}
+            same = {
+                name: getattr(one, name)
+                for name in (*origin, "macs", "adds", "flops", "params", "plan", "regularization")
+            }
             yield TrialRecord(
-                **same, stage="confirm", variant="searched", status="complete", number=one.number, seed=seed, epochs=10.0,
-                test_top1=90 + rng.random(), val_top1=90 + rng.random(), val_top1_before=91.0, wall_s=300.0,
+                **same,
+                stage="confirm",
+                variant="searched",
+                status="complete",
+                number=one.number,
+                seed=seed,
+                epochs=10.0,
+                test_top1=90 + rng.random(),
+                val_top1=90 + rng.random(),
+                val_top1_before=91.0,
+                wall_s=300.0,
                 val_top1_after=80 + rng.random(),
-                latency_ms=20.0, dense_latency_ms=25.0, threads=1, dtype="float32", latency_batch=16, layers=json.dumps(layers),
-            )  # fmt: skip
+                latency_ms=20.0,
+                dense_latency_ms=25.0,
+                threads=1,
+                dtype="float32",
+                latency_batch=16,
+                layers=json.dumps(layers),
+            )
 
 
 def write_runs(folder: Path, rows: int) -> list[Path]:
@@ -161,10 +186,7 @@ def report(rows: int) -> tuple[str, bool]:
         gib = memory.end() / 2**20
         page = (Path(name) / "report" / "index.html").stat().st_size / 1e6
         thinned = "Thinned: drawn are" in (Path(name) / "report" / "summary.md").read_text()
-    found = {
-        "seconds": (seconds, MOST_SECONDS), "peak memory (GiB)": (gib, MOST_GIB),
-        "page (MB)": (page, MOST_MB),
-    }  # fmt: skip
+    found = {"seconds": (seconds, MOST_SECONDS), "peak memory (GiB)": (gib, MOST_GIB), "page (MB)": (page, MOST_MB)}
     table = markdown_table(
         ["what", "measured", "at most", "holds"],
         [(what, f"{value:.2f}", f"{most:g}", "yes" if value < most else "NO") for what, (value, most) in found.items()],

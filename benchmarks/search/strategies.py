@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import optuna
-from benchmarks.search.objective import Objective
 
+from benchmarks.search.objective import Objective
 from sconv_search.budget import Budgets
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import TrialRecord
@@ -18,8 +18,8 @@ from sconv_search.search_space.tables import SpaceArrays
 from sconv_search.studies import METHODS
 from sconv_search.studies.samplers.optuna_samplers import SamplerName
 from sconv_search.studies.samplers.random_keys import RandomKeys
-from sconv_search.studies.search.proposals import Proposals
 from sconv_search.studies.samplers.study import Domain, Sampler
+from sconv_search.studies.search.proposals import Proposals
 from sconv_search.studies.spec import StudySpec
 from sconv_search.studies.tasks import task_named
 
@@ -49,9 +49,14 @@ def by_rule(setting: Setting, rule: Callable[[SearchSpace, Budgets], Compression
 def filling(setting: Setting, kind: SamplerName, seed: int, count: int) -> Found:
     """Plans and scores of budget-filling preferences; TPE begins with the rules' plans, random search does not."""
     spec = StudySpec(
-        task="demo", methods=tuple(METHODS)[:1], budget="50%", trials=2 if kind == "random" else 20, sampler=kind, seed=seed,
+        task="demo",
+        methods=tuple(METHODS)[:1],
+        budget="50%",
+        trials=2 if kind == "random" else 20,
+        sampler=kind,
+        seed=seed,
         **_schedules(),
-    )  # fmt: skip
+    )
     random_keys = RandomKeys(SpaceArrays(setting.space), {name: name for name in setting.space.sites})
     with tempfile.TemporaryDirectory() as folder:
         sampler = Sampler(Path(folder) / "journal", Domain(random_keys=random_keys.names), kind, seed, startup=10)
@@ -61,9 +66,15 @@ def filling(setting: Setting, kind: SamplerName, seed: int, count: int) -> Found
             job = proposals.next()
             loss, top1 = setting.objective(job.plan)
             told = TrialRecord(
-                study="", task="", stage="search", variant="searched", status="complete", number=job.number,
-                plan=job.plan.to_json(), val_top1=-loss,
-            )  # fmt: skip
+                study="",
+                task="",
+                stage="search",
+                variant="searched",
+                status="complete",
+                number=job.number,
+                plan=job.plan.to_json(),
+                val_top1=-loss,
+            )
             sampler.tell(job.number, told)
             proposals.learn([told])
             if number >= skipped:
@@ -76,17 +87,25 @@ def _schedules() -> dict[str, Any]:
 
 
 def integers(setting: Setting, kind: SamplerName, seed: int, count: int) -> Found:
-    """Plans of one integer a layer; those over the budget are told as infeasible and cost no evaluation of the network."""
+    """Plans of one integer a layer; those over the budget are told as infeasible and cost no evaluation of the
+    network.
+    """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     samplers = optuna.samplers
-    sampler = samplers.TPESampler(seed=seed, n_startup_trials=10) if kind == "tpe" else samplers.RandomSampler(seed=seed)
+    sampler = (
+        samplers.TPESampler(seed=seed, n_startup_trials=10) if kind == "tpe" else samplers.RandomSampler(seed=seed)
+    )
     study = optuna.create_study(sampler=sampler)
-    ordered = {name: sorted(options, key=lambda option: option.cost.flops) for name, options in setting.space.sites.items()}
+    ordered = {
+        name: sorted(options, key=lambda option: option.cost.flops) for name, options in setting.space.sites.items()
+    }
     evaluated = 0
     for _ in range(50 * count):
         trial = study.ask()
         taken = {name: trial.suggest_int(name, 0, len(options)) for name, options in ordered.items()}
-        plan = CompressionPlan(sites={name: ordered[name][at].choice for name, at in taken.items() if at < len(ordered[name])})
+        plan = CompressionPlan(
+            sites={name: ordered[name][at].choice for name, at in taken.items() if at < len(ordered[name])}
+        )
         excess = setting.budgets.excess(setting.space.cost(plan))
         trial.set_constraint("excess", excess)
         if excess > 0:

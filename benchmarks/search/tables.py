@@ -11,16 +11,18 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FormatStrFormatter, NullFormatter
+
 from benchmarks.search.objective import HELD_OUT, PHOTO_SIDE, PHOTO_STATISTICS, PHOTOS_HELD_OUT, STATISTICS
 from benchmarks.timing import markdown_table
-
 from sconv_search.reports.hypervolume import hypervolume_course
 
 RANDOM = "random, fills the budget"
 
 
 def report(rows: list[dict[str, Any]]) -> str:
-    """For each network, methods and budget: best loss by way after some evaluations, and how soon random search is met."""
+    """For each network, methods and budget: best loss by way after some evaluations, and how soon random search is
+    met.
+    """
     parts = [
         f"\nObjective: loss without training. ResNet-20 in fp32, batch norms from {STATISTICS} images, loss on {HELD_OUT} "
         f"others; EfficientNet-Lite0 in bf16 with photos of {PHOTO_SIDE} pixels, batch norms relative to the trained network's "
@@ -70,10 +72,14 @@ def _line(way: str, rows: list[dict[str, Any]], budget: int) -> tuple[object, ..
 
 
 def hypervolumes(row: dict[str, Any]) -> list[float]:
-    """After each plan, the area that accuracy over FLOPs dominates, in % of that of a network without FLOPs or errors."""
+    """After each plan, the area that accuracy over FLOPs dominates, in % of that of a network without FLOPs or
+    errors.
+    """
     return [
         area / 100
-        for area in hypervolume_course((100 * flops, top1) for flops, top1 in zip(row["flops"], row["top1"], strict=True))
+        for area in hypervolume_course(
+            (100 * flops, top1) for flops, top1 in zip(row["flops"], row["top1"], strict=True)
+        )
     ]
 
 
@@ -90,7 +96,9 @@ PANELS = ((LOSS, EVALUATIONS), (LOSS, SECONDS), (AREA, EVALUATIONS))
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Best loss so far against evaluations and seconds, and hypervolume; a line a search, median over seeds, seeds faintly."""
+    """Best loss so far against evaluations and seconds, and hypervolume; a line a search, median over seeds, seeds
+    faintly.
+    """
     lines = list(dict.fromkeys((r["network"], r["methods"], r["budget"]) for r in rows))
     ways = list(dict.fromkeys(r["way"] for r in rows))
     size = (5 * len(PANELS), 3.2 * len(lines))

@@ -51,7 +51,9 @@ def best(rows: Sequence[Row]) -> list[Best]:
     for place in dict.fromkeys(map(place_of, timed)):
         here = [row for row in timed if place_of(row) == place]
         forms = dict.fromkeys(row["candidate"] for row in here)
-        fastest = {name: min((r for r in here if r["candidate"] == name), key=lambda r: float(r["ms"][1])) for name in forms}
+        fastest = {
+            name: min((r for r in here if r["candidate"] == name), key=lambda r: float(r["ms"][1])) for name in forms
+        }
         if "dense" in fastest:
             found += [_best(row, fastest["dense"]) for row in fastest.values()]
     return found
@@ -66,6 +68,14 @@ def _best(row: Row, dense: Row) -> Best:
     network, dtype, threads, batch, began = place_of(row)
     macs, speed = ratios(row, dense)
     return Best(
-        network=network, dtype=dtype, threads=threads, batch=batch, run=began,
-        candidate=row["candidate"], mac_ratio=macs, speed_up=speed, mode=row["mode"], dense_mode=dense["mode"],
-    )  # fmt: skip
+        network=network,
+        dtype=dtype,
+        threads=threads,
+        batch=batch,
+        run=began,
+        candidate=row["candidate"],
+        mac_ratio=macs,
+        speed_up=speed,
+        mode=row["mode"],
+        dense_mode=dense["mode"],
+    )

@@ -1,9 +1,10 @@
-"""Forms of a network whose layers are compressed where that saves time: of all plans with the MACs asked for, the fastest.
+"""Forms of a network whose layers are compressed where that saves time: of all plans with the MACs asked for, the
+fastest.
 
 A little compression of every layer pays for sums, or a second convolution, in every layer; the same MACs may be had by
-compressing some layers more and leaving others dense. Each kind of layer is timed in each of its options, between two small
-pointwise ones in the mode in which the network will run, and an integer program takes the fastest set. Spatial SVD is
-chosen so too. What a plan costs in accuracy is not asked here; a search under a budget of latency asks both.
+compressing some layers more and leaving others dense. Each kind of layer is timed in each of its options, between two
+small pointwise ones in the mode in which the network will run, and an integer program takes the fastest set. Spatial
+SVD is chosen so too. What a plan costs in accuracy is not asked here; a search under a budget of latency asks both.
 """
 
 from __future__ import annotations
@@ -16,21 +17,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmarks.speed.layer_kinds import Kind, kinds
 from scipy.optimize import LinearConstraint, milp  # type: ignore[import-untyped]
-from benchmarks.speed.candidates import NEAR, STEPS, Candidate, Subject, is_stem
 from torch import Tensor, nn
 
+from benchmarks.speed.candidates import NEAR, STEPS, Candidate, Subject, is_stem
+from benchmarks.speed.layer_kinds import Kind, kinds
 from sconv_search.baselines.spatial_svd import SpatialSVD
 from sconv_search.baselines.weight_svd import WeightSVD
-from sconv_search.inference.batch_norm_folding import STRUCTURED
 from sconv_search.compressor import site
-from sconv_search.inference.layer_times import sortable_sites
 from sconv_search.cost.counting import measure_cost
-from sconv_search.plan import Choice, CompressionPlan
-from sconv_search.inference.implementations import DENSE, implementations
 from sconv_search.cost.timing import Prepare, timed_in_turn
+from sconv_search.inference.batch_norm_folding import STRUCTURED
+from sconv_search.inference.implementations import DENSE, implementations
+from sconv_search.inference.layer_times import sortable_sites
 from sconv_search.inference.surroundings import surrounded_runs
+from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.studies.methods import compress
 
 SHARES = (4 / 9, 2 / 9, 1 / 9)
@@ -54,7 +55,9 @@ def structured_choices(layer: nn.Conv2d, multiple: int) -> list[Choice]:
     pairs = [(channels * share, taps) for share in (SHARES if taps > 1 else POINTWISE_SHARES)]
     pairs += [(channels * share, few) for share in (1, 1 / 2, 1 / 4) if taps > 1]
     found = dict.fromkeys((_rounded(sums, multiple, channels), n) for sums, n in pairs)
-    structures = [{"c": c, "n": n, **({"merged": 1} if c < channels else {})} for c, n in found if (c, n) != (channels, taps)]
+    structures = [
+        {"c": c, "n": n, **({"merged": 1} if c < channels else {})} for c, n in found if (c, n) != (channels, taps)
+    ]
     return [Choice(method="structured_conv", structure=structure) for structure in structures]
 
 
@@ -69,13 +72,19 @@ def svd_choices(layer: nn.Conv2d, multiple: int) -> list[Choice]:
     structures = method.options(nn.Sequential(layer)).get("0", [])
     steps = len(structures) + 1
     places = {round(share * steps) - 1 for share in (POINTWISE_SHARES if pointwise else SHARES)}
-    return [Choice(method=method.name, structure=structures[place]) for place in sorted(places) if 0 <= place < len(structures)]
+    return [
+        Choice(method=method.name, structure=structures[place])
+        for place in sorted(places)
+        if 0 <= place < len(structures)
+    ]
 
 
 CHOICES = {"structured": structured_choices, "spatial_svd": svd_choices}
 
 
-def timed_options(kind: Kind, dense: nn.Conv2d, choices: Sequence[Choice], prepare: Prepare, *, sortable: bool) -> list[Option]:
+def timed_options(
+    kind: Kind, dense: nn.Conv2d, choices: Sequence[Choice], prepare: Prepare, *, sortable: bool
+) -> list[Option]:
     """The dense layer and the choices, each by its fastest implementation; all are measured in turn."""
     built = [dense, *(_layer(dense, choice) for choice in choices)]
     ways: dict[str, nn.Module] = {}
@@ -87,7 +96,8 @@ def timed_options(kind: Kind, dense: nn.Conv2d, choices: Sequence[Choice], prepa
             ways[f"{place} {DENSE}"] = layer
     seconds = timed_in_turn(surrounded_runs(ways, kind.x, prepare, axis=1))
     ms = [
-        min(1e3 * median(own) for name, own in seconds.items() if name.startswith(f"{place} ")) for place in range(len(built))
+        min(1e3 * median(own) for name, own in seconds.items() if name.startswith(f"{place} "))
+        for place in range(len(built))
     ]
     macs = [measure_cost(layer, tuple(kind.x.shape[1:])).macs for layer in built]
     return [Option(choice=c, macs=m, ms=t) for c, m, t in zip((None, *choices), macs, ms, strict=True)]
@@ -101,7 +111,8 @@ def _layer(dense: nn.Conv2d, choice: Choice) -> nn.Module:
 def fastest_counts(
     options: Sequence[Sequence[Option]], counts: Sequence[int], macs: tuple[float, float]
 ) -> list[list[int]] | None:
-    """Of each kind, how many of its layers take each option, for the least time in all; none where no set has such MACs.
+    """Of each kind, how many of its layers take each option, for the least time in all; none where no set has such
+    MACs.
 
     Args:
         macs: the least and the most.
@@ -121,9 +132,13 @@ def fastest_counts(
     return [taken[owner == place].tolist() for place in range(len(options))]
 
 
-def by_time(subject: Subject, network: nn.Module, macs: Mapping[str, int], x: Tensor, prepare: Prepare) -> Iterator[Candidate]:
+def by_time(
+    subject: Subject, network: nn.Module, macs: Mapping[str, int], x: Tensor, prepare: Prepare
+) -> Iterator[Candidate]:
     """Structured networks and spatial SVDs of such MACs by strength, their layers chosen by their times."""
-    names = [name for name, layer in network.named_modules() if type(layer) is nn.Conv2d and _is_compressed(layer, subject)]
+    names = [
+        name for name, layer in network.named_modules() if type(layer) is nn.Conv2d and _is_compressed(layer, subject)
+    ]
     sortable = sortable_sites(network, subject.shape, names)
     network = network.to(x.dtype).to(memory_format=torch.channels_last)
     found = list(kinds(network, names, x, apart=sortable))

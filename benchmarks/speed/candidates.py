@@ -1,11 +1,13 @@
 """The networks of the speed benchmark, and their compressed forms of about equal MACs.
 
-Structured networks come in two forms: *structured*, the paper's choice of fewer taps, then half of the channels too; and
+Structured networks come in two forms: *structured*, the paper's choice of fewer taps, then half of the channels too;
+    and
 *merged*, fewer sums of channels under all taps.
 
-Weights are random: they do not change the time. The structured plans are fixed by layer, all others follow them: each site
-takes the same share of what its method offers, the share by bisection, so that the whole network has as nearly the structured
-one's MACs as the ladders allow.
+Weights are random: they do not change the time. The structured plans are fixed by layer, all others follow them: each
+    site
+takes the same share of what its method offers, the share by bisection, so that the whole network has as nearly the
+structured one's MACs as the ladders allow.
 """
 
 from __future__ import annotations
@@ -82,7 +84,8 @@ class Candidate:
 
 
 def structured_plan(network: nn.Module, strength: Strength, *, pointwise: bool) -> CompressionPlan:
-    """Of N taps, (N + 1) / 2; with ``4x`` half of the channels too; 1x1 layers keep a half or a quarter of their channels.
+    """Of N taps, (N + 1) / 2; with ``4x`` half of the channels too; 1x1 layers keep a half or a quarter of their
+    channels.
 
     The stem stays dense, as layers of up to four input channels do that are not depthwise.
     """
@@ -101,9 +104,11 @@ def structured_plan(network: nn.Module, strength: Strength, *, pointwise: bool) 
 
 
 def merged_plan(network: nn.Module, strength: Strength, *, pointwise: bool, multiple: int) -> CompressionPlan:
-    """Of about the MACs of ``structured_plan``, by the channels alone: C / 2.25 or C / 4.5 sums; 1x1 layers are as there.
+    """Of about the MACs of ``structured_plan``, by the channels alone: C / 2.25 or C / 4.5 sums; 1x1 layers are as
+    there.
 
-    Sums in whole registers of channels are one convolution over blocks, and a 3x3 kernel is what runtimes are fastest at.
+    Sums in whole registers of channels are one convolution over blocks, and a 3x3 kernel is what runtimes are fastest
+    at.
     """
     sites: dict[str, Choice] = {}
     for name, choice in structured_plan(network, strength, pointwise=pointwise).sites.items():

@@ -1,6 +1,7 @@
 """Seconds to compress torchvision's ResNet-50 by each method, every site at once; random weights.
 
-Each method compresses three times: every site at its middle option, then at the next cheaper one (as the next trial of a
+Each method compresses three times: every site at its middle option, then at the next cheaper one (as the next trial of
+    a
 search would; what does not depend on the option is remembered), then at that one again (all of it is).
 """
 
@@ -18,13 +19,13 @@ from typing import TypeVar
 
 import torch
 import torchvision
-from benchmarks.timing import facts, markdown_table, publish
 from torch import nn
 
+from benchmarks.timing import facts, markdown_table, publish
 from sconv_search import Choice, CompressionPlan, Compressor, Structure
 from sconv_search.cost.counting import measure_cost
-from sconv_search.system.cache import forget_all
 from sconv_search.studies.methods import METHODS
+from sconv_search.system.cache import forget_all
 
 INPUT_SHAPE = (3, 224, 224)
 PROMISED_SECONDS = 60.0
@@ -35,7 +36,9 @@ Found = TypeVar("Found")
 def plan_at(method: str, options: Options, below_middle: int) -> CompressionPlan:
     """Every site at its middle option, or so many steps below it where there are as many."""
     chosen = {site: found[max(0, len(found) // 2 - below_middle)] for site, found in options.items()}
-    return CompressionPlan(sites={site: Choice(method=method, structure=structure) for site, structure in chosen.items()})
+    return CompressionPlan(
+        sites={site: Choice(method=method, structure=structure) for site, structure in chosen.items()}
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +54,9 @@ class Seconds:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What a method took: to list its options, then for the three compressions; and the first one's share of dense FLOPs."""
+    """What a method took: to list its options, then for the three compressions; and the first one's share of dense
+    FLOPs.
+    """
 
     method: str
     sites: int
@@ -87,7 +92,15 @@ def report(names: Sequence[str]) -> tuple[str, bool]:
     network = torchvision.models.resnet50(weights=None).eval()
     found = [measured(METHODS[name], network) for name in names]
     rows = [(one.method, one.sites, one.listing, *one.calls, f"{one.share:.0%}") for one in found]
-    columns = ("method", "sites", "list options, s", "first call, s", "other options, s", "the same again, s", "FLOPs left")
+    columns = (
+        "method",
+        "sites",
+        "list options, s",
+        "first call, s",
+        "other options, s",
+        "the same again, s",
+        "FLOPs left",
+    )
     most = max(seconds.processor for one in found for seconds in one.calls)
     provenance = facts(["fp32 weights, factored in fp64"], 1).rpartition("\n")[0]  # the last line is on repeated timing
     text = "\n\n".join(
@@ -108,7 +121,9 @@ def main() -> None:
     """Prints the table; exit status 1 where a compression takes longer than is promised."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: all CPUs")
-    parser.add_argument("--method", action="append", choices=list(METHODS), help="may be given several times; default: all")
+    parser.add_argument(
+        "--method", action="append", choices=list(METHODS), help="may be given several times; default: all"
+    )
     parser.add_argument("--out", type=Path, help="Markdown file for the results")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+
 from benchmarks.speed.best import Best, best
 from benchmarks.speed.measuring import Row
 

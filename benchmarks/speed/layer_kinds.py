@@ -37,7 +37,9 @@ def kinds(network: nn.Module, names: Sequence[str], x: Tensor, *, apart: Collect
     """
     read: dict[str, Tensor] = {}
     hooks = [
-        site(network, name).register_forward_pre_hook(lambda layer, given, name=name: read.update({name: given[0].detach()}))
+        site(network, name).register_forward_pre_hook(
+            lambda layer, given, name=name: read.update({name: given[0].detach()})
+        )
         for name in names
     ]
     with torch.no_grad():

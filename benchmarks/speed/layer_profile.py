@@ -1,8 +1,10 @@
-"""Where structured layers stand against spatial SVD of equal MACs in a runtime: layer by layer, with and without their sums.
+"""Where structured layers stand against spatial SVD of equal MACs in a runtime: layer by layer, with and without their
+sums.
 
-Every kind of layer that is compressed is timed between two small pointwise ones, in each form of the network: dense, spatial
-SVD, structured and merged channels in their fastest implementations; and these without sums, their small convolution alone on an
-input of sums. Totals count each kind as often as the network has it.
+Every kind of layer that is compressed is timed between two small pointwise ones, in each form of the network: dense,
+    spatial
+SVD, structured and merged channels in their fastest implementations; and these without sums, their small convolution
+alone on an input of sums. Totals count each kind as often as the network has it.
 """
 
 from __future__ import annotations
@@ -14,18 +16,18 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from benchmarks.speed.layer_kinds import Kind, kinds
-from benchmarks.speed.candidates import SUBJECTS, Candidate, Subject, candidates
-from benchmarks.speed.measuring import DTYPES, MODES
-from benchmarks.timing import facts, interleaved, markdown_table, publish
 from torch import Tensor, nn
 
-from sconv_search.system.malloc import keep_freed_memory
-from sconv_search.inference.batch_norm_folding import STRUCTURED
+from benchmarks.speed.candidates import SUBJECTS, Candidate, Subject, candidates
+from benchmarks.speed.layer_kinds import Kind, kinds
+from benchmarks.speed.measuring import DTYPES, MODES
+from benchmarks.timing import facts, interleaved, markdown_table, publish
 from sconv_search.compressor import site
-from sconv_search.inference.implementations import DENSE, implementations
 from sconv_search.cost.timing import Prepare, Run
+from sconv_search.inference.batch_norm_folding import STRUCTURED
+from sconv_search.inference.implementations import DENSE, implementations
 from sconv_search.inference.surroundings import surrounded_runs
+from sconv_search.system.malloc import keep_freed_memory
 
 FORMS = ("structured", "merged")
 BASELINE = "spatial_svd"
@@ -86,7 +88,9 @@ def measure(subject: Subject, mode: str, dtype: torch.dtype, batch: int, rounds:
             ):
                 taken, way = fastest(times, form)
                 totals[strength, form] = totals.get((strength, form), 0.0) + kind.count * taken
-                cells.append(f"{taken:.2f}" + (f" ({way})" if "alone" not in form and way not in (DENSE, "factors") else ""))
+                cells.append(
+                    f"{taken:.2f}" + (f" ({way})" if "alone" not in form and way not in (DENSE, "factors") else "")
+                )
             yield strength, _words(dense, kind), kind.count, *cells
     for strength in strengths:
         yield strength, "all", "", *(f"{taken:.1f}" for (own, _), taken in totals.items() if own == strength)
@@ -99,9 +103,13 @@ def _words(network: nn.Module, kind: Kind) -> str:
 
 
 COLUMNS = (
-    "strength", "layers", "count", "dense, ms", "spatial SVD, ms",
+    "strength",
+    "layers",
+    "count",
+    "dense, ms",
+    "spatial SVD, ms",
     *(f"{form}{alone}, ms" for form in FORMS for alone in ("", " alone")),
-)  # fmt: skip
+)
 
 
 def main() -> None:

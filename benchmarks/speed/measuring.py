@@ -10,22 +10,24 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from benchmarks.training.peak_memory import peak_mib
-from benchmarks.speed.candidates import Candidate, Subject
-from benchmarks.timing import interleaved, quartiles
 from torch import Tensor
 
-from sconv_search.inference.optimize import WHOLE, LayerTimes, optimize_for_inference
+from benchmarks.speed.candidates import Candidate, Subject
+from benchmarks.timing import interleaved, quartiles
+from benchmarks.training.peak_memory import peak_mib
 from sconv_search.cost.counting import measure_cost
-from sconv_search.system.cache import KEPT_BYTES, Memo
 from sconv_search.cost.timing import Prepare, compiled, eager
+from sconv_search.inference.optimize import WHOLE, LayerTimes, optimize_for_inference
 from sconv_search.inference.runtimes import onnx_run, openvino_has_bf16, openvino_run
+from sconv_search.system.cache import KEPT_BYTES, Memo
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 MODES: Mapping[str, Prepare] = {"eager": eager, "compiled": compiled, "onnxruntime": onnx_run, "openvino": openvino_run}
 RUNTIMES = ("onnxruntime", "openvino")
 BEGAN = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
-"""Names the run that rows are of: the machine's own speed changes between runs, so only modes of one run are compared."""
+"""Names the run that rows are of: the machine's own speed changes between runs, so only modes of one run are
+compared.
+"""
 Row = dict[str, Any]
 Key = tuple[str, str, str, int, int]
 """Network, mode, dtype, threads, batch: what is measured in one go."""
@@ -54,7 +56,9 @@ def measure(keys: Sequence[Key], forms: Sequence[Candidate], subject: Subject, r
         if (name := _name(row)) in seconds:
             found = quartiles(seconds[name])
             row |= {"rounds": rounds, "ms": [1e3 * found.q1, 1e3 * found.median, 1e3 * found.q3]}
-            row["peak_mib"] = None if row["mode"] in RUNTIMES else peak_mib(runs[name])[2]  # arenas keep what they once took
+            row["peak_mib"] = (
+                None if row["mode"] in RUNTIMES else peak_mib(runs[name])[2]
+            )  # arenas keep what they once took
     return rows
 
 

@@ -1,10 +1,11 @@
 """Whole networks against the clock: do fewer MACs mean fewer milliseconds, by which method, and how much memory?
 
-For each network: dense; structured at about 2 and 4 times fewer MACs, by the paper's structures and by merged channels alone;
-spatial SVD, Tucker-2 and channel pruning of equal MACs (weight SVD takes the 1x1 layers where those are compressed); with
-``--by-time`` structured forms and SVDs of these MACs too whose layers are chosen by their measured times. All forms
-are made ready by ``optimize_for_inference`` for the mode in which they then run (PyTorch as it is, compiled, onnxruntime,
-OpenVINO), and measured in turn, in one run.
+For each network: dense; structured at about 2 and 4 times fewer MACs, by the paper's structures and by merged channels
+    alone;
+spatial SVD, Tucker-2 and channel pruning of equal MACs (weight SVD takes the 1x1 layers where those are compressed);
+with ``--by-time`` structured forms and SVDs of these MACs too whose layers are chosen by their measured times. All
+forms are made ready by ``optimize_for_inference`` for the mode in which they then run (PyTorch as it is, compiled,
+onnxruntime, OpenVINO), and measured in turn, in one run.
 
 Rows are appended to a file, all modes of a type, number of threads and batch together, so an interrupted run continues.
 Without ``--network`` the rows become tables and a figure.
@@ -21,16 +22,16 @@ from itertools import product
 from pathlib import Path
 
 import torch
+
 from benchmarks.speed.by_time import by_time
 from benchmarks.speed.candidates import SUBJECTS, Candidate, Subject, candidates
 from benchmarks.speed.figure import draw
 from benchmarks.speed.measuring import DTYPES, MODES, Row, key_of, measure
 from benchmarks.speed.tables import report
 from benchmarks.timing import publish
-
-from sconv_search.system.malloc import keep_freed_memory
 from sconv_search.cost.counting import measure_cost
 from sconv_search.system.cache import forget_all
+from sconv_search.system.malloc import keep_freed_memory
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -76,7 +77,9 @@ def read(paths: Iterable[Path]) -> list[Row]:
             try:
                 found.append(json.loads(line))
             except json.JSONDecodeError as error:
-                sys.exit(f"{path}, line {number} is not a row ({error.msg}); without it, what it held is measured again")
+                sys.exit(
+                    f"{path}, line {number} is not a row ({error.msg}); without it, what it held is measured again"
+                )
     return found
 
 

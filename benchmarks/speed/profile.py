@@ -1,8 +1,9 @@
-"""Where the time of a structured network goes: its small convolutions, the sums before them, the layers left dense, the rest.
+"""Where the time of a structured network goes: its small convolutions, the sums before them, the layers left dense, the
+rest.
 
-The network is made ready by ``optimize_for_inference`` and run eagerly, each layer by the clock. Beside the times stand the
-MACs, so that the rate shows whether the small convolutions run as fast as the dense ones; what would be left without the sums
-bounds what fusing them could gain.
+The network is made ready by ``optimize_for_inference`` and run eagerly, each layer by the clock. Beside the times stand
+the MACs, so that the rate shows whether the small convolutions run as fast as the dense ones; what would be left
+without the sums bounds what fusing them could gain.
 """
 
 from __future__ import annotations
@@ -16,23 +17,31 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from benchmarks.speed.candidates import STRENGTHS, SUBJECTS, Strength, structured_plan
-from benchmarks.timing import Quartiles, facts, markdown_table, publish, quartiles
 from torch import Tensor, nn
 
-from sconv_search.system.malloc import keep_freed_memory
+from benchmarks.speed.candidates import STRENGTHS, SUBJECTS, Strength, structured_plan
+from benchmarks.timing import Quartiles, facts, markdown_table, publish, quartiles
 from sconv_search.inference.batch_norm_folding import STRUCTURED
 from sconv_search.inference.optimize import optimize_for_inference
 from sconv_search.studies.methods import compress
+from sconv_search.system.malloc import keep_freed_memory
 
-SUMS, SMALL, WHOLE_LAYERS, LEFT, REST = "sums", "small convolutions", "structured layers as trained", "dense layers", "all else"
+SUMS, SMALL, WHOLE_LAYERS, LEFT, REST = (
+    "sums",
+    "small convolutions",
+    "structured layers as trained",
+    "dense layers",
+    "all else",
+)
 PARTS = (SMALL, SUMS, WHOLE_LAYERS, LEFT, REST)
 Roles = Mapping[str, str]
 """Name of a layer -> the part of the network that it belongs to."""
 
 
 def roles(network: nn.Module, structured: Sequence[str]) -> dict[str, str]:
-    """The part of each layer: of a structured one's modules, the last is its small convolution, and the others are sums."""
+    """The part of each layer: of a structured one's modules, the last is its small convolution, and the others are
+    sums.
+    """
     found: dict[str, str] = {}
     for name, module in network.named_modules():
         if name in structured and isinstance(module, nn.Sequential):
@@ -104,7 +113,9 @@ def rows_of(name: str, strengths: Sequence[Strength], batch: int, rounds: int) -
 def _cells(times: Mapping[str, Quartiles], macs: Mapping[str, int], batch: int) -> list[str]:
     def cell(part: str) -> str:
         seconds = times[part].median
-        rate = f"; {batch * macs[part] / seconds / 1e9:.0f} GMAC/s" if macs.get(part) and seconds and part != SUMS else ""
+        rate = (
+            f"; {batch * macs[part] / seconds / 1e9:.0f} GMAC/s" if macs.get(part) and seconds and part != SUMS else ""
+        )
         return f"{1e3 * seconds:.1f}{rate}" if seconds else ""
 
     whole, sums = times["whole"], times[SUMS].median
@@ -129,7 +140,8 @@ def main() -> None:
     rows = [row for name in given.network for row in rows_of(name, given.strength, given.batch, given.rounds)]
     words = "Made ready for this machine and run eagerly, batch norms folded; the rate is of convolutions and linear layers."
     publish(
-        f"# Where the time goes\n\n{facts(['fp32'], given.rounds)}\n\n{words}\n\n{markdown_table(COLUMNS, rows)}", given.out
+        f"# Where the time goes\n\n{facts(['fp32'], given.rounds)}\n\n{words}\n\n{markdown_table(COLUMNS, rows)}",
+        given.out,
     )
 
 

@@ -1,7 +1,7 @@
 """How much less a measurement varies if it is repeated where the host gave the processors to other guests.
 
-The same 3x3 convolution is timed by the clock alone and by ``stopwatch.seconds_of``, in turn. On a machine of its own, or a
-quiet host, both are alike; the share of time stolen meanwhile is printed, as the gain depends on it.
+The same 3x3 convolution is timed by the clock alone and by ``stopwatch.seconds_of``, in turn. On a machine of its own,
+or a quiet host, both are alike; the share of time stolen meanwhile is printed, as the gain depends on it.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from pathlib import Path
 from time import perf_counter
 
 import torch
-from benchmarks.timing import PATIENT, facts, markdown_table, publish, quartiles
 
-from sconv_search.cost.timing import eager
-from sconv_search.cost.timing import seconds_of, stolen_seconds
+from benchmarks.timing import PATIENT, facts, markdown_table, publish, quartiles
+from sconv_search.cost.timing import eager, seconds_of, stolen_seconds
 
 COLUMNS = ("threads", "stolen", "way", "ms", "third / first quartile", "largest, ms")
 
@@ -40,9 +39,13 @@ def measured(threads: int, count: int) -> tuple[list[str], ...]:
 def _row(threads: int, share: float, way: str, values: list[float]) -> list[str]:
     spread = quartiles(values)
     return [
-        str(threads), f"{share:.0%}", way, spread.milliseconds(),
-        f"{spread.q3 / spread.q1:.2f}", f"{1e3 * max(values):.0f}",
-    ]  # fmt: skip
+        str(threads),
+        f"{share:.0%}",
+        way,
+        spread.milliseconds(),
+        f"{spread.q3 / spread.q1:.2f}",
+        f"{1e3 * max(values):.0f}",
+    ]
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """How much faster a structured layer is than its dense form, layer by layer, beside naive pooling and spatial SVD.
 
-For each layer shape of ResNet-20 (CIFAR), ResNet-18 and MobileNetV2: the dense layer; the structured layer as this project
-runs it (chain basis, slices); the same layer with pooling as the paper draws it (box basis, ``avg_pool``); and spatial
-SVD of as nearly equal MACs as a whole rank allows. All are measured in turn, in one run.
+For each layer shape of ResNet-20 (CIFAR), ResNet-18 and MobileNetV2: the dense layer; the structured layer as this
+project runs it (chain basis, slices); the same layer with pooling as the paper draws it (box basis, ``avg_pool``); and
+spatial SVD of as nearly equal MACs as a whole rank allows. All are measured in turn, in one run.
 """
 
 from __future__ import annotations
@@ -16,17 +16,35 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from benchmarks.timing import Quartiles, facts, geometric_mean, has_bf16_instructions, interleaved, markdown_table, publish, quartiles
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sconv_search.baselines.spatial_svd import separate
+from benchmarks.timing import (
+    Quartiles,
+    facts,
+    geometric_mean,
+    has_bf16_instructions,
+    interleaved,
+    markdown_table,
+    publish,
+    quartiles,
+)
 from sconv_search import Cost, StructuredConv2d, measure_cost
+from sconv_search.baselines.spatial_svd import separate
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 MODES = ("eager", "compiled")
 COLUMNS = ("layer", "candidate", "ms (quartiles)", "MAC ratio", "FLOP ratio", "speed-up", "speed-up / MAC ratio")
-SUMMARY_COLUMNS = ("dtype", "mode", "method", "speed-up", "lowest", "highest", "speed-up / MAC ratio", "faster than dense")
+SUMMARY_COLUMNS = (
+    "dtype",
+    "mode",
+    "method",
+    "speed-up",
+    "lowest",
+    "highest",
+    "speed-up / MAC ratio",
+    "faster than dense",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +106,8 @@ LAYERS = (
 class NaivelyPooled(nn.Module):
     """A structured layer as the paper draws it: every box summed on its own, then a small convolution in the box basis.
 
-    Written as fast as that form allows: it stays channels-last, and ``avg_pool2d`` serves where channels are not pooled.
+    Written as fast as that form allows: it stays channels-last, and ``avg_pool2d`` serves where channels are not
+        pooled.
     bf16 is pooled in fp32, as in ``StructuredConv2d``; ``avg_pool3d`` has no bf16 kernel on the CPU.
     """
 
@@ -115,7 +134,8 @@ class NaivelyPooled(nn.Module):
 def low_rank(layer: Layer, dense: nn.Conv2d, macs: int) -> tuple[str, nn.Sequential]:
     """The layer's SVD of as nearly ``macs`` MACs an input as a whole rank allows, and its name.
 
-    Spatial SVD; for a pointwise layer, which has no taps to separate, the pair of pointwise layers (weight SVD, of random
+    Spatial SVD; for a pointwise layer, which has no taps to separate, the pair of pointwise layers (weight SVD, of
+    random
     weights: they do not change the time). A depthwise layer has at least rank 1 in each channel.
     """
     a_rank = layer.size**2 * layer.kernel * (layer.inputs + layer.outputs)
@@ -175,7 +195,9 @@ def measure(layer: Layer, dtype: str, modes: Sequence[str], batch: int, rounds: 
     keys = {f"{mode} {name}": (mode, name) for mode in modes for name in forms}
     seconds = interleaved({key: _runnable(forms[name], mode, x_NCHW) for key, (mode, name) in keys.items()}, rounds)
     return [
-        Measured(layer=layer.name, candidate=name, dtype=dtype, mode=mode, seconds=quartiles(seconds[key]), cost=costs[name])
+        Measured(
+            layer=layer.name, candidate=name, dtype=dtype, mode=mode, seconds=quartiles(seconds[key]), cost=costs[name]
+        )
         for key, (mode, name) in keys.items()
     ]
 
@@ -199,7 +221,9 @@ def table(found: Sequence[Measured]) -> str:
 
 def _family(candidate: str) -> str:
     families = {"spatial SVD": "spatial SVD", "weight SVD": "weight SVD", "structured": "structured, chain basis"}
-    return next((family for start, family in families.items() if candidate.startswith(start)), "structured, naive pooling")
+    return next(
+        (family for start, family in families.items() if candidate.startswith(start)), "structured, naive pooling"
+    )
 
 
 def summary(found: Sequence[Measured]) -> str:
@@ -222,11 +246,17 @@ def bf16_note(found: Sequence[Measured]) -> str:
     if all(m.dtype != "bf16" for m in found):
         return ""
     dense = {(m.layer, m.mode, m.dtype): m.seconds.median for m in found if m.candidate == "dense"}
-    pairs = [(dense[layer, mode, "bf16"], dense.get((layer, mode, "fp32"))) for layer, mode, dtype in dense if dtype == "bf16"]
+    pairs = [
+        (dense[layer, mode, "bf16"], dense.get((layer, mode, "fp32")))
+        for layer, mode, dtype in dense
+        if dtype == "bf16"
+    ]
     slower = [bf16 / fp32 for bf16, fp32 in pairs if fp32 is not None]
     cause = "This CPU has bf16 instructions."
     if not has_bf16_instructions():
-        cause = "**This CPU has no bf16 instructions**: PyTorch runs bf16 on slow generic kernels; ratios hold for those."
+        cause = (
+            "**This CPU has no bf16 instructions**: PyTorch runs bf16 on slow generic kernels; ratios hold for those."
+        )
     if not slower:
         return cause
     times = f"{geometric_mean(slower):.1f} times as long in bf16 as in fp32 ({min(slower):.1f} to {max(slower):.1f})"
@@ -235,7 +265,10 @@ def bf16_note(found: Sequence[Measured]) -> str:
 
 def report(found: Sequence[Measured], dtypes: Sequence[str], modes: Sequence[str], batch: int, rounds: int) -> str:
     """The whole Markdown document."""
-    parts = ["# Structured layers against dense ones", facts(dtypes, rounds) + f"\n- batch: {batch}, channels-last, inference"]
+    parts = [
+        "# Structured layers against dense ones",
+        facts(dtypes, rounds) + f"\n- batch: {batch}, channels-last, inference",
+    ]
     parts.append(
         "MAC and FLOP ratios are dense / candidate, from `measure_cost` (FLOPs = 2 MACs + additions). Speed-up is the dense "
         "median / the candidate's, in the same data type and mode. Speed-up / MAC ratio is 1 where time falls as MACs do. "
@@ -269,7 +302,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=7, help="measurements of each candidate (default: %(default)s)")
     parser.add_argument("--dtypes", type=_listed(list(DTYPES)), default=list(DTYPES), help="fp32,bf16")
     parser.add_argument("--modes", type=_listed(MODES), default=list(MODES), help="eager,compiled")
-    parser.add_argument("--only", default="", metavar="NAME", help="layers whose name contains this, such as resnet18 or @7")
+    parser.add_argument(
+        "--only", default="", metavar="NAME", help="layers whose name contains this, such as resnet18 or @7"
+    )
     parser.add_argument("--out", type=Path, help="Markdown file for the results")
     return parser.parse_args()
 

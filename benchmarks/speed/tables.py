@@ -40,13 +40,17 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def _same_again(rows: Sequence[Row]) -> list[str]:
-    """How far apart the dense network and the forms that are nothing else were found: what to make of small differences."""
+    """How far apart the dense network and the forms that are nothing else were found: what to make of small
+    differences.
+    """
     dense = next((row["ms"][1] for row in rows if row["candidate"] == "dense" and "ms" in row), None)
     again = [row["ms"][1] for row in rows if "ms" in row and row["implementations"].keys() == {"dense"}]
     if dense is None or not again:
         return []
     speeds = " and ".join(f"{dense / taken:.2f}" for taken in again)
-    return [f"Forms with all structured layers run dense are the dense network timed again: {speeds} of its speed is noise."]
+    return [
+        f"Forms with all structured layers run dense are the dense network timed again: {speeds} of its speed is noise."
+    ]
 
 
 def glance(rows: Sequence[Row]) -> str:
@@ -82,6 +86,8 @@ def report(rows: Sequence[Row]) -> str:
         network, mode, dtype, threads, batch = key
         own = [row for row in rows if (key_of(row), row.get("run", "")) == (key, began)]
         again = f", run of {began}" if any(key_of(row) == key for row in rows if row not in own) else ""
-        parts.append(f"## {network}, {mode}, {dtype}, {threads} thread{'s' if threads > 1 else ''}, batch {batch}{again}")
+        parts.append(
+            f"## {network}, {mode}, {dtype}, {threads} thread{'s' if threads > 1 else ''}, batch {batch}{again}"
+        )
         parts += [table(own), *_same_again(own)]
     return "\n\n".join(parts)

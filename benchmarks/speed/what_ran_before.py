@@ -1,7 +1,8 @@
-"""What a network's time owes to what ran right before it: PyTorch's threads wait busily for a while after their last task.
+"""What a network's time owes to what ran right before it: PyTorch's threads wait busily for a while after their last
+task.
 
-Networks are run by PyTorch, onnxruntime and OpenVINO; each runs after each, once without warming up and once after having run
-for a while, as the benchmarks measure. On one thread nobody waits.
+Networks are run by PyTorch, onnxruntime and OpenVINO; each runs after each, once without warming up and once after
+having run for a while, as the benchmarks measure. On one thread nobody waits.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from statistics import median
 from typing import Any
 
 import torch
+
 from benchmarks.speed.candidates import SUBJECTS
 from benchmarks.speed.measuring import MODES
 from benchmarks.timing import WARM_SECONDS, facts, markdown_table, publish
-
 from sconv_search.cost.timing import seconds_of, warm_up
 
 WAYS = ("eager", "onnxruntime", "openvino")
@@ -25,7 +26,9 @@ COLUMNS = ("network", "threads", "warmed up", "run by", *(f"after {way}, ms" for
 
 
 def after_each(runs: Mapping[str, Callable[[], object]], rounds: int, seconds: float) -> dict[str, list[float]]:
-    """Median seconds of each run after each, warmed up for so long, or not at all; by its name, in the order of the runs."""
+    """Median seconds of each run after each, warmed up for so long, or not at all; by its name, in the order of the
+    runs.
+    """
     found: dict[tuple[str, str], list[float]] = {pair: [] for pair in product(runs, runs)}
     for _ in range(rounds):
         for name, before in found:
@@ -48,7 +51,9 @@ def rows(network: str, batch: int, threads: int, rounds: int) -> list[list[str]]
         for name, taken in after_each(runs, rounds, seconds).items():
             ms = [f"{1e3 * one:.2f}" for one in taken]
             warmed = f"{1e3 * seconds:.0f} ms" if seconds else "no"
-            lines.append([f"{network}, batch {batch}", str(threads), warmed, name, *ms, f"{max(taken) / min(taken):.2f}"])
+            lines.append(
+                [f"{network}, batch {batch}", str(threads), warmed, name, *ms, f"{max(taken) / min(taken):.2f}"]
+            )
     return lines
 
 

@@ -1,8 +1,8 @@
 """A training step compiled beside the same step as PyTorch runs it: what it saves, and what the compiler takes first.
 
-A step is forward, backward and clearing of the gradients, of the network as it is, of its spatial SVD at half of the MACs, and
-with structured layers. The compiler's time is that of the first step; its cache on disk should be empty before
-(``TORCHINDUCTOR_CACHE_DIR`` names another).
+A step is forward, backward and clearing of the gradients, of the network as it is, of its spatial SVD at half of the
+MACs, and with structured layers. The compiler's time is that of the first step; its cache on disk should be empty
+before (``TORCHINDUCTOR_CACHE_DIR`` names another).
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from benchmarks.speed.candidates import SUBJECTS, at_equal_macs
-from benchmarks.timing import facts, interleaved, markdown_table, publish, quartiles
 from torch import Tensor, nn
 from torch.nn import functional as F
-from benchmarks.training.step import arguments, structured
 
-from sconv_search.system.malloc import keep_freed_memory
+from benchmarks.speed.candidates import SUBJECTS, at_equal_macs
+from benchmarks.timing import facts, interleaved, markdown_table, publish, quartiles
+from benchmarks.training.step import arguments, structured
+from sconv_search.cost.counting import measure_cost
 from sconv_search.inference.batch_norm_folding import LINEAR_MAPS
+from sconv_search.system.malloc import keep_freed_memory
 from sconv_search.training.compile import CompiledForward
 from sconv_search.training.loss import Forward
-from sconv_search.cost.counting import measure_cost
 
 BATCH = {32: 128, 224: 8}
 NETWORKS = ("resnet20", "resnet18")
@@ -82,7 +82,11 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     keep_freed_memory()
-    rows = [row(name, words, given.rounds, given.dtype == "bf16") for name in given.network or NETWORKS for words in given.form]
+    rows = [
+        row(name, words, given.rounds, given.dtype == "bf16")
+        for name in given.network or NETWORKS
+        for words in given.form
+    ]
     text = f"# A training step, compiled\n\n{facts([given.dtype], given.rounds)}\n\n{markdown_table(COLUMNS, rows)}"
     publish(text, given.out)
 

@@ -1,8 +1,9 @@
-"""How much memory a training step and a forward pass of structured layers take at their peak, beside the dense network's.
+"""How much memory a training step and a forward pass of structured layers take at their peak, beside the dense
+network's.
 
-Every layer but the first gets the same structure. Counted are tensors made during the step: activations, gradients and what is
-recomputed, not the weights, nor what allocators and libraries keep. Beside the step as it is stands one in which autograd keeps
-every layer's sums.
+Every layer but the first gets the same structure. Counted are tensors made during the step: activations, gradients and
+what is recomputed, not the weights, nor what allocators and libraries keep. Beside the step as it is stands one in
+which autograd keeps every layer's sums.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from benchmarks.training.peak_memory import live_peak_mib
-from benchmarks.timing import facts, markdown_table, publish
 from torch import nn
-from benchmarks.training.step import LAYERS, NETWORKS, forward, step, structured
 
+from benchmarks.timing import facts, markdown_table, publish
+from benchmarks.training.peak_memory import live_peak_mib
+from benchmarks.training.step import LAYERS, NETWORKS, forward, step, structured
 from sconv_search.structured.eager_sums import sums_kept
 
 COLUMNS = (
@@ -33,7 +34,9 @@ COLUMNS = (
 
 
 def peaks(network: nn.Module, run: Callable[[], None], grown: Callable[[], None]) -> tuple[float, float, float]:
-    """MiB of a training step, of one that keeps sums, and of a forward pass; each after one that made the gradients' memory."""
+    """MiB of a training step, of one that keeps sums, and of a forward pass; each after one that made the gradients'
+    memory.
+    """
     network.train()
     run()
     made = live_peak_mib(run)
@@ -48,7 +51,10 @@ def lines(name: str, dtype: str) -> Iterator[tuple[str, ...]]:
     make, (batch, channels, side) = NETWORKS[name]
     torch.manual_seed(0)
     dense = make().to(memory_format=torch.channels_last)
-    x, y = torch.randn(batch, channels, side, side).to(memory_format=torch.channels_last), torch.randint(0, 10, (batch,))
+    x, y = (
+        torch.randn(batch, channels, side, side).to(memory_format=torch.channels_last),
+        torch.randint(0, 10, (batch,)),
+    )
     base: tuple[float, float, float] | None = None
     for words, network in {"dense": dense, **{words: structured(dense, *how) for words, how in LAYERS.items()}}.items():
         given = (network, x, y, dtype == "bf16")

@@ -26,7 +26,9 @@ def peak_mib(work: Callable[[], Result]) -> tuple[Result, float, float]:
 
 
 def live_peak_mib(work: Callable[[], object]) -> float:
-    """The most that tensors made during the work take at one time, in MiB: without what allocator and libraries keep."""
+    """The most that tensors made during the work take at one time, in MiB: without what allocator and libraries
+    keep.
+    """
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         work()
     taken = peak = 0

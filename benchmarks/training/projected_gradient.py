@@ -1,8 +1,9 @@
-"""What projecting the gradient of structured layers does for training: validation accuracy by learning rate, with and without.
+"""What projecting the gradient of structured layers does for training: validation accuracy by learning rate, with and
+without.
 
-A pretrained CIFAR-10 ResNet-20 is compressed by one plan, its batch norms re-estimated, and trained for a part of an epoch:
-once as the layers are (their gradient projected, see ``sconv_search/structured/projected_gradient.py``), once with the plain gradient of
-the small kernel.
+A pretrained CIFAR-10 ResNet-20 is compressed by one plan, its batch norms re-estimated, and trained for a part of an
+epoch: once as the layers are (their gradient projected, see ``sconv_search/structured/projected_gradient.py``), once
+with the plain gradient of the small kernel.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
-from benchmarks.timing import facts, markdown_table, publish
 
+from benchmarks.timing import facts, markdown_table, publish
 from sconv_search.cost.counting import measure_cost
 from sconv_search.plan import Choice, CompressionPlan
-from sconv_search.training.schedule import Schedule
 from sconv_search.studies import StudyContext, compress, context_from_task
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.tasks import task_named
 from sconv_search.studies.trials.trial import run_trial
+from sconv_search.training.schedule import Schedule
 
 RATES = (0.01, 0.05)
 STRUCTURES = {"spatial": "(C, 2)", "merged": "(C / 1.8, 3), merged"}
@@ -71,9 +72,15 @@ def main() -> None:
             for projected in (True, False):
                 with gradient(projected):
                     outcome = run_trial(
-                        start, plan, Schedule(epochs=given.epochs, learning_rate=rate), seed=0, regularization=None,
-                        regularized_share=0.5, monitor=Monitor(), watch_compression=True,
-                    )  # fmt: skip
+                        start,
+                        plan,
+                        Schedule(epochs=given.epochs, learning_rate=rate),
+                        seed=0,
+                        regularization=None,
+                        regularized_share=0.5,
+                        monitor=Monitor(),
+                        watch_compression=True,
+                    )
                 scores.append(f"{outcome.final.top1:.1f}")
                 print(words, rate, projected, outcome.final.top1, flush=True)
             before = f"{outcome.after.top1:.1f}" if outcome.after else ""

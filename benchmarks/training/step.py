@@ -1,8 +1,9 @@
-"""A training step of structured layers beside the dense network's: sums as products by ones, and as additions of slices.
+"""A training step of structured layers beside the dense network's: sums as products by ones, and as additions of
+slices.
 
-Every layer but the first gets the same structure. A step is forward, backward and clearing of the gradients, in channels-last
-memory; by default sums are made again in the backward pass, and a step that keeps them is timed beside it, as is the forward
-pass without gradients. Ratios are those of the same round.
+Every layer but the first gets the same structure. A step is forward, backward and clearing of the gradients, in
+channels-last memory; by default sums are made again in the backward pass, and a step that keeps them is timed beside
+it, as is the forward pass without gradients. Ratios are those of the same round.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from unittest.mock import patch
 
 import torch
 import torchvision.models
-from benchmarks.timing import Quartiles, facts, interleaved, markdown_table, publish, quartiles
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sconv_search.system.malloc import keep_freed_memory
+from benchmarks.timing import Quartiles, facts, interleaved, markdown_table, publish, quartiles
 from sconv_search.compressor import swapped
 from sconv_search.networks.resnet import cifar_resnet
-from sconv_search.structured.eager_sums import sums_kept
 from sconv_search.structured.conv import StructuredConv2d
+from sconv_search.structured.eager_sums import sums_kept
+from sconv_search.system.malloc import keep_freed_memory
 
 USES = ("channel_pooling", "structured_conv")
 LAYERS = {
@@ -47,7 +48,9 @@ def structured(network: nn.Module, variant: str, divisor: int, taps: int) -> nn.
     for name, layer in network.named_modules():
         if isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.in_channels > 3:
             n = min(taps, *layer.kernel_size)
-            layers[name] = StructuredConv2d.from_conv(layer, c=max(1, layer.in_channels // divisor), n=n, variant=variant)
+            layers[name] = StructuredConv2d.from_conv(
+                layer, c=max(1, layer.in_channels // divisor), n=n, variant=variant
+            )
     return swapped(network, layers)
 
 
@@ -87,7 +90,10 @@ def rows(name: str, rounds: int, dtype: str) -> list[tuple[str, ...]]:
     make, (batch, channels, side) = NETWORKS[name]
     torch.manual_seed(0)
     dense = make().to(memory_format=torch.channels_last)
-    x, y = torch.randn(batch, channels, side, side).to(memory_format=torch.channels_last), torch.randint(0, 10, (batch,))
+    x, y = (
+        torch.randn(batch, channels, side, side).to(memory_format=torch.channels_last),
+        torch.randint(0, 10, (batch,)),
+    )
     candidates: dict[str, Callable[[], None]] = {}
     for words, network in {"dense": dense, **{words: structured(dense, *how) for words, how in LAYERS.items()}}.items():
         for what, run in (("step", step), ("forward", forward)):
@@ -109,11 +115,15 @@ def rows(name: str, rounds: int, dtype: str) -> list[tuple[str, ...]]:
 
 
 def arguments(parser: argparse.ArgumentParser, networks: Iterable[str], rounds: int, dtype: str) -> None:
-    """What benchmarks of training steps are given: the networks to choose from, and what is taken where nothing is given."""
+    """What benchmarks of training steps are given: the networks to choose from, and what is taken where nothing is
+    given.
+    """
     parser.add_argument("--network", nargs="+", choices=tuple(networks), help="default: those of the results")
     parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--dtype", choices=("fp32", "bf16"), default=dtype, help="bf16: weights in fp32, under autocast")
+    parser.add_argument(
+        "--dtype", choices=("fp32", "bf16"), default=dtype, help="bf16: weights in fp32, under autocast"
+    )
     parser.add_argument("--out", type=Path)
 
 
@@ -129,7 +139,8 @@ def main() -> None:
     columns = ("network", "structure of every layer", *steps, "forward: products", "additions")
     note = "Time relative to the dense network's in the same round."
     publish(
-        f"# A training step\n\n{facts([given.dtype], given.rounds)}\n\n{markdown_table(columns, found)}\n\n{note}", given.out
+        f"# A training step\n\n{facts([given.dtype], given.rounds)}\n\n{markdown_table(columns, found)}\n\n{note}",
+        given.out,
     )
 
 

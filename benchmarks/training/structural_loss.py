@@ -17,14 +17,14 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from benchmarks.timing import Quartiles, facts, interleaved, markdown_table, publish, quartiles
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.timing import Quartiles, facts, interleaved, markdown_table, publish, quartiles
 from sconv_search import Choice, CompressionPlan, Structure, structural_loss
 from sconv_search.networks.resnet import cifar_resnet
-from sconv_search.structured.regularization import METHOD, site_counts
 from sconv_search.structured.kernels import kronecker_basis
+from sconv_search.structured.regularization import METHOD, site_counts
 
 Loss = Callable[[], Tensor]
 BAR = 0.03
@@ -102,7 +102,8 @@ def _explicit_macs(case: Case) -> int:
 
 
 def compare(case: Case, rounds: int) -> tuple[object, ...]:
-    """One row: the case, construction of the explicit projectors, both losses' times, and how many times faster chains are.
+    """One row: the case, construction of the explicit projectors, both losses' times, and how many times faster chains
+    are.
 
     Raises:
         ValueError: the two losses differ.
@@ -115,7 +116,9 @@ def compare(case: Case, rounds: int) -> tuple[object, ...]:
     values = {name: _forward_backward(case.network, loss) for name, loss in losses.items()}
     if not math.isclose(values["chains"], values["explicit"], rel_tol=1e-4):
         raise ValueError(f"{case.name}: the losses differ, {values}")
-    seconds = interleaved({name: partial(_forward_backward, case.network, loss) for name, loss in losses.items()}, rounds)
+    seconds = interleaved(
+        {name: partial(_forward_backward, case.network, loss) for name, loss in losses.items()}, rounds
+    )
     found = {name: quartiles(times) for name, times in seconds.items()}
     faster = found["explicit"].median / found["chains"].median
     times = (f"{construction:.2f}", found["explicit"].milliseconds(), found["chains"].milliseconds())
@@ -133,7 +136,9 @@ def comparison(rounds: int) -> str:
     return markdown_table((*columns, "times faster"), rows)
 
 
-def _step(network: nn.Module, penalty: Loss | None, images_NCHW: Tensor, labels: Tensor, optimizer: torch.optim.SGD) -> None:
+def _step(
+    network: nn.Module, penalty: Loss | None, images_NCHW: Tensor, labels: Tensor, optimizer: torch.optim.SGD
+) -> None:
     optimizer.zero_grad(set_to_none=True)
     loss = F.cross_entropy(network(images_NCHW), labels)
     if penalty is not None:
@@ -215,7 +220,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128, help="images a training step (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: all CPUs")
     parser.add_argument("--rounds", type=int, default=15, help="measurements of each loss (default: %(default)s)")
-    parser.add_argument("--step-rounds", type=int, default=31, help="measurements of each training step (default: %(default)s)")
+    parser.add_argument(
+        "--step-rounds", type=int, default=31, help="measurements of each training step (default: %(default)s)"
+    )
     parser.add_argument("--out", type=Path, help="Markdown file for the results")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

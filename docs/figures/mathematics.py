@@ -1,6 +1,7 @@
 """Draws the pictures of docs/mathematics.md, each from the project's own functions and built layers.
 
-Legend: C channels, c boxes along them, L = C - c + 1 the length of a box; N taps along a spatial axis, n boxes along it.
+Legend: C channels, c boxes along them, L = C - c + 1 the length of a box; N taps along a spatial axis, n boxes along
+    it.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from pathlib import Path
 
 import torch
 from matplotlib import pyplot as plt
-from docs.figures.method_panels import Panel, Picture, matrix
-from docs.figures.methods import INK, PAPER, draw  # chooses the backend
 from torch import Tensor, nn
 
+from docs.figures.method_panels import Panel, Picture, matrix
+from docs.figures.methods import INK, PAPER, draw  # chooses the backend
 from sconv_search import Choice, CompressionPlan, measure_cost
 from sconv_search.structured.kernels import box_basis, box_length, compose_chains, kronecker_basis, relative_residual
 from sconv_search.studies.methods import METHODS
@@ -41,14 +42,23 @@ def masks_picture(channels: int = 4, c: int = 3, taps: int = 3, n: int = 2) -> P
     """The boxes along each axis, and the masks of a whole kernel: their Kronecker product."""
     masks = kronecker_basis((channels, taps, taps), (c, n, n)).T.reshape(c * n * n, channels, taps, taps)
     panels = (
-        Panel(title=f"channels: T({channels}, {c})", cells=matrix(box_basis(channels, c).T), note=f"{c} boxes", scale="signs"),
+        Panel(
+            title=f"channels: T({channels}, {c})",
+            cells=matrix(box_basis(channels, c).T),
+            note=f"{c} boxes",
+            scale="signs",
+        ),
         Panel(title=f"height: T({taps}, {n})", cells=matrix(box_basis(taps, n).T), note=f"{n} boxes", scale="signs"),
         Panel(title=f"width: T({taps}, {n})", cells=matrix(box_basis(taps, n).T), note=f"{n} boxes", scale="signs"),
         Panel(
-            title=f"the {len(masks)} masks of a kernel", cells=masks.transpose(0, 1), scale="signs",
-            note=f"a column a mask, a row a channel with its {taps}x{taps} taps", rows=channels, columns=len(masks),
+            title=f"the {len(masks)} masks of a kernel",
+            cells=masks.transpose(0, 1),
+            scale="signs",
+            note=f"a column a mask, a row a channel with its {taps}x{taps} taps",
+            rows=channels,
+            columns=len(masks),
         ),
-    )  # fmt: skip
+    )
     return Picture(name="masks", panels=panels, residual=0.0)
 
 
@@ -56,10 +66,22 @@ def chains_picture(channels: int = 7, c: int = 4) -> Picture:
     """Boxes, the chains that each of them meets once, and the basis of the same space that layers run in."""
     box = box_length(channels, c)
     panels = (
-        Panel(title=f"{c} boxes of {box}", cells=matrix(box_basis(channels, c).T), note=f"{channels} channels", scale="signs"),
-        Panel(title=f"{box} chains", cells=matrix(chains(channels, c)), note=f"a box length apart: {box}", scale="signs"),
-        Panel(title="chain basis", cells=matrix(chain_basis(channels, c).T), note=f"{c - 1} differences, a box", scale="signs"),
-    )  # fmt: skip
+        Panel(
+            title=f"{c} boxes of {box}",
+            cells=matrix(box_basis(channels, c).T),
+            note=f"{channels} channels",
+            scale="signs",
+        ),
+        Panel(
+            title=f"{box} chains", cells=matrix(chains(channels, c)), note=f"a box length apart: {box}", scale="signs"
+        ),
+        Panel(
+            title="chain basis",
+            cells=matrix(chain_basis(channels, c).T),
+            note=f"{c - 1} differences, a box",
+            scale="signs",
+        ),
+    )
     return Picture(name="chains", panels=panels, residual=0.0)
 
 
@@ -77,7 +99,9 @@ def additions(method: str, channels: int, counts: Sequence[int]) -> Points:
 
 def residuals(n: int, counts: Sequence[int], filters: int = 64, channels: int = 64, taps: int = 3) -> Points:
     """(c / C, relative residual) of Gaussian kernels."""
-    weights = torch.randn(filters, channels, taps, taps, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    weights = torch.randn(
+        filters, channels, taps, taps, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
     return [(c / channels, float(relative_residual(weights, (c, n, n)))) for c in counts]
 
 
@@ -150,7 +174,9 @@ def draw_conditions(path: Path) -> None:
 def main() -> None:
     """Draws everything."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=FOLDER, help="folder of the pictures (default: docs/images/mathematics)")
+    parser.add_argument(
+        "--out", type=Path, default=FOLDER, help="folder of the pictures (default: docs/images/mathematics)"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)

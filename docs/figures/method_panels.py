@@ -1,4 +1,5 @@
-"""What the pictures of docs/methods.md show, as plain numbers: a kernel, what each method keeps of it, and what it applies.
+"""What the pictures of docs/methods.md show, as plain numbers: a kernel, what each method keeps of it, and what it
+applies.
 
 Legend: a kernel's cells are (rows, columns, taps...): one row a filter, one column an input channel.
 
@@ -20,12 +21,12 @@ from torch import Tensor, nn
 from sconv_search import Choice, CompressionPlan, Structure
 from sconv_search.data.splits import DataSet, embedded_digits
 from sconv_search.networks.resnet import digits_network
-from sconv_search.training.schedule import Schedule
-from sconv_search.structured.kernels import box_basis
 from sconv_search.structured.conv import StructuredConv2d
-from sconv_search.training.loop import train_
-from sconv_search.studies.trials.layer_costs import layer_costs
+from sconv_search.structured.kernels import box_basis
 from sconv_search.studies.methods import METHODS, compress, penalty
+from sconv_search.studies.trials.layer_costs import layer_costs
+from sconv_search.training.loop import train_
+from sconv_search.training.schedule import Schedule
 
 SITE, MAKER = "6", "3"
 """The layer that is drawn, 32 filters of 16 channels, and the one that makes the channels it reads."""
@@ -58,8 +59,8 @@ class Panel:
 
     Args:
         cells: (rows, columns, height, width); not a number where there is nothing.
-        scale: of the colors. ``kernel`` is common to a picture, ``own`` is the panel's, and ``signs`` are -1, 0 and 1 alone:
-            with which weight a sum takes a value.
+        scale: of the colors. ``kernel`` is common to a picture, ``own`` is the panel's, and ``signs`` are -1, 0 and 1
+            alone: with which weight a sum takes a value.
         rows: so many of them are drawn.
         columns: so many of them are drawn.
     """
@@ -73,7 +74,9 @@ class Panel:
 
     def __post_init__(self) -> None:
         if self.cells.dim() != 4:
-            raise ValueError(f"panel {self.title!r} needs cells (rows, columns, height, width), got {tuple(self.cells.shape)}")
+            raise ValueError(
+                f"panel {self.title!r} needs cells (rows, columns, height, width), got {tuple(self.cells.shape)}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,7 +202,9 @@ def _sums(layer: nn.Module, name: str) -> Panel:
         masks = torch.einsum("hi,wj->ijhw", box_basis(3, 2), box_basis(3, 2))
         return Panel(title="4 masks", cells=masks, scale="signs", note="one box, shifted")
     if name == "structured_natural":
-        return Panel(title="7 masks", cells=matrix(box_basis(16, 7).T), scale="signs", note="a box of 10 channels", rows=7)
+        return Panel(
+            title="7 masks", cells=matrix(box_basis(16, 7).T), scale="signs", note="a box of 10 channels", rows=7
+        )
     assert isinstance(layer, StructuredConv2d)
     sums = layer.pooling.kernel(torch.eye(7, dtype=torch.float64))
     note = "6 differences, one box" if name == "structured_permuted" else "each channel in one"
@@ -229,7 +234,9 @@ def layer_picture(subject: Subject, name: str) -> Picture:
 
 
 def calibrated_picture(subject: Subject) -> Picture:
-    """The same groups of channels with the small kernel nearest to the kernel, and with the one nearest to its outputs."""
+    """The same groups of channels with the small kernel nearest to the kernel, and with the one nearest to its
+    outputs.
+    """
     kernel = subject.kernel
     layers = [built(subject, "structured_merged", inputs) for inputs in (None, subject.inputs)]
     found = [applied_kernel(layer, subject.layer) for layer in layers]
@@ -256,7 +263,12 @@ def regularzed_picture(subject: Subject, strength: float = 3.0, epochs: float = 
     direct_cells, late_cells = (picture.panels[-2].cells for picture in (direct, late))
     panels = (
         original(subject.kernel),
-        Panel(title="direct: projected", cells=direct_cells, note=f"{direct.residual:.2f} of the norm lost", scale="kernel"),
+        Panel(
+            title="direct: projected",
+            cells=direct_cells,
+            note=f"{direct.residual:.2f} of the norm lost",
+            scale="kernel",
+        ),
         Panel(title="regularzed: trained", cells=after.kernel, note="towards the structure", scale="kernel"),
         Panel(title="then projected", cells=late_cells, note=f"{late.residual:.2f} of the norm lost", scale="kernel"),
     )
@@ -282,11 +294,14 @@ def pruned_picture(subject: Subject, keep: int = 11) -> Picture:
 
 
 def mixed_costs(network: nn.Module) -> dict[str, tuple[str, int, int]]:
-    """Layer -> its method, empty where it has none, and its MACs before and after; measured on the networks as built."""
+    """Layer -> its method, empty where it has none, and its MACs before and after; measured on the networks as
+    built.
+    """
     plan = CompressionPlan(sites={site: Choice(method=m, structure=s) for site, (m, s) in MIXED.items()})
     costs = layer_costs(network, compress(network, plan), (1, 28, 28))
     return {
-        site: (MIXED[site][0] if site in MIXED else "", found["before"][0], found["after"][0]) for site, found in costs.items()
+        site: (MIXED[site][0] if site in MIXED else "", found["before"][0], found["after"][0])
+        for site, found in costs.items()
     }
 
 
@@ -294,4 +309,7 @@ def pictures(subject: Subject) -> list[Callable[[], Picture]]:
     """All pictures of kernels, each made when it is called."""
 
     others = (calibrated_picture, regularzed_picture, pruned_picture)
-    return [*(partial(layer_picture, subject, name) for name in STRUCTURES), *(partial(make, subject) for make in others)]
+    return [
+        *(partial(layer_picture, subject, name) for name in STRUCTURES),
+        *(partial(make, subject) for make in others),
+    ]

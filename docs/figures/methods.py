@@ -1,4 +1,6 @@
-"""Draws the pictures of docs/methods.md: what each method does to a trained kernel. ``method_panels`` has the numbers."""
+"""Draws the pictures of docs/methods.md: what each method does to a trained kernel. ``method_panels`` has the
+numbers.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,9 @@ from pathlib import Path
 
 import matplotlib
 import torch
-from docs.figures.method_panels import Panel, Picture, mixed_costs, pictures, trained_subject
 from torch import Tensor
+
+from docs.figures.method_panels import Panel, Picture, mixed_costs, pictures, trained_subject
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # after the backend is chosen
@@ -106,7 +109,9 @@ def draw_mixed(costs: Mapping[str, tuple[str, int, int]], path: Path) -> None:
 def main() -> None:
     """Trains the network, draws everything and prints the residuals that docs/methods.md quotes."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=FOLDER, help="folder of the pictures (default: docs/images/methods)")
+    parser.add_argument(
+        "--out", type=Path, default=FOLDER, help="folder of the pictures (default: docs/images/methods)"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)

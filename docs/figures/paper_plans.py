@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks.timing import markdown_table
 from torch import nn
 
+from benchmarks.timing import markdown_table
 from sconv_search import CompressionPlan
 from sconv_search.networks.mobilenet import cifar_mobilenet_v2
 from sconv_search.networks.resnet import cifar_resnet
@@ -83,7 +83,9 @@ def counts(name: str) -> PaperCounts:
 def row(name: str, found: PaperCounts) -> tuple[str, ...]:
     """The cells of one line: a plan by its name, a dense network by its own; counts in 1e9, parameters in 1e6."""
     family = FAMILIES[family_of(name)]
-    billions = (f"{count / 1e9:.{family.digits}f}" for count in (found.mults, found.naive_additions, found.chain_additions))
+    billions = (
+        f"{count / 1e9:.{family.digits}f}" for count in (found.mults, found.naive_additions, found.chain_additions)
+    )
     shown = f"`{name}`" if name in PAPER_PLANS else f"{name}, dense"
     return shown, f"{family.size} × {family.size}", *billions, f"{found.params / 1e6:.3f}"
 

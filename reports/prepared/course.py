@@ -43,7 +43,9 @@ _LABELS = {
 }
 
 _READ = ["task", "run", "family", "budget_group", "status", "val_top1", "flops_share", "wall_s"]
-_HYPERVOLUME = "Hypervolume: the area that the trials dominate, of the rectangle from (dense FLOPs, 0 %) to (0 FLOPs, 100 %)."
+_HYPERVOLUME = (
+    "Hypervolume: the area that the trials dominate, of the rectangle from (dense FLOPs, 0 %) to (0 FLOPs, 100 %)."
+)
 _NOT_RANDOM = (
     "No run here was sampled at random, so this figure cannot show what the sampler adds; the uniform plan stands in the "
     "Pareto figure."
@@ -53,10 +55,12 @@ _NOT_RANDOM = (
 def courses(table: pd.DataFrame, task: str) -> pd.DataFrame:
     """A row a complete search trial, in the order trained: ``training``, ``seconds``, ``best`` and ``area``.
 
-    ``seconds`` counts all trials of the run, failed ones too. ``area`` is in % of the rectangle between the reference point and
-    a network that costs nothing and is always right.
+    ``seconds`` counts all trials of the run, failed ones too. ``area`` is in % of the rectangle between the reference
+    point and a network that costs nothing and is always right.
     """
-    search = table.loc[(table["task"] == task) & (table["stage"] == "search") & ~table["variant"].isin(REFERENCES), _READ]
+    search = table.loc[
+        (table["task"] == task) & (table["stage"] == "search") & ~table["variant"].isin(REFERENCES), _READ
+    ]
     parts = [_course(rows) for _, rows in search.groupby("run", sort=False)]
     columns = ["task", "run", "family", "budget_group", "training", "seconds", "best", "area"]
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
@@ -87,7 +91,9 @@ def course_figures(
         by_run = dict(tuple(rows.groupby("run", sort=False)))
         drawings = {name: _drawing(rows, by_run, named, uniform, *axes) for name, axes in _DRAWINGS.items()}
         caption = f"{_spoken(named)} {_HYPERVOLUME}"
-        figures.append(Figure(key=f"course-{place}", title=f"The search at {budget}", drawings=drawings, caption=caption))
+        figures.append(
+            Figure(key=f"course-{place}", title=f"The search at {budget}", drawings=drawings, caption=caption)
+        )
     return figures
 
 
@@ -105,14 +111,20 @@ def _drawing(
         return Nothing(title=title, reason="The records do not hold the wall time of the trials.")
     here = uniform[uniform["run"].isin(list(runs)) & uniform["val_top1"].notna()]
     rules = [
-        Rule(name=f"uniform plan, {method_words(row['family'])}: {hundredths(row['val_top1'])}", at=float(row["val_top1"]),
-             axis="y", dash="dash")
-        for _, row in here.drop_duplicates("run").iterrows() if height == "best"
-    ]  # fmt: skip
+        Rule(
+            name=f"uniform plan, {method_words(row['family'])}: {hundredths(row['val_top1'])}",
+            at=float(row["val_top1"]),
+            axis="y",
+            dash="dash",
+        )
+        for _, row in here.drop_duplicates("run").iterrows()
+        if height == "best"
+    ]
     last = float(rows[place].max())
     x = Axis(label=_LABELS[place], limits=(0.0, 1.03 * last), whole=place == "training")
-    return Chart(title=title, x=x, y=Axis(label=_LABELS[height], limits=_limits(rows[height])),
-                 traces=traces, rules=rules)  # fmt: skip
+    return Chart(
+        title=title, x=x, y=Axis(label=_LABELS[height], limits=_limits(rows[height])), traces=traces, rules=rules
+    )
 
 
 def _trace(rows: pd.DataFrame, name: str, facts: RunFacts | None, height: str, place: str) -> Trace:
@@ -122,12 +134,22 @@ def _trace(rows: pd.DataFrame, name: str, facts: RunFacts | None, height: str, p
     kept = [kept[at] for at in thinned(len(kept), MOST_SHOWN)]
     shown = rows.iloc[kept]
     return Trace(
-        name=run_words(name, facts, str(rows["family"].iloc[0])), look=str(rows["family"].iloc[0]), kind="steps",
+        name=run_words(name, facts, str(rows["family"].iloc[0])),
+        look=str(rows["family"].iloc[0]),
+        kind="steps",
         dash=_DASHES.get(facts.sampler.lower() if facts else "tpe", "dashdot"),
-        x=[float(value) for value in shown[place]], y=[float(value) for value in shown[height]],
-        texts=[multiline(name, f"training {row.training} after {duration(row.seconds)}", f"best {hundredths(row.best)} %",
-                         f"hypervolume {hundredths(row.area)} %") for row in shown.itertuples()],
-    )  # fmt: skip
+        x=[float(value) for value in shown[place]],
+        y=[float(value) for value in shown[height]],
+        texts=[
+            multiline(
+                name,
+                f"training {row.training} after {duration(row.seconds)}",
+                f"best {hundredths(row.best)} %",
+                f"hypervolume {hundredths(row.area)} %",
+            )
+            for row in shown.itertuples()
+        ],
+    )
 
 
 def run_words(name: str, facts: RunFacts | None, family: str) -> str:
@@ -168,7 +190,8 @@ def hypervolumes(table: pd.DataFrame, summary: pd.DataFrame, task: str) -> pd.Da
     return pd.DataFrame(
         [
             {
-                "family": family, "confirmed_area": _area(confirmed[confirmed["family"] == family], "test_top1"),
+                "family": family,
+                "confirmed_area": _area(confirmed[confirmed["family"] == family], "test_top1"),
                 "plans": int((confirmed["family"] == family).sum()),
                 "searched_area": _area(searched.get(family, none), "val_top1"),
                 "trials": len(searched.get(family, none)),
@@ -176,7 +199,7 @@ def hypervolumes(table: pd.DataFrame, summary: pd.DataFrame, task: str) -> pd.Da
             for family in families
         ],
         columns=["family", "confirmed_area", "plans", "searched_area", "trials"],
-    )  # fmt: skip
+    )
 
 
 def _area(rows: pd.DataFrame, score: str) -> float | None:

@@ -31,7 +31,8 @@ def damage_figure(table: pd.DataFrame, runs: Sequence[RunFacts], task: str) -> F
             spaces.append(run)
     families = [run.family for run in spaces]
     drawings: dict[str, Drawing] = {
-        method_words(run.family) + (f" ({run.name})" if families.count(run.family) > 1 else ""): _map(run) for run in spaces
+        method_words(run.family) + (f" ({run.name})" if families.count(run.family) > 1 else ""): _map(run)
+        for run in spaces
     }
     if not drawings:
         drawings = {"": Nothing(title=_TITLE, reason="No run has a search space, so no damage was predicted.")}
@@ -44,14 +45,19 @@ def _map(run: RunFacts) -> HeatMap:
     cells = [[_mildest(run.options[site], share) for share in SHARES] for site in shown]
     values = [[math.log10(max(option.damage, LEAST) / LEAST) for _, option in row] for row in cells]
     return HeatMap(
-        title=_TITLE, rows=shown, columns=[f"at least {share:.0%}" for share in SHARES], values=values,
+        title=_TITLE,
+        rows=shown,
+        columns=[f"at least {share:.0%}" for share in SHARES],
+        values=values,
         texts=[[general(option.damage) for _, option in row] for row in cells],
-        hovers=[[multiline(site, f"{general(option.damage)} nat: {key[0]} {structure_words(key)}") for key, option in row]
-                for site, row in zip(shown, cells, strict=True)],
+        hovers=[
+            [multiline(site, f"{general(option.damage)} nat: {key[0]} {structure_words(key)}") for key, option in row]
+            for site, row in zip(shown, cells, strict=True)
+        ],
         label="decades of damage above a millionth of a nat",
         limits=(0.0, max((value for row in values for value in row), default=0.0) or 1.0),
         notes=[f"the first {MOST_ROWS} of {len(names)} layers are drawn"] if len(names) > MOST_ROWS else [],
-    )  # fmt: skip
+    )
 
 
 def _mildest(options: Mapping[Key, OptionFacts], share: float) -> tuple[Key, OptionFacts]:

@@ -19,7 +19,9 @@ _WORDS = ("just before\ncompression", "just after\ncompression", "trained on")
 
 
 def decompositions(table: pd.DataFrame, task: str) -> pd.DataFrame:
-    """A row a confirmed plan: validation top-1 before, after and at the end, and the loss in points, mean and deviation."""
+    """A row a confirmed plan: validation top-1 before, after and at the end, and the loss in points, mean and
+    deviation.
+    """
     rows = table[table["stage"] == "confirm"]
     rows = rows[(rows["task"] == task) & ~rows["variant"].isin(REFERENCES)]
     rows = rows[rows["val_top1_before"].notna() & rows["val_top1_after"].notna()]
@@ -55,12 +57,16 @@ def decomposition_figure(table: pd.DataFrame, task: str) -> Figure:
     }
     if not drawings:
         drawings = {
-            "": Nothing(title=title, reason="No confirmed record holds the accuracy just before and just after compression.")
+            "": Nothing(
+                title=title, reason="No confirmed record holds the accuracy just before and just after compression."
+            )
         }
     return Figure(
-        key="decomposition", title=title, drawings=drawings,
+        key="decomposition",
+        title=title,
+        drawings=drawings,
         caption="Validation top-1 of confirmed plans, mean ± standard deviation over seeds; batch norms are re-estimated.",
-    )  # fmt: skip
+    )
 
 
 def _chart(rows: pd.DataFrame, budget: str) -> Chart:
@@ -98,6 +104,9 @@ def _chart(rows: pd.DataFrame, budget: str) -> Chart:
     x = Axis(label="", limits=(-0.35, 2.35), ticks=ticks)
     notes = [f"Drawn: the best plan and the uniform plan of each method; the table holds all {len(rows)}"]
     return Chart(
-        title=f"Before and after compression at {budget}", x=x, y=Axis(label="validation top-1 (%)"), traces=traces,
+        title=f"Before and after compression at {budget}",
+        x=x,
+        y=Axis(label="validation top-1 (%)"),
+        traces=traces,
         notes=notes if len(rows) > len(shown) else [],
-    )  # fmt: skip
+    )

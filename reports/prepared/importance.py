@@ -25,13 +25,16 @@ _CAPTION = (
 
 
 def importances(table: SiteTable) -> dict[str, float | None]:
-    """Parameter -> rank correlation with validation accuracy over the run's trials; None where the parameter did not vary."""
+    """Parameter -> rank correlation with validation accuracy over the run's trials; None where the parameter did not
+    vary.
+    """
     score = table.rows["val_top1"]
     found = {site: spearman(table.left[site], score) for site in table.left.columns}
     weight = table.rows["regularization"]
     penalty = {WEIGHT: weight, SHARE: table.rows["regularized_share"]}
     varied = {
-        name: spearman(values, score) if values.notna().sum() >= FEWEST_TRIALS else None for name, values in penalty.items()
+        name: spearman(values, score) if values.notna().sum() >= FEWEST_TRIALS else None
+        for name, values in penalty.items()
     }
     return found | varied | {DIRECT: spearman(weight.isna().astype("float64"), score)}
 
@@ -49,12 +52,17 @@ def importance_figure(tables: Sequence[SiteTable]) -> Figure:
     shown = frame.loc[[name for name in frame.index if name in set(strongest)]]
     values = [[None if pd.isna(value) else float(value) for value in row] for row in shown.to_numpy()]
     drawing = HeatMap(
-        title=title, rows=[str(name) for name in shown.index],
-        columns=[f"{table.run.name} n={len(table.rows)}" for table in enough], values=values,
+        title=title,
+        rows=[str(name) for name in shown.index],
+        columns=[f"{table.run.name} n={len(table.rows)}" for table in enough],
+        values=values,
         texts=[["" if value is None else f"{value:+.2f}".replace("-", "−") for value in row] for row in values],
-        hovers=[["" if value is None else multiline(str(name), f"ρ = {value:+.2f}") for value in row]
-                for name, row in zip(shown.index, values, strict=True)],
-        label="rank correlation with validation top-1", limits=(-1.0, 1.0),
+        hovers=[
+            ["" if value is None else multiline(str(name), f"ρ = {value:+.2f}") for value in row]
+            for name, row in zip(shown.index, values, strict=True)
+        ],
+        label="rank correlation with validation top-1",
+        limits=(-1.0, 1.0),
         notes=[f"the {MOST_ROWS} strongest of {len(frame)}"] if len(frame) > MOST_ROWS else [],
-    )  # fmt: skip
+    )
     return Figure(key="importance", title=title, drawings={"": drawing}, caption=_CAPTION)

@@ -8,7 +8,17 @@ import pandas as pd
 
 from sconv_search.reports.charts import Axis, Chart, Figure, Nothing, Trace
 from sconv_search.reports.table import REFERENCES, records
-from sconv_search.reports.words import MISSING, amount, hundredths, label, method_words, multiline, one_line, tenths, thousandths
+from sconv_search.reports.words import (
+    MISSING,
+    amount,
+    hundredths,
+    label,
+    method_words,
+    multiline,
+    one_line,
+    tenths,
+    thousandths,
+)
 
 _TITLE = "Latency against MACs"
 
@@ -29,12 +39,22 @@ def latency_figure(summary: pd.DataFrame, task: str) -> Figure:
             if len(chosen):
                 traces.append(_trace(str(family), chosen, whole, uniform=uniform))
     traces.append(
-        Trace(name="dense", look="random", kind="strong", x=[100.0], y=[100.0], texts=[f"dense network\n{amount(whole)} MACs"])
+        Trace(
+            name="dense",
+            look="random",
+            kind="strong",
+            x=[100.0],
+            y=[100.0],
+            texts=[f"dense network\n{amount(whole)} MACs"],
+        )
     )
     chart = Chart(
-        title="Latency against MACs, % of the dense network", x=Axis(label="MACs, % of the dense network", limits=(0.0, 106.0)),
-        y=Axis(label="latency, % of the dense network measured in turn"), traces=traces, diagonal=True,
-    )  # fmt: skip
+        title="Latency against MACs, % of the dense network",
+        x=Axis(label="MACs, % of the dense network", limits=(0.0, 106.0)),
+        y=Axis(label="latency, % of the dense network measured in turn"),
+        traces=traces,
+        diagonal=True,
+    )
     return Figure(
         key="latency",
         title=_TITLE,
@@ -50,15 +70,23 @@ def conditions(plans: pd.DataFrame) -> str:
         text: "; ".join(one_line(str(v)) for v in sorted(plans[name].dropna().unique(), key=str))
         for name, text in words.items()
     }
-    return "Measured: " + ", ".join(f"{text} {value or MISSING + ' (not recorded)'}" for text, value in found.items()) + "."
+    return (
+        "Measured: "
+        + ", ".join(f"{text} {value or MISSING + ' (not recorded)'}" for text, value in found.items())
+        + "."
+    )
 
 
 def _trace(family: str, plans: pd.DataFrame, dense: float, *, uniform: bool) -> Trace:
     return Trace(
-        name=method_words(family), look=family, kind="hollow" if uniform else "strong",
-        x=[100 * float(macs) / dense for macs in plans["macs"]], y=[100 / float(speed) for speed in plans["speed_up"]],
-        texts=[_text(row) for row in records(plans)], keys=[str(key) for key in plans["key"]],
-    )  # fmt: skip
+        name=method_words(family),
+        look=family,
+        kind="hollow" if uniform else "strong",
+        x=[100 * float(macs) / dense for macs in plans["macs"]],
+        y=[100 / float(speed) for speed in plans["speed_up"]],
+        texts=[_text(row) for row in records(plans)],
+        keys=[str(key) for key in plans["key"]],
+    )
 
 
 def _text(row: dict[str, Any]) -> str:

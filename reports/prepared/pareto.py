@@ -8,24 +8,65 @@ from typing import Any
 
 import pandas as pd
 
+from sconv_search.records import COLUMNS
 from sconv_search.reports.budgets import budget_share
 from sconv_search.reports.charts import Axis, Chart, Drawing, Figure, Label, Nothing, Rule, Trace, spread_apart, thinned
 from sconv_search.reports.pareto import front_positions
 from sconv_search.reports.table import REFERENCES, records
-from sconv_search.reports.words import amount, general, heading, hundredths, label, method_words, multiline, one_line, spread, tenths
-from sconv_search.records import COLUMNS
+from sconv_search.reports.words import (
+    amount,
+    general,
+    heading,
+    hundredths,
+    label,
+    method_words,
+    multiline,
+    one_line,
+    spread,
+    tenths,
+)
 
 MOST_SHOWN = 150
 """So many search points of a method are drawn; more would make the page large and hide each other."""
 _NEEDED = [
-    "stage", "status", "variant", "family", "run", "number", "regularization", "val_top1", "budget", "dense_flops",
-    "flops_share", "flops", "macs", "additions", "params",
-]  # fmt: skip
+    "stage",
+    "status",
+    "variant",
+    "family",
+    "run",
+    "number",
+    "regularization",
+    "val_top1",
+    "budget",
+    "dense_flops",
+    "flops_share",
+    "flops",
+    "macs",
+    "additions",
+    "params",
+]
 """A table of a hundred thousand rows is chosen from often; without the plans that is cheap."""
 _OF_PLANS = [
-    "stage", "variant", "family", "label", "epochs", "key", "budget_group", "seeds", "test_top1", "test_top1_std",
-    "best_val_top1", "difference", "flops_share", "flops", "macs", "additions", "params", "latency_ms", "speed_up",
-]  # fmt: skip
+    "stage",
+    "variant",
+    "family",
+    "label",
+    "epochs",
+    "key",
+    "budget_group",
+    "seeds",
+    "test_top1",
+    "test_top1_std",
+    "best_val_top1",
+    "difference",
+    "flops_share",
+    "flops",
+    "macs",
+    "additions",
+    "params",
+    "latency_ms",
+    "speed_up",
+]
 _SAID = ["family", "run", "number", "regularization", "val_top1", "flops_share", "macs", "params"]
 _CAPTION = (
     "Strong: confirmed plans, mean ± standard deviation over seeds on the test set; hollow: uniform plans. Faint: search "
@@ -61,10 +102,7 @@ def pareto_figure(table: pd.DataFrame, summary: pd.DataFrame, task: str) -> Figu
     rows, plans = table.loc[table["task"] == task, _NEEDED], summary.loc[summary["task"] == task, _OF_PLANS]
     scored, budgets = _scored(rows), rows[["budget", "dense_flops"]].drop_duplicates()
     drawings = {metric.name: pareto_chart(budgets, plans, metric, scored) for metric in METRICS}
-    return Figure(
-        key="pareto", title="Accuracy against cost", drawings=drawings,
-        caption=_CAPTION,
-    )  # fmt: skip
+    return Figure(key="pareto", title="Accuracy against cost", drawings=drawings, caption=_CAPTION)
 
 
 def pareto_chart(budgets: pd.DataFrame, plans: pd.DataFrame, metric: Metric, scored: pd.DataFrame) -> Drawing:
@@ -87,19 +125,21 @@ def pareto_chart(budgets: pd.DataFrame, plans: pd.DataFrame, metric: Metric, sco
     traces = [*faint, *_strong(strong, limits), *_fronts(strong, limits)]
     below = int((searched["val_top1"] < limits[0]).sum() + (strong["test_top1"] < limits[0]).sum())
     return Chart(
-        title=title, x=Axis(label=_axis_label(metric, dense)), traces=traces,
+        title=title,
+        x=Axis(label=_axis_label(metric, dense)),
+        traces=traces,
         y=Axis(label=heading("test_top1" if len(strong) else "val_top1"), limits=limits),
         rules=[*references, *_budget_rules(budgets, metric), *_dense_rule(metric, dense)],
         labels=_labels(strong, searched, limits),
         notes=_notes(limits, below, dropped),
-    )  # fmt: skip
+    )
 
 
 def limits_of(strong: pd.DataFrame, searched: pd.DataFrame, references: list[Rule]) -> tuple[float, float]:
     """Top-1 at the axis' ends: robust, so that one collapse cannot squash the rest.
 
-    The axis reaches below the best score by four times the typical plan's distance to it (the upper median), at least three
-    points, and no further than there is something to show. What is lower is drawn as an arrow at the edge.
+    The axis reaches below the best score by four times the typical plan's distance to it (the upper median), at least
+    three points, and no further than there is something to show. What is lower is drawn as an arrow at the edge.
     """
     scores, found = _floats(strong["test_top1"]), _floats(searched["val_top1"])
     typical = scores or [median(found)]
@@ -160,18 +200,26 @@ def _faint(searched: pd.DataFrame, limits: tuple[float, float]) -> tuple[list[Tr
             dropped.append(f"{method_words(family)} {len(shown):,} of {len(part):,}")
         traces.append(
             Trace(
-                name=method_words(family), look=family, kind="faint", x=_floats(shown["x"]), y=_floats(shown["val_top1"]),
+                name=method_words(family),
+                look=family,
+                kind="faint",
+                x=_floats(shown["x"]),
+                y=_floats(shown["val_top1"]),
                 texts=[_search_text(row) for row in records(shown[_SAID])],
             )
-        )  # fmt: skip
+        )
     for family, part in _by_family(searched[~inside]):
         shown = part.iloc[thinned(len(part), 60)]
         traces.append(
             Trace(
-                name=method_words(family), look=family, kind="below", x=_floats(shown["x"]), y=[limits[0]] * len(shown),
+                name=method_words(family),
+                look=family,
+                kind="below",
+                x=_floats(shown["x"]),
+                y=[limits[0]] * len(shown),
                 texts=[_search_text(row) for row in records(shown[_SAID])],
             )
-        )  # fmt: skip
+        )
     return traces, dropped
 
 
@@ -191,10 +239,15 @@ def _strong(strong: pd.DataFrame, limits: tuple[float, float]) -> list[Trace]:
 
 def _points(family: str, part: pd.DataFrame, kind: Any, heights: list[float]) -> Trace:
     return Trace(
-        name=method_words(family), look=family, kind=kind, x=_floats(part["x"]), y=heights,
+        name=method_words(family),
+        look=family,
+        kind=kind,
+        x=_floats(part["x"]),
+        y=heights,
         errors=[] if kind == "below" else [None if pd.isna(value) else float(value) for value in part["test_top1_std"]],
-        texts=[_plan_text(row) for row in records(part)], keys=[str(key) for key in part["key"]],
-    )  # fmt: skip
+        texts=[_plan_text(row) for row in records(part)],
+        keys=[str(key) for key in part["key"]],
+    )
 
 
 def _fronts(strong: pd.DataFrame, limits: tuple[float, float]) -> list[Trace]:
@@ -219,11 +272,15 @@ def _labels(strong: pd.DataFrame, searched: pd.DataFrame, limits: tuple[float, f
                 heights.setdefault(family, limits[0])
     gap = _GAP * (limits[1] - limits[0])
     moved = spread_apart(list(heights.values()), gap, (limits[0] + gap / 2, limits[1] - gap / 2))
-    return [Label(text=method_words(family), look=family, y=height) for family, height in zip(heights, moved, strict=True)]
+    return [
+        Label(text=method_words(family), look=family, y=height) for family, height in zip(heights, moved, strict=True)
+    ]
 
 
 def _references(plans: pd.DataFrame) -> list[Rule]:
-    """One line each dense network: its confirmed test score, or while there is none its validation score, and named so."""
+    """One line each dense network: its confirmed test score, or while there is none its validation score, and named
+    so.
+    """
     made = []
     for variant, dash in zip(REFERENCES, ("dash", "dashdot"), strict=True):
         for _, row in plans[plans["variant"] == variant].drop_duplicates("label").iterrows():
@@ -237,7 +294,9 @@ def _references(plans: pd.DataFrame) -> list[Rule]:
 def _budget_rules(budgets: pd.DataFrame, metric: Metric) -> list[Rule]:
     pairs = budgets.dropna()
     if metric.key == "flops":
-        shares = {share for pair in pairs.itertuples(index=False, name=None) if (share := budget_share(*pair)) is not None}
+        shares = {
+            share for pair in pairs.itertuples(index=False, name=None) if (share := budget_share(*pair)) is not None
+        }
     else:
         texts = {str(text) for text in pairs["budget"]}
         shares = {float(text.partition("%")[0]) for text in texts if text.endswith(f"% {metric.key}")}
@@ -248,7 +307,11 @@ def _budget_rules(budgets: pd.DataFrame, metric: Metric) -> list[Rule]:
 
 
 def _dense_rule(metric: Metric, dense: float | None) -> list[Rule]:
-    return [Rule(name="dense 100 %", at=100.0, axis="x", dash="dash")] if dense is not None and metric.key != "flops" else []
+    return (
+        [Rule(name="dense 100 %", at=100.0, axis="x", dash="dash")]
+        if dense is not None and metric.key != "flops"
+        else []
+    )
 
 
 def _axis_label(metric: Metric, dense: float | None) -> str:

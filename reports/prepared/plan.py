@@ -18,7 +18,9 @@ from sconv_search.reports.words import method_words, multiline, tenths
 MOST_ROWS = 120
 FEWEST_TRIALS = 8
 MOST_LETTERS = 20
-"""Of a structure that is written into its cell of the map, as ``c=16, n=2, merged=1``; hover and table hold longer ones."""
+"""Of a structure that is written into its cell of the map, as ``c=16, n=2, merged=1``; hover and table hold longer
+ones.
+"""
 _NO_LAYERS = (
     "The confirmed records do not hold the cost of each layer (they were made before it was recorded, or nothing is confirmed "
     "yet); confirm again to see this figure."
@@ -67,10 +69,12 @@ def plan_figure(summary: pd.DataFrame, verdicts: Sequence[Verdict]) -> Figure:
     if not drawings:
         drawings = {"plan": Nothing(title="The plans, layer by layer", reason=_NO_LAYERS)}
     return Figure(
-        key="plan", title="The plans, layer by layer", drawings=drawings,
+        key="plan",
+        title="The plans, layer by layer",
+        drawings=drawings,
         caption="FLOPs that each layer keeps, in % of its own before compression, and its structure: the best plan of each "
         "method. Measured on the networks as built, so a layer whose neighbor was pruned shows it too.",
-    )  # fmt: skip
+    )
 
 
 def _plan_map(summary: pd.DataFrame, verdict: Verdict) -> Drawing:
@@ -85,12 +89,16 @@ def _plan_map(summary: pd.DataFrame, verdict: Verdict) -> Drawing:
     cells = [[column.get(name) for column in by_name] for name in shown]
     cut = [f"the first {MOST_ROWS} of {len(names)} layers are drawn"] if len(names) > MOST_ROWS else []
     return HeatMap(
-        title=title, rows=shown, columns=[method_words(entry.family) for entry, _ in found],
+        title=title,
+        rows=shown,
+        columns=[method_words(entry.family) for entry, _ in found],
         values=[[layer.kept if layer else None for layer in row] for row in cells],
         texts=[[_cell(layer) for layer in row] for row in cells],
         hovers=[[_hover(layer) for layer in row] for row in cells],
-        label="FLOPs kept (%)", limits=(0.0, 100.0), notes=cut,
-    )  # fmt: skip
+        label="FLOPs kept (%)",
+        limits=(0.0, 100.0),
+        notes=cut,
+    )
 
 
 def _cell(layer: Layer | None) -> str:
@@ -113,24 +121,34 @@ def protection_figure(tables: Sequence[SiteTable]) -> Figure:
     title = "Which layers the searches protect"
     enough = [table for table in tables if table.trials >= FEWEST_TRIALS]
     if not enough:
-        few = f"No run has a search space and {FEWEST_TRIALS} scored trials, so nothing can be said of what it protects."
+        few = (
+            f"No run has a search space and {FEWEST_TRIALS} scored trials, so nothing can be said of what it protects."
+        )
         return Figure(key="protected", title=title, drawings={"": Nothing(title=title, reason=few)})
     best = [_best_quarter(table) for table in enough]
     sites = list(dict.fromkeys(site for means in best for site in means.index))[:MOST_ROWS]
     values = [[float(100 * means[site]) if site in means.index else None for means in best] for site in sites]
     drawing = HeatMap(
-        title=title, rows=sites, columns=[table.run.name for table in enough], values=values,
+        title=title,
+        rows=sites,
+        columns=[table.run.name for table in enough],
+        values=values,
         texts=[["" if value is None else f"{value:.0f}" for value in row] for row in values],
-        hovers=[["" if value is None else f"{site}: {tenths(value)} % of the possible saving left" for value in row]
-                for site, row in zip(sites, values, strict=True)],
-        label="possible saving left untaken (%)", limits=(0.0, 100.0),
+        hovers=[
+            ["" if value is None else f"{site}: {tenths(value)} % of the possible saving left" for value in row]
+            for site, row in zip(sites, values, strict=True)
+        ],
+        label="possible saving left untaken (%)",
+        limits=(0.0, 100.0),
         notes=[_protected(table, means) for table, means in zip(enough, best, strict=True)],
-    )  # fmt: skip
+    )
     return Figure(
-        key="protected", title=title, drawings={"": drawing},
+        key="protected",
+        title=title,
+        drawings={"": drawing},
         caption="Mean over the best quarter of each run's trials by validation accuracy. 100: the layer stays dense; 0: its "
         "cheapest option is taken.",
-    )  # fmt: skip
+    )
 
 
 def _best_quarter(table: SiteTable) -> pd.Series[float]:

@@ -1,4 +1,6 @@
-"""What structural regularzation does: its weight against residual and accuracy, and each layer's residual while it acts."""
+"""What structural regularzation does: its weight against residual and accuracy, and each layer's residual while it
+acts.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from sconv_search.records import COLUMNS
 from sconv_search.reports.charts import (
     Axis,
     Chart,
@@ -27,7 +30,6 @@ from sconv_search.reports.looks import OTHERS
 from sconv_search.reports.summary import plan_key
 from sconv_search.reports.table import records
 from sconv_search.reports.words import general, heading, hundredths, method_words, multiline
-from sconv_search.records import COLUMNS
 
 MOST_SHOWN = 150
 MOST_COURSES = 6
@@ -44,15 +46,14 @@ def weight_figure(table: pd.DataFrame, task: str) -> Figure:
     done = (table["task"] == task) & (table["stage"] == "search") & (table["status"] == "complete")
     search = table.loc[done, ["family", "run", "number", "regularization", "residual", "val_top1"]]
     weighted = search[search["regularization"].notna() & (search["regularization"] > 0)]
-    drawings = {
-        "residual": _weights(weighted, search, "residual"),
-        "accuracy": _weights(weighted, search, "val_top1"),
-    }
+    drawings = {"residual": _weights(weighted, search, "residual"), "accuracy": _weights(weighted, search, "val_top1")}
     return Figure(
-        key="lambda", title="Regularzation weight λ", drawings=drawings,
+        key="lambda",
+        title="Regularzation weight λ",
+        drawings=drawings,
         caption="Search trials with structural regularzation. The residual is what the structure cannot hold when the network "
         "is compressed (0: compression loses nothing). Line: mean of the trials trained directly, without λ.",
-    )  # fmt: skip
+    )
 
 
 def _weights(weighted: pd.DataFrame, search: pd.DataFrame, column: str) -> Drawing:
@@ -67,15 +68,23 @@ def _weights(weighted: pd.DataFrame, search: pd.DataFrame, column: str) -> Drawi
     for family, part in shown.groupby("family"):
         part = part.iloc[thinned(len(part), MOST_SHOWN)]
         trace = Trace(
-            name=method_words(family), look=str(family), kind="strong", x=[float(value) for value in part["regularization"]],
-            y=[float(value) for value in part[column]], texts=[_text(row) for row in records(part)],
-        )  # fmt: skip
+            name=method_words(family),
+            look=str(family),
+            kind="strong",
+            x=[float(value) for value in part["regularization"]],
+            y=[float(value) for value in part[column]],
+            texts=[_text(row) for row in records(part)],
+        )
         traces += split_below(trace, limits[0]) if limits else [trace]
     rules = [
-        Rule(name=f"{method_words(family)} trained directly: {general(part[column].mean())} (n = {len(part)})",
-             at=float(part[column].mean()), axis="y", dash="dash")
+        Rule(
+            name=f"{method_words(family)} trained directly: {general(part[column].mean())} (n = {len(part)})",
+            at=float(part[column].mean()),
+            axis="y",
+            dash="dash",
+        )
         for family, part in direct.groupby("family")
-    ]  # fmt: skip
+    ]
     weight = COLUMNS["regularization"]["label"]
     notes = below_note(traces, limits[0]) if limits else []
     x, y = Axis(label=weight, logarithmic=True), Axis(label=heading(column), limits=limits)
@@ -102,10 +111,12 @@ def residual_figure(table: pd.DataFrame, summary: pd.DataFrame, task: str) -> Fi
         if (chart := _residual_chart(row)) is not None:
             drawings[f"{row['budget_group']}, plan {plan_key(row)}, λ = {general(row['regularization'])}"] = chart
     return Figure(
-        key="residuals", title=title, drawings=drawings or {"": Nothing(title=title, reason=_NO_COURSE)},
+        key="residuals",
+        title=title,
+        drawings=drawings or {"": Nothing(title=title, reason=_NO_COURSE)},
         caption="Relative residual of each structured layer at points of the regularzed phase of a confirmation; λ rises "
         "linearly over it. Compression comes at the right end.",
-    )  # fmt: skip
+    )
 
 
 def _residual_chart(row: dict[str, Any]) -> Chart | None:
@@ -119,10 +130,20 @@ def _residual_chart(row: dict[str, Any]) -> Chart | None:
     order = sorted(sites)  # colors go by it, and there are fewer colors than layers of most networks
     dashes = dict(zip(order, (dash for dash in cycle(_DASHES) for _ in OTHERS), strict=False))
     traces = [
-        Trace(name=site, look=site, kind="line", x=epochs, y=values, dash=dashes[site],
-              texts=[f"{site}\nafter {general(at)} epochs: {general(one)}" for at, one in zip(epochs, values, strict=False)])
-        for site in layers if len(values := sites[site]) == len(epochs)
-    ]  # fmt: skip
+        Trace(
+            name=site,
+            look=site,
+            kind="line",
+            x=epochs,
+            y=values,
+            dash=dashes[site],
+            texts=[
+                f"{site}\nafter {general(at)} epochs: {general(one)}" for at, one in zip(epochs, values, strict=False)
+            ],
+        )
+        for site in layers
+        if len(values := sites[site]) == len(epochs)
+    ]
     if not traces:
         return None
     title = f"Residual by layer, λ = {general(row['regularization'])}"

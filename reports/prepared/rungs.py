@@ -1,4 +1,6 @@
-"""Whether the cheap judgments agree with the dear ones: predicted damage, untrained score, short training, full schedule."""
+"""Whether the cheap judgments agree with the dear ones: predicted damage, untrained score, short training, full
+schedule.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,18 @@ from typing import Any
 
 import pandas as pd
 
-from sconv_search.reports.charts import Axis, Chart, Drawing, Figure, Nothing, Trace, below_note, robust_limits, split_below, thinned
+from sconv_search.reports.charts import (
+    Axis,
+    Chart,
+    Drawing,
+    Figure,
+    Nothing,
+    Trace,
+    below_note,
+    robust_limits,
+    split_below,
+    thinned,
+)
 from sconv_search.reports.paired import spearman
 from sconv_search.reports.prepared.sites import SiteTable, plan_damage
 from sconv_search.reports.runs import RunFacts
@@ -31,15 +44,23 @@ _LABELS = {
 
 
 def rung_points(table: pd.DataFrame, runs: Sequence[RunFacts], tables: Sequence[SiteTable], task: str) -> pd.DataFrame:
-    """A row a plan of a run: predicted damage, short-training and full-schedule accuracy; missing where it was not measured."""
+    """A row a plan of a run: predicted damage, short-training and full-schedule accuracy; missing where it was not
+    measured.
+    """
     done = (table["task"] == task) & (table["status"] == "complete") & table["plan"].notna() & (table["family"] != "")
     rows = table.loc[done, ["stage", "run", "family", "plan", "val_top1", "screen_top1", "test_top1"]]
     confirmed = (
-        rows[rows["stage"] == "confirm"].groupby(["run", "family", "plan"])["test_top1"].mean().rename("full").reset_index()
+        rows[rows["stage"] == "confirm"]
+        .groupby(["run", "family", "plan"])["test_top1"]
+        .mean()
+        .rename("full")
+        .reset_index()
     )
     parts = [_searched(one) for one in tables]
     wanted = confirmed[["run", "plan"]]
-    known = rows[(rows["stage"] == "search") & rows["plan"].isin(wanted["plan"])]  # fewer by far to look up by two columns
+    known = rows[
+        (rows["stage"] == "search") & rows["plan"].isin(wanted["plan"])
+    ]  # fewer by far to look up by two columns
     short = known.merge(wanted, on=["run", "plan"])
     scores = {"short": short["val_top1"].astype("float64"), "screen": short["screen_top1"].astype("float64")}
     parts.append(short[["run", "family", "plan"]].assign(**scores, damage=float("nan")))
@@ -76,11 +97,12 @@ def rung_correlations(found: pd.DataFrame) -> pd.DataFrame:
 def rung_figure(found: pd.DataFrame) -> Figure:
     """A drawing a pair."""
     return Figure(
-        key="rungs", title="Do cheap judgments agree with dear ones?",
+        key="rungs",
+        title="Do cheap judgments agree with dear ones?",
         drawings={name: _drawing(found, name, *columns) for name, columns in PAIRS.items()},
         caption="A point a plan. Damage is a cost: where it predicts well, accuracy falls as it rises (ρ near −1). Plans are "
         "confirmed because they were best in the search, so the last two correlations see a narrow choice.",
-    )  # fmt: skip
+    )
 
 
 def _drawing(found: pd.DataFrame, name: str, first: str, second: str) -> Drawing:

@@ -22,7 +22,8 @@ class SiteTable:
 
     Args:
         trials: number of complete trials, of which the tables may hold fewer.
-        left: a row a trial, a column a site: share of the site's largest possible saving that the plan leaves untaken, 0..1.
+        left: a row a trial, a column a site: share of the site's largest possible saving that the plan leaves untaken,
+            0..1.
         damage: predicted damage of each plan, the sum over its sites.
     """
 
@@ -56,10 +57,15 @@ def _site_table(run: RunFacts, rows: pd.DataFrame) -> SiteTable:
     left, damage = [], []
     for text in shown["plan"]:
         choices = plan_choices(text)
-        taken = {site: option for site in choices if (option := run.options.get(site, {}).get(choices[site])) is not None}
+        taken = {
+            site: option for site in choices if (option := run.options.get(site, {}).get(choices[site])) is not None
+        }
         left.append([1 - taken[site].saving / most[site] if site in taken else 1.0 for site in sites])
         damage.append(sum(option.damage for option in taken.values()) if taken and len(taken) == len(choices) else None)
     return SiteTable(
-        run=run, trials=len(rows), rows=shown, left=pd.DataFrame(left, columns=sites, index=shown.index),
+        run=run,
+        trials=len(rows),
+        rows=shown,
+        left=pd.DataFrame(left, columns=sites, index=shown.index),
         damage=pd.Series(damage, index=shown.index, dtype="float64"),
-    )  # fmt: skip
+    )

@@ -3,8 +3,9 @@
 Legend: g groups, O outputs and C input channels of one group, F = C * taps what one output position of a group reads (a
 patch), K what the last part of a compressed layer reads at a position, n patches.
 
-A compressed layer is mostly a fixed linear map of the patch (pooling, a first factor, a choice of channels), then a trainable
-last one. With the patches' moments the best last part follows in closed form, without another pass over the inputs.
+A compressed layer is mostly a fixed linear map of the patch (pooling, a first factor, a choice of channels), then a
+trainable last one. With the patches' moments the best last part follows in closed form, without another pass over the
+inputs.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sconv_search.calibration.geometry import padding_pairs
 from sconv_search.compressor import LAYER_KINDS, site
 from sconv_search.system.cache import Memo, network_content, unwritten_content
-from sconv_search.calibration.geometry import padding_pairs
 
 BATCH = 32
 MOST_POSITIONS, MOST_PER_FEATURE = 2**13, 8
-"""Output positions of a layer that are read, spread evenly over all inputs: the greater of the first and of so many times F.
+"""Output positions of a layer that are read, spread evenly over all inputs: the greater of the first and of so many
+times F.
 
 Calibrated ResNet-20 at a third of the FLOPs: eight times as many positions change its top-1 by less than 0.5 points.
 """
@@ -65,8 +67,9 @@ _KEPT: Memo[Moments] = Memo(KEPT_BYTES)
 def input_moments(network: nn.Module, names: Iterable[str], inputs: Tensor) -> dict[str, Moments]:
     """Moments of what each named layer reads as the network, in evaluation mode, runs on the inputs.
 
-    Results are kept by the contents of network and inputs, so asking again for another copy of them costs their hash only.
-    Of a layer with more output positions than ``MOST_POSITIONS`` says, as many, spread evenly, are read. Transposed
+    Results are kept by the contents of network and inputs, so asking again for another copy of them costs their hash
+    only. Of a layer with more output positions than ``MOST_POSITIONS`` says, as many, spread evenly, are read.
+    Transposed
     convolutions are not supported: their output positions read patches of different shapes.
 
     Args:
@@ -86,7 +89,9 @@ def input_moments(network: nn.Module, names: Iterable[str], inputs: Tensor) -> d
         raise ValueError(f"calibration needs inputs (N, ...) with N >= 1, got {tuple(inputs.shape)}")
     for name in names:
         if type(site(network, name)) not in LAYER_KINDS:
-            raise TypeError(f"site {name!r}: moments are known for convolutions and linear layers, got {site(network, name)}")
+            raise TypeError(
+                f"site {name!r}: moments are known for convolutions and linear layers, got {site(network, name)}"
+            )
     if not names:
         return {}
     key = (network_content(network), unwritten_content(inputs))
@@ -146,7 +151,8 @@ def _with_patches(sums: Moments | None, layer: Layer, x: Tensor, *, share: float
     rows = x.reshape(-1, features) if linear else None
     for part in chosen.split(max(1, PATCH_VALUES // (groups * features))):
         patches = rows[part][None] if rows is not None else conv_patches(layer, x, part).flatten(2)  # type: ignore[arg-type]
-        # products in fp32 for fp32 inputs: 1e-7 of the greatest moment, fits of equal scores, a third faster than in fp64
+        # products in fp32 for fp32 inputs: 1e-7 of the greatest moment, fits of equal scores, a third faster than in
+        # fp64
         patches = patches if patches.dtype == torch.float64 else patches.float()
         mean, second = mean + patches.double().sum(1), second.add_(patches.mT @ patches)
     return Moments(mean, second, count + len(chosen))
@@ -195,7 +201,8 @@ def conv_patches(conv: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Tensor, positions: 
         read = read[..., None] * size + start[..., None] + taps
     rows: Tensor = padded.movedim(1, -1).reshape(-1, conv.in_channels)[read]  # (n, taps..., C_in)
     patches: Tensor = rows.unflatten(-1, (conv.groups, -1)).movedim((-2, -1), (0, 2))
-    return patches.contiguous()  # a group's patches together: sums and products of depthwise layers' are ten times as fast
+    # a group's patches together: sums and products of depthwise layers' are ten times as fast
+    return patches.contiguous()
 
 
 def grouped_kernel(layer: nn.Module) -> Tensor:
@@ -213,7 +220,8 @@ class Tail(NamedTuple):
         kernel: (g, O, K).
         shift: to be added to the layer's bias, (g, O); 0 where the fit has no intercept.
         outputs: second moments of what it puts out, (g, O, O); about the mean where the fit has an intercept.
-        error: mean squared difference to the dense layer's outputs over the patches that were read, summed over outputs.
+        error: mean squared difference to the dense layer's outputs over the patches that were read, summed over
+            outputs.
     """
 
     kernel: Tensor
@@ -227,7 +235,8 @@ def least_squares_tail(
 ) -> Tail:
     """The last linear map T that best continues a fixed one P to the dense layer's outputs over the calibration inputs.
 
-    ``T = T_0 + (W - T_0 P) S P^T (P S P^T + ridge)^-1``, with W the dense kernel, T_0 the data-free tail and S the second
+    ``T = T_0 + (W - T_0 P) S P^T (P S P^T + ridge)^-1``, with W the dense kernel, T_0 the data-free tail and S the
+    second
     moments: never a greater squared error than T_0's on the patches that were read.
 
     Args:
@@ -236,8 +245,8 @@ def least_squares_tail(
         reduce: applies P to patches (g, n, C, taps...), a group's to its own: -> (g, n, K), or axes that flatten to K.
         intercept: the layer has a bias, which may shift: S is then the covariance.
         ridge: relative to the mean of the diagonal of P S P^T.
-    Source: the normal equations of ridge regression, as He, Zhang, Sun, Channel Pruning for Accelerating Very Deep Neural
-        Networks, ICCV 2017, equation 5, without the ridge.
+    Source: the normal equations of ridge regression, as He, Zhang, Sun, Channel Pruning for Accelerating Very Deep
+        Neural Networks, ICCV 2017, equation 5, without the ridge.
     """
     taken, second = kernel_gOCT.shape[2:], moments.covariance if intercept else moments.second
 

@@ -1,4 +1,6 @@
-"""A network that runs again on the same inputs after one layer changed: what comes before that layer is not computed anew."""
+"""A network that runs again on the same inputs after one layer changed: what comes before that layer is not computed
+anew.
+"""
 
 from __future__ import annotations
 
@@ -43,16 +45,20 @@ def called_once(network: nn.Module, run: Run) -> set[str]:
 def outputs_before(network: nn.Module, name: str, run: Run, once: Collection[str]) -> dict[str, Given]:
     """What the outermost modules gave that are done when the named one is called, by their names.
 
-    Left out are those whose calls cannot be replaced by what they gave: which give something else than one tensor, or change
+    Left out are those whose calls cannot be replaced by what they gave: which give something else than one tensor, or
+        change
     their inputs beyond it.
 
     Args:
         network: deterministic; it is copied.
-        once: see ``called_once``; others are left out, and where one around the named module is called more often, all are.
+        once: see ``called_once``; others are left out, and where one around the named module is called more often, all
+            are.
     """
     around = {"", *(name[:end] for end, letter in enumerate(name) if letter == ".")}
     observed, found = copy.deepcopy(network), dict[str, Given]()
-    if any(place not in once for place, _ in observed.named_modules() if place in around and _is_called(observed, place)):
+    if any(
+        place not in once for place, _ in observed.named_modules() if place in around and _is_called(observed, place)
+    ):
         return {}
     running: list[tuple[str, list[tuple[Tensor, int]]]] = []
 

@@ -24,7 +24,9 @@ def is_depthwise(layer: nn.Module) -> bool:
 
 def makes_channels(layer: nn.Module) -> bool:
     """Whether the layer is exactly of a kind whose outputs can be pruned; a subclass may compute something else."""
-    return type(layer) in LAYER_KINDS or (isinstance(layer, TRANSPOSED) and type(layer) in TRANSPOSED and layer.groups == 1)
+    return type(layer) in LAYER_KINDS or (
+        isinstance(layer, TRANSPOSED) and type(layer) in TRANSPOSED and layer.groups == 1
+    )
 
 
 def is_known(layer: nn.Module) -> bool:
@@ -136,4 +138,6 @@ def of_each_group(kept: Tensor, channels: int, groups: int) -> Tensor:
 
 def _set_(layer: nn.Module, name: str, tensor: Tensor) -> None:
     old = getattr(layer, name)
-    setattr(layer, name, nn.Parameter(tensor, requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else tensor)
+    setattr(
+        layer, name, nn.Parameter(tensor, requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else tensor
+    )

@@ -174,7 +174,9 @@ def _blocks(members: Sequence[Member], channels: int, network: nn.Module) -> int
             continue
         whole = torch.arange(sizes(layer)[member.side == "out"])
         if not (torch.equal(member.positions, whole) and torch.equal(member.channels, whole)):
-            raise ValueError(f"its channels meet only a part of {member.layer!r}, a convolution of {layer.groups} groups")
+            raise ValueError(
+                f"its channels meet only a part of {member.layer!r}, a convolution of {layer.groups} groups"
+            )
         blocks = math.lcm(blocks, layer.groups)
     if channels <= blocks:
         raise ValueError(f"none of its {channels} channels can go: they are {blocks} groups")

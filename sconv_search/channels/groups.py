@@ -1,4 +1,5 @@
-"""Which channels of a network can only go together: coupled groups from Torch-Pruning's graph, each one put to the test.
+"""Which channels of a network can only go together: coupled groups from Torch-Pruning's graph, each one put to the
+test.
 
 A group passes if a network without half of its channels computes the same as one in which the layers that read these
 channels ignore them. So an operator that the graph misreads (a padded shortcut, a channel shuffle, a norm across
@@ -52,13 +53,17 @@ def dependencies(network: nn.Module) -> Dependencies:
 
 
 def without_(network: nn.Module, kept: Iterable[tuple[Group, Tensor]]) -> None:
-    """Leaves each group of the network only its given channels, all groups at once, so that their order cannot matter."""
+    """Leaves each group of the network only its given channels, all groups at once, so that their order cannot
+    matter.
+    """
     for (name, side), positions in remaining(network, kept).items():
         cut_(network.get_submodule(name), side, positions)
 
 
 def remaining(network: nn.Module, kept: Iterable[tuple[Group, Tensor]]) -> dict[tuple[str, str], Tensor]:
-    """Of each layer and side that the groups meet, the positions that stay when each group has only its given channels."""
+    """Of each layer and side that the groups meet, the positions that stay when each group has only its given
+    channels.
+    """
     gone: dict[tuple[str, str], list[Tensor]] = {}
     for group, channels in kept:
         for member in group.members:

@@ -21,8 +21,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from sconv_search.records import Cost
 from sconv_search.cost.tracing import OnShapes
+from sconv_search.records import Cost
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # fvcore scripts a function on import, which torch announces as deprecated
@@ -75,7 +75,9 @@ def _mean(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
 
 
 def _adaptive_mean(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    """``adaptive_avg_pool``: output i of an axis reads floor(i size / out) to ceil((i + 1) size / out); windows may overlap."""
+    """``adaptive_avg_pool``: output i of an axis reads floor(i size / out) to ceil((i + 1) size / out); windows may
+    overlap.
+    """
     sizes = zip(inputs[0].type().sizes(), outputs[0].type().sizes(), strict=True)
     return _adds(
         math.prod(sum(-(-(i + 1) * size // out) - i * size // out for i in range(out)) for size, out in sizes), outputs
@@ -86,19 +88,25 @@ def _window_mean(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
     """``avg_pool``: a window's additions and one division, for each output."""
     kernel = inputs[1].toIValue() or [size.toIValue() for size in inputs[1].node().inputs()]
     if None in kernel:
-        raise ValueError("the window of an avg_pool is computed from the input, so cannot be counted; use adaptive_avg_pool")
+        raise ValueError(
+            "the window of an avg_pool is computed from the input, so cannot be counted; use adaptive_avg_pool"
+        )
     axes = len(outputs[0].type().sizes()) - 2
     window = math.prod(kernel) if len(kernel) == axes else kernel[0] ** axes
     return _adds(window * _elements(outputs[0]), outputs)
 
 
 def _bilinear(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    """``upsample_bilinear2d``: each output is a sum of four inputs by weights: four multiplications, three additions."""
+    """``upsample_bilinear2d``: each output is a sum of four inputs by weights: four multiplications, three
+    additions.
+    """
     return _adds(7 * _elements(outputs[0]), outputs)
 
 
 def _named_padding_macs(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    """A convolution padded by 'same' or 'valid', which fvcore does not know: the taps of one filter, for each output."""
+    """A convolution padded by 'same' or 'valid', which fvcore does not know: the taps of one filter, for each
+    output.
+    """
     written = _elements(outputs[0])
     return Counter(macs=written * math.prod(inputs[1].type().sizes()[1:]), activations=written)
 
@@ -117,14 +125,63 @@ MACS = {
 }
 ONE_AN_OUTPUT = ("add", "add_", "sub", "sub_", "rsub", "mul", "mul_", "div", "div_", "neg", "square")
 FREE = (
-    "batch_norm", "dropout_", "feature_dropout", "hardswish", "hardswish_", "silu", "silu_", "sigmoid", "sigmoid_",
-    "hardsigmoid", "hardsigmoid_", "hardtanh", "hardtanh_", "gelu", "elu", "elu_", "leaky_relu", "leaky_relu_", "prelu",
-    "tanh", "softmax", "log_softmax", "max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool2d", "pad",
-    "reflection_pad1d", "reflection_pad2d", "reflection_pad3d", "replication_pad1d", "replication_pad2d",
-    "replication_pad3d", "clone", "alias", "index_select", "channel_shuffle", "pixel_shuffle", "unflatten", "concat",
-    "movedim", "view_as", "expand_as", "repeat", "unfold", "broadcast_to", "numel", "swapaxes", "zeros_like",
-    "native_channel_shuffle", "identity", "clip", "amax", "relu6", "relu6_", "upsample_nearest2d",
-)  # fmt: skip
+    "batch_norm",
+    "dropout_",
+    "feature_dropout",
+    "hardswish",
+    "hardswish_",
+    "silu",
+    "silu_",
+    "sigmoid",
+    "sigmoid_",
+    "hardsigmoid",
+    "hardsigmoid_",
+    "hardtanh",
+    "hardtanh_",
+    "gelu",
+    "elu",
+    "elu_",
+    "leaky_relu",
+    "leaky_relu_",
+    "prelu",
+    "tanh",
+    "softmax",
+    "log_softmax",
+    "max_pool1d",
+    "max_pool2d",
+    "max_pool3d",
+    "adaptive_max_pool2d",
+    "pad",
+    "reflection_pad1d",
+    "reflection_pad2d",
+    "reflection_pad3d",
+    "replication_pad1d",
+    "replication_pad2d",
+    "replication_pad3d",
+    "clone",
+    "alias",
+    "index_select",
+    "channel_shuffle",
+    "pixel_shuffle",
+    "unflatten",
+    "concat",
+    "movedim",
+    "view_as",
+    "expand_as",
+    "repeat",
+    "unfold",
+    "broadcast_to",
+    "numel",
+    "swapaxes",
+    "zeros_like",
+    "native_channel_shuffle",
+    "identity",
+    "clip",
+    "amax",
+    "relu6",
+    "relu6_",
+    "upsample_nearest2d",
+)
 
 OP_HANDLES: dict[str, Handle] = {
     **{f"aten::{name}": _free for name in FREE},
@@ -162,7 +219,9 @@ def require_forward(network: nn.Module, input_shape: Sequence[int]) -> None:
             network(example_input(network, input_shape))
     except Exception as error:  # of any kind: the forward is the user's own
         words = str(error) if isinstance(error, RuntimeError) and str(error) else f"{type(error).__name__}: {error}"
-        raise ValueError(f"{type(network).__name__} fails on an input of shape {tuple(input_shape)}: {words}") from error
+        raise ValueError(
+            f"{type(network).__name__} fails on an input of shape {tuple(input_shape)}: {words}"
+        ) from error
 
 
 def measure_cost(network: nn.Module, input_shape: Sequence[int]) -> Cost:
@@ -199,7 +258,9 @@ def measure_modules(network: nn.Module, input_shape: Sequence[int]) -> dict[str,
 
 
 def cost_of_calls(layer: nn.Module, shapes: Sequence[tuple[int, ...]]) -> Cost:
-    """A layer's cost over all its calls; its parameters count once. A layer that is never called costs its parameters."""
+    """A layer's cost over all its calls; its parameters count once. A layer that is never called costs its
+    parameters.
+    """
     params = sum(weight.numel() for weight in layer.parameters())
     total = sum((measure_cost(layer, shape) for shape in shapes), start=Cost(macs=0, adds=0, params=0))
     return replace(total, params=params)
@@ -234,8 +295,8 @@ def on_shapes(network: nn.Module, work: Callable[[nn.Module], Result]) -> Result
 
     Batch norms and activations, which keep shapes, are left out of them.
 
-    Where that fails, because a forward reads values or an operator knows no shapes, it is done for a full copy; so the work
-    must leave nothing behind when it fails.
+    Where that fails, because a forward reads values or an operator knows no shapes, it is done for a full copy; so the
+    work must leave nothing behind when it fails.
     """
     memo: dict[int, Any] = {id(x): nn.Parameter(x.detach().to("meta"), x.requires_grad) for x in network.parameters()}
     memo |= {id(x): x.to("meta") for x in network.buffers()}

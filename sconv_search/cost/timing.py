@@ -1,33 +1,37 @@
 """Ways in which a network is run, and their times by the clock."""
 
 from __future__ import annotations
+
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
-from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType
 from typing import Any, NamedTuple
+
 import torch
 from torch import Tensor, nn
-
 
 # Seconds by the clock, measured again where other guests of a shared host took the processors meanwhile.
 
 STATISTICS = Path("/proc/stat")
 STOLEN_COLUMN = 8
-"""Of a processor's line in ``STATISTICS`` (proc(5)): the time in which it wanted to work, and the host let another guest."""
+"""Of a processor's line in ``STATISTICS`` (proc(5)): the time in which it wanted to work, and the host let another
+guest.
+"""
 TOLERATED = 0.02
 """The share of a measurement that may be stolen, as that of its last digits."""
 ATTEMPTS = 3
-"""Where two of three measurements are disturbed, one of three attempts is mostly not, and a median of several sees none."""
+"""Where two of three measurements are disturbed, one of three attempts is mostly not, and a median of several sees
+none.
+"""
 
 
 def seconds_of(run: Callable[[], object], calls: int = 1, *, attempts: int = ATTEMPTS) -> float:
     """Seconds that so many calls take together, by the clock.
 
-    On a virtual machine, of which other guests took more than ``TOLERATED`` of that time, they are measured again, up to
-    ``attempts`` times; then the seconds of the attempt that lost least are given.
+    On a virtual machine, of which other guests took more than ``TOLERATED`` of that time, they are measured again, up
+    to ``attempts`` times; then the seconds of the attempt that lost least are given.
     """
     disturbed = []
     for _ in range(attempts):
@@ -111,7 +115,9 @@ def compiled(module: nn.Module, x: Tensor) -> Run:
 
 
 def timed_in_turn(runs: Mapping[str, Run]) -> dict[str, list[float]]:
-    """Seconds a run, ``ROUNDS`` of each, in turn (A B A B ...): a slow spell of the machine meets all. Each is warmed up."""
+    """Seconds a run, ``ROUNDS`` of each, in turn (A B A B ...): a slow spell of the machine meets all. Each is warmed
+    up.
+    """
     return _rounds(runs, _warmed_up(runs), ROUNDS)
 
 

@@ -13,10 +13,24 @@ from torch.overrides import TorchFunctionMode
 Sizes = int | Sequence[int]
 CONVOLUTIONS = (torch.conv1d, torch.conv2d, torch.conv3d)
 TRANSPOSED = (torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d)
-ACTIVATIONS: frozenset[Callable[..., Any]] = frozenset((
-    *(F.relu, F.relu6, F.silu, F.hardswish, F.hardsigmoid, F.sigmoid, F.hardtanh, F.gelu, F.elu, F.leaky_relu, F.tanh),
-    *(torch.relu, torch.relu_, torch.sigmoid, torch.tanh, Tensor.relu, Tensor.relu_, Tensor.sigmoid, Tensor.tanh),
-))  # fmt: skip
+ACTIVATIONS: frozenset[Callable[..., Any]] = frozenset(
+    (
+        *(
+            F.relu,
+            F.relu6,
+            F.silu,
+            F.hardswish,
+            F.hardsigmoid,
+            F.sigmoid,
+            F.hardtanh,
+            F.gelu,
+            F.elu,
+            F.leaky_relu,
+            F.tanh,
+        ),
+        *(torch.relu, torch.relu_, torch.sigmoid, torch.tanh, Tensor.relu, Tensor.relu_, Tensor.sigmoid, Tensor.tanh),
+    )
+)
 """Functions that keep the shape and cost nothing."""
 
 
@@ -50,23 +64,40 @@ def _has_a_channel_each(x: Tensor, means: Tensor | None = None, *_: Any) -> bool
 
 
 def _convolved(
-    func: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor | None = None,
-    stride: Sizes = 1, padding: Sizes | str = 0, dilation: Sizes = 1, groups: int = 1,
-) -> Tensor:  # fmt: skip
+    func: Callable[..., Tensor],
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Sizes = 1,
+    padding: Sizes | str = 0,
+    dilation: Sizes = 1,
+    groups: int = 1,
+) -> Tensor:
     axes = CONVOLUTIONS.index(func) + 1
     if isinstance(padding, str) or x.dim() != axes + 2:
         return func(x, weight, bias, stride, padding, dilation, groups)
-    return _recorded(x, weight, bias, *(_each(sizes, axes) for sizes in (stride, padding, dilation)), False, [0] * axes, groups)
+    return _recorded(
+        x, weight, bias, *(_each(sizes, axes) for sizes in (stride, padding, dilation)), False, [0] * axes, groups
+    )
 
 
 def _transposed(
-    func: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor | None = None,
-    stride: Sizes = 1, padding: Sizes = 0, output_padding: Sizes = 0, groups: int = 1, dilation: Sizes = 1,
-) -> Tensor:  # fmt: skip
+    func: Callable[..., Tensor],
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Sizes = 1,
+    padding: Sizes = 0,
+    output_padding: Sizes = 0,
+    groups: int = 1,
+    dilation: Sizes = 1,
+) -> Tensor:
     axes = TRANSPOSED.index(func) + 1
     if x.dim() != axes + 2:
         return func(x, weight, bias, stride, padding, output_padding, groups, dilation)
-    stride, padding, dilation, output_padding = (_each(sizes, axes) for sizes in (stride, padding, dilation, output_padding))
+    stride, padding, dilation, output_padding = (
+        _each(sizes, axes) for sizes in (stride, padding, dilation, output_padding)
+    )
     return _recorded(x, weight, bias, stride, padding, dilation, True, output_padding, groups)
 
 

@@ -9,11 +9,13 @@ from torch.nn import functional as F
 from sconv_search.data.shard import WHOLE, Shard
 
 
-def augmented(images_NCHW: Tensor, padding: int, flip: bool, generator: torch.Generator, shard: Shard = WHOLE) -> Tensor:
+def augmented(
+    images_NCHW: Tensor, padding: int, flip: bool, generator: torch.Generator, shard: Shard = WHOLE
+) -> Tensor:
     """Each image shifted by up to ``padding`` pixels over a border of zeros, and mirrored with probability 1/2.
 
-    The random numbers are drawn on the CPU, so that every device sees the same images for a seed; and for the whole batch, of
-    which the images are a share, so that an image looks the same however many processes there are.
+    The random numbers are drawn on the CPU, so that every device sees the same images for a seed; and for the whole
+    batch, of which the images are a share, so that an image looks the same however many processes there are.
     """
     count, _, height, width = images_NCHW.shape
     device, whole = images_NCHW.device, count * shard.count

@@ -1,4 +1,6 @@
-"""Which images each step of a training sees, and the seeds of its dropout: the same in every process and after a stop."""
+"""Which images each step of a training sees, and the seeds of its dropout: the same in every process and after a
+stop.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,9 @@ from torch import Tensor
 from sconv_search.data.shard import Shard
 
 
-def batch_parts(count: int, size: int, accumulation: int, steps: int, generator: torch.Generator, shard: Shard) -> list[Tensor]:
+def batch_parts(
+    count: int, size: int, accumulation: int, steps: int, generator: torch.Generator, shard: Shard
+) -> list[Tensor]:
     """Positions of the images of each part of each step's batch.
 
     Every pass is a new permutation, of which the last incomplete batch is left out.

@@ -9,26 +9,44 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sconv_search.data.splits import SPLIT_SEED, DataSet
 from sconv_search.data.disk import DiskSplit
 from sconv_search.data.imagenet import MEAN, STD
 from sconv_search.data.layout import Layout
+from sconv_search.data.splits import SPLIT_SEED, DataSet
 from sconv_search.training.metrics import IGNORED
 
 LAYOUT = Layout(
-    title="Cityscapes", folder="cityscapes",
+    title="Cityscapes",
+    folder="cityscapes",
     parts=tuple(
         pattern
         for part in ("train", "val")
         for pattern in (f"leftImg8bit/{part}/*/*_leftImg8bit.png", f"gtFine/{part}/*/*_gtFine_labelIds.png")
     ),
-)  # fmt: skip
+)
 CLASSES = 19
 HELD_OUT = 0.1
 CLASS_WEIGHTS = (
-    0.8373, 0.918, 0.866, 1.0345, 1.0166, 0.9969, 0.9754, 1.0489, 0.8786, 1.0023, 0.9539, 0.9843, 1.1116, 0.9037, 1.0865,
-    1.0955, 1.0865, 1.1529, 1.0507,
-)  # fmt: skip
+    0.8373,
+    0.918,
+    0.866,
+    1.0345,
+    1.0166,
+    0.9969,
+    0.9754,
+    1.0489,
+    0.8786,
+    1.0023,
+    0.9539,
+    0.9843,
+    1.1116,
+    0.9037,
+    1.0865,
+    1.0955,
+    1.0865,
+    1.1529,
+    1.0507,
+)
 """Road, sidewalk ... bicycle. Source: ``lib/datasets/cityscapes.py`` of HRNet/HRNet-Semantic-Segmentation."""
 
 
@@ -43,7 +61,9 @@ class WholeStreet:
 
 
 class StreetCrop:
-    """A random crop of the image at 0.5 to 2 times its size, mirrored half of the time; beyond its edge nothing counts."""
+    """A random crop of the image at 0.5 to 2 times its size, mirrored half of the time; beyond its edge nothing
+    counts.
+    """
 
     def __init__(self, size: tuple[int, int], image_size: tuple[int, int]) -> None:
         from torchvision import tv_tensors  # here: it takes a second
@@ -68,14 +88,19 @@ class StreetCrop:
 
 
 def cityscapes(
-    folder: Path | None, *, train_was_seen: bool, size: tuple[int, int] = (1024, 2048), crop: tuple[int, int] = (512, 1024)
+    folder: Path | None,
+    *,
+    train_was_seen: bool,
+    size: tuple[int, int] = (1024, 2048),
+    crop: tuple[int, int] = (512, 1024),
 ) -> DataSet:
-    """Cityscapes with its fine annotations; those of its own test part are not public, so that ``val`` is what is scored.
+    """Cityscapes with its fine annotations; those of its own test part are not public, so that ``val`` is what is
+    scored.
 
     Args:
         folder: holds ``leftImg8bit/`` and ``gtFine/``, or a folder ``cityscapes`` that does.
-        train_was_seen: the start weights were trained on ``train``: then validation and test are two fixed halves of ``val``.
-            Otherwise a tenth of ``train`` is held out for validation.
+        train_was_seen: the start weights were trained on ``train``: then validation and test are two fixed halves of
+            ``val``. Otherwise a tenth of ``train`` is held out for validation.
         size: height and width of the images, which are scored whole.
         crop: height and width of the parts that are trained on.
 
@@ -90,9 +115,16 @@ def cityscapes(
     else:
         validation, train = _cut(train, HELD_OUT)
     return DataSet(
-        name="cityscapes", train=train.some(_order(train)), validation=validation, test=test, mean=MEAN, std=STD,
-        class_weights=CLASS_WEIGHTS, calibration_images=8, evaluation_batch=4,
-    )  # fmt: skip
+        name="cityscapes",
+        train=train.some(_order(train)),
+        validation=validation,
+        test=test,
+        mean=MEAN,
+        std=STD,
+        class_weights=CLASS_WEIGHTS,
+        calibration_images=8,
+        evaluation_batch=4,
+    )
 
 
 def _order(split: DiskSplit) -> Tensor:
@@ -112,11 +144,18 @@ def _part(root: Path, name: str, size: tuple[int, int], crop: tuple[int, int]) -
     found = Cityscapes(str(root), split=name, mode="fine", target_type="semantic")
     pairs = sorted((Path(image), Path(target)) for image, (target,) in zip(found.images, found.targets, strict=True))
     if lost := next((target for _, target in pairs if not target.is_file()), None):
-        raise FileNotFoundError(f"{str(lost)!r} is missing: each image needs its annotation; expected are {LAYOUT.words}")
+        raise FileNotFoundError(
+            f"{str(lost)!r} is missing: each image needs its annotation; expected are {LAYOUT.words}"
+        )
     return DiskSplit(
-        files=tuple(image for image, _ in pairs), targets=tuple(target for _, target in pairs), root=root, view=WholeStreet(),
-        augmentation=StreetCrop(crop, size), shape=(3, *size), classes=CLASSES,
-    )  # fmt: skip
+        files=tuple(image for image, _ in pairs),
+        targets=tuple(target for _, target in pairs),
+        root=root,
+        view=WholeStreet(),
+        augmentation=StreetCrop(crop, size),
+        shape=(3, *size),
+        classes=CLASSES,
+    )
 
 
 def _classes(ids: Tensor) -> Tensor:

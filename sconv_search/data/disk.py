@@ -14,9 +14,9 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from sconv_search.data.shard import WHOLE, Shard
 from sconv_search.data.splits import Split
 from sconv_search.system.seeds import seeded
-from sconv_search.data.shard import WHOLE, Shard
 
 MOST_WORKERS = 8
 View = Callable[[Any, Any], tuple[Tensor, Any]]
@@ -76,18 +76,26 @@ class DiskSplit:
     def batches(
         self, index: Sequence[Tensor], seed: int | None = None, *, shard: Shard = WHOLE, start: int = 0
     ) -> Iterator[Split]:
-        """The images at each of these positions in turn, decoded ahead; the same for a seed whatever the number of workers."""
+        """The images at each of these positions in turn, decoded ahead; the same for a seed whatever the number of
+        workers.
+        """
         from torch.utils.data import DataLoader  # here: it takes a while, and small data sets need none
 
         seeds = torch.randint(2**62, (sum(map(len, index)),), generator=torch.Generator().manual_seed(seed or 0))
         numbered = list(zip(index, seeds.split(list(map(len, index))), strict=True))[start:]
         shares = [(shard.of(part).tolist(), shard.of(numbers).tolist()) for part, numbers in numbered]
-        wanted = [[(place, None if seed is None else number) for place, number in zip(*one, strict=True)] for one in shares]
+        wanted = [
+            [(place, None if seed is None else number) for place, number in zip(*one, strict=True)] for one in shares
+        ]
         processes = min(_workers(self.workers), len(wanted) - 1)
         loader: Any = DataLoader(
-            _Decoded(self), batch_sampler=wanted, num_workers=max(0, processes), collate_fn=_together,
-            pin_memory=self.device.type == "cuda", generator=torch.Generator(),  # else it draws from the default one
-        )  # fmt: skip
+            _Decoded(self),
+            batch_sampler=wanted,
+            num_workers=max(0, processes),
+            collate_fn=_together,
+            pin_memory=self.device.type == "cuda",
+            generator=torch.Generator(),  # else it draws from the default one
+        )
         for images, labels in loader:
             yield Split(images=images, labels=labels).to(self.device)
 
@@ -142,7 +150,9 @@ def opened(path: Path, mode: str | None) -> Image.Image:
         with Image.open(path) as image:
             return image.convert(mode) if mode else image.copy()
     except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"image file {str(path)!r} is damaged: {error}; restore it from the data set's archive") from error
+        raise ValueError(
+            f"image file {str(path)!r} is damaged: {error}; restore it from the data set's archive"
+        ) from error
 
 
 class _Decoded(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):

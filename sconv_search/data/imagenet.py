@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sconv_search.data.splits import SPLIT_SEED, DataSet
 from sconv_search.data.disk import DiskSplit
 from sconv_search.data.layout import Layout
+from sconv_search.data.splits import SPLIT_SEED, DataSet
 
 LAYOUT = Layout(title="ImageNet (ILSVRC 2012)", folder="imagenet", parts=("train/*/*", "val/*/*"))
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -41,7 +41,9 @@ class CentralCrop:
         from torchvision.transforms import v2  # here: it takes a second
 
         side = crops.resize or round(crops.size * 256 / 224)
-        self._transform: Any = v2.Compose([v2.Resize(side, antialias=True), v2.CenterCrop(crops.size), v2.PILToTensor()])
+        self._transform: Any = v2.Compose(
+            [v2.Resize(side, antialias=True), v2.CenterCrop(crops.size), v2.PILToTensor()]
+        )
 
     def __call__(self, image: Any, label: Any) -> tuple[Tensor, Any]:
         """(PIL image, class) -> uint8 (3, size, size), class."""
@@ -69,8 +71,8 @@ def imagenet(folder: Path | None, *, train_was_seen: bool, crops: Crops, classes
 
     Args:
         folder: holds ``train/<WordNet id>/*.JPEG`` and ``val/<WordNet id>/*.JPEG``, or a folder ``imagenet`` that does.
-        train_was_seen: the start weights were trained on the training images: then validation and test are two fixed halves
-            of ``val``. Otherwise a hundredth of ``train`` is held out for validation.
+        train_was_seen: the start weights were trained on the training images: then validation and test are two fixed
+            halves of ``val``. Otherwise a hundredth of ``train`` is held out for validation.
         classes: the number of classes that the network tells apart.
 
     Raises:
@@ -89,7 +91,14 @@ def imagenet(folder: Path | None, *, train_was_seen: bool, crops: Crops, classes
         validation, train = (train.some(part) for part in (_order(train)[:held], _order(train)[held:]))
     shuffled = train.some(_order(train))  # so that the first images, which methods are fitted to, are of many classes
     return DataSet(
-        name="imagenet", train=shuffled, validation=validation, test=test, mean=MEAN, std=STD, flip=True, evaluation_batch=250
+        name="imagenet",
+        train=shuffled,
+        validation=validation,
+        test=test,
+        mean=MEAN,
+        std=STD,
+        flip=True,
+        evaluation_batch=250,
     )
 
 
@@ -107,6 +116,11 @@ def _part(root: Path, name: str, crops: Crops, classes: int) -> DiskSplit:
     if len(found.classes) != classes:
         raise ValueError(f"{str(root / name)!r} holds {len(found.classes)} classes (folders); {classes} are expected")
     return DiskSplit(
-        files=tuple(Path(path) for path, _ in found.samples), targets=tuple(label for _, label in found.samples), root=root,
-        view=CentralCrop(crops), augmentation=RandomCrop(crops), shape=(3, crops.size, crops.size), classes=classes,
-    )  # fmt: skip
+        files=tuple(Path(path) for path, _ in found.samples),
+        targets=tuple(label for _, label in found.samples),
+        root=root,
+        view=CentralCrop(crops),
+        augmentation=RandomCrop(crops),
+        shape=(3, crops.size, crops.size),
+        classes=classes,
+    )

@@ -37,7 +37,8 @@ class Layout:
         """The data set's folder.
 
         Raises:
-            FileNotFoundError: the folder was named and does not exist, or a part is missing; the expected layout is given.
+            FileNotFoundError: the folder was named and does not exist, or a part is missing; the expected layout is
+                given.
         """
         parent = data_folder(folder)
         candidates = [parent, parent / self.folder]

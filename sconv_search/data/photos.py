@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sconv_search.data.splits import DataSet, Split
 from sconv_search.data.disk import opened
 from sconv_search.data.layout import Layout
+from sconv_search.data.splits import DataSet, Split
 
 LAYOUT = Layout(title="A sample of ImageNet's photos", folder="imagenet_sample", parts=("[0-9][0-9][0-9][0-9]_*.jpg",))
 STRIDE = 4
@@ -19,7 +19,8 @@ def photos(folder: Path | None, *, size: int, mean: float, std: float) -> DataSe
     """Photos named ``<class, four digits>_<anything>.jpg``, their central ``size`` by ``size`` pixels.
 
     One in four, in the order of names, is for fitting and batch-norm statistics; of the rest, every other one is for
-    validation and for the test. What start weights were trained on is not known, so scores serve to compare networks alone.
+    validation and for the test. What start weights were trained on is not known, so scores serve to compare networks
+    alone.
 
     Args:
         folder: holds the photos, or a folder ``imagenet_sample`` that does.
@@ -35,11 +36,20 @@ def photos(folder: Path | None, *, size: int, mean: float, std: float) -> DataSe
     if len(paths) < STRIDE:
         raise ValueError(f"{str(root)!r} holds {len(paths)} photos; at least {STRIDE} are needed")
     images = torch.from_numpy(np.stack([_center(path, size) for path in paths])).movedim(-1, 1)
-    found, place = Split(images=images, labels=torch.tensor([int(path.name[:4]) for path in paths])), torch.arange(len(paths))
+    found, place = (
+        Split(images=images, labels=torch.tensor([int(path.name[:4]) for path in paths])),
+        torch.arange(len(paths)),
+    )
     scored = place[place % STRIDE > 0]
     train, validation, test = (found.take(part) for part in (place[place % STRIDE == 0], scored[::2], scored[1::2]))
     return DataSet(
-        name="photos", train=train, validation=validation, test=test, mean=(mean,) * 3, std=(std,) * 3, evaluation_batch=100
+        name="photos",
+        train=train,
+        validation=validation,
+        test=test,
+        mean=(mean,) * 3,
+        std=(std,) * 3,
+        evaluation_batch=100,
     )
 
 

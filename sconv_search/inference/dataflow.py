@@ -1,6 +1,7 @@
 """Which layer's output feeds what, seen in one run of a network on an example.
 
-A value is one state of a tensor: an operation in place makes a new value of the same tensor. Layers of the kinds that are
+A value is one state of a tensor: an operation in place makes a new value of the same tensor. Layers of the kinds that
+    are
 asked for are steps of their own, whatever they call; outside of them every function that reads a tensor is a step.
 
 Seen, not derived: another input may take another way through a network whose forward branches on its data.
@@ -21,13 +22,15 @@ from torch.utils import _pytree as pytree
 _OF_SHAPE_ALONE = {
     *("__get__", "__len__", "dim", "ndimension", "size", "stride", "numel", "element_size"),
     *("is_contiguous", "is_floating_point", "is_complex"),
-}  # fmt: skip
+}
 """Functions that read a tensor's form, not its values, where they return no tensor."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One call of a layer, or of a function outside of the layers: the numbers of the values that it reads and writes."""
+    """One call of a layer, or of a function outside of the layers: the numbers of the values that it reads and
+    writes.
+    """
 
     name: str
     module: nn.Module | None
@@ -58,7 +61,9 @@ class Dataflow:
 
     def is_called_once(self, module: nn.Module) -> bool:
         """Whether the layer was called once, and its parameters were read by itself alone."""
-        return len(self.calls(module)) == 1 and not any(mine is loose for mine in module.parameters() for loose in self.loose)
+        return len(self.calls(module)) == 1 and not any(
+            mine is loose for mine in module.parameters() for loose in self.loose
+        )
 
     def producer(self, value: int) -> Step | None:
         """The step that wrote a value; None for the network's inputs and parameters."""
@@ -122,7 +127,10 @@ class _Recorder(TorchFunctionMode):
 
         with ExitStack() as stack:
             for module in layers:
-                for hook in (module.register_forward_pre_hook(entered, with_kwargs=True), module.register_forward_hook(left)):
+                for hook in (
+                    module.register_forward_pre_hook(entered, with_kwargs=True),
+                    module.register_forward_hook(left),
+                ):
                     stack.callback(hook.remove)
             yield
 

@@ -25,8 +25,8 @@ METADATA = "sconv_search.json"
 def export_onnx(network: nn.Module, example: Tensor, path: Path, metadata: Mapping[str, str]) -> dict[str, float]:
     """Writes an ONNX file; returns its parity by onnxruntime, and by OpenVINO where that is installed.
 
-    Parity is the largest difference to the network's outputs on random inputs, over the largest output. The file appears
-    only after the check.
+    Parity is the largest difference to the network's outputs on random inputs, over the largest output. The file
+    appears only after the check.
 
     Args:
         network: in evaluation mode, on the CPU; its forward takes one tensor and gives one.
@@ -59,7 +59,9 @@ def export_program(network: nn.Module, example: Tensor, path: Path, metadata: Ma
     """
     program, texts = _exported(network, example), {METADATA: json.dumps(dict(metadata))}
     reloaded = {"torch.export": lambda partial: torch.export.load(partial).module()}
-    return _kept(network, example, path, lambda partial: torch.export.save(program, partial, extra_files=texts), reloaded)
+    return _kept(
+        network, example, path, lambda partial: torch.export.save(program, partial, extra_files=texts), reloaded
+    )
 
 
 def parity(network: Forward, other: Forward, example: Tensor) -> float:

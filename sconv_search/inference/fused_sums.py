@@ -37,7 +37,9 @@ class FusedSums(nn.Module):
     counts: Tensor
     longest: Tensor
 
-    def __init__(self, pooling: NaturalChains, *, box: Sequence[int], padding: Sequence[int], dilation: Sequence[int]) -> None:
+    def __init__(
+        self, pooling: NaturalChains, *, box: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
+    ) -> None:
         super().__init__()
         self.box, self.padding, self.dilation = list(box), list(padding), list(dilation)
         with torch.no_grad():
@@ -65,4 +67,6 @@ class FusedSums(nn.Module):
     def extra_repr(self) -> str:
         """Sizes, for ``print(network)``."""
         sums, most = self.channels.shape
-        return f"{sums} sums of at most {most} channels, box={self.box}, padding={self.padding}, dilation={self.dilation}"
+        return (
+            f"{sums} sums of at most {most} channels, box={self.box}, padding={self.padding}, dilation={self.dilation}"
+        )

@@ -1,9 +1,9 @@
 """The ways in which a structured layer can be computed; which is fastest depends on sizes, device and runtime.
 
-Each is made of ordinary modules, so that it exports, compiles and quantzes. The sums over channels are slices (as the layer
-itself makes them), slices of sorted channels, or a 1x1 convolution by the matrix of the sums; the sums over space are slices,
-an average pooling, whose divisor the small kernel takes up, or a depthwise convolution by ones. Both at once are a convolution
-over blocks of sorted channels, and on a GPU one kernel of our own. The last is the dense layer.
+Each is made of ordinary modules, so that it exports, compiles and quantzes. The sums over channels are slices (as the
+layer itself makes them), slices of sorted channels, or a 1x1 convolution by the matrix of the sums; the sums over space
+are slices, an average pooling, whose divisor the small kernel takes up, or a depthwise convolution by ones. Both at
+once are a convolution over blocks of sorted channels, and on a GPU one kernel of our own. The last is the dense layer.
 
 Legend: g groups, C input channels and c sums of one group, O filters.
 """
@@ -22,12 +22,12 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from sconv_search.inference.batch_norm_folding import STRUCTURED
 from sconv_search.inference.block_sums import block_sums
-from sconv_search.structured.channel_pooling import NaturalChains
 from sconv_search.inference.fused_sums import FusedSums, fusible
-from sconv_search.structured.spatial_pooling import pool_space
 from sconv_search.inference.sorted_sums import Gather, sorted_sums
+from sconv_search.structured.channel_pooling import NaturalChains
 from sconv_search.structured.conv import StructuredConv1d, StructuredConv2d, StructuredConv3d
 from sconv_search.structured.linear import StructuredLinear
+from sconv_search.structured.spatial_pooling import pool_space
 
 AS_TRAINED, DENSE = "as trained", "dense"
 SLICES, BY_WRITER, ONE_KERNEL = "slices", "sorted by the layer before", "one kernel"
@@ -88,7 +88,9 @@ def implementations(layer: nn.Module, x: Tensor, *, sortable: bool = False) -> d
         TypeError: the layer has no dense equivalent that is known.
     """
     if type(layer) not in STRUCTURED:
-        raise TypeError(f"implementations are known of {', '.join(k.__name__ for k in STRUCTURED)}, got {type(layer).__name__}")
+        raise TypeError(
+            f"implementations are known of {', '.join(k.__name__ for k in STRUCTURED)}, got {type(layer).__name__}"
+        )
     found = {AS_TRAINED: Implementation(module=layer)}
     if isinstance(layer, StructuredConv):
         found |= _of_convolution(layer, sortable) | _in_one_kernel(layer, x)
@@ -107,7 +109,12 @@ def _of_convolution(layer: StructuredConv, sortable: bool) -> dict[str, Implemen
             if {sums.name, name} <= {"", SLICES}:
                 continue  # as trained
             small = _convolution(
-                sums.weight * factor, layer.bias, groups=layer.groups, stride=stride, padding=padding, dilation=layer.dilation
+                sums.weight * factor,
+                layer.bias,
+                groups=layer.groups,
+                stride=stride,
+                padding=padding,
+                dilation=layer.dilation,
             )
             both = " + ".join(part for part in (sums.name, name) if part)
             found[both] = Implementation(module=nn.Sequential(*sums.modules, *modules, small), order=sums.order)
@@ -124,12 +131,20 @@ def _in_blocks(layer: StructuredConv, sortable: bool) -> dict[str, Implementatio
     over_space = any(box > 1 for box in boxes)
     ones = sums.matrix.to(layer.weight.dtype).view(*sums.matrix.shape, *[1] * len(boxes)).expand(-1, -1, *boxes)
     pooled = _convolution(
-        ones, None, groups=sums.blocks, stride=early, padding=padding if over_space else nothing, dilation=layer.dilation
+        ones,
+        None,
+        groups=sums.blocks,
+        stride=early,
+        padding=padding if over_space else nothing,
+        dilation=layer.dilation,
     )
     small = _convolution(
-        layer.weight.detach()[:, sums.columns], layer.bias, stride=None if early else layer.stride,
-        padding=nothing if over_space else padding, dilation=layer.dilation,
-    )  # fmt: skip
+        layer.weight.detach()[:, sums.columns],
+        layer.bias,
+        stride=None if early else layer.stride,
+        padding=nothing if over_space else padding,
+        dilation=layer.dilation,
+    )
     if sortable:
         return {f"{BY_WRITER} + blocks": Implementation(module=nn.Sequential(pooled, small), order=sums.order)}
     return {"sorted + blocks": Implementation(module=nn.Sequential(Gather(sums.order), pooled, small))}
@@ -143,7 +158,7 @@ def _in_one_kernel(layer: StructuredConv, x: Tensor) -> dict[str, Implementation
     sums = FusedSums(layer.pooling, box=layer._boxes, padding=padding, dilation=layer.dilation)
     small = _convolution(
         layer.weight.detach(), layer.bias, groups=layer.groups, stride=layer.stride, dilation=layer.dilation
-    )  # fmt: skip
+    )
     return {ONE_KERNEL: Implementation(module=nn.Sequential(sums, small))}
 
 
@@ -177,7 +192,12 @@ def _of_transposed(layer: nn.Module) -> dict[str, Implementation]:
 
 
 def _channel_sums(
-    pooling: NaturalChains, weight: Tensor, sortable: bool, *, stride: tuple[int, ...] | None = None, linear: bool = False
+    pooling: NaturalChains,
+    weight: Tensor,
+    sortable: bool,
+    *,
+    stride: tuple[int, ...] | None = None,
+    linear: bool = False,
 ) -> Iterator[_ChannelSums]:
     """The ways of summing channels, with the small kernel that belongs to each."""
     if pooling.count == pooling.channels:
@@ -196,14 +216,18 @@ def _channel_sums(
 
 
 def _product(pooling: NaturalChains, like: Tensor, axes: int, stride: tuple[int, ...] | None = None) -> nn.Module:
-    """The channel sums as a convolution by a matrix of 0, 1 and -1; as a linear layer where there are no spatial axes."""
+    """The channel sums as a convolution by a matrix of 0, 1 and -1; as a linear layer where there are no spatial
+    axes.
+    """
     channels, count = pooling.channels, pooling.count
     pooled = pooling(torch.eye(pooling.groups * channels, device=like.device, dtype=like.dtype))
     blocks = [pooled[i * channels : (i + 1) * channels, i * count : (i + 1) * count].T for i in range(pooling.groups)]
     matrix = torch.cat(blocks)
     if not axes:
         return _linear(matrix, None)
-    return _convolution(matrix.reshape(*matrix.shape, *[1] * axes), None, groups=pooling.groups, stride=stride or (1,) * axes)
+    return _convolution(
+        matrix.reshape(*matrix.shape, *[1] * axes), None, groups=pooling.groups, stride=stride or (1,) * axes
+    )
 
 
 def _space_sums(layer: StructuredConv) -> Iterator[tuple[str, tuple[nn.Module, ...], float, tuple[int, ...]]]:
@@ -250,17 +274,20 @@ def _convolution(
         "dilation": tuple(dilation or (1,) * axes),
     }
     made = CONVOLUTIONS[axes - 1](
-        weight.shape[1] * groups, weight.shape[0], groups=groups,
-        bias=bias is not None, device=weight.device, dtype=weight.dtype, **geometry,
-    )  # fmt: skip
+        weight.shape[1] * groups,
+        weight.shape[0],
+        groups=groups,
+        bias=bias is not None,
+        device=weight.device,
+        dtype=weight.dtype,
+        **geometry,
+    )
     _fill_(made, weight, bias)
     return made
 
 
 def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    made = nn.Linear(
-        weight.shape[1], weight.shape[0], bias=bias is not None, device=weight.device, dtype=weight.dtype
-    )  # fmt: skip
+    made = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device=weight.device, dtype=weight.dtype)
     _fill_(made, weight, bias)
     return made
 

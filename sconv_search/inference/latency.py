@@ -8,12 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from sconv_search.compressor import swapped
-from sconv_search.inference.optimize import LayerTimes, optimize_for_inference
 from sconv_search.cost.counting import example_input
+from sconv_search.cost.timing import eager, seconds_of
+from sconv_search.inference.optimize import LayerTimes, optimize_for_inference
 from sconv_search.system.cache import KEPT_BYTES, Memo
 from sconv_search.system.memory_format import channels_last, channels_last_
-from sconv_search.cost.timing import eager
-from sconv_search.cost.timing import seconds_of
 
 ROUNDS = 15
 _LAYER_TIMES: Memo[LayerTimes] = Memo(KEPT_BYTES)
@@ -26,7 +25,8 @@ def measure_latencies_ms(
 ) -> list[list[float]]:
     """Milliseconds of one forward of ``batch`` inputs: a list of ``rounds`` for each network, measured in turn.
 
-    The networks run in evaluation mode and channels-last, with the threads that torch has; one warm-up round is not counted.
+    The networks run in evaluation mode and channels-last, with the threads that torch has; one warm-up round is not
+    counted.
     """
     ready = [channels_last_(network.eval()) for network in networks]
     inputs = [channels_last(example_input(network, input_shape, batch)) for network in ready]
@@ -47,7 +47,9 @@ def measure_ready_latencies_ms(
     Raises:
         RuntimeError: a network draws random numbers or changes its state in evaluation mode.
     """
-    return measure_latencies_ms([_ready(one, input_shape, batch) for one in networks], input_shape, batch=batch, rounds=rounds)
+    return measure_latencies_ms(
+        [_ready(one, input_shape, batch) for one in networks], input_shape, batch=batch, rounds=rounds
+    )
 
 
 def _ready(network: nn.Module, input_shape: Sequence[int], batch: int) -> nn.Module:
@@ -57,7 +59,9 @@ def _ready(network: nn.Module, input_shape: Sequence[int], batch: int) -> nn.Mod
 
 
 def drawn_input(network: nn.Module, input_shape: Sequence[int], batch: int) -> Tensor:
-    """Standard normal numbers of (batch, *input_shape), always the same, in the type, device and layout of a measurement."""
+    """Standard normal numbers of (batch, *input_shape), always the same, in the type, device and layout of a
+    measurement.
+    """
     x = example_input(network, input_shape, batch)
     x = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
     return channels_last(x)

@@ -8,14 +8,14 @@ from statistics import median
 
 from torch import Tensor, nn
 
+from sconv_search.compressor import site, swapped
+from sconv_search.cost.timing import Timer, eager, timed_in_turn
 from sconv_search.inference.batch_norm_folding import LINEAR_MAPS, NORMS, STRUCTURED
 from sconv_search.inference.channel_order import writer
-from sconv_search.compressor import site, swapped
 from sconv_search.inference.dataflow import traced
+from sconv_search.inference.implementations import DENSE, implementations
 from sconv_search.inference.latency import drawn_input
 from sconv_search.system.memory_format import channels_last_
-from sconv_search.inference.implementations import DENSE, implementations
-from sconv_search.cost.timing import Timer, eager, timed_in_turn
 
 
 def sortable_sites(network: nn.Module, input_shape: Sequence[int], names: Collection[str]) -> set[str]:
@@ -26,13 +26,17 @@ def sortable_sites(network: nn.Module, input_shape: Sequence[int], names: Collec
 
 
 def layer_times_ms(
-    dense: nn.Module, layers: Sequence[nn.Module], inputs: Sequence[Tensor], *, sortable: bool = False,
+    dense: nn.Module,
+    layers: Sequence[nn.Module],
+    inputs: Sequence[Tensor],
+    *,
+    sortable: bool = False,
     timer: Timer = timed_in_turn,
-) -> tuple[float, list[float]]:  # fmt: skip
+) -> tuple[float, list[float]]:
     """Median milliseconds of a dense layer, and of each layer that may stand in its place, over all of the inputs.
 
-    A structured layer's time is that of its fastest implementation, of the dense layer where none is faster, each by itself: about
-    what ``optimize_for_inference`` will make of it between its neighbors. All are measured in turn.
+    A structured layer's time is that of its fastest implementation, of the dense layer where none is faster, each by
+    itself: about what ``optimize_for_inference`` will make of it between its neighbors. All are measured in turn.
 
     Args:
         sortable: whether the channels of the input can be had in any order.

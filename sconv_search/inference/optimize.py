@@ -1,28 +1,32 @@
-"""A trained network made ready to run: batch norms folded, and every structured layer computed in its fastest way here."""
+"""A trained network made ready to run: batch norms folded, and every structured layer computed in its fastest way
+here.
+"""
 
 from __future__ import annotations
-from torch import Tensor, nn
+
 import copy
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
+
+from sconv_search.compressor import swapped
+from sconv_search.cost.timing import Prepare, Run, Timer, eager, screened_in_turn
 from sconv_search.inference.batch_norm_folding import LINEAR_MAPS, NORMS, STRUCTURED, fold_batch_norms_
 from sconv_search.inference.channel_order import Writer, reorder_, writer
-from sconv_search.compressor import swapped
 from sconv_search.inference.dataflow import Dataflow, traced
+from sconv_search.inference.implementations import DENSE, Implementation, implementations
+from sconv_search.inference.surroundings import surrounded_runs
+from sconv_search.structured.linear import StructuredLinear
 from sconv_search.system.cache import KEPT_BYTES, Memo
 from sconv_search.system.memory_format import lay_out_, layout
-from sconv_search.inference.implementations import DENSE, Implementation, implementations
-from sconv_search.cost.timing import Prepare, Run, Timer, eager, screened_in_turn
-from sconv_search.structured.linear import StructuredLinear
-from sconv_search.inference.surroundings import surrounded_runs
-
 
 # Layers that read one input alone, (C, space...) without the batch axis, as torch's convolutions and linear layers may.
+
 
 class SingleInput(nn.Module):
     """A module of batches, for a single input.
@@ -41,7 +45,9 @@ class SingleInput(nn.Module):
 
 
 def reads_single_input(layer: nn.Module, x: Tensor) -> bool:
-    """Whether the batch axis is missing from what a convolution or linear layer, whose weight is (O, C, taps...), reads."""
+    """Whether the batch axis is missing from what a convolution or linear layer, whose weight is (O, C, taps...),
+    reads.
+    """
     weight = layer.weight
     assert isinstance(weight, Tensor)
     return x.dim() == weight.dim() - 1
@@ -52,13 +58,14 @@ LayerTimes = tuple[Mapping[str, float]]
 
 WHOLE, FASTEST = "whole network", "fastest implementations"
 ONE_WAY = 2
-"""So many networks with all layers in one way are measured beside the one with each in its fastest: between two others a
-layer does not show all that its own neighbors make of it."""
+"""So many networks with all layers in one way are measured beside the one with each in its fastest: between two others
+a layer does not show all that its own neighbors make of it."""
 NOISE = 1.02
 """A network that takes up to so many times as long as its dense form counts as no slower."""
 LONG_S, MOST_TIMES = 1.0, 10
-"""The last comparison is repeated until its runs have taken so long, or so many times. Seven rounds of a network that takes
-6 ms are over in the blink of a machine's slow spell: ResNet-56 by OpenVINO in bf16 was once made 1.18 times slower than dense.
+"""The last comparison is repeated until its runs have taken so long, or so many times. Seven rounds of a network that
+takes 6 ms are over in the blink of a machine's slow spell: ResNet-56 by OpenVINO in bf16 was once made 1.18 times
+slower than dense.
 """
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3}
 LOW_PRECISION_TOLERANCE = 0.1
@@ -71,8 +78,8 @@ class SiteChoice:
     Args:
         site: the layer's name; of the last row ``whole network``, which is measured against its form with dense layers.
         chosen: key of the implementation in ``milliseconds``.
-        milliseconds: median time of each implementation between two small pointwise layers, at the shape that the layer reads
-            from the example.
+        milliseconds: median time of each implementation between two small pointwise layers, at the shape that the layer
+            reads from the example.
     """
 
     site: str
@@ -105,10 +112,10 @@ def optimize_for_inference(
 ) -> tuple[nn.Module, list[SiteChoice]]:
     """A network that computes the same, faster: for inference alone, on this device, at about the example's shape.
 
-    Batch norms are folded into the layers before them. Each structured layer's implementations are measured at the shape that it
-    reads from the example, between two small layers; the fastest is kept, the dense layer where none is faster. The whole is
-    measured so, with all layers in one way, and with all of them dense; the fastest of these is what is returned. Layers of
-    other methods are ordinary ones already, and stay.
+    Batch norms are folded into the layers before them. Each structured layer's implementations are measured at the
+    shape that it reads from the example, between two small layers; the fastest is kept, the dense layer where none is
+    faster. The whole is measured so, with all layers in one way, and with all of them dense; the fastest of these is
+    what is returned. Layers of other methods are ordinary ones already, and stay.
 
     Args:
         network: not modified. Its forward is run on the example; what it does there, it should do on all inputs.
@@ -118,7 +125,8 @@ def optimize_for_inference(
         known: what layers took in earlier calls; layers alike are not measured again, and what is measured is added.
 
     Returns:
-        The network, without gradients, and what was chosen: a row for each structured layer, and one for the whole network
+        The network, without gradients, and what was chosen: a row for each structured layer, and one for the whole
+            network
         if there are any.
 
     Raises:
@@ -128,7 +136,9 @@ def optimize_for_inference(
     wanted = _output(folded, example)
     fold_batch_norms_(folded, example)
     flow = traced(folded, example, (*LINEAR_MAPS, *NORMS))
-    sites = {name: module for name, module in folded.named_modules() if type(module) in STRUCTURED and module in flow.read}
+    sites = {
+        name: module for name, module in folded.named_modules() if type(module) in STRUCTURED and module in flow.read
+    }
     rows, taken = _measured(flow, sites, prepare, timer, Memo(KEPT_BYTES) if known is None else known)
     dense = swapped(folded, {name: taken[name][DENSE].module for name in sites})
     result = dense  # of no sites: the folded network
@@ -153,7 +163,9 @@ def _measured(
         found = implementations(layer, x, sortable=not single and writer(flow, layer) is not None)
         for one in found.values():
             lay_out_(one.module, layout(x))  # plain kernels would be laid out anew in every forward
-        taken[name] = {way: replace(one, module=SingleInput(one.module)) for way, one in found.items()} if single else found
+        taken[name] = (
+            {way: replace(one, module=SingleInput(one.module)) for way, one in found.items()} if single else found
+        )
         key = _form(layer, x, found, prepare)
         times = known.get(key)
         if times is None:
@@ -183,7 +195,9 @@ def fastest(milliseconds: Mapping[str, float]) -> str:
 
 
 def _assignments(rows: Sequence[SiteChoice]) -> dict[str, dict[str, str]]:
-    """Ways by site for whole networks that are worth measuring: each layer's fastest, and the quickest of one way for all."""
+    """Ways by site for whole networks that are worth measuring: each layer's fastest, and the quickest of one way for
+    all.
+    """
     found = {FASTEST: {row.site: row.chosen for row in rows}}
     alike = {
         f"all by {way}": {row.site: way if way in row.milliseconds else row.chosen for row in rows}
@@ -199,7 +213,9 @@ def _assignments(rows: Sequence[SiteChoice]) -> dict[str, dict[str, str]]:
 def _assembled(
     folded: nn.Module, flow: Dataflow, taken: Mapping[str, Mapping[str, Implementation]], ways: Mapping[str, str]
 ) -> nn.Module:
-    """The network with its layers computed in these ways, and channels sorted by the layers before where those want it so."""
+    """The network with its layers computed in these ways, and channels sorted by the layers before where those want it
+    so.
+    """
     chosen = {name: taken[name][way] for name, way in ways.items()}
     names = {module: name for name, module in folded.named_modules()}
     writers: dict[str, Writer] = {}
@@ -207,7 +223,8 @@ def _assembled(
         found = writer(flow, folded.get_submodule(name))
         if one.order is not None and found is not None:
             writers[name] = found
-    result = swapped(folded, {name: copy.deepcopy(one.module) for name, one in chosen.items()})  # a writer may be among them
+    # a writer may be among them
+    result = swapped(folded, {name: copy.deepcopy(one.module) for name, one in chosen.items()})
     for name, found in writers.items():
         order = chosen[name].order
         assert order is not None
@@ -262,4 +279,6 @@ def choice_table(rows: Sequence[SiteChoice]) -> str:
         own, dense = row.milliseconds[row.chosen], row.milliseconds[DENSE]
         cells.append((row.site, row.chosen, f"{own:.3f}", f"{dense:.3f}", f"{row.ratio:.2f}", row.reason))
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells
+    )

@@ -28,7 +28,8 @@ def export_int8(
         inputs: (N, ...), as the network reads them; some hundreds of training images do.
 
     Returns:
-        The parity of the float file that it was made from, and the share of the inputs that get the same class from both.
+        The parity of the float file that it was made from, and the share of the inputs that get the same class from
+        both.
 
     Raises:
         ValueError: as ``export_onnx``.
@@ -57,7 +58,8 @@ def _classes(path: Path, inputs: Tensor) -> Tensor:
 def quantize_onnx(
     path: Path, inputs: Tensor, target: Path, *, per_channel: bool = True, weight_bits: Literal[7, 8] = 8
 ) -> None:
-    """Writes a float ONNX file again in int8: weights symmetric, activations by the ranges that they have on the inputs.
+    """Writes a float ONNX file again in int8: weights symmetric, activations by the ranges that they have on the
+    inputs.
 
     Batch norms are folded first. Operators that onnxruntime has no integer form of stay in float.
 
@@ -76,10 +78,14 @@ def quantize_onnx(
         prepared = Path(folder) / "prepared.onnx"
         shapes.quant_pre_process(path, prepared, skip_symbolic_shape=True)
         quantization.quantize_static(
-            prepared, target, _Batches(onnx_session(path.read_bytes()).get_inputs()[0].name, inputs),
-            per_channel=per_channel, reduce_range=weight_bits == 7,
-            activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
-        )  # fmt: skip
+            prepared,
+            target,
+            _Batches(onnx_session(path.read_bytes()).get_inputs()[0].name, inputs),
+            per_channel=per_channel,
+            reduce_range=weight_bits == 7,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+        )
 
 
 class _Batches:

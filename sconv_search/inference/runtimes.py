@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 
 ENDS_SPINNING = "session.force_spinning_stop"
-"""Ends the busy waiting of a session's threads with its run: where several are timed in turn they would hinder one another."""
+"""Ends the busy waiting of a session's threads with its run: where several are timed in turn they would hinder one
+another.
+"""
 Forward = Callable[[Tensor], Tensor]
 
 
@@ -31,7 +33,8 @@ def openvino_run(module: nn.Module, x: Tensor) -> Callable[[], object]:
     """One forward of a module by OpenVINO, with as many threads as torch has; for timing.
 
     Args:
-        x: in fp32, in which it then computes strictly, or in bf16, in which the layers compute; inputs and outputs are fp32.
+        x: in fp32, in which it then computes strictly, or in bf16, in which the layers compute; inputs and outputs are
+            fp32.
 
     Raises:
         ValueError: bf16 is asked for, and OpenVINO has none on this CPU.
@@ -63,7 +66,9 @@ def _onnx_bytes(module: nn.Module, x: Tensor) -> bytes:
     """An ONNX model for inputs of exactly this shape."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the quick exporter is announced as deprecated; the other takes seconds a layer
+        warnings.simplefilter(
+            "ignore"
+        )  # the quick exporter is announced as deprecated; the other takes seconds a layer
         torch.onnx.export(module, (x,), buffer, dynamo=False)  # type: ignore[arg-type]  # a file will do
     return buffer.getvalue()
 
@@ -106,9 +111,9 @@ def openvino_forward(path: Path) -> Forward:
 def _openvino_core() -> Any:
     """OpenVINO's one core of this process.
 
-    Each core that comes gives the thread a signal stack of its own, and gives back the one it found when it goes. Where two
-    do not go in the opposite order of coming, the stack of one that is gone stays in use, and the next signal overwrites
-    whatever lies there by then.
+    Each core that comes gives the thread a signal stack of its own, and gives back the one it found when it goes. Where
+    two do not go in the opposite order of coming, the stack of one that is gone stays in use, and the next signal
+    overwrites whatever lies there by then.
     """
     return require_package("openvino").Core()
 

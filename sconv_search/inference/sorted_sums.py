@@ -1,7 +1,7 @@
 """Channel sums of a structured layer over channels in an order of our own, in which every sum is one of slices.
 
-Gathers are slow on a CPU. Sorted, the channels need one gather instead of several; none at all where the layer before writes
-them in that order (``channel_order.py``).
+Gathers are slow on a CPU. Sorted, the channels need one gather instead of several; none at all where the layer before
+writes them in that order (``channel_order.py``).
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ class Signs(nn.Module):
 
 
 class LevelSums(nn.Module):
-    """Sums over disjoint groups of channels that lie level by level: first one member of each group, then a second one, ...
+    """Sums over disjoint groups of channels that lie level by level: first one member of each group, then a second one,
+    ...
 
     Args:
         levels: how many groups have a first, second, ... member; the groups with the most members come first.
@@ -85,7 +86,9 @@ class LevelSums(nn.Module):
 
 
 def sorted_sums(pooling: NaturalChains) -> SortedSums | None:
-    """The same sums over sorted channels; None where the channels are in order already, or the convolution has groups."""
+    """The same sums over sorted channels; None where the channels are in order already, or the convolution has
+    groups.
+    """
     if pooling.groups > 1 or not isinstance(pooling, (PermutedChains, MergedChannels)):
         return None
     if isinstance(pooling, PermutedChains):

@@ -1,9 +1,10 @@
 """A layer between two small pointwise ones, as it stands in a network: where the way in which it is computed is judged.
 
-Runtimes keep activations in layouts of their own, blocks of channels for instance, and a layer that reads or writes another
-pays for the change. Alone every layer begins and ends in the plain layout, so what cannot work in blocks seems cheap: by
-OpenVINO, ResNet-18's sums over half of its channels seemed fastest as additions in 12 of 16 layers, and the network was
-1.23 times as fast as dense; with what is fastest between two others, 1.76 times (AVX512, one thread, batch 16, fp32).
+Runtimes keep activations in layouts of their own, blocks of channels for instance, and a layer that reads or writes
+another pays for the change. Alone every layer begins and ends in the plain layout, so what cannot work in blocks seems
+cheap: by OpenVINO, ResNet-18's sums over half of its channels seemed fastest as additions in 12 of 16 layers, and the
+network was 1.23 times as fast as dense; with what is fastest between two others, 1.76 times (AVX512, one thread, batch
+16, fp32).
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sconv_search.system.memory_format import layout
 from sconv_search.cost.timing import Prepare, Run
+from sconv_search.system.memory_format import layout
 
 NARROW = 16
-"""Channels that the first of them reads and the last writes: a register of fp32, so that both work in blocks and are quick."""
+"""Channels that the first of them reads and the last writes: a register of fp32, so that both work in blocks and are
+quick.
+"""
 POINTWISE = {3: nn.Conv1d, 4: nn.Conv2d, 5: nn.Conv3d}
 
 
@@ -58,7 +61,9 @@ def surrounded_runs(layers: Mapping[str, nn.Module], x: Tensor, prepare: Prepare
 
 
 def _pointwise(read: int, written: int, like: Tensor, axis: int) -> nn.Module:
-    """With equal weights, that is means of channels: values do not change the time, and random numbers are not drawn here."""
+    """With equal weights, that is means of channels: values do not change the time, and random numbers are not drawn
+    here.
+    """
     where: dict[str, Any] = {"device": like.device, "dtype": like.dtype}
     made: Any
     if axis == -1:

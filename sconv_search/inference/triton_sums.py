@@ -1,12 +1,14 @@
 """All sums of a structured 2-D convolution in one Triton kernel: each activation is read, and each sum written, once.
 
-Legend: N images, C channels read (of all groups), S sums written, M channels at most in one sum; H, W read and I, J written
-positions; P positions and B sums of one program. Sums over the channels come as a table of channels and signs, so that chains
-in any order, merged and signed ones are one kernel; sums over space are K x K taps, with the layer's padding and dilation.
-Added up in fp32 whatever the type; read in any memory format, written channels-last.
+Legend: N images, C channels read (of all groups), S sums written, M channels at most in one sum; H, W read and I, J
+    written
+positions; P positions and B sums of one program. Sums over the channels come as a table of channels and signs, so that
+chains in any order, merged and signed ones are one kernel; sums over space are K x K taps, with the layer's padding and
+dilation. Added up in fp32 whatever the type; read in any memory format, written channels-last.
 
-Imported only where Triton is. Its interpreter (``TRITON_INTERPRET=1``) runs the kernel on a CPU, for tests; there the functions
-that Triton itself writes in Triton (``tl.zeros``, ``tl.max``) work only if it was first imported so, and are not used.
+Imported only where Triton is. Its interpreter (``TRITON_INTERPRET=1``) runs the kernel on a CPU, for tests; there the
+functions that Triton itself writes in Triton (``tl.zeros``, ``tl.max``) work only if it was first imported so, and are
+not used.
 """
 
 from __future__ import annotations
@@ -24,11 +26,32 @@ POSITIONS = 64
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _kernel(  # type: ignore[no-untyped-def]
-    x, written, channels, signs, counts, longest, positions, sums, most, height, width, rows, columns,
-    step_n, step_c, step_h, step_w,
-    KH: tl.constexpr, KW: tl.constexpr, PH: tl.constexpr, PW: tl.constexpr, DH: tl.constexpr, DW: tl.constexpr,
-    P: tl.constexpr, B: tl.constexpr,
-):  # fmt: skip
+    x,
+    written,
+    channels,
+    signs,
+    counts,
+    longest,
+    positions,
+    sums,
+    most,
+    height,
+    width,
+    rows,
+    columns,
+    step_n,
+    step_c,
+    step_h,
+    step_w,
+    KH: tl.constexpr,
+    KW: tl.constexpr,
+    PH: tl.constexpr,
+    PW: tl.constexpr,
+    DH: tl.constexpr,
+    DW: tl.constexpr,
+    P: tl.constexpr,
+    B: tl.constexpr,
+):
     place = tl.program_id(0).to(tl.int64) * P + tl.arange(0, P)
     row, column = place // columns % rows - PH, place % columns - PW
     image = x + place // (rows * columns) * step_n
@@ -52,9 +75,15 @@ def _kernel(  # type: ignore[no-untyped-def]
 
 @triton_op("sconv_search::summed", mutates_args={})
 def summed(
-    x: Tensor, channels: Tensor, signs: Tensor, counts: Tensor, longest: Tensor,
-    box: list[int], padding: list[int], dilation: list[int],
-) -> Tensor:  # fmt: skip
+    x: Tensor,
+    channels: Tensor,
+    signs: Tensor,
+    counts: Tensor,
+    longest: Tensor,
+    box: list[int],
+    padding: list[int],
+    dilation: list[int],
+) -> Tensor:
     """(N, C, H, W) -> (N, S, I, J), channels-last: box sums over space of the signed sums over channels.
 
     Args:
@@ -66,14 +95,35 @@ def summed(
     """
     images, _, height, width = x.shape
     rows, columns = (
-        size + 2 * pad - (taps - 1) * gap for size, pad, taps, gap in zip((height, width), padding, box, dilation, strict=True)
+        size + 2 * pad - (taps - 1) * gap
+        for size, pad, taps, gap in zip((height, width), padding, box, dilation, strict=True)
     )
     sums, most = channels.shape
     written = x.new_empty(images, rows, columns, sums)
     positions = images * rows * columns
     grid = (triton.cdiv(positions, POSITIONS), triton.cdiv(sums, BLOCK))
     wrap_triton(_kernel)[grid](
-        x, written, channels, signs, counts, longest, positions, sums, most, height, width, rows, columns, *x.stride(),
-        KH=box[0], KW=box[1], PH=padding[0], PW=padding[1], DH=dilation[0], DW=dilation[1], P=POSITIONS, B=BLOCK,
-    )  # fmt: skip
+        x,
+        written,
+        channels,
+        signs,
+        counts,
+        longest,
+        positions,
+        sums,
+        most,
+        height,
+        width,
+        rows,
+        columns,
+        *x.stride(),
+        KH=box[0],
+        KW=box[1],
+        PH=padding[0],
+        PW=padding[1],
+        DH=dilation[0],
+        DW=dilation[1],
+        P=POSITIONS,
+        B=BLOCK,
+    )
     return written.permute(0, 3, 1, 2)

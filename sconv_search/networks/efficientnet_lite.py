@@ -19,7 +19,8 @@ STEM, HEAD, EPSILON = 32, 1280, 1e-3
 
 
 class SamePadding(nn.Module):
-    """Zeros around an image as TensorFlow's "same" padding puts them: where their number is odd, one more below and right.
+    """Zeros around an image as TensorFlow's "same" padding puts them: where their number is odd, one more below and
+    right.
 
     Args:
         kernel: taps of the convolution that follows, odd.
@@ -31,7 +32,9 @@ class SamePadding(nn.Module):
         self.kernel, self.stride = kernel, stride
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H', W'), of which the unpadded convolution makes ceil(H / stride) by ceil(W / stride)."""
+        """(N, C, H, W) -> (N, C, H', W'), of which the unpadded convolution makes ceil(H / stride) by ceil(W /
+        stride).
+        """
         (top, bottom), (left, right) = (self._pair(int(size)) for size in x_NCHW.shape[2:])
         return F.pad(x_NCHW, (left, right, top, bottom))
 
@@ -76,7 +79,8 @@ class InvertedBlock(nn.Module):
 class EfficientNetLite(nn.Module):
     """EfficientNet-Lite0 for RGB images, (x - 127) / 128 with x in 0..255; made for 224x224.
 
-    Source: Tan, Le, EfficientNet, ICML 2019, table 1, without squeeze-and-excitation, with ReLU6 (TensorFlow's Lite variant).
+    Source: Tan, Le, EfficientNet, ICML 2019, table 1, without squeeze-and-excitation, with ReLU6 (TensorFlow's Lite
+        variant).
     """
 
     def __init__(self, classes: int = 1000) -> None:

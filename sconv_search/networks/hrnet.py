@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 
 class HighResolutionSegmenter(nn.Module):
-    """The "HRNetV2" head on a backbone of several resolutions: all are upsampled, joined, and classified by 1x1 convolutions.
+    """The "HRNetV2" head on a backbone of several resolutions: all are upsampled, joined, and classified by 1x1
+    convolutions.
 
     Source: Wang et al., Deep High-Resolution Representation Learning for Visual Recognition, TPAMI 2020, section 3.
 
@@ -45,6 +46,8 @@ def hrnet_segmenter(name: str = "hrnet_w18_small_v2", classes: int = 19) -> High
     """
     from timm import create_model  # here: it takes a second, and only this needs it
 
-    backbone: Any = create_model(name, pretrained=False, features_only=True, feature_location="", out_indices=(1, 2, 3, 4))
+    backbone: Any = create_model(
+        name, pretrained=False, features_only=True, feature_location="", out_indices=(1, 2, 3, 4)
+    )
     channels: list[int] = backbone.feature_info.channels()
     return HighResolutionSegmenter(backbone, channels, classes)

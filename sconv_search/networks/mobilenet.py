@@ -21,8 +21,8 @@ STAGES = (
 def cifar_mobilenet_v2(classes: int = 10) -> nn.Module:
     """The untrained MobileNetV2 of width 1 for (N, 3, 32, 32) images, whose last stage is 4x4.
 
-    Parameter names are torchvision's. Source: Sandler et al., MobileNetV2, CVPR 2018, table 2; the strides of its stem and of
-    its second stage are 1 here.
+    Parameter names are torchvision's. Source: Sandler et al., MobileNetV2, CVPR 2018, table 2; the strides of its stem
+    and of its second stage are 1 here.
     """
     from torchvision.models import MobileNetV2  # here: importing torchvision takes a second
 

@@ -36,7 +36,8 @@ class BasicBlock(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """ResNet for 32x32 inputs: a stem, three stages of ``blocks`` basic blocks with 16, 32, 64 channels, a linear layer.
+    """ResNet for 32x32 inputs: a stem, three stages of ``blocks`` basic blocks with 16, 32, 64 channels, a linear
+    layer.
 
     Source: He et al., Deep Residual Learning for Image Recognition, CVPR 2016, section 4.2.
     """

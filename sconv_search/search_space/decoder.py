@@ -1,38 +1,36 @@
 """Plans that fill a budget, decoded from one *preference* a site, or one a site and method.
 
-Starting from dense, the site whose next step saves most for its predicted damage is compressed further, until every budget
-is met; a preference multiplies the damage of its options by ``exp(preference)``, and damages are raised to a power, the
-*sharpness*: at 1 their sum counts (the greedy, or Lagrangian, plan), at 4 nearly the largest alone (the minimax plan). Then
-savings that turned out not to be needed are given back. So every suggestion fits, and lands just below its budget.
+Starting from dense, the site whose next step saves most for its predicted damage is compressed further, until every
+budget is met; a preference multiplies the damage of its options by ``exp(preference)``, and damages are raised to a
+power, the
+*sharpness*: at 1 their sum counts (the greedy, or Lagrangian, plan), at 4 nearly the largest alone (the minimax plan).
+Then savings that turned out not to be needed are given back. So every suggestion fits, and lands just below its budget.
 
 Legend of shapes: P plans, S sites, O options (0 is dense; rows with fewer options are padded), B budgets.
 """
 
 from __future__ import annotations
-import numpy as np
-from sconv_search.search_space.tables import Amounts, rates
-from sconv_search.search_space.tables import Array, Positions
-import numpy as np
-from sconv_search.search_space.tables import Amounts, rates
-from sconv_search.search_space.tables import Array, Positions
+
 from collections.abc import Mapping
+
 import numpy as np
+
 from sconv_search.budget import AnyBudget
-from sconv_search.search_space.tables import Amounts
 from sconv_search.plan import CompressionPlan
 from sconv_search.search_space.space import SearchSpace
-from sconv_search.search_space.tables import Array, Positions, SpaceArrays
-
+from sconv_search.search_space.tables import Amounts, Array, Positions, SpaceArrays, rates
 
 # Budget filling where sites do not interact: under one budget, without couplings.
 #
-# A site then takes its steps in an order of its own, whatever the others do, so all sites' steps are found first and then
-# merged by what they harm for what they save. The plans are those of step-by-step decoding.
+# A site then takes its steps in an order of its own, whatever the others do, so all sites' steps are found first and
+# then merged by what they harm for what they save. The plans are those of step-by-step decoding.
 #
 # Legend of shapes: P plans, S sites, O options (0 is dense), D steps down a site's path, N = S * D.
 
+
 def first_fit(amounts: Amounts, damage_PSO: Array) -> tuple[Positions, Array]:
-    """Positions (P, S) at the first step down from dense that meets the budget, and the excess (P, 1) that is left there.
+    """Positions (P, S) at the first step down from dense that meets the budget, and the excess (P, 1) that is left
+    there.
 
     Where none meets it, the positions are those after the last step.
     """
@@ -82,14 +80,16 @@ def _paths(amounts: Amounts, damage_PSO: Array) -> tuple[Array, Array, Positions
 
 # Budget filling step by step, for several budgets and sites that interact; many plans are decoded at once.
 #
-# Legend of shapes: P plans, A those of them that still move, S sites, O options (0 is dense; rows with fewer options are
-# padded), B budgets, K sites whose savings one step changes.
+# Legend of shapes: P plans, A those of them that still move, S sites, O options (0 is dense; rows with fewer options
+# are padded), B budgets, K sites whose savings one step changes.
+
 
 def step_down(amounts: Amounts, damage_PSO: Array) -> tuple[Positions, Array]:
-    """Positions (P, S) at the first step down from dense that meets all budgets, and the excess (P, B) that is left there.
+    """Positions (P, S) at the first step down from dense that meets all budgets, and the excess (P, B) that is left
+    there.
 
-    Each step compresses the site that loses least for what it saves of the exceeded budgets. A plan of which no step brings
-    the budgets nearer stays where it is, with an excess.
+    Each step compresses the site that loses least for what it saves of the exceeded budgets. A plan of which no step
+    brings the budgets nearer stays where it is, with an excess.
     """
     descent = _Descent(amounts, damage_PSO)
     moving_A = descent.exceeding(np.arange(len(damage_PSO)))
@@ -150,7 +150,9 @@ class _Descent:
         return best, float(rate_SO.flat[best])
 
     def _measure(self, moved_A: Positions, rows_AK: Positions) -> None:
-        """What options of the changed sites save now; all sites are rated anew where another set of budgets is exceeded."""
+        """What options of the changed sites save now; all sites are rated anew where another set of budgets is
+        exceeded.
+        """
         each_A1 = moved_A[:, None]
         self._saved_PSOB[each_A1, rows_AK] = self._amounts.saved(self.at_PS[moved_A], rows_AK)
         weight_AB = (self.excess_PB[moved_A] > 0) / self._amounts.limit_B
@@ -169,7 +171,9 @@ def _rated(saved_PKOB: Array, harm_PKO: Array, weight_PB: Array) -> Array:
 SHARPNESS_RANGE = (1.0, 4.0)
 
 
-def fill(space: SearchSpace, random_keys: Mapping[str, float], budget: AnyBudget, sharpness: float = 1.0) -> CompressionPlan:
+def fill(
+    space: SearchSpace, random_keys: Mapping[str, float], budget: AnyBudget, sharpness: float = 1.0
+) -> CompressionPlan:
     """The plan that a vector of preferences stands for; it fits the budget and fills it.
 
     Args:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from sconv_search.budget import AnyBudget
-from sconv_search.search_space.decoder import SHARPNESS_RANGE, Filling, fill, greedy
 from sconv_search.plan import Choice, CompressionPlan
+from sconv_search.search_space.decoder import SHARPNESS_RANGE, Filling, fill, greedy
 from sconv_search.search_space.space import Option, SearchSpace
 from sconv_search.search_space.tables import Array, Positions
 
@@ -42,7 +42,9 @@ def uniform(space: SearchSpace, budget: AnyBudget) -> CompressionPlan:
     def saving_share(depth: float) -> CompressionPlan:
         """Each site saves at least ``depth`` of what it could, by the least harmful option that does."""
         enough = {name: [one for one in options if one[1] >= depth > 0] for name, options in saved.items()}
-        return CompressionPlan(sites={name: min(them, key=lambda one: one[:2])[2] for name, them in enough.items() if them})
+        return CompressionPlan(
+            sites={name: min(them, key=lambda one: one[:2])[2] for name, them in enough.items() if them}
+        )
 
     plans = (saving_share(float(depth)) for depth in np.linspace(0, 1, DEPTHS))
     return next((plan for plan in plans if budget.excess(space.cost(plan)) <= 0), space.cheapest(budget))
@@ -82,14 +84,17 @@ def _within(known: Mapping[str, list[Option]], threshold: float, budget: AnyBudg
     for name, options in known.items():
         allowed = [option for option in options if option.error is not None and option.error <= threshold]
         if allowed:
-            sites[name] = min(allowed, key=lambda option: sum(b.of(option.cost) / b.limit for b in budget.limits)).choice
+            sites[name] = min(
+                allowed, key=lambda option: sum(b.of(option.cost) / b.limit for b in budget.limits)
+            ).choice
     return CompressionPlan(sites=sites)
 
 
 def spatial_structure(space: SearchSpace, budget: AnyBudget) -> CompressionPlan | None:
     """The structured convolution's own rule: all channels and 2 of 3 taps an axis, wherever that is offered.
 
-    The mildest plan of Bhalgat et al., NeurIPS 2020, arXiv 2008.02454. None where nothing is offered or it does not fit.
+    The mildest plan of Bhalgat et al., NeurIPS 2020, arXiv 2008.02454. None where nothing is offered or it does not
+    fit.
     """
     sites: dict[str, Choice] = {}
     for name, options in space.sites.items():
@@ -114,7 +119,8 @@ RULES: Mapping[str, Callable[[SearchSpace, AnyBudget], CompressionPlan | None]] 
 def imitating(filling: Filling, at_S: Positions) -> Array:
     """Preferences (S, M) by site and method, each in -3..3, under which decoding comes near a plan's positions.
 
-    Found by repetition: a site that saves more than in the plan is preferred less, one that saves less is preferred more, and
+    Found by repetition: a site that saves more than in the plan is preferred less, one that saves less is preferred
+        more, and
     a method that is not the plan's gives way to the one that is, by ever smaller steps; the nearest so far is kept.
     """
     arrays = filling.arrays
@@ -132,7 +138,9 @@ def imitating(filling: Filling, at_S: Positions) -> Array:
 
 
 def _compared(filling: Filling, found_S: Positions, wanted_S: Positions) -> tuple[float, Array]:
-    """How far two plans' savings are apart, site by site and method by method, and where preferences (S, M) have to move."""
+    """How far two plans' savings are apart, site by site and method by method, and where preferences (S, M) have to
+    move.
+    """
     saved_S, wished_S = filling.saved_PS(np.stack([found_S, wanted_S]))
     sites, methods = np.arange(len(found_S)), filling.arrays.method_SO
     taken_S, other_S = methods[sites, wanted_S], (found_S > 0) & (wanted_S > 0)

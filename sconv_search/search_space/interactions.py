@@ -1,6 +1,7 @@
 """What every option of a space would save from where the sites stand, where choices change each other's layers.
 
-Legend of shapes: P plans, S sites, O options (0 is dense; rows with fewer options are padded), B budgets, L narrowed layers,
+Legend of shapes: P plans, S sites, O options (0 is dense; rows with fewer options are padded), B budgets, L narrowed
+    layers,
 K pairs of a site and a narrowed layer whose cost the site's choice changes, A amounts of a cost.
 """
 
@@ -13,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sconv_search.budget import Budget
-from sconv_search.search_space.narrowing import AMOUNTS, Narrowing, Side
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Cost
+from sconv_search.search_space.narrowing import AMOUNTS, Narrowing, Side
 
 if TYPE_CHECKING:
     from sconv_search.search_space.space import SearchSpace
@@ -40,14 +41,18 @@ class Interplay:
         self._dropped_SO = np.zeros((sites, most), dtype=np.int64)
         self.exists_SO = np.zeros((sites, most), dtype=bool)
         for row, options in enumerate(space.sites.values()):
-            self._saving_SOB[row, 1 : 1 + len(options)] = [[-one.of(option.cost) for one in limits] for option in options]
+            self._saving_SOB[row, 1 : 1 + len(options)] = [
+                [-one.of(option.cost) for one in limits] for option in options
+            ]
             self._dropped_SO[row, 1 : 1 + len(options)] = [option.dropped for option in options]
             self.exists_SO[row, : 1 + len(options)] = True
         self._coupled_SSB = np.zeros((sites, sites, len(limits)))
         for pair in space.couplings:
             if pair.first in self._place and pair.second in self._place:
                 first, second = self._place[pair.first], self._place[pair.second]
-                self._coupled_SSB[first, second] = self._coupled_SSB[second, first] = [one.of(pair.cost) for one in limits]
+                self._coupled_SSB[first, second] = self._coupled_SSB[second, first] = [
+                    one.of(pair.cost) for one in limits
+                ]
         self._narrowed = _Narrowed(space, self._place, self._dropped_SO, limits) if space.narrowings else None
 
     def saved(self, at_PS: Whole) -> Array:
@@ -65,7 +70,9 @@ class Interplay:
         return saved_PSOB
 
     def descended(self, plan: CompressionPlan, weight_B: Array) -> CompressionPlan:
-        """The plan at which no single move saves more of the weighted quantities, reached by the moves that save most."""
+        """The plan at which no single move saves more of the weighted quantities, reached by the moves that save
+        most.
+        """
         at_S = np.zeros(len(self._rows), dtype=np.int64)
         for name, choice in plan.sites.items():
             at_S[self._place[name]] = 1 + [option.choice for option in self._space.sites[name]].index(choice)
@@ -85,7 +92,7 @@ class _Narrowed:
 
     def __init__(
         self, space: SearchSpace, place: Mapping[str, int], dropped_SO: Whole, limits: Sequence[Budget]
-    ) -> None:  # fmt: skip
+    ) -> None:
         known = {name: one for name, one in space.narrowings.items() if name in place}
         self._dropped_SO, weight_AB = dropped_SO, _weights(limits)
         self._own_L = np.array([place[name] for name in known], dtype=np.int64)
@@ -103,7 +110,8 @@ class _Narrowed:
     def _grid(self, layer: int, name: str, one: Narrowing, space: SearchSpace) -> Array:
         """A layer's corrections by place of its inputs, place of its outputs, option and amount."""
         rows, columns = (
-            side.place_LW[layer, [pair[axis] for pair in one.widths]] for axis, side in enumerate((self._inputs, self._outputs))
+            side.place_LW[layer, [pair[axis] for pair in one.widths]]
+            for axis, side in enumerate((self._inputs, self._outputs))
         )
         grid = np.zeros((rows.max() + 1, columns.max() + 1, self._dropped_SO.shape[1], len(AMOUNTS)))
         for number, option in enumerate(space.sites[name], start=1):
@@ -118,9 +126,7 @@ class _Narrowed:
         inputs_PK, outputs_PK = (side.left(dropped_PS)[:, layer_K] for side in (self._inputs, self._outputs))
         before_PKB = self._looked_up(layer_K, inputs_PK, outputs_PK, at_PS[:, own_K])
         more_PKO = self._dropped_SO[site_K] - dropped_PS[:, site_K, None]
-        option_PKO = np.where(
-            (own_K == site_K)[:, None], np.arange(self._dropped_SO.shape[1]), at_PS[:, own_K, None]
-        )  # fmt: skip
+        option_PKO = np.where((own_K == site_K)[:, None], np.arange(self._dropped_SO.shape[1]), at_PS[:, own_K, None])
         after_PKOB = self._looked_up(
             layer_K[:, None],
             inputs_PK[..., None] - self._inputs.lost_LS[layer_K, site_K, None] * more_PKO,

@@ -1,7 +1,7 @@
 """Whole-number functions that are linear in each variable: known everywhere once they are known at a few points.
 
-A layer's cost is such a function of its channels and ranks. The few points are chosen so that the products of the variables
-there span those at every other point; all arithmetic is exact.
+A layer's cost is such a function of its channels and ranks. The few points are chosen so that the products of the
+variables there span those at every other point; all arithmetic is exact.
 
 Legend of shapes: N points, V variables, M = 2^V products of variables, R points that span all, Q values a point.
 """
@@ -81,7 +81,9 @@ class Multilinear:
             ValueError: a value is no whole number: it is not such a function.
         """
         rows_NR, factors_RQ = products(points_NV)[:, list(self.columns)], np.array(self.factors, dtype=object)
-        largest = max(abs(factor) for row in self.factors for factor in row) * int(rows_NR.max(initial=1)) * rows_NR.shape[1]
+        largest = (
+            max(abs(factor) for row in self.factors for factor in row) * int(rows_NR.max(initial=1)) * rows_NR.shape[1]
+        )
         kind: type = np.int64 if largest < 2**62 else object
         scaled: NDArray[Any] = rows_NR.astype(kind) @ factors_RQ.astype(kind)
         if (scaled % self.denominator).any():

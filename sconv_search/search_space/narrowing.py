@@ -1,8 +1,8 @@
 """What a choice at a layer costs once pruned neighbors have made the layer narrower.
 
-Costs add up over sites as long as their choices change different layers. A layer that is compressed by itself while other
-sites prune what it reads or makes is built on what is left of it; how that differs from the sum is tabled here, for every
-width that pruning can leave.
+Costs add up over sites as long as their choices change different layers. A layer that is compressed by itself while
+other sites prune what it reads or makes is built on what is left of it; how that differs from the sum is tabled here,
+for every width that pruning can leave.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Narrowing:
 
     Args:
         widths: all pairs of input and output channels that pruning can leave.
-        beyond: choice -> for each pair of widths, what replacing the narrowed layer costs minus what replacing the dense one
-            does.
+        beyond: choice -> for each pair of widths, what replacing the narrowed layer costs minus what replacing the
+            dense one does.
 
     Raises:
         ValueError: a choice has not one cost for each pair.

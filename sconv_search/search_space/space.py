@@ -1,9 +1,9 @@
 """What a sampler may choose: the options of each site, with their cost and predicted damage.
 
-Costs add up over sites because each option is measured on its own layer, built. Where one choice changes another's layer
-(pruned channels are outputs of one layer and inputs of the next), a *coupling* corrects the sum: a layer's cost is a product
-of its inputs and outputs, so the correction is a constant times the product of what both choices drop. Where the layer
-between has a choice of its own, a *narrowing* says what that choice costs on what is left.
+Costs add up over sites because each option is measured on its own layer, built. Where one choice changes another's
+layer (pruned channels are outputs of one layer and inputs of the next), a *coupling* corrects the sum: a layer's cost
+is a product of its inputs and outputs, so the correction is a constant times the product of what both choices drop.
+Where the layer between has a choice of its own, a *narrowing* says what that choice costs on what is left.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sconv_search.budget import AnyBudget, Budget
-from sconv_search.search_space.interactions import Interplay
-from sconv_search.search_space.narrowing import Narrowing, narrowing_entry, narrowing_of
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.records import Cost, Quantity
+from sconv_search.search_space.interactions import Interplay
+from sconv_search.search_space.narrowing import Narrowing, narrowing_entry, narrowing_of
 
 FORMAT = "sconv-search space 2"
 EMPHASES = (1.0, 4.0, 16.0, 64.0)
@@ -146,8 +146,8 @@ class SearchSpace:
     def cheapest(self, budget: AnyBudget) -> CompressionPlan:
         """The plan that has the least of the budgeted quantity, by prediction; under several budgets, nearly.
 
-        Several quantities, each in units of its limit, are weighed in many ways, of which the best is taken. With narrowings
-        it is a plan that no other choice at a single site makes cheaper.
+        Several quantities, each in units of its limit, are weighed in many ways, of which the best is taken. With
+        narrowings it is a plan that no other choice at a single site makes cheaper.
         """
         limits = budget.limits
         weights_WB = np.array(list(product(EMPHASES, repeat=len(limits))) if len(limits) > 1 else [(1.0,)])
@@ -170,8 +170,10 @@ class SearchSpace:
 
     def _descended(
         self, limits: tuple[Budget, ...], weights_WB: Array, starts: Sequence[CompressionPlan]
-    ) -> list[CompressionPlan]:  # fmt: skip
-        """For each weighing, the cheaper of the plans that single moves lead to from its start and from the dense network."""
+    ) -> list[CompressionPlan]:
+        """For each weighing, the cheaper of the plans that single moves lead to from its start and from the dense
+        network.
+        """
         key = limits[0].quantity if len(limits) == 1 else limits
         if key not in self._descents:
             interplay = self.interplay(limits)
@@ -237,7 +239,13 @@ class SearchSpace:
 def option_entry(option: Option) -> dict[str, Any]:
     """The option as JSON knows it."""
     choice = {"method": option.choice.method, "structure": dict(option.choice.structure)}
-    return {**choice, "cost": asdict(option.cost), "damage": option.damage, "error": option.error, "dropped": option.dropped}
+    return {
+        **choice,
+        "cost": asdict(option.cost),
+        "damage": option.damage,
+        "error": option.error,
+        "dropped": option.dropped,
+    }
 
 
 def option_of(entry: Mapping[str, Any]) -> Option:

@@ -6,21 +6,21 @@ Legend of shapes: P plans, S sites, O options (0 is dense; rows with fewer optio
 """
 
 from __future__ import annotations
-from collections.abc import Sequence
-import numpy as np
-from sconv_search.budget import Budget
-from collections.abc import Iterable
+
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
+
+from sconv_search.budget import Budget
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Quantity
 from sconv_search.search_space.space import SearchSpace
 
-
 # What the options of a space save of the budgeted quantities, for plans at any positions.
 #
-# Legend of shapes: P plans, S sites, O options (0 is dense; rows with fewer options are padded), B budgets, K sites whose savings
-# one step changes: the site itself and those coupled with it.
+# Legend of shapes: P plans, S sites, O options (0 is dense; rows with fewer options are padded), B budgets, K sites
+# whose savings one step changes: the site itself and those coupled with it.
 
 LEAST_DAMAGE = 1e-15
 
@@ -32,10 +32,11 @@ class Amounts:
         limit_B: limits of the budgets.
         saving_SOB: what an option alone saves.
         excess_B: by how much the dense network exceeds the limits.
-        coupled_SSB: what two dropped channels at two sites cost beyond the sum of both; None where sites are independent.
+        coupled_SSB: what two dropped channels at two sites cost beyond the sum of both; None where sites are
+            independent.
         independent: whether what a site saves is the same wherever the others stand.
-        changed_SK: each site, then those coupled with it, rows with fewer repeating the site; where pruning narrows layers
-            that have choices of their own, all sites.
+        changed_SK: each site, then those coupled with it, rows with fewer repeating the site; where pruning narrows
+            layers that have choices of their own, all sites.
     """
 
     def __init__(self, arrays: SpaceArrays, limits: Sequence[Budget]) -> None:
@@ -105,7 +106,9 @@ class SpaceArrays:
         self.space, self.names = space, tuple(space.sites)
         self._row = {name: row for row, name in enumerate(self.names)}
         self._width = 1 + max(map(len, space.sites.values()))
-        self.damage_SO = self._table(((one.damage for one in options) for options in space.sites.values()), padding=np.inf)
+        self.damage_SO = self._table(
+            ((one.damage for one in options) for options in space.sites.values()), padding=np.inf
+        )
         self.dropped_SO = self._table((one.dropped for one in options) for options in space.sites.values())
         named = [[one.choice.method for one in options] for options in space.sites.values()]
         self.methods = tuple(dict.fromkeys(method for methods in named for method in methods))

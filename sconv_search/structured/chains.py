@@ -3,11 +3,11 @@
 Legend: C channels; chains as in ``structure``: r = 0 .. L-1 with n_r members each; gram_CC the inner products of the
 channels' kernel vectors, all that the choice depends on; s_r the sum of a chain's vectors.
 
-The squared residual is ``Σ |s_r|² / n_r − |Σ s_r / n_r|² / Σ (1 / n_r)``: chains whose members cancel are cheap. Pairs are
-made greedily of the most negatively correlated centered channels, longer chains by adding what lowers their sum most; then
-channels of different chains change places as long as that lowers the residual, as many pairs at once as do not meet. On the
-pretrained CIFAR ResNet-20 at c = C / 2.25 the mean relative residual is 0.75 in natural order, 0.66 after the greedy start
-and 0.64 after the exchanges.
+The squared residual is ``Σ |s_r|² / n_r − |Σ s_r / n_r|² / Σ (1 / n_r)``: chains whose members cancel are cheap. Pairs
+are made greedily of the most negatively correlated centered channels, longer chains by adding what lowers their sum
+most; then channels of different chains change places as long as that lowers the residual, as many pairs at once as do
+not meet. On the pretrained CIFAR ResNet-20 at c = C / 2.25 the mean relative residual is 0.75 in natural order, 0.66
+after the greedy start and 0.64 after the exchanges.
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ def _greedy(gram_CC: Tensor, lengths: Tensor) -> Tensor:
 
 
 def _most_negative(correlation: Tensor, least: Tensor, partner: Tensor, free: Tensor) -> list[int]:
-    """The pair of free channels of least correlation; a row's least is looked for again only when its partner is gone."""
+    """The pair of free channels of least correlation; a row's least is looked for again only when its partner is
+    gone.
+    """
     while True:
         row = int(least.argmin())
         if free[partner[row]]:
@@ -87,7 +89,9 @@ def _exchanged(gram_CC: Tensor, chain: Tensor, signs: Tensor, lengths: Tensor, s
 
 
 def _changes(own: Tensor, sums_CL: Tensor, chain: Tensor, weights: Tensor) -> Tensor:
-    """By how much the squared residual changes, (C, C), when channels i and j change places; infinite within a chain."""
+    """By how much the squared residual changes, (C, C), when channels i and j change places; infinite within a
+    chain.
+    """
     norms, weight = own.diagonal(), weights[chain]
     at_home = weight * sums_CL[torch.arange(len(chain)), chain]
     crossed = sums_CL[:, chain].mul_(weight)  # [i, j]: i against the sum of j's chain
@@ -114,7 +118,9 @@ def _disjoint(changes: Tensor, chain: Tensor, least: float) -> list[tuple[int, i
 
 
 def _together(own: Tensor, chain: Tensor, pairs: list[tuple[int, int]], weights: Tensor) -> Tensor | None:
-    """The chains after as many of the exchanges as lower the residual together (they share one mean); None if none does."""
+    """The chains after as many of the exchanges as lower the residual together (they share one mean); None if none
+    does.
+    """
     now = _squared(own, chain, weights)
     while pairs:
         first, second = torch.tensor(pairs).T

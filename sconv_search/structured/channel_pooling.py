@@ -1,10 +1,12 @@
 """Which sums of input channels a structured layer makes, and the kernels that such sums can express.
 
-Legend: g groups of the convolution, C input channels and c sums of one group; w (O, C, ...) a kernel, v (O, c, ...) the small
+Legend: g groups of the convolution, C input channels and c sums of one group; w (O, C, ...) a kernel, v (O, c, ...) the
+    small
 kernel of the same layer. Channels enter a sum with the weight 1, or -1 where signs are given.
 
 - ``NaturalChains``: the paper's boxes, channels in the order of the network.
-- ``PermutedChains``: the same after a permutation of the channels, chosen so that the kernel is nearer to the structure.
+- ``PermutedChains``: the same after a permutation of the channels, chosen so that the kernel is nearer to the
+structure.
 - ``MergedChannels``: disjoint groups of channels, each summed: a composite kernel whose masks are the groups. ``C - c``
   additions a position, and perfectly conditioned.
 
@@ -39,8 +41,8 @@ def _rows(columns: Tensor, groups: int) -> Tensor:
 class _Linear(torch.autograd.Function):
     """A linear map of the channels, whose gradient is one gather.
 
-    By itself autograd undoes a gather by ``index_add``, which loops over single channels: with it, a training step of a network
-    whose first linear layer reads 3,136 features took seconds.
+    By itself autograd undoes a gather by ``index_add``, which loops over single channels: with it, a training step of a
+    network whose first linear layer reads 3,136 features took seconds.
     """
 
     @staticmethod
@@ -56,7 +58,9 @@ class _Linear(torch.autograd.Function):
 
 
 def _gathered(x: Tensor, apply: Callable[[Tensor], Tensor], dim: int, back: Tensor) -> Tensor:
-    """``apply(x)``, a gather or sums over disjoint channels; ``back`` says from which output each channel's gradient comes."""
+    """``apply(x)``, a gather or sums over disjoint channels; ``back`` says from which output each channel's gradient
+    comes.
+    """
     if traced() or not (x.requires_grad and torch.is_grad_enabled()):
         return apply(x)
     result: Tensor = _Linear.apply(x, apply, dim, back)
@@ -92,7 +96,8 @@ class NaturalChains(nn.Module):
     def _matrix(self) -> Tensor:
         """(c, C): what each sum takes of each channel."""
         if self._sums_matrix is None:
-            with torch.inference_mode(False), torch.no_grad():  # first met in inference mode, it must serve training, too
+            # first met in inference mode, it must serve training, too
+            with torch.inference_mode(False), torch.no_grad():
                 self._sums_matrix = self._sums(torch.eye(self.channels, device="cpu"), 1).T.contiguous()
         return self._sums_matrix
 
@@ -102,7 +107,9 @@ class NaturalChains(nn.Module):
 
     @property
     def work(self) -> int:
-        """What the sums cost eagerly on a CPU, in multiplications a position of the small kernel that would take as long."""
+        """What the sums cost eagerly on a CPU, in multiplications a position of the small kernel that would take as
+        long.
+        """
         return 0 if self.count == self.channels else self.groups * self.channels * min(self.count, self._most_products)
 
     def coefficients(self, w: Tensor) -> Tensor:
@@ -114,7 +121,9 @@ class NaturalChains(nn.Module):
         return v if self.count == self.channels else kernels.compose_chains(v, 1, self.channels)
 
     def solved(self, v: Tensor) -> Tensor:
-        """``(A^T A)^-1`` times v (O, c, ...), with the matrix A of this pooling's masks (order and signs do not matter)."""
+        """``(A^T A)^-1`` times v (O, c, ...), with the matrix A of this pooling's masks (order and signs do not
+        matter).
+        """
         if self._inverse is None or self._inverse.dtype != v.dtype or self._inverse.device != v.device:
             masks = kernels.compose_chains(torch.eye(self.count, dtype=torch.float64), 1, self.channels)
             self._inverse = torch.linalg.inv(masks @ masks.T).to(v)
@@ -198,7 +207,8 @@ class MergedChannels(NaturalChains):
                 self._keep(f"_round{self._rounds}_{name}", table)
             pair, single = iter(range(len(first))), iter(range(len(first), len(first) + len(waiting)))
             places = [
-                [next(pair) for _ in range(len(own) // 2)] + [next(single) for _ in range(len(own) % 2)] for own in places
+                [next(pair) for _ in range(len(own) // 2)] + [next(single) for _ in range(len(own) % 2)]
+                for own in places
             ]
             self._rounds += 1
         order = [own[0] for own in places]

@@ -1,7 +1,7 @@
 """The variants of a structured layer's channel sums, and how each follows from trained weights.
 
-A structure names its variant by an entry of that name, ``{"c": 28, "n": 3, "merged": 1}``; without one the channels stay in
-their natural order, as in the paper. Which channels go together is derived from the weights, deterministically.
+A structure names its variant by an entry of that name, ``{"c": 28, "n": 3, "merged": 1}``; without one the channels
+stay in their natural order, as in the paper. Which channels go together is derived from the weights, deterministically.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from sconv_search.structured.chains import chain_order
-from sconv_search.structured.merging import merged_groups
-from sconv_search.structured.channel_pooling import MergedChannels, NaturalChains, PermutedChains
-from sconv_search.system.cache import remembered
 from sconv_search.plan import Structure
+from sconv_search.structured.chains import chain_order
+from sconv_search.structured.channel_pooling import MergedChannels, NaturalChains, PermutedChains
+from sconv_search.structured.merging import merged_groups
+from sconv_search.system.cache import remembered
 
 NATURAL = "natural"
 Layout = tuple[Tensor, Tensor | None]
@@ -28,7 +28,9 @@ LAYOUTS: dict[str, tuple[Callable[..., Layout], bool]] = {
     "signed_merged": (_merged, True),
 }
 VARIANTS = (NATURAL, *LAYOUTS)
-"""``natural`` and ``permuted`` chains, ``merged`` groups, and the last two with sums that may also subtract (``signed``)."""
+"""``natural`` and ``permuted`` chains, ``merged`` groups, and the last two with sums that may also subtract
+(``signed``).
+"""
 
 
 def variant_of(structure: Structure) -> str:
@@ -46,7 +48,9 @@ def variant_of(structure: Structure) -> str:
 
 
 def layer_kernel(layer: nn.Module) -> Tensor:
-    """The weights of a convolution, transposed or not, or of a linear layer as (O, C, taps...), C the inputs of one group."""
+    """The weights of a convolution, transposed or not, or of a linear layer as (O, C, taps...), C the inputs of one
+    group.
+    """
     weight: Tensor = layer.weight  # type: ignore[assignment]  # a parameter
     if isinstance(layer, _ConvTransposeNd):
         weight = weight.unflatten(0, (layer.groups, -1)).transpose(1, 2).flatten(0, 1)
@@ -54,7 +58,8 @@ def layer_kernel(layer: nn.Module) -> Tensor:
 
 
 def channel_pooling(layer: nn.Module, count: int, variant: str) -> NaturalChains:
-    """The variant's channel sums that keep a trained layer's kernel best, ``count`` a group; chosen on the CPU, in float64.
+    """The variant's channel sums that keep a trained layer's kernel best, ``count`` a group; chosen on the CPU, in
+    float64.
 
     A kernel without values, of the device ``meta``, prefers none: channels are taken in turn.
     """

@@ -52,7 +52,9 @@ class CompositeConv2d(ReplacedConv):
     def __init__(self, conv: nn.Conv2d, masks: Tensor) -> None:
         super().__init__(conv)
         if masks.dim() != 4 or masks.shape[1:] != conv.weight.shape[1:]:
-            raise ValueError(f"masks must be (M, {', '.join(map(str, conv.weight.shape[1:]))}), got {tuple(masks.shape)}")
+            raise ValueError(
+                f"masks must be (M, {', '.join(map(str, conv.weight.shape[1:]))}), got {tuple(masks.shape)}"
+            )
         require_independent(masks)
         self.register_buffer("masks", masks.to(conv.weight))
         self.weight = nn.Parameter(conv.weight.new_empty(conv.out_channels, len(masks), 1, 1))

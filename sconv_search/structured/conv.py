@@ -3,9 +3,9 @@
 Legend: O filters, C input channels of one group, N taps along a spatial axis; (c, n) the structure, 1 <= c <= C and
 1 <= n <= N. An axis of fewer than n taps keeps all of its own.
 
-The trained parameter ``weight`` is the small kernel in the basis of the layer's channel sums (see ``channel_pooling``) and in
-the box basis along space; ``alpha`` gives it in the paper's box basis. Its gradient is that of ``projected_gradient``, so that
-the dense network's learning rates serve.
+The trained parameter ``weight`` is the small kernel in the basis of the layer's channel sums (see ``channel_pooling``)
+and in the box basis along space; ``alpha`` gives it in the paper's box basis. Its gradient is that of
+``projected_gradient``, so that the dense network's learning rates serve.
 
 Source: Bhalgat et al., Structured Convolutions for Efficient Neural Network Design, NeurIPS 2020, arXiv 2008.02454.
 """
@@ -19,14 +19,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvNd
 
-from sconv_search.structured import kernels
-from sconv_search.structured.channel_sums import NATURAL, channel_pooling
-from sconv_search.structured.channel_pooling import NaturalChains
-from sconv_search.structured.eager_sums import box_products, products_pay
-from sconv_search.structured.spatial_pooling import pool_space
-from sconv_search.structured.projected_gradient import project_gradient_
-from sconv_search.structured.eager_sums import as_convolved, recomputed
 from sconv_search.calibration.geometry import ReplacedConv
+from sconv_search.structured import kernels
+from sconv_search.structured.channel_pooling import NaturalChains
+from sconv_search.structured.channel_sums import NATURAL, channel_pooling
+from sconv_search.structured.eager_sums import as_convolved, box_products, products_pay, recomputed
+from sconv_search.structured.projected_gradient import project_gradient_
+from sconv_search.structured.spatial_pooling import pool_space
 
 
 def kernel_counts(kernel: tuple[int, ...], channels: int, c: int, n: int) -> tuple[int, ...]:
@@ -46,8 +45,8 @@ class _StructuredConvNd(ReplacedConv):
     """Equal to a convolution whose kernel is structured; computed as channel sums, spatial sums, then a small kernel.
 
     Args:
-        conv: the dense layer whose geometry (channels, kernel, stride, padding, dilation, groups, padding mode) is kept.
-            Its weights are not read here; ``from_conv`` projects them.
+        conv: the dense layer whose geometry (channels, kernel, stride, padding, dilation, groups, padding mode) is
+            kept. Its weights are not read here; ``from_conv`` projects them.
         c: boxes along the channels of one group.
         n: boxes along each spatial axis.
         pooling: the channel sums; by default the chains of the channels in their own order.
@@ -78,8 +77,9 @@ class _StructuredConvNd(ReplacedConv):
     @classmethod
     def from_conv(
         cls, conv: _ConvNd, *, c: int, n: int, variant: str = NATURAL, reference: nn.Module | None = None
-    ) -> Self:  # fmt: skip
-        """The structured layer whose kernel is the closest to the trained one's, (O, C, N...), in the least-squares sense.
+    ) -> Self:
+        """The structured layer whose kernel is the closest to the trained one's, (O, C, N...), in the least-squares
+        sense.
 
         Args:
             variant: one of ``channel_layout.VARIANTS``.
@@ -102,7 +102,9 @@ class _StructuredConvNd(ReplacedConv):
 
     @property
     def alpha(self) -> Tensor:
-        """The small kernel (O, c, n...) in the paper's box basis; of merged channels, whose basis is theirs, the weight."""
+        """The small kernel (O, c, n...) in the paper's box basis; of merged channels, whose basis is theirs, the
+        weight.
+        """
         return self.pooling.to_boxes(self.weight)
 
     def dense_kernel(self) -> Tensor:
@@ -120,7 +122,9 @@ class _StructuredConvNd(ReplacedConv):
         return found
 
     def forward(self, x: Tensor) -> Tensor:
-        """As the dense convolution: (N, C_in, space...) -> (N, O, space...); an input without the batch axis is taken too."""
+        """As the dense convolution: (N, C_in, space...) -> (N, O, space...); an input without the batch axis is taken
+        too.
+        """
         if x.dim() == self.weight.dim() - 1:
             return self.forward(x.unsqueeze(0)).squeeze(0)
         if self._dense_is_cheaper and products_pay(x):
@@ -143,7 +147,9 @@ class _StructuredConvNd(ReplacedConv):
         return pooled, padding, self.stride
 
     def _whole(self, x: Tensor) -> Tensor:
-        """By the dense kernel, which eager training and scoring do where sums and small kernel take longer than that one."""
+        """By the dense kernel, which eager training and scoring do where sums and small kernel take longer than that
+        one.
+        """
         pads = self._pads
         zeros = self.padding_mode == "zeros" and pads[0::2] == pads[1::2]
         x, padding = (x, tuple(reversed(pads[0::2]))) if zeros else (self.padded(x), (0,) * len(self.stride))
@@ -154,7 +160,9 @@ class _StructuredConvNd(ReplacedConv):
 
         Products by ones do so by themselves.
         """
-        return x.dtype in (torch.float16, torch.bfloat16) and any(box > 1 for box in self._boxes) and not products_pay(x)
+        return (
+            x.dtype in (torch.float16, torch.bfloat16) and any(box > 1 for box in self._boxes) and not products_pay(x)
+        )
 
     def _strided(self, x: Tensor) -> Tensor:
         for axis, step in enumerate(self.stride, start=2):

@@ -14,18 +14,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvTransposeNd
 
-from sconv_search.structured.channel_sums import NATURAL, channel_pooling, layer_kernel
 from sconv_search.structured.channel_pooling import NaturalChains
+from sconv_search.structured.channel_sums import NATURAL, channel_pooling, layer_kernel
 from sconv_search.structured.projected_gradient import project_gradient_
 
 _GEOMETRY = (
     *("in_channels", "out_channels", "kernel_size", "stride", "padding"),
     *("output_padding", "groups", "dilation", "padding_mode"),
-)  # fmt: skip
+)
 
 
 class _StructuredConvTransposeNd(nn.Module):
-    """Equal to a transposed convolution whose kernel is structured along the channels. Made by ``from_conv(conv, c=...)``.
+    """Equal to a transposed convolution whose kernel is structured along the channels. Made by ``from_conv(conv,
+    c=...)``.
 
     Args:
         conv: the dense layer whose geometry is kept; its weights are not read here.
@@ -61,7 +62,7 @@ class _StructuredConvTransposeNd(nn.Module):
     @classmethod
     def from_conv(
         cls, conv: _ConvTransposeNd, *, c: int, variant: str = NATURAL, reference: nn.Module | None = None
-    ) -> Self:  # fmt: skip
+    ) -> Self:
         """The structured layer closest, in the least-squares sense, to the trained kernel (C_in, O / g, taps...).
 
         Args:
@@ -104,7 +105,10 @@ class _StructuredConvTransposeNd(nn.Module):
 
     def extra_repr(self) -> str:
         """Geometry and structure, for ``print(network)``."""
-        return ", ".join(f"{name}={getattr(self, name)}" for name in _GEOMETRY) + f", c={self.c}, bias={self.bias is not None}"
+        return (
+            ", ".join(f"{name}={getattr(self, name)}" for name in _GEOMETRY)
+            + f", c={self.c}, bias={self.bias is not None}"
+        )
 
 
 def _inputs_first(kernel: Tensor, groups: int) -> Tensor:

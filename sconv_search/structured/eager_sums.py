@@ -1,31 +1,32 @@
-"""Sums of a structured layer as products by ones, where the network runs eagerly on a CPU: what training and scoring do.
+"""Sums of a structured layer as products by ones, where the network runs eagerly on a CPU: what training and scoring
+do.
 
-A gather or a slice of channels-last memory moves single values, forwards and backwards; a convolution by a matrix of 0, 1 and
--1 multiplies needlessly, but streams (``benchmarks/training/step.py``, with the figures). What is traced, compiled, exported or
-counted sees additions; the function is the same up to rounding.
+A gather or a slice of channels-last memory moves single values, forwards and backwards; a convolution by a matrix of 0,
+1 and
+-1 multiplies needlessly, but streams (``benchmarks/training/step.py``, with the figures). What is traced, compiled,
+exported or counted sees additions; the function is the same up to rounding.
 """
 
 from __future__ import annotations
-from collections.abc import Callable, Iterator
+
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
+
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
-from collections.abc import Sequence
-from typing import Any
-import torch
-from torch import Tensor
 from torch.nn import functional as F
+
 from sconv_search.system.memory_format import layout
 
-
-# Sums made again in the backward pass rather than kept: training a structured layer takes no more memory than its dense one.
+# Sums made again in the backward pass rather than kept: training a structured layer takes no more memory than its dense
+# one.
 #
-# A convolution keeps its input for the gradient of its kernel. The dense layer's input is kept anyhow where a ReLU wrote it,
-# which keeps its own output; the sums would come on top (ResNet-20 with two taps an axis: 1.53 times the dense network's peak).
-# They are cheap to make again from that input.
+# A convolution keeps its input for the gradient of its kernel. The dense layer's input is kept anyhow where a ReLU
+# wrote it, which keeps its own output; the sums would come on top (ResNet-20 with two taps an axis: 1.53 times the
+# dense network's peak). They are cheap to make again from that input.
 
 KEEP_THEIR_OUTPUT = ("ReluBackward", "SigmoidBackward", "TanhBackward", "SoftmaxBackward", "EluBackward", "ExpBackward")
 """Operations whose backward pass reads what they wrote, by the beginning of autograd's name for it."""
@@ -38,8 +39,8 @@ _KEEPS: ContextVar[bool] = ContextVar("keeps", default=False)
 def sums_kept() -> Iterator[None]:
     """Structured layers that run within keep their sums for the backward pass: more memory, fewer computations.
 
-    On a CPU a training step of ResNet-20 or ResNet-18 then takes 0.88 to 0.95 of the time (``benchmarks/training/memory.py``
-    has the memory).
+    On a CPU a training step of ResNet-20 or ResNet-18 then takes 0.88 to 0.95 of the time
+    (``benchmarks/training/memory.py`` has the memory).
     """
     before = _KEEPS.set(True)
     try:
@@ -110,12 +111,14 @@ def products_pay(x: Tensor) -> bool:
 
 
 class _Product(torch.autograd.Function):
-    """A convolution by a constant kernel; unlike autograd's own it does not keep its input, which only a kernel needs."""
+    """A convolution by a constant kernel; unlike autograd's own it does not keep its input, which only a kernel
+    needs.
+    """
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, kernel: Tensor, padding: tuple[int, ...], dilation: tuple[int, ...], groups: int
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         ctx.geometry = padding, dilation, groups
         ctx.save_for_backward(kernel)
         return F.conv2d(x, kernel, padding=padding, dilation=dilation, groups=groups)

@@ -3,9 +3,9 @@
 Legend: O filters, C input channels (of one group), N taps along a spatial axis; w_OCN.. a kernel; alpha_Ocn.. its
 coefficients in the box basis; ``length`` is C or N, ``count`` is c or n, and the box length is ``length - count + 1``.
 
-A kernel is structured along an axis when it is a combination of the ``count`` shifts of one box of ones. The mask matrix
-of a whole kernel is the Kronecker product of one banded Toeplitz matrix an axis (``box_basis``), so its projection is
-the product of the axes' projections, and the full matrix is never built.
+A kernel is structured along an axis when it is a combination of the ``count`` shifts of one box of ones. The mask
+matrix of a whole kernel is the Kronecker product of one banded Toeplitz matrix an axis (``box_basis``), so its
+projection is the product of the axes' projections, and the full matrix is never built.
 
 A *chain* is a residue class of the positions modulo the box length. Every box meets every chain exactly once, hence a
 vector is structured iff all its chain sums are equal: projecting, solving and changing basis are sums along chains.
@@ -96,7 +96,9 @@ def chain_coefficients(w: Tensor, dim: int, count: int) -> Tensor:
 
 
 def to_chain_basis(alpha: Tensor, dim: int) -> Tensor:
-    """Box-basis coefficients re-expressed in the chain basis of the same axis, as ``box[k+1] - box[k] = e[k+L] - e[k]``."""
+    """Box-basis coefficients re-expressed in the chain basis of the same axis, as ``box[k+1] - box[k] = e[k+L] -
+    e[k]``.
+    """
     suffix = alpha.flip(dim).cumsum(dim).flip(dim)
     count = alpha.shape[dim]
     return torch.cat([suffix.narrow(dim, 1, count - 1), suffix.narrow(dim, 0, 1)], dim=dim)
@@ -116,7 +118,9 @@ def box_coefficients(w: Tensor, dim: int, count: int) -> Tensor:
 
 
 def compose_chains(coefficients: Tensor, dim: int, length: int) -> Tensor:
-    """The structured tensor with these chain-basis coefficients; the axis grows from count to length. No cancellation."""
+    """The structured tensor with these chain-basis coefficients; the axis grows from count to length. No
+    cancellation.
+    """
     last = coefficients.movedim(dim, -1)
     count = last.shape[-1]
     box = box_length(length, count)
@@ -131,7 +135,9 @@ def compose_axis(alpha: Tensor, dim: int, length: int) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def _space_projector(lengths: tuple[int, ...], counts: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+def _space_projector(
+    lengths: tuple[int, ...], counts: tuple[int, ...], dtype: torch.dtype, device: torch.device
+) -> Tensor:
     """The projection of all spatial axes as one symmetric matrix: a few taps a side, so one product beats slicing."""
     joint = torch.ones(1, 1, dtype=torch.float64)
     for length, count in zip(lengths, counts, strict=True):
@@ -140,7 +146,8 @@ def _space_projector(lengths: tuple[int, ...], counts: tuple[int, ...], dtype: t
 
 
 def project_space(w_OCN: Tensor, counts: Sequence[int]) -> Tensor:
-    """The closest kernel to (O, C, N...) that is structured along space, with ``counts`` boxes along the axes after the second.
+    """The closest kernel to (O, C, N...) that is structured along space, with ``counts`` boxes along the axes after the
+    second.
 
     A product with a (taps, taps) matrix.
     """
@@ -152,7 +159,9 @@ def project_space(w_OCN: Tensor, counts: Sequence[int]) -> Tensor:
 
 
 def project(w_OCN: Tensor, counts: Sequence[int]) -> Tensor:
-    """The closest structured kernel to (O, C, N...) with ``counts`` boxes along the axes after the first. O(weights)."""
+    """The closest structured kernel to (O, C, N...) with ``counts`` boxes along the axes after the first.
+    O(weights).
+    """
     return project_space(project_axis(w_OCN, 1, counts[0]), counts[1:])
 
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sconv_search.structured.channel_sums import NATURAL, channel_pooling
 from sconv_search.structured.channel_pooling import NaturalChains
+from sconv_search.structured.channel_sums import NATURAL, channel_pooling
 from sconv_search.structured.projected_gradient import project_gradient_
 
 
@@ -48,7 +48,7 @@ class StructuredLinear(nn.Module):
     @classmethod
     def from_linear(
         cls, linear: nn.Linear, *, c: int, variant: str = NATURAL, reference: nn.Module | None = None
-    ) -> Self:  # fmt: skip
+    ) -> Self:
         """The structured layer closest, in the least-squares sense, to the trained (out_features, in_features) weight.
 
         Args:

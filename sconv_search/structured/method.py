@@ -1,25 +1,19 @@
 """Structured convolution as a compression method: mathematics, layers and regularzation behind one protocol."""
 
 from __future__ import annotations
+
 import math
-from collections.abc import Sequence
-from itertools import product
-from torch import nn
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
-from sconv_search.structured.channel_sums import channel_additions, layer_kernel, variant_of
-from sconv_search.plan import Structure
-from sconv_search.structured.conv import kernel_counts
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from typing import ClassVar, cast
+
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvTransposeNd
-from sconv_search.structured import regularization
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
 from sconv_search.calibration.moments import Moments, grouped_kernel, input_moments, least_squares_tail
-from sconv_search.structured.channel_sums import NATURAL, VARIANTS, layer_kernel, variant_of
 from sconv_search.compressor import (
     LAYER_KINDS,
     TRANSPOSED_KINDS,
@@ -31,25 +25,36 @@ from sconv_search.compressor import (
     transposed_layers,
 )
 from sconv_search.plan import CompressionPlan, Structure
-from sconv_search.structured.conv import StructuredConv1d, StructuredConv2d, StructuredConv3d
+from sconv_search.structured import regularization
+from sconv_search.structured.channel_sums import NATURAL, VARIANTS, channel_additions, layer_kernel, variant_of
+from sconv_search.structured.conv import StructuredConv1d, StructuredConv2d, StructuredConv3d, kernel_counts
+from sconv_search.structured.conv_transpose import (
+    StructuredConvTranspose1d,
+    StructuredConvTranspose2d,
+    StructuredConvTranspose3d,
+)
 from sconv_search.structured.linear import StructuredLinear
-from sconv_search.structured.conv_transpose import StructuredConvTranspose1d, StructuredConvTranspose2d, StructuredConvTranspose3d
-
 
 # What the options of structured layers cost, for their order: the study measures the real ones on the built layer.
 
 SPREADS = tuple(product((1 / 3, 3), (1, 3)))
-"""Positions on which channel sums, and spatial sums, run for one output position: few or many as padding is large or none."""
+"""Positions on which channel sums, and spatial sums, run for one output position: few or many as padding is large or
+none.
+"""
 
 
 def in_order_of_cost(layer: nn.Module, structures: Sequence[Structure]) -> list[Structure]:
-    """Cheapest first, and only those whose order holds whether the layer's padding is small or large beside its input."""
+    """Cheapest first, and only those whose order holds whether the layer's padding is small or large beside its
+    input.
+    """
     dense = 2 * layer_kernel(layer).numel()
     kept: list[Structure] = []
     last = [0.0] * len(SPREADS)
     for structure in sorted(structures, key=lambda chosen: _flops_a_position(layer, chosen, (1, 1))):
         flops = [_flops_a_position(layer, structure, spread) for spread in SPREADS]
-        if max(flops) < dense and (flops == last or all(cheaper < own for cheaper, own in zip(last, flops, strict=True))):
+        if max(flops) < dense and (
+            flops == last or all(cheaper < own for cheaper, own in zip(last, flops, strict=True))
+        ):
             kept.append(structure)
             last = flops
     return kept
@@ -71,8 +76,11 @@ def _flops_a_position(layer: nn.Module, structure: Structure, spread: tuple[floa
 CONVOLUTIONS: dict[type[nn.Module], type[StructuredConv1d | StructuredConv2d | StructuredConv3d]] = {
     layer.dense_type: layer for layer in (StructuredConv1d, StructuredConv2d, StructuredConv3d)
 }
-TRANSPOSED: dict[type[nn.Module], type[StructuredConvTranspose1d | StructuredConvTranspose2d | StructuredConvTranspose3d]] = {
-    layer.dense_type: layer for layer in (StructuredConvTranspose1d, StructuredConvTranspose2d, StructuredConvTranspose3d)
+TRANSPOSED: dict[
+    type[nn.Module], type[StructuredConvTranspose1d | StructuredConvTranspose2d | StructuredConvTranspose3d]
+] = {
+    layer.dense_type: layer
+    for layer in (StructuredConvTranspose1d, StructuredConvTranspose2d, StructuredConvTranspose3d)
 }
 
 
@@ -82,8 +90,8 @@ class StructuredConvolution:
 
     Args:
         name: key of the method in plans.
-        variants: ways of summing channels that are offered, of ``channel_layout.VARIANTS``; *merged* alone by default, which
-            takes the fewest additions and is nearest to trained kernels (docs/methods.md has the figures).
+        variants: ways of summing channels that are offered, of ``channel_layout.VARIANTS``; *merged* alone by default,
+            which takes the fewest additions and is nearest to trained kernels (docs/methods.md has the figures).
         channel_steps: channel counts are offered in this many equal steps, where a layer has spatial taps too.
         pointwise_steps: the same for layers whose only structure is along the channels.
         multiple: channel counts below all of them are offered in multiples of this alone.
@@ -125,7 +133,9 @@ class StructuredConvolution:
         return in_order_of_cost(layer, choices + [{"c": channels, **n} for n in taps[:-1]])
 
     def limits(self, layer: nn.Module) -> Structure:
-        """The greatest c, and n where the layer's taps may be structured; empty for a layer without a structured form."""
+        """The greatest c, and n where the layer's taps may be structured; empty for a layer without a structured
+        form.
+        """
         if type(layer) in TRANSPOSED_KINDS or type(layer) is nn.Linear:
             return {"c": layer_kernel(layer).shape[1]}
         if type(layer) in LAYER_KINDS:
@@ -148,8 +158,8 @@ class StructuredConvolution:
         Args:
             calibration: inputs (N, ...) over which the small kernels are fit to the dense layers' outputs instead of to
                 their kernels; transposed convolutions are not.
-            reference: the network before it was trained towards the plan: which channels a variant sums together is derived
-                from its weights, as the penalty did; else from the network's own.
+            reference: the network before it was trained towards the plan: which channels a variant sums together is
+                derived from its weights, as the penalty did; else from the network's own.
 
         Raises:
             KeyError: the plan names a site that the network lacks.
@@ -185,14 +195,16 @@ def structured_layer(layer: nn.Module, chosen: Structure, reference: nn.Module |
 
 
 def fit_(
-    structured: StructuredConv1d | StructuredConv2d | StructuredConv3d | StructuredLinear, dense: nn.Module, moments: Moments
-) -> None:  # fmt: skip
+    structured: StructuredConv1d | StructuredConv2d | StructuredConv3d | StructuredLinear,
+    dense: nn.Module,
+    moments: Moments,
+) -> None:
     """Changes the small kernel (and bias) to its least-squares fit to the dense layer's outputs."""
     groups, bias = structured.pooling.groups, structured.bias
     start = structured.weight.detach().double().unflatten(0, (groups, -1))
     tail = least_squares_tail(
         grouped_kernel(dense), start, moments, structured.pooled_patches, intercept=bias is not None
-    )  # fmt: skip
+    )
     with torch.no_grad():
         structured.weight.copy_(tail.kernel.reshape(structured.weight.shape))
         if bias is not None:

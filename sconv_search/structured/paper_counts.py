@@ -1,29 +1,28 @@
 """What a plan costs in the columns of the structured convolutions' paper.
 
-Its *mults* are our MACs. Its *additions* are those of convolutions and linear layers, k - 1 for an output of k MACs, and those
-of the sum-pooling; biases, batch norms, shortcuts and the average before a classifier are not among them. (Our ``adds`` are
-the additions beside the MACs, shortcuts and averages included.)
+Its *mults* are our MACs. Its *additions* are those of convolutions and linear layers, k - 1 for an output of k MACs,
+and those of the sum-pooling; biases, batch norms, shortcuts and the average before a classifier are not among them.
+(Our ``adds`` are the additions beside the MACs, shortcuts and averages included.)
 """
 
 from __future__ import annotations
+
 import copy
-from typing import Any
-from torch import Tensor, nn
-from torch.nn import functional as F
-from sconv_search.structured.channel_pooling import NaturalChains
-from sconv_search.compressor import swapped
-from sconv_search.structured.method import TRANSPOSED
-from sconv_search.structured.conv import StructuredConv1d, StructuredConv2d, StructuredConv3d
-from sconv_search.structured.linear import StructuredLinear
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from torch import nn
-from sconv_search.compressor import layers
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sconv_search.compressor import layers, swapped
 from sconv_search.cost.counting import measure_modules
-from sconv_search.structured.method import StructuredConvolution
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Cost
-
+from sconv_search.structured.channel_pooling import NaturalChains
+from sconv_search.structured.conv import StructuredConv1d, StructuredConv2d, StructuredConv3d
+from sconv_search.structured.linear import StructuredLinear
+from sconv_search.structured.method import TRANSPOSED, StructuredConvolution
 
 # Structured layers as the paper draws them: every box summed on its own, then the small kernel in the box basis.
 #
@@ -31,7 +30,8 @@ from sconv_search.records import Cost
 #
 # Legend: g groups, C input channels of one group, L and K the box's lengths along the channels and along space.
 #
-# Source: Bhalgat et al., Structured Convolutions for Efficient Neural Network Design, NeurIPS 2020, arXiv 2008.02454, figure 4.
+# Source: Bhalgat et al., Structured Convolutions for Efficient Neural Network Design, NeurIPS 2020, arXiv 2008.02454,
+# figure 4.
 
 StructuredConv = StructuredConv1d | StructuredConv2d | StructuredConv3d
 
@@ -61,7 +61,9 @@ class BoxPooledConv(nn.Module):
         if pooled:
             x = x.sum(tuple(range(-len(pooled), 0)))
         convolve: Any = (F.conv1d, F.conv2d, F.conv3d)[len(layer.kernel_size) - 1]
-        found: Tensor = convolve(x.flatten(1, 2), layer.weight, layer.bias, layer.stride, 0, layer.dilation, layer.groups)
+        found: Tensor = convolve(
+            x.flatten(1, 2), layer.weight, layer.bias, layer.stride, 0, layer.dilation, layer.groups
+        )
         return found
 
 
@@ -97,14 +99,18 @@ def box_pooled(network: nn.Module) -> nn.Module:
         elif isinstance(module, StructuredLinear):
             forms[name] = BoxPooledLinear(module)
         elif isinstance(module, tuple(TRANSPOSED.values())):
-            raise TypeError(f"{name!r} is a {type(module).__name__}; boxes of transposed layers are not summed one by one here")
+            raise TypeError(
+                f"{name!r} is a {type(module).__name__}; boxes of transposed layers are not summed one by one here"
+            )
     return swapped(network, forms)
 
 
 def _in_the_box_basis(layer: StructuredConv | StructuredLinear) -> nn.Module:
     """A copy of the layer, which holds its geometry and bias, with ``alpha`` for a weight."""
     if type(layer.pooling) is not NaturalChains:
-        raise TypeError(f"boxes are sums of channels in their natural order; this layer has {type(layer.pooling).__name__}")
+        raise TypeError(
+            f"boxes are sums of channels in their natural order; this layer has {type(layer.pooling).__name__}"
+        )
     found = copy.deepcopy(layer)
     found.weight = nn.Parameter(layer.alpha.detach().clone())
     return found
@@ -128,7 +134,8 @@ class PaperCounts:
 
 
 def paper_counts(network: nn.Module, plan: CompressionPlan, input_shape: Sequence[int]) -> PaperCounts:
-    """The counts of a network compressed by a plan of structured convolutions, measured on both forms as they are built.
+    """The counts of a network compressed by a plan of structured convolutions, measured on both forms as they are
+    built.
 
     Raises:
         KeyError, TypeError: as ``StructuredConvolution.compress``.
@@ -137,7 +144,9 @@ def paper_counts(network: nn.Module, plan: CompressionPlan, input_shape: Sequenc
     before, names = measure_modules(network, input_shape), layers(network)
     inside, every = sum(before[name].macs for name in names), before[""].macs
     if inside != every:
-        raise ValueError(f"the paper counts convolutions and linear layers alone; theirs are {inside} of the {every} MACs")
+        raise ValueError(
+            f"the paper counts convolutions and linear layers alone; theirs are {inside} of the {every} MACs"
+        )
     outputs = sum(before[name].activations for name in names)
     chain = naive = before
     if plan.sites:
@@ -146,9 +155,11 @@ def paper_counts(network: nn.Module, plan: CompressionPlan, input_shape: Sequenc
             compressed = StructuredConvolution(name=method).compress(compressed, plan.only(method))
         chain, naive = measure_modules(compressed, input_shape), measure_modules(box_pooled(compressed), input_shape)
     return PaperCounts(
-        mults=chain[""].macs, naive_additions=_additions(naive, names) - outputs,
-        chain_additions=_additions(chain, names) - outputs, params=chain[""].params,
-    )  # fmt: skip
+        mults=chain[""].macs,
+        naive_additions=_additions(naive, names) - outputs,
+        chain_additions=_additions(chain, names) - outputs,
+        params=chain[""].params,
+    )
 
 
 def _additions(costs: Mapping[str, Cost], names: Collection[str]) -> int:

@@ -1,8 +1,9 @@
 """The plans of the structured convolutions' paper, by rule, so that they can be costed, tried and beaten.
 
-A rule takes a network and chooses a structure for its layers by their kind. The first convolution stays dense in all of them.
-The rules of the CIFAR ResNets, ResNet-18, ResNet-34 and MobileNetV2 are the paper's, and give its costs (the table is in
-docs/papers-plans.md). Those of ResNet-50, EfficientNet-B1 and HRNet are this project's: the same rules, applied to them.
+A rule takes a network and chooses a structure for its layers by their kind. The first convolution stays dense in all of
+them. The rules of the CIFAR ResNets, ResNet-18, ResNet-34 and MobileNetV2 are the paper's, and give its costs (the
+table is in docs/papers-plans.md). Those of ResNet-50, EfficientNet-B1 and HRNet are this project's: the same rules,
+applied to them.
 
 Source: Bhalgat et al., Structured Convolutions for Efficient Neural Network Design, NeurIPS 2020, arXiv 2008.02454.
 """
@@ -95,7 +96,9 @@ def _ruled(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
     Those see one position each, so that they cost next to nothing.
     """
-    squeezes = tuple(f"{name}." for name, module in network.named_modules() if type(module).__name__.startswith("Squeeze"))
+    squeezes = tuple(
+        f"{name}." for name, module in network.named_modules() if type(module).__name__.startswith("Squeeze")
+    )
     found = [(name, layer) for name, layer in layers(network).items() if isinstance(layer, nn.Conv2d | nn.Linear)]
     stem = next((name for name, layer in found if isinstance(layer, nn.Conv2d)), None)
     return ((name, layer) for name, layer in found if name != stem and not name.startswith(squeezes))

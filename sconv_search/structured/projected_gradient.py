@@ -1,9 +1,10 @@
 """Gradients under which a structured layer learns at the pace of the dense layer that it replaces.
 
 A small kernel ``v`` stands for the kernel ``W = A v``, with the matrix ``A`` of the masks. Plain descent moves ``W`` by
-``-rate * A A^T dL/dW``: sums of ``s`` inputs multiply the step by about ``s``, so that a learning rate that serves a dense
-network makes a structured one diverge. With ``(A^T A)^-1`` times the gradient, ``W`` moves by ``-rate * A A^+ dL/dW``: what the
-dense layer would do, projected on the structured kernels. ``A`` is a Kronecker product, so the axes are solved one by one.
+``-rate * A A^T dL/dW``: sums of ``s`` inputs multiply the step by about ``s``, so that a learning rate that serves a
+dense network makes a structured one diverge. With ``(A^T A)^-1`` times the gradient, ``W`` moves by ``-rate * A A^+
+dL/dW``: what the dense layer would do, projected on the structured kernels. ``A`` is a Kronecker product, so the axes
+are solved one by one.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ def project_gradient_(weight: nn.Parameter, pooling: NaturalChains, axis: int, t
 
     Args:
         weight: the small kernel; the hook is not copied with it.
-        axis: the kernel's axis of channel sums; 0 holds the groups' sums one after the other, 1 those of each output's group.
+        axis: the kernel's axis of channel sums; 0 holds the groups' sums one after the other, 1 those of each output's
+            group.
         taps: spatial axis of the kernel -> taps of the dense kernel along it.
     """
     spatial = {dim: count for dim, count in taps.items() if weight.shape[dim] != count}
@@ -31,7 +33,9 @@ def project_gradient_(weight: nn.Parameter, pooling: NaturalChains, axis: int, t
         weight.register_hook(lambda grad: _solved(grad, pooling, axis, spatial, inverses))
 
 
-def _solved(grad: Tensor, pooling: NaturalChains, axis: int, spatial: Mapping[int, int], inverses: dict[int, Tensor]) -> Tensor:
+def _solved(
+    grad: Tensor, pooling: NaturalChains, axis: int, spatial: Mapping[int, int], inverses: dict[int, Tensor]
+) -> Tensor:
     if pooling.count != pooling.channels:
         grad = pooling.solved(grad) if axis == 1 else _inputs_first(pooling, grad)
     for dim, taps in spatial.items():

@@ -4,22 +4,21 @@ Source: Bhalgat et al., NeurIPS 2020, arXiv 2008.02454, the structural regularza
 """
 
 from __future__ import annotations
-from collections.abc import Callable
-from typing import Any
-import torch
-from torch import Tensor
+
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
-from sconv_search.structured import kernels
-from sconv_search.structured.channel_sums import LAYOUTS, NATURAL, channel_pooling, layer_kernel, variant_of
-from sconv_search.structured.channel_pooling import NaturalChains
+
 from sconv_search.compressor import LAYER_KINDS, TRANSPOSED_KINDS, site
 from sconv_search.plan import CompressionPlan, Structure
+from sconv_search.structured import kernels
+from sconv_search.structured.channel_pooling import NaturalChains
+from sconv_search.structured.channel_sums import LAYOUTS, NATURAL, channel_pooling, layer_kernel, variant_of
 from sconv_search.structured.conv import kernel_counts
-
 
 # Relative residuals of kernels: what a structure cannot hold of them, differentiable, for many kernels in one go.
 
@@ -35,7 +34,8 @@ class _RelativeResiduals(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, project: Project, *kernels: Tensor) -> Tensor:
-        w = kernels[0] if len(kernels) == 1 else torch.cat(kernels)  # projected filter by filter, so one below the other
+        # projected filter by filter, so one below the other
+        w = kernels[0] if len(kernels) == 1 else torch.cat(kernels)
         removed = w - project(w)
         norms_removed, norms = _norms(removed, len(kernels)), _norms(w, len(kernels)).clamp_min(_floor(w))
         ctx.save_for_backward(w, removed, norms_removed, norms)
@@ -80,9 +80,9 @@ def _norms(w: Tensor, count: int) -> Tensor:
 
 METHOD = "structured_conv"
 BATCHED_ELEMENTS = 2**18
-"""Of kernels that are projected in one go, all together: many small ones cost the calls, not the arithmetic. With so many at
-most, the loss of ResNet-56 takes half of the time that it takes one by one on two threads, and 0.6 of it on one; more do not
-gain, nor do the large kernels of ResNet-18 (fp32, AVX512)."""
+"""Of kernels that are projected in one go, all together: many small ones cost the calls, not the arithmetic. With so
+many at most, the loss of ResNet-56 takes half of the time that it takes one by one on two threads, and 0.6 of it on
+one; more do not gain, nor do the large kernels of ResNet-18 (fp32, AVX512)."""
 
 
 def projection(counts: Sequence[int], pooling: NaturalChains | None = None) -> Project:
@@ -130,9 +130,9 @@ def site_counts(network: nn.Module, plan: CompressionPlan, method: str = METHOD)
 def structural_loss(network: nn.Module, plan: CompressionPlan, method: str = METHOD) -> Callable[[], Tensor]:
     """A function that gives the sum, over the plan's structured sites, of ``|(I - A A+) W| / |W|``, as a scalar.
 
-    Each term is in [0, 1]; 0 means that the site decomposes without error. It costs O(weights) a call; small layers that are
-    alike are projected in one go. Which channels a variant sums together is derived here, once, from the weights as they are
-    now.
+    Each term is in [0, 1]; 0 means that the site decomposes without error. It costs O(weights) a call; small layers
+    that are alike are projected in one go. Which channels a variant sums together is derived here, once, from the
+    weights as they are now.
 
     Args:
         network: the dense network in training; its weights are read at each call.

@@ -31,7 +31,9 @@ def pool_channels(x: Tensor, dim: int, count: int) -> Tensor:
 
 
 def pool_grouped_channels(x: Tensor, groups: int, count: int, dim: int = 1) -> Tensor:
-    """``pool_channels`` within each of the equal groups of channels along ``dim``, which shrinks to ``groups * count``."""
+    """``pool_channels`` within each of the equal groups of channels along ``dim``, which shrinks to ``groups *
+    count``.
+    """
     if groups == 1:
         return pool_channels(x, dim, count)
     return pool_channels(x.unflatten(dim, (groups, -1)), dim + 1, count).flatten(dim, dim + 1)

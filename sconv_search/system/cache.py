@@ -116,7 +116,9 @@ def architecture(network: nn.Module) -> Hashable:
     for name, module in network.named_modules(remove_duplicate=False):
         tensors = {**module._parameters, **module._buffers}
         shapes = [
-            (key, tuple(t.shape), first.setdefault(id(t), f"{name}.{key}")) for key, t in tensors.items() if t is not None
+            (key, tuple(t.shape), first.setdefault(id(t), f"{name}.{key}"))
+            for key, t in tensors.items()
+            if t is not None
         ]
         own = {key: value for key, value in vars(module).items() if key not in _CONTENTS}
         facts.append((name, type(module), first.setdefault(id(module), name), tuple(shapes), repr(own)))

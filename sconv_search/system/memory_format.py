@@ -24,7 +24,9 @@ def channels_last(x: Tensor) -> Tensor:
 
 
 def channels_last_(network: Module) -> Module:
-    """Lays out the network's 2-D kernels channels-last, in place; all others stay, where ``Module.to`` raises for volumes."""
+    """Lays out the network's 2-D kernels channels-last, in place; all others stay, where ``Module.to`` raises for
+    volumes.
+    """
     return lay_out_(network, torch.channels_last)
 
 
@@ -32,5 +34,6 @@ def lay_out_(network: Module, memory_format: torch.memory_format) -> Module:
     """Lays out those of the network's tensors that have the format's number of dimensions, in place."""
     for tensor in (*network.parameters(), *network.buffers()):
         if LAST.get(tensor.dim()) == memory_format:
-            tensor.data = tensor.data.to(memory_format=memory_format)  # strides too where one channel makes formats alike
+            # strides too where one channel makes formats alike
+            tensor.data = tensor.data.to(memory_format=memory_format)
     return network

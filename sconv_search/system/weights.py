@@ -27,8 +27,8 @@ def load_weights_(network: nn.Module, path: Path) -> None:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is no safetensors file, or its names or shapes are not the network's; the differences are listed.
-            The network is then untouched.
+        ValueError: the file is no safetensors file, or its names or shapes are not the network's; the differences are
+            listed. The network is then untouched.
     """
     if not path.is_file():
         raise FileNotFoundError(f"weights file {str(path)!r} does not exist")
@@ -45,7 +45,9 @@ def load_weights_(network: nn.Module, path: Path) -> None:
     network.load_state_dict(load_file(path), strict=not optional)
 
 
-def _differences(expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]], optional: set[str]) -> list[str]:
+def _differences(
+    expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]], optional: set[str]
+) -> list[str]:
     missing = [f"{name} is missing" for name in expected if name not in found and name not in optional]
     unknown = [f"{name} is unknown" for name in found if name not in expected]
     shapes = [

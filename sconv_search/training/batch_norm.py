@@ -14,7 +14,9 @@ from sconv_search.system.cache import KEPT_BYTES, Memo, network_content
 IMAGES = 2048
 BATCH = 256
 MOST_CHANGED = 16.0
-"""A variance that few images show to change by more than this factor is taken to be one that they hardly show at all."""
+"""A variance that few images show to change by more than this factor is taken to be one that they hardly show at
+all.
+"""
 Statistics = dict[str, tuple[Tensor, Tensor]]
 """Name of a batch norm -> mean and variance by channel."""
 _estimates: Memo[tuple[Images, Statistics]] = Memo(KEPT_BYTES)
@@ -32,19 +34,20 @@ def reestimate_batch_norm_(
     """Replaces every batch norm's mean and variance by the average over training images, augmented as in training.
 
     Augmented, because the statistics that the weights are used to are: on images as they are, the dense CIFAR ResNet-20
-    itself falls from 90.7 to 88.5 % top-1 (1,500 test images); on augmented ones it stays at 90.9 %. Only the statistics
-    change; the network ends in evaluation mode. A network without batch norm is left as it is.
+    itself falls from 90.7 to 88.5 % top-1 (1,500 test images); on augmented ones it stays at 90.9 %. Only the
+    statistics change; the network ends in evaluation mode. A network without batch norm is left as it is.
 
-    Where there are fewer images than asked for, estimates err; those of two networks on the same images err alike. So the
-    reference's trained statistics are kept but for what the images show to differ between it and the network: the mean by
-    the difference of the estimates, the variance by their ratio. EfficientNet-Lite0 with statistics from 50 photos: 66.7 %
-    of 375 others by plain estimates, 87.7 % by this, as with those that it was trained with; at 70 % of its FLOPs, without
-    training, 48.0 and 74.1 % (``benchmarks/accuracy/batch_norm_statistics.py``).
+    Where there are fewer images than asked for, estimates err; those of two networks on the same images err alike. So
+    the reference's trained statistics are kept but for what the images show to differ between it and the network: the
+    mean by the difference of the estimates, the variance by their ratio. EfficientNet-Lite0 with statistics from 50
+    photos: 66.7 % of 375 others by plain estimates, 87.7 % by this, as with those that it was trained with; at 70 % of
+    its FLOPs, without training, 48.0 and 74.1 % (``benchmarks/accuracy/batch_norm_statistics.py``).
 
     Args:
         images: how many training images are looked at.
-        reference: the trained network that this one was made from. Norms of fewer channels than its own are matched by their
-            scales and offsets; those that cannot be matched, and those that the reference never trained, get plain estimates.
+        reference: the trained network that this one was made from. Norms of fewer channels than its own are matched by
+            their scales and offsets; those that cannot be matched, and those that the reference never trained, get
+            plain estimates.
     """
     few = reference is not None and len(data.train) < images
     known = _known(reference, data, seed, images) if few and reference is not None else {}
@@ -88,7 +91,8 @@ def _known(reference: nn.Module, data: DataSet, seed: int, images: int) -> Stati
     if kept is None:
         seen = copy.deepcopy(reference)
         _estimate_(seen, data, seed, images)
-        kept = data.train, {name: _statistics(norm) for name, norm in _named(seen).items()}  # images that live keep their id
+        # images that live keep their id
+        kept = data.train, {name: _statistics(norm) for name, norm in _named(seen).items()}
         _estimates.put(key, kept)
     return kept[1]
 
@@ -100,7 +104,9 @@ def _statistics(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
 
 
 def _places(norm: _BatchNorm, trained: _BatchNorm) -> Tensor | None:
-    """The reference's channel for each of the norm's; None where scales and offsets do not tell, or nothing was trained."""
+    """The reference's channel for each of the norm's; None where scales and offsets do not tell, or nothing was
+    trained.
+    """
     mean, variance = _statistics(trained)
     if not mean.any() and bool((variance == 1).all()):
         return None  # as torch makes them

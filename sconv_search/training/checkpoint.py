@@ -1,15 +1,7 @@
 """Files from which an interrupted training continues at the step that they were written at. No pickles."""
 
 from __future__ import annotations
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from time import perf_counter
-from typing import Any
-import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
-from sconv_search.training.process_group import ProcessGroup
-from sconv_search.training.weight_average import WeightAverage
+
 import json
 import os
 import zlib
@@ -18,12 +10,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
+
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
-from sconv_search.system.files import atomic_write, partial_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
+from sconv_search.system.files import atomic_write, partial_file
+from sconv_search.training.process_group import ProcessGroup
+from sconv_search.training.weight_average import WeightAverage
 
 # All that a training's next step depends on, as tensors: what a checkpoint holds.
 
@@ -71,7 +67,9 @@ class TrainingState:
         return [weight for group in self.optimizer.param_groups for weight in group["params"]]
 
     def _average(self) -> Tensors:
-        return {} if self.average is None else {f"average.{name}": tensor for name, tensor in self.average.state().items()}
+        return (
+            {} if self.average is None else {f"average.{name}": tensor for name, tensor in self.average.state().items()}
+        )
 
 
 class CheckpointManager:
@@ -82,9 +80,13 @@ class CheckpointManager:
     """
 
     def __init__(
-        self, checkpoint: Checkpoint | None, identity: Mapping[str, Any], state: TrainingState, processes: ProcessGroup,
+        self,
+        checkpoint: Checkpoint | None,
+        identity: Mapping[str, Any],
+        state: TrainingState,
+        processes: ProcessGroup,
         clock: Callable[[], float] = perf_counter,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._checkpoint, self._identity, self._state, self._processes = checkpoint, identity, state, processes
         self._clock, self._last, self._took = clock, clock(), 0.0
 
@@ -98,7 +100,9 @@ class CheckpointManager:
         return saved.steps
 
     def after(self, done: int, steps: int) -> None:
-        """Writes the state after a step if it is due: when enough time has passed, and at the end if there was time before."""
+        """Writes the state after a step if it is due: when enough time has passed, and at the end if there was time
+        before.
+        """
         if self._checkpoint is None or not self._processes.is_main:
             return
         every_s = self._checkpoint.every_s
@@ -191,13 +195,18 @@ class Checkpoint:
     watched: Watched | None = None
 
     def write(self, tensors: Tensors, steps: int, identity: Mapping[str, Any]) -> None:
-        """Replaces the file atomically. A full disk does not end a training: it is said, and the file stays as it was."""
+        """Replaces the file atomically. A full disk does not end a training: it is said, and the file stays as it
+        was.
+        """
         content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         watched = None if self.watched is None else self.watched.state()
         metadata = {
-            "identity": _text({**self.identity, **identity}), "steps": str(steps), "crc32": str(_checksum(content)),
-            "seconds": str(self.stopwatch.seconds), "watched": json.dumps(watched),
-        }  # fmt: skip
+            "identity": _text({**self.identity, **identity}),
+            "steps": str(steps),
+            "crc32": str(_checksum(content)),
+            "seconds": str(self.stopwatch.seconds),
+            "watched": json.dumps(watched),
+        }
         try:
             with atomic_write(self.path) as partial, open(partial, "wb") as file:
                 file.write(save(content, metadata))
@@ -215,7 +224,11 @@ class Checkpoint:
                 metadata: dict[str, str] = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
             known = json.loads(metadata["identity"])
-            steps, seconds, watched = int(metadata["steps"]), float(metadata["seconds"]), json.loads(metadata["watched"])
+            steps, seconds, watched = (
+                int(metadata["steps"]),
+                float(metadata["seconds"]),
+                json.loads(metadata["watched"]),
+            )
             if int(metadata["crc32"]) != _checksum(tensors):
                 raise ValueError("its checksum is wrong")
         except (SafetensorError, OSError, KeyError, ValueError) as error:

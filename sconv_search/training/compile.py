@@ -7,18 +7,20 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from sconv_search.inference.batch_norm_folding import LINEAR_MAPS, STRUCTURED
+from sconv_search.cost.timing import compiled_call
 from sconv_search.data.splits import DataSet
+from sconv_search.inference.batch_norm_folding import LINEAR_MAPS, STRUCTURED
 from sconv_search.training.loss import Forward
 from sconv_search.training.process_group import ProcessGroup
-from sconv_search.cost.timing import compiled_call
 from sconv_search.training.schedule import Schedule
 
 STEP_OVER_FORWARD = 3
-"""A training step has so many times the products of a forward: once more for the inputs' gradients, once for the weights'."""
+"""A training step has so many times the products of a forward: once more for the inputs' gradients, once for the
+weights'.
+"""
 LARGEST_SIDE = 64
-"""Of images, in pixels. On one thread, in bf16, a step of ResNet-20 at 32 pixels is 1.22 times as fast compiled, of its spatial
-SVD 1.14 times; at 224 pixels of ResNet-18 1.03 times, of its spatial SVD 0.84, of MobileNetV2 1.04
+"""Of images, in pixels. On one thread, in bf16, a step of ResNet-20 at 32 pixels is 1.22 times as fast compiled, of its
+spatial SVD 1.14 times; at 224 pixels of ResNet-18 1.03 times, of its spatial SVD 0.84, of MobileNetV2 1.04
 (``benchmarks/training/compiled.py``, as are the figures below)."""
 SAVED_SHARE, MACS_A_SECOND, SECONDS_A_LAYER = 0.15, 30e9, 4.0
 """Of the time of a step; products of a thread, eagerly; what the compiler takes for a layer's two passes."""
@@ -31,7 +33,8 @@ FEWEST_IMAGES = 50_000
 class CompiledForward:
     """A network's forward, and with it its backward, by ``torch.compile``; as PyTorch runs it where that fails.
 
-    It is compiled as one graph or not at all: of parts, one could fail to compile after another has run, and the batch norms
+    It is compiled as one graph or not at all: of parts, one could fail to compile after another has run, and the batch
+        norms
     would see the batch twice.
 
     Args:
@@ -64,11 +67,13 @@ class CompiledForward:
         return self._network(x)  # type: ignore[no-any-return]
 
 
-def training_forward(network: nn.Module, data: DataSet, schedule: Schedule, steps: int, processes: ProcessGroup) -> Forward:
+def training_forward(
+    network: nn.Module, data: DataSet, schedule: Schedule, steps: int, processes: ProcessGroup
+) -> Forward:
     """What a training of so many steps calls for the network's outputs: the network, or its compiled form.
 
-    Whether to compile is decided by the length of the training, not by the clock, so that a training repeated, or continued
-    after a kill, runs the same kernels.
+    Whether to compile is decided by the length of the training, not by the clock, so that a training repeated, or
+    continued after a kill, runs the same kernels.
     """
     if schedule.compiled == "never" or processes.shard.count > 1:
         return network

@@ -1,7 +1,7 @@
 """Several processes, a device each, that train one network together: Lightning Fabric launches them.
 
-Every process computes its share of each batch; gradients are averaged once a step. So the weights are those of one process,
-but for the order of the sums.
+Every process computes its share of each batch; gradients are averaged once a step. So the weights are those of one
+process, but for the order of the sums.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
-from sconv_search.training.process_group import OutOfStep, ProcessGroup, Value
 from sconv_search.data.shard import Shard
+from sconv_search.training.process_group import OutOfStep, ProcessGroup, Value
 from sconv_search.training.synchronized_batch_norm import SynchronizedBatchNorm
 
 PATIENCE = timedelta(minutes=2)
@@ -71,12 +71,15 @@ def _machines(processes: int) -> int:
 
 
 class DistributedProcessGroup(ProcessGroup):
-    """One of several processes of torch's default group; decisions, and the ends of works, go through groups over the CPU."""
+    """One of several processes of torch's default group; decisions, and the ends of works, go through groups over the
+    CPU.
+    """
 
     def __init__(self, shard: Shard, device: torch.device) -> None:
         super().__init__(shard, device)
         self._decisions: Any = distributed.new_group(backend="gloo", timeout=REST)
-        # All processes but the first wait in a monitored barrier for as long as its group may, whatever time it is given.
+        # All processes but the first wait in a monitored barrier for as long as its group may, whatever time it is
+        # given.
         self._ends: Any = distributed.new_group(backend="gloo", timeout=PATIENCE)
 
     def broadcast(self, value: Value) -> Value:
@@ -91,7 +94,9 @@ class DistributedProcessGroup(ProcessGroup):
 
     @contextmanager
     def in_step(self, order: Any) -> Iterator[None]:
-        """The time of a work that all do together, after the leading process has given the order to those that follow."""
+        """The time of a work that all do together, after the leading process has given the order to those that
+        follow.
+        """
         if self.is_main:
             self.broadcast(order)
         try:
@@ -109,7 +114,9 @@ class DistributedProcessGroup(ProcessGroup):
             distributed.monitored_barrier(self._ends, PATIENCE)
         except RuntimeError as lost:
             reason = f"it failed: {problem}" if problem is not None else f"the others are gone or have failed: {lost}"
-            raise OutOfStep(f"process {self.shard.index} of {self.shard.count} is alone; {reason}") from (problem or lost)
+            raise OutOfStep(f"process {self.shard.index} of {self.shard.count} is alone; {reason}") from (
+                problem or lost
+            )
 
     def all_reduce(self, values: Tensor) -> Tensor:
         """The sum over all processes, without a gradient."""
@@ -120,7 +127,8 @@ class DistributedProcessGroup(ProcessGroup):
     @torch.no_grad()
     def copy_first_(self, network: nn.Module) -> None:
         """Gives the network in all processes the leading one's weights and buffers."""
-        self.broadcast(None)  # the others wait here while it scores what was before; in the default group they may not for long
+        # the others wait here while it scores what was before; in the default group they may not for long
+        self.broadcast(None)
         for tensor in (*network.parameters(), *network.buffers()):
             whole = tensor.detach().contiguous()  # a collective takes no other layout
             distributed.broadcast(whole, src=0)
@@ -128,7 +136,9 @@ class DistributedProcessGroup(ProcessGroup):
 
     @torch.no_grad()
     def average_gradients_(self, network: nn.Module) -> None:
-        """Replaces the gradients by their means over all processes: one message for all of a kind, however many there are."""
+        """Replaces the gradients by their means over all processes: one message for all of a kind, however many there
+        are.
+        """
         found = [weight.grad for weight in network.parameters() if weight.grad is not None]
         for kind in {grad.dtype for grad in found}:
             alike = [grad for grad in found if grad.dtype == kind]

@@ -9,15 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from sconv_search.data.batch_order import batch_parts, dropout_seed
-from sconv_search.training.checkpoint import Checkpoint
-from sconv_search.training.compile import training_forward
 from sconv_search.data.splits import DataSet, Split
-from sconv_search.training.loss import Forward, training_loss
 from sconv_search.system.memory_format import channels_last_
-from sconv_search.training.process_group import SINGLE_PROCESS, ProcessGroup
 from sconv_search.system.seeds import seeded
+from sconv_search.training.checkpoint import Checkpoint, CheckpointManager, TrainingState
+from sconv_search.training.compile import training_forward
+from sconv_search.training.loss import Forward, training_loss
+from sconv_search.training.process_group import SINGLE_PROCESS, ProcessGroup
 from sconv_search.training.schedule import Schedule
-from sconv_search.training.checkpoint import CheckpointManager, TrainingState
 from sconv_search.training.weight_average import WeightAverage
 
 Progress = Callable[[int, int], None]
@@ -45,7 +44,8 @@ def train_(
 ) -> None:
     """Trains the network in place with SGD, deterministically for a seed, and leaves it in evaluation mode.
 
-    Interrupted and called again with the same arguments, it continues at the step of the checkpoint, to the same weights.
+    Interrupted and called again with the same arguments, it continues at the step of the checkpoint, to the same
+    weights.
 
     Args:
         epochs: overrides the schedule's, for one phase of a longer life; each phase runs the whole curve.
@@ -100,9 +100,12 @@ def train_(
 
 def _optimizer(network: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
     return torch.optim.SGD(
-        network.parameters(), lr=schedule.learning_rate, momentum=schedule.momentum,
-        weight_decay=schedule.weight_decay, nesterov=schedule.momentum > 0,
-    )  # fmt: skip
+        network.parameters(),
+        lr=schedule.learning_rate,
+        momentum=schedule.momentum,
+        weight_decay=schedule.weight_decay,
+        nesterov=schedule.momentum > 0,
+    )
 
 
 def _device(network: nn.Module) -> torch.device:
@@ -110,13 +113,22 @@ def _device(network: nn.Module) -> torch.device:
 
 
 def _backward(
-    forward: Forward, data: DataSet, parts: Iterator[Split], schedule: Schedule, teacher: nn.Module | None,
-    generator: torch.Generator, penalty: Callable[[], Tensor] | None, penalty_weight: float, processes: ProcessGroup,
-) -> Tensor:  # fmt: skip
+    forward: Forward,
+    data: DataSet,
+    parts: Iterator[Split],
+    schedule: Schedule,
+    teacher: nn.Module | None,
+    generator: torch.Generator,
+    penalty: Callable[[], Tensor] | None,
+    penalty_weight: float,
+    processes: ProcessGroup,
+) -> Tensor:
     """Adds the gradient of a batch's loss, part by part, to the weights' gradients; returns the loss."""
     total: Tensor | None = None
     for number in range(schedule.accumulation):
-        loss = training_loss(forward, data, next(parts), schedule, teacher, generator, processes) / schedule.accumulation
+        loss = (
+            training_loss(forward, data, next(parts), schedule, teacher, generator, processes) / schedule.accumulation
+        )
         if penalty is not None and number + 1 == schedule.accumulation:
             loss = loss + penalty_weight * penalty()
         loss.backward()

@@ -30,9 +30,14 @@ def _autocast(schedule: Schedule, device: torch.device) -> torch.autocast:
 
 
 def training_loss(
-    network: Forward, data: DataSet, batch: Split, schedule: Schedule, teacher: nn.Module | None,
-    generator: torch.Generator, processes: ProcessGroup,
-) -> Tensor:  # fmt: skip
+    network: Forward,
+    data: DataSet,
+    batch: Split,
+    schedule: Schedule,
+    teacher: nn.Module | None,
+    generator: torch.Generator,
+    processes: ProcessGroup,
+) -> Tensor:
     """The loss of a batch augmented by the generator, a mean over all predictions: one an image, or one a pixel.
 
     Where the batch is the share of one of several processes, the losses of all have the whole batch's as their mean.
@@ -46,14 +51,18 @@ def training_loss(
         with torch.no_grad():
             wanted = F.log_softmax(teacher(x_NCHW) / schedule.temperature, dim=1)
         given = F.log_softmax(logits / schedule.temperature, dim=1)
-        distance = F.kl_div(given, wanted, reduction="sum", log_target=True) * schedule.temperature**2 / batch.labels.numel()
+        distance = (
+            F.kl_div(given, wanted, reduction="sum", log_target=True) * schedule.temperature**2 / batch.labels.numel()
+        )
         return (1 - schedule.distillation) * loss + schedule.distillation * distance
 
 
 def _cross_entropy(
     logits: Tensor, labels: Tensor, class_weights: tuple[float, ...] | None, smoothing: float, processes: ProcessGroup
 ) -> Tensor:
-    """The mean; over processes, whose labels may differ in weight or count nowhere, each has a sum by its share of all."""
+    """The mean; over processes, whose labels may differ in weight or count nowhere, each has a sum by its share of
+    all.
+    """
     weights = None if class_weights is None else torch.tensor(class_weights, device=logits.device)
     if processes.shard.count == 1:
         return F.cross_entropy(logits, labels, weight=weights, label_smoothing=smoothing)

@@ -1,4 +1,6 @@
-"""How right a network's outputs are: top-1 and top-5 accuracy, and the mean intersection over union of segmentations."""
+"""How right a network's outputs are: top-1 and top-5 accuracy, and the mean intersection over union of
+segmentations.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What a training asks of the processes that share it; one alone has nobody to ask. Several: ``sconv_search.training.distributed``."""
+"""What a training asks of the processes that share it; one alone has nobody to ask. Several:
+``sconv_search.training.distributed``.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ class OutOfStep(RuntimeError):
 
 
 class ProcessGroup:
-    """This process alone. It stands for all that share a training, so each of its methods is called by all of them in turn.
+    """This process alone. It stands for all that share a training, so each of its methods is called by all of them in
+    turn.
 
     Args:
         shard: which part of every batch is this process's.

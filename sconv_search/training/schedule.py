@@ -23,14 +23,14 @@ class Schedule:
         label_smoothing: share of the target spread over all classes.
         distillation: share of the loss that draws the logits to a teacher's, where one is given.
         temperature: softening of the teacher's and the network's logits.
-        average_decay: share of the moving average of the weights that a step keeps, such as 0.999; the network ends with the
-            average. 0 takes no average.
-        accumulation: parts of a batch that are run one after the other, where a whole one needs too much memory; batch norms
-            see a part at a time.
+        average_decay: share of the moving average of the weights that a step keeps, such as 0.999; the network ends
+            with the average. 0 takes no average.
+        accumulation: parts of a batch that are run one after the other, where a whole one needs too much memory; batch
+            norms see a part at a time.
         precision: ``auto`` takes bf16 where the device computes it natively, else fp32.
-        compiled: whether ``torch.compile`` makes the network's forward and backward: ``auto`` where the training is so long
-            that it pays, on a CPU (see ``compiled_training``); ``always`` on any device. Trainings that several processes
-            share are never compiled.
+        compiled: whether ``torch.compile`` makes the network's forward and backward: ``auto`` where the training is so
+            long that it pays, on a CPU (see ``compiled_training``); ``always`` on any device. Trainings that several
+            processes share are never compiled.
 
     Raises:
         ValueError: a number is out of range.

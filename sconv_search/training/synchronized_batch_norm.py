@@ -13,9 +13,11 @@ from torch.overrides import TorchFunctionMode
 
 
 class SynchronizedBatchNorm(TorchFunctionMode):
-    """The time in which ``torch.nn.functional.batch_norm``, in training mode, normalzes by the batches of all processes.
+    """The time in which ``torch.nn.functional.batch_norm``, in training mode, normalzes by the batches of all
+    processes.
 
-    The call is what is intercepted, not the module: subclasses of batch norm, such as timm's with an activation, work too. On
+    The call is what is intercepted, not the module: subclasses of batch norm, such as timm's with an activation, work
+        too. On
     GPUs torch's own kernels compute it; on the CPU, for which torch has none, ``gathered_batch_norm``.
     """
 
@@ -29,9 +31,15 @@ class SynchronizedBatchNorm(TorchFunctionMode):
 
 
 def _batch_norm(
-    input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
-    bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
-) -> Any:  # fmt: skip
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Any:
     """``torch.nn.functional.batch_norm``, whose arguments' names these are."""
     if not training:
         return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
@@ -42,10 +50,16 @@ def _batch_norm(
 
 
 def gathered_batch_norm(
-    x: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None, bias: Tensor | None,
-    momentum: float, eps: float,
-) -> Tensor:  # fmt: skip
-    """The batch (N, C, ...) normalzed by the mean and variance over the batches of all processes, which running ones follow.
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    momentum: float,
+    eps: float,
+) -> Tensor:
+    """The batch (N, C, ...) normalzed by the mean and variance over the batches of all processes, which running ones
+    follow.
 
     Weights and bias are (C,); the variance is computed about the mean, as the difference of large numbers would cancel.
     """

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 
 class WeightAverage:
-    """Follows the weights and batch-norm statistics of a network in training; what is not a floating-point number is left.
+    """Follows the weights and batch-norm statistics of a network in training; what is not a floating-point number is
+    left.
 
     Args:
         decay: share of the average that a step keeps; less in the first steps, (1 + steps) / (10 + steps), so that the
@@ -33,5 +34,7 @@ class WeightAverage:
         torch._foreach_copy_(self._followed, self._average)
 
     def state(self) -> dict[str, Tensor]:
-        """The average and the number of its steps, by name; what is written into these tensors is what it goes on from."""
+        """The average and the number of its steps, by name; what is written into these tensors is what it goes on
+        from.
+        """
         return {"steps": self._steps, **{str(place): tensor for place, tensor in enumerate(self._average)}}

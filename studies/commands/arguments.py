@@ -8,15 +8,15 @@ from typing import Annotated
 import torch
 import typer
 
-from sconv_search.training.checkpoint import EVERY_S
-from sconv_search.training.process_group import SINGLE_PROCESS, ProcessGroup
 from sconv_search.records import Quantity
+from sconv_search.studies.context import StudyContext, context_from_task
 from sconv_search.studies.methods import METHODS
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.runs.folder import RunFolder
 from sconv_search.studies.spec import StudySpec
-from sconv_search.studies.context import StudyContext, context_from_task
 from sconv_search.studies.tasks import TASKS, task_named
+from sconv_search.training.checkpoint import EVERY_S
+from sconv_search.training.process_group import SINGLE_PROCESS, ProcessGroup
 
 
 def known_tasks() -> list[str]:
@@ -53,7 +53,8 @@ TaskOption = Annotated[
 IncludeOption = Annotated[
     list[str] | None,
     typer.Option(
-        help="Compress sites that match this pattern only, such as 'layer3.*'; repeat it for more. Else all.", metavar="PATTERN"
+        help="Compress sites that match this pattern only, such as 'layer3.*'; repeat it for more. Else all.",
+        metavar="PATTERN",
     ),
 ]
 ExcludeOption = Annotated[
@@ -69,31 +70,50 @@ BudgetOption = Annotated[
     ),
 ]
 QuantityOption = Annotated[Quantity, typer.Option(help="What a budget limits that names no quantity.")]
-MultipleOption = Annotated[int, typer.Option(help="Offer ranks and channel counts in multiples of this, such as 4, 8 or 16.")]
+MultipleOption = Annotated[
+    int, typer.Option(help="Offer ranks and channel counts in multiples of this, such as 4, 8 or 16.")
+]
 TensorBoardOption = Annotated[
     Path | None,
     typer.Option(
-        "--tensorboard", help="Folder for TensorBoard logs of each trial's numbers (needs the package tensorboard). Else none."
+        "--tensorboard",
+        help="Folder for TensorBoard logs of each trial's numbers (needs the package tensorboard). Else none.",
     ),
 ]
 CheckpointOption = Annotated[
     float,
     typer.Option(
-        "--checkpoint-seconds", help="Time between checkpoints of a training, from which a killed command continues.", min=0
+        "--checkpoint-seconds",
+        help="Time between checkpoints of a training, from which a killed command continues.",
+        min=0,
     ),
 ]
 
 
 def start_of(
-    task: str, data: Path | None, weights: Path | None, device: str, runs: Path, monitor: Monitor,
-    processes: ProcessGroup = SINGLE_PROCESS, checkpoint_s: float = EVERY_S,
-) -> StudyContext:  # fmt: skip
-    """The start of the task's studies on the device that the user named, or on that of this one of several processes."""
+    task: str,
+    data: Path | None,
+    weights: Path | None,
+    device: str,
+    runs: Path,
+    monitor: Monitor,
+    processes: ProcessGroup = SINGLE_PROCESS,
+    checkpoint_s: float = EVERY_S,
+) -> StudyContext:
+    """The start of the task's studies on the device that the user named, or on that of this one of several
+    processes.
+    """
     found = device_named(device) if processes.device is None else processes.device
     return context_from_task(
-        task_named(task), data=data, weights=weights, cache=runs / "dense", device=found, monitor=monitor,
-        processes=processes, checkpoint_s=checkpoint_s,
-    )  # fmt: skip
+        task_named(task),
+        data=data,
+        weights=weights,
+        cache=runs / "dense",
+        device=found,
+        monitor=monitor,
+        processes=processes,
+        checkpoint_s=checkpoint_s,
+    )
 
 
 def device_named(name: str) -> torch.device:
@@ -109,7 +129,9 @@ def device_named(name: str) -> torch.device:
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:  # torch's answer to a missing CUDA is an assertion
         reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"device {name!r} cannot be used here; name one of {', '.join(known_devices())}: {reason}") from error
+        raise ValueError(
+            f"device {name!r} cannot be used here; name one of {', '.join(known_devices())}: {reason}"
+        ) from error
     return device
 
 

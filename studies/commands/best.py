@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 
 from sconv_search.budget import Budgets
-from sconv_search.training.metrics import TOP1
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Cost, TrialRecord
 from sconv_search.studies.commands.arguments import BudgetOption, QuantityOption, spec_of
@@ -21,6 +20,7 @@ from sconv_search.studies.commands.config_file import ConfigOption
 from sconv_search.studies.commands.failures import DebugOption
 from sconv_search.studies.commands.results import JsonOption, print_json
 from sconv_search.studies.runs.folder import RunFolder
+from sconv_search.training.metrics import TOP1
 
 
 def best(
@@ -47,7 +47,9 @@ def best(
         print_json({"budget": budget, "plans": found})
         return
     metric = " or ".join(sorted({one["metric"] for one in found}))
-    table = Table("run", "trial", "methods", "FLOPs", "parameters", f"validation {metric}", f"test {metric}", box=SIMPLE_HEAD)
+    table = Table(
+        "run", "trial", "methods", "FLOPs", "parameters", f"validation {metric}", f"test {metric}", box=SIMPLE_HEAD
+    )
     for one in found:
         table.add_row(*map(str, _cells(one)))
     Console().print(table)
@@ -79,11 +81,21 @@ def _best(folder: RunFolder, budget: str | None, quantity: Any) -> dict[str, Any
         )
     top = max(fitting, key=lambda r: (r.val_top1 or 0.0, -(r.flops or 0)))
     return {
-        "run": folder.path, "metric": top.metric or TOP1.name,
-        "trial": top.number, "methods": top.methods, "flops": top.flops, "dense_flops": top.dense_flops,
-        "macs": top.macs, "params": top.params, "activations": top.activations, "latency_ms": top.latency_ms,
-        "regularization": top.regularization, "val_top1": top.val_top1, "test_top1": _confirmed(records, top), "plan": top.plan,
-    }  # fmt: skip
+        "run": folder.path,
+        "metric": top.metric or TOP1.name,
+        "trial": top.number,
+        "methods": top.methods,
+        "flops": top.flops,
+        "dense_flops": top.dense_flops,
+        "macs": top.macs,
+        "params": top.params,
+        "activations": top.activations,
+        "latency_ms": top.latency_ms,
+        "regularization": top.regularization,
+        "val_top1": top.val_top1,
+        "test_top1": _confirmed(records, top),
+        "plan": top.plan,
+    }
 
 
 def _cost(r: TrialRecord) -> Cost:

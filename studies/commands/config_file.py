@@ -12,7 +12,13 @@ import typer
 
 from sconv_search.studies.named import named
 
-_WORDS = {str: "a text in quotes", Path: "a path in quotes", int: "a whole number", float: "a number", bool: "true or false"}
+_WORDS = {
+    str: "a text in quotes",
+    Path: "a path in quotes",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+}
 _COMMAND_LINE_ONLY = {"config", "debug", "help"}
 
 
@@ -63,7 +69,9 @@ def _parameters(command: Any) -> dict[str, str]:
     known: dict[str, str] = {}
     for parameter in command.params:
         is_argument = parameter.param_type_name == "argument"
-        flags = [parameter.name or ""] if is_argument else [flag[2:] for flag in parameter.opts if flag.startswith("--")]
+        flags = (
+            [parameter.name or ""] if is_argument else [flag[2:] for flag in parameter.opts if flag.startswith("--")]
+        )
         known |= {flag: parameter.name or "" for flag in flags if flag not in _COMMAND_LINE_ONLY}
     return known
 
@@ -74,7 +82,9 @@ def _entries(context: typer.Context, path: Path) -> dict[str, Any]:
     tables = {name: table for name, table in content.items() if isinstance(table, Mapping)}
     for name in tables:
         named(f"table in {path}", name, _commands(context))
-    return {name: value for name, value in content.items() if name not in tables} | dict(tables.get(str(context.info_name), {}))
+    return {name: value for name, value in content.items() if name not in tables} | dict(
+        tables.get(str(context.info_name), {})
+    )
 
 
 def _commands(context: typer.Context) -> Mapping[str, Any]:

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from sconv_search.training.checkpoint import EVERY_S
 from sconv_search.studies.commands.arguments import (
     CheckpointOption,
     DataOption,
@@ -27,10 +26,13 @@ from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.runs.folder import RunFolder
 from sconv_search.studies.runs.tensorboard import logged
 from sconv_search.studies.trials.trial import join_trials
+from sconv_search.training.checkpoint import EVERY_S
 
 
 def confirm(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of searches of one task; compared methods belong together.")],
+    runs: Annotated[
+        list[Path], typer.Argument(help="Folders of searches of one task; compared methods belong together.")
+    ],
     seeds: Annotated[int, typer.Option(help="Trainings of each plan.", min=1)] = 3,
     plans: Annotated[int, typer.Option(help="Most plans of each run's front.", min=1)] = 3,
     data: DataOption = None,
@@ -59,7 +61,9 @@ def confirm(
             return
         with telling(as_json) as terminal, logged(terminal, tensorboard) as monitor:
             start = start_of(*beginning, monitor, processes, checkpoint_seconds)
-            new = confirm_runs(start, folders, seeds=seeds, most=plans, monitor=monitor, checkpoint_s=checkpoint_seconds)
+            new = confirm_runs(
+                start, folders, seeds=seeds, most=plans, monitor=monitor, checkpoint_s=checkpoint_seconds
+            )
             monitor.say(f"next: sconv-search report {' '.join(map(str, runs))} --out report")
     if as_json:
         print_json(confirm_result(folders, new))

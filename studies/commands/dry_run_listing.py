@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from sconv_search.training.schedule import Schedule
-from sconv_search.studies.search.dry_run import DryRun
 from sconv_search.studies.monitor import Monitor
+from sconv_search.studies.search.dry_run import DryRun
 from sconv_search.studies.search.runner import amounts
 from sconv_search.studies.space.site_text import site_lines
+from sconv_search.training.schedule import Schedule
 
 
 def say_dry_run(found: DryRun, monitor: Monitor) -> None:
@@ -33,7 +33,9 @@ def say_dry_run(found: DryRun, monitor: Monitor) -> None:
 def _words(schedule: Schedule) -> str:
     if not schedule.epochs:
         return "no training, batch norms re-estimated"
-    return f"{schedule.epochs:g} epochs, batches of {schedule.batch_size}, learning rate up to {schedule.learning_rate:g}"
+    return (
+        f"{schedule.epochs:g} epochs, batches of {schedule.batch_size}, learning rate up to {schedule.learning_rate:g}"
+    )
 
 
 def _data(found: DryRun) -> str:

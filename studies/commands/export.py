@@ -12,7 +12,15 @@ from sconv_search.studies.commands.arguments import DataOption, spec_of
 from sconv_search.studies.commands.config_file import ConfigOption
 from sconv_search.studies.commands.failures import DebugOption
 from sconv_search.studies.commands.results import JsonOption, print_json, telling
-from sconv_search.studies.export import BEST, Exported, Format, calibration_of, confirmed_network, export_confirmed, require_int8
+from sconv_search.studies.export import (
+    BEST,
+    Exported,
+    Format,
+    calibration_of,
+    confirmed_network,
+    export_confirmed,
+    require_int8,
+)
 from sconv_search.studies.runs.folder import RunFolder
 
 
@@ -20,7 +28,9 @@ def export(
     run: Annotated[Path, typer.Argument(help="Folder of a confirmed search.")],
     to: Annotated[Format, typer.Option(help="The file's format; pt2 is an archive of torch.export.")],
     plan: Annotated[str, typer.Option(help="Number of a confirmed trial, or best.", metavar="NUMBER|best")] = BEST,
-    seed: Annotated[int | None, typer.Option(help="Which of its trainings; else the one with the least seed.", min=0)] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Which of its trainings; else the one with the least seed.", min=0)
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The file; else one in the run's folder, under exported/.")] = None,
     optimize: Annotated[
         bool,
@@ -29,7 +39,8 @@ def export(
         ),
     ] = False,
     int8: Annotated[
-        bool, typer.Option("--int8", help="Quantze an ONNX file to 8 bits, by the ranges of the task's training images.")
+        bool,
+        typer.Option("--int8", help="Quantze an ONNX file to 8 bits, by the ranges of the task's training images."),
     ] = False,
     data: DataOption = None,
     config: ConfigOption = None,
@@ -38,8 +49,8 @@ def export(
 ) -> None:
     """Write a confirmed network as one file, and check it by running it from there.
 
-    ONNX files are run by onnxruntime, and by OpenVINO where it is installed. The file takes batches of any size, and holds the
-    plan and its costs.
+    ONNX files are run by onnxruntime, and by OpenVINO where it is installed. The file takes batches of any size, and
+    holds the plan and its costs.
 
     Example: sconv-search export runs/structured --to onnx --int8
     """
@@ -73,7 +84,9 @@ def _lines(written: Exported) -> list[str]:
     """What was written, and how near it is to the network."""
     said = [choice_table(written.choices)] if written.choices else []
     size = written.path.stat().st_size
-    said.append(f"{written.path}: trial {written.metadata['trial']}, seed {written.metadata['seed']}, {size / 1e6:.2f} MB")
+    said.append(
+        f"{written.path}: trial {written.metadata['trial']}, seed {written.metadata['seed']}, {size / 1e6:.2f} MB"
+    )
     said += [
         f"parity, {runtime}: the largest difference is {difference:.1e} of the largest output"
         for runtime, difference in written.parity.items()

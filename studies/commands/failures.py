@@ -23,7 +23,9 @@ def _show_tracebacks(wanted: bool) -> None:
 
 DebugOption = Annotated[
     bool,
-    typer.Option("--debug", help="Show tracebacks of errors.", callback=_show_tracebacks, is_eager=True, expose_value=False),
+    typer.Option(
+        "--debug", help="Show tracebacks of errors.", callback=_show_tracebacks, is_eager=True, expose_value=False
+    ),
 ]
 
 

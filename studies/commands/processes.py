@@ -1,4 +1,6 @@
-"""Commands that train on several devices: the program runs once for each; one leads, the others take part in its trainings."""
+"""Commands that train on several devices: the program runs once for each; one leads, the others take part in its
+trainings.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,10 @@ import torch
 import typer
 
 from sconv_search.data.batch_order import require_shares
+from sconv_search.studies.commands.failures import WORK_FAILED
 from sconv_search.training.distributed import launch, launched
 from sconv_search.training.process_group import SINGLE_PROCESS, OutOfStep, ProcessGroup
 from sconv_search.training.schedule import Schedule
-from sconv_search.studies.commands.failures import WORK_FAILED
 
 DevicesOption = Annotated[
     int,
@@ -26,8 +28,11 @@ GRACE_S = 1.0
 
 
 @contextmanager
-def together(devices: int, device: torch.device, schedules: Iterable[Schedule], *, workers: int = 1) -> Iterator[ProcessGroup]:
-    """All processes of the command, which are started here; what a leading one does within has an end for the others, too.
+def together(
+    devices: int, device: torch.device, schedules: Iterable[Schedule], *, workers: int = 1
+) -> Iterator[ProcessGroup]:
+    """All processes of the command, which are started here; what a leading one does within has an end for the others,
+    too.
 
     Args:
         schedules: of the trainings to come, whose batches are to be shared.
@@ -40,7 +45,9 @@ def together(devices: int, device: torch.device, schedules: Iterable[Schedule], 
         yield SINGLE_PROCESS
         return
     if workers > 1:
-        raise ValueError(f"{count} devices train one network together, {workers} workers one each; give --devices or --workers")
+        raise ValueError(
+            f"{count} devices train one network together, {workers} workers one each; give --devices or --workers"
+        )
     if device.index is not None:
         raise ValueError(f"--device {device} is one device; with --devices give its kind, {device.type}")
     for schedule in schedules:
@@ -74,5 +81,6 @@ def _following() -> Iterator[None]:
         except OutOfStep:
             time.sleep(GRACE_S)
             if os.getppid() != parent:
-                raise SystemExit(WORK_FAILED) from None  # the one that started this has said why it ended, or was killed
+                # the one that started this has said why it ended, or was killed
+                raise SystemExit(WORK_FAILED) from None
             raise

@@ -37,7 +37,9 @@ def telling(as_json: bool) -> Iterator[RichMonitor]:
 
 
 def print_json(document: Any) -> None:
-    """Prints the document; dataclasses and mappings become objects, paths texts. A number that is not finite is refused."""
+    """Prints the document; dataclasses and mappings become objects, paths texts. A number that is not finite is
+    refused.
+    """
     print(json.dumps(document, default=_plain, indent=1, ensure_ascii=False, allow_nan=False))
 
 
@@ -101,7 +103,10 @@ def _networks(folder: RunFolder, records: Iterable[TrialRecord]) -> Iterator[dic
             "test_top1": scores,
             "test_top1_mean": mean(scores),
             "test_top1_std": stdev(scores) if len(scores) > 1 else None,
-            **{name: getattr(group[0], name) for name in ("flops", "dense_flops", "params", "latency_ms", "dense_latency_ms")},
+            **{
+                name: getattr(group[0], name)
+                for name in ("flops", "dense_flops", "params", "latency_ms", "dense_latency_ms")
+            },
             "saved": [place for place in places if place.is_dir()],
             "plan": _parsed(plan),
         }

@@ -9,11 +9,8 @@ from typing import Annotated, Any, cast
 import typer
 
 from sconv_search.budget import QUANTITIES
-from sconv_search.training.checkpoint import EVERY_S
-from sconv_search.training.distributed import is_main_process
-from sconv_search.structured.paper_plans import PAPER_PLANS
 from sconv_search.records import Quantity
-from sconv_search.training.schedule import Schedule
+from sconv_search.structured.paper_plans import PAPER_PLANS
 from sconv_search.studies.commands.arguments import (
     BudgetOption,
     CheckpointOption,
@@ -35,28 +32,32 @@ from sconv_search.studies.commands.dry_run_listing import say_dry_run
 from sconv_search.studies.commands.failures import DebugOption
 from sconv_search.studies.commands.processes import DevicesOption, together
 from sconv_search.studies.commands.results import JsonOption, print_json, search_result, telling
-from sconv_search.studies.search.loop import StoppingCriterion
-from sconv_search.studies.search.dry_run import dry_run
-from sconv_search.studies.space.given_plans import given_plan
+from sconv_search.studies.context import require_data
 from sconv_search.studies.granularity import Granularity
 from sconv_search.studies.methods import METHODS
 from sconv_search.studies.monitor import Monitor
-from sconv_search.studies.samplers.optuna_samplers import SamplerName
 from sconv_search.studies.runs.folder import RunFolder
+from sconv_search.studies.runs.tensorboard import logged
+from sconv_search.studies.samplers.optuna_samplers import SamplerName
+from sconv_search.studies.search.dry_run import dry_run
+from sconv_search.studies.search.loop import StoppingCriterion
 from sconv_search.studies.search.runner import checked_budget
 from sconv_search.studies.search.runner import search as run_search
+from sconv_search.studies.space.given_plans import given_plan
 from sconv_search.studies.spec import StudySpec
-from sconv_search.studies.context import require_data
 from sconv_search.studies.tasks import task_named, with_network
-from sconv_search.studies.runs.tensorboard import logged
 from sconv_search.studies.trials.trial import join_trials
+from sconv_search.training.checkpoint import EVERY_S
+from sconv_search.training.distributed import is_main_process
+from sconv_search.training.schedule import Schedule
 
 DEFAULT_METHOD, DEFAULT_BUDGET = "structured_conv", "50%"
 
 
 def search(
     out: Annotated[
-        Path | None, typer.Option(help="The run's folder; an interrupted run in it continues. Needed but for a dry run.")
+        Path | None,
+        typer.Option(help="The run's folder; an interrupted run in it continues. Needed but for a dry run."),
     ] = None,
     task: TaskOption = "demo",
     network: Annotated[
@@ -93,7 +94,8 @@ def search(
     ] = "surrogate",
     granularity: Annotated[Granularity, typer.Option(help="Sites that are compressed alike.")] = "layer",
     screening: Annotated[
-        int, typer.Option(help="Train the best one in so many plans, judged compressed and untrained; 1 trains all.", min=1)
+        int,
+        typer.Option(help="Train the best one in so many plans, judged compressed and untrained; 1 trains all.", min=1),
     ] = 1,
     objective: Annotated[
         list[str] | None,
@@ -104,18 +106,23 @@ def search(
             metavar="NAME",
         ),
     ] = None,
-    latency_batch: Annotated[int, typer.Option(help="Inputs of a forward whose time a latency budget limits.", min=1)] = 16,
+    latency_batch: Annotated[
+        int, typer.Option(help="Inputs of a forward whose time a latency budget limits.", min=1)
+    ] = 16,
     workers: Annotated[
         int, typer.Option(help="ProcessGroup that evaluate trials at the same time; they share the threads.", min=1)
     ] = 1,
     minutes: Annotated[float | None, typer.Option(help="Start no trial later than this. Else no limit.")] = None,
-    patience: Annotated[int | None, typer.Option(help="Stop after so many trainings that improve nothing. Else never.")] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Stop after so many trainings that improve nothing. Else never.")
+    ] = None,
     epochs: Annotated[float | None, typer.Option(help="Epochs of a trial; else the task's short schedule.")] = None,
     confirm_epochs: Annotated[
         float | None, typer.Option(help="Epochs of a confirmation; else the task's full schedule.")
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Peak of a trial's learning rate, where short trials want less; else the task's.")
+        float | None,
+        typer.Option(help="Peak of a trial's learning rate, where short trials want less; else the task's."),
     ] = None,
     confirm_learning_rate: Annotated[
         float | None, typer.Option(help="Peak of a confirmation's learning rate; else the task's.")
@@ -127,7 +134,9 @@ def search(
             metavar="SHARE",
         ),
     ] = "0.5",
-    distillation: Annotated[float, typer.Option(help="Share of the loss, 0 to 1, that imitates the dense network.")] = 0.0,
+    distillation: Annotated[
+        float, typer.Option(help="Share of the loss, 0 to 1, that imitates the dense network.")
+    ] = 0.0,
     label_smoothing: Annotated[float, typer.Option(help="Share of each label, 0 to 1, spread over all classes.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of the sampler and of the trials' training.")] = 0,
     data: DataOption = None,
@@ -139,7 +148,8 @@ def search(
     dry: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Say what would be done: sites, costs, reachable budgets, a plan, schedules, missing data."
+            "--dry-run",
+            help="Say what would be done: sites, costs, reachable budgets, a plan, schedules, missing data.",
         ),
     ] = False,
     config: ConfigOption = None,
@@ -155,13 +165,25 @@ def search(
     methods = tuple(method or [DEFAULT_METHOD])
     plans = [given_plan(text, known.network(), methods).to_json() for text in start_plan or ()]
     spec = StudySpec(
-        task=known.name, methods=methods, plans=tuple(plans), budget=",".join(budget or [DEFAULT_BUDGET]),
-        quantity=quantity, trials=trials, seed=seed, include=tuple(include or ()), exclude=tuple(exclude or ()),
-        multiple=multiple, sampler=sampler, granularity=granularity, screening=screening, **_share(regularized_share),
-        objectives=cast(tuple[Quantity, ...], tuple(objective or ())), latency_batch=latency_batch,
+        task=known.name,
+        methods=methods,
+        plans=tuple(plans),
+        budget=",".join(budget or [DEFAULT_BUDGET]),
+        quantity=quantity,
+        trials=trials,
+        seed=seed,
+        include=tuple(include or ()),
+        exclude=tuple(exclude or ()),
+        multiple=multiple,
+        sampler=sampler,
+        granularity=granularity,
+        screening=screening,
+        **_share(regularized_share),
+        objectives=cast(tuple[Quantity, ...], tuple(objective or ())),
+        latency_batch=latency_batch,
         search_schedule=replace(_changed(known.search_schedule, epochs, learning_rate), **loss),
         confirm_schedule=replace(_changed(known.confirm_schedule, confirm_epochs, confirm_learning_rate), **loss),
-    )  # fmt: skip
+    )
     if dry:
         with telling(as_json) as terminal:
             found = dry_run(known, spec, data, terminal)
@@ -169,7 +191,10 @@ def search(
         return
     if out is None:
         raise ValueError("a search needs a folder for its run; name one with --out, such as --out runs/first")
-    folder, stops = RunFolder(out), StoppingCriterion(seconds=None if minutes is None else 60 * minutes, patience=patience)
+    folder, stops = (
+        RunFolder(out),
+        StoppingCriterion(seconds=None if minutes is None else 60 * minutes, patience=patience),
+    )
     kind = device_named(device)
     require_data(known, data, weights)
     checked_budget(spec, known.network(), known.input_shape)  # before a dense network is trained for it
@@ -202,5 +227,7 @@ def _share(text: str) -> dict[str, Any]:
         bounds = [float(part) for part in text.split("..")]
         low, high = bounds if len(bounds) == 2 else (*bounds, *bounds)
     except ValueError:
-        raise ValueError(f"--regularized-share takes a share such as 0.5, or a range such as 0.2..0.8; got {text!r}") from None
+        raise ValueError(
+            f"--regularized-share takes a share such as 0.5, or a range such as 0.2..0.8; got {text!r}"
+        ) from None
     return {"regularized_share": low} if low == high else {"regularized_share_range": (low, high)}

@@ -65,7 +65,9 @@ def _offered(sites: Sequence[Layer], table: SiteTable, letters: Mapping[str, str
 
 
 def _left_out(rest: Sequence[Layer], table: SiteTable) -> Table:
-    result = _table("not offered", "kind", "shape", "MACs", "share", "why", folded=("not offered", "kind", "shape", "why"))
+    result = _table(
+        "not offered", "kind", "shape", "MACs", "share", "why", folded=("not offered", "kind", "shape", "why")
+    )
     for layer in rest:
         result.add_row(*map(Text, (*_facts(layer, table), in_words(layer.reasons))))
     return result

@@ -8,7 +8,13 @@ import typer
 from rich.console import Console
 from torch import nn
 
-from sconv_search.studies.commands.arguments import ExcludeOption, IncludeOption, MultipleOption, known_methods, known_tasks
+from sconv_search.studies.commands.arguments import (
+    ExcludeOption,
+    IncludeOption,
+    MultipleOption,
+    known_methods,
+    known_tasks,
+)
 from sconv_search.studies.commands.config_file import ConfigOption
 from sconv_search.studies.commands.failures import DebugOption
 from sconv_search.studies.commands.results import JsonOption, print_json, telling
@@ -34,7 +40,9 @@ def sites(
     shape: Annotated[
         str | None,
         typer.Option(
-            "--input", help="Shape of one input without the batch, such as 3,224,224; tasks know their own.", metavar="SHAPE"
+            "--input",
+            help="Shape of one input without the batch, such as 3,224,224; tasks know their own.",
+            metavar="SHAPE",
         ),
     ] = None,
     method: Annotated[

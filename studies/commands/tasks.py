@@ -49,14 +49,16 @@ class Entry:
 
 def tasks(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Tasks to list, yours too. Else all named ones.", autocompletion=known_tasks)
+        list[str] | None,
+        typer.Argument(help="Tasks to list, yours too. Else all named ones.", autocompletion=known_tasks),
     ] = None,
     data: DataOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """List the tasks: their networks' costs, how they are scored and trained, what data they want and where it is expected.
+    """List the tasks: their networks' costs, how they are scored and trained, what data they want and where it is
+    expected.
 
     Example: sconv-search tasks imagenet/resnet18 --data DIR
     """
@@ -76,11 +78,16 @@ def tasks(
 def _entry(task: Task, folder: Path | None) -> Entry:
     layout = task.layout
     return Entry(
-        task=task.name, input_shape=tuple(task.input_shape), metric=task.metric.name,
-        cost=measure_cost(task.network().eval(), task.input_shape), short_epochs=task.search_schedule.epochs,
-        full_epochs=task.confirm_schedule.epochs, data=layout.title if layout else None,
-        expected=layout.words if layout else None, missing=layout.missing(folder) if layout else None,
-    )  # fmt: skip
+        task=task.name,
+        input_shape=tuple(task.input_shape),
+        metric=task.metric.name,
+        cost=measure_cost(task.network().eval(), task.input_shape),
+        short_epochs=task.search_schedule.epochs,
+        full_epochs=task.confirm_schedule.epochs,
+        data=layout.title if layout else None,
+        expected=layout.words if layout else None,
+        missing=layout.missing(folder) if layout else None,
+    )
 
 
 def _say(entries: list[Entry], console: Console) -> None:

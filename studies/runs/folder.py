@@ -14,9 +14,8 @@ from typing import TypeVar
 
 from sconv_search.records import TrialRecord
 from sconv_search.search_space.space import Option, SearchSpace, option_entry, option_of
-from sconv_search.system.files import atomic_write
-from sconv_search.system.files import writing
 from sconv_search.studies.spec import StudySpec
+from sconv_search.system.files import atomic_write, writing
 
 Parsed = TypeVar("Parsed")
 
@@ -88,7 +87,9 @@ class RunFolder:
             ValueError: the file is damaged; it is named.
         """
         return (
-            None if (text := self._text("spec.json")) is None else _parsed(self.path / "spec.json", StudySpec.from_json, text)
+            None
+            if (text := self._text("spec.json")) is None
+            else _parsed(self.path / "spec.json", StudySpec.from_json, text)
         )
 
     def read_space(self) -> SearchSpace | None:
@@ -155,7 +156,10 @@ class RunFolder:
     def mend(self) -> list[str]:
         """Cuts last lines of records and journal that a killed process, or a full disk, left incomplete; says so."""
         found = []
-        for path, consequence in ((self.trials, "its trial runs again"), (self.journal, "what the records say is taken")):
+        for path, consequence in (
+            (self.trials, "its trial runs again"),
+            (self.journal, "what the records say is taken"),
+        ):
             if cut := _cut_incomplete_line(path):
                 found.append(f"{path}: an incomplete last line of {cut} bytes was dropped; {consequence}")
         return found

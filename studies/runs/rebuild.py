@@ -7,8 +7,8 @@ from pathlib import Path
 from torch import nn
 
 from sconv_search.plan import CompressionPlan
-from sconv_search.system.weights import load_weights_, save_weights
 from sconv_search.studies.methods import compress
+from sconv_search.system.weights import load_weights_, save_weights
 
 
 def save_compressed(network: nn.Module, plan: CompressionPlan, folder: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from sconv_search.records import TrialRecord
-from sconv_search.training.loop import Progress as Step
 from sconv_search.studies.monitor import Monitor
+from sconv_search.training.loop import Progress as Step
 
 SEARCH_COLUMNS = ("val_top1", "val_loss", "regularization", "regularized_share", "residual", "wall_s")
 CONFIRM_COLUMNS = ("test_top1", "val_top1_before", "val_top1_after", "val_top1", "residual", "latency_ms", "wall_s")

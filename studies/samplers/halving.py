@@ -1,22 +1,25 @@
 """Which cheaply judged plans are worth a training: one rung of asynchronous successive halving.
 
-With one objective Optuna's pruner decides (Li et al., MLSys 2020, arXiv 1810.05934), with several our own rank by dominance.
-Both decide on a study of their own in memory, made from the records: in the search's journal a trial that was interrupted stays
+With one objective Optuna's pruner decides (Li et al., MLSys 2020, arXiv 1810.05934), with several our own rank by
+dominance.
+Both decide on a study of their own in memory, made from the records: in the search's journal a trial that was
+    interrupted stays
 as a failed one beside its successor, the pruner would count its value twice, and the search would promote other plans.
 """
 
 from __future__ import annotations
+
 from collections.abc import Sequence
-from collections.abc import Sequence
+
 import optuna
 from optuna.pruners import SuccessiveHalvingPruner
 
-
 # Which cheaply judged plans are worth a training, by several objectives: those in the best share of all judged so far.
 #
-# This is one rung of asynchronous successive halving (Li et al., MLSys 2020, arXiv 1810.05934) in which a plan's rank is the
-# number of plans that beat it in everything. It depends on the judged plans alone, in their order, so an interrupted search
-# promotes the same ones.
+# This is one rung of asynchronous successive halving (Li et al., MLSys 2020, arXiv 1810.05934) in which a plan's rank
+# is the number of plans that beat it in everything. It depends on the judged plans alone, in their order, so an
+# interrupted search promotes the same ones.
+
 
 def promoted(judged: Sequence[Sequence[float]], reduction: int) -> bool:
     """Whether the last of the judged plans is in the best ``1 / reduction`` of all.

@@ -1,7 +1,7 @@
 """The file behind the Optuna study: one entry a line, in the form that Optuna and its dashboard read.
 
-A run folder has one process that writes, so entries are read from the file once, and those of one suggestion, of which there
-are as many as layers, are written together.
+A run folder has one process that writes, so entries are read from the file once, and those of one suggestion, of which
+there are as many as layers, are written together.
 """
 
 from __future__ import annotations

@@ -22,7 +22,9 @@ Rows = dict[tuple[str, ...], dict[int, NDArray[np.float64]]]
 
 
 class _Knowing(BaseSampler):
-    """A sampler that is told what it suggests together; Optuna's own look for that through all trials, each time anew."""
+    """A sampler that is told what it suggests together; Optuna's own look for that through all trials, each time
+    anew.
+    """
 
     together: Mapping[str, BaseDistribution]
 
@@ -37,14 +39,16 @@ class _Tpe(_Knowing, optuna.samplers.TPESampler):
 
     def _get_internal_repr(
         self, trials: list[FrozenTrial], search_space: dict[str, BaseDistribution], study: Study
-    ) -> dict[str, NDArray[np.float64]]:  # fmt: skip
+    ) -> dict[str, NDArray[np.float64]]:
         if len(search_space) < 2 or not all(trial.state.is_finished() for trial in trials):
             return super()._get_internal_repr(trials, search_space, study)
         known = self.rows.setdefault(tuple(search_space), {})
         whole = [trial for trial in trials if trial.number in known or search_space.keys() <= trial.params.keys()]
         for trial in whole:
             if trial.number not in known:
-                read = [distribution.to_internal_repr(trial.params[name]) for name, distribution in search_space.items()]
+                read = [
+                    distribution.to_internal_repr(trial.params[name]) for name, distribution in search_space.items()
+                ]
                 known[trial.number] = np.array(read, dtype=np.float64)
         columns = np.array([known[trial.number] for trial in whole]).reshape(len(whole), len(search_space)).T.copy()
         return dict(zip(search_space, columns, strict=True))
@@ -67,16 +71,21 @@ class _CmaEs(_Knowing, optuna.samplers.CmaEsSampler):
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:  # fmt: skip
+    ) -> dict[str, Any]:
         numbered = copy.copy(trial)
         numbered.number = self._number
         return super().sample_relative(study, numbered, search_space)
 
 
 def sampler_for(
-    kind: SamplerName, number: int, seed: int, startup: int, parallel: bool, together: Mapping[str, BaseDistribution],
+    kind: SamplerName,
+    number: int,
+    seed: int,
+    startup: int,
+    parallel: bool,
+    together: Mapping[str, BaseDistribution],
     rows: Rows,
-) -> BaseSampler:  # fmt: skip
+) -> BaseSampler:
     """A new sampler, for one trial; TPE for what the surrogate leaves open."""
     if kind == "random":
         return optuna.samplers.RandomSampler(seed=seed)

@@ -12,7 +12,8 @@ from sconv_search.search_space.tables import Array, SpaceArrays
 class RandomKeys:
     """Names preferences, and tells which options each of them is about.
 
-    Where several methods are searched, a group has a preference for each of those that its sites can be compressed by: else
+    Where several methods are searched, a group has a preference for each of those that its sites can be compressed by:
+        else
     the damage table alone would decide which method a site takes.
 
     Legend of shapes: P plans, G preferences, S sites, O options, M methods.
@@ -30,7 +31,7 @@ class RandomKeys:
             (site, arrays.methods.index(one.choice.method))
             for site, options in arrays.space.sites.items()
             for one in options
-        }  # fmt: skip
+        }
         named = {
             (row, method): groups[site] if len(arrays.methods) == 1 else f"{groups[site]}/{arrays.methods[method]}"
             for row, site in enumerate(arrays.names)

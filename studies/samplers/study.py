@@ -1,7 +1,7 @@
 """The Optuna study behind a search. With its samplers the only user of Optuna.
 
-Every suggestion comes from a sampler made anew with a seed of its own, from the study's seed and the trial's number; all else
-it needs stands in the journal. So a search that was killed at any moment continues as if it had not been.
+Every suggestion comes from a sampler made anew with a seed of its own, from the study's seed and the trial's number;
+all else it needs stands in the journal. So a search that was killed at any moment continues as if it had not been.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from optuna.storages.journal import BaseJournalBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from sconv_search.search_space.decoder import SHARPNESS_RANGE
 from sconv_search.records import COLUMNS, TrialRecord
+from sconv_search.search_space.decoder import SHARPNESS_RANGE
 from sconv_search.studies.samplers.journal import JournalFile
 from sconv_search.studies.samplers.optuna_samplers import Rows, SamplerName, sampler_for
 
@@ -30,8 +30,18 @@ SPREAD_RANGE = (0.25, 3.0)
 NUMBER, REPEATED = "number", "repeats trial"
 PATIENCE = 5
 _SHOWN = (
-    "status", "reason", "plan", "origin", "regularized_share", "macs", "adds", "flops", "params", "val_loss", "residual",
-)  # fmt: skip
+    "status",
+    "reason",
+    "plan",
+    "origin",
+    "regularized_share",
+    "macs",
+    "adds",
+    "flops",
+    "params",
+    "val_loss",
+    "residual",
+)
 """What optuna-dashboard shows of a record, beside its values."""
 
 
@@ -63,7 +73,8 @@ class Domain:
     Args:
         preferences: their names.
         regularization: range of the weight, sampled on a log scale; None where no method has a penalty.
-        regularized_share: range of the share of epochs before compression, of trials with a weight; None does not search it.
+        regularized_share: range of the share of epochs before compression, of trials with a weight; None does not
+            search it.
         ranged: whether the budget is a range.
         costs: record columns to be minimzed beside the validation accuracy; none for a study of accuracy alone.
     """
@@ -104,12 +115,16 @@ class Sampler:
         self._file = _Journal(self.journal)
         storage = optuna.storages.JournalStorage(self._file)
         directions = [StudyDirection.MAXIMIZE, *(StudyDirection.MINIMIZE for _ in self.domain.costs)]
-        self._study = optuna.create_study(storage=storage, study_name="search", directions=directions, load_if_exists=True)
+        self._study = optuna.create_study(
+            storage=storage, study_name="search", directions=directions, load_if_exists=True
+        )
         if not self._study.trials:
             self._study.set_metric_names([COLUMNS[name]["label"] for name in ("val_top1", *self.domain.costs)])
 
     def reconcile(self, records: Mapping[int, TrialRecord]) -> list[int]:
-        """After a kill: trials whose record is on the disk are told, the others are dropped and come again; returns those."""
+        """After a kill: trials whose record is on the disk are told, the others are dropped and come again; returns
+        those.
+        """
         again = []
         while self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             self._study.tell(self._study.ask(), state=TrialState.FAIL)  # enqueued, but never begun
@@ -125,7 +140,9 @@ class Sampler:
         done = {*records, *(trial.user_attrs[NUMBER] for trial in finished)}
         self._next = 1 + max(done, default=-1)
         begun = {
-            trial.user_attrs[NUMBER] for trial in trials if NUMBER in trial.user_attrs and REPEATED not in trial.user_attrs
+            trial.user_attrs[NUMBER]
+            for trial in trials
+            if NUMBER in trial.user_attrs and REPEATED not in trial.user_attrs
         }
         self._again = deque(sorted(number for number in begun - done if number < self._next))
         repeats = [REPEATED in trial.user_attrs for trial in finished]
@@ -175,9 +192,10 @@ class Sampler:
     def _together(self, kind: SamplerName, fixed: Mapping[str, Any]) -> dict[str, BaseDistribution]:
         """What the sampler suggests at once: all that every trial has and is not given, in the order of names."""
         known: dict[str, BaseDistribution] = {
-            "spread": FloatDistribution(*SPREAD_RANGE, log=True), "sharpness": FloatDistribution(*SHARPNESS_RANGE),
+            "spread": FloatDistribution(*SPREAD_RANGE, log=True),
+            "sharpness": FloatDistribution(*SHARPNESS_RANGE),
             **{f"preference/{name}": FloatDistribution(-1, 1) for name in self.domain.random_keys},
-        }  # fmt: skip
+        }
         if self.domain.regularization is not None and kind != "cmaes":  # which knows numbers alone
             known["direct"] = CategoricalDistribution([True, False])
         if self.domain.ranged:
@@ -191,7 +209,9 @@ class Sampler:
         trial.set_user_attr(NUMBER, number)
         spread = trial.suggest_float("spread", *SPREAD_RANGE, log=True)
         sharpness = trial.suggest_float("sharpness", *SHARPNESS_RANGE)
-        random_keys = {name: spread * trial.suggest_float(f"preference/{name}", -1, 1) for name in self.domain.random_keys}
+        random_keys = {
+            name: spread * trial.suggest_float(f"preference/{name}", -1, 1) for name in self.domain.random_keys
+        }
         weight = share = None
         if self.domain.regularization is not None and not trial.suggest_categorical("direct", [True, False]):
             weight = trial.suggest_float("regularization", *self.domain.regularization, log=True)
@@ -199,11 +219,17 @@ class Sampler:
                 share = trial.suggest_float("regularized_share", *self.domain.regularized_share)
         budget = trial.suggest_float("budget", 0, 1) if self.domain.ranged else 1.0
         return Suggestion(
-            number=number, random_keys=random_keys, sharpness=sharpness, regularization=weight, regularized_share=share,
+            number=number,
+            random_keys=random_keys,
+            sharpness=sharpness,
+            regularization=weight,
+            regularized_share=share,
             budget=budget,
-        )  # fmt: skip
+        )
 
-    def parameters(self, random_keys: Mapping[str, float], sharpness: float, regularization: float | None) -> dict[str, Any]:
+    def parameters(
+        self, random_keys: Mapping[str, float], sharpness: float, regularization: float | None
+    ) -> dict[str, Any]:
         """The parameters of a trial, for ``ask``, whose suggestion has these values."""
         spread = float(np.clip(max(map(abs, random_keys.values()), default=0.0), *SPREAD_RANGE))
         known: dict[str, Any] = {"spread": spread, "sharpness": sharpness}

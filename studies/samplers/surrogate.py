@@ -1,8 +1,8 @@
 """A model of what plans score, built on what is known of them beforehand, and the plans it would try next.
 
-Optuna's samplers see a plan as a list of numbers without meaning. Here a Gaussian process predicts a plan's score: its mean
-falls with the plan's predicted damage, and its kernel compares what each site saves and how much harm that is predicted to
-do, so that a few dozen scores say which sites are more robust than the damage table believes.
+Optuna's samplers see a plan as a list of numbers without meaning. Here a Gaussian process predicts a plan's score: its
+mean falls with the plan's predicted damage, and its kernel compares what each site saves and how much harm that is
+predicted to do, so that a few dozen scores say which sites are more robust than the damage table believes.
 
 Legend of shapes: K known plans, P proposed ones, R running ones, S sites, O options (0 is dense), F features.
 """
@@ -19,7 +19,9 @@ NOISE = 0.01
 LINEAR_SHARE = 0.3
 OPTIMISM = 1.0
 UNLIKE_METHODS = 0.5
-"""Squared distance of two methods that save as much at a site, in units of that between dense and one of them, halved."""
+"""Squared distance of two methods that save as much at a site, in units of that between dense and one of them,
+halved.
+"""
 
 
 class Surrogate:
@@ -55,7 +57,9 @@ class Surrogate:
         return len(self._scores) >= FEWEST_KNOWN
 
     def pick(self, proposed_PS: Positions, running_RS: Positions | None = None) -> int:
-        """Which proposed plan has the highest upper confidence bound; plans that run count as if they scored as predicted."""
+        """Which proposed plan has the highest upper confidence bound; plans that run count as if they scored as
+        predicted.
+        """
         known_KS, values_K = np.stack(self._known), _regrets(np.array(list(self._scores.values())))
         if running_RS is not None and len(running_RS):
             values_K = np.concatenate([values_K, self._predicted(known_KS, values_K, running_RS)[0]])
@@ -72,7 +76,9 @@ class Surrogate:
         length, scale = np.median(among_KK) + 1e-9, np.square(harm_KS.sum(1)).max() + 1e-12
 
         def kernel(distances: Array, harm: Array) -> Array:
-            value: Array = (1 - LINEAR_SHARE) * np.exp(-distances / (2 * length)) + LINEAR_SHARE * harm @ harm_KS.T / scale
+            value: Array = (1 - LINEAR_SHARE) * np.exp(
+                -distances / (2 * length)
+            ) + LINEAR_SHARE * harm @ harm_KS.T / scale
             return value
 
         factor_KK = cho_factor(kernel(among_KK, harm_KS) + NOISE * np.eye(len(known_KS)), lower=True)
@@ -97,7 +103,9 @@ class Surrogate:
 
 
 def _regrets(scores: Array) -> Array:
-    """How far scores lie behind the best, on a scale on which collapsed plans do not hide differences among good ones."""
+    """How far scores lie behind the best, on a scale on which collapsed plans do not hide differences among good
+    ones.
+    """
     behind = scores.max() - scores
     scale = float(np.quantile(behind, 0.25)) or float(behind.max()) or 1.0
     return np.asarray(np.log1p(behind / scale))

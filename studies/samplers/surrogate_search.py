@@ -1,4 +1,6 @@
-"""Suggestions by the surrogate: preferences around the best plan and at random, of which the model takes the most promising."""
+"""Suggestions by the surrogate: preferences around the best plan and at random, of which the model takes the most
+promising.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sconv_search.search_space.decoder import SHARPNESS_RANGE, Filling
 from sconv_search.plan import CompressionPlan
-from sconv_search.search_space.heuristics import imitating
 from sconv_search.records import TrialRecord
+from sconv_search.search_space.decoder import SHARPNESS_RANGE, Filling
+from sconv_search.search_space.heuristics import imitating
 from sconv_search.search_space.tables import Array, Positions, SpaceArrays
 from sconv_search.studies.samplers.random_keys import RandomKeys
 from sconv_search.studies.samplers.surrogate import Surrogate
@@ -78,14 +80,19 @@ class Informed:
             (self._moved(around_G, rng) if place % 2 else self._drawn(rng), rng.uniform(*SHARPNESS_RANGE))
             for place in range(CANDIDATES)
         ]
-        values_PG, sharpness_P = np.stack([values_G for values_G, _ in drawn]), np.array([sharpness for _, sharpness in drawn])
+        values_PG, sharpness_P = (
+            np.stack([values_G for values_G, _ in drawn]),
+            np.array([sharpness for _, sharpness in drawn]),
+        )
         at_PS = decode(values_PG, sharpness_P)
         new = self._new(at_PS)
         if not new:
             return None
         best = new[self._surrogate.pick(at_PS[new], np.array(list(self._running.values())))]
         random_keys = dict(zip(self._preferences.names, values_PG[best].tolist(), strict=True))
-        return Candidate(random_keys=random_keys, sharpness=float(sharpness_P[best]), plan=self._arrays.plan(at_PS[best]))
+        return Candidate(
+            random_keys=random_keys, sharpness=float(sharpness_P[best]), plan=self._arrays.plan(at_PS[best])
+        )
 
     def _new(self, at_PS: Positions) -> list[int]:
         """Plans that are neither known nor running, each once."""

@@ -9,23 +9,23 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from sconv_search.search_space.decoder import fill
 from sconv_search.cost.counting import measure_cost
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.records import Cost
-from sconv_search.training.schedule import Schedule
+from sconv_search.search_space.decoder import fill
 from sconv_search.search_space.space import Option, SearchSpace
-from sconv_search.studies.space.couplings import measured_couplings
 from sconv_search.studies.methods import compress, method_named
 from sconv_search.studies.monitor import Monitor
-from sconv_search.studies.space.narrowed_costs import measured_narrowings
 from sconv_search.studies.search.runner import checked_budget, reachable
 from sconv_search.studies.selection import offered
-from sconv_search.studies.space.sites import left_out
+from sconv_search.studies.space.couplings import measured_couplings
 from sconv_search.studies.space.measuring import CostTable, input_shapes
+from sconv_search.studies.space.narrowed_costs import measured_narrowings
+from sconv_search.studies.space.sites import left_out
+from sconv_search.studies.space.widths import channels_dropped, left_by_pruning, mixable, unmixed
 from sconv_search.studies.spec import StudySpec
 from sconv_search.studies.task import Task
-from sconv_search.studies.space.widths import channels_dropped, left_by_pruning, mixable, unmixed
+from sconv_search.training.schedule import Schedule
 
 WEIGHT = 1e-3
 
@@ -75,7 +75,9 @@ def dry_run(task: Task, spec: StudySpec, folder: Path | None, monitor: Monitor) 
             matches no site, or no layer can be compressed.
     """
     if spec.times:
-        raise ValueError("a dry run counts operations and measures no time; leave budgets and objectives of latency_ms out")
+        raise ValueError(
+            "a dry run counts operations and measures no time; leave budgets and objectives of latency_ms out"
+        )
     network = _featureless(task.network())
     dense = measure_cost(network, task.input_shape)
     budgets = checked_budget(spec, network, task.input_shape, dense)
@@ -85,19 +87,30 @@ def dry_run(task: Task, spec: StudySpec, folder: Path | None, monitor: Monitor) 
     fits = all(limit.excess(space.floor(limit)) <= 0 for limit in budgets.limits)
     plan = fill(space, {}, budgets.at(1.0)) if fits else None
     return DryRun(
-        task=spec.task, network=type(network).__name__, input_shape=tuple(task.input_shape), metric=task.metric.name,
-        cost=space.dense, methods=spec.methods, options={name: len(found) for name, found in choices.items()},
+        task=spec.task,
+        network=type(network).__name__,
+        input_shape=tuple(task.input_shape),
+        metric=task.metric.name,
+        cost=space.dense,
+        methods=spec.methods,
+        options={name: len(found) for name, found in choices.items()},
         skipped={**left_out(network, choices, spec.methods, spec.selection), **unmixed(network, every)},
         reachable=tuple(reachable(space, budgets)),
-        plan=plan, plan_cost=None if plan is None else space.cost(plan), trials=spec.trials,
-        search_schedule=spec.search_schedule, confirm_schedule=spec.confirm_schedule,
-        data=task.layout.words if task.layout else None, missing=task.layout.missing(folder) if task.layout else None,
-    )  # fmt: skip
+        plan=plan,
+        plan_cost=None if plan is None else space.cost(plan),
+        trials=spec.trials,
+        search_schedule=spec.search_schedule,
+        confirm_schedule=spec.confirm_schedule,
+        data=task.layout.words if task.layout else None,
+        missing=task.layout.missing(folder) if task.layout else None,
+    )
 
 
 @torch.no_grad()
 def _featureless(network: nn.Module) -> nn.Module:
-    """The network with all weights alike: costs do not depend on them, and choosing channels of random ones takes a minute."""
+    """The network with all weights alike: costs do not depend on them, and choosing channels of random ones takes a
+    minute.
+    """
     for weight in network.parameters():
         weight.fill_(WEIGHT)
     return network.eval()

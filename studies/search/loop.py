@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 from time import monotonic
 
 from sconv_search.records import TrialRecord
-from sconv_search.training.evaluation import Score
-from sconv_search.studies.trials.evaluator import TrialRequest, trial_name
-from sconv_search.studies.samplers.halving import Halving
 from sconv_search.studies.monitor import Monitor
-from sconv_search.studies.search.proposals import Evaluated, Proposals, as_evaluated, evaluated
 from sconv_search.studies.runs.folder import RunFolder
+from sconv_search.studies.samplers.halving import Halving
 from sconv_search.studies.samplers.study import Sampler
-from sconv_search.studies.spec import StudySpec
 from sconv_search.studies.search.progress import SearchProgress, trial_line
+from sconv_search.studies.search.proposals import Evaluated, Proposals, as_evaluated, evaluated
 from sconv_search.studies.search.workers import Executor
+from sconv_search.studies.spec import StudySpec
+from sconv_search.studies.trials.evaluator import TrialRequest, trial_name
+from sconv_search.training.evaluation import Score
 
 MOST_ALIKE, MOST_UNTRAINED = 3, 10
 """Trials in a row without a result that end a search: for one reason, and for any."""
@@ -57,9 +57,16 @@ class SearchLoop:
     """Drives a search from its records so far to its end."""
 
     def __init__(
-        self, spec: StudySpec, folder: RunFolder, records: Sequence[TrialRecord], sampler: Sampler, proposals: Proposals,
-        stops: StoppingCriterion, monitor: Monitor, clock: Callable[[], float] = monotonic,
-    ) -> None:  # fmt: skip
+        self,
+        spec: StudySpec,
+        folder: RunFolder,
+        records: Sequence[TrialRecord],
+        sampler: Sampler,
+        proposals: Proposals,
+        stops: StoppingCriterion,
+        monitor: Monitor,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
         self.records = list(records)
         self._spec, self._folder, self._sampler, self._proposals = spec, folder, sampler, proposals
         self._stops, self._monitor, self._clock, self._began = stops, monitor, clock, clock()
@@ -158,7 +165,9 @@ class SearchLoop:
         if len(self._untrained) == MOST_UNTRAINED or (len(self._untrained) >= MOST_ALIKE and len(alike) == 1):
             last = self._untrained[-1]
             advice = next((f"; {text}" for start, text in ADVICE.items() if last.startswith(start)), "")
-            raise RuntimeError(f"{len(self._untrained)} trials in a row gave no result, the last because: {last}{advice}")
+            raise RuntimeError(
+                f"{len(self._untrained)} trials in a row gave no result, the last because: {last}{advice}"
+            )
 
 
 def _key(job: TrialRequest) -> Evaluated:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sconv_search.training.metrics import TOP1
 from sconv_search.records import TrialRecord
 from sconv_search.studies.spec import StudySpec
+from sconv_search.training.metrics import TOP1
 
 
 class SearchProgress:
@@ -49,7 +49,9 @@ class SearchProgress:
 
     @property
     def hypervolume(self) -> float:
-        """Area that the front dominates, of the rectangle from (dense FLOPs, 0 %) to (0 FLOPs, 100 %), in %; two objectives."""
+        """Area that the front dominates, of the rectangle from (dense FLOPs, 0 %) to (0 FLOPs, 100 %), in %; two
+        objectives.
+        """
         area, height = 0.0, 0.0
         steps = [(1 - _share(r), (r.val_top1 or 0.0) / 100) for r in self.front]
         for width, top1 in sorted(steps, key=lambda step: -step[0]):
@@ -74,7 +76,9 @@ def trial_line(found: TrialRecord, standing: SearchProgress, seconds: float) -> 
 
 def _outlook(standing: SearchProgress, seconds: float) -> str:
     best = standing.best
-    front = f"front of {len(standing.front)}, hypervolume {standing.hypervolume:.1f} %, " if len(standing.front) > 1 else ""
+    front = (
+        f"front of {len(standing.front)}, hypervolume {standing.hypervolume:.1f} %, " if len(standing.front) > 1 else ""
+    )
     rate = 60 * standing.fresh / max(seconds, 1e-9)
     left = (standing.trials - standing.trained) / rate if rate else 0.0
     remaining = f", {rate:.2g} a minute, {left:.1f} min left" if left and standing.fresh > 1 else ""

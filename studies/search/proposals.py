@@ -10,17 +10,17 @@ from statistics import median
 import numpy as np
 
 from sconv_search.budget import Budget, Budgets
-from sconv_search.search_space.decoder import SHARPNESS_RANGE, Filling
 from sconv_search.plan import CompressionPlan
-from sconv_search.search_space.heuristics import RULES, imitating
 from sconv_search.records import TrialRecord
+from sconv_search.search_space.decoder import SHARPNESS_RANGE, Filling
+from sconv_search.search_space.heuristics import RULES, imitating
 from sconv_search.search_space.space import SearchSpace
 from sconv_search.search_space.tables import Array, Positions, SpaceArrays
-from sconv_search.studies.trials.evaluator import TrialRequest
-from sconv_search.studies.samplers.surrogate_search import Informed
 from sconv_search.studies.samplers.random_keys import RandomKeys
 from sconv_search.studies.samplers.study import PATIENCE, Sampler
+from sconv_search.studies.samplers.surrogate_search import Informed
 from sconv_search.studies.spec import StudySpec
+from sconv_search.studies.trials.evaluator import TrialRequest
 
 LAST_MEASURED = 15
 
@@ -36,15 +36,21 @@ class First:
 
 
 def first_plans(
-    space: SearchSpace, budgets: Budgets, regularization: tuple[float, float] | None, trials: int,
+    space: SearchSpace,
+    budgets: Budgets,
+    regularization: tuple[float, float] | None,
+    trials: int,
     given: Sequence[CompressionPlan] = (),
-) -> list[First]:  # fmt: skip
-    """The plans given, each also trained towards its structure; then the rules' for at most half of the trials (but two).
+) -> list[First]:
+    """The plans given, each also trained towards its structure; then the rules' for at most half of the trials (but
+    two).
 
     No two are alike; of a front, the rules' are made at several budgets.
     """
     weights = (None,) if regularization is None else (None, regularization[1] / 2)
-    wanted = [First(rule="given", plan=plan, regularization=weight) for plan in dict.fromkeys(given) for weight in weights]
+    wanted = [
+        First(rule="given", plan=plan, regularization=weight) for plan in dict.fromkeys(given) for weight in weights
+    ]
     found: list[First] = []
     for place in (1.0, 0.5, 0.0) if budgets.ranged else (1.0,):
         here: list[First] = []
@@ -66,10 +72,21 @@ class Proposals:
     """
 
     def __init__(
-        self, spec: StudySpec, space: SearchSpace, budgets: Budgets, sampler: Sampler, random_keys: RandomKeys,
+        self,
+        spec: StudySpec,
+        space: SearchSpace,
+        budgets: Budgets,
+        sampler: Sampler,
+        random_keys: RandomKeys,
         regularization: tuple[float, float] | None,
-    ) -> None:  # fmt: skip
-        self._spec, self._space, self._budgets, self._sampler, self._preferences = spec, space, budgets, sampler, random_keys
+    ) -> None:
+        self._spec, self._space, self._budgets, self._sampler, self._preferences = (
+            spec,
+            space,
+            budgets,
+            sampler,
+            random_keys,
+        )
         self._first = first_plans(space, budgets, regularization, spec.trials, spec.given)
         self._ratios: list[float] = []
         self._arrays = SpaceArrays(space)
@@ -97,12 +114,16 @@ class Proposals:
         if self._informed is not None:
             self._informed.began(asked.number, plan)
         return TrialRequest(
-            number=asked.number, plan=plan, regularization=asked.regularization, budgets=budgets,
+            number=asked.number,
+            plan=plan,
+            regularization=asked.regularization,
+            budgets=budgets,
             regularized_share=asked.regularized_share or self._spec.regularized_share,
             origin=self._spec.sampler if first is None else first.rule,
-            predicted=self._space.cost(plan), damage=self._space.damage(plan),
+            predicted=self._space.cost(plan),
+            damage=self._space.damage(plan),
             rung="screen" if self._spec.screening > 1 else "train",
-        )  # fmt: skip
+        )
 
     def _parameters(self, first: First) -> dict[str, object]:
         """What the sampler is told of a rule's plan: the preferences under which decoding comes near it."""
@@ -116,7 +137,9 @@ class Proposals:
         return self._preferences.by_name(imitating(filling, self._arrays.positions(first.plan)))
 
     def _informed_parameters(self, number: int) -> dict[str, object] | None:
-        """What the surrogate suggests, the budget included; the penalty's weight, which it does not know, is left to TPE."""
+        """What the surrogate suggests, the budget included; the penalty's weight, which it does not know, is left to
+        TPE.
+        """
         if self._informed is None or self._sampler.repeats >= PATIENCE:
             return None
         place = float(np.random.default_rng([self._spec.seed, number, 1]).random()) if self._budgets.ranged else 1.0
@@ -152,7 +175,9 @@ def _scaled(budget: Budget, ratio: float) -> Budget:
 
 
 Evaluated = tuple[str | None, float | None, float | None]
-"""What makes two evaluations the same: plan, weight, and the share of epochs before compression where there is a weight."""
+"""What makes two evaluations the same: plan, weight, and the share of epochs before compression where there is a
+weight.
+"""
 
 
 def evaluated(records: Sequence[TrialRecord], share: float) -> dict[Evaluated, TrialRecord]:

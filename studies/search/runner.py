@@ -8,30 +8,30 @@ from dataclasses import replace
 from torch import nn
 
 from sconv_search.budget import Budgets
-from sconv_search.training.checkpoint import EVERY_S
 from sconv_search.cost.counting import measure_cost
 from sconv_search.records import Cost, TrialRecord
 from sconv_search.search_space.space import SearchSpace
 from sconv_search.search_space.tables import SpaceArrays
-from sconv_search.studies.trials.checkpoints import RunCheckpoints
-from sconv_search.studies.search.loop import SearchLoop, StoppingCriterion
-from sconv_search.studies.trials.evaluator import TrialEvaluator, trial_name
-from sconv_search.studies.space.given_plans import require_fit
+from sconv_search.studies.context import StudyContext
 from sconv_search.studies.granularity import grouped
 from sconv_search.studies.methods import METHODS, method_named
 from sconv_search.studies.monitor import Monitor
-from sconv_search.studies.samplers.random_keys import RandomKeys
-from sconv_search.studies.search.proposals import Proposals
 from sconv_search.studies.runs.folder import RunFolder
+from sconv_search.studies.samplers.random_keys import RandomKeys
 from sconv_search.studies.samplers.study import Domain, Sampler
+from sconv_search.studies.search.loop import SearchLoop, StoppingCriterion
+from sconv_search.studies.search.proposals import Proposals
+from sconv_search.studies.search.workers import executor, require_workers
 from sconv_search.studies.selection import candidates, offered
+from sconv_search.studies.space.given_plans import require_fit
+from sconv_search.studies.space.measuring import dense_cost, input_shapes, measured_space
 from sconv_search.studies.space.site_text import site_lines
 from sconv_search.studies.space.sites import left_out
-from sconv_search.studies.space.measuring import dense_cost, input_shapes, measured_space
-from sconv_search.studies.spec import StudySpec
-from sconv_search.studies.context import StudyContext
 from sconv_search.studies.space.widths import unmixed
-from sconv_search.studies.search.workers import executor, require_workers
+from sconv_search.studies.spec import StudySpec
+from sconv_search.studies.trials.checkpoints import RunCheckpoints
+from sconv_search.studies.trials.evaluator import TrialEvaluator, trial_name
+from sconv_search.training.checkpoint import EVERY_S
 
 
 def search(
@@ -44,10 +44,11 @@ def search(
     stops: StoppingCriterion | None = None,
     checkpoint_s: float = EVERY_S,
 ) -> list[TrialRecord]:
-    """Runs a study, or continues the one in the folder, until it has ``spec.trials`` trainings; returns all its records.
+    """Runs a study, or continues the one in the folder, until it has ``spec.trials`` trainings; returns all its
+    records.
 
-    No plan over a budget is ever trained. A killed run continues with the same call: what is complete is neither lost nor
-    done twice, an interrupted training goes on from its checkpoint, and with one worker the trials are those of an
+    No plan over a budget is ever trained. A killed run continues with the same call: what is complete is neither lost
+    nor done twice, an interrupted training goes on from its checkpoint, and with one worker the trials are those of an
     uninterrupted run. Trials that fail leave a record with the reason.
 
     Args:
@@ -59,8 +60,10 @@ def search(
         KeyError: a method is unknown.
         OutOfStep: one of several processes that train together failed alone.
         TypeError: several workers are asked for, and the network or a function cannot be sent to them.
-        ValueError: the budget is not understood or cannot be met, the folder holds another study, or there are no workers.
-        RuntimeError: three trials in a row gave nothing for one reason, ten for any, or another command works on the folder.
+        ValueError: the budget is not understood or cannot be met, the folder holds another study, or there are no
+            workers.
+        RuntimeError: three trials in a row gave nothing for one reason, ten for any, or another command works on the
+            folder.
         OSError: the folder cannot be written.
     """
     monitor = monitor or Monitor()
@@ -83,7 +86,7 @@ def search(
 
 def checked_budget(
     spec: StudySpec, network: nn.Module, input_shape: tuple[int, ...], dense: Cost | None = None
-) -> Budgets:  # fmt: skip
+) -> Budgets:
     """The spec's budgets for this network; cheap, so that wrong input is refused before any long work.
 
     Args:
@@ -91,7 +94,8 @@ def checked_budget(
 
     Raises:
         KeyError: a method is unknown.
-        ValueError: the budget is not understood, a pattern matches no site, or the network's forward fails on the shape.
+        ValueError: the budget is not understood, a pattern matches no site, or the network's forward fails on the
+            shape.
     """
     for name in spec.methods:
         method_named(name)
@@ -163,12 +167,20 @@ def reachable(space: SearchSpace, budgets: Budgets) -> Iterator[str]:
 def amounts(cost: Cost) -> str:
     """A network's cost, to read."""
     latency = f", {cost.latency_ms:.2f} ms" if cost.latency_ms else ""
-    counted = f"{cost.macs:,} MACs + {cost.adds:,} additions, {cost.params:,} parameters, {cost.activations:,} activations"
+    counted = (
+        f"{cost.macs:,} MACs + {cost.adds:,} additions, {cost.params:,} parameters, {cost.activations:,} activations"
+    )
     return counted + latency
 
 
 def _run_trials(
-    bench: TrialEvaluator, folder: RunFolder, space: SearchSpace, budgets: Budgets, monitor: Monitor, workers: int, stops: StoppingCriterion
+    bench: TrialEvaluator,
+    folder: RunFolder,
+    space: SearchSpace,
+    budgets: Budgets,
+    monitor: Monitor,
+    workers: int,
+    stops: StoppingCriterion,
 ) -> list[TrialRecord]:
     spec, start = bench.spec, bench.start
     records, damaged = folder.records()
@@ -179,9 +191,12 @@ def _run_trials(
     regularizable = spec.search_schedule.epochs > 0 and any(METHODS[name].regularizable for name in spec.methods)
     weights = spec.regularization_range if regularizable else None
     domain = Domain(
-        random_keys=random_keys.names, regularization=weights, regularized_share=spec.regularized_share_range,
-        ranged=spec.is_front, costs=spec.costs,
-    )  # fmt: skip
+        random_keys=random_keys.names,
+        regularization=weights,
+        regularized_share=spec.regularized_share_range,
+        ranged=spec.is_front,
+        costs=spec.costs,
+    )
     startup = max(4, spec.trials // 4)
     sampler = Sampler(folder.journal, domain, spec.sampler, spec.seed, startup, parallel=workers > 1)
     by_number = {r.number: r for r in records if r.stage == "search" and r.number is not None}

@@ -1,6 +1,7 @@
 """Where jobs are evaluated: in this process, or in several others on the same machine.
 
-The one process that suggests and records hands jobs out, so that workers share nothing and a killed one loses its job alone.
+The one process that suggests and records hands jobs out, so that workers share nothing and a killed one loses its job
+alone.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ import torch
 import torch.multiprocessing
 from torch import nn
 
-from sconv_search.system.malloc import keep_freed_memory
 from sconv_search.data.splits import DataSet
 from sconv_search.records import TrialRecord
-from sconv_search.studies.trials.evaluator import TrialEvaluator, TrialRequest
-from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.context import StudyContext
+from sconv_search.studies.monitor import Monitor
+from sconv_search.studies.trials.evaluator import TrialEvaluator, TrialRequest
+from sconv_search.system.malloc import keep_freed_memory
 
 MOST_ATTEMPTS = 2
 
@@ -59,7 +60,9 @@ class Here:
 
 
 class Workers:
-    """Evaluates in processes of their own, among which the threads are divided. A job whose worker dies is tried once more."""
+    """Evaluates in processes of their own, among which the threads are divided. A job whose worker dies is tried once
+    more.
+    """
 
     def __init__(self, bench: TrialEvaluator, count: int, monitor: Monitor) -> None:
         self.slots, self._monitor = count, monitor

@@ -9,12 +9,12 @@ from itertools import combinations
 from torch import nn
 
 from sconv_search.cost.counting import measure_cost
-from sconv_search.system.cache import architecture
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Cost
 from sconv_search.search_space.space import Coupling, Option
 from sconv_search.studies.methods import compress
 from sconv_search.studies.monitor import Monitor
+from sconv_search.system.cache import architecture
 
 
 def measured_couplings(
@@ -22,13 +22,16 @@ def measured_couplings(
 ) -> tuple[Coupling, ...]:
     """What two choices save less together than the sum of both, a pair of dropped channels at a time.
 
-    A layer's cost is a product of the channels that it reads and makes; each pair is measured with its greatest choices.
+    A layer's cost is a product of the channels that it reads and makes; each pair is measured with its greatest
+    choices.
 
     Raises:
         ValueError: two sites' common cost is no multiple of the channels that both drop.
     """
     largest = {
-        name: max(options, key=lambda o: o.dropped) for name, options in sites.items() if any(o.dropped for o in options)
+        name: max(options, key=lambda o: o.dropped)
+        for name, options in sites.items()
+        if any(o.dropped for o in options)
     }
     plans = {name: CompressionPlan(sites={name: option.choice}) for name, option in largest.items()}
     changed = {name: _changed(network, compress(network, plan)) for name, plan in plans.items()}
@@ -37,7 +40,9 @@ def measured_couplings(
     with monitor.bar(f"measuring {len(pairs)} pairs of coupled sites") as step:
         for done, (first, second) in enumerate(pairs, start=1):
             both = CompressionPlan(sites={**plans[first].sites, **plans[second].sites})
-            beyond = measure_cost(compress(network, both), input_shape) - dense - largest[first].cost - largest[second].cost
+            beyond = (
+                measure_cost(compress(network, both), input_shape) - dense - largest[first].cost - largest[second].cost
+            )
             cost = _each(beyond.counted(), largest[first].dropped * largest[second].dropped, first, second)
             found.append(Coupling(first=first, second=second, cost=cost))
             step(done, len(pairs))
@@ -57,5 +62,7 @@ def _changed(network: nn.Module, pruned: nn.Module) -> set[str]:
 def _each(total: Cost, count: int, first: str, second: str) -> Cost:
     amounts = {f.name: getattr(total, f.name) for f in fields(total) if f.name != "latency_ms"}
     if any(amount % count for amount in amounts.values()):
-        raise ValueError(f"the cost that sites {first!r} and {second!r} share does not follow from their channels: {total}")
+        raise ValueError(
+            f"the cost that sites {first!r} and {second!r} share does not follow from their channels: {total}"
+        )
     return Cost(**{name: amount // count for name, amount in amounts.items()})

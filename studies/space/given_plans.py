@@ -9,9 +9,9 @@ from torch import nn
 
 from sconv_search.budget import Budgets
 from sconv_search.compressor import site
-from sconv_search.structured.paper_plans import paper_plan
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.search_space.space import SearchSpace
+from sconv_search.structured.paper_plans import paper_plan
 from sconv_search.studies.methods import method_named
 from sconv_search.studies.selection import Selection
 
@@ -20,12 +20,14 @@ PAPER_METHODS = ("structured_natural", "structured_conv")
 
 
 def given_plan(text: str, network: nn.Module, methods: Sequence[str]) -> CompressionPlan:
-    """The plan in a JSON file of that path, whatever its name, else the paper's of that name, by one of the study's methods.
+    """The plan in a JSON file of that path, whatever its name, else the paper's of that name, by one of the study's
+    methods.
 
     Raises:
         FileNotFoundError: a path that ends in ``.json`` names no file.
         KeyError: the text is neither a file nor a plan's name; the names are given.
-        ValueError: the file holds no plan, the rule finds no layer, or the study has no method of structured convolutions.
+        ValueError: the file holds no plan, the rule finds no layer, or the study has no method of structured
+            convolutions.
     """
     if text.endswith(".json") or Path(text).is_file():
         try:
@@ -40,9 +42,12 @@ def given_plan(text: str, network: nn.Module, methods: Sequence[str]) -> Compres
 
 
 def with_given(
-    offers: Mapping[str, Sequence[Choice]], plans: Iterable[CompressionPlan], network: nn.Module, methods: Sequence[str],
+    offers: Mapping[str, Sequence[Choice]],
+    plans: Iterable[CompressionPlan],
+    network: nn.Module,
+    methods: Sequence[str],
     selection: Selection,
-) -> dict[str, list[Choice]]:  # fmt: skip
+) -> dict[str, list[Choice]]:
     """What is offered, and the plans' own choices where they are not among it.
 
     Raises:
@@ -59,14 +64,20 @@ def with_given(
     return dict(sorted(found.items(), key=lambda item: places[item[0]]))
 
 
-def _require_possible(name: str, choice: Choice, network: nn.Module, methods: Sequence[str], selection: Selection) -> None:
+def _require_possible(
+    name: str, choice: Choice, network: nn.Module, methods: Sequence[str], selection: Selection
+) -> None:
     if choice.method not in methods:
-        raise ValueError(f"a plan to be tried first has {choice} at {name!r}; the study searches {', '.join(methods)} alone")
+        raise ValueError(
+            f"a plan to be tried first has {choice} at {name!r}; the study searches {', '.join(methods)} alone"
+        )
     if reason := selection.refusal(name):
         raise ValueError(f"a plan to be tried first has a choice at {name!r}, which is {reason}")
     limits = method_named(choice.method).limits(site(network, name))
     if wrong := [entry for entry, most in limits.items() if not 1 <= choice.structure.get(entry, 0) <= most]:
-        raise ValueError(f"a plan to be tried first has {choice} at {name!r}, where {wrong[0]} is 1 to {limits[wrong[0]]}")
+        raise ValueError(
+            f"a plan to be tried first has {choice} at {name!r}, where {wrong[0]} is 1 to {limits[wrong[0]]}"
+        )
 
 
 def require_fit(plans: Iterable[CompressionPlan], space: SearchSpace, budgets: Budgets) -> None:

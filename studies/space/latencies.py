@@ -11,10 +11,10 @@ from torch import nn
 from sconv_search.compressor import site
 from sconv_search.inference.latency import drawn_input, measure_ready_latencies_ms
 from sconv_search.inference.layer_times import layer_times_ms, sortable_sites
-from sconv_search.system.cache import architecture
 from sconv_search.plan import Choice
 from sconv_search.search_space.space import Option
 from sconv_search.studies.methods import method_named
+from sconv_search.system.cache import architecture
 
 ROUNDS = 7
 
@@ -33,8 +33,12 @@ class Latencies:
     """
 
     def __init__(
-        self, network: nn.Module, input_shape: tuple[int, ...], shapes: Mapping[str, Sequence[tuple[int, ...]]], batch: int
-    ) -> None:  # fmt: skip
+        self,
+        network: nn.Module,
+        input_shape: tuple[int, ...],
+        shapes: Mapping[str, Sequence[tuple[int, ...]]],
+        batch: int,
+    ) -> None:
         self._network, self._input_shape, self._shapes, self._batch = network, input_shape, shapes, batch
         layers = [name for name, read in shapes.items() if read]
         self._sortable = sortable_sites(network, input_shape, layers)

@@ -11,25 +11,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sconv_search.training.batch_norm import batch_norms
 from sconv_search.calibration.moments import KEPT_BYTES, input_moments, moment_bytes
+from sconv_search.calibration.replay import Given, called_once, outputs_before, replayed
 from sconv_search.compressor import LAYER_KINDS, site
 from sconv_search.cost.counting import cost_of_calls, example_input, measure_cost, on_shapes
-from sconv_search.system.cache import architecture
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.records import Cost
-from sconv_search.calibration.replay import Given, called_once, outputs_before, replayed
-from sconv_search.training.evaluation import predict
 from sconv_search.search_space.space import Option, SearchSpace
+from sconv_search.studies.context import StudyContext, calibration_inputs
+from sconv_search.studies.methods import compress, method_named
+from sconv_search.studies.monitor import Monitor
+from sconv_search.studies.selection import EVERYTHING, Selection, offered
 from sconv_search.studies.space.couplings import measured_couplings
 from sconv_search.studies.space.given_plans import with_given
 from sconv_search.studies.space.latencies import Latencies, whole_ms
-from sconv_search.studies.methods import compress, method_named
-from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.space.narrowed_costs import measured_narrowings
-from sconv_search.studies.selection import EVERYTHING, Selection, offered
-from sconv_search.studies.context import StudyContext, calibration_inputs
 from sconv_search.studies.space.widths import channels_dropped, left_by_pruning, mixable
+from sconv_search.system.cache import architecture
+from sconv_search.training.batch_norm import batch_norms
+from sconv_search.training.evaluation import predict
 
 Kept = Callable[[str, tuple[Option, ...]], None]
 """Called with each site's options as soon as they are measured."""
@@ -53,9 +53,10 @@ def measured_space(
 
     Where some methods prune channels, so are those of other methods whose cost on what pruning leaves is not known.
 
-    The damage is the Kullback-Leibler divergence, in nat, of the outputs from the dense network's on the training images
-    that the methods fit themselves to (the first of them that have ``DAMAGE_PIXELS`` together, at least two), batch norms
-    taking the batch's own statistics: a compressed layer's shift and scale are mended later, its loss is not.
+    The damage is the Kullback-Leibler divergence, in nat, of the outputs from the dense network's on the training
+    images that the methods fit themselves to (the first of them that have ``DAMAGE_PIXELS`` together, at least two),
+    batch norms taking the batch's own statistics: a compressed layer's shift and scale are mended later, its loss is
+    not.
 
     Args:
         given: plans whose choices are options too, whatever they save.
@@ -102,16 +103,22 @@ def measured_space(
 def dense_cost(network: nn.Module, shape: tuple[int, ...], latency_batch: int | None) -> Cost:
     """The network's cost, with the time of a forward of so many inputs where that is asked for."""
     counted = measure_cost(network, shape)
-    return counted if latency_batch is None else replace(counted, latency_ms=whole_ms([network], shape, latency_batch)[0])
+    return (
+        counted if latency_batch is None else replace(counted, latency_ms=whole_ms([network], shape, latency_batch)[0])
+    )
 
 
 class _Measuring:
     """Measures options of one network, each built alone."""
 
     def __init__(
-        self, start: StudyContext, shapes: Mapping[str, Sequence[tuple[int, ...]]], whole: Cost, latencies: Latencies | None,
+        self,
+        start: StudyContext,
+        shapes: Mapping[str, Sequence[tuple[int, ...]]],
+        whole: Cost,
+        latencies: Latencies | None,
         wanted: Collection[tuple[str, Choice]],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._start, self._shapes, self._whole, self._latencies = start, shapes, whole, latencies
         self._inputs, calibration = calibration_inputs(start), start.data.calibration
         self._images = calibration[: max(2, DAMAGE_PIXELS // calibration[0, 0].numel())]
@@ -138,18 +145,25 @@ class _Measuring:
         read_N = _layer_input(network, name, self._start.data.normalized(self._images[:ERROR_INPUTS]))
         before: dict[str, Given] = {}
         if not all(map(_reshapes, alternatives)):
-            known = replayed(_on_batch_statistics(network), self._before)  # all up to the last site, mostly the layer before
+            # all up to the last site, mostly the layer before
+            known = replayed(_on_batch_statistics(network), self._before)
             before = self._before = outputs_before(known, name, self._predicted, self._once)
         for count, choice in enumerate(alternatives, start=1):
             built = compress(network, CompressionPlan(sites={name: choice}), self._inputs)
             alone = not _reshapes(choice)
-            cost = self._cost(name, choice, built) if alone else measure_cost(built, self._start.task.input_shape) - self._whole
+            cost = (
+                self._cost(name, choice, built)
+                if alone
+                else measure_cost(built, self._start.task.input_shape) - self._whole
+            )
             if cost.flops < 0 or (name, choice) in self._wanted:
                 error = _relative_error(site(network, name), site(built, name), read_N) if alone else None
                 dropped = channels_dropped(network, name, choice)
                 damage = self._damage(built, before if alone else {})
                 if math.isfinite(damage):
-                    found.append(Option(choice=choice, cost=cost.counted(), damage=damage, error=error, dropped=dropped))
+                    found.append(
+                        Option(choice=choice, cost=cost.counted(), damage=damage, error=error, dropped=dropped)
+                    )
                     layers.append(site(built, name) if alone else built)
             step(count)
         return tuple(found if self._latencies is None else self._latencies.timed(name, found, layers))
@@ -229,7 +243,9 @@ class CostTable:
         return self._known[*same, choice] - self._known[same]
 
     def of(self, layer: nn.Module, choice: Choice, shapes: Sequence[tuple[int, ...]]) -> Cost:
-        """The same for a layer that is compressed only if its like was not measured yet; on shapes alone where they suffice."""
+        """The same for a layer that is compressed only if its like was not measured yet; on shapes alone where they
+        suffice.
+        """
         same = (architecture(layer), tuple(shapes))
         if (*same, choice) not in self._known:
 
@@ -242,7 +258,9 @@ class CostTable:
 
 
 def _log_probabilities(network: nn.Module, start: StudyContext, images: Tensor) -> Tensor:
-    """Log-probabilities (predictions, classes) with batch norms on the batch's statistics; the network is not modified."""
+    """Log-probabilities (predictions, classes) with batch norms on the batch's statistics; the network is not
+    modified.
+    """
     observed = _on_batch_statistics(network)
     logits = predict(observed, start.data, images, batch=len(images))
     return F.log_softmax(logits.movedim(1, -1).flatten(0, -2), dim=1)

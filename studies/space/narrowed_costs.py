@@ -1,7 +1,8 @@
 """Measures what every choice costs on layers that pruning has narrowed: on few small layers, exact for all widths.
 
-How a layer's cost depends on its channels and on the entries of its structure (ranks, sums) is the same for all layers of
-one geometry, and linear in each of these; so it is measured on layers of a few channels, built and traced as all others.
+How a layer's cost depends on its channels and on the entries of its structure (ranks, sums) is the same for all layers
+of one geometry, and linear in each of these; so it is measured on layers of a few channels, built and traced as all
+others.
 That it holds is checked: on further small layers, and on every option as it was measured in the network.
 """
 
@@ -24,15 +25,15 @@ from torch.nn.utils import skip_init
 from sconv_search.channels.cutting import TRANSPOSED, is_depthwise, sizes
 from sconv_search.compressor import site
 from sconv_search.cost.counting import cost_of_calls
-from sconv_search.system.cache import architecture
-from sconv_search.search_space.multilinear import Multilinear, spanning
-from sconv_search.search_space.narrowing import AMOUNTS, Narrowing
 from sconv_search.plan import Choice, CompressionPlan, Structure
 from sconv_search.records import Cost
+from sconv_search.search_space.multilinear import Multilinear, spanning
+from sconv_search.search_space.narrowing import AMOUNTS, Narrowing
 from sconv_search.search_space.space import Option
 from sconv_search.studies.methods import method_named, narrowed
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.space.widths import Widths
+from sconv_search.system.cache import architecture
 
 COUNTED = tuple(name for name in AMOUNTS if name != "latency_ms")
 SMALL = range(2, 7)
@@ -44,9 +45,12 @@ Whole = NDArray[np.int64]
 
 
 def measured_narrowings(
-    network: nn.Module, shapes: Mapping[str, Shapes], offers: Mapping[str, Sequence[Option]], widths: Mapping[str, Widths],
+    network: nn.Module,
+    shapes: Mapping[str, Shapes],
+    offers: Mapping[str, Sequence[Option]],
+    widths: Mapping[str, Widths],
     monitor: Monitor,
-) -> tuple[dict[str, Narrowing], dict[tuple[str, str], str]]:  # fmt: skip
+) -> tuple[dict[str, Narrowing], dict[tuple[str, str], str]]:
     """What the options of narrowed layers cost beyond what they cost in the dense network, at every width.
 
     Args:
@@ -77,7 +81,9 @@ def measured_narrowings(
 
 
 def resized(layer: nn.Module, inputs: int, outputs: int, device: torch.device | str | None = None) -> nn.Module:
-    """A convolution (transposed or not) or linear layer of the same geometry for so many channels, its weights undefined."""
+    """A convolution (transposed or not) or linear layer of the same geometry for so many channels, its weights
+    undefined.
+    """
     options: dict[str, Any] = {"bias": layer.bias is not None, "dtype": layer.weight.dtype}
     kept: tuple[str, ...] = ()
     if isinstance(layer, _ConvNd):
@@ -113,7 +119,7 @@ class _Costs:
 
     def beyond(
         self, layer: nn.Module, shapes: Shapes, widths: Widths, options: Sequence[Option]
-    ) -> dict[Choice, tuple[Cost, ...]]:  # fmt: skip
+    ) -> dict[Choice, tuple[Cost, ...]]:
         """Each option of one method -> for each pair of widths, its cost there minus its cost in the dense network.
 
         Raises:
@@ -132,7 +138,7 @@ class _Costs:
 
     def _at(
         self, layer: nn.Module, shapes: Shapes, pairs: Sequence[tuple[int, int]], choices: Sequence[Choice]
-    ) -> list[list[Cost]]:  # fmt: skip
+    ) -> list[list[Cost]]:
         """The costs of each choice at each pair of widths."""
         method = method_named(choices[0].method)
         before = method.limits(layer)
@@ -147,7 +153,10 @@ class _Costs:
                 own.append((kind, len(same)))
                 same.append((inputs, outputs, *values))
         values_of = {kind: self._values(layer, shapes, kind, np.array(same)) for kind, same in points.items()}
-        return [[Cost(**dict(zip(COUNTED, values_of[kind][at].tolist(), strict=True))) for kind, at in own] for own in places]
+        return [
+            [Cost(**dict(zip(COUNTED, values_of[kind][at].tolist(), strict=True))) for kind, at in own]
+            for own in places
+        ]
 
     def _values(self, layer: nn.Module, shapes: Shapes, kind: _Kind, points: Whole) -> Whole:
         key = (
@@ -184,7 +193,9 @@ def _units(layer: nn.Module, inputs: int, outputs: int) -> tuple[int, int]:
 
 def _shrinking(layer: nn.Module, method: str) -> tuple[str, ...]:
     """Entries of the method's structures whose limit follows the layer's channels."""
-    small, large = (method_named(method).limits(resized(layer, *_units(layer, count, count), "meta")) for count in (2, 6))
+    small, large = (
+        method_named(method).limits(resized(layer, *_units(layer, count, count), "meta")) for count in (2, 6)
+    )
     return tuple(entry for entry in large if small[entry] != large[entry])
 
 

@@ -14,7 +14,9 @@ def site_lines(options: Mapping[str, int], skipped: Mapping[str, str]) -> Iterat
         options: site -> number of its options.
         skipped: layer with weights that is no site -> why.
     """
-    yield from _folded("sites, each with its number of options: ", (f"{name} ({count})" for name, count in options.items()))
+    yield from _folded(
+        "sites, each with its number of options: ", (f"{name} ({count})" for name, count in options.items())
+    )
     together: dict[str, list[str]] = {}
     for name, reason in skipped.items():
         together.setdefault(reason, []).append(name)

@@ -1,4 +1,6 @@
-"""What a network offers to each method: its sites, their shapes and costs, and why the other layers stay as they are."""
+"""What a network offers to each method: its sites, their shapes and costs, and why the other layers stay as they
+are.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,8 @@ from dataclasses import dataclass
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from sconv_search.channels.groups import dependencies
 from sconv_search.channels.dependency_graph import UntraceableError
+from sconv_search.channels.groups import dependencies
 from sconv_search.compressor import LAYER_KINDS, site, skipped, swapped
 from sconv_search.cost.counting import cost_of_calls, measure_cost, require_forward
 from sconv_search.plan import Choice, CompressionPlan
@@ -83,7 +85,9 @@ def site_table(
         ValueError: the network fails on the shape, runs an operator without a cost, or a pattern matches no site.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the notes say what cannot be traced; how well a kernel is fit matters nothing here
+        warnings.simplefilter(
+            "ignore"
+        )  # the notes say what cannot be traced; how well a kernel is fit matters nothing here
         return _site_table(swapped(network, {}).eval(), input_shape, methods, selection, monitor or Monitor())
 
 
@@ -108,9 +112,13 @@ def _site_table(
     if apart := unmixed(network, choices):
         notes.append(f"in a search that also prunes channels, no other method compresses {', '.join(apart)}")
     return SiteTable(
-        network=type(network).__name__, input_shape=tuple(input_shape), methods=tuple(methods), cost=cost,
-        layers=tuple(found), notes=tuple(notes),
-    )  # fmt: skip
+        network=type(network).__name__,
+        input_shape=tuple(input_shape),
+        methods=tuple(methods),
+        cost=cost,
+        layers=tuple(found),
+        notes=tuple(notes),
+    )
 
 
 def left_out(
@@ -144,7 +152,9 @@ def _reasons(
         elif refusal := selection.refusal(name):
             found[name] = dict.fromkeys(methods, refusal)
         else:
-            found[name] = {method: _reason(network, name, method, selection) for method in methods if method not in taken}
+            found[name] = {
+                method: _reason(network, name, method, selection) for method in methods if method not in taken
+            }
     return found
 
 
@@ -225,12 +235,16 @@ def _layer(name: str, meter: _Meter, shapes: Shapes, choices: Sequence[Choice], 
         if own
     }
     macs = own.macs if own else None
-    return Layer(site=name or WHOLE, kind=kind_of(module), shape=shape_of(module), macs=macs, offers=offers, reasons=reasons)
+    return Layer(
+        site=name or WHOLE, kind=kind_of(module), shape=shape_of(module), macs=macs, offers=offers, reasons=reasons
+    )
 
 
 def _extent(options: Sequence[Choice], shares: Sequence[float]) -> Extent:
     first, last = shares
-    return Extent(options=len(options), cheapest=options[0], cheapest_share=first, dearest=options[-1], dearest_share=last)
+    return Extent(
+        options=len(options), cheapest=options[0], cheapest_share=first, dearest=options[-1], dearest_share=last
+    )
 
 
 def kind_of(module: nn.Module) -> str:
@@ -244,7 +258,9 @@ def kind_of(module: nn.Module) -> str:
 
 
 def shape_of(module: nn.Module) -> str:
-    """Channels, kernel, stride and dilation of a layer, in few characters; the shapes of its weights for other kinds."""
+    """Channels, kernel, stride and dilation of a layer, in few characters; the shapes of its weights for other
+    kinds.
+    """
     if isinstance(module, nn.Linear):
         return f"{module.in_features}→{module.out_features}"
     if not isinstance(module, _ConvNd):

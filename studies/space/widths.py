@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from sconv_search.channels.cutting import sizes
-from sconv_search.channels.groups import dependencies
 from sconv_search.channels.dependency_graph import Group
+from sconv_search.channels.groups import dependencies
 from sconv_search.compressor import site
-from sconv_search.search_space.narrowing import Side
 from sconv_search.plan import Choice
+from sconv_search.search_space.narrowing import Side
 from sconv_search.studies.methods import method_named
 
 MOST_PAIRS = 1024
@@ -22,7 +22,9 @@ MOST_PAIRS = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Widths:
-    """What pruning can leave of one layer: how its sides follow from the channels that sites drop, and all pairs of widths."""
+    """What pruning can leave of one layer: how its sides follow from the channels that sites drop, and all pairs of
+    widths.
+    """
 
     inputs: Side
     outputs: Side
@@ -35,13 +37,17 @@ def channels_dropped(network: nn.Module, name: str, choice: Choice) -> int:
     return method.limits(site(network, name))["keep"] - choice.structure["keep"] if method.reshapes_neighbors else 0
 
 
-def left_by_pruning(network: nn.Module, choices: Mapping[str, Sequence[Choice]]) -> tuple[dict[str, Widths], dict[str, str]]:
-    """The widths of each layer that has choices of its own and is narrowed by those of others, and why some are not known.
+def left_by_pruning(
+    network: nn.Module, choices: Mapping[str, Sequence[Choice]]
+) -> tuple[dict[str, Widths], dict[str, str]]:
+    """The widths of each layer that has choices of its own and is narrowed by those of others, and why some are not
+    known.
 
     A layer of which the second says why can be pruned or compressed in a study, but not both.
     """
     drops = {
-        name: sorted({0, *(channels_dropped(network, name, choice) for choice in options)}) for name, options in choices.items()
+        name: sorted({0, *(channels_dropped(network, name, choice) for choice in options)})
+        for name, options in choices.items()
     }
     drops = {name: counts for name, counts in drops.items() if len(counts) > 1}
     if not drops:
@@ -116,5 +122,7 @@ def _pairs(inputs: Side, outputs: Side, drops: Mapping[str, Sequence[int]]) -> t
         fewer = [(inputs.lost.get(name, 0) * count, outputs.lost.get(name, 0) * count) for count in drops[name]]
         pairs = {(read - less[0], made - less[1]) for read, made in pairs for less in fewer}
         if len(pairs) > MOST_PAIRS:
-            raise ValueError(f"{len(inputs.lost)} sites prune what it reads, in more than {MOST_PAIRS} combinations of widths")
+            raise ValueError(
+                f"{len(inputs.lost)} sites prune what it reads, in more than {MOST_PAIRS} combinations of widths"
+            )
     return tuple(sorted(pairs, reverse=True))

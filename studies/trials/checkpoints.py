@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sconv_search.training.checkpoint import EVERY_S, Checkpoint, Stopwatch, Watched
 from sconv_search.plan import CompressionPlan
 from sconv_search.studies.context import StudyContext
+from sconv_search.training.checkpoint import EVERY_S, Checkpoint, Stopwatch, Watched
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +52,19 @@ class RunCheckpoints:
             raise ValueError(f"seconds between checkpoints must not be below 0, got {self.every_s}")
 
     def of(
-        self, name: str, start: StudyContext, plan: CompressionPlan, regularization: float | None, regularized_share: float
+        self,
+        name: str,
+        start: StudyContext,
+        plan: CompressionPlan,
+        regularization: float | None,
+        regularized_share: float,
     ) -> TrialCheckpoints:
         """Those of a life that has this name in the run."""
         identity = {
-            "weights": start.weights_sha256, "data": start.data_sha256, "plan": plan.to_json(),
-            "regularization": regularization, "regularized_share": regularized_share,
-        }  # fmt: skip
+            "weights": start.weights_sha256,
+            "data": start.data_sha256,
+            "plan": plan.to_json(),
+            "regularization": regularization,
+            "regularized_share": regularized_share,
+        }
         return TrialCheckpoints(folder=self.folder / name, identity=identity, every_s=self.every_s)

@@ -11,21 +11,21 @@ import torch
 from torch import nn
 
 from sconv_search.budget import Budgets
-from sconv_search.training.checkpoint import Stopwatch
-from sconv_search.inference.latency import measure_ready_latencies_ms
 from sconv_search.cost.counting import measure_cost
+from sconv_search.inference.latency import measure_ready_latencies_ms
 from sconv_search.plan import CompressionPlan
-from sconv_search.training.process_group import OutOfStep
 from sconv_search.records import Cost, TrialRecord
-from sconv_search.training.evaluation import Score
-from sconv_search.training.loop import TrainingDiverged
-from sconv_search.studies.trials.checkpoints import TrialCheckpoints, RunCheckpoints
+from sconv_search.studies.context import StudyContext
 from sconv_search.studies.methods import compress
 from sconv_search.studies.monitor import Monitor
-from sconv_search.studies.trials.rows import cost_fields, metric_field, outcome_fields, plan_fields, record
 from sconv_search.studies.spec import StudySpec
-from sconv_search.studies.context import StudyContext
+from sconv_search.studies.trials.checkpoints import RunCheckpoints, TrialCheckpoints
+from sconv_search.studies.trials.rows import cost_fields, metric_field, outcome_fields, plan_fields, record
 from sconv_search.studies.trials.trial import run_trial, screened
+from sconv_search.training.checkpoint import Stopwatch
+from sconv_search.training.evaluation import Score
+from sconv_search.training.loop import TrainingDiverged
+from sconv_search.training.process_group import OutOfStep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,21 +92,29 @@ class TrialEvaluator:
             return None
         return self.checkpoints.of(
             trial_name(job.number), self.start, job.plan, job.regularization, job.regularized_share
-        )  # fmt: skip
+        )
 
     def _known(self, job: TrialRequest) -> dict[str, Any]:
         screen = {"screen_top1": job.screen.top1, "screen_loss": job.screen.loss} if job.screen else {}
         return {
-            "stage": "search", "variant": "searched", "number": job.number, "seed": self.spec.seed, "origin": job.origin,
-            "predicted_damage": job.damage, **metric_field(self.start.task),
-            **plan_fields(job.plan, job.regularization, job.regularized_share), **screen,
+            "stage": "search",
+            "variant": "searched",
+            "number": job.number,
+            "seed": self.spec.seed,
+            "origin": job.origin,
+            "predicted_damage": job.damage,
+            **metric_field(self.start.task),
+            **plan_fields(job.plan, job.regularization, job.regularized_share),
+            **screen,
             **cost_fields(job.predicted, self.dense),
-        }  # fmt: skip
+        }
 
     def _found(self, job: TrialRequest, monitor: Monitor, kept: TrialCheckpoints | None) -> dict[str, Any]:
         cost, columns = self._measured(job.plan)
         if cost.counted() != job.predicted.counted():
-            reason = f"the table of costs predicted {job.predicted.counted()}, the built network measures {cost.counted()}"
+            reason = (
+                f"the table of costs predicted {job.predicted.counted()}, the built network measures {cost.counted()}"
+            )
             return {**columns, "status": "failed", "reason": reason}
         if job.budgets.excess(cost) > 0:
             return {**columns, "status": "over_budget", "reason": job.budgets.exceeded(cost)}
@@ -114,9 +122,15 @@ class TrialEvaluator:
             score = screened(self.start, job.plan, seed=self.spec.seed)
             return {**columns, "status": "screened", "screen_top1": score.top1, "screen_loss": score.loss}
         outcome = run_trial(
-            self.start, job.plan, self.spec.search_schedule, seed=self.spec.seed, regularization=job.regularization,
-            regularized_share=job.regularized_share, monitor=monitor, checkpoints=kept,
-        )  # fmt: skip
+            self.start,
+            job.plan,
+            self.spec.search_schedule,
+            seed=self.spec.seed,
+            regularization=job.regularization,
+            regularized_share=job.regularized_share,
+            monitor=monitor,
+            checkpoints=kept,
+        )
         return {**columns, "status": "complete", **outcome_fields(outcome, self.spec.search_schedule.epochs)}
 
     def _measured(self, plan: CompressionPlan) -> tuple[Cost, dict[str, Any]]:

@@ -14,8 +14,8 @@ from sconv_search.records import Cost
 def layer_costs(dense: nn.Module, compressed: nn.Module, input_shape: Sequence[int]) -> dict[str, dict[str, Any]]:
     """Layer name -> its kind, the shape of its dense weight, and ``[macs, adds, params]`` before and after.
 
-    A layer is a module of the dense network with a weight of at least two axes and nothing inside it. After compression the
-    module of the same name stands for it, whatever it is made of. Measured on the networks as built.
+    A layer is a module of the dense network with a weight of at least two axes and nothing inside it. After compression
+    the module of the same name stands for it, whatever it is made of. Measured on the networks as built.
     """
     before, after = measure_modules(dense, input_shape), measure_modules(compressed, input_shape)
     found = {}

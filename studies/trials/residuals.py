@@ -8,15 +8,16 @@ import torch
 from torch import nn
 
 from sconv_search.plan import CompressionPlan
-from sconv_search.training.loop import Progress
 from sconv_search.studies.methods import METHODS, penalty
+from sconv_search.training.loop import Progress
 
 POINTS = 12
 """A phase is looked at so many times, however long it is: the record stays small."""
 
 
 class ResidualHistory:
-    """Relative residuals by site, from the start of the regularzed phase to its end; it reads weights and changes nothing.
+    """Relative residuals by site, from the start of the regularzed phase to its end; it reads weights and changes
+    nothing.
 
     Args:
         network: the network in training.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sconv_search.training.metrics import TOP1
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Cost, TrialRecord
-from sconv_search.studies.trials.provenance import provenance
 from sconv_search.studies.spec import StudySpec
 from sconv_search.studies.task import Task
+from sconv_search.studies.trials.provenance import provenance
 from sconv_search.studies.trials.trial import Outcome
+from sconv_search.training.metrics import TOP1
 
 
 def cost_fields(cost: Cost, dense: Cost) -> dict[str, Any]:
@@ -23,9 +23,11 @@ def cost_fields(cost: Cost, dense: Cost) -> dict[str, Any]:
 def plan_fields(plan: CompressionPlan, regularization: float | None, regularized_share: float) -> dict[str, Any]:
     """The columns that say what was built, and how it is trained towards that."""
     return {
-        "methods": ",".join(plan.methods) or None, "plan": plan.to_json(), "regularization": regularization,
+        "methods": ",".join(plan.methods) or None,
+        "plan": plan.to_json(),
+        "regularization": regularization,
         "regularized_share": None if regularization is None else regularized_share,
-    }  # fmt: skip
+    }
 
 
 def outcome_fields(outcome: Outcome, epochs: float) -> dict[str, Any]:

@@ -11,17 +11,17 @@ from typing import Any
 
 from torch import nn
 
-from sconv_search.training.batch_norm import reestimate_batch_norm_
 from sconv_search.data.splits import DataSet, Images
 from sconv_search.plan import CompressionPlan
-from sconv_search.training.process_group import OutOfStep
-from sconv_search.training.schedule import Schedule
-from sconv_search.training.evaluation import Score
-from sconv_search.studies.trials.checkpoints import TrialCheckpoints
+from sconv_search.studies.context import StudyContext, calibration_inputs
 from sconv_search.studies.methods import METHODS, compress, penalty
 from sconv_search.studies.monitor import Monitor
+from sconv_search.studies.trials.checkpoints import TrialCheckpoints
 from sconv_search.studies.trials.residuals import ResidualHistory
-from sconv_search.studies.context import StudyContext, calibration_inputs
+from sconv_search.training.batch_norm import reestimate_batch_norm_
+from sconv_search.training.evaluation import Score
+from sconv_search.training.process_group import OutOfStep
+from sconv_search.training.schedule import Schedule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +29,14 @@ class Outcome:
     """What a life gave.
 
     Args:
-        residual: mean relative residual of the regularizable sites when they were compressed; None where there are none.
+        residual: mean relative residual of the regularizable sites when they were compressed; None where there are
+            none.
         before: validation score just before compression; None where it was not asked for.
         after: the same just after compression, with batch norms re-estimated.
         final: validation score at the end.
         notes: what methods warned of while compressing, such as a decomposition that fell back; None where nothing.
-        residual_course: ``epochs`` and, by site, the relative residual after so many; empty where none was drawn or watched.
+        residual_course: ``epochs`` and, by site, the relative residual after so many; empty where none was drawn or
+            watched.
     """
 
     network: nn.Module
@@ -92,9 +94,13 @@ def run_trial(
         TrainingDiverged: a loss is not finite.
     """
     config = TrialConfig(
-        plan=plan, schedule=schedule, seed=seed, regularization=regularization, regularized_share=regularized_share,
+        plan=plan,
+        schedule=schedule,
+        seed=seed,
+        regularization=regularization,
+        regularized_share=regularized_share,
         watch_compression=watch_compression,
-    )  # fmt: skip
+    )
     with start.processes.in_step(config):
         return _run(start, config, monitor, checkpoints)
 
@@ -125,10 +131,17 @@ def _run(start: StudyContext, config: TrialConfig, monitor: Monitor, checkpoints
     if config.regularization:
         with monitor.bar("training towards the structure") as step:
             start.train(
-                network, data, config.schedule, seed=config.seed, epochs=before_epochs, penalty=distance,
-                penalty_weight=config.regularization, progress=course.watching(step) if course else step,
-                checkpoint=checkpoints.of("before", monitor.say, course) if checkpoints else None, **common,
-            )  # fmt: skip
+                network,
+                data,
+                config.schedule,
+                seed=config.seed,
+                epochs=before_epochs,
+                penalty=distance,
+                penalty_weight=config.regularization,
+                progress=course.watching(step) if course else step,
+                checkpoint=checkpoints.of("before", monitor.say, course) if checkpoints else None,
+                **common,
+            )
     residual = _mean_residual(plan, float(distance().detach()))
     before = start.score(network, data, data.validation) if watched else None
     compressed, notes = _compressed(start, network, plan)
@@ -136,13 +149,25 @@ def _run(start: StudyContext, config: TrialConfig, monitor: Monitor, checkpoints
     after = start.score(compressed, data, data.validation) if watched else None
     with monitor.bar("training the compressed network") as step:
         start.train(
-            compressed, data, config.schedule, seed=config.seed + 1, epochs=config.schedule.epochs - before_epochs, progress=step,
-            checkpoint=checkpoints.of("after", monitor.say) if checkpoints else None, **common,
-        )  # fmt: skip
+            compressed,
+            data,
+            config.schedule,
+            seed=config.seed + 1,
+            epochs=config.schedule.epochs - before_epochs,
+            progress=step,
+            checkpoint=checkpoints.of("after", monitor.say) if checkpoints else None,
+            **common,
+        )
     final = start.score(compressed, data, data.validation)
     found = course.found() if course else {}
     return Outcome(
-        network=compressed, residual=residual, before=before, after=after, final=final, residual_course=found, notes=notes
+        network=compressed,
+        residual=residual,
+        before=before,
+        after=after,
+        final=final,
+        residual_course=found,
+        notes=notes,
     )
 
 

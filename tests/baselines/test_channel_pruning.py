@@ -11,12 +11,11 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sconv_search.channels.cutting import ignore_
-from sconv_search.baselines.channel_importance import Importance, channel_importance, kept_channels
-from sconv_search.baselines.channel_pruning import ChannelPruning
-from sconv_search.baselines.channel_pruning import refit_readers_
-from sconv_search.channels.groups import dependencies
 from sconv_search import Choice, CompressionPlan, measure_cost
+from sconv_search.baselines.channel_importance import Importance, channel_importance, kept_channels
+from sconv_search.baselines.channel_pruning import ChannelPruning, refit_readers_
+from sconv_search.channels.cutting import ignore_
+from sconv_search.channels.groups import dependencies
 from sconv_search.networks.resnet import cifar_resnet
 
 METHOD = ChannelPruning()
@@ -55,35 +54,63 @@ class Residual(nn.Module):
 def separable() -> nn.Sequential:
     """Expansion, depthwise convolution with batch norm and PReLU, projection; the last map is flattened."""
     return nn.Sequential(
-        nn.Conv2d(3, 16, 1), nn.BatchNorm2d(16), nn.ReLU6(), nn.Conv2d(16, 16, 3, padding=1, groups=16, bias=False),
-        nn.BatchNorm2d(16), nn.PReLU(16), nn.Conv2d(16, 6, 1), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(24, 5),
-    )  # fmt: skip
+        nn.Conv2d(3, 16, 1),
+        nn.BatchNorm2d(16),
+        nn.ReLU6(),
+        nn.Conv2d(16, 16, 3, padding=1, groups=16, bias=False),
+        nn.BatchNorm2d(16),
+        nn.PReLU(16),
+        nn.Conv2d(16, 6, 1),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(24, 5),
+    )
 
 
 def grouped() -> nn.Sequential:
     """Groups of 2 that read 12 channels and make 20, which groups of 4 read."""
     return nn.Sequential(
-        nn.Conv2d(3, 12, 3), nn.ReLU(), nn.Conv2d(12, 20, 3, groups=2), nn.Tanh(), nn.Conv2d(20, 8, 1, groups=4),
-        nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5),
-    )  # fmt: skip
+        nn.Conv2d(3, 12, 3),
+        nn.ReLU(),
+        nn.Conv2d(12, 20, 3, groups=2),
+        nn.Tanh(),
+        nn.Conv2d(20, 8, 1, groups=4),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 5),
+    )
 
 
 def chain() -> nn.Sequential:
     """Two convolutions with batch norm and a linear layer."""
     return nn.Sequential(
-        nn.Conv2d(3, 16, 3, bias=False), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 32, 3, stride=2, bias=False),
-        nn.BatchNorm2d(32), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 5),
-    )  # fmt: skip
+        nn.Conv2d(3, 16, 3, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, 3, stride=2, bias=False),
+        nn.BatchNorm2d(32),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(32, 5),
+    )
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
-    "dense": Dense, "residual": Residual, "separable": separable, "grouped": grouped, "resnet20": lambda: cifar_resnet(20),
-}  # fmt: skip
+    "dense": Dense,
+    "residual": Residual,
+    "separable": separable,
+    "grouped": grouped,
+    "resnet20": lambda: cifar_resnet(20),
+}
 IMAGES = torch.randn(2, 3, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
 
 
 def plan_of(keeps: dict[str, int]) -> CompressionPlan:
-    return CompressionPlan(sites={name: Choice(method=METHOD.name, structure={"keep": keep}) for name, keep in keeps.items()})
+    return CompressionPlan(
+        sites={name: Choice(method=METHOD.name, structure={"keep": keep}) for name, keep in keeps.items()}
+    )
 
 
 def a_half_each(network: nn.Module) -> dict[str, int]:
@@ -118,7 +145,9 @@ def test_a_pruned_network_computes_what_the_dense_one_does_when_nothing_reads_th
     network = with_lively_norms(NETWORKS[kind]())
     keeps = a_half_each(network)
     pruned = METHOD.compress(network, plan_of(keeps))
-    assert sum(weight.numel() for weight in pruned.parameters()) < sum(weight.numel() for weight in network.parameters())
+    assert sum(weight.numel() for weight in pruned.parameters()) < sum(
+        weight.numel() for weight in network.parameters()
+    )
     torch.testing.assert_close(pruned(IMAGES), ignoring(network, keeps)(IMAGES), rtol=1e-9, atol=1e-9)
 
 
@@ -134,12 +163,16 @@ def test_groups_pruned_one_after_another_have_the_shapes_of_those_pruned_at_once
     assert {n: t.shape for n, t in stepwise.state_dict().items()} == {n: t.shape for n, t in at_once.items()}
 
 
-@pytest.mark.parametrize(("kind", "site"), [("dense", "stem"), ("residual", "stem"), ("separable", "0"), ("separable", "6")])
+@pytest.mark.parametrize(
+    ("kind", "site"), [("dense", "stem"), ("residual", "stem"), ("separable", "0"), ("separable", "6")]
+)
 def test_shapes_and_weights_equal_torch_prunings_own_cut_of_the_same_channels(kind: str, site: str) -> None:
     network = NETWORKS[kind]().eval()
     group = dependencies(network).groups[site]
     pruned = METHOD.compress(network, plan_of({site: group.channels - 3}))
-    lost = sorted(set(range(group.channels)) - set(kept_channels(network, group, group.channels - 3, "magnitude").tolist()))
+    lost = sorted(
+        set(range(group.channels)) - set(kept_channels(network, group, group.channels - 3, "magnitude").tolist())
+    )
     theirs = copy.deepcopy(network)
     graph = torch_pruning.DependencyGraph().build_dependency(theirs, example_inputs=(IMAGES.float(),))
     graph.get_pruning_group(theirs.get_submodule(site), torch_pruning.prune_conv_out_channels, lost).prune()
@@ -184,7 +217,9 @@ def test_without_batch_norm_their_ranking_is_the_magnitude() -> None:
 
 def test_a_residual_sum_couples_all_that_is_added() -> None:
     pruned = METHOD.compress(Residual(), plan_of({"stem": 5}))
-    assert (pruned.stem.out_channels, pruned.outer.out_channels, pruned.inner.in_channels, pruned.head.in_features) == (5,) * 4
+    assert (pruned.stem.out_channels, pruned.outer.out_channels, pruned.inner.in_channels, pruned.head.in_features) == (
+        5,
+    ) * 4
     assert list(METHOD.options(Residual())) == ["stem", "inner"]
 
 
@@ -205,7 +240,9 @@ def test_groups_of_a_convolution_keep_equally_many_channels() -> None:
     assert (pruned[2].weight.shape, pruned[4].weight.shape) == ((8, 3, 3, 3), (8, 2, 1, 1))
 
 
-def test_inner_convolutions_of_a_resnet_with_padded_shortcuts_are_offered_and_its_stages_are_left_out_with_the_reason() -> None:
+def test_inner_convolutions_of_a_resnet_with_padded_shortcuts_are_offered_and_its_stages_are_left_out_with_the_reason() -> (
+    None
+):
     network = cifar_resnet(20)
     inner = [f"layer{stage}.{block}.conv1" for stage in (1, 2, 3) for block in range(3)]
     assert list(METHOD.options(network)) == inner
@@ -226,7 +263,9 @@ class Uncoupled(nn.Module):
         return self.head(self.second(self.mixed(self.first(x_NCHW))).mean((2, 3)))
 
 
-@pytest.mark.parametrize("mixed", [nn.ChannelShuffle(2), nn.Softmax(1), nn.GroupNorm(2, 8), nn.LayerNorm([8, 32, 32])], ids=str)
+@pytest.mark.parametrize(
+    "mixed", [nn.ChannelShuffle(2), nn.Softmax(1), nn.GroupNorm(2, 8), nn.LayerNorm([8, 32, 32])], ids=str
+)
 def test_channels_that_cannot_be_followed_are_not_offered(mixed: nn.Module) -> None:
     network = Uncoupled(mixed)
     assert list(METHOD.options(network)) == ["second"]
@@ -323,7 +362,9 @@ def test_a_network_is_told_from_one_with_the_same_layers_and_another_forward() -
 
         def forward(self, x_NCHW: Tensor) -> Tensor:
             return (
-                super().forward(x_NCHW) if self.residual else self.head(self.outer(self.inner(self.stem(x_NCHW))).mean((2, 3)))
+                super().forward(x_NCHW)
+                if self.residual
+                else self.head(self.outer(self.inner(self.stem(x_NCHW))).mean((2, 3)))
             )
 
     network = Switched()
@@ -369,7 +410,9 @@ def test_a_refit_errs_less_on_what_its_readers_put_out(kind: str, importance: Im
         member = next(member for member in group.members if member.layer == reader and member.side == "in")
         ignore_(ignored, member.positions[~torch.isin(member.channels, kept)])
         seen = []
-        handle = network.get_submodule(reader).register_forward_hook(lambda _, x, y, i=ignored, s=seen: s.append(y - i(x[0])))
+        handle = network.get_submodule(reader).register_forward_hook(
+            lambda _, x, y, i=ignored, s=seen: s.append(y - i(x[0]))
+        )
         network(CALIBRATION)
         handle.remove()
         errors.append(float(seen[0].detach().norm()))
@@ -392,7 +435,9 @@ def test_taylor_is_the_square_of_weight_times_gradient_summed_over_the_group() -
     images = CALIBRATION[:8]
     scores = network(images)
     F.cross_entropy(scores, scores.argmax(1)).backward()
-    terms = [(weight * weight.grad).detach().square() for weight in (network[0].weight, network[1].weight, network[3].weight)]
+    terms = [
+        (weight * weight.grad).detach().square() for weight in (network[0].weight, network[1].weight, network[3].weight)
+    ]
     expected = terms[0].sum((1, 2, 3)) + terms[1] + terms[2].sum((0, 2, 3))
     found = channel_importance(network, dependencies(network).groups["0"], "taylor", images)
     torch.testing.assert_close(found, expected)
@@ -404,7 +449,9 @@ def test_activation_is_the_energy_that_a_channel_adds_to_its_readers_outputs() -
     read = network[:3](CALIBRATION)
     whole = network[3](read).square().sum()
     expected = [network[3](read * (torch.arange(16) == c).view(-1, 1, 1)).square().sum() / whole for c in range(16)]
-    torch.testing.assert_close(channel_importance(network, group, "activation", CALIBRATION), torch.stack(expected).detach())
+    torch.testing.assert_close(
+        channel_importance(network, group, "activation", CALIBRATION), torch.stack(expected).detach()
+    )
 
 
 def test_reconstruction_gives_up_first_what_the_rest_can_make_up_for() -> None:
@@ -458,7 +505,9 @@ def test_transposed_convolutions_are_pruned_on_both_sides() -> None:
     keeps = a_half_each(network)
     assert list(keeps) == ["down", "inner", "up", "merge"]
     pruned = METHOD.compress(network, plan_of(keeps))
-    assert pruned.up.weight.shape[:2] == (pruned.up.in_channels, pruned.up.out_channels) == (keeps["inner"], keeps["up"])
+    assert (
+        pruned.up.weight.shape[:2] == (pruned.up.in_channels, pruned.up.out_channels) == (keeps["inner"], keeps["up"])
+    )
     torch.testing.assert_close(pruned(IMAGES), ignoring(network, keeps)(IMAGES), rtol=1e-9, atol=1e-9)
     assert METHOD.compress(network, plan_of(keeps), CALIBRATION)(IMAGES).shape == network(IMAGES).shape
 

@@ -10,9 +10,9 @@ import torch
 from tensorly.decomposition import parafac
 from torch import Tensor, nn
 
+from sconv_search import Choice, CompressionPlan, measure_cost
 from sconv_search.baselines import cp
 from sconv_search.baselines.cp import CP, RIDGE, alternating_least_squares, built, composed, decompose, tap_terms
-from sconv_search import Choice, CompressionPlan, measure_cost
 
 GEOMETRIES: dict[str, nn.Conv2d] = {
     "plain": nn.Conv2d(6, 4, 3),
@@ -191,7 +191,9 @@ def test_a_rank_out_of_range_or_a_wrong_kind_is_refused_by_name() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, groups=2))
     with pytest.raises(ValueError, match=r"site '0': rank must be in 1\.\.27, got 28"):
         CP().compress(network, plan_of("0", 28))
-    with pytest.raises(TypeError, match="site '1': CP needs a Conv2d without groups and with taps along both axes, got Conv2d"):
+    with pytest.raises(
+        TypeError, match="site '1': CP needs a Conv2d without groups and with taps along both axes, got Conv2d"
+    ):
         CP().compress(network, plan_of("1", 1))
 
 

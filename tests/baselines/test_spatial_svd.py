@@ -8,8 +8,8 @@ import torch
 from tensorly import tenalg
 from torch import Tensor, nn
 
-from sconv_search.baselines.spatial_svd import SpatialSVD, separate
 from sconv_search import Choice, CompressionPlan, measure_cost
+from sconv_search.baselines.spatial_svd import SpatialSVD, separate
 
 GEOMETRIES: dict[str, nn.Conv2d] = {
     "plain": nn.Conv2d(6, 4, 3),
@@ -25,7 +25,9 @@ geometries = pytest.mark.parametrize("conv", GEOMETRIES.values(), ids=GEOMETRIES
 
 
 def plan_of(**ranks: int) -> CompressionPlan:
-    return CompressionPlan(sites={name: Choice(method="spatial_svd", structure={"rank": r}) for name, r in ranks.items()})
+    return CompressionPlan(
+        sites={name: Choice(method="spatial_svd", structure={"rank": r}) for name, r in ranks.items()}
+    )
 
 
 def composed(pair: nn.Sequential, groups: int) -> Tensor:

@@ -8,10 +8,10 @@ import torch
 from tensorly import tenalg
 from torch import Tensor, nn
 
+from sconv_search import Choice, CompressionPlan, measure_cost
 from sconv_search.baselines import tucker
 from sconv_search.baselines.tucker import Tucker, factorize
 from sconv_search.baselines.tucker_ranks import ranks_by_energy, ranks_by_vbmf, vbmf_rank
-from sconv_search import Choice, CompressionPlan, measure_cost
 
 GEOMETRIES: dict[str, nn.Module] = {
     "plain": nn.Conv2d(6, 4, 3),
@@ -97,8 +97,12 @@ def test_the_measured_cost_is_the_formula() -> None:
 def test_options_rise_in_measured_cost_in_proportion_to_the_layer(channels: tuple[int, int], stride: int) -> None:
     network = nn.Sequential(nn.Conv2d(*channels, 3, stride=stride, padding=1))
     options = Tucker().options(network).get("0", [])
-    costs = [measure_cost(factorize(network[0], o["rank_in"], o["rank_out"]), (channels[0], 8, 8)).macs for o in options]
-    assert all(cheaper < dearer for cheaper, dearer in pairwise([*costs, measure_cost(network, (channels[0], 8, 8)).macs]))
+    costs = [
+        measure_cost(factorize(network[0], o["rank_in"], o["rank_out"]), (channels[0], 8, 8)).macs for o in options
+    ]
+    assert all(
+        cheaper < dearer for cheaper, dearer in pairwise([*costs, measure_cost(network, (channels[0], 8, 8)).macs])
+    )
     for option in options if min(channels) > 3 else []:  # few channels cannot feed as many ranks
         assert option["rank_in"] / channels[0] == pytest.approx(option["rank_out"] / channels[1], abs=1 / min(channels))
     assert len(options) >= (8 if min(channels) > 3 else 0)
@@ -114,7 +118,9 @@ def test_a_rank_out_of_range_or_a_wrong_kind_is_refused_by_name() -> None:
         Tucker().compress(network, plan_of("0", rank_in=4, rank_out=2))
     with pytest.raises(ValueError, match=r"site '0': Tucker-2 takes \['rank_in', 'rank_out'\], got \['rank'\]"):
         Tucker().compress(network, plan_of("0", rank=2))
-    with pytest.raises(TypeError, match="site '1': Tucker-2 needs a convolution without groups and with more than one tap"):
+    with pytest.raises(
+        TypeError, match="site '1': Tucker-2 needs a convolution without groups and with more than one tap"
+    ):
         Tucker().compress(network, plan_of("1", rank_in=1, rank_out=1))
 
 

@@ -8,8 +8,8 @@ import torch
 from tensorly import tenalg
 from torch import Tensor, nn
 
-from sconv_search.baselines.weight_svd import WeightSVD, factorize
 from sconv_search import Choice, CompressionPlan, measure_cost
+from sconv_search.baselines.weight_svd import WeightSVD, factorize
 
 LAYERS: dict[str, nn.Module] = {
     "plain": nn.Conv2d(6, 4, 3),
@@ -57,7 +57,9 @@ def test_full_rank_is_exact(layer: nn.Module) -> None:
     torch.testing.assert_close(factorize(dense, 4 // getattr(layer, "groups", 1))(x), dense(x))
 
 
-@pytest.mark.parametrize("layer", [nn.Conv2d(4, 10, 3), nn.Conv2d(2, 30, 3), nn.Linear(12, 9)], ids=["wide", "tall", "linear"])
+@pytest.mark.parametrize(
+    "layer", [nn.Conv2d(4, 10, 3), nn.Conv2d(2, 30, 3), nn.Linear(12, 9)], ids=["wide", "tall", "linear"]
+)
 @pytest.mark.parametrize("rank", [1, 4, 8])
 def test_the_error_is_the_eckart_young_optimum(layer: nn.Module, rank: int) -> None:
     dense = copy.deepcopy(layer).double()
@@ -113,7 +115,9 @@ def test_one_decomposition_serves_all_ranks_and_all_copies_of_the_weights(monkey
 @layers
 def test_calibration_lowers_the_output_error_on_its_inputs(layer: nn.Module) -> None:
     network = nn.Sequential(copy.deepcopy(layer)).double()
-    x = inputs(layer, 16) * torch.linspace(0.1, 3, 6, dtype=torch.float64).reshape(6, *(1 for _ in layer.weight.shape[2:]))
+    x = inputs(layer, 16) * torch.linspace(0.1, 3, 6, dtype=torch.float64).reshape(
+        6, *(1 for _ in layer.weight.shape[2:])
+    )
     plain, calibrated = (WeightSVD().compress(network, plan_of("0", 1), given) for given in (None, x))
     assert (calibrated(x) - network(x)).norm() < (plain(x) - network(x)).norm()
 
@@ -123,7 +127,8 @@ def test_calibration_equals_the_svd_of_the_whitened_weights(bias: bool) -> None:
     network = nn.Sequential(nn.Linear(6, 9, bias=bias)).double()
     x = 0.5 + torch.randn(50, 6, dtype=torch.float64) * torch.linspace(0.1, 3, 6, dtype=torch.float64)
     centered = x - x.mean(0) if bias else x  # a bias takes up the mean of the error
-    square_root = torch.linalg.cholesky(centered.T @ centered)  # S = L L^T serves as S^(1/2): any root gives the same error
+    # S = L L^T serves as S^(1/2): any root gives the same error
+    square_root = torch.linalg.cholesky(centered.T @ centered)
     left_out = torch.linalg.svdvals(network[0].weight.detach() @ square_root)[2:].square().sum().sqrt()
     calibrated = WeightSVD().compress(network, plan_of("0", 2), x)
     torch.testing.assert_close((calibrated(x) - network(x)).norm(), left_out)
@@ -159,7 +164,9 @@ def test_options_of_a_transposed_convolution_rise_in_measured_cost_and_stay_belo
     shape = (6, *SIZES[conv.weight.dim() - 2])
     network = nn.Sequential(conv)
     options = WeightSVD().options(network)["0"]
-    costs = [measure_cost(WeightSVD().compress(network, plan_of("0", option["rank"])), shape).macs for option in options]
+    costs = [
+        measure_cost(WeightSVD().compress(network, plan_of("0", option["rank"])), shape).macs for option in options
+    ]
     assert all(cheaper < dearer for cheaper, dearer in pairwise([*costs, measure_cost(network, shape).macs]))
 
 
@@ -178,7 +185,9 @@ def test_full_rank_is_the_limit(layer: nn.Module) -> None:
 
 @pytest.mark.parametrize(("multiple", "ranks"), [(4, {4, 8, 12, 16}), (8, {8, 16}), (16, {16}), (32, set())])
 def test_ranks_are_offered_in_multiples(multiple: int, ranks: set[int]) -> None:
-    options = WeightSVD(multiple=multiple).options(nn.Sequential(nn.Linear(40, 36))).get("0", [])  # 18 ranks stay below dense
+    options = (
+        WeightSVD(multiple=multiple).options(nn.Sequential(nn.Linear(40, 36))).get("0", [])
+    )  # 18 ranks stay below dense
     assert {option["rank"] for option in options} == ranks
     with pytest.raises(ValueError, match="multiple must be at least 1"):
         WeightSVD(multiple=0)

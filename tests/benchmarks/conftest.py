@@ -6,12 +6,16 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))  # scripts, not a package: they import one another by name
+sys.path.insert(
+    0, str(Path(__file__).parents[2] / "benchmarks")
+)  # scripts, not a package: they import one another by name
 
 
 @pytest.fixture
 def hindered(clock: list[float]) -> dict[str, Callable[[], None]]:
-    """Two runs of 2 ms; what runs within 10 ms after *hinders* takes five times as long, as after threads that wait busily."""
+    """Two runs of 2 ms; what runs within 10 ms after *hinders* takes five times as long, as after threads that wait
+    busily.
+    """
     until = [0.0]
 
     def hinders() -> None:

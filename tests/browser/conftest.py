@@ -1,8 +1,9 @@
 """Pages of real runs in a real browser.
 
-Debian: ``apt-get install chromium``; then ``pip install -e .[dev]`` brings playwright, which needs no download of its own here.
-``pytest tests/browser --screenshots FOLDER`` keeps pictures to look at. Nothing is asserted of them, so no other run takes any:
-a whole page can take a busy machine half a minute.
+Debian: ``apt-get install chromium``; then ``pip install -e .[dev]`` brings playwright, which needs no download of its
+    own here.
+``pytest tests/browser --screenshots FOLDER`` keeps pictures to look at. Nothing is asserted of them, so no other run
+takes any: a whole page can take a busy machine half a minute.
 """
 
 from __future__ import annotations
@@ -21,16 +22,23 @@ from tests.reports.conftest import confirm, record, write_studies
 
 RUNS = Path(__file__).parent / "runs"
 FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 HOSTILE = "<img src=x onerror=document.title='run'><script>document.title='run'</script>\"'&amp; \n Größe 深 %{y}"
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Headless chromium; without it the tests are skipped, and say what is missing."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed; `pip install playwright`")
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed; `pip install playwright`"
+    )
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         pytest.skip("chromium is not installed; on Debian `apt-get install chromium`")
@@ -59,7 +67,14 @@ def _folder(root: Path, name: str, lines: list[Any]) -> Path:
 
 
 def _hostile(root: Path) -> list[Path]:
-    names = {"task": HOSTILE, "study": HOSTILE, "methods": HOSTILE, "machine": HOSTILE, "budget": "50% flops", "plan": HOSTILE}
+    names = {
+        "task": HOSTILE,
+        "study": HOSTILE,
+        "methods": HOSTILE,
+        "machine": HOSTILE,
+        "budget": "50% flops",
+        "plan": HOSTILE,
+    }
     rows = [confirm(80.0 + seed, seed, flops=40_000_000, **names) for seed in range(3)]
     rows.append(record(status="failed", reason=HOSTILE, **names))
     folder = _folder(root, "hostile", rows)

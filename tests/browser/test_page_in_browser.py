@@ -57,7 +57,8 @@ WIDER = """() => [...document.querySelectorAll('body *')].filter(one =>
 def eventually(tab: Any, condition: str, arg: Any = None) -> None:
     """Waits until the condition holds in the page.
 
-    Asks from outside: playwright's ``wait_for_function`` asks again by ``eval`` in the page, which its own policy forbids.
+    Asks from outside: playwright's ``wait_for_function`` asks again by ``eval`` in the page, which its own policy
+        forbids.
     """
     deadline = monotonic() + PATIENCE_MS / 1000
     while not tab.evaluate(condition, arg):
@@ -86,7 +87,9 @@ def opened(browser: Any, page: Path, look: str) -> Iterator[tuple[Any, list[str]
 
 @pytest.mark.parametrize("look", LOOKS)
 @pytest.mark.parametrize("name", NAMES)
-def test_the_page_opens_whole(browser: Any, pages: dict[str, Path], picture: Callable[..., None], name: str, look: str) -> None:
+def test_the_page_opens_whole(
+    browser: Any, pages: dict[str, Path], picture: Callable[..., None], name: str, look: str
+) -> None:
     with opened(browser, pages[name], look) as (tab, complaints):
         plots = tab.query_selector_all(".plot")
         assert len(plots) >= 8

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from sconv_search.reports.table import to_table
 from sconv_search.records import TrialRecord
+from sconv_search.reports.table import to_table
 
 DENSE_FLOPS = 82_000_000
 METHODS = ("structured_conv", "spatial_svd", "weight_svd", "tucker", "cp", "channel_pruning")
@@ -20,9 +20,14 @@ METHODS = ("structured_conv", "spatial_svd", "weight_svd", "tucker", "cp", "chan
 def record(**columns: Any) -> TrialRecord:
     """A complete search trial, but for the columns given."""
     defaults: dict[str, Any] = {
-        "study": "study", "task": "cifar10/resnet20", "stage": "search", "variant": "searched", "status": "complete",
-        "methods": "structured_conv", "dense_flops": DENSE_FLOPS,
-    }  # fmt: skip
+        "study": "study",
+        "task": "cifar10/resnet20",
+        "stage": "search",
+        "variant": "searched",
+        "status": "complete",
+        "methods": "structured_conv",
+        "dense_flops": DENSE_FLOPS,
+    }
     return TrialRecord(**defaults | columns)
 
 
@@ -33,17 +38,25 @@ OPTIONS = 4
 
 def plan(method: str, places: Iterable[int]) -> str:
     """A plan that takes option ``place`` at each site."""
-    sites = {site: {"method": method, "structure": {"rank": place + 1}} for site, place in zip(SITES, places, strict=True)}
+    sites = {
+        site: {"method": method, "structure": {"rank": place + 1}} for site, place in zip(SITES, places, strict=True)
+    }
     return json.dumps({"format": "sconv-search plan 1", "sites": sites})
 
 
 def space(method: str) -> dict[str, Any]:
-    """A search space in which option ``place`` of every site saves ``(OPTIONS - place)`` MMACs, for a damage of as much."""
+    """A search space in which option ``place`` of every site saves ``(OPTIONS - place)`` MMACs, for a damage of as
+    much.
+    """
     options = [
-        {"method": method, "structure": {"rank": place + 1},
-         "cost": {"macs": -1_000_000 * (OPTIONS - place), "adds": 0, "params": 0}, "damage": float(OPTIONS - place)}
+        {
+            "method": method,
+            "structure": {"rank": place + 1},
+            "cost": {"macs": -1_000_000 * (OPTIONS - place), "adds": 0, "params": 0},
+            "damage": float(OPTIONS - place),
+        }
         for place in range(OPTIONS)
-    ]  # fmt: skip
+    ]
     dense = {"macs": DENSE_FLOPS // 2, "adds": 0, "params": 270_000}
     return {"format": "sconv-search space 1", "dense": dense, "sites": dict.fromkeys(SITES, options)}
 
@@ -94,20 +107,30 @@ def write_run(tmp_path: Path) -> Callable[..., Path]:
 def study(method: str, place: int, task: str = "cifar10/resnet20") -> list[TrialRecord]:
     """One method's search of 40 trials and confirmation of three plans over three seeds."""
     rng = random.Random(place)
-    origin = {"machine": "2 × CPU", "versions": "torch 2.15.0, optuna 5.0.0", "commit": "0e6da41", "budget": "50% flops"}
+    origin = {
+        "machine": "2 × CPU",
+        "versions": "torch 2.15.0, optuna 5.0.0",
+        "commit": "0e6da41",
+        "budget": "50% flops",
+    }
     origin |= {"study": f"{task.replace('/', '-')}-{method}", "task": task, "methods": method}
     rows = [record(**origin, **_trial(number, place, rng)) for number in range(40)]
     best = sorted((r for r in rows if r.val_top1), key=lambda r: -(r.val_top1 or 0))[:3]
     for seed in range(3):
         for r in best:
             score = (r.val_top1 or 0) - 0.4 + rng.gauss(0, 0.2)
-            rows.append(_confirmed(score, seed, {**origin, "variant": "searched", "plan": r.plan, "flops": r.flops}, rng))
+            rows.append(
+                _confirmed(score, seed, {**origin, "variant": "searched", "plan": r.plan, "flops": r.flops}, rng)
+            )
         rows.append(
-            _confirmed(88 - place * 0.8 + rng.gauss(0, 0.2), seed, {**origin, "variant": "uniform", "flops": 40_100_000}, rng)
+            _confirmed(
+                88 - place * 0.8 + rng.gauss(0, 0.2), seed, {**origin, "variant": "uniform", "flops": 40_100_000}, rng
+            )
         )
     if place == 0:
         rows += [
-            _confirmed(92.3 + rng.gauss(0, 0.1), seed, {**origin, **_dense("dense_finetuned")}, rng) for seed in range(3)
+            _confirmed(92.3 + rng.gauss(0, 0.1), seed, {**origin, **_dense("dense_finetuned")}, rng)
+            for seed in range(3)
         ]
         rows.append(_confirmed(91.7, 0, {**origin, **_dense("dense")}, rng))
     return rows

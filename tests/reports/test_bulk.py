@@ -5,9 +5,9 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
+from sconv_search.records import COLUMNS
 from sconv_search.reports.bulk import bulk_frame
 from sconv_search.reports.record_lines import DTYPES, LARGEST, one_by_one
-from sconv_search.records import COLUMNS
 from tests.reports.conftest import record
 
 BASE = record(number=3, val_top1=1.5, reason="x").to_json()
@@ -47,17 +47,42 @@ def test_what_repeats_is_kept_once() -> None:
 
 
 DAMAGED = [
-    changed("{", "\ufeff{"), changed("{", "[") + "]", "[]", "3", BASE + BASE, BASE + " x", BASE[:-1], BASE[:-1] + ",}",
-    changed("1.5", "NaN"), changed("1.5", "Infinity"), changed("1.5", "-Infinity"), changed("1.5", "1e999"),
-    changed("1.5", '"1.5"'), changed("1.5", ".5"), changed("1.5", "true"), changed("1.5", "[1.5]"),
-    changed('"number": 3', f'"number": {2**63}'), changed('"number": 3', f'"number": {-(2**63)}'),
-    changed('"number": 3', '"number": 3.0'), changed('"number": 3', '"number": true'), changed('"number": 3', '"number": 03'),
-    changed('"schema": 1', '"schema": 9'), changed('"schema": 1', '"schema": null'), changed('"schema": 1, ', ""),
-    changed('"stage": "search"', '"stage": "else"'), changed('"stage": "search"', '"stage": null'),
-    changed('"status": "complete"', '"status": "else"'), changed('"reason"', '"raison"'), changed('"x"', '{"a": 1}'),
-    changed('"x"', '"\\ud800"'), changed('"x"', '"\\udc00"'), changed('"x"', '"a\tb"'), changed('"x"', "3"),
-    BASE.encode().replace(b'"x"', b'"\xff"'), BASE.encode().replace(b'"x"', b'"\xed\xa0\x80"'),
-]  # fmt: skip
+    changed("{", "\ufeff{"),
+    changed("{", "[") + "]",
+    "[]",
+    "3",
+    BASE + BASE,
+    BASE + " x",
+    BASE[:-1],
+    BASE[:-1] + ",}",
+    changed("1.5", "NaN"),
+    changed("1.5", "Infinity"),
+    changed("1.5", "-Infinity"),
+    changed("1.5", "1e999"),
+    changed("1.5", '"1.5"'),
+    changed("1.5", ".5"),
+    changed("1.5", "true"),
+    changed("1.5", "[1.5]"),
+    changed('"number": 3', f'"number": {2**63}'),
+    changed('"number": 3', f'"number": {-(2**63)}'),
+    changed('"number": 3', '"number": 3.0'),
+    changed('"number": 3', '"number": true'),
+    changed('"number": 3', '"number": 03'),
+    changed('"schema": 1', '"schema": 9'),
+    changed('"schema": 1', '"schema": null'),
+    changed('"schema": 1, ', ""),
+    changed('"stage": "search"', '"stage": "else"'),
+    changed('"stage": "search"', '"stage": null'),
+    changed('"status": "complete"', '"status": "else"'),
+    changed('"reason"', '"raison"'),
+    changed('"x"', '{"a": 1}'),
+    changed('"x"', '"\\ud800"'),
+    changed('"x"', '"\\udc00"'),
+    changed('"x"', '"a\tb"'),
+    changed('"x"', "3"),
+    BASE.encode().replace(b'"x"', b'"\xff"'),
+    BASE.encode().replace(b'"x"', b'"\xed\xa0\x80"'),
+]
 
 
 @pytest.mark.parametrize("line", DAMAGED)

@@ -43,7 +43,14 @@ def test_robust_limits_hold_the_best_half(scores: list[float]) -> None:
 
 def test_a_trace_splits_at_the_edge_and_loses_nothing() -> None:
     trace = Trace(
-        name="a", look="a", kind="strong", x=[1, 2, 3], y=[9.0, 1.0, 8.0], errors=[1, 2, None], texts=["p", "q", "r"], keys=()
+        name="a",
+        look="a",
+        kind="strong",
+        x=[1, 2, 3],
+        y=[9.0, 1.0, 8.0],
+        errors=[1, 2, None],
+        texts=["p", "q", "r"],
+        keys=(),
     )
     inside, below = split_below(trace, 5.0)
     assert (inside.x, inside.y, inside.errors, inside.texts) == ([1, 3], [9, 8], [1, None], ["p", "r"])

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from sconv_search.records import TrialRecord
 from sconv_search.reports import compare_reports
 from sconv_search.reports.export import to_parquet
 from sconv_search.reports.page import make_report
 from sconv_search.reports.table import read_runs
-from sconv_search.records import TrialRecord
 from tests.reports.conftest import confirm, record
 
 AT = {"budget": "50% flops", "flops": 40_000_000}
@@ -45,7 +45,11 @@ def test_the_same_runs_have_not_changed(reported: Callable[..., Path]) -> None:
 
 def test_each_change_is_a_line(reported: Callable[..., Path]) -> None:
     before = [DENSE, *seeds([90.0, 91.0], plan="P"), *seeds([80.0], methods="cp", plan="old"), record(status="failed")]
-    after = [DENSE, *seeds([90.5, 91.5], plan="P", macs=7), *seeds([95.0, 95.0], methods="tucker", plan="new", commit="abc")]
+    after = [
+        DENSE,
+        *seeds([90.5, 91.5], plan="P", macs=7),
+        *seeds([95.0, 95.0], methods="tucker", plan="new", commit="abc"),
+    ]
     lines = compare_reports(reported("one", before), reported("two", after))
     text = "\n".join(lines)
     assert "trials: study, confirm, complete: 4 → 5" in lines

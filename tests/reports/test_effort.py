@@ -14,7 +14,9 @@ def spent(counts: dict[str, int], epochs: dict[str, float] | None = None, **entr
     rows, runs = [], []
     for method, count in counts.items():
         origin = AT | {"study": method, "methods": method}
-        rows += [record(val_top1=90.0, epochs=(epochs or {}).get(method, 2.0), wall_s=10.0, **origin) for _ in range(count)]
+        rows += [
+            record(val_top1=90.0, epochs=(epochs or {}).get(method, 2.0), wall_s=10.0, **origin) for _ in range(count)
+        ]
         rows += [
             record(status="failed", wall_s=1.0, **origin),
             record(status="over_budget", **origin),

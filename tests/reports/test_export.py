@@ -13,7 +13,9 @@ from sconv_search.reports.export import to_csv, to_parquet
 from sconv_search.reports.markup import Table, latex_text, table_latex
 
 
-@given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00")), min_size=1, max_size=6))
+@given(
+    texts=st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00")), min_size=1, max_size=6)
+)
 def test_texts_come_back_from_csv_but_for_the_guard(texts: list[str]) -> None:
     content = bytes(to_csv(pd.DataFrame({"text": texts, "number": range(len(texts))}).astype({"text": "string"})))
     rows = list(csv.reader(io.StringIO(content.decode("utf-8"), newline="")))
@@ -47,8 +49,15 @@ def test_latex_is_a_table_with_rules_and_escapes() -> None:
 def test_no_text_commands_latex(text: str) -> None:
     """Every backslash is one that was put there before a special letter or a known command."""
     made = latex_text(text)
-    for command in ("textbackslash{}", "textasciitilde{}", "textasciicircum{}", "textless{}", "textgreater{}", "textbar{}",
-                    "textquotedbl{}"):  # fmt: skip
+    for command in (
+        "textbackslash{}",
+        "textasciitilde{}",
+        "textasciicircum{}",
+        "textless{}",
+        "textgreater{}",
+        "textbar{}",
+        "textquotedbl{}",
+    ):
         made = made.replace(f"\\{command}", "")
     for symbol in (
         r"$\pm$",

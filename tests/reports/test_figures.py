@@ -62,9 +62,13 @@ def test_both_drawers_show_the_same_points(pareto: Chart) -> None:
     wanted = sorted((x, y) for trace in pareto.traces for x, y in zip(trace.x, trace.y, strict=True))
     interactive = [trace for trace in figure_json(pareto)["data"] if trace["x"] != [None]]
     found = sorted((x, y) for trace in interactive for x, y in zip(trace["x"], trace["y"], strict=True))
-    assert [value for point in found for value in point] == pytest.approx([value for point in wanted for value in point])
+    assert [value for point in found for value in point] == pytest.approx(
+        [value for point in wanted for value in point]
+    )
     (axes,) = draw(pareto).axes
-    lines = [line for line in axes.lines if line.get_transform() == axes.transData and line.get_label().startswith("_child")]
+    lines = [
+        line for line in axes.lines if line.get_transform() == axes.transData and line.get_label().startswith("_child")
+    ]
     points = {(float(x), float(y)) for line in lines for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)}
     assert set(wanted) <= points
 
@@ -122,7 +126,10 @@ def test_the_png_shows_what_the_pdf_does_at_its_size(pareto: Chart) -> None:
     (axes,) = figure.axes
     point = next(trace for trace in reversed(pareto.traces) if trace.kind == "strong")
     x, y = axes.transData.transform((point.x[-1], point.y[-1])) * 150 / figure.dpi
-    assert "#{:02X}{:02X}{:02X}".format(*picture.convert("RGB").getpixel((round(x), round(750 - y)))) == STYLES[point.look][0]
+    assert (
+        "#{:02X}{:02X}{:02X}".format(*picture.convert("RGB").getpixel((round(x), round(750 - y))))
+        == STYLES[point.look][0]
+    )
 
 
 def hostile_chart() -> Chart:
@@ -154,7 +161,9 @@ def test_hostile_names_draw_and_are_no_markup(drawing: Chart | HeatMap) -> None:
 @pytest.mark.parametrize("count", [2, 5, 40])
 def test_what_is_counted_has_ticks_at_whole_numbers(count: int) -> None:
     trace = Trace(name="a", look="a", kind="steps", x=[1.0, float(count)], y=[3.0, 4.0], texts=["", ""])
-    chart = Chart(title="t", x=Axis(label="x", limits=(0.0, 1.03 * count), whole=True), y=Axis(label="y"), traces=[trace])
+    chart = Chart(
+        title="t", x=Axis(label="x", limits=(0.0, 1.03 * count), whole=True), y=Axis(label="y"), traces=[trace]
+    )
     figure = draw(chart)
     figure.draw_without_rendering()
     assert all(tick == int(tick) for tick in figure.axes[0].get_xticks())

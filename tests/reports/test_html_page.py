@@ -30,7 +30,9 @@ def chart(**entries) -> Chart:
 
 
 @pytest.mark.parametrize(
-    "drawing", [Nothing(title="t", reason=HOSTILE), chart(notes=[HOSTILE])], ids=["a sentence for a figure", "a note under one"]
+    "drawing",
+    [Nothing(title="t", reason=HOSTILE), chart(notes=[HOSTILE])],
+    ids=["a sentence for a figure", "a note under one"],
 )
 def test_texts_that_are_not_plotly_s_come_back_whole(drawing: Chart | Nothing) -> None:
     page = page_of(Figure(key="k", title=HOSTILE, drawings={"": drawing}, caption=HOSTILE))

@@ -21,9 +21,7 @@ from sconv_search.reports.table import read_runs
 from tests.reports.conftest import DENSE_FLOPS, METHODS, confirm, record, study, write_studies
 
 Write = Callable[..., Path]
-HOSTILE = (
-    '<script>alert(1)</script>\n"quoted", it\'s | `x` [a](b) Größe 深 </script><img src=x onerror=alert(2)> $x^2$ \\input{x} %s'
-)
+HOSTILE = '<script>alert(1)</script>\n"quoted", it\'s | `x` [a](b) Größe 深 </script><img src=x onerror=alert(2)> $x^2$ \\input{x} %s'
 LARGEST = 6_000_000
 
 
@@ -76,9 +74,7 @@ def test_every_figure_of_a_comparison_has_its_files(runs: list[Path], monkeypatc
     with rendering.studio(("svg",)) as artist:
         make_report(read_runs(runs), artist)
         stems = set(artist.files())
-    keys = (
-        "pareto-flops pareto-macs pareto-additions pareto-parameters pareto-latency plan protected course-1-best-by-training "
-    )
+    keys = "pareto-flops pareto-macs pareto-additions pareto-parameters pareto-latency plan protected course-1-best-by-training "
     keys += "course-1-hypervolume-by-second importance lambda-residual lambda-accuracy decomposition latency "
     keys += "rungs-predicted-damage-against-short-training"
     assert {f"figures/cifar10-resnet20-{key}.svg" for key in keys.split()} <= stems
@@ -98,7 +94,14 @@ def test_the_tidy_data_is_csv_and_parquet_and_both_agree(comparison: Path) -> No
 
 def test_the_page_comes_in_the_order_of_the_questions(comparison: Path) -> None:
     text = text_of(comparison)
-    parts = ["## Verdict", "At 50 % FLOPs, ", "## cifar10/resnet20", "Accuracy against cost", "### The plan", "### The search"]
+    parts = [
+        "## Verdict",
+        "At 50 % FLOPs, ",
+        "## cifar10/resnet20",
+        "Accuracy against cost",
+        "### The plan",
+        "### The search",
+    ]
     parts += ["### MACs are not milliseconds", "### All trials", "## Provenance", "Equal effort"]
     places = [text.index(part) for part in parts]
     assert places == sorted(places)
@@ -117,7 +120,9 @@ def test_each_command_to_reproduce_is_a_row(write_run: Write, tmp_path: Path) ->
     commands = [f"sconv-search search --seed {seed} --data DATA" for seed in range(2)]
     write_report([write_run("a", [confirm(80, command=command) for command in commands])], tmp_path / "report")
     lines = text_of(tmp_path / "report", "tables/provenance.csv").splitlines()
-    assert [line for line in lines if "reproduce" in line] == [f'"command to reproduce","{command}"' for command in commands]
+    assert [line for line in lines if "reproduce" in line] == [
+        f'"command to reproduce","{command}"' for command in commands
+    ]
 
 
 def test_effort_that_is_not_recorded_is_not_called_equal(write_run: Write, tmp_path: Path) -> None:
@@ -159,7 +164,9 @@ def test_a_run_in_progress_is_said(write_run: Write, tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Glyph")
-def test_tasks_have_figures_of_their_own_names(write_run: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tasks_have_figures_of_their_own_names(
+    write_run: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(page, "KINDS", ("png",))
     monkeypatch.setattr(rendering, "rendered_in", lambda figure, kinds: dict.fromkeys(kinds, b"png"))
     tasks = ["a/b", "a-b", "../../etc", "日本"]
@@ -215,7 +222,14 @@ class Tags(HTMLParser):
 
 @pytest.fixture
 def hostile(write_run: Write, tmp_path: Path) -> Path:
-    names = {"study": HOSTILE, "task": HOSTILE, "reason": HOSTILE, "methods": HOSTILE, "machine": HOSTILE, "budget": HOSTILE}
+    names = {
+        "study": HOSTILE,
+        "task": HOSTILE,
+        "reason": HOSTILE,
+        "methods": HOSTILE,
+        "machine": HOSTILE,
+        "budget": HOSTILE,
+    }
     failed = record(status="failed", **names)
     folder = write_run(
         "a", [failed, *(confirm(80, seed, variant=HOSTILE, plan=HOSTILE, flops=5, **names) for seed in range(3))]
@@ -283,7 +297,9 @@ def test_a_file_in_the_way_is_named(write_run: Write, tmp_path: Path, inside: st
 
 
 @pytest.mark.parametrize("verb", ["mkdir", "open"])
-def test_no_permission_names_the_path(write_run: Write, tmp_path: Path, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_permission_names_the_path(
+    write_run: Write, tmp_path: Path, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Permission is taken away by hand: for root, who may run these tests, chmod stops nothing."""
     folder, usual = write_run("a", [record()]), getattr(Path, verb)
 

@@ -31,7 +31,10 @@ def test_student_s_distribution_is_scipy_s(t: float, freedom: int) -> None:
 @given(st.lists(st.integers(-3200, 3200).map(lambda steps: steps / 64), min_size=3, max_size=8))
 def test_sign_flips_are_scipy_s_exact_permutations(found: list[float]) -> None:
     scipy = stats.permutation_test(
-        (np.array(found), np.zeros(len(found))), lambda a, b: np.mean(a - b), permutation_type="samples", n_resamples=np.inf
+        (np.array(found), np.zeros(len(found))),
+        lambda a, b: np.mean(a - b),
+        permutation_type="samples",
+        n_resamples=np.inf,
     )
     assert sign_flip(found) == pytest.approx(scipy.pvalue)
 
@@ -47,7 +50,9 @@ def test_rank_correlation_is_scipy_s_ties_included(pairs: list[tuple[int, int]])
 
 
 def test_missing_values_are_left_out_of_a_correlation() -> None:
-    assert spearman(pd.Series([1, 2, 3, None], dtype="Float64"), pd.Series([1, 2, 3, 0], dtype="Float64")) == pytest.approx(1)
+    assert spearman(
+        pd.Series([1, 2, 3, None], dtype="Float64"), pd.Series([1, 2, 3, 0], dtype="Float64")
+    ) == pytest.approx(1)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))

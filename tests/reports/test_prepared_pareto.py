@@ -7,11 +7,11 @@ from itertools import pairwise
 import pandas as pd
 import pytest
 
+from sconv_search.records import TrialRecord
 from sconv_search.reports import summarize
 from sconv_search.reports.charts import Chart, Nothing, Trace
 from sconv_search.reports.prepared.pareto import METRICS, MOST_SHOWN, pareto_figure
 from sconv_search.reports.table import to_table
-from sconv_search.records import TrialRecord
 from tests.reports.conftest import DENSE_FLOPS, METHODS, confirm, record
 
 TASK = "cifar10/resnet20"
@@ -19,7 +19,9 @@ TASK = "cifar10/resnet20"
 
 def chart(records: list[TrialRecord], metric: str = "flops") -> Chart | Nothing:
     table = to_table(records)
-    found = pareto_figure(table, summarize(table), TASK).drawings[next(one.name for one in METRICS if one.key == metric)]
+    found = pareto_figure(table, summarize(table), TASK).drawings[
+        next(one.name for one in METRICS if one.key == metric)
+    ]
     assert isinstance(found, Chart | Nothing)
     return found
 
@@ -97,7 +99,9 @@ def test_collapsed_search_trials_are_arrows_too() -> None:
 
 
 def test_an_unconfirmed_dense_network_is_a_line_that_says_validation() -> None:
-    found = drawn([record(variant="dense", methods=None, val_top1=91.0, flops=DENSE_FLOPS), record(val_top1=90.0, flops=5)])
+    found = drawn(
+        [record(variant="dense", methods=None, val_top1=91.0, flops=DENSE_FLOPS), record(val_top1=90.0, flops=5)]
+    )
     (rule,) = [rule for rule in found.rules if rule.axis == "y"]
     assert rule.at == 91
     assert rule.name.startswith("dense (validation only)")
@@ -106,10 +110,16 @@ def test_an_unconfirmed_dense_network_is_a_line_that_says_validation() -> None:
 @pytest.mark.parametrize(
     ("budget", "metric", "places"),
     [
-        ("50% flops", "flops", [50]), ("41M flops", "flops", [50]), ("50% params", "flops", []), ("2G flops", "flops", []),
-        ("a lot", "flops", []), (None, "flops", []), ("40% params", "params", [40]), ("50% flops", "params", []),
+        ("50% flops", "flops", [50]),
+        ("41M flops", "flops", [50]),
+        ("50% params", "flops", []),
+        ("2G flops", "flops", []),
+        ("a lot", "flops", []),
+        (None, "flops", []),
+        ("40% params", "params", [40]),
+        ("50% flops", "params", []),
     ],
-)  # fmt: skip
+)
 def test_a_budget_is_marked_where_it_has_a_place(budget: str | None, metric: str, places: list[float]) -> None:
     found = drawn([record(budget=budget, val_top1=1.0, flops=2, params=7)], metric)
     assert [rule.at for rule in found.rules if rule.axis == "x"] == places

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from sconv_search.records import TrialRecord
 from sconv_search.reports import summarize
 from sconv_search.reports.charts import Chart, HeatMap, Nothing
 from sconv_search.reports.looks import looks
@@ -25,7 +26,6 @@ from sconv_search.reports.prepared.sites import plan_damage, site_tables
 from sconv_search.reports.runs import OptionFacts, RunFacts, read_facts
 from sconv_search.reports.table import to_table
 from sconv_search.reports.verdict import verdicts
-from sconv_search.records import TrialRecord
 from tests.reports.conftest import COURSE, DENSE_FLOPS, LAYERS, confirm, plan, record, space, spec
 
 TASK = "cifar10/resnet20"
@@ -42,7 +42,13 @@ def facts(tmp_path) -> RunFacts:
 
 
 def trial(number: int, score: float, places: tuple[int, int, int] = (0, 0, 0), **columns: Any) -> TrialRecord:
-    origin = {"number": number, "flops": 40_000_000, "budget": "50% flops", "wall_s": 10.0, "plan": plan(METHOD, places)}
+    origin = {
+        "number": number,
+        "flops": 40_000_000,
+        "budget": "50% flops",
+        "wall_s": 10.0,
+        "plan": plan(METHOD, places),
+    }
     return record(val_top1=score, **origin | columns)
 
 
@@ -105,7 +111,9 @@ def test_importance_is_the_rank_correlation_with_the_share_left(facts: RunFacts)
     drawing = importance_figure([table]).drawings[""]
     assert isinstance(drawing, HeatMap)
     assert drawing.rows == ["conv1", "layer1.conv1"]
-    few = [trial(number, 50 + number, regularization=0.1 * number + 0.1 if number < 2 else None) for number in range(12)]
+    few = [
+        trial(number, 50 + number, regularization=0.1 * number + 0.1 if number < 2 else None) for number in range(12)
+    ]
     assert importances(site_tables(to_table(few), [facts], TASK)[0])[WEIGHT] is None  # two weights correlate by chance
     assert drawing.diverging
 
@@ -121,7 +129,8 @@ def test_protected_layers_are_those_left_alone_by_the_best(facts: RunFacts) -> N
     (table,) = site_tables(to_table(rows), [facts], TASK)
     drawing = protection_figure([table]).drawings[""]
     assert isinstance(drawing, HeatMap)
-    assert [row[0] for row in drawing.values] == pytest.approx([75, 0, 0])  # option 3 takes one of four possible savings
+    # option 3 takes one of four possible savings
+    assert [row[0] for row in drawing.values] == pytest.approx([75, 0, 0])
     assert "study protects most: conv1 (75 %)" in drawing.notes[0]
 
 
@@ -132,7 +141,10 @@ def test_damage_is_the_sum_over_sites_and_unknown_choices_have_none(facts: RunFa
 
 
 def test_lambda_against_residual_and_accuracy() -> None:
-    rows = [trial(number, 80.0 + number, regularization=0.1 * (number + 1), residual=0.5 - 0.1 * number) for number in range(3)]
+    rows = [
+        trial(number, 80.0 + number, regularization=0.1 * (number + 1), residual=0.5 - 0.1 * number)
+        for number in range(3)
+    ]
     figure = weight_figure(to_table([*rows, trial(3, 88.0, residual=0.6)]), TASK)
     residual, accuracy = figure.drawings["residual"], figure.drawings["accuracy"]
     assert isinstance(residual, Chart)
@@ -195,7 +207,9 @@ def test_loss_by_compression_is_before_minus_after() -> None:
 def test_rungs_pair_damage_short_training_and_full_schedule(facts: RunFacts) -> None:
     places = [(0, 0, 0), (1, 0, 0), (1, 1, 0), (1, 1, 1), (3, 3, 3)]
     rows = [trial(number, 80.0 + number, one, screen_top1=60.0 + 2 * number) for number, one in enumerate(places)]
-    rows += [confirm(90.0 - number, seed, plan=plan(METHOD, one)) for number, one in enumerate(places) for seed in range(2)]
+    rows += [
+        confirm(90.0 - number, seed, plan=plan(METHOD, one)) for number, one in enumerate(places) for seed in range(2)
+    ]
     table = to_table(rows)
     found = rung_points(table, [facts], site_tables(table, [facts], TASK), TASK)
     assert len(found) == 5

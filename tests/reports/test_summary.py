@@ -7,10 +7,10 @@ import math
 import pandas as pd
 import pytest
 
+from sconv_search.records import TrialRecord
 from sconv_search.reports import summarize
 from sconv_search.reports.summary import counts, failures
 from sconv_search.reports.table import to_table
-from sconv_search.records import TrialRecord
 from tests.reports.conftest import confirm, record
 
 
@@ -33,7 +33,13 @@ def rows() -> list[TrialRecord]:
 
 def test_a_confirmed_plan_by_hand() -> None:
     row = only(summarize(to_table(rows())), "structured convolution, searched")
-    assert (row["seeds"], row["flops"], row["macs"], row["adds"], row["params"]) == (3, 41_000_000, 20_000_000, 1_000_000, 9)
+    assert (row["seeds"], row["flops"], row["macs"], row["adds"], row["params"]) == (
+        3,
+        41_000_000,
+        20_000_000,
+        1_000_000,
+        9,
+    )
     assert (row["flops_share"], row["test_top1"], row["test_top1_std"]) == (50, 89, 1)
     assert row["difference"] == -2.5
     assert (row["latency_ms"], row["speed_up"]) == (3, 1.5)  # the median of 2, 1, 1.5; not 4/3 of the medians
@@ -79,7 +85,10 @@ def test_order_is_by_task_and_falling_flops() -> None:
 def test_before_confirmation_the_best_search_trials_stand_in_marked() -> None:
     trials = [record(val_top1=score, plan=str(score), flops=5) for score in (70, 90, 80, 60)]
     summary = summarize(to_table([*trials, confirm(85, methods="spatial_svd", flops=9)]))
-    assert summary["label"].to_list() == ["spatial SVD, searched", *["structured convolution, searched (validation only)"] * 3]
+    assert summary["label"].to_list() == [
+        "spatial SVD, searched",
+        *["structured convolution, searched (validation only)"] * 3,
+    ]
     assert sorted(summary["best_val_top1"].dropna()) == [70, 80, 90]
     assert summary["test_top1"].isna().to_list() == [False, True, True, True]
     assert summary["seeds"].to_list() == [1, 0, 0, 0]
@@ -102,10 +111,13 @@ def test_labels_are_plain_words(variant: str, methods: str | None, label: str) -
 
 
 @pytest.mark.parametrize(
-    ("epochs", "label"), [(0.0, "dense, batch norms re-estimated"), (0.5, "dense, fine-tuned"), (None, "dense, fine-tuned")]
+    ("epochs", "label"),
+    [(0.0, "dense, batch norms re-estimated"), (0.5, "dense, fine-tuned"), (None, "dense, fine-tuned")],
 )
 def test_a_dense_network_that_was_not_trained_on_is_not_called_fine_tuned(epochs: float | None, label: str) -> None:
-    table = to_table([confirm(80, variant="dense", methods=None), confirm(80, variant="dense_finetuned", epochs=epochs)])
+    table = to_table(
+        [confirm(80, variant="dense", methods=None), confirm(80, variant="dense_finetuned", epochs=epochs)]
+    )
     assert set(summarize(table)["label"]) == {"dense", label}
     assert set(counts(table)["label"]) == {"dense", label}
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from sconv_search.records import COLUMNS
 from sconv_search.reports import read_runs
 from sconv_search.reports.table import DERIVED, to_table
-from sconv_search.records import COLUMNS
 from tests.reports.conftest import record
 
 Write = Callable[..., Path]
@@ -71,7 +71,9 @@ def test_a_folder_named_twice_counts_once(write_run: Write) -> None:
 
 def test_a_run_without_readable_records_is_reported_beside_others(write_run: Write) -> None:
     empty = write_run("empty", [])
-    assert read_runs([write_run("a", [record()]), empty]).dropped == (f"{empty / 'trials.jsonl'} holds no readable record",)
+    assert read_runs([write_run("a", [record()]), empty]).dropped == (
+        f"{empty / 'trials.jsonl'} holds no readable record",
+    )
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
@@ -103,7 +105,9 @@ def test_missing_is_na_not_the_word_none(write_run: Write) -> None:
 def test_a_run_s_spec_says_which_methods_were_searched(write_run: Write) -> None:
     """A plan of a mixed search may hold one method alone; it still is the mixed search's."""
     folder = write_run("mixed", [record(methods="spatial_svd"), record(variant="dense", methods=None)])
-    (folder / "spec.json").write_text(json.dumps({"methods": ["structured_conv", "spatial_svd"], "trials": 7, "seed": 3}))
+    (folder / "spec.json").write_text(
+        json.dumps({"methods": ["structured_conv", "spatial_svd"], "trials": 7, "seed": 3})
+    )
     reading = read_runs([folder])
     assert reading.table["family"].to_list() == ["spatial_svd,structured_conv", ""]
     (facts,) = reading.runs
@@ -135,11 +139,16 @@ def test_two_folders_of_one_name_keep_apart(write_run: Write) -> None:
 @pytest.mark.parametrize(
     ("budget", "group"),
     [
-        ("50% flops", "50 % FLOPs"), ("50%", "50 % FLOPs"), ("41M flops", "50 % FLOPs"), ("33.3% flops", "33.3 % FLOPs"),
-        ("50% params", "50 % parameters"), ("20M macs", "20M MACs"), ("a lot", "a lot"),
+        ("50% flops", "50 % FLOPs"),
+        ("50%", "50 % FLOPs"),
+        ("41M flops", "50 % FLOPs"),
+        ("33.3% flops", "33.3 % FLOPs"),
+        ("50% params", "50 % parameters"),
+        ("20M macs", "20M MACs"),
+        ("a lot", "a lot"),
         ("8.5ms latency_ms", "8.5ms latency_ms"),
     ],
-)  # fmt: skip
+)
 def test_one_budget_has_one_spelling(budget: str, group: str) -> None:
     assert to_table([record(budget=budget)])["budget_group"].to_list() == [group]
 

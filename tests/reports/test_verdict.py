@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from scipy import stats
 
+from sconv_search.records import TrialRecord
 from sconv_search.reports import summarize
 from sconv_search.reports.table import to_table
 from sconv_search.reports.verdict import Verdict, verdicts
-from sconv_search.records import TrialRecord
 from tests.reports.conftest import confirm, record
 
 AT = {"budget": "50% flops", "flops": 40_000_000}
@@ -51,7 +51,9 @@ def test_two_seeds_are_not_enough_and_it_is_said() -> None:
 
 
 def test_three_methods_share_one_level() -> None:
-    (verdict,) = decided([DENSE, *seeds(FIRST), *seeds(SECOND, methods="cp"), *seeds([90.0, 90.5, 90.1], methods="tucker")])
+    (verdict,) = decided(
+        [DENSE, *seeds(FIRST), *seeds(SECOND, methods="cp"), *seeds([90.0, 90.5, 90.1], methods="tucker")]
+    )
     raw = [stats.ttest_rel(scores, FIRST).pvalue for scores in (SECOND, [90.0, 90.5, 90.1])]
     assert verdict.entries[2].p == pytest.approx(min(1, 2 * raw[1]))
     assert verdict.entries[1].p == pytest.approx(max(2 * raw[1], raw[0]))
@@ -69,8 +71,10 @@ def test_the_best_plan_is_chosen_by_validation_not_by_test() -> None:
 def test_budgets_and_tasks_are_decided_apart() -> None:
     found = decided([DENSE, *seeds(FIRST), *seeds(SECOND, budget="25% flops", plan="Q"), *seeds(FIRST, task="other")])
     assert [(one.task, one.budget) for one in found] == [
-        ("cifar10/resnet20", "50 % FLOPs"), ("cifar10/resnet20", "25 % FLOPs"), ("other", "50 % FLOPs"),
-    ]  # fmt: skip
+        ("cifar10/resnet20", "50 % FLOPs"),
+        ("cifar10/resnet20", "25 % FLOPs"),
+        ("other", "50 % FLOPs"),
+    ]
     assert "no dense network" in found[2].sentence
 
 

@@ -54,7 +54,10 @@ def test_every_form_is_read(text: str, quantity: str, wanted: dict[str, tuple[fl
         ("5ms", r"latency_ms is given in '%' or 'ms', other quantities in '%', '', 'k', 'M' or 'G'"),
         ("latency_ms=5", r"latency_ms is given in '%' or 'ms'"),
         ("latency_ms=3M", r"latency_ms is given in '%' or 'ms'"),
-        ("latency_ms=9ms", r"budget 'latency_ms=9ms' is 106% of the dense network's 8\.50 ms; at most 100% makes sense"),
+        (
+            "latency_ms=9ms",
+            r"budget 'latency_ms=9ms' is 106% of the dense network's 8\.50 ms; at most 100% makes sense",
+        ),
         ("params=8k", r"is 114% of the dense network's 7,001 params"),
         ("0", "leaves nothing"),
         ("latency_ms=0ms", "leaves nothing"),

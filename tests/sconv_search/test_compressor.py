@@ -39,7 +39,9 @@ def test_a_site_is_the_module_of_that_name(network: Network, name: str) -> None:
     assert site(network, name) is network.get_submodule(name)
 
 
-@pytest.mark.parametrize(("name", "near"), [("stem.3", r"stem\.\d"), ("heads", "head"), ("Stem", "stem"), ("", "none alike")])
+@pytest.mark.parametrize(
+    ("name", "near"), [("stem.3", r"stem\.\d"), ("heads", "head"), ("Stem", "stem"), ("", "none alike")]
+)
 def test_an_unknown_site_is_named_with_near_ones(network: Network, name: str, near: str) -> None:
     with pytest.raises(KeyError, match=rf"site '{name}', which Network lacks; nearest: .*{near}"):
         site(network, name)

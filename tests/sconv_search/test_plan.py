@@ -37,7 +37,9 @@ def test_equal_plans_give_equal_text(sites: dict[str, Choice]) -> None:
 
 
 def document(**entry: Any) -> str:
-    return json.dumps({"format": FORMAT, "sites": {"good": {"method": "cp", "structure": {"rank": 1}}, "layer1.conv": entry}})
+    return json.dumps(
+        {"format": FORMAT, "sites": {"good": {"method": "cp", "structure": {"rank": 1}}, "layer1.conv": entry}}
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,7 +79,9 @@ def test_sites_that_are_no_table_are_refused(sites: object) -> None:
         CompressionPlan.from_json(json.dumps({"format": FORMAT, "sites": sites}))
 
 
-@pytest.mark.parametrize("text", ["[]", "3", "null", "{}", '{"sites": {}}', '{"format": "sconv-search plan 2", "sites": {}}'])
+@pytest.mark.parametrize(
+    "text", ["[]", "3", "null", "{}", '{"sites": {}}', '{"format": "sconv-search plan 2", "sites": {}}']
+)
 def test_another_format_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=f"'format' must be '{FORMAT}'"):
         CompressionPlan.from_json(text)

@@ -13,7 +13,9 @@ from sconv_search import COLUMNS, Budget, Cost, TrialRecord
 
 some = settings(max_examples=50, deadline=None, derandomize=True)
 DENSE = Cost(macs=1_000_000_000, adds=500_000_000, params=1_001)  # 2.5 GFLOP
-RECORD = TrialRecord(study="s", task="digits", stage="search", variant="searched", status="complete", macs=3, val_top1=91.5)
+RECORD = TrialRecord(
+    study="s", task="digits", stage="search", variant="searched", status="complete", macs=3, val_top1=91.5
+)
 
 
 @some
@@ -176,7 +178,9 @@ def test_every_field_is_a_column_with_label_unit_and_direction() -> None:
 def test_scores_are_better_higher_and_costs_lower() -> None:
     higher = {name for name, facts in COLUMNS.items() if facts["better"] == "higher"}
     assert higher == {"val_top1_before", "val_top1_after", "val_top1", "test_top1", "screen_top1"}
-    assert {COLUMNS[name]["better"] for name in ("macs", "adds", "flops", "params", "latency_ms", "val_loss")} == {"lower"}
+    assert {COLUMNS[name]["better"] for name in ("macs", "adds", "flops", "params", "latency_ms", "val_loss")} == {
+        "lower"
+    }
 
 
 def test_missing_values_are_none() -> None:

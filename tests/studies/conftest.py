@@ -12,16 +12,16 @@ import pytest
 import torch
 from torch import nn
 
-import sconv_search.studies.trials.evaluator
 import sconv_search.studies.search.runner
+import sconv_search.studies.trials.evaluator
 from sconv_search import CompressionPlan
 from sconv_search.data.splits import DataSet, Split
-from sconv_search.training.schedule import Schedule
-from sconv_search.training.evaluation import Score
 from sconv_search.search_space.space import SearchSpace
 from sconv_search.studies import RunFolder, StudyContext, StudySpec, Task, cli, context_from_task, tasks
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.trials.trial import Outcome
+from sconv_search.training.evaluation import Score
+from sconv_search.training.schedule import Schedule
 
 
 def corners(count: int, seed: int) -> Split:
@@ -36,10 +36,16 @@ def corners(count: int, seed: int) -> Split:
 
 def tiny_network() -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(2, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
-        nn.Conv2d(8, 8, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
-        nn.ConvTranspose2d(8, 8, 1), nn.Flatten(), nn.Linear(8 * 36, 4),
-    )  # fmt: skip
+        nn.Conv2d(2, 8, 3, padding=1, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.ConvTranspose2d(8, 8, 1),
+        nn.Flatten(),
+        nn.Linear(8 * 36, 4),
+    )
 
 
 def tiny_data(folder: Path | None, train_was_seen: bool) -> DataSet:
@@ -53,9 +59,14 @@ def tiny_data(folder: Path | None, train_was_seen: bool) -> DataSet:
 def task() -> Task:
     short = Schedule(epochs=1, batch_size=32, learning_rate=0.05)
     return Task(
-        name="corners", network=tiny_network, data=tiny_data, input_shape=(2, 12, 12),
-        dense_schedule=Schedule(epochs=6, batch_size=32), search_schedule=short, confirm_schedule=short,
-    )  # fmt: skip
+        name="corners",
+        network=tiny_network,
+        data=tiny_data,
+        input_shape=(2, 12, 12),
+        dense_schedule=Schedule(epochs=6, batch_size=32),
+        search_schedule=short,
+        confirm_schedule=short,
+    )
 
 
 @pytest.fixture(scope="session")
@@ -67,9 +78,13 @@ def start(task: Task, tmp_path_factory: pytest.TempPathFactory) -> StudyContext:
 @pytest.fixture
 def spec(task: Task) -> StudySpec:
     return StudySpec(
-        task=task.name, methods=("structured_conv",), budget="50%", trials=3,
-        search_schedule=task.search_schedule, confirm_schedule=task.confirm_schedule,
-    )  # fmt: skip
+        task=task.name,
+        methods=("structured_conv",),
+        budget="50%",
+        trials=3,
+        search_schedule=task.search_schedule,
+        confirm_schedule=task.confirm_schedule,
+    )
 
 
 @pytest.fixture
@@ -113,7 +128,9 @@ def told(plan: CompressionPlan, regularization: float | None) -> Outcome:
     """An outcome that follows from the plan's text alone, without training; accuracies hardly ever tie."""
     digest = hashlib.sha256(f"{plan.to_json()} {regularization}".encode()).digest()
     top1 = int.from_bytes(digest[:4]) % 10_000 / 100
-    return Outcome(network=nn.Identity(), residual=None, before=None, after=None, final=Score(top1=top1, loss=2 - top1 / 100))
+    return Outcome(
+        network=nn.Identity(), residual=None, before=None, after=None, final=Score(top1=top1, loss=2 - top1 / 100)
+    )
 
 
 _MEASURED: dict[object, tuple] = {}
@@ -133,7 +150,9 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sconv_search.studies.trials.evaluator.TrialEvaluator, "_measured", measured)
     monkeypatch.setattr(os, "fsync", lambda file: None)
     monkeypatch.setattr(
-        sconv_search.studies.trials.evaluator, "run_trial", lambda start, plan, *args, regularization, **options: told(plan, regularization)
+        sconv_search.studies.trials.evaluator,
+        "run_trial",
+        lambda start, plan, *args, regularization, **options: told(plan, regularization),
     )
 
 

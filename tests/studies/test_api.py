@@ -7,11 +7,14 @@ import torch
 from torch import nn
 
 from sconv_search.data.splits import DataSet, Split
-from sconv_search.training.schedule import Schedule
+from sconv_search.studies import RunFolder, StudyContext, confirm, context_from_network, search_network
 from sconv_search.training.evaluation import Score
-from sconv_search.studies import RunFolder, StudyContext, confirm, search_network, context_from_network
+from sconv_search.training.schedule import Schedule
 
-QUICK = {"search_schedule": Schedule(epochs=0.5, batch_size=32), "confirm_schedule": Schedule(epochs=0.5, batch_size=32)}
+QUICK = {
+    "search_schedule": Schedule(epochs=0.5, batch_size=32),
+    "confirm_schedule": Schedule(epochs=0.5, batch_size=32),
+}
 
 
 def test_a_network_and_its_data_are_searched_confirmed_and_continued(start: StudyContext, tmp_path: Path) -> None:
@@ -37,7 +40,12 @@ def test_the_users_own_training_and_score_take_the_place_of_ours(start: StudyCon
         return Score(top1=float(sum(weight.numel() for weight in network.parameters()) % 97), loss=1.0)
 
     records = search_network(
-        start.network, start.data, tmp_path / "run", methods=["spatial_svd"], trials=2, start={"train": train, "score": score}
+        start.network,
+        start.data,
+        tmp_path / "run",
+        methods=["spatial_svd"],
+        trials=2,
+        start={"train": train, "score": score},
     )
     assert len(trained) == 2
     assert all(r.val_top1 == (r.params or 0) % 97 for r in records)

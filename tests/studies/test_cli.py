@@ -61,11 +61,17 @@ def test_the_same_command_continues(run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--budget", "0"), "error: budget '0' leaves nothing; write a share of the dense network ('50%') or an amount"),
+        (
+            ("--budget", "0"),
+            "error: budget '0' leaves nothing; write a share of the dense network ('50%') or an amount",
+        ),
         (("--budget", "200%"), "error: budget '200%' is 200% of the dense network's"),
         (("--budget", "fifty"), "error: budget 'fifty' is not understood"),
         (("--budget", "1%"), "cannot be met: the cheapest plan needs"),
-        (("--task", "cornes"), "error: unknown task 'cornes'; nearest: corners; known: corners, demo, cifar10/resnet20"),
+        (
+            ("--task", "cornes"),
+            "error: unknown task 'cornes'; nearest: corners; known: corners, demo, cifar10/resnet20",
+        ),
         (("--method", "spatial_sdv"), "error: unknown method 'spatial_sdv'; nearest: spatial_svd"),
         (("--exclude", "convolution"), "error: exclude pattern 'convolution' matches no site; nearest: 0, 3, 6, 8"),
         (("--multiple", "0"), "error: multiple must be a positive whole number, such as 8, got 0"),
@@ -203,7 +209,9 @@ def test_a_network_of_ones_own_is_searched_confirmed_and_reported(run, tmp_path:
         ("not_flat", "gives (1, 4, 10, 10) for one input; the data's 4 classes need logits of shape (1, 4)"),
     ],
 )
-def test_a_network_that_does_not_fit_the_data_is_refused(run, tmp_path: Path, mynets: str, function: str, message: str) -> None:
+def test_a_network_that_does_not_fit_the_data_is_refused(
+    run, tmp_path: Path, mynets: str, function: str, message: str
+) -> None:
     arguments = ("--task", "corners", "--network", f"{mynets}:{function}", "--out", tmp_path / "run")
     status, said = run("search", *arguments, *SMALL)
     assert (status, message in said) == (2, True), said

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from sconv_search import CompressionPlan, TrialRecord, measure_cost
-from sconv_search.training.evaluation import evaluate
 from sconv_search.studies import RunFolder, StudyContext, StudySpec, confirm, search
-from sconv_search.studies.runs import rebuild
 from sconv_search.studies.confirmation import front
+from sconv_search.studies.runs import rebuild
+from sconv_search.training.evaluation import evaluate
 
 
 @pytest.fixture
@@ -25,7 +25,9 @@ def rows(folder: RunFolder) -> list[tuple[str, int | None]]:
     return [(r.variant, r.seed) for r in folder.records()[0] if r.stage == "confirm"]
 
 
-def test_every_variant_is_trained_with_every_seed_and_the_references_once(start: StudyContext, runs: list[RunFolder]) -> None:
+def test_every_variant_is_trained_with_every_seed_and_the_references_once(
+    start: StudyContext, runs: list[RunFolder]
+) -> None:
     confirm(start, runs, seeds=2, most=1)
     assert rows(runs[0]) == [
         *(("dense", 0), ("dense_finetuned", 0), ("searched", 0), ("uniform", 0)),
@@ -59,7 +61,9 @@ def test_a_confirmed_network_is_rebuilt_from_its_files(start: StudyContext, runs
     searched = next(r for r in new if r.variant == "searched")
     place = next(path for path in (runs[0].path / "confirmed").iterdir() if path.name.startswith("searched"))
     network = rebuild(start.task.network(), place)
-    assert CompressionPlan.from_json((place / "plan.json").read_text()) == CompressionPlan.from_json(searched.plan or "")
+    assert CompressionPlan.from_json((place / "plan.json").read_text()) == CompressionPlan.from_json(
+        searched.plan or ""
+    )
     assert evaluate(network, start.data, start.data.test).top1 == searched.test_top1
     assert measure_cost(network, start.task.input_shape).flops == searched.flops
 
@@ -90,11 +94,24 @@ def test_a_run_without_a_complete_trial_is_refused(start: StudyContext, folder: 
 
 def trial(number: int, flops: int, top1: float | None, status="complete") -> TrialRecord:
     return TrialRecord(
-        study="s", task="t", stage="search", variant="searched", status=status, number=number, flops=flops, val_top1=top1
+        study="s",
+        task="t",
+        stage="search",
+        variant="searched",
+        status=status,
+        number=number,
+        flops=flops,
+        val_top1=top1,
     )
 
 
 def test_the_front_leaves_out_what_is_dearer_and_worse() -> None:
-    records = [trial(0, 50, 80.0), trial(1, 40, 85.0), trial(2, 60, 90.0), trial(3, 30, None, "failed"), trial(4, 60, 70.0)]
+    records = [
+        trial(0, 50, 80.0),
+        trial(1, 40, 85.0),
+        trial(2, 60, 90.0),
+        trial(3, 30, None, "failed"),
+        trial(4, 60, 70.0),
+    ]
     assert [r.number for r in front(records, 3)] == [2, 1]
     assert [r.number for r in front(records, 1)] == [2]

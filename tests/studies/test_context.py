@@ -11,27 +11,34 @@ from torch.nn import functional as F
 import sconv_search.studies.space.measuring
 from sconv_search import CompressionPlan
 from sconv_search.calibration import moments as calibration
-from sconv_search.system.cache import forget_all
-from sconv_search.system.weights import load_weights_, save_weights
 from sconv_search.studies import StudyContext, Task, compress, context_from_task
+from sconv_search.studies.context import calibration_inputs
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.space.measuring import _log_probabilities, input_shapes, measured_space
-from sconv_search.studies.context import calibration_inputs
+from sconv_search.system.cache import forget_all
+from sconv_search.system.weights import load_weights_, save_weights
 
 CPU = torch.device("cpu")
 
 
 def test_the_dense_network_is_trained_once_and_kept(task: Task, tmp_path: Path) -> None:
-    first, second = (context_from_task(task, data=None, weights=None, cache=tmp_path, device=CPU, monitor=Monitor()) for _ in range(2))
+    first, second = (
+        context_from_task(task, data=None, weights=None, cache=tmp_path, device=CPU, monitor=Monitor())
+        for _ in range(2)
+    )
     assert first.weights_sha256 == second.weights_sha256
     assert [path.name for path in tmp_path.iterdir()] == ["corners-seed0.safetensors"]
     other = context_from_task(task, data=None, weights=None, cache=tmp_path, device=CPU, monitor=Monitor(), seed=1)
     assert other.weights_sha256 != first.weights_sha256
 
 
-def test_start_weights_are_loaded_and_their_network_not_trained(task: Task, start: StudyContext, tmp_path: Path) -> None:
+def test_start_weights_are_loaded_and_their_network_not_trained(
+    task: Task, start: StudyContext, tmp_path: Path
+) -> None:
     save_weights(start.network, tmp_path / "w.safetensors")
-    given = context_from_task(task, data=None, weights=tmp_path / "w.safetensors", cache=tmp_path, device=CPU, monitor=Monitor())
+    given = context_from_task(
+        task, data=None, weights=tmp_path / "w.safetensors", cache=tmp_path, device=CPU, monitor=Monitor()
+    )
     fresh = task.network()
     load_weights_(fresh, tmp_path / "w.safetensors")
     assert all(torch.equal(tensor, fresh.state_dict()[name]) for name, tensor in given.network.state_dict().items())
@@ -41,14 +48,21 @@ def test_start_weights_are_loaded_and_their_network_not_trained(task: Task, star
 def test_a_network_that_fails_on_the_input_shape_is_refused(task: Task, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"Sequential fails on an input of shape \(3, 12, 12\)"):
         context_from_task(
-            replace(task, input_shape=(3, 12, 12)), data=None, weights=None, cache=tmp_path, device=CPU, monitor=Monitor()
+            replace(task, input_shape=(3, 12, 12)),
+            data=None,
+            weights=None,
+            cache=tmp_path,
+            device=CPU,
+            monitor=Monitor(),
         )
 
 
 def test_damage_is_no_less_than_zero_and_a_cruder_option_moves_the_outputs_more(
     start: StudyContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sconv_search.studies.space.measuring, "calibration_inputs", lambda start: None)  # fitted, the toy loses next to nothing
+    monkeypatch.setattr(
+        sconv_search.studies.space.measuring, "calibration_inputs", lambda start: None
+    )  # fitted, the toy loses next to nothing
     space = measured_space(start, ["spatial_svd"], Monitor())
     for options in space.sites.values():
         damages = [option.damage for option in options]
@@ -56,9 +70,13 @@ def test_damage_is_no_less_than_zero_and_a_cruder_option_moves_the_outputs_more(
         assert damages[0] > damages[-1]
 
 
-def test_damage_is_measured_with_the_batchs_own_statistics(start: StudyContext, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damage_is_measured_with_the_batchs_own_statistics(
+    start: StudyContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What batch norms remember of the dense network says nothing of the compressed one."""
-    monkeypatch.setattr(sconv_search.studies.space.measuring, "calibration_inputs", lambda start: None)  # what layers read does depend on it
+    monkeypatch.setattr(
+        sconv_search.studies.space.measuring, "calibration_inputs", lambda start: None
+    )  # what layers read does depend on it
     other = copy.deepcopy(start.network)
     other[1].running_mean.add_(3)
     other[4].running_var.mul_(9)
@@ -75,7 +93,9 @@ def test_what_layers_read_is_measured_in_one_pass(start: StudyContext, monkeypat
     assert [names for names in passes if names] == [list(space.sites)]
 
 
-def test_damage_is_that_of_the_whole_network_on_its_first_images(start: StudyContext, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damage_is_that_of_the_whole_network_on_its_first_images(
+    start: StudyContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However little of it runs again."""
     monkeypatch.setattr(sconv_search.studies.space.measuring, "DAMAGE_PIXELS", 50 * 12 * 12)
     space = measured_space(start, ["spatial_svd"], Monitor())
@@ -98,7 +118,9 @@ def test_the_space_keeps_nothing_that_saves_nothing(start: StudyContext) -> None
 def test_methods_are_fitted_to_the_calibration_images(start: StudyContext, monkeypatch: pytest.MonkeyPatch) -> None:
     given = []
     monkeypatch.setattr(
-        sconv_search.studies.space.measuring, "compress", lambda network, plan, inputs: (given.append(inputs), compress(network, plan, inputs))[1]
+        sconv_search.studies.space.measuring,
+        "compress",
+        lambda network, plan, inputs: (given.append(inputs), compress(network, plan, inputs))[1],
     )
     space = measured_space(start, ["spatial_svd"], Monitor())
     assert len(given) == sum(map(len, space.sites.values()))

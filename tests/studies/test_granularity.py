@@ -60,12 +60,19 @@ def test_the_layers_of_a_plain_sequence_are_blocks_of_their_own() -> None:
 BLOCKS = {
     "timm EfficientNet": {
         "blocks.0.0": ["blocks.0.0.conv_dw", "blocks.0.0.se.conv_reduce", "blocks.0.0.conv_pw"],
-        "blocks.0.1": ["blocks.0.1.conv_pw"], "blocks.3.2": ["blocks.3.2.conv_pwl", "blocks.3.2.se.conv_expand"],
-        "conv_stem": ["conv_stem"], "classifier": ["classifier"],
+        "blocks.0.1": ["blocks.0.1.conv_pw"],
+        "blocks.3.2": ["blocks.3.2.conv_pwl", "blocks.3.2.se.conv_expand"],
+        "conv_stem": ["conv_stem"],
+        "classifier": ["classifier"],
     },
-    "timm ResNet": {"layer1.0": ["layer1.0.conv1", "layer1.0.downsample.0"], "layer1.1": ["layer1.1.conv1"], "fc": ["fc"]},
+    "timm ResNet": {
+        "layer1.0": ["layer1.0.conv1", "layer1.0.downsample.0"],
+        "layer1.1": ["layer1.1.conv1"],
+        "fc": ["fc"],
+    },
     "timm ConvNeXt": {
-        "stem.0": ["stem.0"], "stages.1": ["stages.1.downsample.1"],
+        "stem.0": ["stem.0"],
+        "stages.1": ["stages.1.downsample.1"],
         "stages.1.blocks.0": ["stages.1.blocks.0.conv_dw", "stages.1.blocks.0.mlp.fc1"],
         "stages.1.blocks.1": ["stages.1.blocks.1.conv_dw"],
     },
@@ -77,14 +84,16 @@ BLOCKS = {
     },
     "Swin": {"layers.0.blocks.1": ["layers.0.blocks.1.attn.qkv", "layers.0.blocks.1.mlp.fc1"]},
     "torchvision MobileNetV2": {
-        "features.0": ["features.0.0"], "features.3": ["features.3.conv.0.0", "features.3.conv.1.0", "features.3.conv.2"],
+        "features.0": ["features.0.0"],
+        "features.3": ["features.3.conv.0.0", "features.3.conv.1.0", "features.3.conv.2"],
         "classifier.1": ["classifier.1"],
     },
     "torchvision EfficientNet": {
-        "features.1.0": ["features.1.0.block.0.0", "features.1.0.block.1.fc1"], "features.2.1": ["features.2.1.block.0.0"],
+        "features.1.0": ["features.1.0.block.0.0", "features.1.0.block.1.fc1"],
+        "features.2.1": ["features.2.1.block.0.0"],
     },
     "torchvision RegNet": {
-        "trunk_output.block1.block1-0": ["trunk_output.block1.block1-0.proj.0", "trunk_output.block1.block1-0.f.a.0"],
+        "trunk_output.block1.block1-0": ["trunk_output.block1.block1-0.proj.0", "trunk_output.block1.block1-0.f.a.0"]
     },
     "like torchvision DenseNet": {
         "features.block1.layer1": ["features.block1.layer1.conv1", "features.block1.layer1.conv2"],
@@ -92,7 +101,7 @@ BLOCKS = {
     },
     "torchvision Inception": {"Mixed_5b": ["Mixed_5b.branch1x1.conv", "Mixed_5b.branch5x5_1.conv"]},
     "torchvision VGG": {"features.0": ["features.0"], "features.2": ["features.2"], "classifier.3": ["classifier.3"]},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("family", BLOCKS)
@@ -116,7 +125,11 @@ def test_torchvision_networks_have_as_many_blocks_of_several_layers_as_their_pap
 def test_a_stage_reads_one_resolution_whatever_the_channels() -> None:
     """A layer that is called twice counts by its first call; vectors and layers that are never called are one stage."""
     first = frozenset({"conv1", "layer1.0.conv1", "layer1.0.conv2", "layer1.1.conv1"})
-    assert groups("stage") == {first, frozenset({"layer2.0.conv1"}), frozenset({"features.4.block.0", "head.fc", "head.out"})}
+    assert groups("stage") == {
+        first,
+        frozenset({"layer2.0.conv1"}),
+        frozenset({"features.4.block.0", "head.fc", "head.out"}),
+    }
     assert grouped(["conv1"], "stage", SHAPES) == {"conv1": "32×32"}
 
 

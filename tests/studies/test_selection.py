@@ -28,20 +28,25 @@ def test_sites_match_some_included_and_no_excluded_pattern(include: list[str], e
     expected = {
         name
         for name in NAMES
-        if (not include or any(fnmatchcase(name, p) for p in include)) and not any(fnmatchcase(name, p) for p in exclude)
+        if (not include or any(fnmatchcase(name, p) for p in include))
+        and not any(fnmatchcase(name, p) for p in exclude)
     }
     assert set(offered(NETWORK, ["weight_svd"], selection)) == expected & set(METHODS["weight_svd"].options(NETWORK))
 
 
 @pytest.mark.parametrize("kind", ["include", "exclude"])
 def test_a_pattern_that_matches_nothing_names_the_nearest(kind: str) -> None:
-    with pytest.raises(ValueError, match=rf"{kind} pattern 'layer1\.0\.conv3' matches no site; nearest: layer1\.0\.conv[12], "):
+    with pytest.raises(
+        ValueError, match=rf"{kind} pattern 'layer1\.0\.conv3' matches no site; nearest: layer1\.0\.conv[12], "
+    ):
         offered(NETWORK, ["cp"], Selection(**{kind: ("layer1.0.conv3",)}))
 
 
 @pytest.mark.parametrize("multiple", [0, -1, True, 2.0])
 def test_a_multiple_is_a_positive_whole_number(multiple: object) -> None:
-    with pytest.raises(ValueError, match=re.escape(f"multiple must be a positive whole number, such as 8, got {multiple!r}")):
+    with pytest.raises(
+        ValueError, match=re.escape(f"multiple must be a positive whole number, such as 8, got {multiple!r}")
+    ):
         Selection(multiple=multiple)  # type: ignore[arg-type]
 
 
@@ -75,7 +80,11 @@ def test_a_spec_keeps_the_selection_and_reads_files_without_one(spec: StudySpec)
     assert StudySpec.from_json(chosen.to_json()) == chosen
     assert chosen.selection == Selection(include=("a*", "b"), exclude=("c",), multiple=8)
     assert not chosen.has_same_space(spec)
-    assert chosen.differences(spec) == ["include was (), is ('a*', 'b')", "exclude was (), is ('c',)", "multiple was 1, is 8"]
+    assert chosen.differences(spec) == [
+        "include was (), is ('a*', 'b')",
+        "exclude was (), is ('c',)",
+        "multiple was 1, is 8",
+    ]
     old = json.loads(spec.to_json())
     for name in ("include", "exclude", "multiple"):
         del old[name]

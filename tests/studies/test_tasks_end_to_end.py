@@ -16,18 +16,25 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sconv_search.data import disk as disk_data
-from sconv_search.training.batch_norm import reestimate_batch_norm_
 from sconv_search.data.cityscapes import CLASSES
-from sconv_search.data.splits import DataSet
 from sconv_search.data.photos import photos
+from sconv_search.data.splits import DataSet
 from sconv_search.plan import Choice, CompressionPlan
-from sconv_search.training.schedule import Schedule
-from sconv_search.training.evaluation import evaluate
-from sconv_search.training.loop import train_
-from sconv_search.system.weights import save_weights
 from sconv_search.studies import Task, tasks
 from sconv_search.studies.methods import compress, penalty
-from sconv_search.studies.tasks import CIFAR_NETWORKS, IMAGENET_RECIPES, cifar_task, cityscapes_task, imagenet_task, photos_task
+from sconv_search.studies.tasks import (
+    CIFAR_NETWORKS,
+    IMAGENET_RECIPES,
+    cifar_task,
+    cityscapes_task,
+    imagenet_task,
+    photos_task,
+)
+from sconv_search.system.weights import save_weights
+from sconv_search.training.batch_norm import reestimate_batch_norm_
+from sconv_search.training.evaluation import evaluate
+from sconv_search.training.loop import train_
+from sconv_search.training.schedule import Schedule
 from tests.small_datasets import cifar_pickles, image_folders, photo_folder, streets
 from tests.studies.conftest import Typed
 
@@ -42,9 +49,15 @@ def tiny(task: Task) -> Task:
 
 
 def report_of(
-    typed: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, task: Task, *flags: object,
-    include: str = "*", method: str = "structured_conv", multiple: int = 4,
-) -> tuple[pd.DataFrame, Path]:  # fmt: skip
+    typed: Callable[..., Typed],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    task: Task,
+    *flags: object,
+    include: str = "*",
+    method: str = "structured_conv",
+    multiple: int = 4,
+) -> tuple[pd.DataFrame, Path]:
     """Search of two trials, confirmation and report of a task, as a user types them: the report's table and folder.
 
     Args:
@@ -53,7 +66,19 @@ def report_of(
     monkeypatch.setattr(tasks, "TASKS", {task.name: task})
     monkeypatch.setattr(disk_data, "MOST_WORKERS", 0)  # a process a batch takes longer than the batch
     run, data = tmp_path / "run", ("--data", tmp_path / "data", "--device", "cpu", *flags)
-    search = ("search", "--task", task.name, "--method", method, "--budget", "97%", "--trials", 2, "--multiple", multiple)
+    search = (
+        "search",
+        "--task",
+        task.name,
+        "--method",
+        method,
+        "--budget",
+        "97%",
+        "--trials",
+        2,
+        "--multiple",
+        multiple,
+    )
     for command in (
         (*search, "--include", include, "--out", run, *data),
         ("confirm", run, "--seeds", 1, "--plans", 1, *data),
@@ -93,12 +118,14 @@ def small(task: Task, classes: int, pixelwise: bool = False) -> Task:
 
 CIFAR_CLASSES = {"cifar10": 10, "cifar100": 100}
 FEW_OF = {"mobilenet_v2": ("features.1[1-3].*", "weight_svd"), "efficientnet_b1": ("features.[2-5].*", "weight_svd")}
-"""Sites of few options that save enough, and a method for them, of networks whose blocks are pointwise and depthwise."""
+"""Sites of few options that save enough, and a method for them, of networks whose blocks are pointwise and
+depthwise.
+"""
 
 
 def cifar_report(
     typed: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, task: Task, **few: Any
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     data = task.name.partition("/")[0]
     cifar_pickles(tmp_path / "data" / data, data, monkeypatch, classes=CIFAR_CLASSES[data])
     records, _ = report_of(typed, monkeypatch, tmp_path, task, **few)
@@ -129,7 +156,9 @@ def small_imagenet(network: str, size: int = 32) -> Task:
     return tiny(imagenet_task(network, classes=4, size=size))
 
 
-def test_imagenet_from_folders_to_report(typed: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_imagenet_from_folders_to_report(
+    typed: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     image_folders(tmp_path / "data" / "imagenet", train=5, val=3)
     records, _ = report_of(typed, monkeypatch, tmp_path, small(small_imagenet("resnet18"), 4))
     assert records["metric"].isna().all()
@@ -168,7 +197,7 @@ def test_segmentation_from_streets_to_a_report_of_mean_iou(
 @pytest.mark.slow
 def test_hrnet_from_streets_to_report(
     typed: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:  # fmt: skip
+) -> None:
     streets(tmp_path / "data" / "cityscapes", train=18)
     report_of(typed, monkeypatch, tmp_path, small_streets(), include="backbone.layer1.*.conv[13]", multiple=32)
 
@@ -180,7 +209,9 @@ def test_a_segmentation_is_regularzed_and_decomposed_at_little_loss(tmp_path: Pa
     data = task.data(tmp_path, False)
     torch.manual_seed(0)
     network = task.network()
-    plan = CompressionPlan(sites={"body.2.0": Choice(method="structured_conv", structure={"c": 8, "n": 2, "merged": 1})})
+    plan = CompressionPlan(
+        sites={"body.2.0": Choice(method="structured_conv", structure={"c": 8, "n": 2, "merged": 1})}
+    )
     schedule = Schedule(epochs=60, batch_size=8, learning_rate=0.05)
     assert penalty(network, plan)().item() > 0.7
     train_(network, data, schedule, seed=0, penalty=penalty(network, plan), penalty_weight=2.0)
@@ -208,7 +239,11 @@ def photo_task() -> Task:
     ],
 )
 def test_photos_are_searched_without_training(
-    typed: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, change: Callable[[Task], Task], include: str
+    typed: Callable[..., Typed],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    change: Callable[[Task], Task],
+    include: str,
 ) -> None:
     photo_folder(tmp_path / "data" / "imagenet_sample")
     task = change(photo_task())
@@ -229,7 +264,9 @@ def test_photos_without_weights_are_refused_before_any_work(
 ) -> None:
     photo_folder(tmp_path / "data" / "imagenet_sample")
     monkeypatch.setattr(tasks, "TASKS", {"photos/efficientnet_lite0": photo_task()})
-    said = typed("search", "--task", "photos/efficientnet_lite0", "--data", tmp_path / "data", "--out", tmp_path / "run")
+    said = typed(
+        "search", "--task", "photos/efficientnet_lite0", "--data", tmp_path / "data", "--out", tmp_path / "run"
+    )
     assert said.status == 2
     assert "trains no dense network; give trained weights with --weights FILE.safetensors" in said.out + said.err
 
@@ -256,10 +293,26 @@ def test_search_workers_read_from_disk_themselves(
     image_folders(tmp_path / "data" / "imagenet", train=5, val=3)
     report_of(typed, monkeypatch, tmp_path, small(small_imagenet("resnet18"), 4))
     said = typed(
-        "search", "--task", "imagenet/resnet18", "--method", "structured_conv", "--budget", "97%", "--trials", 2,
-        "--multiple", 4, "--workers", 2, "--out", tmp_path / "two", "--data", tmp_path / "data",
-        "--device", "cpu",
-    )  # fmt: skip
+        "search",
+        "--task",
+        "imagenet/resnet18",
+        "--method",
+        "structured_conv",
+        "--budget",
+        "97%",
+        "--trials",
+        2,
+        "--multiple",
+        4,
+        "--workers",
+        2,
+        "--out",
+        tmp_path / "two",
+        "--data",
+        tmp_path / "data",
+        "--device",
+        "cpu",
+    )
     assert said.status == 0, said.out + said.err
     assert '"complete"' in (tmp_path / "two" / "trials.jsonl").read_text()
 

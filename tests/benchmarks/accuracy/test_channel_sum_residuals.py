@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from benchmarks.accuracy.channel_sum_residuals import RATIOS, mean_residuals, relative_residual
 from torch import nn
 
+from benchmarks.accuracy.channel_sum_residuals import RATIOS, mean_residuals, relative_residual
 from sconv_search.structured.kernels import relative_residual as of_boxes
 
 
@@ -15,7 +15,9 @@ def conv(channels: int, filters: int) -> nn.Conv2d:
 
 def test_the_natural_residual_is_that_of_the_boxes() -> None:
     layer = conv(8, 4)
-    assert relative_residual(layer, 3, "natural") == pytest.approx(float(of_boxes(layer.weight.detach(), (3, 3, 3))), abs=1e-12)
+    assert relative_residual(layer, 3, "natural") == pytest.approx(
+        float(of_boxes(layer.weight.detach(), (3, 3, 3))), abs=1e-12
+    )
 
 
 def test_equal_channels_merge_without_error() -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from benchmarks.accuracy import quantization as quantzation
 import torch
-from benchmarks.accuracy.quantization import FORMS, Form, by_products, in_boxes, plan_of, report
 from torch import nn
 
+from benchmarks.accuracy import quantization as quantzation
+from benchmarks.accuracy.quantization import FORMS, Form, by_products, in_boxes, plan_of, report
 from sconv_search.networks.resnet import cifar_resnet
 from sconv_search.studies import compress
 

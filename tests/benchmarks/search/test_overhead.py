@@ -3,8 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from benchmarks.search.overhead import AFTER, OPTIONS, SITES, Clock, Suggesting, made_up_space, per_minute, report
 
+from benchmarks.search.overhead import AFTER, OPTIONS, SITES, Clock, Suggesting, made_up_space, per_minute, report
 from sconv_search import TrialRecord
 from sconv_search.budget import Budget
 
@@ -48,7 +48,9 @@ def test_the_clock_tells_training_and_scoring_from_the_rest(monkeypatch: pytest.
         clock.recorded(ended)
     assert clock.rows == [{"train": 8.0, "score": 2.0, "all": 10.5}, {"train": 9.0, "score": 2.0, "all": 11.5}]
     with pytest.raises(RuntimeError, match="trial None gave nothing: no memory"):
-        clock.recorded(TrialRecord(study="", task="", stage="search", variant="searched", status="failed", reason="no memory"))
+        clock.recorded(
+            TrialRecord(study="", task="", stage="search", variant="searched", status="failed", reason="no memory")
+        )
 
 
 def test_the_report_says_which_bar_was_missed() -> None:

@@ -9,10 +9,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from benchmarks.search import quality as search_quality
-from benchmarks.search.tables import report
-from benchmarks.search.strategies import Setting, filling, integers
 
+from benchmarks.search import quality as search_quality
+from benchmarks.search.strategies import Setting, filling, integers
+from benchmarks.search.tables import report
 from sconv_search import CompressionPlan
 from sconv_search.budget import Budget, Budgets
 from tests.studies.search.test_proposals import SPACE
@@ -31,7 +31,10 @@ class PredictedDamage:
     def __call__(self, plan: CompressionPlan) -> tuple[float, float]:
         self.asked.append(plan)
         return sum(
-            option.damage for name, choice in plan.sites.items() for option in SPACE.sites[name] if option.choice == choice
+            option.damage
+            for name, choice in plan.sites.items()
+            for option in SPACE.sites[name]
+            if option.choice == choice
         ), 50.0
 
 
@@ -60,8 +63,11 @@ def test_what_a_file_has_is_not_measured_again(tmp_path: Path, monkeypatch: pyte
     first = rows.read_text()
     found = [json.loads(line) for line in first.splitlines()]
     assert {(row["way"], row["seed"]): len(row["loss"]) for row in found if "fills" in row["way"]} == {
-        (search_quality.OURS, 0): 3, (search_quality.OURS, 1): 3, (search_quality.RANDOM, 0): 2, (search_quality.RANDOM, 1): 2,
-    }  # fmt: skip
+        (search_quality.OURS, 0): 3,
+        (search_quality.OURS, 1): 3,
+        (search_quality.RANDOM, 0): 2,
+        (search_quality.RANDOM, 1): 2,
+    }
     assert all(share <= 0.7 for row in found for share in row["flops"])
     search_quality.measure("demo", tmp_path, rows, given)
     assert rows.read_text() == first

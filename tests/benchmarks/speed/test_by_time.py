@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from benchmarks.speed.by_time import CHOICES, Option, by_time, fastest_counts, structured_choices, svd_choices
-from benchmarks.speed.candidates import NEAR, Subject
 from torch import nn
 
+from benchmarks.speed.by_time import CHOICES, Option, by_time, fastest_counts, structured_choices, svd_choices
+from benchmarks.speed.candidates import NEAR, Subject
 from sconv_search import Choice, CompressionPlan, measure_cost
 from sconv_search.cost.timing import eager
 from sconv_search.studies import compress
@@ -19,9 +19,14 @@ def tiny() -> nn.Module:
     """A stem, two layers alike, and one of another size."""
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(),
-        nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 3, stride=2, padding=1),
-    ).eval()  # fmt: skip
+        nn.Conv2d(3, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, 3, stride=2, padding=1),
+    ).eval()
 
 
 def test_a_layer_may_have_fewer_sums_fewer_taps_or_both() -> None:
@@ -29,7 +34,9 @@ def test_a_layer_may_have_fewer_sums_fewer_taps_or_both() -> None:
     assert found[:3] == [{"c": 16, "n": 3, "merged": 1}, {"c": 8, "n": 3, "merged": 1}, {"c": 4, "n": 3, "merged": 1}]
     assert found[3:] == [{"c": 32, "n": 2}, {"c": 16, "n": 2, "merged": 1}, {"c": 8, "n": 2, "merged": 1}]
     assert [dict(choice.structure)["c"] for choice in structured_choices(nn.Conv2d(32, 64, 1), 4)] == [16, 8, 4]
-    assert [dict(choice.structure) for choice in structured_choices(nn.Conv2d(8, 8, 3, groups=8), 4)] == [{"c": 1, "n": 2}]
+    assert [dict(choice.structure) for choice in structured_choices(nn.Conv2d(8, 8, 3, groups=8), 4)] == [
+        {"c": 1, "n": 2}
+    ]
 
 
 @pytest.mark.parametrize(

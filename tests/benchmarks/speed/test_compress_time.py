@@ -3,9 +3,9 @@ from __future__ import annotations
 import time
 
 import torch
-from benchmarks.speed.compress_time import Seconds, measured, plan_at, timed
 from torch import nn
 
+from benchmarks.speed.compress_time import Seconds, measured, plan_at, timed
 from sconv_search import CompressionPlan
 from sconv_search.studies.methods import METHODS
 
@@ -30,7 +30,9 @@ def test_waiting_is_on_the_clock_alone() -> None:
 
 def test_a_method_is_measured_on_all_its_sites() -> None:
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1), nn.AdaptiveAvgPool2d(1)).eval()
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1), nn.AdaptiveAvgPool2d(1)
+    ).eval()
     found = measured(METHODS["weight_svd"], network)
     assert (found.method, found.sites, len(found.calls)) == ("weight_svd", 2, 3)
     assert 0.3 < found.share < 0.7

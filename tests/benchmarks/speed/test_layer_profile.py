@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from benchmarks.speed.layer_profile import fastest, kinds, layer_runs, measure
-from benchmarks.speed.candidates import Candidate, Subject
 from torch import Tensor, nn
 
+from benchmarks.speed.candidates import Candidate, Subject
+from benchmarks.speed.layer_profile import fastest, kinds, layer_runs, measure
 from sconv_search import StructuredConv2d
 from sconv_search.cost.timing import Run, eager
 
@@ -15,9 +15,14 @@ from sconv_search.cost.timing import Run, eager
 def network() -> nn.Module:
     """A stem, two layers alike, and one of another size."""
     return nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(),
-        nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 16, 3, stride=2, padding=1),
-    )  # fmt: skip
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(8, 16, 3, stride=2, padding=1),
+    )
 
 
 def test_layers_alike_are_one_kind_with_what_they_read() -> None:

@@ -8,22 +8,22 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks.speed import network as network_speed
 import pytest
+import torch
+from torch import nn
+
+from benchmarks import timing
 from benchmarks.speed import candidates as speed_candidates
 from benchmarks.speed import measuring as speed_measuring
-from benchmarks import timing
-import torch
-from benchmarks.speed.network import chosen, read
-from benchmarks.training.peak_memory import peak_mib
+from benchmarks.speed import network as network_speed
 from benchmarks.speed.best import best
 from benchmarks.speed.candidates import Candidate, Subject, at_equal_macs, structured_plan
 from benchmarks.speed.figure import draw
 from benchmarks.speed.measuring import measure
+from benchmarks.speed.network import chosen, read
 from benchmarks.speed.tables import glance, report, table
 from benchmarks.timing import MEASURED_SECONDS, interleaved
-from torch import nn
-
+from benchmarks.training.peak_memory import peak_mib
 from sconv_search import measure_cost
 from sconv_search.cost.timing import eager
 from sconv_search.studies import compress
@@ -34,20 +34,33 @@ SHAPE = (3, 16, 16)
 def tiny() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(),
-        nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(),
-        nn.Conv2d(32, 32, 1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1, groups=32),
-        nn.Flatten(2), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(32, 4),
-    ).eval()  # fmt: skip
+        nn.Conv2d(3, 16, 3, padding=1),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, 3, padding=1),
+        nn.BatchNorm2d(32),
+        nn.ReLU(),
+        nn.Conv2d(32, 32, 1),
+        nn.ReLU(),
+        nn.Conv2d(32, 32, 3, padding=1, groups=32),
+        nn.Flatten(2),
+        nn.AdaptiveAvgPool1d(1),
+        nn.Flatten(),
+        nn.Linear(32, 4),
+    ).eval()
 
 
 SUBJECT = Subject(make=tiny, shape=SHAPE, pointwise=True, multiple=1)
 
 
 def test_the_structured_plans_leave_the_stem_and_linear_layers() -> None:
-    mild = {name: dict(choice.structure) for name, choice in structured_plan(tiny(), "2x", pointwise=True).sites.items()}
+    mild = {
+        name: dict(choice.structure) for name, choice in structured_plan(tiny(), "2x", pointwise=True).sites.items()
+    }
     assert mild == {"3": {"c": 16, "n": 2}, "6": {"c": 16, "n": 1, "merged": 1}, "8": {"c": 1, "n": 2}}
-    strong = {name: dict(choice.structure) for name, choice in structured_plan(tiny(), "4x", pointwise=False).sites.items()}
+    strong = {
+        name: dict(choice.structure) for name, choice in structured_plan(tiny(), "4x", pointwise=False).sites.items()
+    }
     assert strong == {"3": {"c": 8, "n": 2, "merged": 1}, "8": {"c": 1, "n": 2}}
 
 
@@ -89,7 +102,11 @@ def test_an_interrupted_run_continues(tmp_path: Path, monkeypatch: pytest.Monkey
     rows.write_text(json.dumps(first) + "\n")
     network_speed.run(arguments(rows))
     found = read([rows])
-    assert [(row["batch"], row["candidate"]) for row in found[1:]] == [(2, "dense"), (2, "structured 2x"), (2, "tucker 2x")]
+    assert [(row["batch"], row["candidate"]) for row in found[1:]] == [
+        (2, "dense"),
+        (2, "structured 2x"),
+        (2, "tucker 2x"),
+    ]
     network_speed.run(arguments(rows))
     assert read([rows]) == found
 
@@ -137,9 +154,11 @@ def test_modes_are_timed_in_turn_with_one_another(monkeypatch: pytest.MonkeyPatc
     rows = measure([("tiny", mode, "fp32", 1, 2) for mode in ("first", "second")], forms(), SUBJECT, 2)
     assert asked == [["first: dense", "first: structured 2x", "second: dense", "second: structured 2x"]]
     assert [(row["mode"], row["candidate"], row["ms"][1]) for row in rows if "ms" in row] == [
-        ("first", "dense", 1000), ("first", "structured 2x", 2000),
-        ("second", "dense", 3000), ("second", "structured 2x", 4000),
-    ]  # fmt: skip
+        ("first", "dense", 1000),
+        ("first", "structured 2x", 2000),
+        ("second", "dense", 3000),
+        ("second", "structured 2x", 4000),
+    ]
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -177,14 +196,28 @@ def row(candidate: str, mode: str, macs: int, ms: float) -> dict[str, object]:
 
 
 ROWS = [
-    row("dense", "eager", 1000, 8.0), row("structured 2x", "eager", 500, 4.0),
-    row("dense", "compiled", 1000, 6.0), row("structured 2x", "compiled", 500, 5.0),
-]  # fmt: skip
+    row("dense", "eager", 1000, 8.0),
+    row("structured 2x", "eager", 500, 4.0),
+    row("dense", "compiled", 1000, 6.0),
+    row("structured 2x", "compiled", 500, 5.0),
+]
 
 
 def test_the_tables_speak_of_the_same_mode_and_of_the_best(tmp_path: Path) -> None:
     assert "| structured 2x | 2.00 | 4.00 (4.00–4.00) | 2.00 | 1.00 |" in table(ROWS[:2])
-    assert best(ROWS)[1].cells() == ("tiny", "fp32", 1, 16, "structured 2x", "2.00", "1.50", "0.75", "eager", "compiled", "")
+    assert best(ROWS)[1].cells() == (
+        "tiny",
+        "fp32",
+        1,
+        16,
+        "structured 2x",
+        "2.00",
+        "1.50",
+        "0.75",
+        "eager",
+        "compiled",
+        "",
+    )
     text = report(ROWS)
     assert glance(ROWS).splitlines()[2:] == ["| tiny | fp32 | 1 | 16 | 1.50 |  |"]
     assert text.index("## Each form in its best mode") < text.index("## tiny, eager, fp32, 1 thread, batch 16")
@@ -228,7 +261,9 @@ def test_candidates_are_measured_in_turn_each_round_in_another_order(monkeypatch
 
     monkeypatch.setattr(timing, "seconds_of", seconds_of)
     found = interleaved({name: partial(str, name) for name in "abcd"}, 6)
-    rounds = ["".join(measured[start : start + 4]) for start in range(4, len(measured), 4)]  # before: how many calls last long
+    rounds = [
+        "".join(measured[start : start + 4]) for start in range(4, len(measured), 4)
+    ]  # before: how many calls last long
     assert {"".join(sorted(one)) for one in rounds} == {"abcd"}, "each once a round"
     assert len(set(rounds)) > 3
     assert found == dict.fromkeys("abcd", [MEASURED_SECONDS] * 6)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from benchmarks.speed.profile import LEFT, PARTS, REST, SMALL, SUMS, profile, roles
 from torch import nn
+
+from benchmarks.speed.profile import LEFT, PARTS, REST, SMALL, SUMS, profile, roles
 
 
 def network() -> nn.Module:

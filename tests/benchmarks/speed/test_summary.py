@@ -30,8 +30,10 @@ ALL = {
 
 def test_the_faster_structured_form_stands_before_spatial_svd() -> None:
     assert summary(rows(ALL)).splitlines() == [
-        "| network | 1 thread, fp32, batch 16 |", "| --- | --- |", "| tiny | 2.00, 4.00 (2.40, 3.00) |",
-    ]  # fmt: skip
+        "| network | 1 thread, fp32, batch 16 |",
+        "| --- | --- |",
+        "| tiny | 2.00, 4.00 (2.40, 3.00) |",
+    ]
 
 
 def test_forms_chosen_by_time_do_not_count_as_uniform_ones() -> None:
@@ -39,7 +41,9 @@ def test_forms_chosen_by_time_do_not_count_as_uniform_ones() -> None:
 
 
 def test_what_was_not_measured_is_empty() -> None:
-    text = summary(rows(ALL) + rows({"dense": 4, "structured 2x": 2}, network="small", threads=2, dtype="bf16", batch=1))
+    text = summary(
+        rows(ALL) + rows({"dense": 4, "structured 2x": 2}, network="small", threads=2, dtype="bf16", batch=1)
+    )
     assert text.splitlines()[2:] == ["| tiny | 2.00, 4.00 (2.40, 3.00) |  |", "| small |  | 2.00 |"]
 
 

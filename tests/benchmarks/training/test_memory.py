@@ -6,9 +6,10 @@ from functools import partial
 
 import pytest
 import torch
-from benchmarks.training.peak_memory import live_peak_mib
 from torch import nn
+
 from benchmarks.training.memory import lines, peaks
+from benchmarks.training.peak_memory import live_peak_mib
 from benchmarks.training.step import LAYERS, NETWORKS, forward, step, structured
 
 BATCH, SIDE = 16, 32

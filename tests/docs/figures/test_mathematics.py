@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from docs.figures.mathematics import (
     additions,
     chain_basis,
@@ -17,7 +18,6 @@ from docs.figures.mathematics import (
     masks_picture,
     residuals,
 )
-
 from sconv_search.structured.kernels import box_basis
 
 DOCS = Path(__file__).parents[3] / "docs"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from docs.figures.method_panels import (
     MAKER,
     MIXED,
@@ -23,8 +25,6 @@ from docs.figures.method_panels import (
     regularzed_picture,
 )
 from docs.figures.methods import drawn, limit, sheet
-from torch import Tensor, nn
-
 from sconv_search.data.splits import DataSet, Split
 from sconv_search.networks.resnet import digits_network
 
@@ -117,7 +117,9 @@ def test_the_channels_that_a_pruned_layer_no_longer_makes_are_those_that_are_no_
 
 def test_a_mixed_plan_makes_its_layers_cheaper_and_leaves_the_others(subject: Subject) -> None:
     costs = mixed_costs(subject.network)
-    assert {site: method for site, (method, *_) in costs.items() if method} == {s: method for s, (method, _) in MIXED.items()}
+    assert {site: method for site, (method, *_) in costs.items() if method} == {
+        s: method for s, (method, _) in MIXED.items()
+    }
     for method, before, after in costs.values():
         assert after < before if method else after == before
     assert costs["6"][1:] == (32 * 16 * 9 * 14 * 14, 14 * 3 * (16 + 32) * 14 * 14)
@@ -143,7 +145,11 @@ def test_a_panel_draws_no_more_than_it_says_and_knows_its_scale() -> None:
     panel = Panel(title="matrix", cells=cells, rows=2, columns=1)
     assert torch.equal(drawn(panel)[0, 0], torch.full((2, 2), 3.0, dtype=torch.float64))
     assert drawn(panel).shape == (2, 1, 2, 2)
-    assert [limit(Panel(title="", cells=cells, scale=scale), 7.0) for scale in ("kernel", "own", "signs")] == [7.0, 9.0, 1.0]
+    assert [limit(Panel(title="", cells=cells, scale=scale), 7.0) for scale in ("kernel", "own", "signs")] == [
+        7.0,
+        9.0,
+        1.0,
+    ]
 
 
 def test_a_panel_refuses_what_is_no_sheet_of_cells() -> None:

@@ -36,7 +36,9 @@ def formulas() -> dict[str, tuple[str, ...]]:
 
 
 def cost_a_position(network: nn.Module) -> tuple[int, int, int]:
-    """MACs and additions of layer 0 by the leading coefficient in the image's size, which borders do not touch; parameters."""
+    """MACs and additions of layer 0 by the leading coefficient in the image's size, which borders do not touch;
+    parameters.
+    """
     found = [measure_modules(network, (CHANNELS, size, size))["0"] for size in (8, 9, 10)]
     macs, adds = ([getattr(cost, name) for cost in found] for name in ("macs", "adds"))
     return (macs[2] - 2 * macs[1] + macs[0]) // 2, (adds[2] - 2 * adds[1] + adds[0]) // 2, found[0].params

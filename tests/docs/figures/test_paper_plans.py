@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from docs.figures.paper_plans import COLUMNS, FAMILIES, PAGE, counts, names, row, table, with_table
 
+from docs.figures.paper_plans import COLUMNS, FAMILIES, PAGE, counts, names, row, table, with_table
 from sconv_search.structured.paper_plans import PAPER_PLANS
 
 TEXT = PAGE.read_text(encoding="utf-8")

@@ -43,7 +43,11 @@ def inputs(layer: nn.Module, count: int = 40) -> Tensor:
 
 def outputs(layer: nn.Module, x: Tensor) -> Tensor:
     """Of each group, without bias, (g, O, positions)."""
-    y = F.linear(x, layer.weight)[..., None] if isinstance(layer, nn.Linear) else layer._conv_forward(x, layer.weight, None)
+    y = (
+        F.linear(x, layer.weight)[..., None]
+        if isinstance(layer, nn.Linear)
+        else layer._conv_forward(x, layer.weight, None)
+    )
     return y.movedim(1, 0).flatten(1).unflatten(0, (getattr(layer, "groups", 1), -1)).detach()
 
 
@@ -141,7 +145,9 @@ def test_many_positions_are_read_in_part_and_nearly_give_the_whole(monkeypatch: 
 
 def test_a_wrong_kind_an_unknown_name_and_no_inputs_are_refused() -> None:
     network = nn.Sequential(nn.ConvTranspose2d(3, 4, 3))
-    with pytest.raises(TypeError, match="site '0': moments are known for convolutions and linear layers, got ConvTranspose2d"):
+    with pytest.raises(
+        TypeError, match="site '0': moments are known for convolutions and linear layers, got ConvTranspose2d"
+    ):
         input_moments(network, ["0"], torch.zeros(1, 3, 4, 4))
     with pytest.raises(KeyError, match="'1'"):
         input_moments(network, ["1"], torch.zeros(1, 3, 4, 4))
@@ -166,7 +172,9 @@ def test_a_tail_is_the_least_squares_fit_and_never_errs_more_than_its_start(laye
     moments, kernel = moments_of(dense, x), grouped_kernel(dense)
     groups, filters, features = kernel.flatten(2).shape
     fixed, start = torch.randn(groups, 3, features).double(), torch.randn(groups, filters, 3).double()
-    tail = least_squares_tail(kernel, start, moments, lambda p: p.flatten(2) @ fixed.mT, intercept=intercept, ridge=1e-14)
+    tail = least_squares_tail(
+        kernel, start, moments, lambda p: p.flatten(2) @ fixed.mT, intercept=intercept, ridge=1e-14
+    )
     y_gOP = outputs(dense, x)
     z_gKP = torch.cat([outputs(other, x) for other in _with_kernels(dense, fixed)], 1)
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sconv_search.calibration.replay import called_once, outputs_before, replayed
 from sconv_search.compressor import layers, site, swapped
 from sconv_search.networks.efficientnet_lite import efficientnet_lite0
 from sconv_search.networks.resnet import cifar_resnet
-from sconv_search.calibration.replay import called_once, outputs_before, replayed
 
 
 class PreActivation(nn.Module):
@@ -37,8 +37,11 @@ def branches() -> nn.Module:
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
-    "in_place": PreActivation, "resnet": lambda: cifar_resnet(20), "lite": efficientnet_lite0, "torchvision": branches,
-}  # fmt: skip
+    "in_place": PreActivation,
+    "resnet": lambda: cifar_resnet(20),
+    "lite": efficientnet_lite0,
+    "torchvision": branches,
+}
 
 
 @pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
@@ -67,7 +70,12 @@ def test_what_comes_before_is_not_run_and_what_is_around_is() -> None:
     network, x = cifar_resnet(20).eval(), torch.zeros(1, 3, 32, 32)
     once = called_once(network, lambda changed: changed(x))
     given = outputs_before(network, "layer2.1.conv2", lambda changed: changed(x), once)
-    assert [name for name in given if name.startswith("layer")] == ["layer1", "layer2.0", "layer2.1.conv1", "layer2.1.bn1"]
+    assert [name for name in given if name.startswith("layer")] == [
+        "layer1",
+        "layer2.0",
+        "layer2.1.conv1",
+        "layer2.1.bn1",
+    ]
     again, ran = replayed(network, given), list[str]()
     for name, module in again.named_modules():
         if name.endswith(("conv1", "conv2")):
@@ -83,5 +91,7 @@ def test_a_module_that_is_called_twice_stands_for_nothing() -> None:
     assert "twice" not in once
     given = outputs_before(network, "first.1", lambda changed: changed(x), once)
     assert {name: one.in_place for name, one in given.items()} == {"stem": False, "norm": False, "first.0": True}
-    assert "first" not in outputs_before(network, "second", lambda changed: changed(x), once), "it writes over its input"
+    assert "first" not in outputs_before(network, "second", lambda changed: changed(x), once), (
+        "it writes over its input"
+    )
     assert outputs_before(network, "twice", lambda changed: changed(x), once).keys() >= {"second"}

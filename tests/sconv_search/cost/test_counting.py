@@ -28,7 +28,12 @@ class Runs(nn.Module):
 
 
 DENSE = {  # layer, shape: positions * outputs * channels of a group * taps; weights + biases
-    "strided, groups": (nn.Conv2d(6, 8, 3, stride=2, padding=1, groups=2), (6, 9, 7), (5 * 4) * 8 * 3 * 9, 8 * 3 * 9 + 8),
+    "strided, groups": (
+        nn.Conv2d(6, 8, 3, stride=2, padding=1, groups=2),
+        (6, 9, 7),
+        (5 * 4) * 8 * 3 * 9,
+        8 * 3 * 9 + 8,
+    ),
     "dilated": (nn.Conv2d(6, 8, 3, dilation=2), (6, 9, 7), (5 * 3) * 8 * 6 * 9, 8 * 6 * 9 + 8),
     "1d": (nn.Conv1d(6, 4, 5, padding=2, bias=False), (6, 11), 11 * 4 * 6 * 5, 4 * 6 * 5),
     "3d": (nn.Conv3d(2, 4, (1, 3, 3), stride=(1, 2, 2)), (2, 4, 5, 5), (4 * 2 * 2) * 4 * 2 * 9, 4 * 2 * 9 + 4),
@@ -45,7 +50,9 @@ DENSE = {  # layer, shape: positions * outputs * channels of a group * taps; wei
 
 
 @pytest.mark.parametrize(("layer", "shape", "macs", "params"), DENSE.values(), ids=DENSE.keys())
-def test_dense_layers_cost_multiply_accumulates_only(layer: nn.Module, shape: tuple[int, ...], macs: int, params: int) -> None:
+def test_dense_layers_cost_multiply_accumulates_only(
+    layer: nn.Module, shape: tuple[int, ...], macs: int, params: int
+) -> None:
     written = layer(torch.zeros(1, *shape)).numel()
     assert measure_cost(layer, shape) == Cost(macs=macs, adds=0, params=params, activations=written)
 
@@ -75,7 +82,16 @@ def test_other_arithmetic_is_counted_in_additions(network: nn.Module, shape: tup
     assert arithmetic(network, shape) == Cost(macs=0, adds=adds, params=0)
 
 
-FREE = [nn.ReLU(), nn.MaxPool2d(2), nn.ZeroPad2d(1), nn.Flatten(), nn.Dropout(), nn.Hardswish(), nn.SiLU(), nn.PixelShuffle(2)]
+FREE = [
+    nn.ReLU(),
+    nn.MaxPool2d(2),
+    nn.ZeroPad2d(1),
+    nn.Flatten(),
+    nn.Dropout(),
+    nn.Hardswish(),
+    nn.SiLU(),
+    nn.PixelShuffle(2),
+]
 
 
 @pytest.mark.parametrize("layer", FREE, ids=lambda layer: type(layer).__name__)
@@ -98,9 +114,24 @@ STRUCTURED = {
     "space": (structured(8, 2), 8 * (8 * 7) + 8 * (8 * 6), (7 * 5) * 6 * 8 * 4, 6 * 8 * 4 + 6),
     "least": (structured(1, 1), 7 * (7 * 5) + 2 * (7 * 7) + 2 * (7 * 5), (7 * 5) * 6, 6 + 6),
     "neither": (structured(8, 3), 0, (7 * 5) * 6 * 8 * 9, 6 * 8 * 9 + 6),
-    "strided": (structured(4, 2, stride=2), 7 * (7 * 5) + 4 * (8 * 7) + 4 * (8 * 6), (4 * 3) * 6 * 4 * 4, 6 * 4 * 4 + 6),
-    "dilated": (structured(4, 2, dilation=2), 7 * (7 * 5) + 4 * (9 * 9) + 4 * (9 * 7), (7 * 5) * 6 * 4 * 4, 6 * 4 * 4 + 6),
-    "groups": (structured(2, 2, groups=2), 2 * 3 * (7 * 5) + 4 * (8 * 7) + 4 * (8 * 6), (7 * 5) * 6 * 2 * 4, 6 * 2 * 4 + 6),
+    "strided": (
+        structured(4, 2, stride=2),
+        7 * (7 * 5) + 4 * (8 * 7) + 4 * (8 * 6),
+        (4 * 3) * 6 * 4 * 4,
+        6 * 4 * 4 + 6,
+    ),
+    "dilated": (
+        structured(4, 2, dilation=2),
+        7 * (7 * 5) + 4 * (9 * 9) + 4 * (9 * 7),
+        (7 * 5) * 6 * 4 * 4,
+        6 * 4 * 4 + 6,
+    ),
+    "groups": (
+        structured(2, 2, groups=2),
+        2 * 3 * (7 * 5) + 4 * (8 * 7) + 4 * (8 * 6),
+        (7 * 5) * 6 * 2 * 4,
+        6 * 2 * 4 + 6,
+    ),
 }
 
 
@@ -178,9 +209,13 @@ def test_a_window_that_depends_on_the_input_is_refused() -> None:
         (Runs(lambda x: x.sum(5)), (4, 8), "Dimension out of range"),
     ],
 )
-def test_a_forward_that_fails_is_reported_with_shape_and_cause(network: nn.Module, shape: tuple[int, ...], cause: str) -> None:
+def test_a_forward_that_fails_is_reported_with_shape_and_cause(
+    network: nn.Module, shape: tuple[int, ...], cause: str
+) -> None:
     sizes = ", ".join(map(str, shape))
-    with pytest.raises(ValueError, match=rf"{type(network).__name__} fails on an input of shape \({sizes}\): .*{cause}"):
+    with pytest.raises(
+        ValueError, match=rf"{type(network).__name__} fails on an input of shape \({sizes}\): .*{cause}"
+    ):
         measure_cost(network, shape)
 
 

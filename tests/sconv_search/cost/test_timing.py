@@ -37,9 +37,11 @@ def test_what_is_clearly_slower_twice_is_measured_no_further(clock: list[float])
 
     seconds = screened_in_turn({name: lambda name=name: run(name) for name in each})
     assert seconds == {
-        "fast": pytest.approx([1.0] * ROUNDS), "near": pytest.approx([1.4] * ROUNDS),
-        "unlucky": pytest.approx([1.2] * ROUNDS), "hopeless": pytest.approx([1.6] * 2),
-    }  # fmt: skip
+        "fast": pytest.approx([1.0] * ROUNDS),
+        "near": pytest.approx([1.4] * ROUNDS),
+        "unlucky": pytest.approx([1.2] * ROUNDS),
+        "hopeless": pytest.approx([1.6] * 2),
+    }
     assert calls == {"fast": 2 + ROUNDS, "near": 2 + ROUNDS, "unlucky": 2 + ROUNDS, "hopeless": 3}
 
 

@@ -34,7 +34,10 @@ def on_values(network: nn.Module, work: Callable[[nn.Module], Any]) -> Any:
 
 LAYERS = {
     "1d": (nn.Conv1d(6, 4, 5, padding=2, stride=2), (6, 11)),
-    "2d, all kinds of steps": (nn.Conv2d(6, 8, (3, 5), stride=(2, 1), padding=(1, 2), dilation=(2, 1), groups=2), (6, 9, 12)),
+    "2d, all kinds of steps": (
+        nn.Conv2d(6, 8, (3, 5), stride=(2, 1), padding=(1, 2), dilation=(2, 1), groups=2),
+        (6, 9, 12),
+    ),
     "3d": (nn.Conv3d(2, 4, (1, 3, 3), stride=(1, 2, 2), bias=False), (2, 4, 5, 5)),
     "named padding": (nn.Conv2d(4, 6, 3, padding="same", groups=2), (4, 6, 6)),
     "padded by reflection": (nn.Conv2d(4, 5, 3, padding=1, padding_mode="reflect"), (4, 6, 6)),
@@ -43,9 +46,18 @@ LAYERS = {
     "transposed": (nn.ConvTranspose2d(4, 6, 3, 2, padding=1, output_padding=1, groups=2, dilation=2), (4, 5, 6)),
     "transposed 3d": (nn.ConvTranspose3d(2, 3, 2), (2, 3, 3, 3)),
     "norm and activation": (nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU6(inplace=True)), (3, 6, 6)),
-    "pooled and resized": (nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.Upsample(scale_factor=2.0)), (3, 8, 8)),
-    "sizes from the input": (Runs(nn.Conv2d(3, 4, 3), lambda x: F.interpolate(x, x.shape[2:], mode="bilinear")), (3, 8, 8)),
-    "unbatched within": (Runs(nn.Identity(), lambda x: F.conv2d(x[0], torch.ones(2, 3, 1, 1, device=x.device))), (3, 5, 5)),
+    "pooled and resized": (
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.Upsample(scale_factor=2.0)),
+        (3, 8, 8),
+    ),
+    "sizes from the input": (
+        Runs(nn.Conv2d(3, 4, 3), lambda x: F.interpolate(x, x.shape[2:], mode="bilinear")),
+        (3, 8, 8),
+    ),
+    "unbatched within": (
+        Runs(nn.Identity(), lambda x: F.conv2d(x[0], torch.ones(2, 3, 1, 1, device=x.device))),
+        (3, 5, 5),
+    ),
 }
 
 
@@ -90,7 +102,9 @@ def test_the_networks_of_tasks_count_the_same_on_shapes_and_on_values(
 def test_counting_computes_no_values() -> None:
     """The numbers that this network would write take a terabyte."""
     size = 2**17
-    network = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 2, 1))
+    network = nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 2, 1)
+    )
     macs, written = size**2 * (16 * 3 * 9 + 2 * 16), size**2 * (16 + 2)
     params = 16 * 3 * 9 + 2 * 16 + 2 * 16 + 2
     assert measure_cost(network, (3, size, size)) == Cost(macs=macs, adds=0, params=params, activations=written)

@@ -11,12 +11,12 @@ from PIL import Image
 
 from sconv_search.data.cityscapes import LAYOUT as STREETS
 from sconv_search.data.cityscapes import cityscapes
-from sconv_search.data.splits import DataSet
 from sconv_search.data.disk import DiskSplit
 from sconv_search.data.imagenet import Crops, imagenet
 from sconv_search.data.layout import Layout
-from sconv_search.training.metrics import IGNORED
 from sconv_search.data.photos import photos
+from sconv_search.data.splits import DataSet
+from sconv_search.training.metrics import IGNORED
 from tests.small_datasets import image_folders, photo_folder, streets
 
 CROPS = Crops(size=32)
@@ -191,12 +191,16 @@ def test_missing_streets_are_named_with_the_expected_layout(tmp_path: Path) -> N
 def test_photos_are_cut_into_three_disjoint_parts(tmp_path: Path) -> None:
     photo_folder(tmp_path / "imagenet_sample")
     found = photos(tmp_path, size=32, mean=0.5, std=0.25)
-    labels = [split.take(torch.arange(len(split))).labels.tolist() for split in (found.train, found.validation, found.test)]
+    labels = [
+        split.take(torch.arange(len(split))).labels.tolist() for split in (found.train, found.validation, found.test)
+    ]
     assert labels == [[0, 4, 8, 12], [1, 3, 6, 9, 11, 14], [2, 5, 7, 10, 13, 15]]
     assert found.train.shape == (3, 32, 32)
     with Image.open(tmp_path / "imagenet_sample" / "0001_x.jpg") as image:
         expected = np.asarray(image)[4:36, 4:36]
-    assert torch.equal(found.validation.take(torch.tensor([0])).images[0], torch.from_numpy(expected.copy()).permute(2, 0, 1))
+    assert torch.equal(
+        found.validation.take(torch.tensor([0])).images[0], torch.from_numpy(expected.copy()).permute(2, 0, 1)
+    )
 
 
 def test_wrong_photos_are_named(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from sconv_search.data.augmentation import augmented
-from sconv_search.data.splits import Split
 from sconv_search.data.imagenet import Crops, imagenet
 from sconv_search.data.shard import Shard
+from sconv_search.data.splits import Split
 from tests.small_datasets import image_folders
 
 SHARDS = [Shard(index=place, count=3) for place in range(3)]
@@ -30,7 +30,9 @@ def test_an_image_is_augmented_alike_in_its_share_and_in_the_whole_batch() -> No
     images = torch.randint(0, 255, (12, 2, 6, 6), dtype=torch.uint8)
     states = [torch.Generator().manual_seed(4) for _ in range(4)]
     whole = augmented(images, 2, True, states[0])
-    parts = [augmented(shard.of(images), 2, True, state, shard) for shard, state in zip(SHARDS, states[1:], strict=True)]
+    parts = [
+        augmented(shard.of(images), 2, True, state, shard) for shard, state in zip(SHARDS, states[1:], strict=True)
+    ]
     assert torch.equal(torch.cat(parts), whole)
     assert not torch.equal(whole, images)
     assert all(torch.equal(state.get_state(), states[0].get_state()) for state in states)
@@ -48,6 +50,8 @@ def test_images_on_disk_are_distorted_alike_in_shares_and_after_a_resumption(tmp
     index = list(torch.arange(12).split(6))
     whole = [batch.images for batch in train.batches(index, 5)]
     found = [[batch.images for batch in train.batches(index, 5, shard=shard)] for shard in SHARDS]
-    assert all(torch.equal(torch.cat(shares), batch) for shares, batch in zip(zip(*found, strict=True), whole, strict=True))
+    assert all(
+        torch.equal(torch.cat(shares), batch) for shares, batch in zip(zip(*found, strict=True), whole, strict=True)
+    )
     (resumed,) = (batch.images for batch in train.batches(index, 5, start=1))
     assert torch.equal(resumed, whole[1])

@@ -55,7 +55,9 @@ def test_scores_never_come_from_images_that_the_start_weights_saw(cifar_folder: 
 
 
 def test_the_splits_are_the_same_each_time(cifar_folder: Path) -> None:
-    assert cifar10(cifar_folder, train_was_seen=True).checksum() == cifar10(cifar_folder, train_was_seen=True).checksum()
+    assert (
+        cifar10(cifar_folder, train_was_seen=True).checksum() == cifar10(cifar_folder, train_was_seen=True).checksum()
+    )
 
 
 def test_images_of_a_grid_come_row_by_row(tmp_path: Path) -> None:
@@ -112,7 +114,9 @@ def test_other_folders_are_torchvisions_and_downloaded_to_where_they_are_empty(
     assert data.train.labels[:3].tolist() == [0, 1, 2]
 
 
-def test_data_that_cannot_be_downloaded_is_named_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_that_cannot_be_downloaded_is_named_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def offline(root: str, *, train: bool, download: bool) -> None:
         raise URLError("Name or service not known")
 

@@ -11,14 +11,16 @@ from torch.nn import functional as F
 
 from sconv_search import StructuredConv2d
 from sconv_search.inference.block_sums import BLOCK, block_sums, shared_out
-from sconv_search.structured.channel_pooling import MergedChannels, NaturalChains, PermutedChains
 from sconv_search.inference.implementations import BY_WRITER, implementations
+from sconv_search.structured.channel_pooling import MergedChannels, NaturalChains, PermutedChains
 
 
 @given(st.integers(2, 4), st.data())
 def test_sums_in_blocks_are_the_layers_sums(blocks: int, data: st.DataObject) -> None:
     """Members are dealt out evenly, so that blocks exist, and then shuffled."""
-    more = data.draw(st.lists(st.integers(0, BLOCK - 1), min_size=1, max_size=BLOCK), label="further members of each block")
+    more = data.draw(
+        st.lists(st.integers(0, BLOCK - 1), min_size=1, max_size=BLOCK), label="further members of each block"
+    )
     members = [block * BLOCK + place for block in range(blocks) for place in (*range(BLOCK), *more)]
     members = data.draw(st.permutations(members), label="members")
     signs = torch.tensor([data.draw(st.sampled_from([-1.0, 1.0])) for _ in members])
@@ -50,11 +52,14 @@ def test_exchanges_even_out_what_dealing_does_not() -> None:
 @pytest.mark.parametrize(
     "pooling",
     [
-        NaturalChains(32, 16), PermutedChains(16, 1, torch.arange(32), None), MergedChannels(8, 1, torch.arange(16) % 8, None),
-        MergedChannels(16, 2, torch.arange(64) % 32, None), MergedChannels(16, 1, torch.tensor([*range(16), *[0] * 16]), None),
+        NaturalChains(32, 16),
+        PermutedChains(16, 1, torch.arange(32), None),
+        MergedChannels(8, 1, torch.arange(16) % 8, None),
+        MergedChannels(16, 2, torch.arange(64) % 32, None),
+        MergedChannels(16, 1, torch.tensor([*range(16), *[0] * 16]), None),
     ],
     ids=["natural", "permuted", "one block", "groups", "one large sum"],
-)  # fmt: skip
+)
 def test_other_sums_have_no_blocks(pooling: NaturalChains) -> None:
     assert block_sums(pooling) is None
 
@@ -64,11 +69,18 @@ def test_other_sums_have_no_blocks(pooling: NaturalChains) -> None:
 @pytest.mark.parametrize(
     ("geometry", "taps", "n"),
     [
-        ({"padding": 1}, 3, 2), ({"padding": 1}, 3, 3), ({"padding": 1, "stride": 2}, 3, 2), ({}, 1, 1),
-        ({"stride": 2}, 1, 1), ({"padding": 2, "dilation": 2}, 3, 2), ({"padding": (0, 1)}, 3, 2),
+        ({"padding": 1}, 3, 2),
+        ({"padding": 1}, 3, 3),
+        ({"padding": 1, "stride": 2}, 3, 2),
+        ({}, 1, 1),
+        ({"stride": 2}, 1, 1),
+        ({"padding": 2, "dilation": 2}, 3, 2),
+        ({"padding": (0, 1)}, 3, 2),
     ],
-)  # fmt: skip
-def test_a_layer_in_blocks_is_the_layer(variant: str, sortable: bool, geometry: dict[str, int], taps: int, n: int) -> None:
+)
+def test_a_layer_in_blocks_is_the_layer(
+    variant: str, sortable: bool, geometry: dict[str, int], taps: int, n: int
+) -> None:
     torch.manual_seed(0)
     conv, x = nn.Conv2d(32, 6, taps, **geometry).double(), torch.randn(2, 32, 9, 8, dtype=torch.float64)
     layer = StructuredConv2d.from_conv(conv, c=16, n=n, variant=variant).eval()

@@ -9,9 +9,9 @@ from torch.nn import functional as F
 
 from sconv_search import optimize_for_inference
 from sconv_search.inference.fused_sums import BLOCK, FusedSums, fusible
-from sconv_search.structured.spatial_pooling import pool_space
 from sconv_search.inference.implementations import ONE_KERNEL, implementations
 from sconv_search.structured.conv import StructuredConv2d
+from sconv_search.structured.spatial_pooling import pool_space
 from tests.sconv_search.inference.test_optimize import preferring
 
 triton = pytest.importorskip("triton")
@@ -81,7 +81,10 @@ def test_more_positions_and_sums_than_one_program_has() -> None:
 @pytest.mark.parametrize("stride", [1, 2])
 def test_a_network_made_ready_may_use_it(stride: int) -> None:
     layer = layer_of("merged", stride=stride)
-    network, x = nn.Sequential(nn.Conv2d(3, 12, 3), nn.ReLU(), layer).to(DEVICE).eval(), torch.randn(2, 3, 9, 9, device=DEVICE)
+    network, x = (
+        nn.Sequential(nn.Conv2d(3, 12, 3), nn.ReLU(), layer).to(DEVICE).eval(),
+        torch.randn(2, 3, 9, 9, device=DEVICE),
+    )
     ready, rows = optimize_for_inference(network, x, timer=preferring(ONE_KERNEL))
     assert rows[0].chosen == ONE_KERNEL
     assert any(isinstance(module, FusedSums) for module in ready.modules())
@@ -114,6 +117,8 @@ def test_it_compiles_for_a_gpu_that_is_not_here(dtype: str) -> None:
     images, tables = dict.fromkeys(("x", "written"), f"*{dtype}"), {"channels": "*i64", "signs": "*fp32"}
     known = {**images, **tables, **dict.fromkeys(("counts", "longest"), "*i32"), **dict.fromkeys(fixed, "constexpr")}
     signature = {name: known.get(name, "i32") for name in kernel.arg_names}
-    source = ASTSource(fn=kernel, signature=signature, constexprs={(kernel.arg_names.index(k),): v for k, v in fixed.items()})
+    source = ASTSource(
+        fn=kernel, signature=signature, constexprs={(kernel.arg_names.index(k),): v for k, v in fixed.items()}
+    )
     made = triton.compile(source, target=GPUTarget("cuda", 90, 32))
     assert "sm_90" in made.asm["ptx"]

@@ -8,9 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from sconv_search import CompositeConv2d, StructuredConv1d, StructuredConv2d, StructuredConv3d, StructuredConvTranspose2d, StructuredLinear
-from sconv_search.structured.channel_sums import VARIANTS
+from sconv_search import (
+    CompositeConv2d,
+    StructuredConv1d,
+    StructuredConv2d,
+    StructuredConv3d,
+    StructuredConvTranspose2d,
+    StructuredLinear,
+)
 from sconv_search.inference.implementations import AS_TRAINED, DENSE, implementations
+from sconv_search.structured.channel_sums import VARIANTS
 
 GEOMETRIES = {
     "padded": {"padding": 1},
@@ -45,7 +52,11 @@ def test_of_convolutions(variant: str, geometry: str) -> None:
         layer = StructuredConv2d.from_conv(conv, c=c, n=n, variant=variant)
         names = check(layer, x, sortable=sortable)
         assert ("1x1" in names) == (n == 3 and c < conv.weight.shape[1] and "circular" not in geometry)
-        assert ("1x1 + average" in names) == (n < 3 and c < conv.weight.shape[1] and geometry in ("padded", "strided", "unpadded", "same", "grouped", "oblong"))  # fmt: skip  # noqa: E501
+        assert ("1x1 + average" in names) == (
+            n < 3
+            and c < conv.weight.shape[1]
+            and geometry in ("padded", "strided", "unpadded", "same", "grouped", "oblong")
+        )
 
 
 def test_only_what_differs_is_offered() -> None:
@@ -66,7 +77,10 @@ def test_of_pointwise_ones_with_a_stride(variant: str) -> None:
 def test_of_other_axes(sortable: bool) -> None:
     torch.manual_seed(0)
     check(StructuredConv1d.from_conv(nn.Conv1d(6, 4, 5, padding=2), c=3, n=3, variant="merged"), torch.randn(2, 6, 9))
-    check(StructuredConv3d.from_conv(nn.Conv3d(4, 4, 3, padding=1), c=2, n=2, variant="permuted"), torch.randn(1, 4, 4, 4, 4))
+    check(
+        StructuredConv3d.from_conv(nn.Conv3d(4, 4, 3, padding=1), c=2, n=2, variant="permuted"),
+        torch.randn(1, 4, 4, 4, 4),
+    )
     check(StructuredLinear.from_linear(nn.Linear(6, 4), c=3, variant="merged"), torch.randn(2, 6), sortable=sortable)
     check(StructuredLinear.from_linear(nn.Linear(6, 4), c=3, variant="merged"), torch.randn(2, 5, 6), sortable=sortable)
     transposed = nn.ConvTranspose2d(6, 4, 3, stride=2, padding=1, output_padding=1, groups=2)

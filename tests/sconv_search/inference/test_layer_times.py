@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from sconv_search.inference.layer_times import layer_times_ms, sortable_sites
-from sconv_search.inference.implementations import AS_TRAINED, DENSE, implementations
 from sconv_search.cost.timing import Run
+from sconv_search.inference.implementations import AS_TRAINED, DENSE, implementations
+from sconv_search.inference.layer_times import layer_times_ms, sortable_sites
 from sconv_search.structured.conv import StructuredConv2d
 
 X = torch.zeros(2, 8, 5, 5)
@@ -30,16 +30,22 @@ def clock(**taken: float) -> Timer:
     """Seconds by the end of a run's name, with _ for a blank; 9 for others. One slow spell a run."""
 
     def timer(runs: Mapping[str, Run]) -> dict[str, list[float]]:
-        found = {name: [s for end, s in taken.items() if name.endswith(end.replace("_", " "))] or [9.0] for name in runs}
+        found = {
+            name: [s for end, s in taken.items() if name.endswith(end.replace("_", " "))] or [9.0] for name in runs
+        }
         return {name: [seconds[0], seconds[0], 100.0] for name, seconds in found.items()}
 
     return timer
 
 
 def test_a_structured_layer_takes_the_time_of_its_fastest_realzation() -> None:
-    dense, found = layer_times_ms(dense_layer(), [structured(), structured(5)], [X], timer=clock(dense=0.5, **{"1_1x1": 0.2}))
+    dense, found = layer_times_ms(
+        dense_layer(), [structured(), structured(5)], [X], timer=clock(dense=0.5, **{"1_1x1": 0.2})
+    )
     assert (dense, found) == (500.0, [500.0, 500.0])
-    dense, found = layer_times_ms(dense_layer(), [structured(), structured(5)], [X], timer=clock(dense=0.5, average=0.25))
+    dense, found = layer_times_ms(
+        dense_layer(), [structured(), structured(5)], [X], timer=clock(dense=0.5, average=0.25)
+    )
     assert found == [250.0, 250.0]
     dense, found = layer_times_ms(dense_layer(), [structured()], [X], timer=clock(dense=0.5, **{"0_as_trained": 0.125}))
     assert found == [125.0]

@@ -14,15 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from sconv_search import Choice, CompressionPlan, Compressor, optimize_for_inference
-from sconv_search.inference.batch_norm_folding import STRUCTURED
-from sconv_search.inference.optimize import FASTEST, NOISE, WHOLE, LayerTimes, choice_table, fastest
-from sconv_search.system.cache import Memo
-from sconv_search.inference.implementations import AS_TRAINED, DENSE
 from sconv_search.cost.timing import Run
+from sconv_search.inference.batch_norm_folding import STRUCTURED
+from sconv_search.inference.implementations import AS_TRAINED, DENSE
+from sconv_search.inference.optimize import FASTEST, NOISE, WHOLE, LayerTimes, choice_table, fastest
 from sconv_search.structured.conv import StructuredConv2d
-from sconv_search.structured.linear import StructuredLinear
 from sconv_search.structured.conv_transpose import StructuredConvTranspose2d
+from sconv_search.structured.linear import StructuredLinear
 from sconv_search.studies import METHODS
+from sconv_search.system.cache import Memo
 from tests.test_contract import Tiny, drawn, plan_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*CP of rank:RuntimeWarning")
@@ -79,7 +79,9 @@ def test_every_method_keeps_its_outputs_and_its_network(method: Compressor, netw
 @pytest.mark.parametrize("preference", PREFERENCES, ids=lambda names: names[0])
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 @pytest.mark.filterwarnings("ignore")
-def test_it_exports_and_reloads(method: Compressor, network: nn.Module, preference: tuple[str, ...], tmp_path: Path) -> None:
+def test_it_exports_and_reloads(
+    method: Compressor, network: nn.Module, preference: tuple[str, ...], tmp_path: Path
+) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     if not method.regularizable and preference != PREFERENCES[0]:
         pytest.skip("layers of this method have one form")
@@ -187,7 +189,9 @@ def test_a_network_that_was_fastest_by_luck_is_not_given() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "times", "chosen"), [(0.001, 10, DENSE), (0.1, 4, DENSE), (1.0, 1, FASTEST)])
-def test_quick_networks_are_compared_until_a_slow_spell_of_the_machine_is_over(seconds: float, times: int, chosen: str) -> None:
+def test_quick_networks_are_compared_until_a_slow_spell_of_the_machine_is_over(
+    seconds: float, times: int, chosen: str
+) -> None:
     """In the first comparison dense takes three times as long as it does in all others."""
     compared = 0
 
@@ -248,7 +252,9 @@ def test_the_median_decides_not_one_slow_spell() -> None:
 
 def test_layers_alike_are_measured_once_at_the_shape_that_they_read() -> None:
     torch.manual_seed(0)
-    network = nn.Sequential(*(StructuredConv2d.from_conv(nn.Conv2d(4, 4, 3, padding=1), c=2, n=2) for _ in range(3))).eval()
+    network = nn.Sequential(
+        *(StructuredConv2d.from_conv(nn.Conv2d(4, 4, 3, padding=1), c=2, n=2) for _ in range(3))
+    ).eval()
     seen: list[torch.Size] = []
 
     def prepare(module: nn.Module, x: Tensor) -> Run:
@@ -276,7 +282,9 @@ def test_what_an_earlier_call_measured_is_not_measured_again() -> None:
         return preferring("average")(runs)
 
     known: Memo[LayerTimes] = Memo(1)
-    found = [optimize_for_inference(pair(), torch.randn(2, 2, 14, 14), timer=timer, known=known)[1][0] for _ in range(2)]
+    found = [
+        optimize_for_inference(pair(), torch.randn(2, 2, 14, 14), timer=timer, known=known)[1][0] for _ in range(2)
+    ]
     assert found[0] == found[1]
     once = [len(runs) for runs, _ in groupby(turns)]
     assert once == [len(found[0].milliseconds), 4, 2, 4, 2], "the layer once, the whole each time"

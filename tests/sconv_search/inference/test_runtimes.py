@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from sconv_search.inference import runtimes
 from sconv_search.cost.timing import Prepare
+from sconv_search.inference import runtimes
 from sconv_search.inference.runtimes import onnx_run, openvino_run
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -28,7 +28,9 @@ def test_a_runtime_for_timing_runs_the_module(run: Prepare, package: str, layout
 
 
 def test_a_session_that_is_timed_leaves_the_processors_to_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its second thread would otherwise wait busily for the next run: 20 ms of the other's time after each of its own."""
+    """Its second thread would otherwise wait busily for the next run: 20 ms of the other's time after each of its
+    own.
+    """
     pytest.importorskip("onnxruntime")
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     run = onnx_run(nn.Conv2d(16, 64, 3).eval(), torch.zeros(4, 16, 32, 32))
@@ -64,7 +66,9 @@ print(any(first <= (found.place or 0) < last for first, last in spans))
 def test_models_of_openvino_that_are_gone_leave_a_signal_stack_that_is_there() -> None:
     """Else the next signal, a worker's end or Ctrl-C, overwrites what has come to lie at its place."""
     pytest.importorskip("openvino")
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", SIGNAL_STACK], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", SIGNAL_STACK], check=True, capture_output=True, text=True
+    )
     assert done.stdout.split() == ["True"]
 
 
@@ -76,8 +80,10 @@ def test_openvino_computes_in_the_inputs_type() -> None:
     torch.manual_seed(0)
     network, x = nn.Sequential(nn.Conv2d(64, 64, 3), nn.ReLU(), nn.Conv2d(64, 64, 3)).eval(), torch.randn(2, 64, 12, 12)
     wanted = network(x)
-    strict, rounded = ((torch.from_numpy(next(iter(runtimes.openvino_run(network, given)().values()))) - wanted).abs().max()
-                       for given in (x, x.bfloat16()))  # fmt: skip
+    strict, rounded = (
+        (torch.from_numpy(next(iter(runtimes.openvino_run(network, given)().values()))) - wanted).abs().max()
+        for given in (x, x.bfloat16())
+    )
     assert float(strict) < 1e-5 < 1e-3 < float(rounded) < 0.05
     assert {one.dtype for one in network.parameters()} == {torch.float32}, "the module itself is not converted"
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from sconv_search import StructuredLinear, optimize_for_inference
-from sconv_search.inference.optimize import FASTEST
 from sconv_search.cost.timing import Run
-from sconv_search.structured.conv import StructuredConv1d, StructuredConv2d, StructuredConv3d
+from sconv_search.inference.optimize import FASTEST
 from sconv_search.inference.surroundings import NARROW, Surrounded, surrounded_runs
+from sconv_search.structured.conv import StructuredConv1d, StructuredConv2d, StructuredConv3d
 
 LAYERS = [
     (StructuredConv1d.from_conv(nn.Conv1d(20, 6, 3, padding=1), c=5, n=2), (2, 20, 7), 1),
@@ -25,7 +25,9 @@ LAYERS = [
 
 
 @pytest.mark.parametrize(("layer", "shape", "axis"), LAYERS, ids=lambda given: type(given).__name__)
-def test_the_layer_reads_the_shape_of_use_between_two_others(layer: nn.Module, shape: tuple[int, ...], axis: int) -> None:
+def test_the_layer_reads_the_shape_of_use_between_two_others(
+    layer: nn.Module, shape: tuple[int, ...], axis: int
+) -> None:
     x, read = torch.randn(shape), list[Tensor]()
     whole = Surrounded(layer, x, axis=axis)
     whole.layer.register_forward_hook(lambda module, given, out: read.extend(given))
@@ -35,9 +37,12 @@ def test_the_layer_reads_the_shape_of_use_between_two_others(layer: nn.Module, s
     expected = list(layer(x).shape)
     expected[axis] = NARROW
     assert list(found.shape) == expected
-    means = narrow.mean(axis, keepdim=True).relu().expand(shape)  # equal weights: each channel of its input is their mean
+    # equal weights: each channel of its input is their mean
+    means = narrow.mean(axis, keepdim=True).relu().expand(shape)
     torch.testing.assert_close(read[0], means, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(found, layer(means).relu().mean(axis, keepdim=True).expand_as(found), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        found, layer(means).relu().mean(axis, keepdim=True).expand_as(found), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_nothing_is_drawn_and_the_layer_stays_as_it_is() -> None:

@@ -13,12 +13,9 @@ from hypothesis import strategies as st
 
 from sconv_search import Choice, CompressionPlan, Cost
 from sconv_search.budget import AnyBudget, Budget, Budgets
-from sconv_search.search_space.tables import LEAST_DAMAGE, Amounts
-from sconv_search.search_space.decoder import Filling, fill
-from sconv_search.search_space.decoder import first_fit
-from sconv_search.search_space.decoder import step_down
+from sconv_search.search_space.decoder import Filling, fill, first_fit, step_down
 from sconv_search.search_space.space import Coupling, Option, SearchSpace
-from sconv_search.search_space.tables import SpaceArrays
+from sconv_search.search_space.tables import LEAST_DAMAGE, Amounts, SpaceArrays
 from tests.sconv_search.search_space.test_interactions import CHAINS as MIXED_CHAINS
 from tests.sconv_search.search_space.test_interactions import mixed
 
@@ -33,7 +30,9 @@ def option(structure: int, macs: int, params: int, damage: float, dropped: int =
 
 def independent(sites: list[list[tuple[int, int, float]]]) -> SearchSpace:
     """Sites a, b, ... with options of (MACs saved, parameters saved, damage)."""
-    named = {chr(97 + place): tuple(option(n, *o) for n, o in enumerate(options)) for place, options in enumerate(sites)}
+    named = {
+        chr(97 + place): tuple(option(n, *o) for n, o in enumerate(options)) for place, options in enumerate(sites)
+    }
     return SearchSpace(dense=Cost(macs=1000, adds=0, params=1000), sites=named)
 
 
@@ -86,8 +85,9 @@ def neighbors(space: SearchSpace, plan: CompressionPlan) -> list[CompressionPlan
 
 SITES = st.lists(
     st.lists(st.tuples(st.integers(1, 200), st.integers(-50, 200), st.floats(0, 5)), min_size=1, max_size=4),
-    min_size=1, max_size=4,
-)  # fmt: skip
+    min_size=1,
+    max_size=4,
+)
 DROPS = st.dictionaries(st.integers(1, CHANNELS - 1), st.floats(0, 5), min_size=1, max_size=3)
 CHAINS = st.lists(DROPS, min_size=1, max_size=4)
 PIXELS = st.lists(st.integers(1, 9), min_size=5, max_size=5)
@@ -95,7 +95,9 @@ WISHES = st.lists(st.floats(-3, 3), min_size=4, max_size=4)
 SHARPNESS = st.floats(1, 4)
 
 
-def fits_or_is_refused(space: SearchSpace, wishes: list[float], budget: AnyBudget, sharpness: float) -> CompressionPlan | None:
+def fits_or_is_refused(
+    space: SearchSpace, wishes: list[float], budget: AnyBudget, sharpness: float
+) -> CompressionPlan | None:
     """The filled plan; None, checked with the message, where the floor does not fit."""
     random_keys = dict(zip(space.sites, wishes, strict=False))
     if any(one.excess(space.floor(one)) > 0 for one in budget.limits) or budget.excess(space.floor(budget)) > 0:
@@ -190,7 +192,9 @@ def test_budgets_that_no_plan_meets_together_are_refused() -> None:
     limits = [Budget(limit=600, quantity=quantity) for quantity in ("macs", "params")]
     for one in limits:
         assert one.excess(space.cost(fill(space, {}, one))) <= 0
-    with pytest.raises(ValueError, match=r"the budgets cannot be met together: the nearest plan found exceeds one by \d+\.\d%"):
+    with pytest.raises(
+        ValueError, match=r"the budgets cannot be met together: the nearest plan found exceeds one by \d+\.\d%"
+    ):
         fill(space, {}, Budgets(limits=tuple(limits)))
 
 
@@ -269,9 +273,10 @@ MIXED = st.builds(lambda damages, pixels: mixed(damages, pixels[: len(damages)])
 
 @given(
     st.one_of(SITES.map(independent), st.builds(chain, CHAINS, PIXELS), MIXED),
-    st.floats(0.2, 1), st.none() | st.floats(0.2, 1),
+    st.floats(0.2, 1),
+    st.none() | st.floats(0.2, 1),
     st.lists(st.tuples(WISHES, SHARPNESS), min_size=1, max_size=4),
-)  # fmt: skip
+)
 @PROPERTY
 def test_many_plans_decoded_at_once_are_those_of_decoding_step_by_step(space, macs, params, many) -> None:
     limits = [Budget(limit=max(1, int(macs * space.dense.macs)), quantity="macs")]

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from sconv_search import Choice, CompressionPlan, Cost
 from sconv_search.budget import AnyBudget, Budget, Budgets
 from sconv_search.search_space.decoder import Filling, fill
-from sconv_search.search_space.heuristics import MOST_PREFERENCE, RULES, imitating, least_error, minimax, spatial_structure, uniform
+from sconv_search.search_space.heuristics import (
+    MOST_PREFERENCE,
+    RULES,
+    imitating,
+    least_error,
+    minimax,
+    spatial_structure,
+    uniform,
+)
 from sconv_search.search_space.space import Option, SearchSpace
 from sconv_search.search_space.tables import SpaceArrays
 
@@ -29,7 +37,9 @@ def option(structure: dict[str, int], macs: int, params: int, damage: float, err
 
 def space(sites: list[list[tuple[int, int, float, float | None]]]) -> SearchSpace:
     """Sites a, b, ... with options of (MACs saved, parameters saved, damage, error)."""
-    named = {chr(97 + i): tuple(option({"rank": n}, *o) for n, o in enumerate(options)) for i, options in enumerate(sites)}
+    named = {
+        chr(97 + i): tuple(option({"rank": n}, *o) for n, o in enumerate(options)) for i, options in enumerate(sites)
+    }
     return SearchSpace(dense=DENSE, sites=named)
 
 
@@ -48,7 +58,9 @@ def test_a_rule_gives_a_plan_that_fits_or_none_or_refuses(name, sites, first, se
     """Refused by a rule that always has a plan is only what cannot be met."""
     found = space(sites)
     for budget in budgets_of(first, second):
-        reachable = all(one.excess(found.floor(one)) <= 0 for one in budget.limits) and budget.excess(found.floor(budget)) <= 0
+        reachable = (
+            all(one.excess(found.floor(one)) <= 0 for one in budget.limits) and budget.excess(found.floor(budget)) <= 0
+        )
         if not reachable and name in ("greedy", "minimax", "uniform"):
             with pytest.raises(ValueError, match="cannot be met"):
                 RULES[name](found, budget)
@@ -103,7 +115,9 @@ def test_the_structured_rule_keeps_channels_and_takes_two_taps() -> None:
     structured = tuple(option(structure, 200, 1, 0.1, None) for structure in offered)
     other = (option({"rank": 3}, 300, 1, 0.1, None),)
     found = SearchSpace(dense=DENSE, sites={"a": structured, "b": other})
-    assert spatial_structure(found, macs(800)) == CompressionPlan(sites={"a": Choice(method="any", structure=offered[0])})
+    assert spatial_structure(found, macs(800)) == CompressionPlan(
+        sites={"a": Choice(method="any", structure=offered[0])}
+    )
     assert spatial_structure(found, macs(799)) is None
     assert spatial_structure(SearchSpace(dense=DENSE, sites={"b": other}), macs(1000)) is None
 

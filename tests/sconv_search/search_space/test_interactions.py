@@ -1,4 +1,6 @@
-"""Plans that prune and factorze one chain of layers: costs, single moves and decoded plans are those of what is built."""
+"""Plans that prune and factorze one chain of layers: costs, single moves and decoded plans are those of what is
+built.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ def factorzed(rank: int) -> Choice:
 
 
 def layer_cost(read: int, made: int, pixels: int, rank: int | None) -> Cost:
-    """A layer, or two of a rank that keeps its share of the narrower side, with an addition for each rank and output."""
+    """A layer, or two of a rank that keeps its share of the narrower side, with an addition for each rank and
+    output.
+    """
     if rank is None:
         return Cost(macs=read * made * pixels, adds=0, params=read * made, activations=made * pixels)
     left = max(1, round(rank * min(read, made) / CHANNELS))
@@ -44,11 +48,15 @@ def built_cost(choices: list[Choice | None], pixels: list[int]) -> Cost:
     keeps = [choice.structure.get("keep", CHANNELS) if choice else CHANNELS for choice in choices]
     ranks = [choice.structure.get("rank") if choice else None for choice in choices]
     sides = pairwise([CHANNELS, *keeps])
-    return sum((layer_cost(*side, area, rank) for side, area, rank in zip(sides, pixels, ranks, strict=True)), start=NOTHING)
+    return sum(
+        (layer_cost(*side, area, rank) for side, area, rank in zip(sides, pixels, ranks, strict=True)), start=NOTHING
+    )
 
 
 def mixed(damages: list[dict[tuple[str, int], float]], pixels: list[int]) -> SearchSpace:
-    """The chain's space, its tables filled from costs of single choices and of layers alone; the last layer is never pruned."""
+    """The chain's space, its tables filled from costs of single choices and of layers alone; the last layer is never
+    pruned.
+    """
     names = [f"layer{place}" for place in range(len(damages))]
     dense: list[Choice | None] = [None] * len(names)
     whole = built_cost(dense, pixels)
@@ -161,7 +169,9 @@ def test_no_move_makes_the_cheapest_mixed_plan_cheaper(damages, pixels) -> None:
 
 
 def test_a_floor_that_choices_reach_only_together_is_found() -> None:
-    """Alone, the rank saves more at the second layer; beside a first layer of one channel, nothing is left to factorze."""
+    """Alone, the rank saves more at the second layer; beside a first layer of one channel, nothing is left to
+    factorze.
+    """
     damages = [{("keep", 1): 1.0}, {("keep", 1): 1.0, ("rank", 1): 1.0}, {("rank", 3): 1.0}]
     space = mixed(damages, [1, 1, 1])
     found = space.cheapest(Budget(limit=1))

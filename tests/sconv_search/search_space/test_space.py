@@ -21,11 +21,15 @@ def option(rank: int, saved: int, damage: float) -> Option:
 
 def space(*sites: list[tuple[int, float]]) -> SearchSpace:
     """Sites a, b, ... with options of (MACs saved, damage)."""
-    named = {chr(97 + place): [option(rank, *pair) for rank, pair in enumerate(pairs)] for place, pairs in enumerate(sites)}
+    named = {
+        chr(97 + place): [option(rank, *pair) for rank, pair in enumerate(pairs)] for place, pairs in enumerate(sites)
+    }
     return SearchSpace(dense=ROOM, sites={name: tuple(options) for name, options in named.items()})
 
 
-SITES = st.lists(st.lists(st.tuples(st.integers(1, 200), st.floats(0, 5)), min_size=1, max_size=4), min_size=1, max_size=4)
+SITES = st.lists(
+    st.lists(st.tuples(st.integers(1, 200), st.floats(0, 5)), min_size=1, max_size=4), min_size=1, max_size=4
+)
 
 
 @given(SITES, st.integers(1, 1000), st.lists(st.floats(-3, 3), min_size=4, max_size=4), st.floats(1, 4))
@@ -89,7 +93,9 @@ def test_the_uniform_plan_keeps_the_same_share_everywhere() -> None:
 
 
 def test_the_uniform_plan_takes_an_option_that_saves_more_where_it_harms_less() -> None:
-    found = space([(40, 0.5), (60, 0.9), (100, 0.2), (150, 1.5), (300, 2.0)], [(30 * step, step / 10) for step in range(1, 11)])
+    found = space(
+        [(40, 0.5), (60, 0.9), (100, 0.2), (150, 1.5), (300, 2.0)], [(30 * step, step / 10) for step in range(1, 11)]
+    )
     plan = uniform(found, Budget(limit=860, quantity="macs"))
     assert {name: choice.structure["rank"] for name, choice in plan.sites.items()} == {"a": 2, "b": 1}
 
@@ -100,7 +106,9 @@ def test_a_space_survives_json(sites) -> None:
     assert SearchSpace.from_json(space(*sites).to_json()) == space(*sites)
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"format": "other"}', "[1]", '{"format": "sconv-search space 1", "dense": {}}'])
+@pytest.mark.parametrize(
+    "text", ["", "{}", '{"format": "other"}', "[1]", '{"format": "sconv-search space 1", "dense": {}}']
+)
 def test_damaged_json_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not a search space"):
         SearchSpace.from_json(text)

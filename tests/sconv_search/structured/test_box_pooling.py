@@ -4,9 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from sconv_search import StructuredConv1d, StructuredConv2d, StructuredConv3d, StructuredConvTranspose2d, StructuredLinear
-from sconv_search.structured.paper_counts import BoxPooledConv, BoxPooledLinear, box_pooled
+from sconv_search import (
+    StructuredConv1d,
+    StructuredConv2d,
+    StructuredConv3d,
+    StructuredConvTranspose2d,
+    StructuredLinear,
+)
 from sconv_search.cost.counting import measure_cost
+from sconv_search.structured.paper_counts import BoxPooledConv, BoxPooledLinear, box_pooled
 
 KINDS = {1: (nn.Conv1d, StructuredConv1d), 2: (nn.Conv2d, StructuredConv2d), 3: (nn.Conv3d, StructuredConv3d)}
 
@@ -24,7 +30,9 @@ KINDS = {1: (nn.Conv1d, StructuredConv1d), 2: (nn.Conv2d, StructuredConv2d), 3: 
         (2, 8, 3, {"padding": 1}),
     ],
 )
-def test_boxes_summed_one_by_one_give_what_the_layer_gives(axes: int, c: int, n: int, geometry: dict[str, object]) -> None:
+def test_boxes_summed_one_by_one_give_what_the_layer_gives(
+    axes: int, c: int, n: int, geometry: dict[str, object]
+) -> None:
     torch.manual_seed(0)
     dense, structured = KINDS[axes]
     layer = structured.from_conv(dense(8, 8, 3, **geometry), c=c, n=n)

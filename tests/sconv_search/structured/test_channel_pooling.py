@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from sconv_search import CompositeConv2d, StructuredConv2d, StructuredConvTranspose2d, StructuredLinear, measure_cost
 from sconv_search.structured import kernels
 from sconv_search.structured.chains import chain_order
-from sconv_search.structured.merging import merged_groups
-from sconv_search.structured.channel_sums import VARIANTS, channel_pooling
 from sconv_search.structured.channel_pooling import MergedChannels
+from sconv_search.structured.channel_sums import VARIANTS, channel_pooling
+from sconv_search.structured.merging import merged_groups
 
 
 def gram(vectors: Tensor) -> Tensor:
@@ -38,7 +38,9 @@ def chain_residual(vectors: Tensor, order: tuple[int, ...], signs: Tensor, count
 @pytest.mark.parametrize("variant", VARIANTS)
 @given(data=st.data())
 @settings(max_examples=20, deadline=None)
-def test_pooling_then_small_kernel_is_the_dense_kernel_closest_to_the_trained_one(variant: str, data: st.DataObject) -> None:
+def test_pooling_then_small_kernel_is_the_dense_kernel_closest_to_the_trained_one(
+    variant: str, data: st.DataObject
+) -> None:
     groups, channels = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 9))
     count = data.draw(st.integers(1, channels))
     layer = nn.Conv2d(groups * channels, 2 * groups, (1, 2), groups=groups).double()
@@ -131,7 +133,9 @@ def test_groups_cover_all_channels_and_are_near_the_best_of_all_partitions(
 
     def residual(members: Tensor, signs: Tensor) -> float:
         turned = vectors * signs[:, None]
-        return float(sum((own - own.mean(0)).square().sum() for own in (turned[members == group] for group in range(count))))
+        return float(
+            sum((own - own.mean(0)).square().sum() for own in (turned[members == group] for group in range(count)))
+        )
 
     members, signs = merged_groups(gram(vectors), count, signed)
     sizes = torch.bincount(members, minlength=count)
@@ -150,7 +154,11 @@ def test_groups_of_equal_channels_are_found(signed: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     centers = torch.randn(5, 4, generator=generator, dtype=torch.float64)
     truth = torch.tensor([0, 1, 2, 3, 4, 0, 1, 0, 3, 3, 0])
-    turns = torch.where(torch.rand(11, generator=generator) < 0.5, -1.0, 1.0).double() if signed else torch.ones(11).double()
+    turns = (
+        torch.where(torch.rand(11, generator=generator) < 0.5, -1.0, 1.0).double()
+        if signed
+        else torch.ones(11).double()
+    )
     members, signs = merged_groups(gram(centers[truth] * turns[:, None]), 5, signed)
     for i, j in combinations(range(11), 2):
         assert (members[i] == members[j]) == (truth[i] == truth[j])

@@ -29,7 +29,9 @@ def mask(*rows: str) -> Tensor:
 BOXES = torch.stack(
     [mask("110", "110", "000"), mask("011", "011", "000"), mask("000", "110", "110"), mask("000", "011", "011")]
 )
-FOUR = torch.stack([mask("100", "011", "000"), mask("010", "101", "010"), mask("000", "110", "001"), mask("111", "000", "100")])
+FOUR = torch.stack(
+    [mask("100", "011", "000"), mask("010", "101", "010"), mask("000", "110", "001"), mask("111", "000", "100")]
+)
 SIX = torch.stack([*FOUR, mask("001", "001", "001"), mask("000", "000", "111")])
 FIGURE = {"structured, M=4": BOXES, "unstructured, M=4": FOUR, "unstructured, M=6": SIX}
 

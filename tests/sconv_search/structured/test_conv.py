@@ -15,7 +15,11 @@ from torch import Tensor, nn
 from sconv_search import StructuredConv1d, StructuredConv2d, StructuredConv3d, StructuredLinear
 from sconv_search.structured import kernels
 
-LAYERS: dict[type[nn.Module], Any] = {nn.Conv1d: StructuredConv1d, nn.Conv2d: StructuredConv2d, nn.Conv3d: StructuredConv3d}
+LAYERS: dict[type[nn.Module], Any] = {
+    nn.Conv1d: StructuredConv1d,
+    nn.Conv2d: StructuredConv2d,
+    nn.Conv3d: StructuredConv3d,
+}
 GEOMETRIES: dict[str, Callable[[], nn.Module]] = {
     "plain": partial(nn.Conv2d, 6, 4, 3),
     "no bias": partial(nn.Conv2d, 6, 4, 3, padding=1, bias=False),
@@ -34,11 +38,16 @@ GEOMETRIES: dict[str, Callable[[], nn.Module]] = {
     "pointwise, strided": partial(nn.Conv2d, 6, 4, 1, stride=2),
     "pointwise, strided, padded": partial(nn.Conv2d, 6, 4, 1, stride=2, padding=1),
     "pointwise, strided, groups": partial(nn.Conv2d, 8, 4, 1, stride=(1, 3), groups=2),
-    **{mode: partial(nn.Conv2d, 6, 4, 3, padding=(2, 1), padding_mode=mode) for mode in ("reflect", "replicate", "circular")},
+    **{
+        mode: partial(nn.Conv2d, 6, 4, 3, padding=(2, 1), padding_mode=mode)
+        for mode in ("reflect", "replicate", "circular")
+    },
     "1d": partial(nn.Conv1d, 6, 4, 5, padding=2, stride=2),
     "1d, circular": partial(nn.Conv1d, 6, 4, 4, padding=3, padding_mode="circular", groups=2),
     "3d": partial(nn.Conv3d, 6, 4, 3, padding=1, stride=(1, 2, 2)),
-    "3d, non-cubic, replicate": partial(nn.Conv3d, 6, 4, (1, 3, 2), padding=(0, 1, 1), padding_mode="replicate", groups=2),
+    "3d, non-cubic, replicate": partial(
+        nn.Conv3d, 6, 4, (1, 3, 2), padding=(0, 1, 1), padding_mode="replicate", groups=2
+    ),
 }
 SIZES = {1: (11,), 2: (9, 8), 3: (5, 6, 5)}
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from sconv_search.structured.channel_sums import VARIANTS
-from sconv_search.structured.eager_sums import box_products, channel_products, products_pay
 from sconv_search.cost.counting import measure_cost
+from sconv_search.structured.channel_sums import VARIANTS
 from sconv_search.structured.conv import StructuredConv2d
+from sconv_search.structured.eager_sums import box_products, channel_products, products_pay
 
 
 def _layer(
@@ -45,7 +45,9 @@ def _results(layer: nn.Module, x: Tensor) -> list[Tensor]:
     out = layer(x)
     return [
         out,
-        *torch.autograd.grad((out * torch.arange(float(out.numel())).view_as(out).sin()).sum(), [x, *layer.parameters()]),
+        *torch.autograd.grad(
+            (out * torch.arange(float(out.numel())).view_as(out).sin()).sum(), [x, *layer.parameters()]
+        ),
     ]
 
 

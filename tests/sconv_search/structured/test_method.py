@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from sconv_search import Choice, CompressionPlan, StructuredConvolution, measure_cost, structural_loss
-from sconv_search.structured.channel_sums import VARIANTS, variant_of
 from sconv_search.plan import Structure
+from sconv_search.structured.channel_sums import VARIANTS, variant_of
 from sconv_search.structured.conv import StructuredConv2d
 from sconv_search.structured.linear import StructuredLinear
 
@@ -77,7 +77,9 @@ def test_options_measure_strictly_dearer_one_by_one_and_below_dense(
     network.forward = None
     options = StructuredConvolution(variants=(variant,)).options(network).get("site", [])
     measured = [measure_cost(METHOD.compress(network, plan(site=option)).site, shape).flops for option in options]
-    assert len(options) >= 2 or (variant.startswith("signed") and layer.weight.shape[0] == 1)  # signs cost as much as a filter
+    assert len(options) >= 2 or (
+        variant.startswith("signed") and layer.weight.shape[0] == 1
+    )  # signs cost as much as a filter
     assert all(cheaper < dearer for cheaper, dearer in pairwise([*measured, measure_cost(layer, shape).flops]))
 
 
@@ -157,7 +159,9 @@ def test_what_a_network_was_trained_towards_is_what_it_is_compressed_to(variant:
     chosen = plan(**{"0": {"c": 3, "n": 2, variant: 1}, "1": {"c": 7, variant: 1}})
     trained, distance = copy.deepcopy(network), METHOD.penalty(network, chosen)
     for name, layer in METHOD.compress(network, chosen).named_children():
-        trained.get_submodule(name).weight.data.copy_(layer.dense_kernel() + 0.02 * torch.randn(layer.dense_kernel().shape))
+        trained.get_submodule(name).weight.data.copy_(
+            layer.dense_kernel() + 0.02 * torch.randn(layer.dense_kernel().shape)
+        )
     structured = METHOD.compress(trained, chosen, reference=network)
     kept = METHOD.compress(network, chosen)
     for name, buffer in structured.named_buffers():
@@ -220,8 +224,13 @@ def test_a_layer_without_structured_form_is_refused_by_site(network: Tiny) -> No
 
 @pytest.mark.parametrize(
     ("site", "chosen", "complaint"),
-    [("stem", {"c": 4, "n": 2}, r"c must be in 1\.\.3"), ("head", {"c": 3, "n": 1}, r"takes \['c'\], got \['c', 'n'\]")],
+    [
+        ("stem", {"c": 4, "n": 2}, r"c must be in 1\.\.3"),
+        ("head", {"c": 3, "n": 1}, r"takes \['c'\], got \['c', 'n'\]"),
+    ],
 )
-def test_a_structure_that_does_not_fit_is_refused_by_site(network: Tiny, site: str, chosen: Structure, complaint: str) -> None:
+def test_a_structure_that_does_not_fit_is_refused_by_site(
+    network: Tiny, site: str, chosen: Structure, complaint: str
+) -> None:
     with pytest.raises(ValueError, match=f"site '{site}': .*{complaint}"):
         METHOD.compress(network, plan(**{site: chosen}))

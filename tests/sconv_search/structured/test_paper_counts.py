@@ -1,4 +1,6 @@
-"""The costs of the paper's plans: as published, by formulas of the networks' tables, and measured on the networks as built."""
+"""The costs of the paper's plans: as published, by formulas of the networks' tables, and measured on the networks as
+built.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from sconv_search.structured.paper_plans import paper_plan
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """A layer of a table; ``inputs`` and ``c`` are of one group, ``size`` is the input's; a linear layer has the size 1."""
+    """A layer of a table; ``inputs`` and ``c`` are of one group, ``size`` is the input's; a linear layer has the size
+    1.
+    """
 
     inputs: int
     outputs: int
@@ -70,7 +74,9 @@ def cifar(blocks: int, rule: Callable[[Layer], Layer]) -> list[Layer]:
 
 
 def resnet50() -> list[Layer]:
-    """1x1, 3x3 (which has the stride) and 1x1 of four times the channels, and a 1x1 shortcut in each stage's first block."""
+    """1x1, 3x3 (which has the stride) and 1x1 of four times the channels, and a 1x1 shortcut in each stage's first
+    block.
+    """
     found, inputs, size = [Layer(inputs=3, outputs=64, size=224, taps=7, stride=2), linear(2048, 1000)], 64, 56
     for stage, count in enumerate((3, 4, 6, 3)):
         width = 64 * 2**stage
@@ -178,7 +184,11 @@ def test_the_networks_as_built_cost_what_their_formula_says(name: str) -> None:
 def test_the_formulas_round_to_the_published_counts(name: str) -> None:
     found = total(FORMULAS[name])
     digits = len(PUBLISHED[name][0]) - 2
-    printed = (f"{found.mults / 1e9:.{digits}f}", f"{found.naive_additions / 1e9:.{digits}f}", f"{found.params / 1e6:.3f}")
+    printed = (
+        f"{found.mults / 1e9:.{digits}f}",
+        f"{found.naive_additions / 1e9:.{digits}f}",
+        f"{found.params / 1e6:.3f}",
+    )
     assert printed == PUBLISHED[name]
 
 

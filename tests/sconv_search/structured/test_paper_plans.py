@@ -22,7 +22,9 @@ def structures(name: str, network: nn.Module) -> dict[str, tuple[int, ...]]:
     return {site: tuple(choice.structure.values()) for site, choice in paper_plan(name, network).sites.items()}
 
 
-def test_a_keeps_the_channels_and_two_of_three_taps_of_all_3x3_layers_but_the_stem(networks: dict[str, nn.Module]) -> None:
+def test_a_keeps_the_channels_and_two_of_three_taps_of_all_3x3_layers_but_the_stem(
+    networks: dict[str, nn.Module],
+) -> None:
     found = structures("resnet18/A", networks["resnet18"])
     stages = {1: 64, 2: 128, 3: 256, 4: 512}
     before = {stage: stages.get(stage - 1, 64) for stage in stages}
@@ -59,7 +61,11 @@ def test_the_rules_serve_the_other_networks(networks: dict[str, nn.Module]) -> N
     bottleneck = structures("resnet50/B", networks["resnet50"])
     assert (bottleneck["layer1.0.conv1"], bottleneck["layer1.0.conv2"]) == ((32, 1), (64, 2))
     assert (bottleneck["layer4.0.downsample.0"], bottleneck["layer4.1.conv2"]) == ((512, 1), (256, 2))
-    assert structures("hrnet_w18_small_v2/B", networks["hrnet_w18_small_v2"]) == {"1": (64, 2), "2": (64, 2), "3": (64, 2)}
+    assert structures("hrnet_w18_small_v2/B", networks["hrnet_w18_small_v2"]) == {
+        "1": (64, 2),
+        "2": (64, 2),
+        "3": (64, 2),
+    }
 
 
 @pytest.mark.parametrize("name", PAPER_PLANS)

@@ -11,8 +11,8 @@ from torch import nn
 
 from sconv_search.structured.channel_sums import VARIANTS, layer_kernel
 from sconv_search.structured.conv import StructuredConv1d, StructuredConv2d
-from sconv_search.structured.linear import StructuredLinear
 from sconv_search.structured.conv_transpose import StructuredConvTranspose2d
+from sconv_search.structured.linear import StructuredLinear
 
 CASES = {
     "channels": (StructuredConv2d, nn.Conv2d(12, 8, 3), {"c": 5, "n": 3}, (2, 12, 6, 6)),
@@ -68,7 +68,9 @@ def test_a_step_moves_the_kernel_as_the_dense_layers_projected_step_does(case: s
     torch.testing.assert_close(layer.dense_kernel(), projected.dense_kernel(), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))], ids=["copy", "pickle"])
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))], ids=["copy", "pickle"]
+)
 def test_copies_learn_alike(copied) -> None:
     layer, x = layer_of("both, two groups", "merged")
     other = copied(layer)

@@ -8,10 +8,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sconv_search import Choice, CompressionPlan, StructuredConvolution, structural_loss
-from sconv_search.structured import regularization
-from sconv_search.structured import kernels
-from sconv_search.structured.regularization import projection
-from sconv_search.structured.regularization import Project, residuals
+from sconv_search.structured import kernels, regularization
+from sconv_search.structured.regularization import Project, projection, residuals
 
 SITES = {"0": {"c": 2, "n": 2}, "2": {"c": 3, "n": 1}, "4": {"c": 2, "n": 3}, "6": {"c": 5}}
 COUNTS = {"0": (2, 2, 2), "2": (3, 1, 1), "4": (2, 1, 3), "6": (5,)}
@@ -170,7 +168,9 @@ def test_a_step_reads_nothing_back_from_the_device(variant: str) -> None:
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_kernels_in_one_go_have_the_residuals_and_gradients_that_each_has_alone(memory_format: torch.memory_format) -> None:
+def test_kernels_in_one_go_have_the_residuals_and_gradients_that_each_has_alone(
+    memory_format: torch.memory_format,
+) -> None:
     kernels = [scale * torch.randn(5, 4, 3, 3, dtype=torch.float64) for scale in (1, 0.01, 0, 100)]
     kernels = [kernel.to(memory_format=memory_format).requires_grad_() for kernel in kernels]
     project, weights = projection((2, 2, 2)), torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64)
@@ -178,11 +178,16 @@ def test_kernels_in_one_go_have_the_residuals_and_gradients_that_each_has_alone(
     alone = torch.cat([residuals([kernel], project) for kernel in kernels])
     torch.testing.assert_close(together, alone, rtol=1e-13, atol=0)
     assert (together[2], together[0] > 0) == (0, True)
-    for found, expected in zip(*(torch.autograd.grad(weights @ each, kernels) for each in (together, alone)), strict=True):
+    for found, expected in zip(
+        *(torch.autograd.grad(weights @ each, kernels) for each in (together, alone)), strict=True
+    ):
         torch.testing.assert_close(found, expected, rtol=1e-13, atol=0)
 
 
-ALIKE = {str(place): {"c": 4, "n": 2} for place in range(5)} | {"5": {"c": 4, "n": 3}, "6": {"c": 4, "n": 2, "merged": 1}}
+ALIKE = {str(place): {"c": 4, "n": 2} for place in range(5)} | {
+    "5": {"c": 4, "n": 3},
+    "6": {"c": 4, "n": 2, "merged": 1},
+}
 
 
 @pytest.mark.parametrize(("most", "projections"), [(5 * 288, 3), (5 * 288 - 1, 4), (2 * 288, 5), (1, 7)])

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sconv_search.structured import kernels
 from sconv_search.cost.counting import measure_cost
+from sconv_search.structured import kernels
 from sconv_search.structured.spatial_pooling import pool_channels, pool_grouped_channels, pool_space
 
 some = settings(max_examples=40, deadline=None, derandomize=True)

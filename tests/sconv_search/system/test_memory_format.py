@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from sconv_search import CompressionPlan, StructuredConv2d, optimize_for_inference
-from sconv_search.inference.optimize import FASTEST
-from sconv_search.inference.latency import measure_latencies_ms, measure_ready_latencies_ms
-from sconv_search.system.memory_format import channels_last_, lay_out_, layout
-from sconv_search.plan import Choice
 from sconv_search.inference.implementations import DENSE, implementations
+from sconv_search.inference.latency import measure_latencies_ms, measure_ready_latencies_ms
+from sconv_search.inference.optimize import FASTEST
+from sconv_search.plan import Choice
 from sconv_search.studies import compress
+from sconv_search.system.memory_format import channels_last_, lay_out_, layout
 
 LAYOUTS = {"plain": torch.contiguous_format, "last": torch.channels_last}
 

@@ -35,7 +35,9 @@ def test_weights_of_another_network_are_refused_before_any_is_loaded(tmp_path: P
 
 def test_missing_and_unknown_names_are_listed(tmp_path: Path) -> None:
     save_weights(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), tmp_path / "w")
-    with pytest.raises(ValueError, match=r"1\.weight is unknown; 1\.bias is unknown|1\.bias is unknown; 1\.weight is unknown"):
+    with pytest.raises(
+        ValueError, match=r"1\.weight is unknown; 1\.bias is unknown|1\.bias is unknown; 1\.weight is unknown"
+    ):
         load_weights_(nn.Sequential(nn.Linear(2, 2)), tmp_path / "w")
     with pytest.raises(ValueError, match=r"2\.weight is missing; 2\.bias is missing"):
         load_weights_(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2)), tmp_path / "w")

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 import sconv_search.training.batch_norm
-from sconv_search.training.batch_norm import batch_norms, reestimate_batch_norm_
 from sconv_search.data.splits import DataSet, Split
 from sconv_search.system.cache import forget_all
+from sconv_search.training.batch_norm import batch_norms, reestimate_batch_norm_
 
 FEW = 8
 
@@ -25,7 +25,14 @@ def _data(count: int) -> DataSet:
     images = (255 * levels * torch.rand(count, 3, 8, 8, generator=generator)).byte()
     split = Split(images=images, labels=torch.zeros(count, dtype=torch.long))
     return DataSet(
-        name="gray", train=split, validation=split, test=split, mean=(0.4,) * 3, std=(0.2,) * 3, crop_padding=0, flip=False
+        name="gray",
+        train=split,
+        validation=split,
+        test=split,
+        mean=(0.4,) * 3,
+        std=(0.2,) * 3,
+        crop_padding=0,
+        flip=False,
     )
 
 
@@ -55,7 +62,12 @@ def _changed(network: nn.Module) -> nn.Module:
 
 
 def _statistics(network: nn.Module) -> list[Tensor]:
-    return [each.clone() for norm in batch_norms(network) for each in (norm.running_mean, norm.running_var) if each is not None]
+    return [
+        each.clone()
+        for norm in batch_norms(network)
+        for each in (norm.running_mean, norm.running_var)
+        if each is not None
+    ]
 
 
 def test_a_network_that_is_its_own_reference_keeps_its_statistics(trained: nn.Module) -> None:

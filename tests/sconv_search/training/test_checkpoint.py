@@ -18,11 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from sconv_search.training import checkpoint as module
-from sconv_search.training.checkpoint import Checkpoint
+from sconv_search.training.checkpoint import Checkpoint, CheckpointManager
+from sconv_search.training.loop import train_
 from sconv_search.training.process_group import SINGLE_PROCESS
 from sconv_search.training.schedule import Schedule
-from sconv_search.training.loop import train_
-from sconv_search.training.checkpoint import CheckpointManager
 from tests.sconv_search.training.two_processes import CASES, Case, images, normless, trained
 
 ROOT = Path(__file__).parents[3]
@@ -74,7 +73,9 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return list(one) == list(other) and all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("case", [EVERYTHING, WITH_DROPOUT, CASES["pixels of unlike weight"]], ids=["all", "dropout", "pixels"])
+@pytest.mark.parametrize(
+    "case", [EVERYTHING, WITH_DROPOUT, CASES["pixels of unlike weight"]], ids=["all", "dropout", "pixels"]
+)
 def test_a_training_stopped_at_a_random_step_goes_on_bit_for_bit(case: Case, kept: Checkpoint, said: list[str]) -> None:
     stop = random.randint(2, STEPS - 1)
     interrupted(case, kept, stop)
@@ -116,7 +117,9 @@ def test_dropout_follows_from_the_seed_and_leaves_the_default_generator_alone() 
         network = nn.Sequential(nn.Flatten(), nn.Linear(128, 3), nn.Dropout(0.5))
         torch.rand(len(found))
         state = torch.get_rng_state()
-        train_(network, replace(images(False), crop_padding=0, flip=False), Schedule(epochs=1, batch_size=96), seed=seed)
+        train_(
+            network, replace(images(False), crop_padding=0, flip=False), Schedule(epochs=1, batch_size=96), seed=seed
+        )
         assert torch.equal(torch.get_rng_state(), state)
         found.append(network[1].weight)
     assert torch.equal(found[0], found[1])
@@ -129,7 +132,10 @@ def test_dropout_follows_from_the_seed_and_leaves_the_default_generator_alone() 
         (lambda kept, case: (replace(kept, identity={"plan": "b"}), case), "plan"),
         (lambda kept, case: (kept, replace(case, penalty_weight=0.25)), "penalty_weight"),
         (lambda kept, case: (kept, replace(case, schedule=replace(case.schedule, learning_rate=0.01))), "schedule"),
-        (lambda kept, case: (kept, replace(case, schedule=replace(case.schedule, epochs=1))), "epochs, schedule, steps"),
+        (
+            lambda kept, case: (kept, replace(case, schedule=replace(case.schedule, epochs=1))),
+            "epochs, schedule, steps",
+        ),
     ],
 )
 def test_a_checkpoint_of_another_training_is_not_resumed(
@@ -149,7 +155,9 @@ def test_a_checkpoint_of_another_network_is_not_resumed(kept: Checkpoint, said: 
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "nothing", "foreign"])
-def test_a_damaged_checkpoint_is_said_and_the_training_starts_afresh(damage: str, kept: Checkpoint, said: list[str]) -> None:
+def test_a_damaged_checkpoint_is_said_and_the_training_starts_afresh(
+    damage: str, kept: Checkpoint, said: list[str]
+) -> None:
     interrupted(EVERYTHING, kept, 4)
     content = bytearray(kept.path.read_bytes())
     content[-5] ^= 4
@@ -211,7 +219,9 @@ def test_checkpoints_are_written_when_enough_time_has_passed_for_their_cost(tmp_
             now[0] += cost
 
     cost = 1.0
-    keeper = CheckpointManager(Counted(path=tmp_path / "a", every_s=60), {}, State(), SINGLE_PROCESS, clock=lambda: now[0])  # type: ignore[arg-type]
+    keeper = CheckpointManager(
+        Counted(path=tmp_path / "a", every_s=60), {}, State(), SINGLE_PROCESS, clock=lambda: now[0]
+    )  # type: ignore[arg-type]
     for step in range(1, 30):
         now[0] += 10
         keeper.after(step, 30)

@@ -1,4 +1,6 @@
-"""Compiled training: when it pays, that it trains as eager training does, and what happens where there is no compiler."""
+"""Compiled training: when it pays, that it trains as eager training does, and what happens where there is no
+compiler.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from sconv_search import StructuredConv2d
+from sconv_search.data.shard import Shard
+from sconv_search.data.splits import DataSet, Split
 from sconv_search.training.checkpoint import Checkpoint
 from sconv_search.training.compile import CompiledForward, forward_macs, training_forward
-from sconv_search.data.splits import DataSet, Split
+from sconv_search.training.loop import train_
 from sconv_search.training.process_group import SINGLE_PROCESS, ProcessGroup
 from sconv_search.training.schedule import Schedule
-from sconv_search.data.shard import Shard
-from sconv_search.training.loop import train_
 
 SCHEDULE = Schedule(epochs=1, batch_size=16, precision="fp32")
 LONG = 10**9
@@ -60,18 +62,24 @@ def test_long_trainings_on_small_images_are_compiled(data: DataSet) -> None:
     assert isinstance(training_forward(given, data, SCHEDULE, LONG, SINGLE_PROCESS), CompiledForward)
     assert training_forward(given, data, SCHEDULE, 4, SINGLE_PROCESS) is given, "too short"
     assert training_forward(given, data, replace(SCHEDULE, compiled="never"), LONG, SINGLE_PROCESS) is given
-    assert isinstance(training_forward(given, data, replace(SCHEDULE, compiled="always"), 4, SINGLE_PROCESS), CompiledForward)
+    assert isinstance(
+        training_forward(given, data, replace(SCHEDULE, compiled="always"), 4, SINGLE_PROCESS), CompiledForward
+    )
 
 
 def test_what_compiled_code_is_no_faster_at_stays_eager(data: DataSet) -> None:
     structured = network()
     structured[3] = StructuredConv2d.from_conv(structured[3], c=4, n=3)
     assert training_forward(structured, data, SCHEDULE, LONG, SINGLE_PROCESS) is structured
-    large = replace(data, train=Split(images=torch.zeros(1, 3, 96, 96, dtype=torch.uint8), labels=torch.zeros(1).long()))
+    large = replace(
+        data, train=Split(images=torch.zeros(1, 3, 96, 96, dtype=torch.uint8), labels=torch.zeros(1).long())
+    )
     anywhere = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
     assert training_forward(anywhere, large, SCHEDULE, LONG, SINGLE_PROCESS) is anywhere, "images of 96 pixels"
     assert isinstance(training_forward(anywhere, data, SCHEDULE, LONG, SINGLE_PROCESS), CompiledForward)
-    assert isinstance(training_forward(network().to("meta"), data, SCHEDULE, LONG, SINGLE_PROCESS), nn.Sequential), "not a CPU's"
+    assert isinstance(training_forward(network().to("meta"), data, SCHEDULE, LONG, SINGLE_PROCESS), nn.Sequential), (
+        "not a CPU's"
+    )
 
 
 def test_trainings_that_processes_share_are_not_compiled(data: DataSet) -> None:

@@ -1,4 +1,6 @@
-"""Two processes over gloo, on the CPU, started by Lightning Fabric's launcher: 25 s on a busy machine, most of it imports."""
+"""Two processes over gloo, on the CPU, started by Lightning Fabric's launcher: 25 s on a busy machine, most of it
+imports.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from sconv_search.data.shard import Shard
 from sconv_search.training import distributed
 from sconv_search.training.process_group import SINGLE_PROCESS, ProcessGroup
-from sconv_search.data.shard import Shard
 from tests.sconv_search.training.two_processes import CASES, trained
 
 ROOT = Path(__file__).parents[3]

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from sconv_search.data.augmentation import augmented
-from sconv_search.training.batch_norm import reestimate_batch_norm_
 from sconv_search.data.splits import DataSet, Split
-from sconv_search.training.schedule import Schedule
+from sconv_search.training.batch_norm import reestimate_batch_norm_
 from sconv_search.training.evaluation import evaluate
 from sconv_search.training.loop import TrainingDiverged, train_
+from sconv_search.training.schedule import Schedule
 from sconv_search.training.weight_average import WeightAverage
 
 SCHEDULE = Schedule(epochs=3, batch_size=16, learning_rate=0.05)
@@ -25,10 +25,13 @@ def data() -> DataSet:
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(128) % 2
     images = (
-        torch.randint(0, 140, (128, 1, 8, 8), generator=generator, dtype=torch.uint8) + (labels * 40).view(-1, 1, 1, 1).byte()
+        torch.randint(0, 140, (128, 1, 8, 8), generator=generator, dtype=torch.uint8)
+        + (labels * 40).view(-1, 1, 1, 1).byte()
     )
     split = Split(images=images, labels=labels)
-    return DataSet(name="two", train=split, validation=split, test=split, mean=(0.5,), std=(0.25,), crop_padding=1, flip=True)
+    return DataSet(
+        name="two", train=split, validation=split, test=split, mean=(0.5,), std=(0.25,), crop_padding=1, flip=True
+    )
 
 
 def network() -> nn.Module:
@@ -50,7 +53,9 @@ def test_training_learns_and_ends_in_evaluation_mode(data: DataSet) -> None:
 
 def test_a_network_with_a_convolution_of_volumes_is_trained(data: DataSet) -> None:
     """``Module.to`` would refuse to lay its kernel out as those of images are."""
-    deep = nn.Sequential(nn.Unflatten(1, (-1, 1)), nn.Conv3d(data.train.shape[0], 4, (1, 3, 3)), nn.ReLU(), nn.Flatten())
+    deep = nn.Sequential(
+        nn.Unflatten(1, (-1, 1)), nn.Conv3d(data.train.shape[0], 4, (1, 3, 3)), nn.ReLU(), nn.Flatten()
+    )
     features = deep(torch.zeros(1, *data.train.shape)).shape[1]
     result = nn.Sequential(deep, nn.Linear(features, 10))
     before = deep[1].weight.detach().clone()

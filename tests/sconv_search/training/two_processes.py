@@ -1,7 +1,7 @@
 """Trainings that one process and two must bring to the same weights; as a script, trains all of them in two processes.
 
-``python tests/sconv_search/training/two_processes.py FOLDER`` is started again by Lightning Fabric's launcher for the second process. Where the
-folder's name is ``alone``, the second process fails instead.
+``python tests/sconv_search/training/two_processes.py FOLDER`` is started again by Lightning Fabric's launcher for the
+second process. Where the folder's name is ``alone``, the second process fails instead.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from sconv_search.data.splits import DataSet, Split
 from sconv_search.plan import Choice, CompressionPlan
-from sconv_search.training.process_group import SINGLE_PROCESS, ProcessGroup
 from sconv_search.structured.regularization import structural_loss
-from sconv_search.training.schedule import Schedule
 from sconv_search.training.loop import train_
+from sconv_search.training.process_group import SINGLE_PROCESS, ProcessGroup
+from sconv_search.training.schedule import Schedule
 
 SCHEDULE = Schedule(epochs=2, batch_size=16, learning_rate=0.05)
 PLAN = CompressionPlan(sites={"3": Choice(method="structured_conv", structure={"c": 4, "n": 2})})
@@ -40,7 +40,13 @@ class Normless(nn.Sequential):
 
 def layers(classes: int) -> list[nn.Module]:
     first = [nn.Conv2d(2, 8, 3, padding=1, bias=False), ActivatedBatchNorm(8)]
-    return [*first, nn.Identity(), nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8, momentum=None, affine=False), nn.ReLU()]
+    return [
+        *first,
+        nn.Identity(),
+        nn.Conv2d(8, 8, 3, padding=1),
+        nn.BatchNorm2d(8, momentum=None, affine=False),
+        nn.ReLU(),
+    ]
 
 
 def classifier() -> nn.Module:
@@ -102,9 +108,16 @@ def trained(case: Case, processes: ProcessGroup = SINGLE_PROCESS, **options: Any
         for weight in teacher.parameters():
             nn.init.normal_(weight, std=0.1)
     train_(
-        network, images(case.pixelwise), case.schedule, seed=3, penalty=structural_loss(network, PLAN),
-        penalty_weight=case.penalty_weight, teacher=teacher, processes=processes, **options,
-    )  # fmt: skip
+        network,
+        images(case.pixelwise),
+        case.schedule,
+        seed=3,
+        penalty=structural_loss(network, PLAN),
+        penalty_weight=case.penalty_weight,
+        teacher=teacher,
+        processes=processes,
+        **options,
+    )
     return {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
 

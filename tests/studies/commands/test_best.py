@@ -28,15 +28,26 @@ def run(spec: StudySpec, tmp_path: Path) -> RunFolder:
         for number, (macs, top1) in enumerate([(800, 95.0), (600, 94.0), (400, 80.0)]):
             plan = CompressionPlan(sites={"0": Choice(method="spatial_svd", structure={"rank": number + 1})}).to_json()
             known = {"study": "run", "task": "corners", "variant": "searched", "status": "complete", "number": number}
-            cost = {"macs": macs, "adds": 0, "flops": 2 * macs, "params": 100 - number, "activations": 5, "dense_flops": 2000}
+            cost = {
+                "macs": macs,
+                "adds": 0,
+                "flops": 2 * macs,
+                "params": 100 - number,
+                "activations": 5,
+                "dense_flops": 2000,
+            }
             folder.append(TrialRecord(stage="search", val_top1=top1, plan=plan, methods="spatial_svd", **known, **cost))
             for seed in range(2) if number == 1 else ():
-                folder.append(TrialRecord(stage="confirm", test_top1=93.0 + seed, seed=seed, plan=plan, **known, **cost))
+                folder.append(
+                    TrialRecord(stage="confirm", test_top1=93.0 + seed, seed=seed, plan=plan, **known, **cost)
+                )
     return folder
 
 
 @pytest.mark.parametrize(("budget", "number"), [((), 0), (("--budget", "70%"), 1), (("--budget", "macs=450"), 2)])
-def test_the_best_that_fits_is_shown_and_written(typed: Callable, run: RunFolder, budget: tuple[str, ...], number: int) -> None:
+def test_the_best_that_fits_is_shown_and_written(
+    typed: Callable, run: RunFolder, budget: tuple[str, ...], number: int
+) -> None:
     file = run.path.parent / "plans" / "plan.json"
     said = typed("best", run.path, *budget, "--plan", file, "--json")
     assert said.status == 0

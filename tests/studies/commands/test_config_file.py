@@ -43,8 +43,12 @@ def test_a_search_reads_its_flags_from_a_file_and_flags_win(typed: Callable[...,
     spec = RunFolder(file.parent / "run").read_spec()
     assert spec is not None
     assert (spec.task, spec.trials, spec.budget, spec.exclude, spec.methods) == (
-        "corners", 1, "70%", ("8",), ("weight_svd",)
-    )  # fmt: skip
+        "corners",
+        1,
+        "70%",
+        ("8",),
+        ("weight_svd",),
+    )
     assert (spec.search_schedule.epochs, spec.confirm_schedule.epochs, spec.seed) == (1, 0.5, 0)
 
 

@@ -1,4 +1,6 @@
-"""``sconv-search export``: a file that other programs read, which computes what the network does and says what it is."""
+"""``sconv-search export``: a file that other programs read, which computes what the network does and says what it
+is.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,9 @@ def drawn(batch: int) -> Tensor:
 def by_onnxruntime(path: Path) -> tuple[Callable[[Tensor], Tensor], dict[str, str]]:
     onnxruntime = pytest.importorskip("onnxruntime")
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    texts = {key.removeprefix("sconv_search."): text for key, text in session.get_modelmeta().custom_metadata_map.items()}
+    texts = {
+        key.removeprefix("sconv_search."): text for key, text in session.get_modelmeta().custom_metadata_map.items()
+    }
     return lambda x: torch.from_numpy(session.run(None, {"input": x.numpy()})[0]), texts
 
 
@@ -107,7 +111,9 @@ def test_the_file_computes_what_the_network_does(
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
-def test_another_seed_and_file_and_one_json_document(typed: Callable[..., Typed], run: RunFolder, tmp_path: Path) -> None:
+def test_another_seed_and_file_and_one_json_document(
+    typed: Callable[..., Typed], run: RunFolder, tmp_path: Path
+) -> None:
     file = tmp_path / "new" / "mine.pt2"
     said = typed("export", run.path, "--to", "pt2", "--plan", "best", "--seed", 2, "--out", file, "--json")
     found = json.loads(said.out)
@@ -137,7 +143,9 @@ def test_openvino_is_asked_where_it_is_installed(typed: Callable[..., Typed], ru
 
 
 @pytest.mark.parametrize("more", [(), ("--optimize",)])
-def test_int8_gives_most_images_the_same_class(typed: Callable[..., Typed], run: RunFolder, more: tuple[str, ...]) -> None:
+def test_int8_gives_most_images_the_same_class(
+    typed: Callable[..., Typed], run: RunFolder, more: tuple[str, ...]
+) -> None:
     said = typed("export", run.path, "--to", "onnx", "--int8", "--json", *more)
     assert said.status == 0, said
     found = json.loads(said.out)
@@ -167,12 +175,17 @@ def kinds(file: Path) -> set[Any]:
         (("--to", "onnx", "--data", "images"), "--data is read for --int8 alone"),
         (("--to", "tflite"), "'tflite' is not one of 'onnx', 'pt2', 'safetensors'"),
         (("--to", "onnx", "--plan", "beste"), "--plan must be 'best' or the number of a trial, such as 3, got 'beste'"),
-        (("--to", "onnx", "--plan", "7"), "was not confirmed; there are trial 1 seed 0, trial 1 seed 2, trial 4 seed 0"),
+        (
+            ("--to", "onnx", "--plan", "7"),
+            "was not confirmed; there are trial 1 seed 0, trial 1 seed 2, trial 4 seed 0",
+        ),
         (("--to", "onnx", "--plan", "1", "--seed", "1"), "trial 1 with seed 1 of"),
         (("--to", "safetensors", "--optimize"), "weights alone cannot be made ready for inference"),
     ],
 )
-def test_wrong_input_is_named(typed: Callable[..., Typed], run: RunFolder, arguments: tuple[str, ...], message: str) -> None:
+def test_wrong_input_is_named(
+    typed: Callable[..., Typed], run: RunFolder, arguments: tuple[str, ...], message: str
+) -> None:
     said = typed("export", run.path, *arguments)
     assert said.status == 2
     assert message in said.err
@@ -215,7 +228,9 @@ def test_a_network_of_one_batch_size_is_refused(
     assert not list(run.path.glob("exported/*"))
 
 
-def test_a_missing_package_is_named(typed: Callable[..., Typed], run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named(
+    typed: Callable[..., Typed], run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
     said = typed("export", run.path, "--to", "onnx")
     assert said.status == 2

@@ -8,8 +8,8 @@ import pytest
 
 import sconv_search.studies.commands.search
 import sconv_search.studies.trials.evaluator
-from sconv_search.training.loop import TrainingDiverged
 from sconv_search.studies.commands.failures import guarded
+from sconv_search.training.loop import TrainingDiverged
 from tests.studies.conftest import SMALL, Typed
 
 
@@ -45,7 +45,9 @@ def test_what_nobody_expected_keeps_its_traceback() -> None:
 
 
 def test_ctrl_c_is_told_through_the_command_line(typed: Callable[..., Typed], tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(sconv_search.studies.commands.search, "run_search", lambda *arguments, **options: raising(KeyboardInterrupt())())
+    monkeypatch.setattr(
+        sconv_search.studies.commands.search, "run_search", lambda *arguments, **options: raising(KeyboardInterrupt())()
+    )
     monkeypatch.setattr(sconv_search.studies.commands.search, "start_of", lambda *arguments: None)
     said = typed("search", "--task", "corners", "--out", tmp_path / "run", *SMALL)
     assert (said.status, said.err) == (130, "stopped; the same command continues\n")

@@ -19,8 +19,9 @@ ROOT = Path(__file__).parents[3]
 def test_several_devices_and_several_workers_are_refused(typed: Callable[..., Typed], tmp_path: Path) -> None:
     found = typed("search", "--task", "corners", *SMALL, "--devices", 2, "--workers", 2, "--out", tmp_path / "run")
     assert (found.status, found.err) == (
-        2, "error: 2 devices train one network together, 2 workers one each; give --devices or --workers\n",
-    )  # fmt: skip
+        2,
+        "error: 2 devices train one network together, 2 workers one each; give --devices or --workers\n",
+    )
 
 
 def test_a_batch_that_does_not_divide_is_refused_before_anything_is_started(
@@ -28,8 +29,9 @@ def test_a_batch_that_does_not_divide_is_refused_before_anything_is_started(
 ) -> None:
     found = typed("search", "--task", "corners", *SMALL, "--devices", 3, "--out", tmp_path / "run")
     assert (found.status, found.err) == (
-        2, "error: a batch of 32 images does not fall into equal shares for 3 processes\n",
-    )  # fmt: skip
+        2,
+        "error: a batch of 32 images does not fall into equal shares for 3 processes\n",
+    )
 
 
 TASK = """
@@ -79,7 +81,18 @@ def test_wrong_input_on_two_devices_is_said_once(tmp_path: Path) -> None:
     pytest.importorskip("lightning_fabric")
     (tmp_path / "mine.py").write_text(TASK)
     found = command(
-        tmp_path, "search", "--task", "mine:task", "--budget", "0.1%", "--out", "runs/a", "--devices", 2, "--device", "cpu"
+        tmp_path,
+        "search",
+        "--task",
+        "mine:task",
+        "--budget",
+        "0.1%",
+        "--out",
+        "runs/a",
+        "--devices",
+        2,
+        "--device",
+        "cpu",
     )
     assert found.returncode == 2
     assert found.stderr.count("error:") == 1, found.stderr

@@ -34,8 +34,10 @@ def test_search_confirm_report_and_compare_print_what_they_made(typed: Callable[
     assert "sites, each with its number of options: " in said.err
     assert found["trials"] == {"complete": 2, "screened": 0, "over_budget": 0, "failed": 0}
     assert {name: Path(path).name for name, path in found["files"].items()} == {
-        "records": "trials.jsonl", "spec": "spec.json", "space": "space.json"
-    }  # fmt: skip
+        "records": "trials.jsonl",
+        "spec": "spec.json",
+        "space": "space.json",
+    }
     records = RunFolder(run).records()[0]
     best = max(records, key=lambda r: (r.val_top1 or 0, -(r.flops or 0)))
     assert (found["best"]["number"], found["best"]["val_top1"]) == (best.number, best.val_top1)
@@ -45,7 +47,10 @@ def test_search_confirm_report_and_compare_print_what_they_made(typed: Callable[
     said = typed("confirm", run, "--seeds", 2, "--plans", 1, "--device", "cpu", "--json")
     found = document(said)
     assert "seed 1: test top-1" in said.err
-    assert (found["new"], found["trials"]["complete"]) == (7, 7)  # dense once, else two seeds: fine-tuned, searched, uniform
+    assert (found["new"], found["trials"]["complete"]) == (
+        7,
+        7,
+    )  # dense once, else two seeds: fine-tuned, searched, uniform
     searched = next(network for network in found["networks"] if network["network"].startswith("searched"))
     assert searched["seeds"] == [0, 1]
     assert searched["test_top1_mean"] == pytest.approx(sum(searched["test_top1"]) / 2)
@@ -76,8 +81,11 @@ def test_a_comparison_is_a_table_or_json(typed: Callable[..., Typed], reports: l
     assert found["changed"] is True
     counted, score, seeds = found["changes"]
     assert (counted["kind"], counted["subject"], counted["before"], counted["after"]) == (
-        "trials", "run, confirm, complete", 1, 2
-    )  # fmt: skip
+        "trials",
+        "run, confirm, complete",
+        1,
+        2,
+    )
     assert (score["quantity"], score["before"], score["after"]) == ("test top-1", 90.0, 90.5)
     assert (seeds["quantity"], seeds["before"], seeds["after"]) == ("seeds", 1, 2)
     rows = typed("compare", *reports).out.splitlines()

@@ -19,7 +19,9 @@ FAMILIES = ("cifar10/resnet20", "cifar100/mobilenet_v2", "imagenet/resnet18", "p
 
 def test_the_papers_networks_and_data_sets_are_tasks() -> None:
     cifar = [
-        f"{data}/{name}" for data in ("cifar10", "cifar100") for name in ("resnet20", "resnet32", "resnet56", "mobilenet_v2")
+        f"{data}/{name}"
+        for data in ("cifar10", "cifar100")
+        for name in ("resnet20", "resnet32", "resnet56", "mobilenet_v2")
     ]
     imagenet = [f"imagenet/{name}" for name in ("resnet18", "resnet34", "resnet50", "mobilenet_v2", "efficientnet_b1")]
     assert set(TASKS) == {"demo", *cifar, *imagenet, "cityscapes/hrnet_w18_small_v2", "photos/efficientnet_lite0"}
@@ -28,7 +30,9 @@ def test_the_papers_networks_and_data_sets_are_tasks() -> None:
     assert TASKS["imagenet/efficientnet_b1"].dense_schedule.average_decay > 0.99
 
 
-def test_tasks_say_what_their_networks_cost_and_where_data_is_expected(typed: Callable[..., Typed], tmp_path: Path) -> None:
+def test_tasks_say_what_their_networks_cost_and_where_data_is_expected(
+    typed: Callable[..., Typed], tmp_path: Path
+) -> None:
     (tmp_path / "cifar-10-batches-py").mkdir()
     (tmp_path / "cifar-10-batches-py" / "data_batch_1").touch()
     said = typed("tasks", *FAMILIES, "demo", "--data", tmp_path)
@@ -47,7 +51,9 @@ def test_tasks_say_what_their_networks_cost_and_where_data_is_expected(typed: Ca
 def test_the_list_is_json_on_request(typed: Callable[..., Typed], tmp_path: Path) -> None:
     found = json.loads(typed("tasks", "cifar10/resnet20", "imagenet/resnet18", "--data", tmp_path, "--json").out)
     assert [one["task"] for one in found] == ["cifar10/resnet20", "imagenet/resnet18"]
-    assert found[1]["cost"]["macs"] == measure_cost(task_named("imagenet/resnet18").network().eval(), (3, 224, 224)).macs
+    assert (
+        found[1]["cost"]["macs"] == measure_cost(task_named("imagenet/resnet18").network().eval(), (3, 224, 224)).macs
+    )
     assert found[1]["metric"] == "top-1"
     assert "there is no train/" in found[1]["missing"]
     image_folders(tmp_path / "imagenet", classes=1, train=1, val=1)
@@ -88,8 +94,10 @@ def plan_of(sites: dict[str, dict]) -> CompressionPlan:
 
 def test_the_plan_of_a_dry_run_costs_what_is_said_and_fits(typed: Callable[..., Typed], tmp_path: Path) -> None:
     for methods, budget in (
-        (["structured_conv"], "60%"), (["channel_pruning"], "40%"), (["structured_conv", "channel_pruning"], "30%"),
-    ):  # fmt: skip
+        (["structured_conv"], "60%"),
+        (["channel_pruning"], "40%"),
+        (["structured_conv", "channel_pruning"], "30%"),
+    ):
         named = [part for method in methods for part in ("--method", method)]
         found = json.loads(dry(typed, "--task", "corners", *named, "--budget", budget, "--json"))
         assert {choice["method"] for choice in found["plan"]["sites"].values()} == set(methods)

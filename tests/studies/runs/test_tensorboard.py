@@ -39,10 +39,19 @@ def test_a_search_and_its_confirmation_are_logged(typed: Callable[..., Typed], t
     assert scalars(logs / "run" / "dense-seed0")["confirm/test_top1"] == [(0, pytest.approx(dense.test_top1, rel=1e-6))]
 
 
-def test_residuals_are_drawn_over_thousandths_of_an_epoch_and_what_is_missing_is_left_out(notes, tmp_path: Path) -> None:
+def test_residuals_are_drawn_over_thousandths_of_an_epoch_and_what_is_missing_is_left_out(
+    notes, tmp_path: Path
+) -> None:
     course = json.dumps({"epochs": [0.0, 0.25], "sites": {"conv1": [0.5, 0.125]}})
     record = TrialRecord(
-        study="s", task="t", stage="confirm", variant="searched", status="complete", number=7, seed=2, residual_course=course
+        study="s",
+        task="t",
+        stage="confirm",
+        variant="searched",
+        status="complete",
+        number=7,
+        seed=2,
+        residual_course=course,
     )
     with logged(notes, tmp_path) as monitor:
         monitor.say("news")

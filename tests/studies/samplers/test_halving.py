@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sconv_search.studies.samplers.halving import Halving
-from sconv_search.studies.samplers.halving import promoted
+from sconv_search.studies.samplers.halving import Halving, promoted
 
 PROPERTY = settings(deadline=None, derandomize=True, max_examples=20)
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from sconv_search.budget import Budget
-from sconv_search.search_space.decoder import Filling
 from sconv_search.plan import Choice, CompressionPlan
-from sconv_search.search_space.heuristics import imitating
 from sconv_search.records import Cost
+from sconv_search.search_space.decoder import Filling
+from sconv_search.search_space.heuristics import imitating
 from sconv_search.search_space.space import Option, SearchSpace
 from sconv_search.search_space.tables import SpaceArrays
 from sconv_search.studies.samplers.random_keys import RandomKeys
@@ -24,7 +24,9 @@ GENTLE, HARSH = "structured_conv", "weight_svd"
 def option(method: str, step: int) -> Option:
     damage = step**2 / 50 * (1 if method == GENTLE else 2)
     return Option(
-        choice=Choice(method=method, structure={"c": step}), cost=Cost(macs=-100 * step, adds=0, params=0), damage=damage
+        choice=Choice(method=method, structure={"c": step}),
+        cost=Cost(macs=-100 * step, adds=0, params=0),
+        damage=damage,
     )
 
 
@@ -47,9 +49,14 @@ def decoded(values: dict[str, float]) -> CompressionPlan:
 
 def test_a_site_has_a_preference_for_each_method_that_it_offers() -> None:
     assert SINGLE_PROCESS.names == (
-        "a/structured_conv", "a/weight_svd", "b/structured_conv", "b/weight_svd", "c/structured_conv", "c/weight_svd",
+        "a/structured_conv",
+        "a/weight_svd",
+        "b/structured_conv",
+        "b/weight_svd",
+        "c/structured_conv",
+        "c/weight_svd",
         "d/weight_svd",
-    )  # fmt: skip
+    )
 
 
 def test_one_method_needs_none_of_its_own() -> None:
@@ -63,8 +70,11 @@ def test_a_group_has_the_mean_of_the_sites_that_offer_the_method() -> None:
     random_keys = RandomKeys(ARRAYS, {"a": "first", "b": "first", "c": "second", "d": "second"})
     values_SM = np.array([[1.0, 10.0], [3.0, 30.0], [5.0, 50.0], [99.0, 70.0]])
     assert random_keys.by_name(values_SM) == {
-        "first/structured_conv": 2.0, "first/weight_svd": 20.0, "second/structured_conv": 5.0, "second/weight_svd": 60.0,
-    }  # fmt: skip
+        "first/structured_conv": 2.0,
+        "first/weight_svd": 20.0,
+        "second/structured_conv": 5.0,
+        "second/weight_svd": 60.0,
+    }
 
 
 def test_no_preference_takes_the_method_of_least_damage_and_a_preference_another() -> None:
@@ -82,14 +92,18 @@ def test_imitation_finds_preferences_for_the_methods_of_a_plan(values: dict[str,
 
 
 def test_imitation_swaps_the_method_of_a_site_that_saves_less_than_in_the_plan() -> None:
-    wanted = decoded({"b/weight_svd": -2.5, "b/structured_conv": 1.0, "a/structured_conv": 1.0, "c/structured_conv": 1.0})
+    wanted = decoded(
+        {"b/weight_svd": -2.5, "b/structured_conv": 1.0, "a/structured_conv": 1.0, "c/structured_conv": 1.0}
+    )
     found = SINGLE_PROCESS.by_name(imitating(FILLING, ARRAYS.positions(wanted)))
     assert methods(decoded(found))["b"] == methods(wanted)["b"] == HARSH
     assert found["b/weight_svd"] < 0 < found["b/structured_conv"]
 
 
 def test_the_surrogate_learns_that_a_site_bears_a_method_better_than_the_table_believes() -> None:
-    """The table makes no difference between methods, all plans save the same everywhere, and yet they are told apart."""
+    """The table makes no difference between methods, all plans save the same everywhere, and yet they are told
+    apart.
+    """
     alike = tuple(replace(one, damage=0.3) for one in BOTH)
     arrays = SpaceArrays(SearchSpace(dense=SPACE.dense, sites={"a": alike, "b": alike, "c": alike}))
     rng, surrogate = np.random.default_rng(0), Surrogate(arrays)
@@ -98,7 +112,8 @@ def test_the_surrogate_learns_that_a_site_bears_a_method_better_than_the_table_b
         known = dict(zip("abc", taken, strict=True))
         return CompressionPlan(
             sites={
-                name: Choice(method=GENTLE if letter == "g" else HARSH, structure={"c": 4}) for name, letter in known.items()
+                name: Choice(method=GENTLE if letter == "g" else HARSH, structure={"c": 4})
+                for name, letter in known.items()
             }
         )
 

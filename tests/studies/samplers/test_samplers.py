@@ -12,8 +12,8 @@ from sconv_search import CompressionPlan, TrialRecord
 from sconv_search.budget import Budgets
 from sconv_search.studies import RunFolder, StudyContext, StudySpec, search
 from sconv_search.studies.samplers.optuna_samplers import SAMPLERS
-from sconv_search.studies.search.proposals import Proposals
 from sconv_search.studies.samplers.study import Domain, Sampler
+from sconv_search.studies.search.proposals import Proposals
 
 pytestmark = pytest.mark.usefixtures("untrained")
 GP_FRONT = pytest.param("gp", "30%..90%", marks=pytest.mark.slow)
@@ -87,7 +87,9 @@ def test_every_trial_of_a_front_fits_its_own_budget_and_tells_two_objectives(
     assert told == [[r.val_top1, float(r.flops or 0)] for r in records]
 
 
-def test_a_front_has_the_objectives_that_were_asked_for(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
+def test_a_front_has_the_objectives_that_were_asked_for(
+    start: StudyContext, spec: StudySpec, folder: RunFolder
+) -> None:
     asked = replace(spec, budget="30%..90%", objectives=("params", "macs"), trials=3)
     records = search(start, asked, folder)
     (journal,) = optuna_trials(folder)
@@ -102,7 +104,9 @@ def test_a_front_by_cmaes_is_refused(spec: StudySpec) -> None:
 
 
 def test_an_unknown_sampler_is_refused_with_those_that_there_are(spec: StudySpec) -> None:
-    with pytest.raises(ValueError, match="there is no sampler 'grid'; samplers are surrogate, tpe, gp, nsga2, cmaes, random"):
+    with pytest.raises(
+        ValueError, match="there is no sampler 'grid'; samplers are surrogate, tpe, gp, nsga2, cmaes, random"
+    ):
         replace(spec, sampler="grid")  # type: ignore[arg-type]
 
 
@@ -136,7 +140,11 @@ def test_a_search_killed_again_and_again_gives_the_records_of_an_uninterrupted_o
     spec = replace(spec, budget=budget)
     whole = uninterrupted(start, study(spec, sampler), folder)
     with monkeypatch.context() as patch:
-        patch.setattr(sconv_search.studies.trials.evaluator, "run_trial", killed_at({6}, sconv_search.studies.trials.evaluator.run_trial, []))
+        patch.setattr(
+            sconv_search.studies.trials.evaluator,
+            "run_trial",
+            killed_at({6}, sconv_search.studies.trials.evaluator.run_trial, []),
+        )
         patch.setattr(Sampler, "ask", killed_at({1}, Sampler.ask, [], after=True))
         patch.setattr(RunFolder, "append", killed_at({4}, RunFolder.append, []))
         patch.setattr(Sampler, "tell", killed_at({7}, Sampler.tell, []))
@@ -178,7 +186,9 @@ def test_trials_interrupted_while_later_ones_ended_come_first(folder: RunFolder)
     """With several workers trial 0, the first rule's, may be killed after trial 1 has ended."""
     folder.path.mkdir()
     domain = Domain(random_keys=("a",))
-    ended = TrialRecord(study="s", task="t", stage="search", variant="searched", status="complete", number=1, val_top1=50.0)
+    ended = TrialRecord(
+        study="s", task="t", stage="search", variant="searched", status="complete", number=1, val_top1=50.0
+    )
     first = Sampler(folder.journal, domain, "tpe", 0, startup=4)
     for _ in range(4):
         first.ask()

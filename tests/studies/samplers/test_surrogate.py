@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from sconv_search.budget import Budget, Budgets
-from sconv_search.search_space.decoder import Filling, fill
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.records import Cost, TrialRecord
+from sconv_search.search_space.decoder import Filling, fill
 from sconv_search.search_space.space import Option, SearchSpace
 from sconv_search.search_space.tables import Positions, SpaceArrays
-from sconv_search.studies.samplers.surrogate_search import Candidate, Informed
 from sconv_search.studies.samplers.random_keys import RandomKeys
 from sconv_search.studies.samplers.surrogate import Surrogate
+from sconv_search.studies.samplers.surrogate_search import Candidate, Informed
 
 LAYERS = [f"layer{number}" for number in range(10)]
 BUDGETS = Budgets(limits=(Budget(limit=10_000),))
@@ -51,7 +51,9 @@ def taught(count: int = 30) -> Surrogate:
     return found
 
 
-def picked_of(surrogate: Surrogate, candidates: list[CompressionPlan], running: list[CompressionPlan]) -> CompressionPlan:
+def picked_of(
+    surrogate: Surrogate, candidates: list[CompressionPlan], running: list[CompressionPlan]
+) -> CompressionPlan:
     return candidates[surrogate.pick(positions(candidates), positions(running))]
 
 

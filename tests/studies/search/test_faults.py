@@ -22,14 +22,14 @@ import numpy as np
 import pytest
 import torch
 
-import sconv_search.studies.trials.evaluator
 import sconv_search.studies.search.runner
+import sconv_search.studies.trials.evaluator
 from sconv_search import TrialRecord, measure_cost
-from sconv_search.training.evaluation import Score
-from sconv_search.training.loop import TrainingDiverged
 from sconv_search.studies import RunFolder, StudyContext, StudySpec, search
 from sconv_search.studies.space.measuring import input_shapes
 from sconv_search.studies.trials.trial import Outcome
+from sconv_search.training.evaluation import Score
+from sconv_search.training.loop import TrainingDiverged
 
 pytestmark = pytest.mark.usefixtures("untrained")
 
@@ -74,7 +74,11 @@ def test_a_search_killed_at_random_moments_gives_the_records_of_an_uninterrupted
     start: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch, budget: str
 ) -> None:
     spec = replace(spec, trials=10, budget=budget)
-    wanted, run_trial, draw = whole(start, spec, folder), sconv_search.studies.trials.evaluator.run_trial, random.Random(0)
+    wanted, run_trial, draw = (
+        whole(start, spec, folder),
+        sconv_search.studies.trials.evaluator.run_trial,
+        random.Random(0),
+    )
     assert [r.origin for r in wanted].count("surrogate") == 5, "half of the trials are by the default sampler"
 
     def takes_a_moment(*args: object, **options: object) -> object:
@@ -196,7 +200,9 @@ def test_a_full_disk_names_the_file_and_loses_nothing_complete(
     assert any(re.search(rf"{name}: an incomplete last line of \d+ bytes was dropped", line) for line in notes.lines)
 
 
-def test_a_journal_with_a_torn_last_line_is_mended(start: StudyContext, spec: StudySpec, folder: RunFolder, notes) -> None:
+def test_a_journal_with_a_torn_last_line_is_mended(
+    start: StudyContext, spec: StudySpec, folder: RunFolder, notes
+) -> None:
     wanted = whole(start, replace(spec, trials=5), folder)
     search(start, spec, folder)
     content = folder.journal.read_bytes()
@@ -254,7 +260,9 @@ def test_a_damaged_line_of_the_measured_layers_is_named_and_the_layer_measured_a
     assert found == measured
     assert [f"{path} line {len(lines)} is not read" in message for message in damaged] == [True] * complete
     assert other.measured_sites() == (measured, []), "the damaged line is gone"
-    other.write("spec.json", replace(spec, weights_sha256=start.weights_sha256, data_sha256=start.data_sha256).to_json())
+    other.write(
+        "spec.json", replace(spec, weights_sha256=start.weights_sha256, data_sha256=start.data_sha256).to_json()
+    )
     path.write_bytes(b"".join([*lines[:-1], damage]))
     assert facts(search(start, spec, other, notes)) == facts(folder.records()[0])
     assert other.read_space() == space
@@ -278,7 +286,9 @@ def test_a_lost_journal_is_said_and_the_search_goes_on_without_repetition(
     assert any("study.journal: lost trial 0, 1, 2; the sampler goes on" in line for line in notes.lines)
 
 
-def test_a_training_whose_record_is_lost_counts_and_is_said(start: StudyContext, spec: StudySpec, folder: RunFolder, notes) -> None:
+def test_a_training_whose_record_is_lost_counts_and_is_said(
+    start: StudyContext, spec: StudySpec, folder: RunFolder, notes
+) -> None:
     first = search(start, spec, folder)
     folder.trials.write_text("".join(folder.trials.read_text().splitlines(keepends=True)[:2]))
     assert search(start, spec, folder, notes) == first[:2]
@@ -286,7 +296,9 @@ def test_a_training_whose_record_is_lost_counts_and_is_said(start: StudyContext,
 
 
 @pytest.mark.parametrize("name", ["spec.json", "space.json"])
-def test_a_folder_of_another_format_is_refused_by_name(start: StudyContext, spec: StudySpec, folder: RunFolder, name: str) -> None:
+def test_a_folder_of_another_format_is_refused_by_name(
+    start: StudyContext, spec: StudySpec, folder: RunFolder, name: str
+) -> None:
     search(start, replace(spec, trials=1), folder)
     path = folder.path / name
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": "sconv-search 99"}))
@@ -303,7 +315,9 @@ def test_a_folder_of_other_weights_is_refused(start: StudyContext, spec: StudySp
 
 def test_a_folder_of_another_network_is_refused(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
     search(start, replace(spec, trials=1), folder)
-    with pytest.raises(ValueError, match=r"holds another study: task was 'corners', is 'cifar10/resnet20'; name another"):
+    with pytest.raises(
+        ValueError, match=r"holds another study: task was 'corners', is 'cifar10/resnet20'; name another"
+    ):
         search(start, replace(spec, task="cifar10/resnet20"), folder)
 
 
@@ -322,20 +336,26 @@ def test_a_clock_that_goes_back_changes_nothing(
     assert all((r.wall_s or 0) >= 0 for r in folder.records()[0])
 
 
-NAN = Outcome(network=torch.nn.Identity(), residual=None, before=None, after=None, final=Score(top1=10.0, loss=float("nan")))
+NAN = Outcome(
+    network=torch.nn.Identity(), residual=None, before=None, after=None, final=Score(top1=10.0, loss=float("nan"))
+)
 FAULTS: dict[str, tuple[BaseException | Outcome, str, str]] = {
     "diverged": (TrainingDiverged("the loss is nan at step 4"), "the loss is nan at step 4", "a lower --learning-rate"),
     "nan": (NAN, "the loss is not finite: val_loss is nan", "a lower --learning-rate"),
     "memory of the device": (
-        torch.OutOfMemoryError("no memory"), "OutOfMemoryError: no memory", "a smaller batch, or fewer --workers",
+        torch.OutOfMemoryError("no memory"),
+        "OutOfMemoryError: no memory",
+        "a smaller batch, or fewer --workers",
     ),
     "memory": (MemoryError(), "MemoryError: no message", "a smaller batch, or fewer --workers"),
     "algebra": (np.linalg.LinAlgError("SVD did not converge"), "LinAlgError: SVD did not converge", "LinAlgError"),
     "algebra of torch": (torch.linalg.LinAlgError("singular"), "_LinAlgError: singular", "LinAlgError"),
-}  # fmt: skip
+}
 
 
-def failing(calls: set[int] | None, fault: BaseException | Outcome, run_trial: Callable[..., object]) -> Callable[..., object]:
+def failing(
+    calls: set[int] | None, fault: BaseException | Outcome, run_trial: Callable[..., object]
+) -> Callable[..., object]:
     """A training that meets the fault at some calls, or at all."""
     counted: list[None] = []
 
@@ -362,7 +382,9 @@ def test_a_failed_training_leaves_its_reason_and_three_in_a_row_stop_the_study_w
     assert (records[1].reason, records[1].val_loss) == (reason, None)
     assert folder.records() == (records, [])
     monkeypatch.setattr(sconv_search.studies.trials.evaluator, "run_trial", failing(None, fault, run_trial))
-    with pytest.raises(RuntimeError, match=f"3 trials in a row gave no result, the last because: {reason}.*{advice}|{advice}"):
+    with pytest.raises(
+        RuntimeError, match=f"3 trials in a row gave no result, the last because: {reason}.*{advice}|{advice}"
+    ):
         search(start, replace(spec, trials=9), folder)
     assert [r.status for r in folder.records()[0]][4:] == ["failed"] * 3
 
@@ -378,9 +400,13 @@ def test_failures_for_other_reasons_stop_the_study_after_ten(
         raise (ValueError if len(counted) % 2 or len(counted) > 10 else KeyError)(f"at step {len(counted)}")
 
     monkeypatch.setattr(sconv_search.studies.trials.evaluator, "run_trial", fails)
-    with pytest.raises(RuntimeError, match="10 trials in a row gave no result, the last because: KeyError: 'at step 10'"):
+    with pytest.raises(
+        RuntimeError, match="10 trials in a row gave no result, the last because: KeyError: 'at step 10'"
+    ):
         search(start, spec, folder)
-    with pytest.raises(RuntimeError, match="3 trials in a row gave no result, the last because: ValueError: at step 13"):
+    with pytest.raises(
+        RuntimeError, match="3 trials in a row gave no result, the last because: ValueError: at step 13"
+    ):
         search(start, spec, folder)
     assert len(folder.records()[0]) == 13
 
@@ -388,7 +414,11 @@ def test_failures_for_other_reasons_stop_the_study_after_ten(
 def test_failures_that_are_not_in_a_row_do_not_stop_the_study(
     start: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "run_trial", failing({1, 2, 4, 5}, MemoryError(), sconv_search.studies.trials.evaluator.run_trial))
+    monkeypatch.setattr(
+        sconv_search.studies.trials.evaluator,
+        "run_trial",
+        failing({1, 2, 4, 5}, MemoryError(), sconv_search.studies.trials.evaluator.run_trial),
+    )
     records = search(start, spec, folder)
     assert [r.status for r in records] == ["failed", "failed", "complete", "failed", "failed", "complete", "complete"]
 

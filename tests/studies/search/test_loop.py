@@ -9,13 +9,12 @@ from pathlib import Path
 import optuna
 import pytest
 
-import sconv_search.studies.trials.evaluator
 import sconv_search.studies.search.runner
+import sconv_search.studies.trials.evaluator
 from sconv_search import CompressionPlan
-from sconv_search.training.evaluation import Score
 from sconv_search.studies import RunFolder, StudyContext, StudySpec, search
 from sconv_search.studies.search.loop import SearchLoop, StoppingCriterion
-
+from sconv_search.training.evaluation import Score
 from tests.studies.conftest import told
 
 pytestmark = pytest.mark.usefixtures("untrained")
@@ -69,12 +68,20 @@ def test_the_promoted_are_the_best_third_so_far(
 
 @pytest.mark.parametrize("budget", ["50%", "30%..90%"])
 def test_what_was_screened_before_an_interruption_decides_as_if_there_had_been_none(
-    start: StudyContext, spec: StudySpec, folder: RunFolder, screens: list[CompressionPlan], budget: str,
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
-) -> None:  # fmt: skip
+    start: StudyContext,
+    spec: StudySpec,
+    folder: RunFolder,
+    screens: list[CompressionPlan],
+    budget: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
     spec = replace(spec, screening=3, trials=4, budget=budget)
     wanted = search(start, spec, folder)
-    whole, at = sconv_search.studies.trials.evaluator.screened, max(k for k, r in enumerate(wanted) if r.status == "screened")
+    whole, at = (
+        sconv_search.studies.trials.evaluator.screened,
+        max(k for k, r in enumerate(wanted) if r.status == "screened"),
+    )
 
     def interrupted(start: StudyContext, plan: CompressionPlan, *, seed: int) -> Score:
         if len(screens) == len(wanted) + at:  # the first after an interruption would be promoted, were none known
@@ -94,7 +101,9 @@ def test_what_was_screened_before_an_interruption_decides_as_if_there_had_been_n
 def test_a_screening_that_is_not_finite_is_a_failure(
     start: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "screened", lambda *args, **options: Score(top1=10.0, loss=float("inf")))
+    monkeypatch.setattr(
+        sconv_search.studies.trials.evaluator, "screened", lambda *args, **options: Score(top1=10.0, loss=float("inf"))
+    )
     with pytest.raises(RuntimeError, match="the loss is not finite: screen_loss is inf"):
         search(start, replace(spec, screening=2), folder)
     assert {(r.status, r.screen_loss) for r in folder.records()[0]} == {("failed", None)}

@@ -9,14 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sconv_search import TrialRecord
-from sconv_search.training.schedule import Schedule
 from sconv_search.studies import StudySpec
 from sconv_search.studies.search.progress import SearchProgress, trial_line
+from sconv_search.training.schedule import Schedule
 
 SPEC = StudySpec(
-    task="any", methods=("spatial_svd",), budget="50%", trials=8,
-    search_schedule=Schedule(epochs=1), confirm_schedule=Schedule(epochs=1),
-)  # fmt: skip
+    task="any",
+    methods=("spatial_svd",),
+    budget="50%",
+    trials=8,
+    search_schedule=Schedule(epochs=1),
+    confirm_schedule=Schedule(epochs=1),
+)
 FRONT = replace(SPEC, budget="30%..90%")
 DENSE = 1000
 
@@ -27,7 +31,9 @@ def record(top1: float | None, flops: int = 500, status: str = "complete", **oth
 
 
 # Few values, so that ties are common; some plans cost more than dense.
-POINTS = st.lists(st.tuples(st.integers(0, 12).map(lambda x: 100 * x), st.integers(0, 10).map(lambda x: 10.0 * x)), max_size=15)
+POINTS = st.lists(
+    st.tuples(st.integers(0, 12).map(lambda x: 100 * x), st.integers(0, 10).map(lambda x: 10.0 * x)), max_size=15
+)
 
 
 @given(POINTS)
@@ -68,12 +74,18 @@ def test_under_one_budget_the_best_accuracy_alone_counts() -> None:
 
 def test_a_front_of_two_costs_keeps_what_is_cheaper_in_one() -> None:
     spec = replace(FRONT, objectives=("flops", "params"))
-    standing = SearchProgress(spec, [record(80.0, 500, params=70), record(80.0, 600, params=60), record(80.0, 600, params=70)])
+    standing = SearchProgress(
+        spec, [record(80.0, 500, params=70), record(80.0, 600, params=60), record(80.0, 600, params=70)]
+    )
     assert [(r.flops, r.params) for r in standing.front] == [(500, 70), (600, 60)]
 
 
 def test_only_trainings_count_and_those_of_earlier_commands_are_not_fresh() -> None:
-    earlier = [record(80.0), record(None, status="failed", reason="x"), record(None, status="screened", screen_top1=50.0)]
+    earlier = [
+        record(80.0),
+        record(None, status="failed", reason="x"),
+        record(None, status="screened", screen_top1=50.0),
+    ]
     standing = SearchProgress(SPEC, earlier)
     assert (standing.trained, standing.fresh, standing.stagnant) == (1, 0, 0)
     standing.take(record(None, status="over_budget", reason="x"))
@@ -106,4 +118,7 @@ def test_a_line_of_a_trial_without_result_gives_the_reason(status: str) -> None:
 
 def test_a_line_of_a_screened_plan_says_so() -> None:
     found = record(None, status="screened", screen_top1=61.5, origin="tpe")
-    assert trial_line(found, SearchProgress(SPEC, []), 1.0) == "trial 3: 50.0 % FLOPs, tpe, screened at 61.50 %, not trained"
+    assert (
+        trial_line(found, SearchProgress(SPEC, []), 1.0)
+        == "trial 3: 50.0 % FLOPs, tpe, screened at 61.50 %, not trained"
+    )

@@ -15,8 +15,8 @@ from sconv_search.search_space.space import Option, SearchSpace
 from sconv_search.search_space.tables import SpaceArrays
 from sconv_search.studies import StudySpec
 from sconv_search.studies.samplers.random_keys import RandomKeys
-from sconv_search.studies.search.proposals import LAST_MEASURED, Proposals, evaluated, first_plans
 from sconv_search.studies.samplers.study import Domain, Sampler
+from sconv_search.studies.search.proposals import LAST_MEASURED, Proposals, evaluated, first_plans
 
 RANGE = (0.05, 2.0)
 DENSE = Cost(macs=1000, adds=0, params=100, latency_ms=10.0)
@@ -102,7 +102,9 @@ def test_the_rules_come_first_and_then_the_sampler_with_plans_that_fit_where_the
     found = proposals(front, tmp_path, RANGED, SINGLE_PROCESS)
     jobs = [found.next() for _ in range(14)]
     first = first_plans(SPACE, RANGED, RANGE, front.trials)
-    assert [(j.plan, j.regularization, j.origin) for j in jobs[:6]] == [(f.plan, f.regularization, f.rule) for f in first]
+    assert [(j.plan, j.regularization, j.origin) for j in jobs[:6]] == [
+        (f.plan, f.regularization, f.rule) for f in first
+    ]
     assert [job.number for job in jobs] == list(range(14))
     assert {job.origin for job in jobs[6:]} == {"surrogate"}
     for job in jobs:
@@ -122,15 +124,22 @@ def test_sites_of_a_group_have_one_preference(spec: StudySpec, tmp_path: Path) -
     plans = [found.next().plan for _ in range(12)][2:]
     assert len(set(plans)) >= 3
     for plan in plans:
-        one, other = (dict(plan.sites[name].structure)["c"] if name in plan.sites else 9 for name in ("layer1.0", "layer1.1"))
+        one, other = (
+            dict(plan.sites[name].structure)["c"] if name in plan.sites else 9 for name in ("layer1.0", "layer1.1")
+        )
         assert abs(one - other) <= 1, "sites of equal options and preference differ by the last step alone"
 
 
 def measured(plan: CompressionPlan, ratio: float) -> TrialRecord:
     return TrialRecord(
-        study="s", task="t", stage="search", variant="searched", status="complete", plan=plan.to_json(),
+        study="s",
+        task="t",
+        stage="search",
+        variant="searched",
+        status="complete",
+        plan=plan.to_json(),
         latency_ms=ratio * SPACE.cost(plan).latency_ms,
-    )  # fmt: skip
+    )
 
 
 LATENCY = Budgets(limits=(Budget(limit=8.0, quantity="latency_ms"),))

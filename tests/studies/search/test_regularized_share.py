@@ -1,4 +1,6 @@
-"""The share of the epochs before compression: searched where a range is given, recorded, and kept by the confirmation."""
+"""The share of the epochs before compression: searched where a range is given, recorded, and kept by the
+confirmation.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ def test_regularzed_trials_train_a_share_of_their_own_before_compression(
     assert all(RANGE[0] <= share <= RANGE[1] for share in shares if share is not None)
 
 
-def test_without_a_range_every_regularzed_trial_has_the_studys_share(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
+def test_without_a_range_every_regularzed_trial_has_the_studys_share(
+    start: StudyContext, spec: StudySpec, folder: RunFolder
+) -> None:
     records = search(timed(start)[0], replace(spec, trials=6, regularized_share=0.25), folder)
     assert {r.regularized_share for r in records if r.regularization is not None} == {0.25}
 

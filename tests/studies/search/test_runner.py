@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-import sconv_search.studies.trials.evaluator
-import sconv_search.studies.space.latencies
 import sconv_search.studies.search.runner
+import sconv_search.studies.space.latencies
 import sconv_search.studies.space.measuring
 import sconv_search.studies.space.widths
+import sconv_search.studies.trials.evaluator
 from sconv_search import Choice, CompressionPlan, TrialRecord, measure_cost
-from sconv_search.training.loop import TrainingDiverged
 from sconv_search.studies import RunFolder, StudyContext, StudySpec, compress, search
 from sconv_search.studies.monitor import Monitor
+from sconv_search.training.loop import TrainingDiverged
 
 
 class Killed(BaseException):
@@ -51,7 +51,14 @@ def test_what_can_be_reached_and_all_sites_are_said_before_the_first_training(
     space = folder.read_space()
     assert space is not None
     before = said[: said.index("a record")]
-    begins = ("dense network: ", "reachable: ", "budget: ", "search space: ", "sites, each", "skipped 6: excluded by '6'")
+    begins = (
+        "dense network: ",
+        "reachable: ",
+        "budget: ",
+        "search space: ",
+        "sites, each",
+        "skipped 6: excluded by '6'",
+    )
     places = [next(place for place, line in enumerate(before) if line.startswith(words)) for words in begins]
     assert places == sorted(places)
     assert f"{space.plans:.2g} plans" in before[places[3]]
@@ -97,7 +104,11 @@ def test_a_killed_run_continues_without_loss_or_repetition(
     start: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     """Killed in training, before the record is written, or between the record and Optuna; in the second trial."""
-    places = {"run_trial": sconv_search.studies.trials.evaluator, "append": RunFolder, "tell": sconv_search.studies.search.runner.Sampler}
+    places = {
+        "run_trial": sconv_search.studies.trials.evaluator,
+        "append": RunFolder,
+        "tell": sconv_search.studies.search.runner.Sampler,
+    }
     original, calls = getattr(places[moment], moment), []
 
     def dies_in_the_second_trial(*args, **options):
@@ -139,7 +150,9 @@ def test_a_record_torn_by_a_kill_is_dropped_and_its_trial_runs_again(
     assert folder.records() == (records, [])
 
 
-def test_a_damaged_line_is_named_and_the_rest_is_kept(start: StudyContext, spec: StudySpec, folder: RunFolder, notes) -> None:
+def test_a_damaged_line_is_named_and_the_rest_is_kept(
+    start: StudyContext, spec: StudySpec, folder: RunFolder, notes
+) -> None:
     first = search(start, replace(spec, trials=2), folder)
     lines = folder.trials.read_text().splitlines()
     folder.trials.write_text("\n".join([lines[0][:30], lines[1]]) + "\n")
@@ -168,11 +181,15 @@ def test_a_network_that_measures_otherwise_than_predicted_is_not_trained(
     real = sconv_search.studies.trials.evaluator.measure_cost
     dense = real(start.network, (2, 12, 12))
     monkeypatch.setattr(sconv_search.studies.trials.evaluator, "measure_cost", lambda network, shape: dense)
-    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "run_trial", lambda *args, **options: pytest.fail("trained"))
+    monkeypatch.setattr(
+        sconv_search.studies.trials.evaluator, "run_trial", lambda *args, **options: pytest.fail("trained")
+    )
     with pytest.raises(RuntimeError, match="no result"):
         search(start, spec, folder)
     assert {r.status for r in folder.records()[0]} == {"failed"}
-    assert re.match(r"the table of costs predicted Cost\(macs=\d+.*built network measures", folder.records()[0][0].reason or "")
+    assert re.match(
+        r"the table of costs predicted Cost\(macs=\d+.*built network measures", folder.records()[0][0].reason or ""
+    )
 
 
 def test_a_plan_slower_than_its_latency_budget_is_not_trained(
@@ -180,16 +197,30 @@ def test_a_plan_slower_than_its_latency_budget_is_not_trained(
 ) -> None:
     """The table says that plans of 95 % exist; the built networks then take twice the dense network's time."""
     monkeypatch.setattr(sconv_search.studies.space.measuring, "whole_ms", lambda networks, shape, batch: [1.0])
-    monkeypatch.setattr(sconv_search.studies.space.latencies, "layer_times_ms", lambda dense, layers, *_, **__: (1.0, [0.8] * len(layers)))
-    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "measure_ready_latencies_ms", lambda *args, **options: [[2.0] * 3, [1.0] * 3])
-    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "run_trial", lambda *args, **options: pytest.fail("trained"))
-    with pytest.raises(RuntimeError, match=r"measured 2\.00 ms against a budget of 0\.95 ms; the budget is hardly above"):
+    monkeypatch.setattr(
+        sconv_search.studies.space.latencies,
+        "layer_times_ms",
+        lambda dense, layers, *_, **__: (1.0, [0.8] * len(layers)),
+    )
+    monkeypatch.setattr(
+        sconv_search.studies.trials.evaluator,
+        "measure_ready_latencies_ms",
+        lambda *args, **options: [[2.0] * 3, [1.0] * 3],
+    )
+    monkeypatch.setattr(
+        sconv_search.studies.trials.evaluator, "run_trial", lambda *args, **options: pytest.fail("trained")
+    )
+    with pytest.raises(
+        RuntimeError, match=r"measured 2\.00 ms against a budget of 0\.95 ms; the budget is hardly above"
+    ):
         search(start, replace(spec, budget="latency_ms=95%,flops=70%"), folder)
     records = folder.records()[0]
     assert [(r.status, r.latency_ms, r.dense_latency_ms) for r in records] == [("over_budget", 2.0, 1.0)] * 3
 
 
-def test_a_budget_that_cannot_be_met_is_refused_with_the_floor(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
+def test_a_budget_that_cannot_be_met_is_refused_with_the_floor(
+    start: StudyContext, spec: StudySpec, folder: RunFolder
+) -> None:
     with pytest.raises(ValueError, match=r"cannot be met: the cheapest plan needs [\d,]+ flops \(\d+\.\d%\)"):
         search(start, replace(spec, budget="1%"), folder)
     assert folder.records() == ([], [])
@@ -252,7 +283,9 @@ def test_a_mixed_study_offers_every_method_at_a_site(start: StudyContext, spec: 
     assert {option.choice.method for option in space.sites["3"]} == {"structured_conv", "spatial_svd"}
 
 
-def test_pruned_neighbors_are_measured_and_every_trial_fits(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
+def test_pruned_neighbors_are_measured_and_every_trial_fits(
+    start: StudyContext, spec: StudySpec, folder: RunFolder
+) -> None:
     """Two coupled choices save less than their sum; the plan is tightened until the built network fits."""
     records = search(start, replace(spec, methods=("channel_pruning",), trials=2, budget="40%"), folder)
     dense = measure_cost(start.network, (2, 12, 12)).flops
@@ -278,7 +311,11 @@ def test_a_search_mixes_pruning_with_other_methods(start: StudyContext, spec: St
 def test_a_killed_mixed_search_continues_with_the_same_trials(
     start: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mixed, run_trial, begun = replace(spec, methods=MIXED, budget="40%", exclude=("8",), trials=9), sconv_search.studies.trials.evaluator.run_trial, []
+    mixed, run_trial, begun = (
+        replace(spec, methods=MIXED, budget="40%", exclude=("8",), trials=9),
+        sconv_search.studies.trials.evaluator.run_trial,
+        [],
+    )
 
     def dies_in_the_sixth_trial(*args, **options):
         begun.append(len(begun))
@@ -304,7 +341,9 @@ def test_layers_whose_costs_beside_pruning_are_not_known_are_named(
     space = folder.read_space()
     assert space is not None
     assert {option.choice.method for option in space.sites["3"]} == {"channel_pruning"}
-    wanted = "skipped 3: structured_conv: not together with channel pruning, as 1 sites prune what it reads, in more than 1 "
+    wanted = (
+        "skipped 3: structured_conv: not together with channel pruning, as 1 sites prune what it reads, in more than 1 "
+    )
     assert any(line.startswith(wanted) for line in notes.lines)
 
 
@@ -314,25 +353,36 @@ def test_a_given_plan_of_such_a_layer_is_refused(
 ) -> None:
     monkeypatch.setattr(sconv_search.studies.space.widths, "MOST_PAIRS", 1)
     plan = CompressionPlan(sites={"3": Choice(method="structured_conv", structure={"c": 4, "n": 3})})
-    with pytest.raises(ValueError, match=r"structured_conv\(c=4, n=3\) at '3', whose cost beside pruned channels is not known"):
+    with pytest.raises(
+        ValueError, match=r"structured_conv\(c=4, n=3\) at '3', whose cost beside pruned channels is not known"
+    ):
         search(start, replace(spec, methods=MIXED, plans=(plan.to_json(),), include=("0", "3")), folder)
 
 
 def test_times_are_measured_where_a_site_prunes_or_is_replaced(
     start: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the parameters that run: a pruned network is timed whole beside the dense one, a replaced layer beside its own."""
+    """By the parameters that run: a pruned network is timed whole beside the dense one, a replaced layer beside its
+    own.
+    """
 
     def sizes(networks):
         return [float(sum(w.numel() for w in one.parameters())) for one in networks]
 
-    monkeypatch.setattr(sconv_search.studies.space.measuring, "whole_ms", lambda networks, shape, batch: sizes(networks))
-    monkeypatch.setattr(sconv_search.studies.space.latencies, "whole_ms", lambda networks, shape, batch: sizes(networks))
     monkeypatch.setattr(
-        sconv_search.studies.space.latencies, "layer_times_ms",
+        sconv_search.studies.space.measuring, "whole_ms", lambda networks, shape, batch: sizes(networks)
+    )
+    monkeypatch.setattr(
+        sconv_search.studies.space.latencies, "whole_ms", lambda networks, shape, batch: sizes(networks)
+    )
+    monkeypatch.setattr(
+        sconv_search.studies.space.latencies,
+        "layer_times_ms",
         lambda dense, layers, inputs, sortable: (sizes([dense])[0], sizes(layers)),
-    )  # fmt: skip
-    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "run_trial", lambda *args, **options: pytest.fail("trained"))
+    )
+    monkeypatch.setattr(
+        sconv_search.studies.trials.evaluator, "run_trial", lambda *args, **options: pytest.fail("trained")
+    )
     with pytest.raises(ValueError, match="cannot be met"):
         search(start, replace(spec, methods=MIXED, budget="latency_ms=1%", include=("0", "3")), folder)
     space = folder.read_space()

@@ -14,8 +14,8 @@ from torch import nn
 
 import sconv_search.studies.search.workers
 from sconv_search.data.splits import DataSet, Split
-from sconv_search.training.evaluation import Score
 from sconv_search.studies import RunFolder, StudyContext, StudySpec, search
+from sconv_search.training.evaluation import Score
 
 ROOT = Path(__file__).parents[3]
 NOTE = "SCONV_SEARCH_TEST_NOTES"
@@ -50,11 +50,16 @@ def test_a_worker_that_dies_is_replaced_and_its_trial_runs_once_more(
     start: StudyContext, spec: StudySpec, folder: RunFolder, notes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(NOTE, str(tmp_path))
-    records = search(replace(start, train=dies_once, score=by_parameters), replace(spec, trials=4), folder, notes, workers=2)
+    records = search(
+        replace(start, train=dies_once, score=by_parameters), replace(spec, trials=4), folder, notes, workers=2
+    )
     assert [r.status for r in records] == ["complete"] * 4
     assert len({r.number for r in records}) == 4, "what was suggested before takes a number, too"
     assert len({(r.plan, r.regularization) for r in records}) == 4
-    assert len([line for line in notes.lines if "its worker process ended with exit code -9; it runs once more" in line]) == 1
+    assert (
+        len([line for line in notes.lines if "its worker process ended with exit code -9; it runs once more" in line])
+        == 1
+    )
     assert not multiprocessing.active_children()
 
 
@@ -96,7 +101,9 @@ def test_a_trial_whose_worker_dies_twice_fails_with_the_exit_code_and_idle_death
     with pytest.raises(RuntimeError, match="the last because: its worker process ended with exit code -9, 2 times"):
         search(start, spec, folder, workers=2)
     records = folder.records()[0]
-    assert [(r.status, r.reason) for r in records] == [("failed", "its worker process ended with exit code -9, 2 times")] * 3
+    assert [(r.status, r.reason) for r in records] == [
+        ("failed", "its worker process ended with exit code -9, 2 times")
+    ] * 3
 
 
 @pytest.mark.usefixtures("importable")
@@ -141,7 +148,9 @@ def test_what_cannot_be_sent_to_workers_is_refused_before_anything_is_made(
 
 
 @pytest.mark.parametrize("count", [0, -1])
-def test_a_number_of_workers_that_cannot_be_is_refused(start: StudyContext, spec: StudySpec, folder: RunFolder, count: int) -> None:
+def test_a_number_of_workers_that_cannot_be_is_refused(
+    start: StudyContext, spec: StudySpec, folder: RunFolder, count: int
+) -> None:
     with pytest.raises(ValueError, match=f"the number of workers must be at least 1, got {count}"):
         search(start, spec, folder, workers=count)
     assert not folder.path.exists()
@@ -150,9 +159,13 @@ def test_a_number_of_workers_that_cannot_be_is_refused(start: StudyContext, spec
 def test_what_is_sent_leaves_out_the_tasks_builders(start: StudyContext) -> None:
     """They may be functions that cannot be sent; a worker that called them would say so."""
     spec = StudySpec(
-        task="any", methods=("spatial_svd",), budget="50%", trials=1,
-        search_schedule=start.task.search_schedule, confirm_schedule=start.task.confirm_schedule,
-    )  # fmt: skip
+        task="any",
+        methods=("spatial_svd",),
+        budget="50%",
+        trials=1,
+        search_schedule=start.task.search_schedule,
+        confirm_schedule=start.task.confirm_schedule,
+    )
     bench = sconv_search.studies.search.workers.TrialEvaluator(start=start, spec=spec, study="s", dense=None)  # type: ignore[arg-type]
     task = sconv_search.studies.search.workers._sendable(bench)
     with pytest.raises(RuntimeError, match="a worker evaluates the network that it was given"):

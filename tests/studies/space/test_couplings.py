@@ -16,9 +16,9 @@ from sconv_search import Choice, CompressionPlan, Cost, measure_cost
 from sconv_search.compressor import site
 from sconv_search.search_space.space import Option, SearchSpace
 from sconv_search.studies import compress
-from sconv_search.studies.space.couplings import measured_couplings
 from sconv_search.studies.methods import method_named
 from sconv_search.studies.monitor import Monitor
+from sconv_search.studies.space.couplings import measured_couplings
 
 SHAPE = (2, 12, 12)
 
@@ -59,10 +59,20 @@ class Concatenating(nn.Module):
 def depthwise() -> nn.Module:
     """Expansion, depthwise convolution, projection, and an ordinary one."""
     return nn.Sequential(
-        nn.Conv2d(2, 8, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, stride=2, padding=1, groups=8, bias=False),
-        nn.BatchNorm2d(8), nn.PReLU(8), nn.Conv2d(8, 6, 1), nn.Conv2d(6, 8, 3, padding=1), nn.AdaptiveAvgPool2d(2),
-        nn.Flatten(), nn.Linear(32, 7), nn.ReLU(), nn.Linear(7, 4),
-    )  # fmt: skip
+        nn.Conv2d(2, 8, 1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, stride=2, padding=1, groups=8, bias=False),
+        nn.BatchNorm2d(8),
+        nn.PReLU(8),
+        nn.Conv2d(8, 6, 1),
+        nn.Conv2d(6, 8, 3, padding=1),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(32, 7),
+        nn.ReLU(),
+        nn.Linear(7, 4),
+    )
 
 
 NETWORKS: tuple[Callable[[], nn.Module], ...] = (Residual, Concatenating, depthwise)
@@ -70,14 +80,20 @@ NETWORKS: tuple[Callable[[], nn.Module], ...] = (Residual, Concatenating, depthw
 
 @cache
 def pruned_space(make: Callable[[], nn.Module]) -> tuple[nn.Module, SearchSpace]:
-    """The network, and its space with costs alone: a few of the options of each site, each measured on the network built."""
+    """The network, and its space with costs alone: a few of the options of each site, each measured on the network
+    built.
+    """
     network = make().eval()
     dense, method = measure_cost(network, SHAPE), method_named("channel_pruning")
     sites = {}
     for name, structures in method.options(network).items():
         whole, some = method.limits(site(network, name))["keep"], structures[:: max(1, len(structures) // 2)]
-        sites[name] = tuple(option(network, name, structure["keep"], whole - structure["keep"], dense) for structure in some)
-    return network, SearchSpace(dense=dense, sites=sites, couplings=measured_couplings(network, SHAPE, sites, dense, Monitor()))
+        sites[name] = tuple(
+            option(network, name, structure["keep"], whole - structure["keep"], dense) for structure in some
+        )
+    return network, SearchSpace(
+        dense=dense, sites=sites, couplings=measured_couplings(network, SHAPE, sites, dense, Monitor())
+    )
 
 
 def option(network: nn.Module, name: str, keep: int, dropped: int, dense: Cost) -> Option:
@@ -89,7 +105,9 @@ def option(network: nn.Module, name: str, keep: int, dropped: int, dense: Cost) 
 def some_plans(space: SearchSpace, count: int) -> list[CompressionPlan]:
     """Plans of all sites, then of random ones."""
     draw = random.Random(1)
-    plans = [CompressionPlan(sites={name: options[at].choice for name, options in space.sites.items()}) for at in (0, -1)]
+    plans = [
+        CompressionPlan(sites={name: options[at].choice for name, options in space.sites.items()}) for at in (0, -1)
+    ]
     for _ in range(count - len(plans)):
         sites = draw.sample(sorted(space.sites), draw.randint(2, len(space.sites)))
         plans.append(CompressionPlan(sites={name: draw.choice(space.sites[name]).choice for name in sites}))
@@ -113,7 +131,9 @@ def test_sites_that_meet_in_no_layer_are_not_coupled() -> None:
 
 def test_methods_that_change_their_own_layer_alone_are_not_coupled() -> None:
     network = depthwise()
-    only = Option(choice=Choice(method="spatial_svd", structure={"rank": 1}), cost=Cost(macs=-1, adds=0, params=-1), damage=0.1)
+    only = Option(
+        choice=Choice(method="spatial_svd", structure={"rank": 1}), cost=Cost(macs=-1, adds=0, params=-1), damage=0.1
+    )
     sites = {"0": (only,), "6": (only,)}
     assert measured_couplings(network, SHAPE, sites, measure_cost(network, SHAPE), Monitor()) == ()
 
@@ -122,5 +142,7 @@ def test_a_common_cost_that_is_no_product_of_channels_is_refused() -> None:
     """Given a wrong cost for one of two coupled sites, what is left over is no multiple of the channels."""
     network, space = pruned_space(depthwise)
     wrong = [replace(o, cost=o.cost + Cost(macs=1, adds=0, params=0)) for o in space.sites["6"]]
-    with pytest.raises(ValueError, match="the cost that sites '0' and '6' share does not follow from their channels: Cost"):
+    with pytest.raises(
+        ValueError, match="the cost that sites '0' and '6' share does not follow from their channels: Cost"
+    ):
         measured_couplings(network, SHAPE, {**space.sites, "6": wrong}, space.dense, Monitor())

@@ -40,27 +40,46 @@ class SmallUNet(nn.Module):
 
 def _convs(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(),
-        nn.Conv2d(outputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(),
-    )  # fmt: skip
+        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+        nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+    )
 
 
 def audio_network() -> nn.Module:
     """Strided and dilated 1-D convolutions over a wave form."""
     return nn.Sequential(
-        nn.Conv1d(1, 16, 25, stride=4, padding=12), nn.BatchNorm1d(16), nn.ReLU(),
-        nn.Conv1d(16, 32, 9, stride=4, padding=4), nn.BatchNorm1d(32), nn.ReLU(),
-        nn.Conv1d(32, 32, 3, padding=2, dilation=2), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(32, 6),
-    )  # fmt: skip
+        nn.Conv1d(1, 16, 25, stride=4, padding=12),
+        nn.BatchNorm1d(16),
+        nn.ReLU(),
+        nn.Conv1d(16, 32, 9, stride=4, padding=4),
+        nn.BatchNorm1d(32),
+        nn.ReLU(),
+        nn.Conv1d(32, 32, 3, padding=2, dilation=2),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool1d(1),
+        nn.Flatten(),
+        nn.Linear(32, 6),
+    )
 
 
 def video_network() -> nn.Module:
     """3-D convolutions, one of them over time alone."""
     return nn.Sequential(
-        nn.Conv3d(3, 8, 3, padding=1, stride=(1, 2, 2), bias=False), nn.BatchNorm3d(8), nn.ReLU(),
-        nn.Conv3d(8, 12, (3, 1, 1), padding=(1, 0, 0)), nn.ReLU(),
-        nn.Conv3d(12, 12, (1, 3, 3), groups=2), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(12, 6),
-    )  # fmt: skip
+        nn.Conv3d(3, 8, 3, padding=1, stride=(1, 2, 2), bias=False),
+        nn.BatchNorm3d(8),
+        nn.ReLU(),
+        nn.Conv3d(8, 12, (3, 1, 1), padding=(1, 0, 0)),
+        nn.ReLU(),
+        nn.Conv3d(12, 12, (1, 3, 3), groups=2),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool3d(1),
+        nn.Flatten(),
+        nn.Linear(12, 6),
+    )
 
 
 def lite_blocks() -> nn.Module:
@@ -178,7 +197,9 @@ class Containers(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.listed = nn.ModuleList([nn.Conv2d(4, 8, 3, padding=1), nn.Sequential(nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1))])
+        self.listed = nn.ModuleList(
+            [nn.Conv2d(4, 8, 3, padding=1), nn.Sequential(nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1))]
+        )
         self.named = nn.ModuleDict({"a": nn.Conv2d(8, 8, 3, padding=1), "b": nn.Conv2d(8, 4, 3, padding=1)})
 
     def forward(self, x_NCHW: Tensor) -> Tensor:

@@ -10,8 +10,8 @@ from torch import nn
 
 from sconv_search import Choice, CompressionPlan
 from sconv_search.studies import RunFolder, StudyContext, search_network
-from sconv_search.studies.space.given_plans import given_plan, with_given
 from sconv_search.studies.selection import EVERYTHING, Selection, offered
+from sconv_search.studies.space.given_plans import given_plan, with_given
 from tests.studies.conftest import SMALL, Typed
 
 METHODS = ("structured_conv",)
@@ -20,12 +20,17 @@ OWN = CompressionPlan(sites={"3": Choice(method="structured_conv", structure={"c
 
 
 def network() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(2, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 3), nn.Flatten(), nn.Linear(8, 4))
+    return nn.Sequential(
+        nn.Conv2d(2, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 3), nn.Flatten(), nn.Linear(8, 4)
+    )
 
 
 @pytest.mark.parametrize(
     ("methods", "carried"),
-    [(("structured_conv",), "structured_conv"), (("structured_conv", "structured_natural", "cp"), "structured_natural")],
+    [
+        (("structured_conv",), "structured_conv"),
+        (("structured_conv", "structured_natural", "cp"), "structured_natural"),
+    ],
 )
 def test_the_papers_plans_are_known_by_name(methods: tuple[str, ...], carried: str) -> None:
     found = given_plan("resnet18/A", network(), methods)
@@ -48,7 +53,9 @@ def test_a_plan_may_come_from_a_file(tmp_path: Path) -> None:
 def test_a_name_that_says_nothing_here_is_refused() -> None:
     with pytest.raises(KeyError, match="unknown plan 'resnet18/Z'; nearest: resnet18/"):
         given_plan("resnet18/Z", network(), METHODS)
-    with pytest.raises(ValueError, match="'resnet18/A' is one of structured convolutions; add --method structured_natural"):
+    with pytest.raises(
+        ValueError, match="'resnet18/A' is one of structured convolutions; add --method structured_natural"
+    ):
         given_plan("resnet18/A", network(), ("spatial_svd",))
 
 
@@ -64,7 +71,12 @@ def test_choices_are_added_once_in_the_networks_order() -> None:
     ("name", "choice", "selection", "message"),
     [
         ("3", ("cp", {"rank": 2}), EVERYTHING, r"has cp\(rank=2\) at '3'; the study searches structured_conv alone"),
-        ("3", ("structured_conv", {"c": 8, "n": 2}), Selection(exclude=("3",)), "choice at '3', which is excluded by '3'"),
+        (
+            "3",
+            ("structured_conv", {"c": 8, "n": 2}),
+            Selection(exclude=("3",)),
+            "choice at '3', which is excluded by '3'",
+        ),
         ("3", ("structured_conv", {"c": 9, "n": 2}), EVERYTHING, "at '3', where c is 1 to 8"),
         ("3", ("structured_conv", {"c": 4}), EVERYTHING, "at '3', where n is 1 to 3"),
         ("7", ("structured_conv", {"c": 4, "n": 2}), EVERYTHING, "names site '7', which Sequential lacks"),
@@ -83,8 +95,10 @@ def test_a_search_trains_the_plan_first_directly_and_towards_its_structure(start
         start.network, start.data, tmp_path / "run", budget="100%", trials=3, plans=(OWN.to_json(), dear.to_json())
     )
     assert [(r.plan, r.regularization, r.origin) for r in records] == [
-        (OWN.to_json(), None, "given"), (OWN.to_json(), 1.0, "given"), (dear.to_json(), None, "given")
-    ]  # fmt: skip
+        (OWN.to_json(), None, "given"),
+        (OWN.to_json(), 1.0, "given"),
+        (dear.to_json(), None, "given"),
+    ]
     assert {r.status for r in records} == {"complete"}
     spec = RunFolder(tmp_path / "run").read_spec()
     assert spec is not None
@@ -92,7 +106,9 @@ def test_a_search_trains_the_plan_first_directly_and_towards_its_structure(start
 
 
 def test_a_plan_over_the_budget_is_refused_before_anything_is_trained(start: StudyContext, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"a plan to be tried first is over the budget: measured .* against a budget of"):
+    with pytest.raises(
+        ValueError, match=r"a plan to be tried first is over the budget: measured .* against a budget of"
+    ):
         search_network(start.network, start.data, tmp_path / "run", budget="40%", trials=1, plans=(OWN.to_json(),))
     assert not (tmp_path / "run" / "trials.jsonl").exists()
 
@@ -105,9 +121,10 @@ def test_the_command_takes_names_and_files(typed: Callable[..., Typed], tmp_path
     assert said.status == 0, said.err
     records = RunFolder(tmp_path / "run").records()[0]
     assert [r.origin for r in records] == ["given"] * 3
-    assert records[0].plan == CompressionPlan(
-        sites={"3": Choice(method="structured_conv", structure={"c": 8, "n": 2})}
-    ).to_json()  # fmt: skip
+    assert (
+        records[0].plan
+        == CompressionPlan(sites={"3": Choice(method="structured_conv", structure={"c": 8, "n": 2})}).to_json()
+    )
     assert records[2].plan == OWN.to_json()
     said = typed("search", "--task", "corners", "--start-plan", "resnet18/C", "--out", tmp_path / "other")
     assert said.status == 2

@@ -10,11 +10,11 @@ from torch import nn
 
 import sconv_search.studies.space.latencies
 from sconv_search import Choice, CompressionPlan, Cost
-from sconv_search.inference.layer_times import layer_times_ms
 from sconv_search.cost.timing import Run
+from sconv_search.inference.layer_times import layer_times_ms
 from sconv_search.search_space.space import Option
-from sconv_search.studies.space.latencies import Latencies
 from sconv_search.studies.methods import compress
+from sconv_search.studies.space.latencies import Latencies
 
 SHAPE = (6, 9, 9)
 STRUCTURED = Choice(method="structured_conv", structure={"c": 3, "n": 2, "merged": 1})
@@ -39,7 +39,9 @@ def turns(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 
 def network() -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(6, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 6, 1)).eval()
+    return nn.Sequential(
+        nn.Conv2d(6, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 6, 1)
+    ).eval()
 
 
 def test_an_option_takes_its_fastest_realzation_and_falls_back_to_dense(turns: list[list[str]]) -> None:
@@ -54,7 +56,9 @@ def test_an_option_takes_its_fastest_realzation_and_falls_back_to_dense(turns: l
     assert found.cost.latency_ms == 0.0, "no implementation beats the dense layer, which is kept"
 
 
-def test_layers_of_one_architecture_are_timed_once_where_their_channels_can_be_had_alike(turns: list[list[str]]) -> None:
+def test_layers_of_one_architecture_are_timed_once_where_their_channels_can_be_had_alike(
+    turns: list[list[str]],
+) -> None:
     dense = nn.Sequential(*(nn.Conv2d(6, 6, 3, padding=1) for _ in range(3))).eval()
     latencies = Latencies(dense, SHAPE, {name: [SHAPE] for name in "012"}, 2)
     for name in "012":
@@ -65,7 +69,11 @@ def test_layers_of_one_architecture_are_timed_once_where_their_channels_can_be_h
 
 
 def test_options_that_change_neighbors_are_timed_as_whole_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sconv_search.studies.space.latencies, "whole_ms", lambda networks, shape, batch: [7.0, *[6.5] * (len(networks) - 1)])
+    monkeypatch.setattr(
+        sconv_search.studies.space.latencies,
+        "whole_ms",
+        lambda networks, shape, batch: [7.0, *[6.5] * (len(networks) - 1)],
+    )
     dense = network()
     choice = Choice(method="channel_pruning", structure={"keep": 4})
     timed = Latencies(dense, SHAPE, {"0": [SHAPE]}, 2).timed("0", [option(choice, dropped=2)], [dense])
@@ -77,7 +85,9 @@ def test_options_that_change_neighbors_and_others_of_one_site_are_timed_apart(
 ) -> None:
     whole: list[list[nn.Module]] = []
     monkeypatch.setattr(
-        sconv_search.studies.space.latencies, "whole_ms", lambda networks, shape, batch: (whole.append(networks), [7.0, 6.5][: len(networks)])[1]
+        sconv_search.studies.space.latencies,
+        "whole_ms",
+        lambda networks, shape, batch: (whole.append(networks), [7.0, 6.5][: len(networks)])[1],
     )
     dense, pruned = network(), Choice(method="channel_pruning", structure={"keep": 4})
     plans = [CompressionPlan(sites={"0": choice}) for choice in (STRUCTURED, pruned, SVD)]

@@ -1,4 +1,6 @@
-"""What a search space says of costs; damages and the space of a whole study are tested with the runner and the start."""
+"""What a search space says of costs; damages and the space of a whole study are tested with the runner and the
+start.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ CHOICE = Choice(method="structured_conv", structure={"c": 3, "n": 2, "merged": 1
 def test_a_choice_is_measured_once_for_layers_of_one_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
     measured = []
     monkeypatch.setattr(
-        sconv_search.studies.space.measuring, "cost_of_calls", lambda layer, shapes: (measured.append(layer), cost_of_calls(layer, shapes))[1]
+        sconv_search.studies.space.measuring,
+        "cost_of_calls",
+        lambda layer, shapes: (measured.append(layer), cost_of_calls(layer, shapes))[1],
     )
     network = nn.Sequential(nn.Conv2d(6, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1), nn.Conv2d(6, 6, 3))
     built = compress(network, CompressionPlan(sites=dict.fromkeys(["0", "1", "2"], CHOICE)))

@@ -13,20 +13,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import sconv_search.studies.space.widths
-from sconv_search.channels.dependency_graph import Group, Member
-from sconv_search.baselines.weight_svd import WeightSVD
 from sconv_search import Choice, CompressionPlan, Cost, measure_cost
+from sconv_search.baselines.weight_svd import WeightSVD
 from sconv_search.budget import Budget
-from sconv_search.search_space.decoder import fill
+from sconv_search.channels.dependency_graph import Group, Member
 from sconv_search.compressor import site
+from sconv_search.search_space.decoder import fill
 from sconv_search.search_space.space import Option, SearchSpace
 from sconv_search.studies import METHODS, compress
-from sconv_search.studies.space.couplings import measured_couplings
 from sconv_search.studies.monitor import Monitor
-from sconv_search.studies.space.narrowed_costs import measured_narrowings
 from sconv_search.studies.selection import offered
-from sconv_search.studies.space.sites import site_table
+from sconv_search.studies.space.couplings import measured_couplings
 from sconv_search.studies.space.measuring import input_shapes
+from sconv_search.studies.space.narrowed_costs import measured_narrowings
+from sconv_search.studies.space.sites import site_table
 from sconv_search.studies.space.widths import _side, channels_dropped, left_by_pruning, mixable, unmixed
 from tests.studies.space.test_couplings import SHAPE, Concatenating, Residual, depthwise
 
@@ -34,7 +34,9 @@ PRUNING = "channel_pruning"
 
 
 class Grouped(nn.Module):
-    """A strided convolution in two groups, a transposed one, a dilated one called twice, and a linear layer on pixels."""
+    """A strided convolution in two groups, a transposed one, a dilated one called twice, and a linear layer on
+    pixels.
+    """
 
     def __init__(self) -> None:
         super().__init__()

@@ -52,7 +52,14 @@ def layer(table: SiteTable, name: str) -> Layer:
 
 
 def test_every_layer_with_weights_has_one_row_in_network_order(table: SiteTable) -> None:
-    assert [row.site for row in table.layers] == ["(the network itself)", "stem", "depthwise", "doubled", "tiny", "head"]
+    assert [row.site for row in table.layers] == [
+        "(the network itself)",
+        "stem",
+        "depthwise",
+        "doubled",
+        "tiny",
+        "head",
+    ]
     assert all(set(row.offers) | set(row.reasons) in ({*METHODS}, {""}) for row in table.layers)
     assert all(not set(row.offers) & set(row.reasons) for row in table.layers)
 
@@ -81,14 +88,18 @@ def test_an_extent_is_what_the_built_layer_costs(table: SiteTable, network: nn.M
 def test_the_reasons_name_what_stands_in_the_way(table: SiteTable) -> None:
     assert layer(table, "depthwise").reasons["tucker"] == "not for a Conv2d, depthwise layer"
     assert layer(table, "tiny").reasons["weight_svd"] == "no option is cheaper than dense"
-    assert in_words(layer(table, "doubled").reasons) == "Doubled is a subclass of Conv2d, which may compute something else"
+    assert (
+        in_words(layer(table, "doubled").reasons) == "Doubled is a subclass of Conv2d, which may compute something else"
+    )
     whole = layer(table, "(the network itself)")
     assert in_words(whole.reasons) == "Mixed uses weights of its own, which belong to no layer"
     assert layer(table, "head").reasons["channel_pruning"]
 
 
 def test_coupled_layers_name_the_site_that_prunes_them() -> None:
-    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=8), nn.ReLU(), nn.Conv2d(8, 4, 1)).eval()
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=8), nn.ReLU(), nn.Conv2d(8, 4, 1)
+    ).eval()
     reasons = left_out(network, ["0"], ["channel_pruning"])
     assert reasons["2"] == "its channels are pruned at site '0'"
     assert "output" in reasons["4"]
@@ -115,7 +126,9 @@ def test_a_failed_tracing_is_a_note_and_other_methods_still_work(recwarn: pytest
                 raise ValueError("the image must be 11 wide")
             return super().forward(x_NCHW)
 
-    table = site_table(Elsewhere(nn.Conv2d(4, 8, 3), nn.Conv2d(8, 4, 3)).eval(), (4, 11, 11), ["channel_pruning", "weight_svd"])
+    table = site_table(
+        Elsewhere(nn.Conv2d(4, 8, 3), nn.Conv2d(8, 4, 3)).eval(), (4, 11, 11), ["channel_pruning", "weight_svd"]
+    )
     assert [set(row.offers) for row in table.layers] == [{"weight_svd"}] * 2
     (note,) = table.notes
     assert note.startswith("no channel pruning: ")

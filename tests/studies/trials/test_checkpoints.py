@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import load_file
 
 from sconv_search import Choice, CompressionPlan, TrialRecord
-from sconv_search.training.schedule import Schedule
-from sconv_search.training.loop import Progress
-from sconv_search.studies import RunFolder, StudyContext, StudySpec, Task, confirm, search, context_from_task
-from sconv_search.studies.trials.checkpoints import TrialCheckpoints, RunCheckpoints
+from sconv_search.studies import RunFolder, StudyContext, StudySpec, Task, confirm, context_from_task, search
 from sconv_search.studies.monitor import Monitor
+from sconv_search.studies.trials.checkpoints import RunCheckpoints, TrialCheckpoints
 from sconv_search.studies.trials.trial import Outcome, run_trial
+from sconv_search.training.loop import Progress
+from sconv_search.training.schedule import Schedule
 
 PLAN = CompressionPlan(sites={"3": Choice(method="structured_conv", structure={"c": 5, "n": 2})})
 
@@ -53,9 +53,16 @@ class Killing(Monitor):
 def lived(start: StudyContext, monitor: Monitor, checkpoints: TrialCheckpoints | None) -> Outcome:
     schedule = Schedule(epochs=2, batch_size=32, learning_rate=0.05)
     return run_trial(
-        start, PLAN, schedule, seed=0, regularization=0.5, regularized_share=0.5, monitor=monitor, watch_compression=True,
+        start,
+        PLAN,
+        schedule,
+        seed=0,
+        regularization=0.5,
+        regularized_share=0.5,
+        monitor=monitor,
+        watch_compression=True,
         checkpoints=checkpoints,
-    )  # fmt: skip
+    )
 
 
 def test_a_life_killed_in_both_phases_is_that_of_an_uninterrupted_one(start: StudyContext, tmp_path: Path) -> None:
@@ -68,10 +75,15 @@ def test_a_life_killed_in_both_phases_is_that_of_an_uninterrupted_one(start: Stu
     found = lived(start, last, kept)
     assert last.resumed == ["resumed at step 8", "resumed at step 4"]
     assert (found.residual, found.before, found.after, found.final) == (
-        expected.residual, expected.before, expected.after, expected.final
-    )  # fmt: skip
+        expected.residual,
+        expected.before,
+        expected.after,
+        expected.final,
+    )
     assert found.residual_course == expected.residual_course
-    for (name, one), other in zip(found.network.state_dict().items(), expected.network.state_dict().values(), strict=True):
+    for (name, one), other in zip(
+        found.network.state_dict().items(), expected.network.state_dict().values(), strict=True
+    ):
         assert torch.equal(one, other), name
 
 
@@ -112,7 +124,9 @@ def test_a_killed_confirmation_gives_the_same_weights(start: StudyContext, spec:
 def test_a_killed_training_of_the_dense_network_goes_on(task: Task, start: StudyContext, tmp_path: Path) -> None:
     cpu = torch.device("cpu")
     with pytest.raises(Killed):
-        context_from_task(task, data=None, weights=None, cache=tmp_path, device=cpu, monitor=Killing(30), checkpoint_s=0)
+        context_from_task(
+            task, data=None, weights=None, cache=tmp_path, device=cpu, monitor=Killing(30), checkpoint_s=0
+        )
     assert [path.name for path in tmp_path.iterdir()] == ["corners-seed0.checkpoint"]
     last = Killing()
     again = context_from_task(task, data=None, weights=None, cache=tmp_path, device=cpu, monitor=last, checkpoint_s=0)
@@ -126,7 +140,9 @@ def test_a_checkpoint_of_another_plan_is_not_resumed(start: StudyContext, tmp_pa
     with pytest.raises(Killed):
         lived(start, Killing(5), run.of("trial-0", start, CompressionPlan(sites={}), 0.5, 0.5))
     lived(start, last, run.of("trial-0", start, PLAN, 0.5, 0.5))
-    assert any("is of another training, which differs in plan; the training starts afresh" in line for line in last.lines)
+    assert any(
+        "is of another training, which differs in plan; the training starts afresh" in line for line in last.lines
+    )
     assert not last.resumed
 
 

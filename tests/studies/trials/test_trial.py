@@ -9,14 +9,14 @@ import torch
 
 import sconv_search.studies.trials.trial
 from sconv_search import Choice, CompressionPlan
-from sconv_search.training.batch_norm import reestimate_batch_norm_
-from sconv_search.training.schedule import Schedule
-from sconv_search.training.evaluation import evaluate
 from sconv_search.studies import StudyContext, compress
+from sconv_search.studies.context import calibration_inputs
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.trials.rows import outcome_fields
-from sconv_search.studies.context import calibration_inputs
 from sconv_search.studies.trials.trial import Outcome, run_trial
+from sconv_search.training.batch_norm import reestimate_batch_norm_
+from sconv_search.training.evaluation import evaluate
+from sconv_search.training.schedule import Schedule
 
 PLAN = CompressionPlan(
     sites={
@@ -27,11 +27,19 @@ PLAN = CompressionPlan(
 )
 
 
-def lived(start: StudyContext, regularization: float | None, plan: CompressionPlan = PLAN, epochs: float = 8) -> Outcome:
+def lived(
+    start: StudyContext, regularization: float | None, plan: CompressionPlan = PLAN, epochs: float = 8
+) -> Outcome:
     return run_trial(
-        start, plan, Schedule(epochs=epochs, batch_size=32, learning_rate=0.05), seed=0, regularization=regularization,
-        regularized_share=0.75, monitor=Monitor(), watch_compression=True,
-    )  # fmt: skip
+        start,
+        plan,
+        Schedule(epochs=epochs, batch_size=32, learning_rate=0.05),
+        seed=0,
+        regularization=regularization,
+        regularized_share=0.75,
+        monitor=Monitor(),
+        watch_compression=True,
+    )
 
 
 def test_regularzed_training_leaves_little_for_compression_to_lose(start: StudyContext) -> None:
@@ -93,7 +101,9 @@ def test_the_method_is_fitted_to_training_images_and_told_what_the_training_star
     assert named["reference"] is start.network
 
 
-def test_what_a_method_warns_of_while_compressing_is_noted(start: StudyContext, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_method_warns_of_while_compressing_is_noted(
+    start: StudyContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def warning(*args, **options):
         warnings.warn("site '0': CP fell back", RuntimeWarning)
         warnings.warn("not of ours", DeprecationWarning)
