@@ -116,8 +116,9 @@ class CP(Decomposition):
         found = decompose(layer.weight, structure["rank"], self.sweeps, self.random_state)
         if found.fell_back:
             warnings.warn(
-                f"site {name!r}: CP of rank {structure['rank']} from random start {self.random_state} did not get below the "
-                f"error of the SVDs of its taps in {self.sweeps} sweeps; it starts from those: error {found.error:.3g}",
+                f"site {name!r}: CP of rank {structure['rank']} from random start {self.random_state} did not get below"
+                f" the error of the SVDs of its taps in {self.sweeps} sweeps; it starts from those: error"
+                f" {found.error:.3g}",
                 RuntimeWarning,
                 stacklevel=2,
             )

@@ -35,8 +35,8 @@ from sconv_search.inference.quantization import quantize_onnx
 from sconv_search.inference.runtimes import onnx_forward
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.structured import kernels
-from sconv_search.structured.channel_pooling import NaturalChains
 from sconv_search.structured.conv import StructuredConv2d
+from sconv_search.structured.sums.channel_pooling import NaturalChains
 from sconv_search.studies.methods import compress
 from sconv_search.training.batch_norm import reestimate_batch_norm_
 
@@ -201,9 +201,9 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     rows = measure(given.data, FORMS, given.weight_bits, given.rows)
     words = (
-        "ResNet-20, CIFAR-10, 10,000 test images: top-1 in percent, in brackets the change from float. No training: plans "
-        "fitted to 512 images, batch norms re-estimated, activations' ranges (8 bits, one scale a tensor) by "
-        f"{CALIBRATION} training images. Weights have a scale a layer or a filter."
+        "ResNet-20, CIFAR-10, 10,000 test images: top-1 in percent, in brackets the change from float. No training:"
+        " plans fitted to 512 images, batch norms re-estimated, activations' ranges (8 bits, one scale a tensor) by"
+        f" {CALIBRATION} training images. Weights have a scale a layer or a filter."
     )
     publish(f"# int8 after training\n\n{facts(['fp32', 'int8'], 1)}\n\n{words}\n\n{report(rows)}\n", given.out)
 

@@ -137,8 +137,8 @@ def main() -> None:
         measure(given)
         return
     note = (
-        f"ResNet-20, pretrained; the {RULE} plan of {METHOD}; learning rate {RATE}, batch 128. Top-1 in % on 5,000 test images "
-        "(validation) and, in the test column, on the other 5,000; mean ± standard deviation over the seeds."
+        f"ResNet-20, pretrained; the {RULE} plan of {METHOD}; learning rate {RATE}, batch 128. Top-1 in % on 5,000 test"
+        " images (validation) and, in the test column, on the other 5,000; mean ± standard deviation over the seeds."
     )
     text = f"# Regularzed against direct training\n\n{facts(['fp32'], 1)}\n\n{note}\n\n{report(_rows(given.rows))}"
     publish(text, given.out)

@@ -202,13 +202,18 @@ def report(batch: int, rounds: int, step_rounds: int) -> str:
             "# What structural regularzation costs",
             facts(["fp32"], rounds) + f"\n- training step: {step_rounds} rounds, batch {batch}, channels-last",
             "## Chain sums against the explicit projector",
-            "Forward and backward of the loss alone. The explicit projector multiplies twice a step, once forward and once in "
-            "autograd's backward; it is built in fp64 with `pinv`, once, and that time is not in the step.",
+            (
+                "Forward and backward of the loss alone. The explicit projector multiplies twice a step, once forward"
+                " and once in autograd's backward; it is built in fp64 with `pinv`, once, and that time is not in the"
+                " step."
+            ),
             comparison(rounds),
             "## Share of a training step",
-            "ResNet-20: forward, cross-entropy, backward, SGD with momentum and weight decay; with the loss of all sites, and "
-            "without, in turn. The added share is the median over pairs of neighboring steps; the loss alone (forward and "
-            "backward) over the plain step is the steadier figure on a shared machine.",
+            (
+                "ResNet-20: forward, cross-entropy, backward, SGD with momentum and weight decay; with the loss of all"
+                " sites, and without, in turn. The added share is the median over pairs of neighboring steps; the loss"
+                " alone (forward and backward) over the plain step is the steadier figure on a shared machine."
+            ),
             step_shares(batch, step_rounds),
         ]
     )

@@ -65,7 +65,9 @@ def decomposition_figure(table: pd.DataFrame, task: str) -> Figure:
         key="decomposition",
         title=title,
         drawings=drawings,
-        caption="Validation top-1 of confirmed plans, mean ± standard deviation over seeds; batch norms are re-estimated.",
+        caption=(
+            "Validation top-1 of confirmed plans, mean ± standard deviation over seeds; batch norms are re-estimated."
+        ),
     )
 
 

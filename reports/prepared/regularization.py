@@ -36,8 +36,8 @@ MOST_COURSES = 6
 _DASHES: tuple[Dash, ...] = ("solid", "dash", "dot", "dashdot")
 _NONE = "No trial was trained with structural regularzation (λ), so there is nothing to draw."
 _NO_COURSE = (
-    "No confirmed record holds the residual of each layer over training: no confirmed plan was trained with regularzation, or "
-    "the records were made before it was recorded."
+    "No confirmed record holds the residual of each layer over training: no confirmed plan was trained with"
+    " regularzation, or the records were made before it was recorded."
 )
 
 
@@ -51,8 +51,11 @@ def weight_figure(table: pd.DataFrame, task: str) -> Figure:
         key="lambda",
         title="Regularzation weight λ",
         drawings=drawings,
-        caption="Search trials with structural regularzation. The residual is what the structure cannot hold when the network "
-        "is compressed (0: compression loses nothing). Line: mean of the trials trained directly, without λ.",
+        caption=(
+            "Search trials with structural regularzation. The residual is what the structure cannot hold when the"
+            " network is compressed (0: compression loses nothing). Line: mean of the trials trained directly,"
+            " without λ."
+        ),
     )
 
 
@@ -114,8 +117,10 @@ def residual_figure(table: pd.DataFrame, summary: pd.DataFrame, task: str) -> Fi
         key="residuals",
         title=title,
         drawings=drawings or {"": Nothing(title=title, reason=_NO_COURSE)},
-        caption="Relative residual of each structured layer at points of the regularzed phase of a confirmation; λ rises "
-        "linearly over it. Compression comes at the right end.",
+        caption=(
+            "Relative residual of each structured layer at points of the regularzed phase of a confirmation; λ rises "
+            "linearly over it. Compression comes at the right end."
+        ),
     )
 
 

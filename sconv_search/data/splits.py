@@ -23,6 +23,9 @@ DATA_VARIABLE = "SCONV_SEARCH_DATA"
 SPLIT_SEED = 2008_02454
 CIFAR_GRID = 100
 
+IGNORED = -100
+"""The label that counts nowhere; torch's cross-entropy leaves it out, too."""
+
 
 class Images(Protocol):
     """Labeled images of one shape, in memory (``Split``) or on disk (``sconv_search.data.disk.DiskSplit``)."""

@@ -20,14 +20,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from sconv_search.inference.batch_norm_folding import STRUCTURED
 from sconv_search.inference.block_sums import block_sums
 from sconv_search.inference.fused_sums import FusedSums, fusible
 from sconv_search.inference.sorted_sums import Gather, sorted_sums
-from sconv_search.structured.channel_pooling import NaturalChains
 from sconv_search.structured.conv import StructuredConv1d, StructuredConv2d, StructuredConv3d
+from sconv_search.structured.kinds import STRUCTURED
 from sconv_search.structured.linear import StructuredLinear
-from sconv_search.structured.spatial_pooling import pool_space
+from sconv_search.structured.sums.channel_pooling import NaturalChains
+from sconv_search.structured.sums.spatial_pooling import pool_space
 
 AS_TRAINED, DENSE = "as trained", "dense"
 SLICES, BY_WRITER, ONE_KERNEL = "slices", "sorted by the layer before", "one kernel"
