@@ -163,7 +163,7 @@ def tap_terms(kernel: Tensor, rank: int) -> Factors:
 
 
 def _solved(products: Tensor, *others: Tensor) -> Tensor:
-    """One axis' vectors, given the others and the kernel's products with them, by ridge-regularzed least squares."""
+    """One axis' vectors, given the others and the kernel's products with them, by ridge-regularized least squares."""
     gram = torch.stack([other.T @ other for other in others]).prod(dim=0)
     gram = gram + RIDGE * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
     solved: Tensor = torch.linalg.solve(gram, products, left=False)

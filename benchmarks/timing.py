@@ -33,7 +33,7 @@ BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16", "svebf16"}
 
 @dataclass(frozen=True, kw_only=True)
 class Quartiles:
-    """Median and quartiles of a candidate's measurements, in the unit of what was summarzed."""
+    """Median and quartiles of a candidate's measurements, in the unit of what was summarized."""
 
     q1: float
     median: float

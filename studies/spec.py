@@ -35,7 +35,7 @@ class StudySpec:
         sampler: key of ``SAMPLERS``.
         granularity: sites that share one preference: each ``layer`` has its own, or those of a ``block`` or a
             ``stage``.
-        objectives: quantities to be minimzed beside the accuracy; a front study without any minimzes the ranged one.
+        objectives: quantities to be minimized beside the accuracy; a front study without any minimizes the ranged one.
         plans: plans, as JSON text, that are tried before all others; their choices are added to what the methods offer.
         screening: one in so many plans is trained: the best of those compressed and scored untrained; 1 trains all.
         latency_batch: inputs of a forward whose time a latency budget limits.
@@ -120,7 +120,7 @@ class StudySpec:
 
     @property
     def costs(self) -> tuple[Quantity, ...]:
-        """Record columns that are minimzed beside the accuracy."""
+        """Record columns that are minimized beside the accuracy."""
         ranged = [part for part in self.budget.split(",") if ".." in part]
         return self.objectives or tuple(quantities_of(",".join(ranged), self.quantity) if ranged else ())
 

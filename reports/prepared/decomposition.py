@@ -78,8 +78,8 @@ def _chart(rows: pd.DataFrame, budget: str) -> Chart:
     for place, row in enumerate(records(shown)):
         shift = (place - (len(shown) - 1) / 2) * width
         known = [(at, stage) for at, stage in enumerate(_STAGES) if not pd.isna(row[stage])]
-        regularzed = "" if pd.isna(row["regularization"]) else f", λ = {general(row['regularization'])}"
-        name = row["label"] + regularzed
+        regularized = "" if pd.isna(row["regularization"]) else f", λ = {general(row['regularization'])}"
+        name = row["label"] + regularized
         traces += [
             Trace(
                 name=name,

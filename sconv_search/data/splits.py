@@ -63,7 +63,7 @@ class Images(Protocol):
         """The same images; what is taken from them lies on the device."""
 
     def checksum(self) -> str:
-        """SHA-256 by which the split can be recognzed."""
+        """SHA-256 by which the split can be recognized."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +117,7 @@ class Split:
         return Split(images=self.images.to(device), labels=self.labels.to(device))
 
     def checksum(self) -> str:
-        """SHA-256 over pixels and labels, so that a split can be recognzed."""
+        """SHA-256 over pixels and labels, so that a split can be recognized."""
         digest = hashlib.sha256(np.ascontiguousarray(self.images.cpu().numpy()).tobytes())
         digest.update(self.labels.cpu().numpy().astype(np.int64).tobytes())
         return digest.hexdigest()

@@ -1,6 +1,6 @@
 """The ways in which a structured layer can be computed; which is fastest depends on sizes, device and runtime.
 
-Each is made of ordinary modules, so that it exports, compiles and quantzes. The sums over channels are slices (as the
+Each is made of ordinary modules, so that it exports, compiles and quantizes. The sums over channels are slices (as the
 layer itself makes them), slices of sorted channels, or a 1x1 convolution by the matrix of the sums; the sums over space
 are slices, an average pooling, whose divisor the small kernel takes up, or a depthwise convolution by ones. Both at
 once are a convolution over blocks of sorted channels, and on a GPU one kernel of our own. The last is the dense layer.

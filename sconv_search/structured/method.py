@@ -1,4 +1,4 @@
-"""Structured convolution as a compression method: mathematics, layers and regularzation behind one protocol."""
+"""Structured convolution as a compression method: mathematics, layers and regularization behind one protocol."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class StructuredConvolution:
         return {}
 
     def penalty(self, network: nn.Module, plan: CompressionPlan) -> Penalty:
-        """The structural regularzation loss of the plan's sites."""
+        """The structural regularization loss of the plan's sites."""
         return regularization.structural_loss(network, plan, self.name)
 
     def compress(

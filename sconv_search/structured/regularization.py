@@ -1,6 +1,6 @@
-"""Structural regularzation: the loss that draws kernels towards their structure while they train.
+"""Structural regularization: the loss that draws kernels towards their structure while they train.
 
-Source: Bhalgat et al., NeurIPS 2020, arXiv 2008.02454, the structural regularzation loss.
+Source: Bhalgat et al., NeurIPS 2020, arXiv 2008.02454, the structural regularization loss.
 """
 
 from __future__ import annotations

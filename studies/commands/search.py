@@ -112,7 +112,7 @@ def search(
         int, typer.Option(help="Inputs of a forward whose time a latency budget limits.", min=1)
     ] = 16,
     workers: Annotated[
-        int, typer.Option(help="ProcessGroup that evaluate trials at the same time; they share the threads.", min=1)
+        int, typer.Option(help="Processes that evaluate trials at the same time; they share the threads.", min=1)
     ] = 1,
     minutes: Annotated[float | None, typer.Option(help="Start no trial later than this. Else no limit.")] = None,
     patience: Annotated[
@@ -133,7 +133,7 @@ def search(
         str,
         typer.Option(
             help=(
-                "Share of the epochs, 0 to 1, before compression, where a trial is regularzed; '0.2..0.8' searches it."
+                "Share of the epochs, 0 to 1, before compression, where a trial is regularized; '0.2..0.8' searches it."
             ),
             metavar="SHARE",
         ),

@@ -77,7 +77,7 @@ class Domain:
         regularized_share: range of the share of epochs before compression, of trials with a weight; None does not
             search it.
         ranged: whether the budget is a range.
-        costs: record columns to be minimzed beside the validation accuracy; none for a study of accuracy alone.
+        costs: record columns to be minimized beside the validation accuracy; none for a study of accuracy alone.
     """
 
     random_keys: tuple[str, ...]
