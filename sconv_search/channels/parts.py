@@ -6,7 +6,7 @@ There groups are tested module by module, equal modules once.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import replace
 from itertools import takewhile
 

@@ -10,7 +10,6 @@ from types import FunctionType
 from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
-import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedTensorMixin
 from torch.utils.weak import WeakIdKeyDictionary
