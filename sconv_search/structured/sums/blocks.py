@@ -6,9 +6,8 @@ Time and memory of Ward's agglomeration and of the exchanges grow with C^2 and m
 linear layer, would take 15 GB and hours. A block is halved along the direction in which its channels differ most until
 it is small.
 How many groups each block gets follows from all trees together: the merges of least cost are carried out, wherever they
-    are.
-On Gaussian kernels of 4,096 channels, which have no like ones, the squared residual at c = C / 2 is 1.5 % above that of
-all channels at once.
+are. Beside all channels at once, at 4,096 of them and c of 512 to 3,584, the squared residual rises by 0.3 to 0.6 % on
+Gaussian kernels, and by 2 to 5 % on kernels that mostly follow 16 directions.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sconv_search.structured.merging import larger_first, merge_heights, merged_groups
+from sconv_search.structured.sums.merging import larger_first, merge_heights, merged_groups
 
 MOST_TOGETHER = 4096
 """Channels that are merged all at once; of the time (3 s), more would take its square."""
