@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from sconv_search.baselines.channel_pruning import ChannelPruning
 from sconv_search.baselines.cp import CP
+from sconv_search.baselines.decomposition import Decomposition
 from sconv_search.baselines.spatial_svd import SpatialSVD
 from sconv_search.baselines.tucker import Tucker
 from sconv_search.baselines.weight_svd import WeightSVD
-from sconv_search.compressor import Compressor, Penalty, require_sites, site, swapped
+from sconv_search.calibration.moments import Moments
+from sconv_search.calibration.sequential_fit import Build, compress_layers, fit_in_sequence
+from sconv_search.compressor import Compressor, Penalty, require_sites, site
 from sconv_search.plan import Choice, CompressionPlan, Structure
 from sconv_search.structured.method import StructuredConvolution
 from sconv_search.studies.named import named
@@ -40,7 +46,12 @@ def method_named(name: str) -> Compressor:
 
 
 def compress(
-    network: nn.Module, plan: CompressionPlan, calibration: Tensor | None = None, reference: nn.Module | None = None
+    network: nn.Module,
+    plan: CompressionPlan,
+    calibration: Tensor | None = None,
+    reference: nn.Module | None = None,
+    *,
+    in_sequence: bool = True,
 ) -> nn.Module:
     """A new network in which every site of the plan is compressed by its own method; the argument is not modified.
 
@@ -51,6 +62,8 @@ def compress(
         network: the trained network, or its untrained architecture where weights are loaded afterward.
         calibration: inputs (N, ...) for methods that fit to data.
         reference: the network before it was trained towards the plan, see ``StructuredConvolution.compress``.
+        in_sequence: layers are fitted in the order in which they run, to what the compressed network so far reads; else
+            each to what it reads in the network as given.
 
     Raises:
         KeyError: the plan names an unknown method, or a site that the network lacks.
@@ -59,19 +72,33 @@ def compress(
     """
     methods = sorted(map(method_named, plan.methods), key=lambda method: not method.reshapes_neighbors)
     require_sites(network, plan.sites)
-    compressed = network if methods else swapped(network, {})  # each method makes a copy
+    left, builds, kept = network, dict[str, Build](), dict[str, Tensor]()
     for method in methods:
         part = plan.only(method.name)
         if method.reshapes_neighbors:
+            pruned = method.narrowed(left, part, calibration)
             # the reference keeps other channels
-            compressed, reference = method.compress(compressed, part, calibration), None
-        elif isinstance(method, StructuredConvolution):
-            compressed = method.compress(
-                compressed, _narrowed(method, part, network, compressed), calibration, reference
-            )
+            left, builds, kept, reference = pruned.network, pruned.builds, pruned.kept, None
         else:
-            compressed = method.compress(compressed, _narrowed(method, part, network, compressed), calibration)
-    return compressed
+            builds |= _builds(method, _narrowed(method, part, network, left), left, reference)
+    if calibration is None or not in_sequence:
+        return compress_layers(left, builds, calibration, in_sequence=False)
+    return fit_in_sequence(left, builds, calibration, target=network, kept=kept)
+
+
+def _builds(
+    method: Compressor, part: CompressionPlan, network: nn.Module, reference: nn.Module | None
+) -> Mapping[str, Build]:
+    if isinstance(method, StructuredConvolution):
+        return method.builds(network, part, reference)
+    if isinstance(method, Decomposition):
+        return method.builds(network, part)
+
+    def build(layer: nn.Module, moments: Moments | None, name: str) -> nn.Module:
+        alone = method.compress(nn.Sequential(layer), CompressionPlan(sites={"0": part.sites[name]}))
+        return site(alone, "0")
+
+    return {name: partial(build, name=name) for name in part.sites}
 
 
 def _narrowed(method: Compressor, part: CompressionPlan, network: nn.Module, left: nn.Module) -> CompressionPlan:
