@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +14,7 @@ from torch.nn.utils import skip_init
 
 from sconv_search.calibration.moments import Moments
 from sconv_search.calibration.sequential_fit import compress_layers
-from sconv_search.compressor import LAYER_KINDS, Build, Penalty, Prepared, require_sites, site
+from sconv_search.compressor import LAYER_KINDS, Build, Compressor, Penalty, Prepared, require_sites, site
 from sconv_search.plan import CompressionPlan, Structure
 from sconv_search.system.cache import remembered
 
@@ -168,7 +168,7 @@ def no_penalty(network: nn.Module) -> Penalty:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decomposition(ABC):
+class Decomposition(Compressor):
     """A method whose subclass says how one layer is decomposed, and which ranks it may take.
 
     Args:
