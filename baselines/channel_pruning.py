@@ -22,7 +22,7 @@ from sconv_search.baselines.decomposition import no_penalty, require_multiple
 from sconv_search.calibration.moments import Moments, grouped_kernel, input_moments, least_squares_tail
 from sconv_search.channels.cutting import makes_channels, of_each_group, sizes
 from sconv_search.channels.dependency_graph import Group, UntraceableError
-from sconv_search.channels.groups import Dependencies, dependencies
+from sconv_search.channels.groups import Dependencies, dependencies, takes
 from sconv_search.channels.removal import remaining, without_
 from sconv_search.compressor import LAYER_KINDS, Penalty, require_sites, swapped
 from sconv_search.plan import CompressionPlan, Structure
@@ -144,6 +144,8 @@ class ChannelPruning:
         chosen = {name: choice.structure for name, choice in plan.only(self.name).sites.items()}
         result = swapped(network, {})
         if chosen:
+            if calibration is not None:
+                takes(network, calibration.shape[1:])
             known = dependencies(network)
             groups = {name: _checked(name, structure, known) for name, structure in chosen.items()}
             importance = self.importance or ("magnitude" if calibration is None else "reconstruction")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -10,6 +12,7 @@ from sconv_search.baselines.cp import CP
 from sconv_search.baselines.spatial_svd import SpatialSVD
 from sconv_search.baselines.tucker import Tucker
 from sconv_search.baselines.weight_svd import WeightSVD
+from sconv_search.channels.groups import takes
 from sconv_search.compressor import Compressor, Penalty, require_sites, site, swapped
 from sconv_search.plan import Choice, CompressionPlan, Structure
 from sconv_search.structured.method import StructuredConvolution
@@ -40,7 +43,11 @@ def method_named(name: str) -> Compressor:
 
 
 def compress(
-    network: nn.Module, plan: CompressionPlan, calibration: Tensor | None = None, reference: nn.Module | None = None
+    network: nn.Module,
+    plan: CompressionPlan,
+    calibration: Tensor | None = None,
+    reference: nn.Module | None = None,
+    input_shape: Sequence[int] | None = None,
 ) -> nn.Module:
     """A new network in which every site of the plan is compressed by its own method; the argument is not modified.
 
@@ -51,6 +58,8 @@ def compress(
         network: the trained network, or its untrained architecture where weights are loaded afterward.
         calibration: inputs (N, ...) for methods that fit to data.
         reference: the network before it was trained towards the plan, see ``StructuredConvolution.compress``.
+        input_shape: of one input, without the batch, for methods that follow channels through the network; that of the
+            calibration inputs where they are given, else one that was named before, or the first common one that runs.
 
     Raises:
         KeyError: the plan names an unknown method, or a site that the network lacks.
@@ -59,6 +68,8 @@ def compress(
     """
     methods = sorted(map(method_named, plan.methods), key=lambda method: not method.reshapes_neighbors)
     require_sites(network, plan.sites)
+    if input_shape is not None:
+        takes(network, input_shape)
     compressed = network if methods else swapped(network, {})  # each method makes a copy
     for method in methods:
         part = plan.only(method.name)

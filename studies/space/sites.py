@@ -6,23 +6,26 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
+from sconv_search.channels.cutting import sizes
 from sconv_search.channels.dependency_graph import UntraceableError
-from sconv_search.channels.groups import dependencies
-from sconv_search.compressor import LAYER_KINDS, site, skipped, swapped
-from sconv_search.cost.counting import cost_of_calls, measure_cost, require_forward
-from sconv_search.plan import Choice, CompressionPlan
+from sconv_search.channels.groups import Dependencies, dependencies, takes
+from sconv_search.channels.removal import narrowed
+from sconv_search.compressor import LAYER_KINDS, sharing_copy, site, skipped
+from sconv_search.cost.counting import cost_of_calls, measure_cost
+from sconv_search.plan import Choice
 from sconv_search.records import Cost
-from sconv_search.studies.methods import METHODS, compress, method_named
+from sconv_search.studies.methods import METHODS, method_named
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.selection import EVERYTHING, Selection, candidates, offered, selected_method
-from sconv_search.studies.space.measuring import input_shapes
+from sconv_search.studies.space.measuring import CostTable, input_shapes
 from sconv_search.studies.space.widths import unmixed
+from sconv_search.system.cache import architecture
 
 Shapes = list[tuple[int, ...]]
 WHOLE = "(the network itself)"
@@ -88,27 +91,32 @@ def site_table(
         warnings.simplefilter(
             "ignore"
         )  # the notes say what cannot be traced; how well a kernel is fit matters nothing here
-        return _site_table(swapped(network, {}).eval(), input_shape, methods, selection, monitor or Monitor())
+        return _site_table(sharing_copy(network).eval(), tuple(input_shape), methods, selection, monitor or Monitor())
 
 
 def _site_table(
     network: nn.Module, input_shape: tuple[int, ...], methods: Sequence[str], selection: Selection, monitor: Monitor
 ) -> SiteTable:
-    with monitor.bar("asking the methods"):
-        require_forward(network, input_shape)
+    takes(network, input_shape)
+    with monitor.bar("counting the network's cost"):
         cost = measure_cost(network, input_shape)
-        choices = offered(network, methods, selection)
+    choices: dict[str, list[Choice]] = {}
+    for method in methods:
+        with monitor.bar(f"asking {method}"):
+            for name, own in offered(network, [method], selection).items():
+                choices.setdefault(name, []).extend(own)
+    with monitor.bar("following the shapes"):
         left = _reasons(network, methods, selection, choices)
         places = [name for name, _ in network.named_modules() if name in choices or name in left]
         shapes = input_shapes(network, input_shape, places)
-    meter = _Meter(network, input_shape)
+    meter = _Meter(network)
     found: list[Layer] = []
     with monitor.bar("measuring cheapest and dearest options") as step:
         for number, name in enumerate(places, start=1):
             found.append(_layer(name, meter, shapes[name], choices.get(name, []), left.get(name, {})))
             step(number, len(places))
-    untraceable = {reason for reason in (_untraceable(network) for name in methods if _reshapes(name)) if reason}
-    notes = [f"no channel pruning: {reason}; other methods still work" for reason in untraceable]
+    untraceable = _traced(network) if any(map(_reshapes, methods)) else None
+    notes = [f"no channel pruning: {untraceable}; other methods still work"] if isinstance(untraceable, str) else []
     if apart := unmixed(network, choices):
         notes.append(f"in a search that also prunes channels, no other method compresses {', '.join(apart)}")
     return SiteTable(
@@ -144,6 +152,7 @@ def _reasons(
 ) -> dict[str, dict[str, str]]:
     """Layer with weights -> method without an option there -> why."""
     known = candidates(network)
+    traced = _traced(network) if any(map(_reshapes, methods)) else ""
     found: dict[str, dict[str, str]] = {}
     for name in (*known, *skipped(network, known)):
         taken = {choice.method for choice in choices.get(name, ())}
@@ -152,8 +161,11 @@ def _reasons(
         elif refusal := selection.refusal(name):
             found[name] = dict.fromkeys(methods, refusal)
         else:
+            layer = known[name]
             found[name] = {
-                method: _reason(network, name, method, selection) for method in methods if method not in taken
+                method: _pruning_reason(traced, name) if _reshapes(method) else _reason(layer, method, selection)
+                for method in methods
+                if method not in taken
             }
     return found
 
@@ -168,34 +180,30 @@ def _unsupported(module: nn.Module) -> str:
     return f"{kind} is not supported"
 
 
-def _reason(network: nn.Module, name: str, method: str, selection: Selection) -> str:
-    layer = site(network, name)
-    if _reshapes(method):
-        return _pruning_reason(network, name)
+def _reason(layer: nn.Module, method: str, selection: Selection) -> str:
     if not selected_method(method, selection).limits(layer):
         return f"not for a {kind_of(layer)} layer"
     rounded = f" in multiples of {selection.multiple}" if selection.multiple > 1 else ""
     return f"no option{rounded} is cheaper than dense"
 
 
-def _pruning_reason(network: nn.Module, name: str) -> str:
+def _pruning_reason(traced: Dependencies | str, name: str) -> str:
     """Why the channels that a layer makes are no site of their own."""
-    if why := _untraceable(network):
-        return why
-    known = dependencies(network)
-    if name in known.left_out:
-        return known.left_out[name]
-    coupled = (g.site for g in known.groups.values() if any(m.layer == name and m.side != "in" for m in g.members))
-    first = next(coupled, name)
+    if isinstance(traced, str):
+        return traced
+    coupled = (g.site for g in traced.groups.values() if any(m.layer == name and m.side != "in" for m in g.members))
+    first = next(coupled, None)
+    if first is None:
+        return traced.left_out.get(name, "it makes no channels of its own")
     return "no smaller number of channels fits" if first == name else f"its channels are pruned at site {first!r}"
 
 
-def _untraceable(network: nn.Module) -> str | None:
+def _traced(network: nn.Module) -> Dependencies | str:
+    """The network's coupled channels, or why there is nothing to be said of them."""
     try:
-        dependencies(network)
+        return dependencies(network)
     except UntraceableError as error:
         return " ".join(str(error).split())
-    return None
 
 
 def _reshapes(method: str) -> bool:
@@ -203,29 +211,36 @@ def _reshapes(method: str) -> bool:
 
 
 class _Meter:
-    """Costs of a network's layers and of what they become; equal layers on equal inputs are measured once."""
+    """Costs of a network's layers and of what they become, by shapes alone; equal layers are measured once."""
 
-    def __init__(self, network: nn.Module, input_shape: tuple[int, ...]) -> None:
-        self.network, self._input_shape = network, input_shape
-        self._known: dict[tuple[str, str, Choice], int] = {}
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+        self._costs = CostTable()
+        self._known: dict[Hashable, Cost] = {}
+
+    def dense(self, layer: nn.Module, shapes: Shapes) -> Cost:
+        """The layer's cost in all calls for one input."""
+        key = (architecture(layer), tuple(shapes))
+        if key not in self._known:
+            self._known[key] = cost_of_calls(layer, shapes)
+        return self._known[key]
 
     def flops(self, name: str, shapes: Shapes, choice: Choice) -> int:
         """FLOPs of the layer at a site once it is compressed, in all calls for one input."""
-        if _reshapes(choice.method):
-            pruned = compress(self.network, CompressionPlan(sites={name: choice}))
-            return cost_of_calls(site(pruned, name), input_shapes(pruned, self._input_shape, [name])[name]).flops
         layer = site(self.network, name)
-        key = (repr(layer), repr(shapes), choice)
-        if key not in self._known:
-            alone = nn.Sequential(layer)  # the rest of the network need not be copied for it
-            built = compress(alone, CompressionPlan(sites={"0": choice}))
-            self._known[key] = cost_of_calls(site(built, "0"), shapes).flops
-        return self._known[key]
+        if not _reshapes(choice.method):
+            return self.dense(layer, shapes).flops + self._costs.of(layer, choice, shapes).flops
+        left = narrowed(layer, name, dependencies(self.network).groups[name], choice.structure["keep"])
+        axis = -1 if isinstance(layer, nn.Linear) else -1 - len(layer.kernel_size)  # type: ignore[arg-type]  # a convolution
+        read = [list(shape) for shape in shapes]
+        for shape in read:
+            shape[axis] = sizes(left)[0]
+        return self.dense(left, [tuple(shape) for shape in read]).flops
 
 
 def _layer(name: str, meter: _Meter, shapes: Shapes, choices: Sequence[Choice], reasons: Mapping[str, str]) -> Layer:
     module = meter.network.get_submodule(name)
-    own = cost_of_calls(module, shapes) if isinstance(module, (*LAYER_KINDS, _ConvNd)) else None
+    own = meter.dense(module, shapes) if isinstance(module, (*LAYER_KINDS, _ConvNd)) else None
     by_method: dict[str, list[Choice]] = {}
     for choice in choices:
         by_method.setdefault(choice.method, []).append(choice)
