@@ -121,11 +121,21 @@ class ChannelPruning:
         """The channels that the layer makes; empty for all but convolutions and linear layers."""
         return {"keep": sizes(layer)[1]} if makes_channels(layer) else {}
 
+    def dropped(self, layer: nn.Module, structure: Structure) -> int:
+        """Channels that a structure takes away."""
+        return self.limits(layer)["keep"] - structure["keep"]
+
     def penalty(self, network: nn.Module, plan: CompressionPlan) -> Penalty:
         """Constant 0: the method works on trained weights."""
         return no_penalty(network)
 
-    def compress(self, network: nn.Module, plan: CompressionPlan, calibration: Tensor | None = None) -> nn.Module:
+    def compress(
+        self,
+        network: nn.Module,
+        plan: CompressionPlan,
+        calibration: Tensor | None = None,
+        reference: nn.Module | None = None,
+    ) -> nn.Module:
         """The network with only the most important channels of each site's group.
 
         All channels are ranked on the network as given, so the order of the sites does not matter.
