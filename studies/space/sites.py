@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -16,16 +16,17 @@ from sconv_search.channels.cutting import sizes
 from sconv_search.channels.dependency_graph import UntraceableError
 from sconv_search.channels.groups import Dependencies, dependencies, takes
 from sconv_search.channels.removal import narrowed
-from sconv_search.compressor import LAYER_KINDS, sharing_copy, site, skipped
-from sconv_search.cost.counting import cost_of_calls, measure_cost
+from sconv_search.compressor import LAYER_KINDS, sharing_copy, skipped
+from sconv_search.cost.counting import measure_cost
 from sconv_search.plan import Choice
 from sconv_search.records import Cost
 from sconv_search.studies.methods import METHODS, method_named
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.selection import EVERYTHING, Selection, candidates, offered, selected_method
-from sconv_search.studies.space.measuring import CostTable, input_shapes
+from sconv_search.studies.space.measuring import input_shapes
+from sconv_search.studies.space.shape_costs import Candidate, candidate, costs_by_shape
 from sconv_search.studies.space.widths import unmixed
-from sconv_search.system.cache import architecture
+from sconv_search.training.loop import Progress as Step
 
 Shapes = list[tuple[int, ...]]
 WHOLE = "(the network itself)"
@@ -109,12 +110,9 @@ def _site_table(
         left = _reasons(network, methods, selection, choices)
         places = [name for name, _ in network.named_modules() if name in choices or name in left]
         shapes = input_shapes(network, input_shape, places)
-    meter = _Meter(network)
-    found: list[Layer] = []
     with monitor.bar("measuring cheapest and dearest options") as step:
-        for number, name in enumerate(places, start=1):
-            found.append(_layer(name, meter, shapes[name], choices.get(name, []), left.get(name, {})))
-            step(number, len(places))
+        costs = _costs(network, {name: shapes[name] for name in places}, choices, step)
+    found = [_layer(name, network.get_submodule(name), *costs[name], left.get(name, {})) for name in places]
     untraceable = _traced(network) if any(map(_reshapes, methods)) else None
     notes = [f"no channel pruning: {untraceable}; other methods still work"] if isinstance(untraceable, str) else []
     if apart := unmixed(network, choices):
@@ -210,48 +208,71 @@ def _reshapes(method: str) -> bool:
     return method_named(method).reshapes_neighbors
 
 
-class _Meter:
-    """Costs of a network's layers and of what they become, by shapes alone; equal layers are measured once."""
+def _costs(
+    network: nn.Module, shapes: Mapping[str, Shapes], choices: Mapping[str, Sequence[Choice]], step: Step
+) -> dict[str, tuple[Cost | None, dict[str, Extent]]]:
+    """By layer what it costs, None where it cannot be measured by itself, and each method's options as shares of that."""
+    wanted: dict[Candidate, nn.Module] = {}
+    known = _traced(network) if any(_reshapes(c.method) for options in choices.values() for c in options) else ""
 
-    def __init__(self, network: nn.Module) -> None:
-        self.network = network
-        self._costs = CostTable()
-        self._known: dict[Hashable, Cost] = {}
+    def asked(layer: nn.Module, read: Iterable[Sequence[int]], choice: Choice | None = None) -> Candidate:
+        one = candidate(layer, read, choice)
+        wanted.setdefault(one, layer)
+        return one
 
-    def dense(self, layer: nn.Module, shapes: Shapes) -> Cost:
-        """The layer's cost in all calls for one input."""
-        key = (architecture(layer), tuple(shapes))
-        if key not in self._known:
-            self._known[key] = cost_of_calls(layer, shapes)
-        return self._known[key]
+    measured: dict[str, tuple[Candidate, dict[str, tuple[list[Choice], list[Candidate]]]]] = {}
+    for name, read in shapes.items():
+        layer = network.get_submodule(name)
+        if not isinstance(layer, (*LAYER_KINDS, _ConvNd)):
+            continue
+        ends: dict[str, tuple[list[Choice], list[Candidate]]] = {}
+        for method, options in _by_method(choices.get(name, ())).items():
+            both = [options[0], options[-1]]
+            if _reshapes(method):
+                assert isinstance(known, Dependencies)
+                left = [narrowed(layer, name, known.groups[name], choice.structure["keep"]) for choice in both]
+                ends[method] = options, [asked(one, _read_by(one, read)) for one in left]
+            else:
+                ends[method] = options, [asked(layer, read, choice) for choice in both]
+        measured[name] = asked(layer, read), ends
+    costs = costs_by_shape(wanted, step)
+    found: dict[str, tuple[Cost | None, dict[str, Extent]]] = dict.fromkeys(shapes, (None, {}))
+    for name, (dense, ends) in measured.items():
+        whole = max(1, costs[dense].flops)
+        extents = {
+            method: _extent(options, [costs[one].flops / whole for one in both])
+            for method, (options, both) in ends.items()
+        }
+        found[name] = costs[dense], extents
+    return found
 
-    def flops(self, name: str, shapes: Shapes, choice: Choice) -> int:
-        """FLOPs of the layer at a site once it is compressed, in all calls for one input."""
-        layer = site(self.network, name)
-        if not _reshapes(choice.method):
-            return self.dense(layer, shapes).flops + self._costs.of(layer, choice, shapes).flops
-        left = narrowed(layer, name, dependencies(self.network).groups[name], choice.structure["keep"])
-        axis = -1 if isinstance(layer, nn.Linear) else -1 - len(layer.kernel_size)  # type: ignore[arg-type]  # a convolution
-        read = [list(shape) for shape in shapes]
-        for shape in read:
-            shape[axis] = sizes(left)[0]
-        return self.dense(left, [tuple(shape) for shape in read]).flops
 
-
-def _layer(name: str, meter: _Meter, shapes: Shapes, choices: Sequence[Choice], reasons: Mapping[str, str]) -> Layer:
-    module = meter.network.get_submodule(name)
-    own = meter.dense(module, shapes) if isinstance(module, (*LAYER_KINDS, _ConvNd)) else None
-    by_method: dict[str, list[Choice]] = {}
+def _by_method(choices: Sequence[Choice]) -> dict[str, list[Choice]]:
+    found: dict[str, list[Choice]] = {}
     for choice in choices:
-        by_method.setdefault(choice.method, []).append(choice)
-    offers = {
-        method: _extent(options, [meter.flops(name, shapes, options[place]) / max(1, own.flops) for place in (0, -1)])
-        for method, options in by_method.items()
-        if own
-    }
-    macs = own.macs if own else None
+        found.setdefault(choice.method, []).append(choice)
+    return found
+
+
+def _read_by(layer: nn.Module, shapes: Shapes) -> Shapes:
+    """The shapes with as many channels as the layer reads."""
+    axis = -1 if isinstance(layer, nn.Linear) else -1 - len(layer.kernel_size)  # type: ignore[arg-type]  # a convolution
+    found = [list(shape) for shape in shapes]
+    for shape in found:
+        shape[axis] = sizes(layer)[0]
+    return [tuple(shape) for shape in found]
+
+
+def _layer(
+    name: str, module: nn.Module, own: Cost | None, extents: Mapping[str, Extent], reasons: Mapping[str, str]
+) -> Layer:
     return Layer(
-        site=name or WHOLE, kind=kind_of(module), shape=shape_of(module), macs=macs, offers=offers, reasons=reasons
+        site=name or WHOLE,
+        kind=kind_of(module),
+        shape=shape_of(module),
+        macs=own.macs if own else None,
+        offers=extents if own else {},
+        reasons=reasons,
     )
 
 
