@@ -10,7 +10,7 @@ from sconv_search.baselines.cp import CP
 from sconv_search.baselines.spatial_svd import SpatialSVD
 from sconv_search.baselines.tucker import Tucker
 from sconv_search.baselines.weight_svd import WeightSVD
-from sconv_search.compressor import Compressor, Penalty, require_sites, site, swapped
+from sconv_search.compressor import Compressor, Penalty, require_finite, require_sites, site, swapped
 from sconv_search.plan import Choice, CompressionPlan, Structure
 from sconv_search.structured.method import StructuredConvolution
 from sconv_search.studies.named import named
@@ -55,10 +55,11 @@ def compress(
     Raises:
         KeyError: the plan names an unknown method, or a site that the network lacks.
         TypeError: a method cannot replace a site's kind of layer.
-        ValueError: a structure is out of range for its site.
+        ValueError: a structure is out of range for its site, or a site's weights are not finite.
     """
     methods = sorted(map(method_named, plan.methods), key=lambda method: not method.reshapes_neighbors)
     require_sites(network, plan.sites)
+    require_finite(network, plan.sites)
     compressed = network if methods else swapped(network, {})  # each method makes a copy
     for method in methods:
         part = plan.only(method.name)

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from sconv_search.system.signals import INTERRUPTED, TERMINATED, held_back, stopped_status, stopping_in_order
+
+
+def test_sigterm_interrupts_as_ctrl_c_does_with_a_status_of_its_own() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), stopping_in_order():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert stopped_status() == TERMINATED == 143
+    assert signal.getsignal(signal.SIGTERM) == before
+    with pytest.raises(KeyboardInterrupt), stopping_in_order():
+        os.kill(os.getpid(), signal.SIGINT)
+    assert stopped_status() == INTERRUPTED == 130
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_is_held_back_comes_at_the_end(number: signal.Signals) -> None:
+    reached = []
+
+    def held() -> None:
+        with stopping_in_order(), held_back():
+            os.kill(os.getpid(), number)
+            reached.append("the end")
+
+    with pytest.raises(KeyboardInterrupt):
+        held()
+    assert reached == ["the end"]
+    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+
+
+def test_a_process_started_meanwhile_never_sees_ctrl_c() -> None:
+    script = "import os, signal; os.kill(os.getpid(), signal.SIGINT); print('goes on')"
+    with held_back():
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "goes on\n"
+
+
+def test_in_another_thread_signals_stay_as_they_are() -> None:
+    """The main thread alone may say what they do."""
+    seen = []
+
+    def work() -> None:
+        with stopping_in_order(), held_back():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [signal.getsignal(signal.SIGTERM)]
