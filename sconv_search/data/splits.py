@@ -66,7 +66,7 @@ class Images(Protocol):
         """The same images; what is taken from them lies on the device."""
 
     def checksum(self) -> str:
-        """SHA-256 by which the split can be recognzed."""
+        """SHA-256 by which the split can be recognized."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,9 +144,7 @@ class Split:
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
     def checksum(self) -> str:
-        """SHA-256 over pixels, labels and, where they are known, the names of classes, so that a split can be
-        recognzed.
-        """
+        """SHA-256 over pixels, labels and, where they are known, class names, so that a split can be recognized."""
         digest = hashlib.sha256(np.ascontiguousarray(self.images.cpu().numpy()).tobytes())
         digest.update(self.labels.cpu().numpy().tobytes())
         digest.update(named_classes(self.class_names))
