@@ -70,7 +70,8 @@ def require_trained_on(path: Path, identity: Identity) -> None:
     """
     if differing := _differing(path, identity):
         raise ValueError(
-            f"the dense network {str(path)!r} is not of this study: {differing}; move the file away, and one is trained anew"
+            f"the dense network {str(path)!r} is not of this study: {differing}; "
+            "move the file away, and one is trained anew"
         )
 
 

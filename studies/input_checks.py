@@ -35,8 +35,8 @@ def require_sound_network(network: nn.Module) -> None:
     for weight_name, weight in parameters.items():
         if weight.is_floating_point() and weight.dtype != torch.float32:
             raise ValueError(
-                f"{name} has weights in {weight.dtype} ({weight_name}); it is trained and scored on images in torch.float32: "
-                "give network.float() (Schedule.precision chooses the arithmetic of trainings)"
+                f"{name} has weights in {weight.dtype} ({weight_name}); it is trained and scored on images in "
+                "torch.float32: give network.float() (Schedule.precision chooses the arithmetic of trainings)"
             )
     if lost := [key for key, tensor in tensors.items() if isinstance(tensor, Tensor) and tensor.is_meta]:
         raise ValueError(
@@ -82,8 +82,8 @@ def require_fit(task: Task, network: nn.Module, data: DataSet) -> None:
     for name in SPLITS:
         if (found := getattr(data, name).classes) > logits.shape[1]:
             raise ValueError(
-                f"{title} of task {task.name!r} gives {given} for one input, which is {logits.shape[1]} classes, but the "
-                f"{name} labels go up to {found - 1}: logits of shape {(1, classes, *spatial)} are needed"
+                f"{title} of task {task.name!r} gives {given} for one input, which is {logits.shape[1]} classes, but "
+                f"the {name} labels go up to {found - 1}: logits of shape {(1, classes, *spatial)} are needed"
             )
     if data.class_weights is not None and len(data.class_weights) != logits.shape[1]:
         raise ValueError(
@@ -98,7 +98,8 @@ def _require_split(task: Task, name: str, split: Images) -> None:
     split.take(torch.arange(1))  # a file that cannot be read, or has labels that are no classes, is named here
     if split.shape != tuple(task.input_shape):
         raise ValueError(
-            f"task {task.name!r} has input_shape {tuple(task.input_shape)}, its images are {split.shape} in the {name} split"
+            f"task {task.name!r} has input_shape {tuple(task.input_shape)}, its images are {split.shape} "
+            f"in the {name} split"
         )
     if isinstance(split, Split) and not bool((split.labels >= 0).any()):
         raise ValueError(
@@ -123,8 +124,8 @@ def require_batches(data: DataSet, schedules: Mapping[str, Schedule]) -> None:
     for name, schedule in schedules.items():
         if schedule.epochs and schedule.batch_size > len(data.train):
             raise ValueError(
-                f"the batch_size {schedule.batch_size} of the {name} is larger than the {len(data.train)} training images "
-                f"of {data.name!r}; give the {name} a Schedule with a smaller one"
+                f"the batch_size {schedule.batch_size} of the {name} is larger than the {len(data.train)} training "
+                f"images of {data.name!r}; give the {name} a Schedule with a smaller one"
             )
 
 

@@ -41,6 +41,6 @@ def require_measured_of(space: SearchSpace, identity: Mapping[str, str], path: P
     names = {**space.measured_of, **identity} if space.measured_of else {}
     if differing := [name for name in names if space.measured_of.get(name) != identity.get(name)]:
         raise ValueError(
-            f"{str(path)!r} was measured with another {', '.join(differing)}; name another folder with --out, or move the file "
-            "away, and the space is measured anew"
+            f"{str(path)!r} was measured with another {', '.join(differing)}; "
+            "name another folder with --out, or move the file away, and the space is measured anew"
         )
