@@ -102,7 +102,7 @@ class Split:
             raise ValueError(f"{len(self.images)} images have {len(self.labels)} labels")
         if self.labels.dtype not in WHOLE_NUMBERS:
             raise ValueError(
-                "labels must be whole numbers, the numbers of classes from 0 on (below 0 where a label counts nowhere); "
+                "labels must be whole numbers: classes, counted from 0, or below 0 where a label counts nowhere; "
                 f"got {self.labels.dtype}"
             )
         labels = self.labels.long()
