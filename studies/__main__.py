@@ -1,5 +1,5 @@
 """``python -m sconv_search.studies`` is ``sconv-search``."""
 
-from sconv_search.studies.cli import main
+from sconv_search.studies.program import main
 
 main()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+STOPPED = "stopped; the same command continues"
 INTERRUPTED, TERMINATED = 130, 143
 """Exit statuses, 128 and the signal's number, as shells have them."""
 _received: list[int] = []
@@ -15,10 +17,25 @@ _received: list[int] = []
 
 @contextmanager
 def stopping_in_order() -> Iterator[None]:
-    """A time in which SIGTERM, which schedulers send, ends the command as Ctrl-C does: by a KeyboardInterrupt."""
+    """A time in which Ctrl-C, and SIGTERM, which schedulers send, end the command by a KeyboardInterrupt."""
     _received.clear()
-    with _handled({signal.SIGTERM: _raise}):
+    with _handled({signal.SIGINT: _raise, signal.SIGTERM: _raise}):
         yield
+
+
+def end_at_once() -> None:
+    """Makes both end the process with one line, until something else is said: there is nothing to be put in order.
+
+    An exception could be swallowed, or turned into another one, by whatever module is loading.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes that train together, the first one speaks
+        os.write(2, f"{STOPPED}\n".encode())
+    os._exit(128 + number)
 
 
 def stopped_status() -> int:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from sconv_search.system.signals import INTERRUPTED, TERMINATED, stopped_status, stopping_in_order
+from sconv_search.system.signals import INTERRUPTED, STOPPED, TERMINATED, stopped_status, stopping_in_order
 
 DONE, WORK_FAILED, WRONG_INPUT = 0, 1, 2
 STATUSES = (
@@ -55,7 +55,7 @@ def guarded(command: Callable[[], object]) -> int:
 
 
 def _stopped() -> int:
-    _say("stopped; the same command continues")
+    _say(STOPPED)
     return stopped_status()
 
 

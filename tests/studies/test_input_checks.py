@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 import sconv_search.studies.search.runner
 from sconv_search.data.splits import DataSet, Split
-from sconv_search.studies import RunFolder, StoppingCriterion, StudyContext, StudySpec, context_from_network, search
+from sconv_search.studies import RunFolder, StoppingCriterion, StudyContext, StudySpec, context_from_network
+from sconv_search.studies.search.runner import search
 from sconv_search.training.schedule import Schedule
 
 Change = Callable[[StudyContext], dict[str, Any]]
@@ -37,7 +38,8 @@ def labels_of(start: StudyContext, name: str) -> Tensor:
 def with_a_hole(network: nn.Module, value: float, name: str) -> nn.Module:
     changed = copy.deepcopy(network)
     with torch.no_grad():
-        changed.state_dict()[name].view(-1)[0] = value
+        tensor = changed.state_dict()[name]
+        tensor[(0,) * tensor.dim()] = value
     return changed
 
 

@@ -5,10 +5,13 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from sconv_search.system.signals import INTERRUPTED, TERMINATED, held_back, stopped_status, stopping_in_order
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_sigterm_interrupts_as_ctrl_c_does_with_a_status_of_its_own() -> None:
@@ -56,3 +59,25 @@ def test_in_another_thread_signals_stay_as_they_are() -> None:
     thread.start()
     thread.join()
     assert seen == [signal.getsignal(signal.SIGTERM)]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, INTERRUPTED), (signal.SIGTERM, TERMINATED)])
+def test_while_modules_load_a_signal_ends_the_program_in_one_line(number: signal.Signals, status: int) -> None:
+    """Even where what is loading swallows all exceptions."""
+    script = f"""
+import builtins, os, sys
+load = builtins.__import__
+def loads(name, *rest):
+    if name == "sconv_search.studies.cli":
+        try:
+            os.kill(os.getpid(), {int(number)})
+            for _ in range(1000): pass
+        except BaseException: pass
+        print("goes on")
+    return load(name, *rest)
+builtins.__import__ = loads
+from sconv_search.studies.program import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", "stopped; the same command continues\n")

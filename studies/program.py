@@ -1,0 +1,13 @@
+"""The program ``sconv-search`` from its first moment on: modules load for seconds, in which Ctrl-C has to end it too."""
+
+from __future__ import annotations
+
+from sconv_search.system.signals import end_at_once
+
+
+def main() -> None:
+    """Entry point of ``sconv-search``."""
+    end_at_once()
+    from sconv_search.studies.cli import main as run  # here: it takes seconds
+
+    run()
