@@ -53,6 +53,10 @@ class Memo(Generic[Result]):
         self._lock = Lock()
         _MEMOS.add(self)
 
+    def __len__(self) -> int:
+        """Number of results."""
+        return len(self._kept)
+
     def get(self, key: Hashable) -> Result | None:
         """The result kept under that key."""
         with self._lock:
