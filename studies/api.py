@@ -16,7 +16,6 @@ from sconv_search.cost.counting import require_forward
 from sconv_search.data.splits import DataSet, Images
 from sconv_search.records import Quantity, TrialRecord
 from sconv_search.studies.context import StudyContext
-from sconv_search.studies.input_checks import require_fit, require_sound_network
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.runs.folder import RunFolder
 from sconv_search.studies.search.loop import StoppingCriterion
@@ -25,6 +24,7 @@ from sconv_search.studies.spec import StudySpec
 from sconv_search.studies.task import Task
 from sconv_search.system.memory_format import channels_last_
 from sconv_search.training.evaluation import Score, evaluate
+from sconv_search.training.input_checks import require_fit, require_sound_network
 from sconv_search.training.loop import train_
 from sconv_search.training.schedule import Schedule
 
@@ -68,7 +68,7 @@ def context_from_network(
     require_sound_network(network)
     placed = copy.deepcopy(network).eval()
     require_forward(placed, shape)
-    require_fit(task, placed, data)
+    require_fit(name, shape, placed, data)
     return StudyContext(
         task=task,
         network=channels_last_(placed),

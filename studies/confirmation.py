@@ -22,7 +22,6 @@ from sconv_search.plan import CompressionPlan
 from sconv_search.records import Cost, TrialRecord
 from sconv_search.search_space.heuristics import uniform
 from sconv_search.studies.context import StudyContext
-from sconv_search.studies.input_checks import require_batches
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.runs.folder import RunFolder
 from sconv_search.studies.runs.rebuild import save_compressed
@@ -32,6 +31,7 @@ from sconv_search.studies.trials.layer_costs import layer_costs
 from sconv_search.studies.trials.rows import cost_fields, metric_field, outcome_fields, plan_fields, record
 from sconv_search.studies.trials.trial import Outcome, run_trial
 from sconv_search.training.checkpoint import EVERY_S
+from sconv_search.training.input_checks import require_batches
 from sconv_search.training.loop import TrainingDiverged, train_
 
 EMPTY = CompressionPlan(sites={})

@@ -14,7 +14,14 @@ from torch import Tensor, nn
 
 from sconv_search.cost.counting import require_forward
 from sconv_search.data.splits import DataSet, Images
-from sconv_search.studies.dense_weights import (
+from sconv_search.studies.monitor import Monitor
+from sconv_search.studies.task import Task
+from sconv_search.system.cache import architecture
+from sconv_search.system.identity import lasting_sha256
+from sconv_search.system.memory_format import channels_last_
+from sconv_search.system.weights import file_checksum, load_weights_
+from sconv_search.training.checkpoint import EVERY_S, Checkpoint
+from sconv_search.training.dense_weights import (
     Identity,
     alone,
     dense_identity,
@@ -24,14 +31,13 @@ from sconv_search.studies.dense_weights import (
     say_others,
     views_sha256,
 )
-from sconv_search.studies.input_checks import require_batches, require_fit, require_sound_network, require_training_step
-from sconv_search.studies.monitor import Monitor
-from sconv_search.studies.task import Task
-from sconv_search.system.identity import architecture_sha256
-from sconv_search.system.memory_format import channels_last_
-from sconv_search.system.weights import file_checksum, load_weights_
-from sconv_search.training.checkpoint import EVERY_S, Checkpoint
 from sconv_search.training.evaluation import Score, evaluate
+from sconv_search.training.input_checks import (
+    require_batches,
+    require_fit,
+    require_sound_network,
+    require_training_step,
+)
 from sconv_search.training.loop import train_
 from sconv_search.training.process_group import SINGLE_PROCESS, ProcessGroup
 
@@ -64,7 +70,7 @@ class StudyContext:
             "weights": self.weights_sha256,
             "data": self.data_sha256,
             "views of the data": views_sha256(self.data),
-            "network": architecture_sha256(self.network),
+            "network": lasting_sha256(architecture(self.network)),
             "input shape": str(tuple(self.task.input_shape)),
             "version": version("sconv-search"),
         }
@@ -113,7 +119,7 @@ def context_from_task(
         checksum = found.checksum()
     for note in found.notes:
         monitor.say(note)
-    require_fit(task, network, found)
+    require_fit(task.name, task.input_shape, network, found)
     path = weights or _dense_weights(
         task, network, found, checksum, cache, device, monitor, seed, processes, checkpoint_s
     )
@@ -143,12 +149,12 @@ def _dense_weights(
     checkpoint_s: float,
 ) -> Path:
     """The file of the dense network's weights, which is trained now where there is none of this very training."""
-    identity = dense_identity(task, network, data_sha256, data, seed)
+    identity = dense_identity(task.name, network, task.dense_schedule, data, data_sha256, seed)
     path = dense_path(cache, identity)
     if processes.broadcast(not path.exists()):
-        with alone(path, monitor) if processes.is_main else nullcontext():
+        with alone(path, monitor.say) if processes.is_main else nullcontext():
             if processes.broadcast(not path.exists()):  # another command may have trained it meanwhile
-                say_others(cache, identity, monitor)
+                say_others(cache, identity, monitor.say)
                 _train_dense_(
                     network.to(device), data.to(device), task, seed, path, identity, monitor, processes, checkpoint_s
                 )

@@ -14,7 +14,6 @@ from sconv_search.search_space.space import SearchSpace
 from sconv_search.search_space.tables import SpaceArrays
 from sconv_search.studies.context import StudyContext
 from sconv_search.studies.granularity import grouped
-from sconv_search.studies.input_checks import require_batches, require_training_step
 from sconv_search.studies.methods import METHODS, method_named
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.runs.folder import RunFolder
@@ -34,6 +33,7 @@ from sconv_search.studies.spec import StudySpec
 from sconv_search.studies.trials.checkpoints import RunCheckpoints
 from sconv_search.studies.trials.evaluator import TrialEvaluator, trial_name
 from sconv_search.training.checkpoint import EVERY_S
+from sconv_search.training.input_checks import require_batches, require_training_step
 from sconv_search.training.loop import train_
 
 

@@ -22,6 +22,7 @@ from torch import nn
 from sconv_search.data.splits import DataSet
 from sconv_search.records import TrialRecord
 from sconv_search.studies.context import StudyContext
+from sconv_search.studies.method_registry import METHODS
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.trials.evaluator import TrialEvaluator, TrialRequest
 from sconv_search.system.malloc import keep_freed_memory
@@ -70,6 +71,7 @@ class Workers:
         self.slots, self._monitor = count, monitor
         self._bench = replace(bench, start=replace(bench.start, task=_sendable(bench)))
         self._threads = max(1, torch.get_num_threads() // count)
+        self._made: list[_Worker] = []
         self._idle: list[_Worker] = []
         self._busy: dict[Any, tuple[_Worker, TrialRequest, int]] = {}
         try:
@@ -103,8 +105,8 @@ class Workers:
             return job, found
 
     def close(self) -> None:
-        """Ends all workers, busy ones too."""
-        for worker in (*self._idle, *(worker for worker, _, _ in self._busy.values())):
+        """Ends all workers, whatever they are at."""
+        for worker in self._made:
             worker.process.kill()
             worker.process.join()
 
@@ -118,13 +120,14 @@ class Workers:
         self._busy[worker.pipe] = (worker, job, attempt)
 
     def _new_worker(self) -> _Worker:
-        return _Worker(self._bench, self._threads)
+        self._made.append(_Worker(self._bench, self._threads))
+        return self._made[-1]
 
 
 class _Worker:
     def __init__(self, bench: TrialEvaluator, threads: int) -> None:
         self.pipe, theirs = torch.multiprocessing.get_context("spawn").Pipe()
-        self.process = EndingWithParent(target=_work, args=(theirs, bench, threads), daemon=True)
+        self.process = EndingWithParent(target=_work, args=(theirs, bench, threads, METHODS.added), daemon=True)
         try:
             with held_back():
                 self.process.start()
@@ -136,10 +139,12 @@ class _Worker:
         theirs.close()
 
 
-def _work(pipe: Connection[Any, Any], bench: TrialEvaluator, threads: int) -> None:
+def _work(pipe: Connection[Any, Any], bench: TrialEvaluator, threads: int, methods: list[str]) -> None:
     """A worker's life: until the process that made it is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     torch.set_num_threads(threads)
+    for method in methods:
+        METHODS.add(method)
     keep_freed_memory()
     monitor = Monitor()
     while True:

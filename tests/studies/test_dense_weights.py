@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from sconv_search.studies import StudyContext, Task, context_from_task
-from sconv_search.studies.dense_weights import alone
 from sconv_search.studies.monitor import Monitor
 from sconv_search.system.weights import save_weights
+from sconv_search.training.dense_weights import alone
 
 CPU = torch.device("cpu")
 
@@ -65,7 +65,7 @@ def test_another_version_has_a_network_of_its_own(
     quick: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, notes
 ) -> None:
     begun(quick, tmp_path)
-    monkeypatch.setattr("sconv_search.studies.dense_weights.version", lambda package: "9.9")
+    monkeypatch.setattr("sconv_search.training.dense_weights.version", lambda package: "9.9")
     begun(quick, tmp_path, notes)
     assert len(list(tmp_path.glob("*.safetensors"))) == 2
     assert any("it was trained with another version" in line for line in notes.lines)
@@ -117,7 +117,7 @@ def test_a_second_command_waits_for_the_training_of_the_first(quick: Task, tmp_p
                 waiting.set()
 
     said, found = Waits(), []
-    with alone(path, Monitor()):
+    with alone(path, Monitor().say):
         thread = threading.Thread(target=lambda: found.append(begun(quick, tmp_path, said)))
         thread.start()
         assert waiting.wait(60)

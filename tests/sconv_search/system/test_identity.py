@@ -15,8 +15,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sconv_search.system.cache import network_content, unwritten_content
-from sconv_search.system.identity import architecture, architecture_sha256
+from sconv_search.system.cache import architecture, network_content, unwritten_content
+from sconv_search.system.identity import lasting_sha256
 
 ROOT = Path(__file__).parents[3]
 
@@ -100,12 +100,13 @@ def test_a_layer_that_is_used_twice_is_no_two_layers() -> None:
 SCRIPT = """
 import torch
 from torch import nn
-from sconv_search.system.identity import architecture_sha256
+from sconv_search.system.cache import architecture
+from sconv_search.system.identity import lasting_sha256
 class Own(nn.Module):
     def __init__(self):
         super().__init__()
         self.conv, self.tags, self.act = nn.Conv2d(3, 4, 3), {"one", "two", "three"}, torch.relu
-print(architecture_sha256(Own()))
+print(lasting_sha256(architecture(Own())))
 """
 
 
@@ -145,10 +146,12 @@ def test_files_tell_networks_of_one_name_and_other_sources_apart() -> None:
         network.forward = forward.__get__(network)  # type: ignore[attr-defined, method-assign]
         return network
 
-    assert architecture_sha256(patched(forward_one)) != architecture_sha256(patched(forward_two))
-    assert architecture_sha256(patched(forward_one)) == architecture_sha256(copy.deepcopy(patched(forward_one)))
-    assert architecture_sha256(first()) == architecture_sha256(first())
-    assert architecture_sha256(first()) != architecture_sha256(Own())
+    assert lasting_sha256(architecture(patched(forward_one))) != lasting_sha256(architecture(patched(forward_two)))
+    assert lasting_sha256(architecture(patched(forward_one))) == lasting_sha256(
+        architecture(copy.deepcopy(patched(forward_one)))
+    )
+    assert lasting_sha256(architecture(first())) == lasting_sha256(architecture(first()))
+    assert lasting_sha256(architecture(first())) != lasting_sha256(architecture(Own()))
 
 
 def test_inputs_that_share_their_memory_with_numpy_are_read_each_time() -> None:

@@ -76,7 +76,7 @@ def loads(name, *rest):
         print("goes on")
     return load(name, *rest)
 builtins.__import__ = loads
-from sconv_search.studies.program import main
+from sconv_search.studies.__main__ import main
 main()
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)

@@ -6,14 +6,13 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from sconv_search.cost.counting import example_input
 from sconv_search.data.splits import SPLITS, DataSet, Images, Split
-from sconv_search.studies.task import Task
 from sconv_search.system.memory_format import channels_last_
 from sconv_search.system.seeds import seeded
 from sconv_search.system.weights import not_finite
@@ -52,37 +51,39 @@ def require_sound_network(network: nn.Module) -> None:
         raise ValueError(f"{name} has weights that are not finite: {'; '.join(wrong[:SHOWN])}{more}")
 
 
-def require_fit(task: Task, network: nn.Module, data: DataSet) -> None:
+def require_fit(task: str, input_shape: Sequence[int], network: nn.Module, data: DataSet) -> None:
     """Refuses splits without a label that counts, images of another shape than the task's, and outputs that are no
     logits.
 
     Args:
+        task: its name, for errors.
+        input_shape: of one input without the batch.
         network: in evaluation mode.
 
     Raises:
         ValueError: which split or output, and what would be right.
     """
     for name in SPLITS:
-        _require_split(task, name, getattr(data, name))
-    channels = task.input_shape[0]
+        _require_split(task, input_shape, name, getattr(data, name))
+    channels = input_shape[0]
     for field in ("mean", "std"):
         if len(values := getattr(data, field)) not in (1, channels):
             raise ValueError(
                 f"DataSet.{field} of {data.name!r} has {len(values)} numbers for images of {channels} channels"
             )
-    logits = _logits(task, network)
+    logits = _logits(network, input_shape)
     spatial = data.train.label_shape
     given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     title, classes = type(network).__name__, max(getattr(data, name).classes for name in SPLITS)
     if not isinstance(logits, Tensor) or logits.shape[2:] != spatial or logits.dim() < 2:
         raise ValueError(
-            f"{title} of task {task.name!r} gives {given} for one input; "
+            f"{title} of task {task!r} gives {given} for one input; "
             f"the data's {classes} classes need logits of shape {(1, classes, *spatial)}"
         )
     for name in SPLITS:
         if (found := getattr(data, name).classes) > logits.shape[1]:
             raise ValueError(
-                f"{title} of task {task.name!r} gives {given} for one input, which is {logits.shape[1]} classes, but "
+                f"{title} of task {task!r} gives {given} for one input, which is {logits.shape[1]} classes, but "
                 f"the {name} labels go up to {found - 1}: logits of shape {(1, classes, *spatial)} are needed"
             )
     if data.class_weights is not None and len(data.class_weights) != logits.shape[1]:
@@ -92,24 +93,21 @@ def require_fit(task: Task, network: nn.Module, data: DataSet) -> None:
         )
 
 
-def _require_split(task: Task, name: str, split: Images) -> None:
+def _require_split(task: str, input_shape: Sequence[int], name: str, split: Images) -> None:
     if not len(split):
-        raise ValueError(f"the {name} split of task {task.name!r} holds no image")
+        raise ValueError(f"the {name} split of task {task!r} holds no image")
     split.take(torch.arange(1))  # a file that cannot be read, or has labels that are no classes, is named here
-    if split.shape != tuple(task.input_shape):
+    if split.shape != tuple(input_shape):
         raise ValueError(
-            f"task {task.name!r} has input_shape {tuple(task.input_shape)}, its images are {split.shape} "
-            f"in the {name} split"
+            f"task {task!r} has input_shape {tuple(input_shape)}, its images are {split.shape} in the {name} split"
         )
     if isinstance(split, Split) and not bool((split.labels >= 0).any()):
-        raise ValueError(
-            f"the {name} split of task {task.name!r} has no label that counts: all {len(split)} are below 0"
-        )
+        raise ValueError(f"the {name} split of task {task!r} has no label that counts: all {len(split)} are below 0")
 
 
 @torch.no_grad()
-def _logits(task: Task, network: nn.Module) -> object:
-    return network(example_input(network, task.input_shape))
+def _logits(network: nn.Module, input_shape: Sequence[int]) -> object:
+    return network(example_input(network, input_shape))
 
 
 def require_batches(data: DataSet, schedules: Mapping[str, Schedule]) -> None:

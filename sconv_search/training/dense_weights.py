@@ -7,7 +7,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
@@ -17,25 +17,28 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from sconv_search.data.splits import DataSet
-from sconv_search.studies.monitor import Monitor
-from sconv_search.studies.task import Task
-from sconv_search.system.identity import architecture_sha256, value_sha256
+from sconv_search.system.cache import architecture
+from sconv_search.system.content import content_of
+from sconv_search.system.identity import lasting_sha256
 from sconv_search.system.weights import save_weights
+from sconv_search.training.schedule import Schedule
 
 KEY = "sconv_search.trained_on"
 Identity = Mapping[str, str]
 """What trained weights depend on, by name."""
 
 
-def dense_identity(task: Task, network: nn.Module, data_sha256: str, data: DataSet, seed: int) -> Identity:
+def dense_identity(
+    task: str, network: nn.Module, schedule: Schedule, data: DataSet, data_sha256: str, seed: int
+) -> Identity:
     """All that the weights of a task's dense network follow from, each as a text that is equal in other processes."""
     return {
-        "task": task.name,
+        "task": task,
         "seed": str(seed),
         "data": data_sha256,
         "views of the data": views_sha256(data),
-        "network": architecture_sha256(network),
-        "schedule": json.dumps(asdict(task.dense_schedule), sort_keys=True),
+        "network": lasting_sha256(architecture(network)),
+        "schedule": json.dumps(asdict(schedule), sort_keys=True),
         "version": version("sconv-search"),
     }
 
@@ -44,7 +47,7 @@ def views_sha256(data: DataSet) -> str:
     """SHA-256 of how a network sees the images in training and scoring, which the data's own checksum leaves out."""
     transforms = [getattr(data.train, name, None) for name in ("view", "augmentation")]
     values = [data.mean, data.std, data.crop_padding, data.flip, data.class_weights, tuple(data.train.shape)]
-    return value_sha256([type(data), *values, *transforms])
+    return lasting_sha256(content_of([type(data), *values, *transforms]))
 
 
 def dense_path(cache: Path, identity: Identity) -> Path:
@@ -75,11 +78,11 @@ def require_trained_on(path: Path, identity: Identity) -> None:
         )
 
 
-def say_others(cache: Path, identity: Identity, monitor: Monitor) -> None:
+def say_others(cache: Path, identity: Identity, say: Callable[[str], None]) -> None:
     """Names the dense networks of the same task and seed that are kept, but were trained on something else."""
     for path in sorted(cache.glob(f"{_stem(identity)}*.safetensors")):
         if path != dense_path(cache, identity) and path.name.startswith((f"{_stem(identity)}-", f"{_stem(identity)}.")):
-            monitor.say(f"the dense network {str(path)!r} is kept, but not used: {_differing(path, identity)}")
+            say(f"the dense network {str(path)!r} is kept, but not used: {_differing(path, identity)}")
 
 
 def _differing(path: Path, identity: Identity) -> str:
@@ -96,7 +99,7 @@ def _differing(path: Path, identity: Identity) -> str:
 
 
 @contextmanager
-def alone(path: Path, monitor: Monitor) -> Iterator[None]:
+def alone(path: Path, say: Callable[[str], None]) -> Iterator[None]:
     """The time in which this command alone may train the network of that file; another that wants to waits for its
     end.
     """
@@ -105,6 +108,6 @@ def alone(path: Path, monitor: Monitor) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            monitor.say(f"another command trains the dense network {str(path)!r}; waiting for it")
+            say(f"another command trains the dense network {str(path)!r}; waiting for it")
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
