@@ -53,7 +53,7 @@ def class_folders(root: Path) -> ClassFolders:
     if not names:
         raise ValueError(f"{str(root)!r} holds no folder; each class needs one, with its images")
     for label, name in enumerate(names):
-        images = []
+        images: list[Path] = []
         for path in _files(root / name, skipped):
             (images if is_image(path) else skipped).append(path)
         if not images:

@@ -12,6 +12,7 @@ import pytest
 
 import sconv_search.system.parent_watch as parent_watch
 
+ROOT = Path(__file__).parents[3]
 CHILD = """
 import importlib.util, sys, time
 spec = importlib.util.spec_from_file_location("watch", sys.argv[1])
@@ -34,10 +35,21 @@ sys.stdin.read()
 """
 
 
+SPAWNING = """
+import sys, time
+from sconv_search.system.parent_watch import EndingWithParent
+child = EndingWithParent(target=time.sleep, args=(1000,))
+child.start()
+print(child.pid, flush=True)
+sys.stdin.read()
+"""
+
+
 def started(way: str) -> tuple[subprocess.Popen[str], int]:
     """A process, and the id of one that it has started."""
-    command = [sys.executable, "-c", PARENT, CHILD, str(parent_watch.__file__), way]
-    parent = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    arguments = [SPAWNING] if way == "spawned" else [PARENT, CHILD, str(parent_watch.__file__), way]
+    command = [sys.executable, "-c", *arguments]
+    parent = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert parent.stdout is not None
     return parent, int(parent.stdout.readline())
 
@@ -51,7 +63,7 @@ def is_running(process: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes as Linux shows them")
-@pytest.mark.parametrize("way", ["by the system", "elsewhere"])
+@pytest.mark.parametrize("way", ["by the system", "elsewhere", "spawned"])
 def test_a_process_ends_when_its_parent_is_killed(way: str) -> None:
     parent, child = started(way)
     assert is_running(child)
