@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from sconv_search.channels.groups import takes
 from sconv_search.cost.counting import require_forward
 from sconv_search.data.splits import DataSet, Images
 from sconv_search.studies.monitor import Monitor
@@ -61,11 +62,12 @@ class StudyContext:
     score: Callable[[nn.Module, DataSet, Images], Score] = evaluate
     processes: ProcessGroup = SINGLE_PROCESS
 
+    def __post_init__(self) -> None:
+        takes(self.network, self.task.input_shape)
+
     @cached_property
     def identity(self) -> Identity:
-        """What all that is measured and trained from here follows from, each as a text that is equal in other
-        processes.
-        """
+        """All that what is measured and trained from here follows from, as texts that are equal in other processes."""
         return {
             "weights": self.weights_sha256,
             "data": self.data_sha256,
