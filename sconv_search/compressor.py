@@ -134,6 +134,19 @@ def require_sites(network: nn.Module, names: Iterable[str]) -> None:
         site(network, name)
 
 
+def require_finite(network: nn.Module, names: Iterable[str]) -> None:
+    """Refuses sites whose weights hold NaN or infinities, of which decompositions say little and sums make more.
+
+    Raises:
+        ValueError: the first such site.
+    """
+    for name in names:
+        for key, weight in site(network, name).named_parameters():
+            if not weight.is_meta and not bool(weight.isfinite().all()):
+                wrong = int((~weight.isfinite()).sum())
+                raise ValueError(f"the {key} of site {name!r} is not finite in {wrong} of {weight.numel()} places")
+
+
 def layers(network: nn.Module) -> dict[str, nn.Module]:
     """Convolutions and linear layers by name, in the order of the network; a shared layer once, by its first name.
 

@@ -15,7 +15,7 @@ from torch import nn
 from sconv_search.cost.counting import require_forward
 from sconv_search.data.splits import DataSet, Images
 from sconv_search.records import Quantity, TrialRecord
-from sconv_search.studies.context import StudyContext, require_fit
+from sconv_search.studies.context import StudyContext
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.runs.folder import RunFolder
 from sconv_search.studies.search.loop import StoppingCriterion
@@ -24,6 +24,7 @@ from sconv_search.studies.spec import StudySpec
 from sconv_search.studies.task import Task
 from sconv_search.system.memory_format import channels_last_
 from sconv_search.training.evaluation import Score, evaluate
+from sconv_search.training.input_checks import require_fit, require_sound_network
 from sconv_search.training.loop import train_
 from sconv_search.training.schedule import Schedule
 
@@ -50,7 +51,8 @@ def context_from_network(
             ``top1`` is better.
 
     Raises:
-        ValueError: the network's forward fails on the images' shape, or gives no logits of the data's classes.
+        ValueError: the network's weights are not finite or not in float32, its forward fails on the images' shape, or
+            gives no logits of the classes of all splits.
     """
     shape = data.train.shape
     task = Task(
@@ -63,9 +65,10 @@ def context_from_network(
         confirm_schedule=confirm_schedule,
     )
     weight = next(network.parameters(), torch.zeros(()))
+    require_sound_network(network)
     placed = copy.deepcopy(network).eval()
     require_forward(placed, shape)
-    require_fit(task, placed, data)
+    require_fit(name, shape, placed, data)
     return StudyContext(
         task=task,
         network=channels_last_(placed),

@@ -15,6 +15,8 @@ from sconv_search.studies.selection import Selection
 from sconv_search.training.schedule import Schedule
 
 FORMAT = "sconv-search study 1"
+MOST_SEED = 2**62
+"""A training takes the next one, too, and tables hold whole numbers of 64 bits."""
 
 
 SamplerName = Literal["surrogate", "tpe", "gp", "nsga2", "cmaes", "random"]
@@ -50,7 +52,7 @@ class StudySpec:
         data_sha256: checksum of the data's three splits.
 
     Raises:
-        ValueError: no method is named, the number of trials is not positive, or the share is not between 0 and 1.
+        ValueError: no method is named, the number of trials is not positive, or a number is out of range.
     """
 
     task: str
@@ -81,6 +83,8 @@ class StudySpec:
             raise ValueError("a study needs at least one method")
         if self.trials < 1:
             raise ValueError(f"StudySpec.trials must be at least 1, got {self.trials}")
+        if not 0 <= self.seed <= MOST_SEED:
+            raise ValueError(f"StudySpec.seed must be a whole number from 0 to {MOST_SEED}, got {self.seed}")
         if not 0 < self.regularized_share < 1:
             raise ValueError(f"StudySpec.regularized_share must be between 0 and 1, got {self.regularized_share}")
         if self.regularized_share_range is not None:

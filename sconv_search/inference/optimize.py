@@ -167,7 +167,7 @@ def _measured(
         taken[name] = (
             {way: replace(one, module=SingleInput(one.module)) for way, one in found.items()} if single else found
         )
-        key = _form(layer, x, found, prepare)
+        key = (*_form(layer, x, found, prepare), timer)
         times = known.get(key)
         if times is None:
             modules = {way: one.module for way, one in found.items()}
@@ -183,7 +183,7 @@ def _milliseconds(runs: Mapping[str, Run], timer: Timer) -> dict[str, float]:
     return {name: 1000 * median(seconds) for name, seconds in timer(runs).items()}
 
 
-def _form(layer: nn.Module, x: Tensor, found: Mapping[str, Implementation], prepare: Prepare) -> Hashable:
+def _form(layer: nn.Module, x: Tensor, found: Mapping[str, Implementation], prepare: Prepare) -> tuple[Hashable, ...]:
     """What a layer's time depends on: all but the values of its weights."""
     sizes = tuple((name, tuple(tensor.shape)) for name, tensor in (*layer.named_parameters(), *layer.named_buffers()))
     ways = tuple((name, repr(one.module)) for name, one in found.items())

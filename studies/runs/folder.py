@@ -104,6 +104,11 @@ class RunFolder:
             else _parsed(self.path / "space.json", SearchSpace.from_json, text)
         )
 
+    @property
+    def has_space(self) -> bool:
+        """Whether the search space is measured."""
+        return (self.path / "space.json").exists()
+
     def _text(self, name: str) -> str | None:
         path = self.path / name
         return path.read_text(encoding="utf-8") if path.exists() else None

@@ -24,6 +24,7 @@ from sconv_search.studies.search.proposals import Proposals
 from sconv_search.studies.search.workers import executor, require_workers
 from sconv_search.studies.selection import candidates, offered
 from sconv_search.studies.space.given_plans import require_fit
+from sconv_search.studies.space.identity import require_measured_of, space_identity
 from sconv_search.studies.space.measuring import dense_cost, input_shapes, measured_space
 from sconv_search.studies.space.site_text import site_lines
 from sconv_search.studies.space.sites import left_out
@@ -32,6 +33,8 @@ from sconv_search.studies.spec import StudySpec
 from sconv_search.studies.trials.checkpoints import RunCheckpoints
 from sconv_search.studies.trials.evaluator import TrialEvaluator, trial_name
 from sconv_search.training.checkpoint import EVERY_S
+from sconv_search.training.input_checks import require_batches, require_training_step
+from sconv_search.training.loop import train_
 
 
 def search(
@@ -60,8 +63,8 @@ def search(
         KeyError: a method is unknown.
         OutOfStep: one of several processes that train together failed alone.
         TypeError: several workers are asked for, and the network or a function cannot be sent to them.
-        ValueError: the budget is not understood or cannot be met, the folder holds another study, or there are no
-            workers.
+        ValueError: the budget is not understood or cannot be met, the folder holds another study, there are no workers,
+            a batch is larger than the data, or a training step fails.
         RuntimeError: three trials in a row gave nothing for one reason, ten for any, or another command works on the
             folder.
         OSError: the folder cannot be written.
@@ -69,6 +72,7 @@ def search(
     monitor = monitor or Monitor()
     require_workers(start, workers)
     checked_budget(spec, start.network, start.task.input_shape)
+    _require_trainable(start, spec, folder)
     spec = replace(spec, weights_sha256=start.weights_sha256, data_sha256=start.data_sha256)
     with folder.locked():
         _adopt(spec, folder, monitor)
@@ -82,6 +86,17 @@ def search(
         records = _run_trials(bench, folder, space, budgets, monitor, workers, stops or StoppingCriterion())
         folder.forget_checkpoints(trial_name("*"))  # of trials that did not come again
         return records
+
+
+def _require_trainable(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
+    """Refuses, before the space is measured, what no trial could be trained with; a training of the user's own is not
+    tried.
+    """
+    if start.train is not train_:
+        return
+    require_batches(start.data, {"search": spec.search_schedule, "confirmation": spec.confirm_schedule})
+    if not folder.has_space:
+        require_training_step(start.network, start.data, spec.search_schedule)
 
 
 def checked_budget(
@@ -120,9 +135,15 @@ def _adopt(spec: StudySpec, folder: RunFolder, monitor: Monitor) -> None:
 
 
 def _space(start: StudyContext, spec: StudySpec, folder: RunFolder, monitor: Monitor) -> SearchSpace:
-    """The folder's search space, measured now if it has none; an interrupted measurement is continued."""
-    space = folder.read_space()
-    if space is None:
+    """The folder's search space, measured now if it has none; an interrupted measurement is continued.
+
+    Raises:
+        ValueError: the folder's space was measured of something else; it is named.
+    """
+    space, identity = folder.read_space(), space_identity(start, spec)
+    if space is not None:
+        require_measured_of(space, identity, folder.path / "space.json")
+    else:
         known, damaged = folder.measured_sites()
         for message in damaged:
             monitor.say(message)
@@ -139,6 +160,7 @@ def _space(start: StudyContext, spec: StudySpec, folder: RunFolder, monitor: Mon
             known=known,
             keep=folder.keep_site,
         )
+        space = replace(space, measured_of=identity)
         folder.write_space(space)
     return space
 
