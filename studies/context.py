@@ -16,10 +16,11 @@ from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.task import Task
 from sconv_search.system.memory_format import channels_last_
 from sconv_search.system.weights import file_checksum, load_weights_, save_weights
-from sconv_search.training.checkpoint import EVERY_S, Checkpoint
+from sconv_search.training.checkpoint import Checkpoint
 from sconv_search.training.evaluation import Score, evaluate
 from sconv_search.training.loop import train_
 from sconv_search.training.process_group import SINGLE_PROCESS, ProcessGroup
+from sconv_search.training.schedule import EVERY_S
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sconv_search.records import TrialRecord
-from sconv_search.training.loop import Progress as Step
+if TYPE_CHECKING:
+    from sconv_search.records import TrialRecord
+    from sconv_search.training.loop import Progress as Step
 
 
 class Monitor:

@@ -11,18 +11,9 @@ from torch import Tensor
 
 from sconv_search.data.disk import DiskSplit
 from sconv_search.data.imagenet import MEAN, STD
-from sconv_search.data.layout import Layout
+from sconv_search.data.layout import CITYSCAPES
 from sconv_search.data.splits import IGNORED, SPLIT_SEED, DataSet
 
-LAYOUT = Layout(
-    title="Cityscapes",
-    folder="cityscapes",
-    parts=tuple(
-        pattern
-        for part in ("train", "val")
-        for pattern in (f"leftImg8bit/{part}/*/*_leftImg8bit.png", f"gtFine/{part}/*/*_gtFine_labelIds.png")
-    ),
-)
 CLASSES = 19
 HELD_OUT = 0.1
 CLASS_WEIGHTS = (
@@ -107,7 +98,7 @@ def cityscapes(
         FileNotFoundError: the data or an image's annotation is missing; the expected layout is given.
         ValueError: a file is damaged or of another size.
     """
-    root = LAYOUT.root(folder)
+    root = CITYSCAPES.root(folder)
     train, test = (_part(root, name, size, crop) for name in ("train", "val"))
     if train_was_seen:
         validation, test = _cut(test, 0.5)
@@ -144,7 +135,7 @@ def _part(root: Path, name: str, size: tuple[int, int], crop: tuple[int, int]) -
     pairs = sorted((Path(image), Path(target)) for image, (target,) in zip(found.images, found.targets, strict=True))
     if lost := next((target for _, target in pairs if not target.is_file()), None):
         raise FileNotFoundError(
-            f"{str(lost)!r} is missing: each image needs its annotation; expected are {LAYOUT.words}"
+            f"{str(lost)!r} is missing: each image needs its annotation; expected are {CITYSCAPES.words}"
         )
     return DiskSplit(
         files=tuple(image for image, _ in pairs),

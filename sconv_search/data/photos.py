@@ -8,10 +8,9 @@ import numpy as np
 import torch
 
 from sconv_search.data.disk import opened
-from sconv_search.data.layout import Layout
+from sconv_search.data.layout import PHOTOS
 from sconv_search.data.splits import DataSet, Split
 
-LAYOUT = Layout(title="A sample of ImageNet's photos", folder="imagenet_sample", parts=("[0-9][0-9][0-9][0-9]_*.jpg",))
 STRIDE = 4
 
 
@@ -31,8 +30,8 @@ def photos(folder: Path | None, *, size: int, mean: float, std: float) -> DataSe
         FileNotFoundError: the photos are missing; the expected layout is given.
         ValueError: one is damaged or too small, or there are fewer than four.
     """
-    root = LAYOUT.root(folder)
-    paths = sorted(root.glob(LAYOUT.parts[0]))
+    root = PHOTOS.root(folder)
+    paths = sorted(root.glob(PHOTOS.parts[0]))
     if len(paths) < STRIDE:
         raise ValueError(f"{str(root)!r} holds {len(paths)} photos; at least {STRIDE} are needed")
     images = torch.from_numpy(np.stack([_center(path, size) for path in paths])).movedim(-1, 1)

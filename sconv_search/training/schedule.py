@@ -9,6 +9,8 @@ from typing import Literal, get_args
 Curve = Literal["one_cycle", "cosine"]
 Precision = Literal["auto", "fp32", "bf16"]
 Compiled = Literal["auto", "always", "never"]
+EVERY_S = 60.0
+"""Seconds between the checkpoints of a training, unless the user says otherwise."""
 CHOICES = {"curve": get_args(Curve), "precision": get_args(Precision), "compiled": get_args(Compiled)}
 
 

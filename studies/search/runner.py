@@ -31,7 +31,7 @@ from sconv_search.studies.space.widths import unmixed
 from sconv_search.studies.spec import StudySpec
 from sconv_search.studies.trials.checkpoints import RunCheckpoints
 from sconv_search.studies.trials.evaluator import TrialEvaluator, trial_name
-from sconv_search.training.checkpoint import EVERY_S
+from sconv_search.training.schedule import EVERY_S
 
 
 def search(

@@ -20,9 +20,10 @@ from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.records import Cost
 from sconv_search.studies.methods import METHODS, compress, method_named
 from sconv_search.studies.monitor import Monitor
-from sconv_search.studies.selection import EVERYTHING, Selection, candidates, offered, selected_method
+from sconv_search.studies.selection import EVERYTHING, candidates, offered, selected_method
 from sconv_search.studies.space.measuring import input_shapes
 from sconv_search.studies.space.widths import unmixed
+from sconv_search.studies.spec import Selection
 
 Shapes = list[tuple[int, ...]]
 WHOLE = "(the network itself)"

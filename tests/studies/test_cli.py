@@ -15,7 +15,7 @@ from rich.console import Console
 from torch import nn
 
 from sconv_search.studies import RunFolder, cli
-from sconv_search.studies.commands.site_listing import say_sites
+from sconv_search.studies.commands.sites import say_sites
 from sconv_search.studies.space.sites import site_table
 from sconv_search.studies.user_code import made_by
 from tests.studies.conftest import SMALL, Typed
