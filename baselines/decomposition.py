@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from sconv_search.calibration.moments import Moments, input_moments
-from sconv_search.compressor import LAYER_KINDS, Penalty, require_sites, site, swapped
+from sconv_search.compressor import LAYER_KINDS, Compressor, Penalty, require_sites, site, swapped
 from sconv_search.plan import CompressionPlan, Structure
 from sconv_search.system.cache import remembered
 
@@ -190,7 +190,7 @@ def replaced(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decomposition(ABC):
+class Decomposition(Compressor, ABC):
     """A method whose subclass says how one layer is decomposed, and which ranks it may take.
 
     Args:

@@ -17,6 +17,7 @@ from sconv_search.calibration.moments import Moments, grouped_kernel, input_mome
 from sconv_search.compressor import (
     LAYER_KINDS,
     TRANSPOSED_KINDS,
+    Compressor,
     Penalty,
     layers,
     require_sites,
@@ -85,7 +86,7 @@ TRANSPOSED: dict[
 
 
 @dataclass(frozen=True, kw_only=True)
-class StructuredConvolution:
+class StructuredConvolution(Compressor):
     """Sum-pooling and a smaller kernel in the place of a convolution (transposed or not) or linear layer.
 
     Args:
