@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from sconv_search.training.loop import Progress as Step
 
 
+def counted(number: float, noun: str) -> str:
+    """A count with its noun: ``1 epoch``, ``0.5 epochs``, ``20 trials``."""
+    amount = f"{number:g}" if isinstance(number, float) else str(number)
+    return f"{amount} {noun}" if number == 1 else f"{amount} {noun}s"
+
+
 class Monitor:
     """Says nothing."""
 

@@ -26,7 +26,7 @@ from sconv_search.studies.options.search import (
 from sconv_search.studies.options.shared import Execution
 from sconv_search.studies.runs.folder import RunFolder
 from sconv_search.studies.runs.tensorboard import logged
-from sconv_search.studies.search.dry_run import dry_run
+from sconv_search.studies.search.dry_run import dry_run, require_reachable
 from sconv_search.studies.search.loop import StoppingCriterion
 from sconv_search.studies.search.runner import checked_budget
 from sconv_search.studies.search.runner import search as run_search
@@ -68,6 +68,9 @@ def search(
     require_data(known, source.data, source.weights)
     checked_budget(spec, known.network(), known.input_shape)  # before a dense network is trained for it
     if is_main_process():
+        if source.weights is None and folder.read_space() is None:
+            with telling(as_json) as terminal:
+                require_reachable(known, spec, terminal)
         with folder.locked():
             pass
     schedules = (spec.search_schedule, *(() if source.weights else (known.dense_schedule,)))
