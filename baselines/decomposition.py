@@ -54,6 +54,10 @@ def kernel_of(layer: nn.Module) -> Tensor:
 @remembered
 def singular_factors(matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """SVD (U, S, Vh) of each of the (g, M, N) matrices in float64; computed once, whatever ranks are cut from it."""
+    if matrices.is_meta:  # shapes are all that there is
+        groups, rows, columns = matrices.shape
+        rank, like = min(rows, columns), matrices.new_empty((), dtype=torch.float64)
+        return like.new_empty(groups, rows, rank), like.new_empty(groups, rank), like.new_empty(groups, rank, columns)
     import tensorly  # here: with what it imports of scipy it takes a second
     from tensorly import tenalg
 

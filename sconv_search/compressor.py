@@ -162,6 +162,11 @@ def skipped(network: nn.Module, offered: Iterable[str]) -> dict[str, str]:
     return reasons
 
 
+def sharing_copy(network: nn.Module) -> nn.Module:
+    """A copy of the network's modules that hold the very weights and buffers of the network."""
+    return copy.deepcopy(network, {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())})
+
+
 def swapped(network: nn.Module, replacements: Mapping[str, nn.Module]) -> nn.Module:
     """A deep copy of the network with the named modules replaced, wherever the same module is used.
 

@@ -70,15 +70,17 @@ def measured_space(
         ValueError: a given plan has a choice whose cost beside pruned channels is not known.
     """
     network, shape = start.network, start.task.input_shape
-    every = with_given(offered(network, methods, selection), given, network, methods, selection)
-    choices = mixable(network, every)
+    with monitor.bar("asking the methods for their options"):
+        every = with_given(offered(network, methods, selection), given, network, methods, selection)
+        choices = mixable(network, every)
     wanted = {(name, choice) for plan in given for name, choice in plan.sites.items()}
     whole = dense_cost(network, shape, latency_batch)
     shapes = input_shapes(network, shape, choices)
     latencies = None if latency_batch is None else Latencies(network, shape, shapes, latency_batch)
     measuring = _Measuring(start, shapes, whole, latencies, wanted)
     sites, total, done = dict(known or {}), sum(map(len, choices.values())), 0
-    measuring.read_moments({name: found for name, found in choices.items() if name not in sites})
+    with monitor.bar("reading what the layers are given"):
+        measuring.read_moments({name: found for name, found in choices.items() if name not in sites})
     with monitor.bar(f"measuring {total} options of {len(choices)} layers") as step:
         for name, alternatives in choices.items():
             if name not in sites:
