@@ -118,7 +118,7 @@ def search_network(
         confirm_schedule=begun.task.confirm_schedule,
         **study,
     )
-    return search(begun, spec, RunFolder(Path(out)), monitor, workers=workers, stops=stops)
+    return search(begun, spec, RunFolder(out), monitor, workers=workers, stops=stops)
 
 
 def _checksum(network: nn.Module) -> str:

@@ -30,9 +30,9 @@ from sconv_search.studies.trials.checkpoints import RunCheckpoints, TrialCheckpo
 from sconv_search.studies.trials.layer_costs import layer_costs
 from sconv_search.studies.trials.rows import cost_fields, metric_field, outcome_fields, plan_fields, record
 from sconv_search.studies.trials.trial import Outcome, run_trial
-from sconv_search.training.checkpoint import EVERY_S
 from sconv_search.training.input_checks import require_batches
 from sconv_search.training.loop import TrainingDiverged, train_
+from sconv_search.training.schedule import EVERY_S
 
 EMPTY = CompressionPlan(sites={})
 LATENCY_BATCH = 16

@@ -8,7 +8,7 @@ from sconv_search.system.lazy import lazy_names
 
 if TYPE_CHECKING:
     from sconv_search.data.batch_order import batch_parts, dropout_seed, require_shares
-    from sconv_search.data.imagenet import Crops
+    from sconv_search.data.crops import Crops
     from sconv_search.data.layout import Layout
     from sconv_search.data.shard import WHOLE, Shard
     from sconv_search.data.splits import IGNORED, DataSet, Images, Split, cifar10, cifar100, embedded_digits
@@ -17,7 +17,7 @@ _HOMES = {
     "batch_parts": "batch_order",
     "dropout_seed": "batch_order",
     "require_shares": "batch_order",
-    "Crops": "imagenet",
+    "Crops": "crops",
     "Layout": "layout",
     "Shard": "shard",
     "WHOLE": "shard",

@@ -15,14 +15,14 @@ from sconv_search.system.files import atomic_write
 SHOWN = 5
 
 
-def save_weights(network: nn.Module, path: Path, metadata: Mapping[str, str] | None = None) -> None:
+def save_weights(network: nn.Module, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
     """Writes the network's state dict, and texts that say what it is; the file appears whole or not at all."""
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
-    with atomic_write(path) as partial:
+    with atomic_write(Path(path)) as partial:
         save_file(tensors, partial, metadata=None if metadata is None else dict(metadata))
 
 
-def load_weights_(network: nn.Module, path: Path) -> None:
+def load_weights_(network: nn.Module, path: str | Path) -> None:
     """Loads the state dict that ``save_weights`` wrote into the network; weights of another precision are converted.
 
     Raises:
@@ -30,6 +30,7 @@ def load_weights_(network: nn.Module, path: Path) -> None:
         ValueError: the file is no safetensors file, its names, shapes or kinds of numbers are not the network's, or it
             holds numbers that are not finite; the differences are listed. The network is then untouched.
     """
+    path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"weights file {str(path)!r} does not exist")
     try:

@@ -8,7 +8,7 @@ from sconv_search.system.lazy import lazy_names
 
 if TYPE_CHECKING:
     from sconv_search.training.batch_norm import batch_norms, reestimate_batch_norm_
-    from sconv_search.training.checkpoint import EVERY_S, Checkpoint, Stopwatch, Watched
+    from sconv_search.training.checkpoint import Checkpoint, Stopwatch, Watched
     from sconv_search.training.compile import CompiledForward
     from sconv_search.training.distributed import is_main_process, launch, launched
     from sconv_search.training.evaluation import Score, evaluate, predict
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from sconv_search.training.loss import Forward
     from sconv_search.training.metrics import MEAN_IOU, TOP1, Metric
     from sconv_search.training.process_group import SINGLE_PROCESS, OutOfStep, ProcessGroup
-    from sconv_search.training.schedule import Schedule
+    from sconv_search.training.schedule import EVERY_S, Schedule
 
 _HOMES = {
     "batch_norms": "batch_norm",
     "reestimate_batch_norm_": "batch_norm",
     "Checkpoint": "checkpoint",
-    "EVERY_S": "checkpoint",
+    "EVERY_S": "schedule",
     "Stopwatch": "checkpoint",
     "Watched": "checkpoint",
     "CompiledForward": "compile",

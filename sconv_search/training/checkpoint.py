@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 
 from sconv_search.system.files import atomic_write, partial_file
 from sconv_search.training.process_group import ProcessGroup
+from sconv_search.training.schedule import EVERY_S
 from sconv_search.training.weight_average import WeightAverage
 
 # All that a training's next step depends on, as tensors: what a checkpoint holds.
@@ -132,7 +133,6 @@ class CheckpointManager:
 
 
 Tensors = dict[str, Tensor]
-EVERY_S = 60.0
 MOST_SHARE = 0.02
 """Of the time of a training that may go into its checkpoints."""
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
 
-import typer
-from rich.console import Console
-
+from sconv_search.studies.options.debug import shown
 from sconv_search.system.signals import INTERRUPTED, STOPPED, TERMINATED, stopped_status, stopping_in_order
 
 DONE, WORK_FAILED, WRONG_INPUT = 0, 1, 2
@@ -16,19 +13,6 @@ STATUSES = (
     f"(training diverged, memory ran out), {INTERRUPTED} stopped by Ctrl-C, {TERMINATED} by SIGTERM."
 )
 _STATUS_OF = {(ValueError, KeyError, TypeError, OSError): WRONG_INPUT, (RuntimeError,): WORK_FAILED}
-_shown = {"tracebacks": False}
-
-
-def _show_tracebacks(wanted: bool) -> None:
-    _shown["tracebacks"] |= wanted
-
-
-DebugOption = Annotated[
-    bool,
-    typer.Option(
-        "--debug", help="Show tracebacks of errors.", callback=_show_tracebacks, is_eager=True, expose_value=False
-    ),
-]
 
 
 def guarded(command: Callable[[], object]) -> int:
@@ -36,12 +20,12 @@ def guarded(command: Callable[[], object]) -> int:
 
     The command line's own usage errors end the process with a status of theirs, which is that of wrong input.
     """
-    _shown["tracebacks"] = False
+    shown["tracebacks"] = False
     try:
         with stopping_in_order():
             command()
     except tuple(kind for kinds in _STATUS_OF for kind in kinds) as error:
-        if _shown["tracebacks"]:
+        if shown["tracebacks"]:
             raise
         _say(f"error: {error.args[0] if isinstance(error, KeyError) and error.args else error}")
         return next(status for kinds, status in _STATUS_OF.items() if isinstance(error, kinds))
@@ -60,4 +44,6 @@ def _stopped() -> int:
 
 
 def _say(text: str) -> None:
+    from rich.console import Console  # here: a command that succeeds does without
+
     Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)

@@ -9,10 +9,8 @@ import signal
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import Annotated
 
 import torch
-import typer
 
 from sconv_search.data.batch_order import require_shares
 from sconv_search.studies.commands.failures import WORK_FAILED
@@ -21,10 +19,6 @@ from sconv_search.training.distributed import is_main_process, launch, launched
 from sconv_search.training.process_group import SINGLE_PROCESS, OutOfStep, ProcessGroup
 from sconv_search.training.schedule import Schedule
 
-DevicesOption = Annotated[
-    int,
-    typer.Option(help="Devices that train each network together, a process each (needs the extra distributed).", min=1),
-]
 GRACE_S = 1.0
 
 

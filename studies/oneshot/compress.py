@@ -22,7 +22,7 @@ from sconv_search.studies.method_registry import METHODS
 from sconv_search.studies.monitor import Monitor, RichMonitor
 from sconv_search.studies.oneshot.options import DAMAGE_INPUTS, options_of
 from sconv_search.studies.oneshot.packing import PREFIX, PackedNetwork, first_inputs
-from sconv_search.studies.selection import Selection
+from sconv_search.studies.spec import Selection
 
 FITTED_INPUTS = 256
 DEFAULT_METHODS = ("structured_conv",)

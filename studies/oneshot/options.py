@@ -18,11 +18,12 @@ from sconv_search.search_space.space import Option, SearchSpace
 from sconv_search.studies.methods import compress, method_named
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.oneshot.packing import tensors_of
-from sconv_search.studies.selection import Selection, offered
+from sconv_search.studies.selection import offered
 from sconv_search.studies.space.couplings import measured_couplings
 from sconv_search.studies.space.measuring import CostTable, input_shapes
 from sconv_search.studies.space.narrowed_costs import measured_narrowings, resized
 from sconv_search.studies.space.widths import channels_dropped, left_by_pruning, mixable
+from sconv_search.studies.spec import Selection
 
 DAMAGE_INPUTS = 4
 """Inputs of the network on which damage is read; what one layer reads of them may not exceed ``READ_ELEMENTS``."""
@@ -184,7 +185,7 @@ def _built(layer: nn.Module, choice: Choice) -> nn.Module:
 
 @torch.no_grad()
 def _sampled(layer: nn.Module, choice: Choice) -> nn.Module:
-    """The layer with some of its filters alone, where the method can do the same to fewer; an error is read from them."""
+    """The layer with some of its filters alone, to read an error from, where the method can do the same to fewer."""
     outputs = getattr(layer, "out_channels", None) or getattr(layer, "out_features", 0)
     if type(layer) not in LAYER_KINDS or outputs <= SAMPLED_FILTERS or getattr(layer, "groups", 1) != 1:
         return layer

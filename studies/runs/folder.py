@@ -26,6 +26,9 @@ class RunFolder:
 
     path: Path
 
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        object.__setattr__(self, "path", Path(path))  # frozen
+
     @property
     def name(self) -> str:
         """The study's name: the folder's."""

@@ -15,7 +15,7 @@ from sconv_search.search_space.tables import SpaceArrays
 from sconv_search.studies.context import StudyContext
 from sconv_search.studies.granularity import grouped
 from sconv_search.studies.methods import METHODS, method_named
-from sconv_search.studies.monitor import Monitor
+from sconv_search.studies.monitor import Monitor, counted
 from sconv_search.studies.runs.folder import RunFolder
 from sconv_search.studies.samplers.random_keys import RandomKeys
 from sconv_search.studies.samplers.study import Domain, Sampler
@@ -32,9 +32,9 @@ from sconv_search.studies.space.widths import unmixed
 from sconv_search.studies.spec import StudySpec
 from sconv_search.studies.trials.checkpoints import RunCheckpoints
 from sconv_search.studies.trials.evaluator import TrialEvaluator, trial_name
-from sconv_search.training.checkpoint import EVERY_S
 from sconv_search.training.input_checks import require_batches, require_training_step
 from sconv_search.training.loop import train_
+from sconv_search.training.schedule import EVERY_S
 
 
 def search(
@@ -148,7 +148,7 @@ def _space(start: StudyContext, spec: StudySpec, folder: RunFolder, monitor: Mon
         for message in damaged:
             monitor.say(message)
         if known:
-            monitor.say(f"{len(known)} layers were measured before")
+            monitor.say(f"measured before: {counted(len(known), 'layer')}")
         batch = spec.latency_batch if spec.times else None
         space = measured_space(
             start,
@@ -171,7 +171,8 @@ def _announce(start: StudyContext, spec: StudySpec, space: SearchSpace, budgets:
     for line in reachable(space, budgets):
         monitor.say(line)
     options = {name: len(found) for name, found in space.sites.items()}
-    monitor.say(f"search space: {len(options)} layers, {sum(options.values())} options, {space.plans:.2g} plans")
+    layers, choices = counted(len(options), "layer"), counted(sum(options.values()), "option")
+    monitor.say(f"search space: {layers}, {choices}, {space.plans:.2g} plans")
     apart = unmixed(start.network, offered(start.network, spec.methods, spec.selection))
     for line in site_lines(options, {**left_out(start.network, space.sites, spec.methods, spec.selection), **apart}):
         monitor.say(line)

@@ -22,12 +22,13 @@ from sconv_search.search_space.space import Option, SearchSpace
 from sconv_search.studies.context import StudyContext, calibration_inputs
 from sconv_search.studies.methods import compress, method_named
 from sconv_search.studies.monitor import Monitor
-from sconv_search.studies.selection import EVERYTHING, Selection, offered
+from sconv_search.studies.selection import EVERYTHING, offered
 from sconv_search.studies.space.couplings import measured_couplings
 from sconv_search.studies.space.given_plans import with_given
 from sconv_search.studies.space.latencies import Latencies, whole_ms
 from sconv_search.studies.space.narrowed_costs import measured_narrowings
 from sconv_search.studies.space.widths import channels_dropped, left_by_pruning, mixable
+from sconv_search.studies.spec import Selection
 from sconv_search.system.cache import architecture
 from sconv_search.training.batch_norm import batch_norms
 from sconv_search.training.evaluation import predict

@@ -22,10 +22,11 @@ from sconv_search.plan import Choice
 from sconv_search.records import Cost
 from sconv_search.studies.methods import METHODS, method_named
 from sconv_search.studies.monitor import Monitor
-from sconv_search.studies.selection import EVERYTHING, Selection, candidates, offered, selected_method
+from sconv_search.studies.selection import EVERYTHING, candidates, offered, selected_method
 from sconv_search.studies.space.measuring import input_shapes
 from sconv_search.studies.space.shape_costs import Candidate, candidate, costs_by_shape
 from sconv_search.studies.space.widths import unmixed
+from sconv_search.studies.spec import Selection
 from sconv_search.training.loop import Progress as Step
 
 Shapes = list[tuple[int, ...]]

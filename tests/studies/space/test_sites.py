@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from sconv_search import Choice, CompressionPlan, measure_cost
 from sconv_search.studies import METHODS, compress
-from sconv_search.studies.selection import Selection
 from sconv_search.studies.space.sites import Layer, SiteTable, in_words, left_out, site_table
+from sconv_search.studies.spec import Selection
 
 SHAPE = (3, 12, 12)
 
