@@ -276,7 +276,7 @@ class _Sequence:
     def _built_in(self, name: str, layer: Layer, fitted: Pairs, held: Pairs | None, same: bool) -> nn.Module:
         centered = layer.bias is not None or name in self._normed
         whole = fitted.plus(held)
-        second, cross = whole.averages(centered=centered)
+        second, _ = whole.averages(centered=centered)
         x, y, kernel = whole.x / whole.count, whole.y / whole.count, grouped_kernel(layer).flatten(2)
         goal = layer
         if not same:

@@ -104,7 +104,7 @@ class SteppedRun:
                 self.output = stepped._network(batch)
         except _Closed:
             return
-        except BaseException as error:  # noqa: BLE001  # raised where the run is waited for
+        except BaseException as error:  # raised where the run is waited for
             self._reached.put(error)
         else:
             self._reached.put((None, batch))
