@@ -31,23 +31,23 @@ def structured(**counts: int) -> CompressionPlan:
     )
 
 
+@pytest.fixture
+def hardly_any_ridge(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sequential_fit, "RIDGES", (1e-9,))
+
+
+@pytest.mark.usefixtures("hardly_any_ridge")
 @pytest.mark.parametrize("bias", [True, False])
 def test_the_second_of_two_layers_is_the_least_squares_fit_of_the_dense_outputs(bias: bool) -> None:
     network, x = two_linears(bias), drawn(4000, 6)
-    plan = CompressionPlan(
-        sites={
-            "0": Choice(method="structured_conv", structure={"c": 3}),
-            "2": Choice(method="structured_conv", structure={"c": 4}),
-        }
-    )
-    small = StructuredConvolution().compress(network, plan, x)
+    small = StructuredConvolution().compress(network, structured(**{"0": 3, "2": 4}), x)
     with torch.no_grad():
         read = small[2].pooling(small[:2](x), 1)  # in the network compressed so far
         ones = torch.ones(len(x), 1, dtype=x.dtype)
         solution = torch.linalg.lstsq(torch.cat([read, ones], 1) if bias else read, network(x)).solution
-    torch.testing.assert_close(small[2].weight, solution[:4].T, rtol=0, atol=1e-5)
+    torch.testing.assert_close(small[2].weight.detach(), solution[:4].T, rtol=0, atol=1e-4)
     if bias:
-        torch.testing.assert_close(small[2].bias, solution[4], rtol=0, atol=1e-5)
+        torch.testing.assert_close(small[2].bias.detach(), solution[4], rtol=0, atol=1e-4)
 
 
 class Normed(nn.Module):
@@ -99,20 +99,21 @@ def test_means_go_into_the_batch_norms_and_variances_stay(normed: nn.Module) -> 
     assert (small.norm2.running_mean - normed.norm2.running_mean).abs().max() > 1e-3
 
 
+@pytest.mark.usefixtures("hardly_any_ridge")
 def test_a_layer_before_a_batch_norm_is_fitted_about_the_means(normed: nn.Module) -> None:
     x = drawn(64, 3, 8, 8)
     small, seen = compress(normed, SECOND, x), {}
-    small.second.register_forward_pre_hook(lambda _, given: seen.update(x=given[0]))
+    small.second.register_forward_hook(lambda _, given, output: seen.update(x=given[0], z=output))
     normed.second.register_forward_hook(lambda _, given, output: seen.update(y=output))
     with torch.no_grad():
         small(x)
         normed(x)
-        pooled = small.second.pooling(seen["x"])
-        pooled = F.avg_pool2d(F.pad(pooled, (1, 1, 1, 1)), 2, 1, divisor_override=1)
+        pooled = F.avg_pool2d(F.pad(small.second.pooling(seen["x"]), (1, 1, 1, 1)), 2, 1, divisor_override=1)
         rows = F.unfold(pooled, 2, stride=2).movedim(1, 2).flatten(0, 1)
-        goal = seen["y"].movedim(1, -1).flatten(0, 2)
-        solution = torch.linalg.lstsq(rows - rows.mean(0), goal - goal.mean(0)).solution
-    torch.testing.assert_close(small.second.weight.flatten(1), solution.T, rtol=0, atol=1e-4)
+        goal, fit = (seen[name].movedim(1, -1).flatten(0, 2) for name in "yz")
+        rows, goal, fit = rows - rows.mean(0), goal - goal.mean(0), fit - fit.mean(0)
+        best = rows @ torch.linalg.lstsq(rows, goal).solution
+    torch.testing.assert_close(fit, best, rtol=0, atol=1e-3 * float(best.std()))
 
 
 @pytest.mark.parametrize("method", ["structured_conv", "spatial_svd", "weight_svd", "tucker", "cp", "channel_pruning"])
@@ -136,7 +137,7 @@ def test_layers_that_pruning_narrows_are_fitted_to_the_outputs_that_are_left(nor
     x = drawn(64, 3, 8, 8)
     plan = CompressionPlan(
         sites={
-            "first": Choice(method="channel_pruning", structure={"keep": 5}),
+            "first": Choice(method="channel_pruning", structure={"keep": 6}),
             "grouped": Choice(method="weight_svd", structure={"rank": 2}),
         }
     )
@@ -203,13 +204,15 @@ def test_where_the_order_depends_on_the_inputs_layers_are_fitted_by_themselves_w
 
 
 def test_a_layer_that_no_input_reaches_keeps_its_data_free_form_with_a_note() -> None:
-    network = nn.ModuleDict({"again": nn.Conv2d(4, 4, 3), "last": nn.Conv2d(4, 4, 3)}).double().eval()
-    network.forward = lambda x: network["again"](x)  # type: ignore[method-assign]
-    x, plan = drawn(8, 4, 6, 6), both("spatial_svd", {"rank": 3})
-    with pytest.warns(RuntimeWarning, match="calibration never ran last"):
+    torch.manual_seed(0)
+    network = Reused().double().eval()
+    network.unused = nn.Conv2d(4, 4, 3).double()
+    x, sites = drawn(8, 4, 6, 6), ("last", "unused")
+    plan = CompressionPlan(sites={name: Choice(method="spatial_svd", structure={"rank": 3}) for name in sites})
+    with pytest.warns(RuntimeWarning, match="calibration never ran unused"):
         small = compress(network, plan, x)
     free = compress(network, plan)
-    assert small["last"][1].weight.equal(free["last"][1].weight)
+    assert small.unused[1].weight.equal(free.unused[1].weight)
 
 
 def test_what_no_compressed_layer_comes_before_is_fitted_as_alone_bit_for_bit(normed: nn.Module) -> None:
@@ -258,9 +261,17 @@ def test_a_build_of_ones_own_gets_the_layer_that_meets_the_dense_outputs(normed:
         met["second"] = moments
         return copy.deepcopy(layer)
 
-    x = drawn(64, 3, 8, 8)
+    x = drawn(256, 3, 8, 8)
     builds = {"first": half, "second": same}
-    sequence, alone = fit_in_sequence(normed, builds, x), compress_layers(normed, builds, x, in_sequence=False)
+    small = fit_in_sequence(normed, builds, x)
     assert list(met) == ["first", "second"]
-    errors = [float((small(x) - normed(x)).square().mean()) for small in (alone, sequence)]
-    assert errors[1] < errors[0] / 2
+    seen: dict[str, Tensor] = {}
+    for name, network in (
+        ("dense", normed),
+        ("alone", compress_layers(normed, builds, x, in_sequence=False)),
+        ("small", small),
+    ):
+        network.norm2.register_forward_hook(lambda _, given, output, name=name: seen.update({name: output}))
+        network(x)
+    errors = [float((seen[name] - seen["dense"]).square().mean()) for name in ("alone", "small")]
+    assert errors[1] < 0.8 * errors[0]
