@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, get_args
 
@@ -21,11 +21,12 @@ from torch import Tensor, nn
 from sconv_search.baselines.channel_importance import Importance, kept_channels
 from sconv_search.baselines.decomposition import no_penalty, require_multiple
 from sconv_search.calibration.moments import Moments, grouped_kernel, input_moments, least_squares_tail
-from sconv_search.calibration.sequential_fit import Build, fit_in_sequence
+from sconv_search.calibration.sequential_fit import fit_in_sequence
 from sconv_search.channels.cutting import makes_channels, of_each_group, sizes
 from sconv_search.channels.dependency_graph import Group, UntraceableError
-from sconv_search.channels.groups import Dependencies, dependencies, remaining, without_
-from sconv_search.compressor import LAYER_KINDS, Penalty, require_sites, site, swapped
+from sconv_search.channels.groups import Dependencies, dependencies
+from sconv_search.channels.removal import remaining, without_
+from sconv_search.compressor import LAYER_KINDS, Penalty, Prepared, require_sites, site, swapped
 from sconv_search.plan import CompressionPlan, Structure
 
 # After channels are chosen: the layers that read them are refit to what they put out before, from the channels that
@@ -75,20 +76,6 @@ def _refit_(layer: nn.Module, kept: Tensor, moments: Moments) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Narrowed:
-    """A network without some channels.
-
-    Args:
-        builds: of the layers that read the remaining channels, for a fit to data.
-        kept: of the layers and batch norms that make or carry fewer channels, the positions of theirs.
-    """
-
-    network: nn.Module
-    builds: Mapping[str, Build]
-    kept: Mapping[str, Tensor]
-
-
-@dataclass(frozen=True, kw_only=True)
 class ChannelPruning:
     """The most important channels of each group of coupled layers; a site is the group's first layer.
 
@@ -130,17 +117,27 @@ class ChannelPruning:
         unit = math.lcm(group.blocks, self.multiple)
         units, whole = group.channels // unit, group.channels
         counts = {max(1, round(units * step / self.steps)) * unit for step in range(1, self.steps)}
-        return [count for count in sorted(counts) if count < whole]
+        return [count for count in sorted(counts) if group.least <= count < whole]
 
     def limits(self, layer: nn.Module) -> Structure:
         """The channels that the layer makes; empty for all but convolutions and linear layers."""
         return {"keep": sizes(layer)[1]} if makes_channels(layer) else {}
 
+    def dropped(self, layer: nn.Module, structure: Structure) -> int:
+        """Channels that a structure takes away."""
+        return self.limits(layer)["keep"] - structure["keep"]
+
     def penalty(self, network: nn.Module, plan: CompressionPlan) -> Penalty:
         """Constant 0: the method works on trained weights."""
         return no_penalty(network)
 
-    def compress(self, network: nn.Module, plan: CompressionPlan, calibration: Tensor | None = None) -> nn.Module:
+    def compress(
+        self,
+        network: nn.Module,
+        plan: CompressionPlan,
+        calibration: Tensor | None = None,
+        reference: nn.Module | None = None,
+    ) -> nn.Module:
         """The network with only the most important channels of each site's group.
 
         All channels are ranked on the network as given, so the order of the sites does not matter.
@@ -155,12 +152,18 @@ class ChannelPruning:
                 out of range or not the same for all groups of a convolution, the network cannot be traced, or the
                 importance needs calibration inputs and there are none.
         """
-        pruned = self.narrowed(network, plan, calibration)
+        pruned = self.prepared(network, plan, calibration)
         if calibration is None:
             return pruned.network
         return fit_in_sequence(pruned.network, pruned.builds, calibration, target=network, kept=pruned.kept)
 
-    def narrowed(self, network: nn.Module, plan: CompressionPlan, calibration: Tensor | None = None) -> Narrowed:
+    def prepared(
+        self,
+        network: nn.Module,
+        plan: CompressionPlan,
+        calibration: Tensor | None = None,
+        reference: nn.Module | None = None,
+    ) -> Prepared:
         """The network without the channels, and how the layers that read the others are refit; raises as ``compress``
         does.
         """
@@ -168,7 +171,7 @@ class ChannelPruning:
         chosen = {name: choice.structure for name, choice in plan.only(self.name).sites.items()}
         result = swapped(network, {})
         if not chosen:
-            return Narrowed(network=result, builds={}, kept={})
+            return Prepared(network=result, builds={}, kept={})
         known = dependencies(network)
         groups = {name: _checked(name, structure, known) for name, structure in chosen.items()}
         importance = self.importance or ("magnitude" if calibration is None else "reconstruction")
@@ -181,7 +184,7 @@ class ChannelPruning:
         without_(result, kept)
         sides = remaining(network, kept)
         readers = [name for name, side in sides if side == "in" and type(site(network, name)) in LAYER_KINDS]
-        return Narrowed(
+        return Prepared(
             network=result,
             builds={} if calibration is None else {name: _refitted for name in readers},
             kept={name: positions for (name, side), positions in sides.items() if side != "in"},
@@ -203,7 +206,7 @@ def _checked(name: str, structure: Structure, known: Dependencies) -> Group:
     if set(structure) != {"keep"}:
         raise ValueError(f"site {name!r}: channel pruning takes ['keep'], got {sorted(structure)}")
     keep = structure["keep"]
-    if not 1 <= keep <= group.channels or keep % group.blocks:
+    if not group.least <= keep <= group.channels or keep % group.blocks:
         multiple = f" in multiples of {group.blocks}" if group.blocks > 1 else ""
-        raise ValueError(f"site {name!r}: keep must be in 1..{group.channels}{multiple}, got {keep}")
+        raise ValueError(f"site {name!r}: keep must be in {group.least}..{group.channels}{multiple}, got {keep}")
     return group

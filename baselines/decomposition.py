@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from sconv_search.calibration.moments import Moments
-from sconv_search.calibration.sequential_fit import Build, compress_layers
-from sconv_search.compressor import LAYER_KINDS, Penalty, require_sites, site
+from sconv_search.calibration.sequential_fit import compress_layers
+from sconv_search.compressor import LAYER_KINDS, Build, Penalty, Prepared, require_sites, site
 from sconv_search.plan import CompressionPlan, Structure
 from sconv_search.system.cache import remembered
 
@@ -223,7 +223,13 @@ class Decomposition(ABC):
         """Constant 0: the method works on trained weights."""
         return no_penalty(network)
 
-    def compress(self, network: nn.Module, plan: CompressionPlan, calibration: Tensor | None = None) -> nn.Module:
+    def compress(
+        self,
+        network: nn.Module,
+        plan: CompressionPlan,
+        calibration: Tensor | None = None,
+        reference: nn.Module | None = None,
+    ) -> nn.Module:
         """The network with each site replaced by its smaller layers.
 
         Args:
@@ -236,6 +242,16 @@ class Decomposition(ABC):
             ValueError: a rank is missing or out of range.
         """
         return compress_layers(network, self.builds(network, plan), calibration)
+
+    def prepared(
+        self,
+        network: nn.Module,
+        plan: CompressionPlan,
+        calibration: Tensor | None = None,
+        reference: nn.Module | None = None,
+    ) -> Prepared:
+        """The network as it is, and what makes each of the plan's sites."""
+        return Prepared(network=network, builds=self.builds(network, plan))
 
     def builds(self, network: nn.Module, plan: CompressionPlan) -> dict[str, Build]:
         """How each of the plan's sites is made; raises as ``compress`` does."""

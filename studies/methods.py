@@ -1,39 +1,14 @@
-"""All methods, and one verb for plans that mix them."""
+"""One verb for plans that mix methods."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from sconv_search.baselines.channel_pruning import ChannelPruning
-from sconv_search.baselines.cp import CP
-from sconv_search.baselines.decomposition import Decomposition
-from sconv_search.baselines.spatial_svd import SpatialSVD
-from sconv_search.baselines.tucker import Tucker
-from sconv_search.baselines.weight_svd import WeightSVD
-from sconv_search.calibration.moments import Moments
-from sconv_search.calibration.sequential_fit import Build, compress_layers, fit_in_sequence
-from sconv_search.compressor import Compressor, Penalty, require_sites, site
+from sconv_search.calibration.sequential_fit import compress_layers, fit_in_sequence
+from sconv_search.compressor import Build, Compressor, Penalty, require_sites, site
 from sconv_search.plan import Choice, CompressionPlan, Structure
-from sconv_search.structured.method import StructuredConvolution
-from sconv_search.studies.named import named
-
-STRUCTURED = (
-    StructuredConvolution(),
-    StructuredConvolution(name="structured_natural", variants=("natural",)),
-    StructuredConvolution(name="structured_permuted", variants=("permuted",)),
-    StructuredConvolution(name="structured_signed", variants=("signed_merged",)),
-)
-"""The structured convolution as it does best, and to compare with: as in the paper, and each other choice of channel
-sums.
-"""
-METHODS: dict[str, Compressor] = {
-    method.name: method for method in (*STRUCTURED, SpatialSVD(), WeightSVD(), Tucker(), CP(), ChannelPruning())
-}
-"""Key of a method in plans and on the command line -> the method. A new method is one more line here."""
+from sconv_search.studies.method_registry import METHODS
 
 
 def method_named(name: str) -> Compressor:
@@ -42,7 +17,7 @@ def method_named(name: str) -> Compressor:
     Raises:
         KeyError: there is none; the nearest and all keys are given.
     """
-    return named("method", name, METHODS)
+    return METHODS.named(name)
 
 
 def compress(
@@ -61,7 +36,7 @@ def compress(
     Args:
         network: the trained network, or its untrained architecture where weights are loaded afterward.
         calibration: inputs (N, ...) for methods that fit to data.
-        reference: the network before it was trained towards the plan, see ``StructuredConvolution.compress``.
+        reference: the network before it was trained towards the plan, see ``Compressor.compress``.
         in_sequence: layers are fitted in the order in which they run, to what the compressed network so far reads; else
             each to what it reads in the network as given.
 
@@ -75,30 +50,15 @@ def compress(
     left, builds, kept = network, dict[str, Build](), dict[str, Tensor]()
     for method in methods:
         part = plan.only(method.name)
+        if not method.reshapes_neighbors:
+            part = _narrowed(method, part, network, left)
+        prepared = method.prepared(left, part, calibration, reference)
+        left, builds, kept = prepared.network, builds | dict(prepared.builds), kept | dict(prepared.kept)
         if method.reshapes_neighbors:
-            pruned = method.narrowed(left, part, calibration)
-            # the reference keeps other channels
-            left, builds, kept, reference = pruned.network, pruned.builds, pruned.kept, None
-        else:
-            builds |= _builds(method, _narrowed(method, part, network, left), left, reference)
+            reference = None  # it keeps other channels
     if calibration is None or not in_sequence:
         return compress_layers(left, builds, calibration, in_sequence=False)
     return fit_in_sequence(left, builds, calibration, target=network, kept=kept)
-
-
-def _builds(
-    method: Compressor, part: CompressionPlan, network: nn.Module, reference: nn.Module | None
-) -> Mapping[str, Build]:
-    if isinstance(method, StructuredConvolution):
-        return method.builds(network, part, reference)
-    if isinstance(method, Decomposition):
-        return method.builds(network, part)
-
-    def build(layer: nn.Module, moments: Moments | None, name: str) -> nn.Module:
-        alone = method.compress(nn.Sequential(layer), CompressionPlan(sites={"0": part.sites[name]}))
-        return site(alone, "0")
-
-    return {name: partial(build, name=name) for name in part.sites}
 
 
 def _narrowed(method: Compressor, part: CompressionPlan, network: nn.Module, left: nn.Module) -> CompressionPlan:
@@ -127,3 +87,6 @@ def penalty(network: nn.Module, plan: CompressionPlan) -> Penalty:
     """The sum of the penalties of the plan's methods; it reads the network's weights anew at each call."""
     parts = [method_named(name).penalty(network, plan.only(name)) for name in plan.methods]
     return lambda: torch.stack([part() for part in parts]).sum() if parts else torch.zeros(())
+
+
+__all__ = ["METHODS", "compress", "method_named", "narrowed", "penalty"]

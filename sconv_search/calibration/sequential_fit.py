@@ -19,7 +19,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import NamedTuple
 
@@ -36,10 +36,8 @@ from sconv_search.calibration.moments import (
     ridge_solved,
 )
 from sconv_search.calibration.stepped_run import Stepped, SteppedRun
-from sconv_search.compressor import LAYER_KINDS, site, swapped
+from sconv_search.compressor import LAYER_KINDS, Build, site, swapped
 
-Build = Callable[[nn.Module, Moments | None], nn.Module]
-"""Makes the compressed form of a layer, given the moments of what it reads; None where they are not known."""
 CHUNKS = 16
 """Parts of the inputs, which run side by side."""
 HELD_OUT = 4

@@ -14,11 +14,13 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from sconv_search.calibration.moments import Moments, grouped_kernel, least_squares_tail
-from sconv_search.calibration.sequential_fit import Build, compress_layers
+from sconv_search.calibration.sequential_fit import compress_layers
 from sconv_search.compressor import (
     LAYER_KINDS,
     TRANSPOSED_KINDS,
+    Build,
     Penalty,
+    Prepared,
     layers,
     require_sites,
     site,
@@ -168,6 +170,16 @@ class StructuredConvolution:
         """
         return compress_layers(network, self.builds(network, plan, reference), calibration)
 
+    def prepared(
+        self,
+        network: nn.Module,
+        plan: CompressionPlan,
+        calibration: Tensor | None = None,
+        reference: nn.Module | None = None,
+    ) -> Prepared:
+        """The network as it is, and what makes each of the plan's sites."""
+        return Prepared(network=network, builds=self.builds(network, plan, reference))
+
     def builds(self, network: nn.Module, plan: CompressionPlan, reference: nn.Module | None = None) -> dict[str, Build]:
         """How each of the plan's sites is made; raises as ``compress`` does."""
         require_sites(network, plan.sites)
@@ -218,3 +230,18 @@ def fit_(
         structured.weight.copy_(tail.kernel.reshape(structured.weight.shape))
         if bias is not None:
             bias.add_(tail.shift.flatten())
+
+
+def natural() -> StructuredConvolution:
+    """The method that sums channels as in the paper, boxes over the network's order, to compare with."""
+    return StructuredConvolution(name="structured_natural", variants=("natural",))
+
+
+def permuted() -> StructuredConvolution:
+    """The method that sums chains of permuted channels, to compare with."""
+    return StructuredConvolution(name="structured_permuted", variants=("permuted",))
+
+
+def signed() -> StructuredConvolution:
+    """The method whose sums may take channels negated, to compare with."""
+    return StructuredConvolution(name="structured_signed", variants=("signed_merged",))
