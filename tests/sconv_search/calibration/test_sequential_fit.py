@@ -68,7 +68,7 @@ class Normed(nn.Module):
         return self.head(F.relu(self.grouped(x)).mean((2, 3)))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def normed() -> nn.Module:
     torch.manual_seed(0)
     network = Normed().double()
@@ -113,7 +113,7 @@ def test_a_layer_before_a_batch_norm_is_fitted_about_the_means(normed: nn.Module
         goal, fit = (seen[name].movedim(1, -1).flatten(0, 2) for name in "yz")
         rows, goal, fit = rows - rows.mean(0), goal - goal.mean(0), fit - fit.mean(0)
         best = rows @ torch.linalg.lstsq(rows, goal).solution
-    torch.testing.assert_close(fit, best, rtol=0, atol=1e-3 * float(best.std()))
+    assert float((fit - goal).square().sum()) <= (1 + 1e-4) * float((best - goal).square().sum())
 
 
 @pytest.mark.parametrize("method", ["structured_conv", "spatial_svd", "weight_svd", "tucker", "cp", "channel_pruning"])
@@ -141,12 +141,12 @@ def test_layers_that_pruning_narrows_are_fitted_to_the_outputs_that_are_left(nor
             "grouped": Choice(method="weight_svd", structure={"rank": 2}),
         }
     )
+    kept = ChannelPruning().prepared(normed, plan, x).kept["second"]
     small = compress(normed, plan, x)
     read: dict[str, Tensor] = {}
     for name, network in (("dense", normed), ("small", small)):
         network.norm2.register_forward_pre_hook(lambda _, given, name=name: read.update({name: given[0]}))
         network(x)
-    kept = ChannelPruning().narrowed(normed, plan, x).kept["second"]
     torch.testing.assert_close(
         small.norm2.running_mean - read["small"].mean((0, 2, 3)),
         (normed.norm2.running_mean - read["dense"].mean((0, 2, 3)))[kept],
@@ -177,7 +177,7 @@ def test_a_layer_that_runs_twice_is_fitted_by_itself_and_those_behind_it_in_sequ
     plan = both("spatial_svd", {"rank": 3})
     alone, sequence = (compress(network, plan, x, in_sequence=way) for way in (False, True))
     assert sequence.again[1].weight.equal(alone.again[1].weight)
-    errors = [float((small(x) - network(x)).square().mean()) for small in (alone, sequence)]
+    errors = [float((small(x) - network(x)).detach().square().mean()) for small in (alone, sequence)]
     assert errors[1] < errors[0]
 
 
