@@ -24,9 +24,9 @@ from sconv_search.calibration.moments import Moments, grouped_kernel, input_mome
 from sconv_search.calibration.sequential_fit import fit_in_sequence
 from sconv_search.channels.cutting import makes_channels, of_each_group, sizes
 from sconv_search.channels.dependency_graph import Group, UntraceableError
-from sconv_search.channels.groups import Dependencies, dependencies
+from sconv_search.channels.groups import Dependencies, dependencies, takes
 from sconv_search.channels.removal import remaining, without_
-from sconv_search.compressor import LAYER_KINDS, Penalty, Prepared, require_sites, site, swapped
+from sconv_search.compressor import LAYER_KINDS, Compressor, Penalty, Prepared, require_sites, site, swapped
 from sconv_search.plan import CompressionPlan, Structure
 
 # After channels are chosen: the layers that read them are refit to what they put out before, from the channels that
@@ -76,7 +76,7 @@ def _refit_(layer: nn.Module, kept: Tensor, moments: Moments) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChannelPruning:
+class ChannelPruning(Compressor):
     """The most important channels of each group of coupled layers; a site is the group's first layer.
 
     Args:
@@ -172,6 +172,8 @@ class ChannelPruning:
         result = swapped(network, {})
         if not chosen:
             return Prepared(network=result, builds={}, kept={})
+        if calibration is not None:
+            takes(network, calibration.shape[1:])
         known = dependencies(network)
         groups = {name: _checked(name, structure, known) for name, structure in chosen.items()}
         importance = self.importance or ("magnitude" if calibration is None else "reconstruction")

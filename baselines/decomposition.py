@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +14,7 @@ from torch.nn.utils import skip_init
 
 from sconv_search.calibration.moments import Moments
 from sconv_search.calibration.sequential_fit import compress_layers
-from sconv_search.compressor import LAYER_KINDS, Build, Penalty, Prepared, require_sites, site
+from sconv_search.compressor import LAYER_KINDS, Build, Compressor, Penalty, Prepared, require_sites, site
 from sconv_search.plan import CompressionPlan, Structure
 from sconv_search.system.cache import remembered
 
@@ -54,6 +54,10 @@ def kernel_of(layer: nn.Module) -> Tensor:
 @remembered
 def singular_factors(matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """SVD (U, S, Vh) of each of the (g, M, N) matrices in float64; computed once, whatever ranks are cut from it."""
+    if matrices.is_meta:  # shapes are all that there is
+        groups, rows, columns = matrices.shape
+        rank, like = min(rows, columns), matrices.new_empty((), dtype=torch.float64)
+        return like.new_empty(groups, rows, rank), like.new_empty(groups, rank), like.new_empty(groups, rank, columns)
     import tensorly  # here: with what it imports of scipy it takes a second
     from tensorly import tenalg
 
@@ -168,7 +172,7 @@ def no_penalty(network: nn.Module) -> Penalty:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decomposition(ABC):
+class Decomposition(Compressor):
     """A method whose subclass says how one layer is decomposed, and which ranks it may take.
 
     Args:

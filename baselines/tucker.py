@@ -120,9 +120,6 @@ def _work(conv: Conv, rank_in: int, rank_out: int) -> int:
 @remembered
 def tucker2(kernel: Tensor, rank_in: int, rank_out: int) -> tuple[Tensor, Tensor, Tensor]:
     """Core (Ro, Ri, taps...), and orthonormal factors (O, Ro) and (C, Ri), of the kernel in float64."""
-    import tensorly  # here: with what it imports of scipy it takes a second
-    from tensorly.decomposition import partial_tucker
-
     exact = kernel.detach().double()
     if exact.is_meta:  # values are all that the iteration adds to these shapes
         outputs, channels, *taps = exact.shape
@@ -131,6 +128,9 @@ def tucker2(kernel: Tensor, rank_in: int, rank_out: int) -> tuple[Tensor, Tensor
             exact.new_empty(outputs, rank_out),
             exact.new_empty(channels, rank_in),
         )
+    import tensorly  # here: with what it imports of scipy it takes a second
+    from tensorly.decomposition import partial_tucker
+
     starts = [singular_factors(mode(kernel, axis))[0][0, :, :rank] for axis, rank in ((0, rank_out), (1, rank_in))]
     init = (exact, starts) if [start.shape[1] for start in starts] == [rank_out, rank_in] else "svd"
     with tensorly.backend_context("pytorch", local_threadsafe=True):

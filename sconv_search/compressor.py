@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -52,6 +53,7 @@ class Compressor(Protocol):
     """
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """Key of the method in plans."""
         ...
@@ -63,10 +65,12 @@ class Compressor(Protocol):
     network.
     """
 
+    @abstractmethod
     def options(self, network: nn.Module) -> dict[str, list[Structure]]:
         """Structures a site may take, cheapest first; a site without any is absent. None is dearer than dense."""
         ...
 
+    @abstractmethod
     def limits(self, layer: nn.Module) -> Structure:
         """The greatest value of each entry of a structure at this layer; empty where the method cannot replace it."""
         ...
@@ -75,6 +79,7 @@ class Compressor(Protocol):
         """Distance of the network to the plan's structures, to be added to the loss; 0 where nothing is to do."""
         return lambda: torch.zeros(())
 
+    @abstractmethod
     def compress(
         self,
         network: nn.Module,
@@ -155,6 +160,11 @@ def skipped(network: nn.Module, offered: Iterable[str]) -> dict[str, str]:
         else:
             reasons[name] = f"{type(module).__name__} is not supported"
     return reasons
+
+
+def sharing_copy(network: nn.Module) -> nn.Module:
+    """A copy of the network's modules that hold the very weights and buffers of the network."""
+    return copy.deepcopy(network, {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())})
 
 
 def swapped(network: nn.Module, replacements: Mapping[str, nn.Module]) -> nn.Module:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from sconv_search.channels.groups import takes
 from sconv_search.cost.counting import example_input, require_forward
 from sconv_search.data.splits import DataSet, Images
 from sconv_search.studies.monitor import Monitor
@@ -40,6 +41,9 @@ class StudyContext:
     train: Callable[..., None] = train_
     score: Callable[[nn.Module, DataSet, Images], Score] = evaluate
     processes: ProcessGroup = SINGLE_PROCESS
+
+    def __post_init__(self) -> None:
+        takes(self.network, self.task.input_shape)
 
 
 def calibration_inputs(start: StudyContext) -> Tensor:

@@ -149,7 +149,8 @@ def export_confirmed(
             "weights alone cannot be made ready for inference, as they are of the plan's layers; use onnx or pt2"
         )
     task = task_named(spec.task)
-    network, shape = rebuild(task.network(), confirmed.folder), tuple(task.input_shape)
+    shape = tuple(task.input_shape)
+    network = rebuild(task.network(), confirmed.folder, shape)
     example, metadata = example_input(network, shape, 2), _metadata(spec, confirmed, network, shape)
     choices: list[SiteChoice] = []
     ready = network

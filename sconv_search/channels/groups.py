@@ -54,7 +54,7 @@ def dependencies(network: nn.Module) -> Dependencies:
         UntraceableError: the network cannot be copied, or fails on every input shape tried.
     """
     same = architecture(network)
-    key = (same, _SHAPES.get(same))
+    key = (same, _SHAPES.get(same), any(weight.is_meta for weight in network.parameters()))
     if key not in _REMEMBERED:
         try:
             found: Dependencies | UntraceableError = _dependencies(network, _SHAPES.get(same))

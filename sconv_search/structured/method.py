@@ -19,6 +19,7 @@ from sconv_search.compressor import (
     LAYER_KINDS,
     TRANSPOSED_KINDS,
     Build,
+    Compressor,
     Penalty,
     Prepared,
     layers,
@@ -87,7 +88,7 @@ TRANSPOSED: dict[
 
 
 @dataclass(frozen=True, kw_only=True)
-class StructuredConvolution:
+class StructuredConvolution(Compressor):
     """Sum-pooling and a smaller kernel in the place of a convolution (transposed or not) or linear layer.
 
     Args:

@@ -122,7 +122,7 @@ def architecture(network: nn.Module) -> Hashable:
             continue
         tensors = {**module._parameters, **module._buffers}
         shapes = [
-            (key, _shape(t), t.dtype, t.is_meta, first.setdefault(id(t), f"{name}.{key}"))
+            (key, _shape(t), t.dtype, first.setdefault(id(t), f"{name}.{key}"))
             for key, t in tensors.items()
             if t is not None
         ]

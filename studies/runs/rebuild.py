@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
@@ -18,11 +19,12 @@ def save_compressed(network: nn.Module, plan: CompressionPlan, folder: Path) -> 
     (folder / "plan.json").write_text(plan.to_json(indent=1), encoding="utf-8")
 
 
-def rebuild(architecture: nn.Module, folder: Path) -> nn.Module:
+def rebuild(architecture: nn.Module, folder: Path, input_shape: Sequence[int] | None = None) -> nn.Module:
     """The compressed network that ``save_compressed`` wrote, in evaluation mode.
 
     Args:
         architecture: the original dense network; its weights do not matter, and it is not modified.
+        input_shape: of one input, as for ``compress``.
 
     Raises:
         FileNotFoundError: plan or weights are missing.
@@ -32,6 +34,7 @@ def rebuild(architecture: nn.Module, folder: Path) -> nn.Module:
     path = folder / "plan.json"
     if not path.is_file():
         raise FileNotFoundError(f"{str(folder)!r} holds no plan.json")
-    network = compress(architecture, CompressionPlan.from_json(path.read_text(encoding="utf-8")))
+    plan = CompressionPlan.from_json(path.read_text(encoding="utf-8"))
+    network = compress(architecture, plan, input_shape=input_shape)
     load_weights_(network, folder / "weights.safetensors")
     return network.eval()

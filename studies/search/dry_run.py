@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from sconv_search.channels.groups import takes
 from sconv_search.cost.counting import measure_cost
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.records import Cost
@@ -79,9 +80,11 @@ def dry_run(task: Task, spec: StudySpec, folder: Path | None, monitor: Monitor) 
             "a dry run counts operations and measures no time; leave budgets and objectives of latency_ms out"
         )
     network = _featureless(task.network())
+    takes(network, task.input_shape)
     dense = measure_cost(network, task.input_shape)
     budgets = checked_budget(spec, network, task.input_shape, dense)
-    every = offered(network, spec.methods, spec.selection)
+    with monitor.bar("asking the methods for their options"):
+        every = offered(network, spec.methods, spec.selection)
     choices = mixable(network, every)
     space = _counted(network, task.input_shape, choices, dense, monitor)
     fits = all(limit.excess(space.floor(limit)) <= 0 for limit in budgets.limits)

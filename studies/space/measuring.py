@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from sconv_search.calibration.moments import KEPT_BYTES, input_moments, moment_bytes
 from sconv_search.calibration.replay import Given, called_once, outputs_before, replayed
 from sconv_search.compressor import LAYER_KINDS, site
-from sconv_search.cost.counting import cost_of_calls, example_input, measure_cost, on_shapes
+from sconv_search.cost.counting import cost_of_calls, measure_cost, on_shapes
+from sconv_search.cost.network_inputs import Inputs, arguments
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.records import Cost
 from sconv_search.search_space.space import Option, SearchSpace
@@ -68,15 +69,17 @@ def measured_space(
         ValueError: a given plan has a choice whose cost beside pruned channels is not known.
     """
     network, shape = start.network, start.task.input_shape
-    every = with_given(offered(network, methods, selection), given, network, methods, selection)
-    choices = mixable(network, every)
+    with monitor.bar("asking the methods for their options"):
+        every = with_given(offered(network, methods, selection), given, network, methods, selection)
+        choices = mixable(network, every)
     wanted = {(name, choice) for plan in given for name, choice in plan.sites.items()}
     whole = dense_cost(network, shape, latency_batch)
     shapes = input_shapes(network, shape, choices)
     latencies = None if latency_batch is None else Latencies(network, shape, shapes, latency_batch)
     measuring = _Measuring(start, shapes, whole, latencies, wanted)
     sites, total, done = dict(known or {}), sum(map(len, choices.values())), 0
-    measuring.read_moments({name: found for name, found in choices.items() if name not in sites})
+    with monitor.bar("reading what the layers are given"):
+        measuring.read_moments({name: found for name, found in choices.items() if name not in sites})
     with monitor.bar(f"measuring {total} options of {len(choices)} layers") as step:
         for name, alternatives in choices.items():
             if name not in sites:
@@ -205,13 +208,13 @@ def _relative_error(layer: nn.Module, built: nn.Module, read_N: Tensor) -> float
     return float((built(read_N) - wanted).norm() / wanted.norm().clamp_min(1e-12))
 
 
-def input_shapes(network: nn.Module, shape: Sequence[int], names: Iterable[str]) -> dict[str, list[tuple[int, ...]]]:
+def input_shapes(network: nn.Module, inputs: Inputs, names: Iterable[str]) -> dict[str, list[tuple[int, ...]]]:
     """Shapes, without the batch, of the inputs of each call of the named modules for one input of the network."""
     names = list(names)
-    return on_shapes(network, lambda observed: _seen_shapes(observed, shape, names))
+    return on_shapes(network, lambda observed: _seen_shapes(observed, inputs, names))
 
 
-def _seen_shapes(observed: nn.Module, shape: Sequence[int], names: Iterable[str]) -> dict[str, list[tuple[int, ...]]]:
+def _seen_shapes(observed: nn.Module, inputs: Inputs, names: Iterable[str]) -> dict[str, list[tuple[int, ...]]]:
     seen: dict[str, list[tuple[int, ...]]] = {name: [] for name in names}
 
     def watch(name: str) -> None:
@@ -224,7 +227,8 @@ def _seen_shapes(observed: nn.Module, shape: Sequence[int], names: Iterable[str]
     for name in seen:
         watch(name)
     with torch.no_grad():
-        observed(example_input(observed, shape))
+        positional, named = arguments(observed, inputs)
+        observed(*positional, **named)
     return seen
 
 

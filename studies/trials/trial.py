@@ -144,7 +144,8 @@ def _run(start: StudyContext, config: TrialConfig, monitor: Monitor, checkpoints
             )
     residual = _mean_residual(plan, float(distance().detach()))
     before = start.score(network, data, data.validation) if watched else None
-    compressed, notes = _compressed(start, network, plan)
+    with monitor.bar("compressing"):
+        compressed, notes = _compressed(start, network, plan)
     reestimate_batch_norm_(compressed, data, seed=config.seed, reference=network)
     after = start.score(compressed, data, data.validation) if watched else None
     with monitor.bar("training the compressed network") as step:
