@@ -32,7 +32,7 @@ def say_dry_run(found: DryRun, monitor: Monitor) -> None:
 
 def _words(schedule: Schedule) -> str:
     if not schedule.epochs:
-        return "no training, batch norms re-estimated"
+        return "no training"
     return (
         f"{schedule.epochs:g} epochs, batches of {schedule.batch_size}, learning rate up to {schedule.learning_rate:g}"
     )
