@@ -110,10 +110,15 @@ class CP(Decomposition):
             {"rank": rank} for rank in ranks_in_steps(up_to, unit, steps=self.steps, most=most, multiple=self.multiple)
         ]
 
-    def decomposed(self, name: str, layer: nn.Module, structure: Structure, moments: Moments | None) -> CPConv2d:
+    def decomposed(
+        self, name: str, layer: nn.Module, structure: Structure, moments: Moments | None, trained: nn.Module
+    ) -> CPConv2d:
         """The four convolutions."""
         assert isinstance(layer, nn.Conv2d)
-        found = decompose(layer.weight, structure["rank"], self.sweeps, self.random_state)
+        # of the trained kernel: sweeps weigh all directions alike, and a kernel found for what a layer reads in a
+        # compressed network is arbitrary in those that its inputs hardly take
+        assert isinstance(trained.weight, Tensor)
+        found = decompose(trained.weight, structure["rank"], self.sweeps, self.random_state)
         if found.fell_back:
             warnings.warn(
                 f"site {name!r}: CP of rank {structure['rank']} from random start {self.random_state} did not get below"

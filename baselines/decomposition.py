@@ -207,12 +207,15 @@ class Decomposition(Compressor):
         """The ranks that are offered for a layer that the method takes, cheapest first; none dearer than dense."""
 
     @abstractmethod
-    def decomposed(self, name: str, layer: nn.Module, structure: Structure, moments: Moments | None) -> nn.Module:
+    def decomposed(
+        self, name: str, layer: nn.Module, structure: Structure, moments: Moments | None, trained: nn.Module
+    ) -> nn.Module:
         """The smaller layers of such ranks in the place of a layer that the method takes.
 
         Args:
             name: of the layer, for messages.
             moments: of what the layer reads; the outputs, rather than the kernel, are then made close.
+            trained: the layer with its trained kernel, where ``layer`` has one that was fitted to other inputs.
         """
 
     def options(self, network: nn.Module) -> dict[str, list[Structure]]:
@@ -262,7 +265,7 @@ class Decomposition(Compressor):
             self._require(name, site(network, name), structure)
 
         def build(layer: nn.Module, moments: Moments | None, name: str) -> nn.Module:
-            return self.decomposed(name, layer, chosen[name], moments)
+            return self.decomposed(name, layer, chosen[name], moments, site(network, name))
 
         return {name: partial(build, name=name) for name in chosen}
 

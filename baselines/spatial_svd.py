@@ -64,7 +64,9 @@ class SpatialSVD(Decomposition):
         ranks = ranks_in_steps(dense, _work_of_a_rank(layer), steps=self.steps, most=most, multiple=self.multiple)
         return [{"rank": rank} for rank in ranks]
 
-    def decomposed(self, name: str, layer: nn.Module, structure: Structure, moments: Moments | None) -> nn.Sequential:
+    def decomposed(
+        self, name: str, layer: nn.Module, structure: Structure, moments: Moments | None, trained: nn.Module
+    ) -> nn.Sequential:
         """The vertical and the horizontal convolution."""
         assert isinstance(layer, Spatial)
         return separate(layer, structure["rank"], moments)

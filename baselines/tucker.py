@@ -67,7 +67,9 @@ class Tucker(Decomposition):
                 kept.append(structure)
         return kept or [_structure(*pair) for pair in pairs[:1] if self.multiple > 1]
 
-    def decomposed(self, name: str, layer: nn.Module, structure: Structure, moments: Moments | None) -> nn.Sequential:
+    def decomposed(
+        self, name: str, layer: nn.Module, structure: Structure, moments: Moments | None, trained: nn.Module
+    ) -> nn.Sequential:
         """The three convolutions."""
         assert isinstance(layer, Conv)
         return factorize(layer, structure["rank_in"], structure["rank_out"], moments)

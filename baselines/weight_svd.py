@@ -55,7 +55,9 @@ class WeightSVD(Decomposition):
         ranks = ranks_in_steps(outputs * inputs, outputs + inputs, steps=self.steps, most=most, multiple=self.multiple)
         return [{"rank": rank} for rank in ranks]
 
-    def decomposed(self, name: str, layer: nn.Module, structure: Structure, moments: Moments | None) -> nn.Sequential:
+    def decomposed(
+        self, name: str, layer: nn.Module, structure: Structure, moments: Moments | None, trained: nn.Module
+    ) -> nn.Sequential:
         """The two layers."""
         return factorize(layer, structure["rank"], moments)
 

@@ -52,7 +52,7 @@ class Reconstruction:
         ValueError: a value is not positive.
     """
 
-    steps: int = 400
+    steps: int = 200
     seconds: float | None = None
     batch: int = 64
     rate: float = 2e-3

@@ -76,6 +76,10 @@ class Pairs(NamedTuple):
         return xx - x[:, :, None] * x[:, None], yx - y[:, :, None] * x[:, None]
 
 
+class FittedAlone(RuntimeWarning):
+    """Layers were fitted by themselves, to the network's own inputs; batch norms keep their statistics."""
+
+
 class _OutOfStep(Exception):
     """The two networks, or two parts of the inputs, do not reach the same layers in the same order."""
 
@@ -122,7 +126,8 @@ def fit_in_sequence(
         kept: of layers and batch norms that have fewer channels than in the target, the positions of theirs.
 
     Warns:
-        RuntimeWarning: which layers run depends on the inputs, so that all are fitted by themselves; or some never run.
+        FittedAlone: which layers run depends on the inputs, or channels went that ``kept`` does not tell of.
+        RuntimeWarning: some layers never run.
 
     Raises:
         ValueError: there is no input.
@@ -134,14 +139,14 @@ def fit_in_sequence(
     apart = {name: build for name, build in builds.items() if name not in once}
     start = swapped(network, _fitted_alone(network, apart, inputs))
     ordered = {name: build for name, build in builds.items() if name in once}
-    if not ordered:
+    if not ordered and target in (None, network):
         return start
     sequence = _Sequence(start, target or network, ordered, once, normed, kept or {})
     try:
         with torch.no_grad():
             sequence.run(inputs.to(weight.device))
     except _OutOfStep as error:
-        warnings.warn(f"layers are fitted by themselves, not one after the other: {error}", RuntimeWarning, 2)
+        warnings.warn(f"layers are fitted by themselves, not one after the other: {error}", FittedAlone, 2)
         return swapped(network, _fitted_alone(network, builds, inputs))
     return sequence.result()
 
@@ -257,6 +262,7 @@ class _Sequence:
     def _pairs(self, name: str, layer: Layer, x: Tensor, y: Tensor, *, share: float) -> Pairs:
         channels = -1 if isinstance(layer, nn.Linear) else y.dim() - layer.weight.dim() + 1
         y = y if name not in self._kept else y.index_select(channels, self._kept[name].to(y.device))
+        _require_same(name, y.shape[channels], len(layer.weight))
         total: Pairs | None = None
         for patches, outputs in patches_and_outputs(layer, x, y, share=share):
             if patches.dtype != torch.float64:
@@ -295,12 +301,18 @@ class _Sequence:
             wanted, moved = wanted + _channel_sums(dense.x), moved + _channel_sums(run.x)
             count += run.x.numel() // run.x.shape[1]
         wanted = wanted if name not in self._kept else wanted[self._kept[name].to(wanted.device)]
+        _require_same(name, len(wanted), len(moved))
         norm, before = self._compressed.original(name), self._target.original(name)
         self._shifts[name] = ((moved - wanted) / count).to(norm.running_mean.dtype)
         norm.running_mean += self._shifts[name]
         for dense, run in runs:
             dense.resume(before(dense.x))
             run.resume(norm(run.x))
+
+
+def _require_same(name: str, wanted: int, left: int) -> None:
+    if wanted != left:
+        raise _OutOfStep(f"{name} has {left} channels in place of {wanted}, and which is not known")
 
 
 def _channel_sums(x: Tensor) -> Tensor:
