@@ -98,7 +98,7 @@ class ChannelPruning:
         if self.importance is not None and self.importance not in get_args(Importance):
             raise ValueError(f"importance must be one of {', '.join(get_args(Importance))}, got {self.importance!r}")
 
-    def options(self, network: nn.Module) -> dict[str, list[Structure]]:
+    def options(self, network: nn.Module, input_shape: Sequence[int] | None = None) -> dict[str, list[Structure]]:
         """Numbers of channels a group, fewest first; nothing, with a warning, for a network that cannot be traced."""
         try:
             groups = dependencies(network).groups

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from sconv_search.studies.search.loop import StoppingCriterion
 from sconv_search.studies.search.runner import search
 from sconv_search.studies.spec import StudySpec
 from sconv_search.studies.task import Task
+from sconv_search.system.copying import copied
 from sconv_search.system.memory_format import channels_last_
 from sconv_search.training.evaluation import Score, evaluate
 from sconv_search.training.loop import train_
@@ -55,7 +55,7 @@ def context_from_network(
     shape = data.train.shape
     task = Task(
         name=name,
-        network=lambda: copy.deepcopy(network),
+        network=lambda: copied(network),
         data=lambda folder, seen: data,
         input_shape=shape,
         dense_schedule=confirm_schedule,
@@ -63,7 +63,7 @@ def context_from_network(
         confirm_schedule=confirm_schedule,
     )
     weight = next(network.parameters(), torch.zeros(()))
-    placed = copy.deepcopy(network).eval()
+    placed = copied(network).eval()
     require_forward(placed, shape)
     require_fit(task, placed, data)
     return StudyContext(

@@ -139,7 +139,15 @@ def require_data(task: Task, data: Path | None, weights: Path | None) -> None:
 
 
 def require_fit(task: Task, network: nn.Module, data: DataSet) -> None:
-    """Refuses images of another shape than the task's, and outputs that are no logits of the data's classes."""
+    """Refuses weights of another type than the images', images of another shape than the task's, and outputs that are
+    no logits of the data's classes.
+    """
+    types = {weight.dtype for weight in network.parameters() if weight.is_floating_point() or weight.is_complex()}
+    if other := sorted(str(kind).removeprefix("torch.") for kind in types - {torch.float32}):
+        raise ValueError(
+            f"{type(network).__name__} of task {task.name!r} has weights of type {', '.join(other)}; "
+            "a search trains those of type float32: give network.float()"
+        )
     images, spatial, classes = data.train.shape, data.train.label_shape, data.train.classes
     if images != tuple(task.input_shape):
         raise ValueError(f"task {task.name!r} has input_shape {tuple(task.input_shape)}, its images are {images}")

@@ -10,7 +10,8 @@ from typing import Any
 
 from torch import nn
 
-from sconv_search.compressor import LAYER_KINDS, TRANSPOSED_KINDS, Compressor
+from sconv_search.compressor import Compressor, layers
+from sconv_search.layer_kinds import KINDS
 from sconv_search.plan import Choice
 from sconv_search.studies.methods import method_named
 
@@ -72,8 +73,7 @@ EVERYTHING = Selection()
 
 def candidates(network: nn.Module) -> dict[str, nn.Module]:
     """Layers of the kinds that some method may replace, by name, in network order; a shared layer by its first name."""
-    kinds = (*LAYER_KINDS, *TRANSPOSED_KINDS)
-    return {name: module for name, module in network.named_modules() if name and type(module) in kinds}
+    return layers(network, KINDS)
 
 
 def selected_method(name: str, selection: Selection) -> Compressor:
@@ -87,8 +87,16 @@ def selected_method(name: str, selection: Selection) -> Compressor:
     return chosen
 
 
-def offered(network: nn.Module, methods: Sequence[str], selection: Selection = EVERYTHING) -> dict[str, list[Choice]]:
+def offered(
+    network: nn.Module,
+    methods: Sequence[str],
+    selection: Selection = EVERYTHING,
+    input_shape: Sequence[int] | None = None,
+) -> dict[str, list[Choice]]:
     """The choices of each selected site, method by method, each method's cheapest first; sites without any are absent.
+
+    Args:
+        input_shape: of one input, without the batch; without one, methods that run the network look for one.
 
     Raises:
         KeyError: a method is unknown.
@@ -97,7 +105,7 @@ def offered(network: nn.Module, methods: Sequence[str], selection: Selection = E
     selection.require_matches(candidates(network))
     choices: dict[str, list[Choice]] = {}
     for name in methods:
-        for place, structures in selected_method(name, selection).options(network).items():
+        for place, structures in selected_method(name, selection).options(network, input_shape).items():
             if structures and selection.refusal(place) is None:
                 choices.setdefault(place, []).extend(
                     Choice(method=name, structure=structure) for structure in structures

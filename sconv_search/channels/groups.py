@@ -10,7 +10,6 @@ Source: Fang et al., DepGraph: Towards Any Structural Pruning, CVPR 2023.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from sconv_search.channels.cutting import cut_, ignore_, sizes
 from sconv_search.channels.dependency_graph import Group, example_of, traced_groups
 from sconv_search.system.cache import architecture
+from sconv_search.system.copying import copied
 
 REMEMBERED = 16
 
@@ -78,7 +78,7 @@ def remaining(network: nn.Module, kept: Iterable[tuple[Group, Tensor]]) -> dict[
 
 
 def _dependencies(network: nn.Module) -> Dependencies:
-    traced = copy.deepcopy(network).cpu().double().eval()
+    traced = copied(network).cpu().double().eval()
     _randomize_(traced)
     example = example_of(traced)
     groups, left_out = traced_groups(traced, example)
@@ -117,7 +117,7 @@ def _defects(network: nn.Module, example: Tensor, groups: list[Group]) -> dict[s
 def _defect(network: nn.Module, example: Tensor, groups: Sequence[Group]) -> str | None:
     generator = torch.Generator().manual_seed(0)  # one for all: equal halves would hide that two groups are coupled
     kept = [(group, _random_half(group, generator)) for group in groups]
-    pruned, ignoring = copy.deepcopy(network), copy.deepcopy(network)
+    pruned, ignoring = copied(network), copied(network)
     with torch.no_grad():
         for group, channels in kept:
             for member in (member for member in group.members if member.side == "in"):

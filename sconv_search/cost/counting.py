@@ -9,7 +9,6 @@ norm, which folds into the convolution before it at inference. An operator outsi
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
 import warnings
@@ -23,6 +22,7 @@ from torch import nn
 
 from sconv_search.cost.tracing import OnShapes
 from sconv_search.records import Cost
+from sconv_search.system.copying import copied
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # fvcore scripts a function on import, which torch announces as deprecated
@@ -302,6 +302,6 @@ def on_shapes(network: nn.Module, work: Callable[[nn.Module], Result]) -> Result
     memo |= {id(x): x.to("meta") for x in network.buffers()}
     try:
         with OnShapes():
-            return work(copy.deepcopy(network, memo).eval())
+            return work(copied(network, memo=memo).eval())
     except Exception:  # of any kind: the forward is the user's own, and the full copy raises what is wrong with it
-        return work(copy.deepcopy(network).eval())
+        return work(copied(network).eval())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from functools import wraps
@@ -10,14 +10,24 @@ from threading import Lock
 from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
-import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
+from sconv_search.system.layer_content import architecture, content
+
+__all__ = [
+    "KEPT_BYTES",
+    "Memo",
+    "architecture",
+    "content",
+    "forget_all",
+    "network_content",
+    "remembered",
+    "unwritten_content",
+]
 KEPT_BYTES = 2**30
 """Results that one remembered function keeps; the SVDs of all layers of a ResNet-50 are about a quarter of it."""
 Result = TypeVar("Result", bound=tuple[object, ...])
-_CONTENTS = frozenset({"_parameters", "_buffers", "_modules", "training"})
 
 
 _MEMOS: WeakSet[Memo[Any]] = WeakSet()
@@ -34,10 +44,11 @@ class Memo(Generic[Result]):
 
     Args:
         most: bytes that the tensors of all results may take together; the newest result is kept whatever it takes.
+        results: how many are kept.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, most: int, results: int = sys.maxsize) -> None:
+        self._most, self._results = most, results
         self._kept: OrderedDict[Hashable, Result] = OrderedDict()
         self._lock = Lock()
         _MEMOS.add(self)
@@ -60,7 +71,7 @@ class Memo(Generic[Result]):
             self._kept[key] = result
             self._kept.move_to_end(key)
             total = sum(map(_size, self._kept.values()))
-            while len(self._kept) > 1 and total > self._most:
+            while len(self._kept) > 1 and (total > self._most or len(self._kept) > self._results):
                 total -= _size(self._kept.popitem(last=False)[1])
 
 
@@ -86,12 +97,6 @@ def remembered(compute: Callable[..., Result], *, most: int = KEPT_BYTES) -> Cal
     return look_up
 
 
-def content(tensor: Tensor) -> Hashable:
-    """Equal for tensors of equal values, shape, type and device."""
-    plain = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
-    return (hashlib.blake2b(plain, digest_size=16).digest(), tuple(tensor.shape), tensor.dtype, tensor.device)
-
-
 _CONTENTS_SEEN: Any = WeakIdKeyDictionary()
 
 
@@ -107,19 +112,3 @@ def network_content(network: nn.Module) -> Hashable:
     """Equal for networks of one architecture with equal weights and buffers."""
     tensors = (*network.parameters(), *network.buffers())
     return (architecture(network), tuple(content(tensor) for tensor in tensors))
-
-
-def architecture(network: nn.Module) -> Hashable:
-    """All that decides a network's forward but the values of its weights; equal for copies."""
-    first: dict[int, str] = {}
-    facts = []
-    for name, module in network.named_modules(remove_duplicate=False):
-        tensors = {**module._parameters, **module._buffers}
-        shapes = [
-            (key, tuple(t.shape), first.setdefault(id(t), f"{name}.{key}"))
-            for key, t in tensors.items()
-            if t is not None
-        ]
-        own = {key: value for key, value in vars(module).items() if key not in _CONTENTS}
-        facts.append((name, type(module), first.setdefault(id(module), name), tuple(shapes), repr(own)))
-    return tuple(facts)

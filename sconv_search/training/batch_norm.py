@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sconv_search.data.splits import DataSet, Images
 from sconv_search.system.cache import KEPT_BYTES, Memo, network_content
+from sconv_search.system.copying import copied
 
 IMAGES = 2048
 BATCH = 256
@@ -89,7 +88,7 @@ def _known(reference: nn.Module, data: DataSet, seed: int, images: int) -> Stati
     key = network_content(reference), id(data.train), seed, images, data.crop_padding, data.flip, data.evaluation_batch
     kept = _estimates.get(key)
     if kept is None:
-        seen = copy.deepcopy(reference)
+        seen = copied(reference)
         _estimate_(seen, data, seed, images)
         # images that live keep their id
         kept = data.train, {name: _statistics(norm) for name, norm in _named(seen).items()}

@@ -81,7 +81,7 @@ def dry_run(task: Task, spec: StudySpec, folder: Path | None, monitor: Monitor) 
     network = _featureless(task.network())
     dense = measure_cost(network, task.input_shape)
     budgets = checked_budget(spec, network, task.input_shape, dense)
-    every = offered(network, spec.methods, spec.selection)
+    every = offered(network, spec.methods, spec.selection, task.input_shape)
     choices = mixable(network, every)
     space = _counted(network, task.input_shape, choices, dense, monitor)
     fits = all(limit.excess(space.floor(limit)) <= 0 for limit in budgets.limits)
@@ -94,7 +94,10 @@ def dry_run(task: Task, spec: StudySpec, folder: Path | None, monitor: Monitor) 
         cost=space.dense,
         methods=spec.methods,
         options={name: len(found) for name, found in choices.items()},
-        skipped={**left_out(network, choices, spec.methods, spec.selection), **unmixed(network, every)},
+        skipped={
+            **left_out(network, choices, spec.methods, spec.selection, task.input_shape),
+            **unmixed(network, every),
+        },
         reachable=tuple(reachable(space, budgets)),
         plan=plan,
         plan_cost=None if plan is None else space.cost(plan),

@@ -150,8 +150,9 @@ def _announce(start: StudyContext, spec: StudySpec, space: SearchSpace, budgets:
         monitor.say(line)
     options = {name: len(found) for name, found in space.sites.items()}
     monitor.say(f"search space: {len(options)} layers, {sum(options.values())} options, {space.plans:.2g} plans")
-    apart = unmixed(start.network, offered(start.network, spec.methods, spec.selection))
-    for line in site_lines(options, {**left_out(start.network, space.sites, spec.methods, spec.selection), **apart}):
+    apart = unmixed(start.network, offered(start.network, spec.methods, spec.selection, start.task.input_shape))
+    rest = left_out(start.network, space.sites, spec.methods, spec.selection, start.task.input_shape)
+    for line in site_lines(options, {**rest, **apart}):
         monitor.say(line)
 
 

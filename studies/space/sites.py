@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -14,15 +14,18 @@ from torch.nn.modules.conv import _ConvNd
 
 from sconv_search.channels.dependency_graph import UntraceableError
 from sconv_search.channels.groups import dependencies
-from sconv_search.compressor import LAYER_KINDS, site, skipped, swapped
+from sconv_search.compressor import site, swapped
 from sconv_search.cost.counting import cost_of_calls, measure_cost, require_forward
+from sconv_search.layer_kinds import LAYER_KINDS
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.records import Cost
+from sconv_search.structured.replaceable import left_alone
 from sconv_search.studies.methods import METHODS, compress, method_named
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.selection import EVERYTHING, Selection, candidates, offered, selected_method
 from sconv_search.studies.space.measuring import input_shapes
 from sconv_search.studies.space.widths import unmixed
+from sconv_search.system.layer_content import architecture
 
 Shapes = list[tuple[int, ...]]
 WHOLE = "(the network itself)"
@@ -97,8 +100,8 @@ def _site_table(
     with monitor.bar("asking the methods"):
         require_forward(network, input_shape)
         cost = measure_cost(network, input_shape)
-        choices = offered(network, methods, selection)
-        left = _reasons(network, methods, selection, choices)
+        choices = offered(network, methods, selection, input_shape)
+        left = _reasons(network, methods, selection, choices, input_shape)
         places = [name for name, _ in network.named_modules() if name in choices or name in left]
         shapes = input_shapes(network, input_shape, places)
     meter = _Meter(network, input_shape)
@@ -122,10 +125,14 @@ def _site_table(
 
 
 def left_out(
-    network: nn.Module, offered_sites: Collection[str], methods: Sequence[str], selection: Selection = EVERYTHING
+    network: nn.Module,
+    offered_sites: Collection[str],
+    methods: Sequence[str],
+    selection: Selection = EVERYTHING,
+    input_shape: Sequence[int] | None = None,
 ) -> dict[str, str]:
     """Layers with weights that are not among the sites offered, with the reason in words."""
-    reasons = _reasons(network, methods, selection, {name: () for name in offered_sites})
+    reasons = _reasons(network, methods, selection, {name: () for name in offered_sites}, input_shape)
     return {name or WHOLE: in_words(why) for name, why in reasons.items() if name not in offered_sites}
 
 
@@ -140,38 +147,32 @@ def in_words(reasons: Mapping[str, str]) -> str:
 
 
 def _reasons(
-    network: nn.Module, methods: Sequence[str], selection: Selection, choices: Mapping[str, Sequence[Choice]]
+    network: nn.Module,
+    methods: Sequence[str],
+    selection: Selection,
+    choices: Mapping[str, Sequence[Choice]],
+    input_shape: Sequence[int] | None,
 ) -> dict[str, dict[str, str]]:
-    """Layer with weights -> method without an option there -> why."""
-    known = candidates(network)
+    """Layer with weights -> method without an option there -> why; under ``""`` where no method can have one."""
+    alone, known = left_alone(network, input_shape), candidates(network)
     found: dict[str, dict[str, str]] = {}
-    for name in (*known, *skipped(network, known)):
-        taken = {choice.method for choice in choices.get(name, ())}
-        if name not in known:
-            found[name] = {"": _unsupported(network.get_submodule(name))}
+    for name in (*known, *(name for name in alone if name not in known)):
+        others = [method for method in methods if method not in {choice.method for choice in choices.get(name, ())}]
+        if name not in known and len(others) == len(methods):
+            found[name] = {"": alone[name]}
         elif refusal := selection.refusal(name):
             found[name] = dict.fromkeys(methods, refusal)
         else:
-            found[name] = {
-                method: _reason(network, name, method, selection) for method in methods if method not in taken
-            }
+            found[name] = {method: _reason(network, name, method, selection, alone.get(name)) for method in others}
     return found
 
 
-def _unsupported(module: nn.Module) -> str:
-    kind = type(module).__name__
-    base = next((known.__name__ for known in LAYER_KINDS if isinstance(module, known)), None)
-    if base:
-        return f"{kind} is a subclass of {base}, which may compute something else"
-    if any(True for _ in module.children()):
-        return f"{kind} uses weights of its own, which belong to no layer"
-    return f"{kind} is not supported"
-
-
-def _reason(network: nn.Module, name: str, method: str, selection: Selection) -> str:
+def _reason(network: nn.Module, name: str, method: str, selection: Selection, left_alone: str | None) -> str:
     layer = site(network, name)
     if _reshapes(method):
         return _pruning_reason(network, name)
+    if left_alone is not None:
+        return left_alone
     if not selected_method(method, selection).limits(layer):
         return f"not for a {kind_of(layer)} layer"
     rounded = f" in multiples of {selection.multiple}" if selection.multiple > 1 else ""
@@ -207,7 +208,7 @@ class _Meter:
 
     def __init__(self, network: nn.Module, input_shape: tuple[int, ...]) -> None:
         self.network, self._input_shape = network, input_shape
-        self._known: dict[tuple[str, str, Choice], int] = {}
+        self._known: dict[Hashable, int] = {}
 
     def flops(self, name: str, shapes: Shapes, choice: Choice) -> int:
         """FLOPs of the layer at a site once it is compressed, in all calls for one input."""
@@ -215,7 +216,7 @@ class _Meter:
             pruned = compress(self.network, CompressionPlan(sites={name: choice}))
             return cost_of_calls(site(pruned, name), input_shapes(pruned, self._input_shape, [name])[name]).flops
         layer = site(self.network, name)
-        key = (repr(layer), repr(shapes), choice)
+        key = (architecture(layer), tuple(shapes), choice)
         if key not in self._known:
             alone = nn.Sequential(layer)  # the rest of the network need not be copied for it
             built = compress(alone, CompressionPlan(sites={"0": choice}))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import warnings
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from sconv_search.studies.methods import METHODS, compress, penalty
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.trials.checkpoints import TrialCheckpoints
 from sconv_search.studies.trials.residuals import ResidualHistory
+from sconv_search.system.copying import copied
 from sconv_search.training.batch_norm import reestimate_batch_norm_
 from sconv_search.training.evaluation import Score
 from sconv_search.training.process_group import OutOfStep
@@ -124,7 +124,7 @@ def _unscored(network: nn.Module, data: DataSet, split: Images) -> Score:
 
 
 def _run(start: StudyContext, config: TrialConfig, monitor: Monitor, checkpoints: TrialCheckpoints | None) -> Outcome:
-    network, data, plan, watched = copy.deepcopy(start.network), start.data, config.plan, config.watch_compression
+    network, data, plan, watched = copied(start.network), start.data, config.plan, config.watch_compression
     distance, before_epochs = penalty(network, plan), config.epochs_before
     course = ResidualHistory(network, plan, before_epochs) if config.regularization and watched else None
     common: dict[str, Any] = {"teacher": start.network, "processes": start.processes}

@@ -1,0 +1,260 @@
+"""Which layers of a network another layer can stand in for, found by running the network with such layers.
+
+A network may do more with a layer than call it: read its weights by itself, ask for its class, or reach it by a way
+    that a
+copy does not follow. So all layers are put to the proof on one input: layers stand in for them that compute the same,
+but show a ``weight`` without meaning. Where the network then fails, or its outputs change, the layers at fault are left
+alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.conv import _ConvTransposeNd
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+
+from sconv_search.calibration.geometry import padding_pairs
+from sconv_search.compressor import layers
+from sconv_search.cost.counting import example_input, require_forward
+from sconv_search.cost.guessed_shape import guessed_shape
+from sconv_search.layer_kinds import KINDS, obstacles
+from sconv_search.system.cache import Memo, architecture
+from sconv_search.system.copying import copied
+
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}
+LOW_PRECISION_TOLERANCE = 5e-2
+"""What outputs may change by, relative to the largest, where other layers that compute the same stand in."""
+MOST_RUNS = 64
+"""Of one proof, in the search for the layers at fault; those that are still suspected then are left alone."""
+READ_ELSEWHERE = "the network reads its weights by itself, not only by calling it"
+_KEPT: Memo[tuple[Mapping[str, str]]] = Memo(2**20, results=32)
+
+
+def replaceable(network: nn.Module, input_shape: Sequence[int] | None = None) -> dict[str, nn.Module]:
+    """The convolutions and linear layers that another layer can stand in for, by name, in the order of the network.
+
+    A shared layer comes once, by its first name.
+
+    Args:
+        input_shape: see ``left_alone``.
+    """
+    left = left_alone(network, input_shape)
+    return {name: layer for name, layer in layers(network, KINDS).items() if name not in left}
+
+
+def left_alone(network: nn.Module, input_shape: Sequence[int] | None = None) -> dict[str, str]:
+    """Why each module with weights that no other layer can stand in for is left alone.
+
+    Known of every network is what shows without running it. It is run in evaluation mode, twice if nothing is wrong;
+    another network of the same architecture is not run again. A network whose tensors have no values is never run, nor
+    is one that runs on no input that is tried.
+
+    Args:
+        input_shape: of one input, without the batch; if none is given, the first of some that the network runs on.
+
+    Raises:
+        ValueError: the network fails on that shape.
+        TypeError: it cannot be copied.
+    """
+    found = obstacles(network)
+    if not layers(network, KINDS) or any(tensor.is_meta for tensor in network.parameters()):
+        return found
+    key = architecture(network), None if input_shape is None else tuple(input_shape)
+    known = _KEPT.get(key)
+    if known is None:
+        try:
+            shape = guessed_shape(network) if input_shape is None else tuple(input_shape)
+        except ValueError:
+            known = ({},)
+        else:
+            known = (_Proof(network, shape).failures(),)
+        _KEPT.put(key, known)
+    return {**found, **known[0]}
+
+
+class _StandIn(nn.Module):
+    """Computes what a layer does, by tensors that it does not show."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self._computed = _function(layer)
+        for name, parameter in layer._parameters.items():
+            shape = () if parameter is None else (parameter.shape[0], *(1 for _ in parameter.shape[1:]))
+            self.register_parameter(
+                name, None if parameter is None else nn.Parameter(parameter.detach().new_full(shape, torch.nan))
+            )
+
+    def forward(self, input: Tensor, *more: Any, **named: Any) -> Tensor:
+        """As the layer."""
+        return self._computed(input, *more, **named)
+
+
+def _function(layer: nn.Module) -> Callable[..., Tensor]:
+    """What a layer computes, by its weights and geometry alone."""
+    taken: Any = layer
+    weight, bias = taken.weight.detach(), None if taken.bias is None else taken.bias.detach()
+    if isinstance(layer, nn.Linear):
+        return lambda input: F.linear(input, weight, bias)
+    axes = weight.dim() - 2
+    if isinstance(layer, _ConvTransposeNd):
+        transposed: Any = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[axes - 1]
+        geometry = taken.stride, taken.padding, taken.kernel_size, axes, taken.dilation
+
+        def enlarge(input: Tensor, output_size: list[int] | None = None) -> Tensor:
+            ends = _ConvTransposeNd._output_padding(layer, input, output_size, *geometry)
+            found: Tensor = transposed(
+                input, weight, bias, taken.stride, taken.padding, ends, taken.groups, taken.dilation
+            )
+            return found
+
+        return enlarge
+    convolve: Any = (F.conv1d, F.conv2d, F.conv3d)[axes - 1]
+    pads, mode = padding_pairs(taken), "constant" if taken.padding_mode == "zeros" else taken.padding_mode
+
+    def convolved(input: Tensor) -> Tensor:
+        padded = F.pad(input, pads, mode=mode) if any(pads) else input
+        found: Tensor = convolve(padded, weight, bias, taken.stride, 0, taken.dilation, taken.groups)
+        return found
+
+    return convolved
+
+
+class _Proof:
+    """Runs of copies of a network on one random input."""
+
+    def __init__(self, network: nn.Module, shape: tuple[int, ...]) -> None:
+        self._network, self._layers, self._runs = network, layers(network, KINDS), 0
+        zeros = example_input(network, shape)
+        drawn = torch.randn(zeros.shape, generator=torch.Generator().manual_seed(0))
+        self._shape, self._input = shape, drawn.to(zeros)
+
+    def failures(self) -> dict[str, str]:
+        """Layers for which others cannot stand in, with the reason."""
+        dense = copied(self._network).eval()
+        reads = _Reads({name: dense.get_submodule(name) for name in self._layers})
+        try:
+            with reads:
+                self._wanted = self._output(dense)
+        except Exception:  # of any kind: the forward is the user's own
+            require_forward(dense, self._shape)  # says it in words
+            raise
+        failed = dict.fromkeys(reads.elsewhere(), READ_ELSEWHERE)
+        while found := self._at_fault([name for name in self._layers if name not in failed]):
+            failed |= found
+        return {name: failed[name] for name in self._layers if name in failed}
+
+    def _at_fault(self, names: Sequence[str]) -> dict[str, str]:
+        """Some of the layers that the network cannot have replaced, found by bisection; none if it can have all
+        replaced.
+        """
+        if not names or (change := self._change(names)) is None:
+            return {}
+        if len(names) == 1:
+            return {names[0]: f"with another layer in its place that computes the same, {change}"}
+        found: dict[str, str] = {}
+        if self._runs < MOST_RUNS:
+            half = len(names) // 2
+            found = self._at_fault(names[:half]) | self._at_fault(names[half:])
+        together = f"with others in its place and in that of other layers, which compute the same, {change}"
+        return found or dict.fromkeys(names, together)
+
+    def _change(self, names: Iterable[str]) -> str | None:
+        """What is different with other layers in the places of these; None if nothing is."""
+        self._runs += 1
+        changed = copied(self._network, {self._layers[name]: _StandIn(self._layers[name]) for name in names})
+        try:
+            found = self._output(changed.eval())
+        except Exception as error:  # of any kind: the forward is the user's own
+            return f"the network fails: {type(error).__name__}: {' '.join(str(error).split())}"
+        return _difference(self._wanted, found)
+
+    @torch.no_grad()
+    def _output(self, network: nn.Module) -> list[Any]:
+        devices = [self._input.device] if self._input.is_cuda else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(0)
+            return _leaves(network(self._input.clone()))
+
+
+class _Reads(TorchFunctionMode):
+    """Watches who reads the weights of layers.
+
+    Args:
+        watched: layers by name.
+    """
+
+    def __init__(self, watched: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self._names = {id(weight): name for name, layer in watched.items() for weight in layer.parameters()}
+        self._watched, self._inside, self._found = watched, 0, set[str]()
+        self._handles: list[Any] = []
+
+    def elsewhere(self) -> list[str]:
+        """Layers whose weights were read outside of their own calls."""
+        return [name for name in self._watched if name in self._found]
+
+    def __enter__(self) -> None:
+        for layer in self._watched.values():
+            self._handles.append(layer.register_forward_pre_hook(lambda *_: self._step(1)))
+            self._handles.append(layer.register_forward_hook(lambda *_: self._step(-1)))
+        super().__enter__()  # type: ignore[no-untyped-call]
+
+    def __exit__(self, *raised: Any) -> None:
+        super().__exit__(*raised)  # type: ignore[no-untyped-call]
+        for handle in self._handles:
+            handle.remove()
+
+    def _step(self, step: int) -> None:
+        self._inside += step
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if not self._inside and any(
+            isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(found)
+        ):  # not of shape or type alone
+            read = (self._names.get(id(leaf)) for leaf in pytree.tree_leaves((args, kwargs)))
+            self._found.update(name for name in read if name is not None)
+        return found
+
+
+def _leaves(output: Any, depth: int = 4) -> list[Any]:
+    """Tensors and other values of what a network gives, of objects with attributes too."""
+    found: list[Any] = []
+    for leaf in pytree.tree_leaves(output):
+        inner = vars(leaf) if depth and hasattr(leaf, "__dict__") and not isinstance(leaf, (Tensor, type)) else None
+        found += [leaf] if inner is None else _leaves(inner, depth - 1)
+    return found
+
+
+def _difference(wanted: Sequence[Any], found: Sequence[Any]) -> str | None:
+    """What is different between outputs beyond rounding; None if nothing is."""
+    if len(wanted) != len(found):
+        return f"it gives {len(found)} outputs instead of {len(wanted)}"
+    for one, other in zip(wanted, found, strict=True):
+        if not (isinstance(one, Tensor) and isinstance(other, Tensor)):
+            continue
+        if one.shape != other.shape:
+            return f"it gives {tuple(other.shape)} instead of {tuple(one.shape)}"
+        moved = _moved(one, other)
+        if not moved <= TOLERANCE.get(one.dtype, LOW_PRECISION_TOLERANCE):
+            return f"its outputs move by {moved:.1e} of the largest"
+    return None
+
+
+def _moved(wanted: Tensor, found: Tensor) -> float:
+    """The greatest change relative to the largest value; infinite where other values are finite."""
+    if not (wanted.is_floating_point() or wanted.is_complex()):
+        return 0.0 if torch.equal(wanted, found) else float("inf")
+    finite = wanted.isfinite()
+    if not torch.equal(finite, found.isfinite()):
+        return float("inf")
+    values, others = wanted[finite], found[finite]
+    return float((others - values).abs().max() / values.abs().max().clamp_min(1e-30)) if len(values) else 0.0

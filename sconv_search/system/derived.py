@@ -1,0 +1,50 @@
+"""Whether tensors are still those of which something was derived, so that nothing derived goes stale."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Derivation:
+    """Remembers the values of the tensors of which something was derived.
+
+    On a CPU the values themselves are compared, so that no way of writing them goes unnoticed; elsewhere, where that
+    would wait for the device, identity and torch's count of writes.
+    """
+
+    def __init__(self, *tensors: Tensor | None) -> None:
+        self._tensors = tensors
+        self._known = [None if tensor is None else _state(tensor) for tensor in tensors]
+
+    def is_of(self, *tensors: Tensor | None) -> bool:
+        """Whether it was made of tensors of these values."""
+        pairs = zip(self._tensors, self._known, strict=True)
+        return len(tensors) == len(self._tensors) and all(map(_is_same, tensors, *zip(*pairs, strict=True)))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Derivation:
+        """Of the copies of its tensors; of none where they have changed since."""
+        return Derivation(*copy.deepcopy(self._tensors, memo)) if self.is_of(*self._tensors) else Derivation()
+
+    def __reduce__(self) -> tuple[type[Derivation], tuple[()]]:
+        return Derivation, ()  # what is loaded is derived anew
+
+
+def _state(tensor: Tensor) -> Tensor | int | None:
+    if tensor.is_meta or type(tensor) is not Tensor:
+        return None
+    if tensor.device.type == "cpu":
+        return tensor.detach().clone()
+    return None if tensor.is_inference() else tensor._version
+
+
+def _is_same(tensor: Tensor | None, known: Tensor | None, state: Tensor | int | None) -> bool:
+    if tensor is None or known is None:
+        return tensor is known
+    if isinstance(state, Tensor):
+        with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
+            return tensor.device == state.device and tensor.dtype == state.dtype and torch.equal(tensor, state)
+    return tensor is known and (state is None or state == tensor._version)
