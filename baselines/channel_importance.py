@@ -19,8 +19,8 @@ from sconv_search.calibration.moments import BATCH, input_moments
 from sconv_search.channels.cutting import by_channel, reading_kernel
 from sconv_search.channels.dependency_graph import Group
 from sconv_search.compressor import LAYER_KINDS
+from sconv_search.copying import copied
 from sconv_search.system.cache import KEPT_BYTES, Memo, content, network_content
-from sconv_search.system.copying import copied
 
 Importance = Literal["magnitude", "batch_norm", "taylor", "activation", "reconstruction"]
 RIDGE = 1e-4

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from sconv_search.calibration.moments import Moments, input_moments
+from sconv_search.calibration.replaceable import replaceable
 from sconv_search.compressor import Penalty, require_sites, site, swapped
 from sconv_search.layer_kinds import LAYER_KINDS, layer_kind
 from sconv_search.plan import CompressionPlan, Structure
-from sconv_search.structured.replaceable import replaceable
 from sconv_search.system.cache import remembered
 
 # What the baselines that factorize kernels share: factors kept by content, layers made from them, ranks and refusals.
@@ -228,13 +228,9 @@ class Decomposition(ABC):
             moments: of what the layer reads; the outputs, rather than the kernel, are then made close.
         """
 
-    def options(self, network: nn.Module, input_shape: Sequence[int] | None = None) -> dict[str, list[Structure]]:
-        """Ranks a layer, cheapest first, where the method takes the layer and makes it cheaper.
-
-        Args:
-            input_shape: see ``replaceable``.
-        """
-        every = replaceable(network, input_shape)
+    def options(self, network: nn.Module) -> dict[str, list[Structure]]:
+        """Ranks a layer, cheapest first, where the method takes the layer and makes it cheaper."""
+        every = replaceable(network)
         found = {name: self.structures(layer) for name, layer in every.items() if self.limits(layer)}
         return {name: structures for name, structures in found.items() if structures}
 
@@ -242,7 +238,13 @@ class Decomposition(ABC):
         """Constant 0: the method works on trained weights."""
         return no_penalty(network)
 
-    def compress(self, network: nn.Module, plan: CompressionPlan, calibration: Tensor | None = None) -> nn.Module:
+    def compress(
+        self,
+        network: nn.Module,
+        plan: CompressionPlan,
+        calibration: Tensor | None = None,
+        reference: nn.Module | None = None,
+    ) -> nn.Module:
         """The network with each site replaced by its smaller layers.
 
         Args:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
 from sconv_search.layer_kinds import TRANSPOSED_KINDS, layer_kind
-from sconv_search.structured.symbolic import as_node
+from sconv_search.system.symbolic import as_node
 
 
 class FactorizedLayer(nn.Sequential):

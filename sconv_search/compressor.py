@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import ClassVar, Protocol
 
+import torch
 from torch import Tensor, nn
 
+from sconv_search.copying import copied
 from sconv_search.layer_kinds import KINDS, LAYER_KINDS, TRANSPOSED_KINDS, obstacles
 from sconv_search.plan import CompressionPlan, Structure
-from sconv_search.system.copying import copied
 
 Penalty = Callable[[], Tensor]
 """A scalar added to the loss; it reads the network's weights anew at each call."""
@@ -33,7 +34,8 @@ __all__ = [
 class Compressor(Protocol):
     """One way to make a trained network cheaper: stateless, arguments never modified.
 
-    Every method lives the same life: train under the penalty, compress, train on.
+    Every network goes through the same steps, whatever the method: train with the penalty, compress, train on. A class
+    that inherits from this one gets the defaults of a method that replaces single layers and has no penalty.
     """
 
     @property
@@ -41,20 +43,15 @@ class Compressor(Protocol):
         """Key of the method in plans."""
         ...
 
-    regularizable: ClassVar[bool]
+    regularizable: ClassVar[bool] = False
     """Whether training towards the structure (the penalty) means anything; if not, the penalty is constant 0."""
-    reshapes_neighbors: ClassVar[bool]
+    reshapes_neighbors: ClassVar[bool] = False
     """Whether a choice changes other layers too: then it is carried out first, and its cost measured on the whole
     network.
     """
 
-    def options(self, network: nn.Module, input_shape: Sequence[int] | None = None) -> dict[str, list[Structure]]:
-        """Structures a site may take, cheapest first; a site without any is absent. None is dearer than dense.
-
-        Args:
-            input_shape: of one input, without the batch, for what shows only as the network runs; where none is given,
-                one is looked for.
-        """
+    def options(self, network: nn.Module) -> dict[str, list[Structure]]:
+        """Structures a site may take, cheapest first; a site without any is absent. None is dearer than dense."""
         ...
 
     def limits(self, layer: nn.Module) -> Structure:
@@ -63,11 +60,28 @@ class Compressor(Protocol):
 
     def penalty(self, network: nn.Module, plan: CompressionPlan) -> Penalty:
         """Distance of the network to the plan's structures, to be added to the loss; 0 where nothing is to do."""
+        return lambda: torch.zeros(())
+
+    def compress(
+        self,
+        network: nn.Module,
+        plan: CompressionPlan,
+        calibration: Tensor | None = None,
+        reference: nn.Module | None = None,
+    ) -> nn.Module:
+        """A new, deployable network in which the plan's sites are replaced.
+
+        Args:
+            calibration: inputs (N, ...) that may serve to fit the replacements better.
+            reference: the network before it was trained towards the plan, for methods that choose by the trained
+                weights what they train towards, such as which channels are summed together; None where it is the
+                network itself.
+        """
         ...
 
-    def compress(self, network: nn.Module, plan: CompressionPlan, calibration: Tensor | None = None) -> nn.Module:
-        """A new, deployable network in which the plan's sites are replaced; inputs may serve to fit them better."""
-        ...
+    def dropped(self, layer: nn.Module, structure: Structure) -> int:
+        """Channels of its own layer that a structure takes away; 0 where the method replaces the layer."""
+        return 0
 
 
 def site(network: nn.Module, name: str) -> nn.Module:

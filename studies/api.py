@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
+from sconv_search.copying import copied
 from sconv_search.cost.counting import require_forward
 from sconv_search.data.splits import DataSet, Images
 from sconv_search.records import Quantity, TrialRecord
@@ -21,7 +22,6 @@ from sconv_search.studies.search.loop import StoppingCriterion
 from sconv_search.studies.search.runner import search
 from sconv_search.studies.spec import StudySpec
 from sconv_search.studies.task import Task
-from sconv_search.system.copying import copied
 from sconv_search.system.memory_format import channels_last_
 from sconv_search.training.evaluation import Score, evaluate
 from sconv_search.training.loop import train_

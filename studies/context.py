@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sconv_search.cost.counting import example_input, require_forward
+from sconv_search.cost.input_shape import takes
 from sconv_search.data.splits import DataSet, Images
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.task import Task
@@ -40,6 +41,9 @@ class StudyContext:
     train: Callable[..., None] = train_
     score: Callable[[nn.Module, DataSet, Images], Score] = evaluate
     processes: ProcessGroup = SINGLE_PROCESS
+
+    def __post_init__(self) -> None:
+        takes(self.network, self.task.input_shape)
 
 
 def calibration_inputs(start: StudyContext) -> Tensor:

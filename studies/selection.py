@@ -87,16 +87,8 @@ def selected_method(name: str, selection: Selection) -> Compressor:
     return chosen
 
 
-def offered(
-    network: nn.Module,
-    methods: Sequence[str],
-    selection: Selection = EVERYTHING,
-    input_shape: Sequence[int] | None = None,
-) -> dict[str, list[Choice]]:
+def offered(network: nn.Module, methods: Sequence[str], selection: Selection = EVERYTHING) -> dict[str, list[Choice]]:
     """The choices of each selected site, method by method, each method's cheapest first; sites without any are absent.
-
-    Args:
-        input_shape: of one input, without the batch; without one, methods that run the network look for one.
 
     Raises:
         KeyError: a method is unknown.
@@ -105,7 +97,7 @@ def offered(
     selection.require_matches(candidates(network))
     choices: dict[str, list[Choice]] = {}
     for name in methods:
-        for place, structures in selected_method(name, selection).options(network, input_shape).items():
+        for place, structures in selected_method(name, selection).options(network).items():
             if structures and selection.refusal(place) is None:
                 choices.setdefault(place, []).extend(
                     Choice(method=name, structure=structure) for structure in structures

@@ -21,9 +21,9 @@ from torch.nn import functional as F
 
 from sconv_search.calibration.geometry import padding_pairs
 from sconv_search.compressor import site
+from sconv_search.copying import copied
 from sconv_search.layer_kinds import LAYER_KINDS, layer_kind
 from sconv_search.system.cache import Memo, network_content, unwritten_content
-from sconv_search.system.copying import copied
 
 BATCH = 32
 MOST_POSITIONS, MOST_PER_FEATURE = 2**13, 8

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from sconv_search.compressor import site
-from sconv_search.system.copying import copied
+from sconv_search.copying import copied
 
 Run = Callable[[nn.Module], Any]
 """Calls a network once, on the inputs in question."""

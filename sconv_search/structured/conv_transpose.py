@@ -15,11 +15,11 @@ from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvTransposeNd
 
 from sconv_search.calibration.geometry import require_kind
-from sconv_search.structured.channel_pooling import NaturalChains
-from sconv_search.structured.channel_sums import NATURAL, channel_pooling, layer_kernel
-from sconv_search.structured.eager_sums import plain
 from sconv_search.structured.projected_gradient import ProjectedLayer
-from sconv_search.structured.symbolic import as_node
+from sconv_search.structured.sums.channel_pooling import NaturalChains
+from sconv_search.structured.sums.eager_sums import plain
+from sconv_search.structured.sums.variants import NATURAL, channel_pooling, layer_kernel
+from sconv_search.system.symbolic import as_node
 
 _GEOMETRY = (
     *("in_channels", "out_channels", "kernel_size", "stride", "padding"),
@@ -135,15 +135,9 @@ class _StructuredConvTransposeNd(ProjectedLayer):
         if plain():
             self.project_gradient_()  # the parameter may be another one
         axes = self.weight.dim() - 2
+        dense: Any = self  # it has the attributes that are read
         ends = _ConvTransposeNd._output_padding(
-            self,
-            x,
-            output_size,
-            self.stride,
-            self.padding,
-            self.kernel_size,
-            axes,
-            self.dilation,  # type: ignore[arg-type]
+            dense, x, output_size, dense.stride, dense.padding, dense.kernel_size, axes, dense.dilation
         )
         pooled = self.pooling(x, x.dim() - axes - 1)
         convolve: Any = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[axes - 1]

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sconv_search.calibration.geometry import require_kind
-from sconv_search.structured.channel_pooling import NaturalChains
-from sconv_search.structured.channel_sums import NATURAL, channel_pooling
-from sconv_search.structured.eager_sums import plain
 from sconv_search.structured.projected_gradient import ProjectedLayer
-from sconv_search.structured.symbolic import as_node
+from sconv_search.structured.sums.channel_pooling import NaturalChains
+from sconv_search.structured.sums.eager_sums import plain
+from sconv_search.structured.sums.variants import NATURAL, channel_pooling
+from sconv_search.system.symbolic import as_node
 
 
 class StructuredLinear(ProjectedLayer):

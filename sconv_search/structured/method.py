@@ -1,4 +1,4 @@
-"""Structured convolution as a compression method: mathematics, layers and regularzation behind one protocol."""
+"""Structured convolution as a compression method: mathematics, layers and regularization behind one protocol."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from sconv_search.calibration.moments import Moments, grouped_kernel, input_moments, least_squares_tail
+from sconv_search.calibration.replaceable import replaceable
 from sconv_search.compressor import Penalty, require_sites, site, swapped
 from sconv_search.layer_kinds import LAYER_KINDS, TRANSPOSED_KINDS, layer_kind
 from sconv_search.plan import CompressionPlan, Structure
 from sconv_search.structured import regularization
-from sconv_search.structured.channel_sums import NATURAL, VARIANTS, channel_additions, layer_kernel, variant_of
 from sconv_search.structured.conv import StructuredConv1d, StructuredConv2d, StructuredConv3d, kernel_counts
 from sconv_search.structured.conv_transpose import (
     StructuredConvTranspose1d,
@@ -26,7 +26,7 @@ from sconv_search.structured.conv_transpose import (
     StructuredConvTranspose3d,
 )
 from sconv_search.structured.linear import StructuredLinear
-from sconv_search.structured.replaceable import replaceable
+from sconv_search.structured.sums.variants import NATURAL, VARIANTS, channel_additions, layer_kernel, variant_of
 
 # What the options of structured layers cost, for their order: the study measures the real ones on the built layer.
 
@@ -109,13 +109,9 @@ class StructuredConvolution:
                 f"variants must be some of {', '.join(VARIANTS)}, got {unknown if self.variants else self.variants}"
             )
 
-    def options(self, network: nn.Module, input_shape: Sequence[int] | None = None) -> dict[str, list[Structure]]:
-        """Pairs (c, n) a layer and variant, cheapest first; only those that need fewer FLOPs than the dense layer.
-
-        Args:
-            input_shape: see ``replaceable``.
-        """
-        found = {name: self._layer_options(layer) for name, layer in replaceable(network, input_shape).items()}
+    def options(self, network: nn.Module) -> dict[str, list[Structure]]:
+        """Pairs (c, n) a layer and variant, cheapest first; only those that need fewer FLOPs than the dense layer."""
+        found = {name: self._layer_options(layer) for name, layer in replaceable(network).items()}
         return {name: options for name, options in found.items() if options}
 
     def _layer_options(self, layer: nn.Module) -> list[Structure]:
@@ -140,7 +136,7 @@ class StructuredConvolution:
         return {}
 
     def penalty(self, network: nn.Module, plan: CompressionPlan) -> Penalty:
-        """The structural regularzation loss of the plan's sites."""
+        """The structural regularization loss of the plan's sites."""
         return regularization.structural_loss(network, plan, self.name)
 
     def compress(
@@ -206,3 +202,18 @@ def fit_(
         structured.weight.copy_(tail.kernel.reshape(structured.weight.shape))
         if bias is not None:
             bias.add_(tail.shift.flatten())
+
+
+def natural() -> StructuredConvolution:
+    """The method that sums channels as in the paper, boxes over the network's order, to compare with."""
+    return StructuredConvolution(name="structured_natural", variants=("natural",))
+
+
+def permuted() -> StructuredConvolution:
+    """The method that sums chains of permuted channels, to compare with."""
+    return StructuredConvolution(name="structured_permuted", variants=("permuted",))
+
+
+def signed() -> StructuredConvolution:
+    """The method whose sums may take channels negated, to compare with."""
+    return StructuredConvolution(name="structured_signed", variants=("signed_merged",))

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from sconv_search.structured import kernels
-from sconv_search.structured.channel_pooling import NaturalChains
+from sconv_search.structured.sums.channel_pooling import NaturalChains
 
 
 class ProjectedLayer(nn.Module):

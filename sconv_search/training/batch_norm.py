@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from sconv_search.copying import copied
 from sconv_search.data.splits import DataSet, Images
 from sconv_search.system.cache import KEPT_BYTES, Memo, network_content
-from sconv_search.system.copying import copied
 
 IMAGES = 2048
 BATCH = 256

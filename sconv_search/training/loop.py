@@ -74,7 +74,7 @@ def train_(
     keeper = CheckpointManager(checkpoint, identity, state, processes)
     begun = keeper.resume_()
     forward = training_forward(network, data, schedule, steps, processes)
-    images = data.train.batches(parts, seed, share=processes.shard, start=begun * schedule.accumulation)
+    images = data.train.batches(parts, seed, shard=processes.shard, start=begun * schedule.accumulation)
     for step in range(begun, steps):
         for group in optimizer.param_groups:
             group["lr"] = schedule.learning_rate * schedule.factor(step / steps)
@@ -141,5 +141,5 @@ def _require_finite(loss: Tensor, step: int, steps: int, schedule: Schedule, pen
     if not math.isfinite(value := float(loss.detach())):
         raise TrainingDiverged(
             f"the loss is {value} at step {step} of {steps} (learning rate {schedule.learning_rate:g}, "
-            f"regularzation weight {penalty_weight:g}); a lower learning rate usually helps"
+            f"regularization weight {penalty_weight:g}); a lower learning rate usually helps"
         )

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import typer
 
-from sconv_search.studies.named import named
+from sconv_search.system.named import named
 
 _WORDS = {
     str: "a text in quotes",
@@ -36,8 +36,11 @@ ConfigOption = Annotated[
         callback=_read,
         is_eager=True,
         expose_value=False,
-        help="TOML file with what the flags say, such as trials = 40; keys are the flags' long names, and flags win. A table "
-        r"named like a command, such as \[search], is for that command alone. Paths start at the current directory.",
+        help=(
+            "TOML file with what the flags say, such as trials = 40; keys are the flags' long names, and flags win. A"
+            " table "
+            r"named like a command, such as \[search], is for that command alone. Paths start at the current directory."
+        ),
     ),
 ]
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from sconv_search.cost.counting import measure_cost
+from sconv_search.cost.input_shape import takes
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.records import Cost
 from sconv_search.search_space.decoder import fill
@@ -79,9 +80,10 @@ def dry_run(task: Task, spec: StudySpec, folder: Path | None, monitor: Monitor) 
             "a dry run counts operations and measures no time; leave budgets and objectives of latency_ms out"
         )
     network = _featureless(task.network())
+    takes(network, task.input_shape)
     dense = measure_cost(network, task.input_shape)
     budgets = checked_budget(spec, network, task.input_shape, dense)
-    every = offered(network, spec.methods, spec.selection, task.input_shape)
+    every = offered(network, spec.methods, spec.selection)
     choices = mixable(network, every)
     space = _counted(network, task.input_shape, choices, dense, monitor)
     fits = all(limit.excess(space.floor(limit)) <= 0 for limit in budgets.limits)
@@ -94,10 +96,7 @@ def dry_run(task: Task, spec: StudySpec, folder: Path | None, monitor: Monitor) 
         cost=space.dense,
         methods=spec.methods,
         options={name: len(found) for name, found in choices.items()},
-        skipped={
-            **left_out(network, choices, spec.methods, spec.selection, task.input_shape),
-            **unmixed(network, every),
-        },
+        skipped={**left_out(network, choices, spec.methods, spec.selection), **unmixed(network, every)},
         reachable=tuple(reachable(space, budgets)),
         plan=plan,
         plan_cost=None if plan is None else space.cost(plan),

@@ -150,8 +150,8 @@ def _announce(start: StudyContext, spec: StudySpec, space: SearchSpace, budgets:
         monitor.say(line)
     options = {name: len(found) for name, found in space.sites.items()}
     monitor.say(f"search space: {len(options)} layers, {sum(options.values())} options, {space.plans:.2g} plans")
-    apart = unmixed(start.network, offered(start.network, spec.methods, spec.selection, start.task.input_shape))
-    rest = left_out(start.network, space.sites, spec.methods, spec.selection, start.task.input_shape)
+    apart = unmixed(start.network, offered(start.network, spec.methods, spec.selection))
+    rest = left_out(start.network, space.sites, spec.methods, spec.selection)
     for line in site_lines(options, {**rest, **apart}):
         monitor.say(line)
 
@@ -205,7 +205,8 @@ def _run_trials(
         monitor.say(f"trial {', '.join(map(str, again))} was interrupted and runs again")
     if unknown := sampler.unknown(by_number):
         monitor.say(
-            f"{folder.journal}: lost trial {', '.join(map(str, unknown))}; the sampler goes on without what it learned there"
+            f"{folder.journal}: lost trial {', '.join(map(str, unknown))}; the sampler goes on without what it learned"
+            " there"
         )
     if known := sampler.known(by_number):
         monitor.say(f"trial {', '.join(map(str, known))} was trained, but its record is lost; it counts as trained")

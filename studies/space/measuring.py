@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from sconv_search.calibration.moments import KEPT_BYTES, input_moments, moment_bytes
 from sconv_search.calibration.replay import Given, called_once, outputs_before, replayed
 from sconv_search.compressor import site
+from sconv_search.copying import copied
 from sconv_search.cost.counting import cost_of_calls, example_input, measure_cost, on_shapes
 from sconv_search.layer_kinds import LAYER_KINDS, layer_kind
 from sconv_search.plan import Choice, CompressionPlan
@@ -28,7 +29,6 @@ from sconv_search.studies.space.latencies import Latencies, whole_ms
 from sconv_search.studies.space.narrowed_costs import measured_narrowings
 from sconv_search.studies.space.widths import channels_dropped, left_by_pruning, mixable
 from sconv_search.system.cache import architecture
-from sconv_search.system.copying import copied
 from sconv_search.training.batch_norm import batch_norms
 from sconv_search.training.evaluation import predict
 
@@ -69,7 +69,7 @@ def measured_space(
         ValueError: a given plan has a choice whose cost beside pruned channels is not known.
     """
     network, shape = start.network, start.task.input_shape
-    every = with_given(offered(network, methods, selection, shape), given, network, methods, selection)
+    every = with_given(offered(network, methods, selection), given, network, methods, selection)
     choices = mixable(network, every)
     wanted = {(name, choice) for plan in given for name, choice in plan.sites.items()}
     whole = dense_cost(network, shape, latency_batch)

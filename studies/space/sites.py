@@ -12,20 +12,21 @@ from dataclasses import dataclass
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
+from sconv_search.calibration.replaceable import left_alone
 from sconv_search.channels.dependency_graph import UntraceableError
 from sconv_search.channels.groups import dependencies
 from sconv_search.compressor import site, swapped
 from sconv_search.cost.counting import cost_of_calls, measure_cost, require_forward
+from sconv_search.cost.input_shape import takes
 from sconv_search.layer_kinds import LAYER_KINDS
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.records import Cost
-from sconv_search.structured.replaceable import left_alone
 from sconv_search.studies.methods import METHODS, compress, method_named
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.selection import EVERYTHING, Selection, candidates, offered, selected_method
 from sconv_search.studies.space.measuring import input_shapes
 from sconv_search.studies.space.widths import unmixed
-from sconv_search.system.layer_content import architecture
+from sconv_search.system.cache import architecture
 
 Shapes = list[tuple[int, ...]]
 WHOLE = "(the network itself)"
@@ -97,11 +98,12 @@ def site_table(
 def _site_table(
     network: nn.Module, input_shape: tuple[int, ...], methods: Sequence[str], selection: Selection, monitor: Monitor
 ) -> SiteTable:
+    takes(network, input_shape)
     with monitor.bar("asking the methods"):
         require_forward(network, input_shape)
         cost = measure_cost(network, input_shape)
-        choices = offered(network, methods, selection, input_shape)
-        left = _reasons(network, methods, selection, choices, input_shape)
+        choices = offered(network, methods, selection)
+        left = _reasons(network, methods, selection, choices)
         places = [name for name, _ in network.named_modules() if name in choices or name in left]
         shapes = input_shapes(network, input_shape, places)
     meter = _Meter(network, input_shape)
@@ -125,14 +127,10 @@ def _site_table(
 
 
 def left_out(
-    network: nn.Module,
-    offered_sites: Collection[str],
-    methods: Sequence[str],
-    selection: Selection = EVERYTHING,
-    input_shape: Sequence[int] | None = None,
+    network: nn.Module, offered_sites: Collection[str], methods: Sequence[str], selection: Selection = EVERYTHING
 ) -> dict[str, str]:
     """Layers with weights that are not among the sites offered, with the reason in words."""
-    reasons = _reasons(network, methods, selection, {name: () for name in offered_sites}, input_shape)
+    reasons = _reasons(network, methods, selection, {name: () for name in offered_sites})
     return {name or WHOLE: in_words(why) for name, why in reasons.items() if name not in offered_sites}
 
 
@@ -147,14 +145,10 @@ def in_words(reasons: Mapping[str, str]) -> str:
 
 
 def _reasons(
-    network: nn.Module,
-    methods: Sequence[str],
-    selection: Selection,
-    choices: Mapping[str, Sequence[Choice]],
-    input_shape: Sequence[int] | None,
+    network: nn.Module, methods: Sequence[str], selection: Selection, choices: Mapping[str, Sequence[Choice]]
 ) -> dict[str, dict[str, str]]:
     """Layer with weights -> method without an option there -> why; under ``""`` where no method can have one."""
-    alone, known = left_alone(network, input_shape), candidates(network)
+    alone, known = left_alone(network), candidates(network)
     found: dict[str, dict[str, str]] = {}
     for name in (*known, *(name for name in alone if name not in known)):
         others = [method for method in methods if method not in {choice.method for choice in choices.get(name, ())}]

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from sconv_search.copying import copied
 from sconv_search.data.splits import DataSet, Images
 from sconv_search.plan import CompressionPlan
 from sconv_search.studies.context import StudyContext, calibration_inputs
@@ -17,7 +18,6 @@ from sconv_search.studies.methods import METHODS, compress, penalty
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.trials.checkpoints import TrialCheckpoints
 from sconv_search.studies.trials.residuals import ResidualHistory
-from sconv_search.system.copying import copied
 from sconv_search.training.batch_norm import reestimate_batch_norm_
 from sconv_search.training.evaluation import Score
 from sconv_search.training.process_group import OutOfStep

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch._C._functorch import is_functorch_wrapped_tensor
 
 from sconv_search.structured import kernels
-from sconv_search.structured.eager_sums import channel_products, plain, products_pay, traced
-from sconv_search.structured.spatial_pooling import pool_grouped_channels
+from sconv_search.structured.sums.eager_sums import channel_products, plain, products_pay, traced
+from sconv_search.structured.sums.spatial_pooling import pool_grouped_channels
 from sconv_search.system.derived import Derivation
 
 

@@ -21,11 +21,11 @@ from torch.utils import _pytree as pytree
 
 from sconv_search.calibration.geometry import padding_pairs
 from sconv_search.compressor import layers
+from sconv_search.copying import copied
 from sconv_search.cost.counting import example_input, require_forward
-from sconv_search.cost.guessed_shape import guessed_shape
+from sconv_search.cost.input_shape import guessed_shape, told_shape
 from sconv_search.layer_kinds import KINDS, obstacles
 from sconv_search.system.cache import Memo, architecture
-from sconv_search.system.copying import copied
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}
 LOW_PRECISION_TOLERANCE = 5e-2
@@ -36,44 +36,34 @@ READ_ELSEWHERE = "the network reads its weights by itself, not only by calling i
 _KEPT: Memo[tuple[Mapping[str, str]]] = Memo(2**20, results=32)
 
 
-def replaceable(network: nn.Module, input_shape: Sequence[int] | None = None) -> dict[str, nn.Module]:
+def replaceable(network: nn.Module) -> dict[str, nn.Module]:
     """The convolutions and linear layers that another layer can stand in for, by name, in the order of the network.
 
-    A shared layer comes once, by its first name.
-
-    Args:
-        input_shape: see ``left_alone``.
+    A shared layer comes once, by its first name. See ``left_alone``.
     """
-    left = left_alone(network, input_shape)
+    left = left_alone(network)
     return {name: layer for name, layer in layers(network, KINDS).items() if name not in left}
 
 
-def left_alone(network: nn.Module, input_shape: Sequence[int] | None = None) -> dict[str, str]:
+def left_alone(network: nn.Module) -> dict[str, str]:
     """Why each module with weights that no other layer can stand in for is left alone.
 
-    Known of every network is what shows without running it. It is run in evaluation mode, twice if nothing is wrong;
-    another network of the same architecture is not run again. A network whose tensors have no values is never run, nor
-    is one that runs on no input that is tried.
-
-    Args:
-        input_shape: of one input, without the batch; if none is given, the first of some that the network runs on.
+    Known of every network is what shows without running it. Where its tensors have values, it is run in evaluation
+    mode on an input of the shape that ``takes`` was told, else of the first common one on which it runs: twice, if
+    nothing is wrong. Another network of the same architecture is not run again.
 
     Raises:
-        ValueError: the network fails on that shape.
+        ValueError: the network fails on the shape that was told.
         TypeError: it cannot be copied.
     """
     found = obstacles(network)
     if not layers(network, KINDS) or any(tensor.is_meta for tensor in network.parameters()):
         return found
-    key = architecture(network), None if input_shape is None else tuple(input_shape)
+    key = architecture(network), told_shape(network)
     known = _KEPT.get(key)
     if known is None:
-        try:
-            shape = guessed_shape(network) if input_shape is None else tuple(input_shape)
-        except ValueError:
-            known = ({},)
-        else:
-            known = (_Proof(network, shape).failures(),)
+        shape = told_shape(network) or guessed_shape(network)
+        known = ({} if shape is None else _Proof(network, shape).failures(),)
         _KEPT.put(key, known)
     return {**found, **known[0]}
 

@@ -8,14 +8,15 @@ from collections.abc import Iterator, Mapping
 from types import CellType, FunctionType
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
-
-from sconv_search.system.memory_format import lay_out_, layout
 
 Module = TypeVar("Module", bound=nn.Module)
 OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 """Attributes that every module has."""
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+"""Of tensors of so many dimensions."""
 HOOKS = (
     *("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called"),
     *("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_backward_hooks", "_backward_pre_hooks"),
@@ -86,8 +87,10 @@ def _take_over_(new: nn.Module, old: nn.Module, known: dict[int, Any]) -> None:
     for name, parameter in new.named_parameters():
         like = bias if bias is not None and name.rpartition(".")[2] == "bias" else weight
         parameter.requires_grad_(like.requires_grad)
-    if layout(weight) != layout(weight.contiguous()):
-        lay_out_(new, layout(weight))
+    last = CHANNELS_LAST.get(weight.dim())
+    if last is not None and weight.is_contiguous(memory_format=last) and not weight.is_contiguous():
+        for parameter in (parameter for parameter in new.parameters() if parameter.dim() == weight.dim()):
+            parameter.data = parameter.data.to(memory_format=last)
 
 
 def _with_copied_functions(value: Any, known: dict[int, Any]) -> Any:
