@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from sconv_search.compressor import layers
+from sconv_search.copying import copied
 from sconv_search.cost.counting import require_forward
 from sconv_search.system.cache import architecture
 
 SIZES = (32, 64, 28, 12, 16, 8, 96, 128, 224, 227, 299, 1024, 16000, 256, 384, 240, 288, 320, 448, 512)
 """Lengths of each spatial axis that are tried where no shape was told, in turn."""
 MOST_POSITIONS = 2**18
+MOST_KINDS = 4
+"""Numbers of input channels that are tried: those that the first layers read."""
 TOLD = 64
 _TOLD: OrderedDict[Hashable, tuple[int, ...]] = OrderedDict()
 
@@ -33,17 +35,22 @@ def told_shape(network: nn.Module) -> tuple[int, ...] | None:
     return _TOLD.get(architecture(network))
 
 
+def guesses(network: nn.Module) -> Iterator[tuple[int, ...]]:
+    """Shapes of one input, without the batch, that the first layers could read; the likeliest come first."""
+    readers: dict[tuple[int, int], None] = {}
+    for layer in network.modules():
+        if isinstance(layer, _ConvNd):
+            readers.setdefault((len(layer.kernel_size), layer.in_channels))
+        elif isinstance(layer, nn.Linear):
+            readers.setdefault((0, layer.in_features))
+    for axes, channels in list(readers)[:MOST_KINDS]:
+        yield from ((channels, *[size] * axes) for size in (SIZES if axes else (1,)) if size**axes <= MOST_POSITIONS)
+
+
 def guessed_shape(network: nn.Module) -> tuple[int, ...] | None:
-    """The first shape, without the batch, that the network runs on, of those that its first layer may read; None if it
-    has no layer, or fails on all that are tried.
-    """
-    first = next(iter(layers(network).values()), None)
-    if isinstance(first, _ConvNd):
-        channels, axes = first.in_channels, len(first.kernel_size)
-        shapes = [(channels, *[size] * axes) for size in SIZES if size**axes <= MOST_POSITIONS]
-    else:
-        shapes = [(first.in_features,)] if isinstance(first, nn.Linear) else []
-    return next((shape for shape in shapes if _runs(network, shape)), None)
+    """The first of the guesses that a copy of the network runs on; None if it runs on none."""
+    tried = copied(network).eval()
+    return next((shape for shape in guesses(network) if _runs(tried, shape)), None)
 
 
 def _runs(network: nn.Module, shape: tuple[int, ...]) -> bool:
