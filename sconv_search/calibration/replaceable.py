@@ -30,6 +30,8 @@ from sconv_search.system.cache import Memo, architecture
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}
 LOW_PRECISION_TOLERANCE = 5e-2
 """What outputs may change by, relative to the largest, where other layers that compute the same stand in."""
+READ_VALUES = 4096
+"""Of each tensor that a layer reads, that are compared."""
 MOST_RUNS = 64
 """Of one proof, in the search for the layers at fault; those that are still suspected then are left alone."""
 READ_ELSEWHERE = "the network reads its weights by itself, not only by calling it"
@@ -59,10 +61,11 @@ def left_alone(network: nn.Module) -> dict[str, str]:
     found = obstacles(network)
     if not layers(network, KINDS) or any(tensor.is_meta for tensor in network.parameters()):
         return found
-    key = architecture(network), told_shape(network)
+    same = architecture(network)
+    key = same, told_shape(same)
     known = _KEPT.get(key)
     if known is None:
-        shape = told_shape(network) or guessed_shape(network)
+        shape = told_shape(same) or guessed_shape(network)
         known = ({} if shape is None else _Proof(network, shape).failures(),)
         _KEPT.put(key, known)
     return {**found, **known[0]}
@@ -126,13 +129,13 @@ class _Proof:
 
     def failures(self) -> dict[str, str]:
         """Layers for which others cannot stand in, with the reason."""
-        dense = copied(self._network).eval()
+        dense = copied(self._network)
         reads = _Reads({name: dense.get_submodule(name) for name in self._layers})
         try:
             with reads:
-                self._wanted = self._output(dense)
+                self._wanted = self._values(dense)
         except Exception:  # of any kind: the forward is the user's own
-            require_forward(dense, self._shape)  # says it in words
+            require_forward(dense.eval(), self._shape)  # says it in words
             raise
         failed = dict.fromkeys(reads.elsewhere(), READ_ELSEWHERE)
         while found := self._at_fault([name for name in self._layers if name not in failed]):
@@ -159,17 +162,33 @@ class _Proof:
         self._runs += 1
         changed = copied(self._network, {self._layers[name]: _StandIn(self._layers[name]) for name in names})
         try:
-            found = self._output(changed.eval())
+            found = self._values(changed)
         except Exception as error:  # of any kind: the forward is the user's own
             return f"the network fails: {type(error).__name__}: {' '.join(str(error).split())}"
         return _difference(self._wanted, found)
 
     @torch.no_grad()
-    def _output(self, network: nn.Module) -> list[Any]:
-        devices = [self._input.device] if self._input.is_cuda else []
-        with torch.random.fork_rng(devices):
-            torch.manual_seed(0)
-            return _leaves(network(self._input.clone()))
+    def _values(self, network: nn.Module) -> list[Any]:
+        """What the network gives, and before it some of what each layer reads: a deep network may hide a change."""
+        read: list[Any] = []
+
+        def see(layer: nn.Module, given: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+            for x in (*given, *named.values()):
+                if isinstance(x, Tensor):
+                    read.append(x.flatten()[:: max(1, x.numel() // READ_VALUES)].clone())
+
+        handles = [
+            network.get_submodule(name).register_forward_pre_hook(see, with_kwargs=True, prepend=True)
+            for name in self._layers
+        ]
+        try:
+            with torch.random.fork_rng([self._input.device] if self._input.is_cuda else []):
+                torch.manual_seed(0)
+                given = _leaves(network.eval()(self._input.clone()))
+        finally:
+            for handle in handles:
+                handle.remove()
+        return read + given
 
 
 class _Reads(TorchFunctionMode):
@@ -227,15 +246,15 @@ def _leaves(output: Any, depth: int = 4) -> list[Any]:
 def _difference(wanted: Sequence[Any], found: Sequence[Any]) -> str | None:
     """What is different between outputs beyond rounding; None if nothing is."""
     if len(wanted) != len(found):
-        return f"it gives {len(found)} outputs instead of {len(wanted)}"
+        return "other layers are called, or there are more or fewer outputs"
     for one, other in zip(wanted, found, strict=True):
         if not (isinstance(one, Tensor) and isinstance(other, Tensor)):
             continue
         if one.shape != other.shape:
-            return f"it gives {tuple(other.shape)} instead of {tuple(one.shape)}"
+            return f"values of shape {tuple(one.shape)} become {tuple(other.shape)}"
         moved = _moved(one, other)
         if not moved <= TOLERANCE.get(one.dtype, LOW_PRECISION_TOLERANCE):
-            return f"its outputs move by {moved:.1e} of the largest"
+            return f"its values move by {moved:.1e} of the largest"
     return None
 
 

@@ -47,8 +47,9 @@ def dependencies(network: nn.Module) -> Dependencies:
     Raises:
         UntraceableError: the network cannot be copied, or fails on every input shape tried.
     """
-    shape = told_shape(network)
-    key = (architecture(network), shape)
+    same = architecture(network)
+    shape = told_shape(same)
+    key = (same, shape)
     if key not in _REMEMBERED:
         try:
             found: Dependencies | UntraceableError = _dependencies(network, shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Sequence
 
+import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
@@ -30,9 +31,9 @@ def takes(network: nn.Module, input_shape: Sequence[int]) -> None:
         _TOLD.popitem(last=False)
 
 
-def told_shape(network: nn.Module) -> tuple[int, ...] | None:
-    """What ``takes`` was told of networks of this architecture."""
-    return _TOLD.get(architecture(network))
+def told_shape(same: Hashable) -> tuple[int, ...] | None:
+    """What ``takes`` was told of networks of this ``architecture``."""
+    return _TOLD.get(same)
 
 
 def guesses(network: nn.Module) -> Iterator[tuple[int, ...]]:
@@ -50,7 +51,8 @@ def guesses(network: nn.Module) -> Iterator[tuple[int, ...]]:
 def guessed_shape(network: nn.Module) -> tuple[int, ...] | None:
     """The first of the guesses that a copy of the network runs on; None if it runs on none."""
     tried = copied(network).eval()
-    return next((shape for shape in guesses(network) if _runs(tried, shape)), None)
+    with torch.random.fork_rng():
+        return next((shape for shape in guesses(network) if _runs(tried, shape)), None)
 
 
 def _runs(network: nn.Module, shape: tuple[int, ...]) -> bool:

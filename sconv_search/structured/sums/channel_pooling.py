@@ -16,7 +16,7 @@ The choice is a buffer, so that a plan and a state dict rebuild the network.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -112,6 +112,11 @@ class NaturalChains(nn.Module):
         super()._load_from_state_dict(*arguments)
         self.refresh_()  # a graph may be made next
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._derivation = Derivation()  # the tables may be without values now
+        return self
+
     def forward(self, x: Tensor, dim: int = 1) -> Tensor:
         """The sums, in this pooling's basis: ``g C`` channels along ``dim`` become ``g c``.
 
@@ -128,6 +133,8 @@ class NaturalChains(nn.Module):
             raise ValueError(
                 f"the layer reads {self.groups * self.channels} channels, got {x.shape[dim]}: {tuple(x.shape)}"
             )
+        if not traced() and any(one is not None and is_functorch_wrapped_tensor(one) for one in self.choice()):
+            return self._scripted(x, dim)  # a choice for each of several layers
         self.refresh_()
         fewer = self.groups == 1 and self.count < self.channels and self.count <= self._most_products
         return channel_products(x, self._matrix()) if fewer and dim == 1 and products_pay(x) else self._sums(x, dim)
@@ -282,11 +289,6 @@ class MergedChannels(NaturalChains):
     def _keep(self, name: str, table: list[int] | None) -> None:
         kept = None if table is None else torch.tensor(table, dtype=torch.int64, device=self.members.device)
         self.register_buffer(name, kept, persistent=False)
-
-    def _computed(self, x: Tensor, dim: int) -> Tensor:
-        if not traced() and is_functorch_wrapped_tensor(self.members):  # a choice for each of several layers
-            return self._scripted(x, dim)
-        return super()._computed(x, dim)
 
     def _scripted(self, x: Tensor, dim: int) -> Tensor:
         """The same in TorchScript's part of Python, without tables."""
