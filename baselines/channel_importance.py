@@ -18,8 +18,8 @@ from torch.nn.modules.batchnorm import _NormBase
 from sconv_search.calibration.moments import BATCH, input_moments
 from sconv_search.channels.cutting import by_channel, reading_kernel
 from sconv_search.channels.dependency_graph import Group
-from sconv_search.compressor import LAYER_KINDS
 from sconv_search.copying import copied
+from sconv_search.layer_kinds import LAYER_KINDS, layer_kind
 from sconv_search.system.cache import KEPT_BYTES, Memo, content, network_content
 
 Importance = Literal["magnitude", "batch_norm", "taylor", "activation", "reconstruction"]
@@ -180,7 +180,7 @@ class _Reader:
 
 def _readers(network: nn.Module, group: Group, calibration: Tensor) -> list[_Reader]:
     members = [member for member in group.members if member.side == "in"]
-    known = [m.layer for m in members if type(network.get_submodule(m.layer)) in LAYER_KINDS]
+    known = [m.layer for m in members if layer_kind(network.get_submodule(m.layer)) in LAYER_KINDS]
     moments = input_moments(network, known, calibration)
     readers = []
     for member in members:

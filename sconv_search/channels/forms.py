@@ -113,4 +113,3 @@ def _smaller(double: nn.Module, trace: Trace, whole: Collection[str]) -> Trace:
         if small is not None and small.sequence == trace.sequence:
             return small
     return trace
-
