@@ -15,7 +15,7 @@ from torch.nn.utils import skip_init
 from sconv_search.calibration.moments import Moments
 from sconv_search.calibration.replaceable import replaceable
 from sconv_search.calibration.sequential_fit import compress_layers
-from sconv_search.compressor import Build, Penalty, Prepared, require_sites, site
+from sconv_search.compressor import Build, Compressor, Penalty, Prepared, require_sites, site
 from sconv_search.layer_kinds import LAYER_KINDS, layer_kind
 from sconv_search.plan import CompressionPlan, Structure
 from sconv_search.system.cache import remembered
@@ -163,7 +163,7 @@ def no_penalty(network: nn.Module) -> Penalty:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decomposition(ABC):
+class Decomposition(Compressor, ABC):
     """A method whose subclass says how one layer is decomposed, and which ranks it may take.
 
     Args:

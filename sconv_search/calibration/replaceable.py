@@ -10,6 +10,7 @@ alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -72,11 +73,11 @@ def left_alone(network: nn.Module) -> dict[str, str]:
 
 
 class _StandIn(nn.Module):
-    """Computes what a layer does, by tensors that it does not show."""
+    """Computes what a layer does, by tensors that it does not show, and keeps some of what it reads."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
-        self._computed = _function(layer)
+        self._computed, self._read = _function(layer), list[Tensor]()
         for name, parameter in layer._parameters.items():
             shape = () if parameter is None else (parameter.shape[0], *(1 for _ in parameter.shape[1:]))
             self.register_parameter(
@@ -85,7 +86,12 @@ class _StandIn(nn.Module):
 
     def forward(self, input: Tensor, *more: Any, **named: Any) -> Tensor:
         """As the layer."""
+        self._read.append(_sample(input))
         return self._computed(input, *more, **named)
+
+
+def _sample(x: Tensor) -> Tensor:
+    return x.flatten()[:: max(1, x.numel() // READ_VALUES)].clone()
 
 
 def _function(layer: nn.Module) -> Callable[..., Tensor]:
@@ -129,14 +135,15 @@ class _Proof:
 
     def failures(self) -> dict[str, str]:
         """Layers for which others cannot stand in, with the reason."""
-        dense = copied(self._network)
+        dense = copied(self._network).eval()
         reads = _Reads({name: dense.get_submodule(name) for name in self._layers})
         try:
             with reads:
-                self._wanted = self._values(dense)
+                self._outputs = self._run(dense)
         except Exception:  # of any kind: the forward is the user's own
-            require_forward(dense.eval(), self._shape)  # says it in words
+            require_forward(dense, self._shape)  # says it in words
             raise
+        self._read = reads.read
         failed = dict.fromkeys(reads.elsewhere(), READ_ELSEWHERE)
         while found := self._at_fault([name for name in self._layers if name not in failed]):
             failed |= found
@@ -160,48 +167,40 @@ class _Proof:
     def _change(self, names: Iterable[str]) -> str | None:
         """What is different with other layers in the places of these; None if nothing is."""
         self._runs += 1
-        changed = copied(self._network, {self._layers[name]: _StandIn(self._layers[name]) for name in names})
+        doubles = {name: _StandIn(self._layers[name]) for name in names}
+        changed = copied(self._network, {self._layers[name]: double for name, double in doubles.items()}).eval()
         try:
-            found = self._values(changed)
+            outputs = self._run(changed)
         except Exception as error:  # of any kind: the forward is the user's own
             return f"the network fails: {type(error).__name__}: {' '.join(str(error).split())}"
-        return _difference(self._wanted, found)
+        for name, double in doubles.items():  # a deep network may hide a change from its outputs
+            if difference := _difference(self._read[name], double._read):
+                return f"what {name!r} reads changes: {difference}"
+        difference = _difference(self._outputs, outputs)
+        return difference and f"the outputs change: {difference}"
 
     @torch.no_grad()
-    def _values(self, network: nn.Module) -> list[Any]:
-        """What the network gives, and before it some of what each layer reads: a deep network may hide a change."""
-        read: list[Any] = []
-
-        def see(layer: nn.Module, given: tuple[Any, ...], named: Mapping[str, Any]) -> None:
-            for x in (*given, *named.values()):
-                if isinstance(x, Tensor):
-                    read.append(x.flatten()[:: max(1, x.numel() // READ_VALUES)].clone())
-
-        handles = [
-            network.get_submodule(name).register_forward_pre_hook(see, with_kwargs=True, prepend=True)
-            for name in self._layers
-        ]
-        try:
-            with torch.random.fork_rng([self._input.device] if self._input.is_cuda else []):
-                torch.manual_seed(0)
-                given = _leaves(network.eval()(self._input.clone()))
-        finally:
-            for handle in handles:
-                handle.remove()
-        return read + given
+    def _run(self, network: nn.Module) -> list[Any]:
+        with torch.random.fork_rng([self._input.device] if self._input.is_cuda else []):
+            torch.manual_seed(0)
+            return _leaves(network(self._input.clone()))
 
 
 class _Reads(TorchFunctionMode):
-    """Watches who reads the weights of layers.
+    """Watches who reads the weights of layers, and what the layers read.
 
     Args:
         watched: layers by name.
+
+    Attributes:
+        read: by name of a layer, some of what it was given in each call.
     """
 
     def __init__(self, watched: Mapping[str, nn.Module]) -> None:
         super().__init__()
         self._names = {id(weight): name for name, layer in watched.items() for weight in layer.parameters()}
         self._watched, self._inside, self._found = watched, 0, set[str]()
+        self.read: dict[str, list[Tensor]] = {name: [] for name in watched}
         self._handles: list[Any] = []
 
     def elsewhere(self) -> list[str]:
@@ -209,9 +208,9 @@ class _Reads(TorchFunctionMode):
         return [name for name in self._watched if name in self._found]
 
     def __enter__(self) -> None:
-        for layer in self._watched.values():
-            self._handles.append(layer.register_forward_pre_hook(lambda *_: self._step(1)))
-            self._handles.append(layer.register_forward_hook(lambda *_: self._step(-1)))
+        for name, layer in self._watched.items():
+            self._handles.append(layer.register_forward_pre_hook(partial(self._enter, name), with_kwargs=True))
+            self._handles.append(layer.register_forward_hook(self._leave))
         super().__enter__()  # type: ignore[no-untyped-call]
 
     def __exit__(self, *raised: Any) -> None:
@@ -219,8 +218,12 @@ class _Reads(TorchFunctionMode):
         for handle in self._handles:
             handle.remove()
 
-    def _step(self, step: int) -> None:
-        self._inside += step
+    def _enter(self, name: str, layer: nn.Module, given: tuple[Tensor, ...], named: Mapping[str, Tensor]) -> None:
+        self.read[name].append(_sample(next(iter((*given, *named.values())))))
+        self._inside += 1
+
+    def _leave(self, layer: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
+        self._inside -= 1
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -246,15 +249,15 @@ def _leaves(output: Any, depth: int = 4) -> list[Any]:
 def _difference(wanted: Sequence[Any], found: Sequence[Any]) -> str | None:
     """What is different between outputs beyond rounding; None if nothing is."""
     if len(wanted) != len(found):
-        return "other layers are called, or there are more or fewer outputs"
+        return f"there are {len(found)} instead of {len(wanted)}"
     for one, other in zip(wanted, found, strict=True):
         if not (isinstance(one, Tensor) and isinstance(other, Tensor)):
             continue
         if one.shape != other.shape:
-            return f"values of shape {tuple(one.shape)} become {tuple(other.shape)}"
+            return f"shape {tuple(one.shape)} becomes {tuple(other.shape)}"
         moved = _moved(one, other)
         if not moved <= TOLERANCE.get(one.dtype, LOW_PRECISION_TOLERANCE):
-            return f"its values move by {moved:.1e} of the largest"
+            return f"by {moved:.1e} of the largest value"
     return None
 
 

@@ -16,7 +16,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from sconv_search.calibration.moments import Moments, grouped_kernel, least_squares_tail
 from sconv_search.calibration.replaceable import replaceable
 from sconv_search.calibration.sequential_fit import compress_layers
-from sconv_search.compressor import Build, Penalty, Prepared, require_sites, site
+from sconv_search.compressor import Build, Compressor, Penalty, Prepared, require_sites, site
 from sconv_search.layer_kinds import LAYER_KINDS, TRANSPOSED_KINDS, layer_kind
 from sconv_search.plan import CompressionPlan, Structure
 from sconv_search.structured import regularization
@@ -79,7 +79,7 @@ TRANSPOSED: dict[
 
 
 @dataclass(frozen=True, kw_only=True)
-class StructuredConvolution:
+class StructuredConvolution(Compressor):
     """Sum-pooling and a smaller kernel in the place of a convolution (transposed or not) or linear layer.
 
     Args:

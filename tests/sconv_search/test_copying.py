@@ -76,7 +76,7 @@ def test_networks_with_weight_norm_are_copied() -> None:
 def test_what_cannot_be_copied_is_named() -> None:
     network = nn.Sequential(nn.ReLU())
     network[0].stream = (value for value in [1])
-    with pytest.raises(TypeError, match="Sequential cannot be copied: .*generator"):
+    with pytest.raises(TypeError, match=r"Sequential cannot be copied: .*generator"):
         copied(network)
 
 

@@ -66,7 +66,7 @@ def _forgotten() -> None:
         (by_weight, READ_ELSEWHERE),
         (by_norm, READ_ELSEWHERE),
         (by_method, READ_ELSEWHERE),
-        (by_class, "with another layer in its place that computes the same, its values move by "),
+        (by_class, "with another layer in its place that computes the same, what "),
     ],
 )
 def test_the_layer_at_fault_is_left_alone_with_the_reason(use, reason: str) -> None:
@@ -109,8 +109,8 @@ def test_the_fast_path_of_attention_is_found() -> None:
 
 def test_two_runs_are_enough_where_nothing_is_wrong_and_none_for_a_like(monkeypatch: pytest.MonkeyPatch) -> None:
     runs = []
-    values = proof._Proof._values
-    monkeypatch.setattr(proof._Proof, "_values", lambda self, network: runs.append(1) or values(self, network))
+    values = proof._Proof._run
+    monkeypatch.setattr(proof._Proof, "_run", lambda self, network: runs.append(1) or values(self, network))
     network = nn.Sequential(*[nn.Conv2d(3, 3, 3, padding=1) for _ in range(20)])
     takes(network, (3, 8, 8))
     for one in (network, copy.deepcopy(network)):
@@ -122,11 +122,19 @@ def test_two_runs_are_enough_where_nothing_is_wrong_and_none_for_a_like(monkeypa
 
 def test_runs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proof, "MOST_RUNS", 5)
-    network = nn.Sequential(*[Using(by_class) for _ in range(8)])
-    network = nn.Sequential(*(nn.Sequential(part, nn.Conv2d(4, 3, 1)) for part in network)).eval()
+    parts = [nn.Sequential(Using(by_class), nn.Conv2d(4, 3, 1)) for _ in range(8)]
+    network = nn.Sequential(*parts).eval()
     takes(network, (3, 40, 40))
     found = left_alone(network)
     assert {f"{place}.0.odd" for place in range(8)} <= set(found)
+
+
+def test_a_change_that_the_outputs_hide_is_found() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(Using(by_class), nn.Conv2d(4, 4, 3)).eval()
+    with torch.no_grad():
+        network[1].weight.mul_(1e-9)
+    assert set(left_alone(network)) == {"0.odd"}
 
 
 def test_random_networks_are_compared_by_the_same_random_numbers() -> None:
@@ -134,8 +142,8 @@ def test_random_networks_are_compared_by_the_same_random_numbers() -> None:
         def forward(self, input: Tensor) -> Tensor:
             return super().forward(input) + torch.randn(())
 
-    state = torch.get_rng_state()
-    assert set(left_alone(nn.Sequential(nn.Conv2d(3, 4, 3), Noisy(4, 4, 3)))) == {"1"}
+    network, state = nn.Sequential(nn.Conv2d(3, 4, 3), Noisy(4, 4, 3)), torch.get_rng_state()
+    assert set(left_alone(network)) == {"1"}
     assert torch.equal(torch.get_rng_state(), state)
 
 

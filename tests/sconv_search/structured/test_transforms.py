@@ -1,4 +1,4 @@
-"""Structured layers follow their buffers and parameters, whoever puts others in place, and work under torch's transforms."""
+"""Structured layers follow their buffers and parameters, whoever sets them, and work under torch's transforms."""
 
 from __future__ import annotations
 
