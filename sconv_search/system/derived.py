@@ -22,8 +22,16 @@ class Derivation:
 
     def is_of(self, *tensors: Tensor | None) -> bool:
         """Whether it was made of tensors of these values."""
-        pairs = zip(self._tensors, self._known, strict=True)
-        return len(tensors) == len(self._tensors) and all(map(_is_same, tensors, *zip(*pairs, strict=True)))
+        if len(tensors) != len(self._tensors):
+            return False
+        for place, tensor in enumerate(tensors):
+            known, state = self._tensors[place], self._known[place]
+            if tensor is None or known is None:
+                if tensor is not known:
+                    return False
+            elif not _is_same(tensor, known, state):
+                return False
+        return True
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Derivation:
         """Of the copies of its tensors; of none where they have changed since."""
@@ -41,10 +49,12 @@ def _state(tensor: Tensor) -> Tensor | int | None:
     return None if tensor.is_inference() else tensor._version
 
 
-def _is_same(tensor: Tensor | None, known: Tensor | None, state: Tensor | int | None) -> bool:
-    if tensor is None or known is None:
-        return tensor is known
-    if isinstance(state, Tensor):
-        with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
-            return tensor.device == state.device and tensor.dtype == state.dtype and torch.equal(tensor, state)
-    return tensor is known and (state is None or state == tensor._version)
+def _is_same(tensor: Tensor, known: Tensor, state: Tensor | int | None) -> bool:
+    if not isinstance(state, Tensor):
+        return tensor is known and (state is None or state == tensor._version)
+    if tensor.dtype != state.dtype or tensor.device != state.device:
+        return False
+    if torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack():
+        with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():  # modes do not see this
+            return torch.equal(tensor, state)
+    return torch.equal(tensor, state)
