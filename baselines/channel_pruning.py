@@ -26,7 +26,7 @@ from sconv_search.channels.cutting import makes_channels, of_each_group, sizes
 from sconv_search.channels.dependency_graph import Group, UntraceableError
 from sconv_search.channels.groups import Dependencies, dependencies
 from sconv_search.channels.removal import remaining, without_
-from sconv_search.compressor import Penalty, Prepared, require_sites, site, swapped
+from sconv_search.compressor import Compressor, Penalty, Prepared, require_sites, site, swapped
 from sconv_search.layer_kinds import LAYER_KINDS, layer_kind
 from sconv_search.plan import CompressionPlan, Structure
 
@@ -77,7 +77,7 @@ def _refit_(layer: nn.Module, kept: Tensor, moments: Moments) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChannelPruning:
+class ChannelPruning(Compressor):
     """The most important channels of each group of coupled layers; a site is the group's first layer.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -163,7 +163,7 @@ def no_penalty(network: nn.Module) -> Penalty:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decomposition(Compressor, ABC):
+class Decomposition(Compressor):
     """A method whose subclass says how one layer is decomposed, and which ranks it may take.
 
     Args:

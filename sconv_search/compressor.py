@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -61,6 +62,7 @@ class Compressor(Protocol):
     """
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """Key of the method in plans."""
         ...
@@ -72,10 +74,12 @@ class Compressor(Protocol):
     network.
     """
 
+    @abstractmethod
     def options(self, network: nn.Module) -> dict[str, list[Structure]]:
         """Structures a site may take, cheapest first; a site without any is absent. None is dearer than dense."""
         ...
 
+    @abstractmethod
     def limits(self, layer: nn.Module) -> Structure:
         """The greatest value of each entry of a structure at this layer; empty where the method cannot replace it."""
         ...
@@ -84,6 +88,7 @@ class Compressor(Protocol):
         """Distance of the network to the plan's structures, to be added to the loss; 0 where nothing is to do."""
         return lambda: torch.zeros(())
 
+    @abstractmethod
     def compress(
         self,
         network: nn.Module,

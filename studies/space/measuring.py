@@ -14,7 +14,8 @@ from sconv_search.calibration.moments import KEPT_BYTES, input_moments, moment_b
 from sconv_search.calibration.replay import Given, called_once, outputs_before, replayed
 from sconv_search.compressor import site
 from sconv_search.copying import copied
-from sconv_search.cost.counting import cost_of_calls, example_input, measure_cost, on_shapes
+from sconv_search.cost.counting import cost_of_calls, measure_cost, on_shapes
+from sconv_search.cost.network_inputs import Inputs, arguments
 from sconv_search.layer_kinds import LAYER_KINDS, layer_kind
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.records import Cost
@@ -206,13 +207,13 @@ def _relative_error(layer: nn.Module, built: nn.Module, read_N: Tensor) -> float
     return float((built(read_N) - wanted).norm() / wanted.norm().clamp_min(1e-12))
 
 
-def input_shapes(network: nn.Module, shape: Sequence[int], names: Iterable[str]) -> dict[str, list[tuple[int, ...]]]:
+def input_shapes(network: nn.Module, inputs: Inputs, names: Iterable[str]) -> dict[str, list[tuple[int, ...]]]:
     """Shapes, without the batch, of the inputs of each call of the named modules for one input of the network."""
     names = list(names)
-    return on_shapes(network, lambda observed: _seen_shapes(observed, shape, names))
+    return on_shapes(network, lambda observed: _seen_shapes(observed, inputs, names))
 
 
-def _seen_shapes(observed: nn.Module, shape: Sequence[int], names: Iterable[str]) -> dict[str, list[tuple[int, ...]]]:
+def _seen_shapes(observed: nn.Module, inputs: Inputs, names: Iterable[str]) -> dict[str, list[tuple[int, ...]]]:
     seen: dict[str, list[tuple[int, ...]]] = {name: [] for name in names}
 
     def watch(name: str) -> None:
@@ -225,7 +226,8 @@ def _seen_shapes(observed: nn.Module, shape: Sequence[int], names: Iterable[str]
     for name in seen:
         watch(name)
     with torch.no_grad():
-        observed(example_input(observed, shape))
+        positional, named = arguments(observed, inputs)
+        observed(*positional, **named)
     return seen
 
 
