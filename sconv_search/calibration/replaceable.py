@@ -23,10 +23,12 @@ from torch.utils import _pytree as pytree
 from sconv_search.calibration.geometry import padding_pairs
 from sconv_search.compressor import layers
 from sconv_search.copying import copied
-from sconv_search.cost.counting import example_input, require_forward
-from sconv_search.cost.input_shape import guessed_shape, told_shape
+from sconv_search.cost.counting import require_forward
+from sconv_search.cost.input_shape import guessed_shape, told_inputs
+from sconv_search.cost.network_inputs import Inputs, arguments, example_input, is_shape
 from sconv_search.layer_kinds import KINDS, obstacles
 from sconv_search.system.cache import Memo, architecture
+from sconv_search.system.content import content_of
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}
 LOW_PRECISION_TOLERANCE = 5e-2
@@ -52,22 +54,23 @@ def left_alone(network: nn.Module) -> dict[str, str]:
     """Why each module with weights that no other layer can stand in for is left alone.
 
     Known of every network is what shows without running it. Where its tensors have values, it is run in evaluation
-    mode on an input of the shape that ``takes`` was told, else of the first common one on which it runs: twice, if
-    nothing is wrong. Another network of the same architecture is not run again.
+    mode on what ``takes`` was told, else on an input of the first common shape on which it runs: twice, if nothing is
+    wrong. Another network of the same architecture is not run again.
 
     Raises:
-        ValueError: the network fails on the shape that was told.
+        ValueError: the network fails on what was told.
         TypeError: it cannot be copied.
     """
     found = obstacles(network)
     if not layers(network, KINDS) or any(tensor.is_meta for tensor in network.parameters()):
         return found
     same = architecture(network)
-    key = same, told_shape(same)
+    told = told_inputs(same)
+    key = same, content_of(told)
     known = _KEPT.get(key)
     if known is None:
-        shape = told_shape(same) or guessed_shape(network)
-        known = ({} if shape is None else _Proof(network, shape).failures(),)
+        inputs = guessed_shape(network) if told is None else told
+        known = ({} if inputs is None else _Proof(network, inputs).failures(),)
         _KEPT.put(key, known)
     return {**found, **known[0]}
 
@@ -125,13 +128,19 @@ def _function(layer: nn.Module) -> Callable[..., Tensor]:
 
 
 class _Proof:
-    """Runs of copies of a network on one random input."""
+    """Runs of copies of a network on the same inputs; on random ones where only their shapes are given."""
 
-    def __init__(self, network: nn.Module, shape: tuple[int, ...]) -> None:
-        self._network, self._layers, self._runs = network, layers(network, KINDS), 0
-        zeros = example_input(network, shape)
-        drawn = torch.randn(zeros.shape, generator=torch.Generator().manual_seed(0))
-        self._shape, self._input = shape, drawn.to(zeros)
+    def __init__(self, network: nn.Module, inputs: Inputs) -> None:
+        self._network, self._layers, self._told, self._runs = network, layers(network, KINDS), inputs, 0
+        generator = torch.Generator().manual_seed(0)
+
+        def drawn(value: Any) -> Any:
+            if not is_shape(value):
+                return value
+            zeros = example_input(network, value)
+            return torch.randn(zeros.shape, generator=generator).to(zeros)
+
+        self._inputs: Inputs = pytree.tree_map(drawn, inputs, is_leaf=is_shape)
 
     def failures(self) -> dict[str, str]:
         """Layers for which others cannot stand in, with the reason."""
@@ -141,7 +150,7 @@ class _Proof:
             with reads:
                 self._outputs = self._run(dense)
         except Exception:  # of any kind: the forward is the user's own
-            require_forward(dense, self._shape)  # says it in words
+            require_forward(dense, self._told)  # says it in words
             raise
         self._read = reads.read
         failed = dict.fromkeys(reads.elsewhere(), READ_ELSEWHERE)
@@ -181,9 +190,12 @@ class _Proof:
 
     @torch.no_grad()
     def _run(self, network: nn.Module) -> list[Any]:
-        with torch.random.fork_rng([self._input.device] if self._input.is_cuda else []):
+        given = pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, self._inputs)
+        positional, named = arguments(network, given)
+        devices = {weight.device for weight in network.parameters() if weight.is_cuda}
+        with torch.random.fork_rng(list(devices)):
             torch.manual_seed(0)
-            return _leaves(network(self._input.clone()))
+            return _leaves(network(*positional, **named))
 
 
 class _Reads(TorchFunctionMode):

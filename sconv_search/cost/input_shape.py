@@ -1,16 +1,17 @@
-"""The shape of a network's input: the one that was told for networks of its architecture, else one on which it runs."""
+"""What a network is called with: what was told of networks of its architecture, else a shape on which it runs."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from sconv_search.copying import copied
 from sconv_search.cost.counting import require_forward
+from sconv_search.cost.network_inputs import Inputs, is_shape
 from sconv_search.system.cache import architecture
 
 SIZES = (32, 64, 28, 12, 16, 8, 96, 128, 224, 227, 299, 1024, 16000, 256, 384, 240, 288, 320, 448, 512)
@@ -18,22 +19,30 @@ SIZES = (32, 64, 28, 12, 16, 8, 96, 128, 224, 227, 299, 1024, 16000, 256, 384, 2
 MOST_POSITIONS = 2**18
 MOST_KINDS = 4
 """Numbers of input channels that are tried: those that the first layers read."""
-TOLD = 64
-_TOLD: OrderedDict[Hashable, tuple[int, ...]] = OrderedDict()
+TOLD = 16
+_TOLD: OrderedDict[Hashable, Inputs] = OrderedDict()
 
 
-def takes(network: nn.Module, input_shape: Sequence[int]) -> None:
-    """Remembers the shape of one input, without the batch, of networks of this architecture."""
+def takes(network: nn.Module, inputs: Inputs) -> None:
+    """Remembers what networks of this architecture are called with, for all that has to run them."""
     key = architecture(network)
-    _TOLD[key] = tuple(input_shape)
+    _TOLD[key] = tuple(inputs) if is_shape(inputs) else inputs
     _TOLD.move_to_end(key)
     if len(_TOLD) > TOLD:
         _TOLD.popitem(last=False)
 
 
-def told_shape(same: Hashable) -> tuple[int, ...] | None:
+def told_inputs(same: Hashable) -> Inputs | None:
     """What ``takes`` was told of networks of this ``architecture``."""
     return _TOLD.get(same)
+
+
+def told_shape(same: Hashable) -> tuple[int, ...] | None:
+    """The shape of one input, without the batch, where that is all that ``takes`` was told; of one tensor, too."""
+    told = _TOLD.get(same)
+    if isinstance(told, Tensor):
+        return tuple(told.shape[1:])
+    return tuple(told) if told is not None and is_shape(told) else None  # type: ignore[arg-type]  # of whole numbers
 
 
 def guesses(network: nn.Module) -> Iterator[tuple[int, ...]]:

@@ -177,6 +177,22 @@ def test_the_shape_that_was_told_is_the_one_that_runs() -> None:
         left_alone(network)
 
 
+def test_a_network_of_several_inputs_is_run_on_what_was_told() -> None:
+    class Matching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words, self.image, self.text = nn.Embedding(5, 4), nn.Conv2d(3, 4, 3), nn.Linear(4, 4)
+
+        def forward(self, x_NCHW: Tensor, *, words: Tensor) -> Tensor:
+            return self.text(self.words(words)).mean(1) @ self.text.weight + self.image(x_NCHW).mean((2, 3))
+
+    network = Matching()
+    assert "text" in replaceable(network)  # there is no telling what to call it with
+    takes(network, {"x_NCHW": (3, 8, 8), "words": torch.tensor([[0, 4]])})
+    assert set(replaceable(network)) == {"image"}
+    assert left_alone(network) == {"words": "Embedding is not supported", "text": READ_ELSEWHERE}
+
+
 def test_lazy_layers_stay_as_they_are() -> None:
     network = nn.Sequential(nn.LazyConv2d(8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3))
     assert set(left_alone(network)) == {"0"}
