@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sconv_search.channels.groups import takes
 from sconv_search.cost.counting import require_forward
+from sconv_search.cost.input_shape import takes
 from sconv_search.data.layout import data_folder
 from sconv_search.data.splits import DataSet, Images
 from sconv_search.studies.monitor import Monitor

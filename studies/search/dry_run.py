@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from sconv_search.channels.groups import takes
 from sconv_search.cost.counting import measure_cost
+from sconv_search.cost.input_shape import takes
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.records import Cost
 from sconv_search.search_space.decoder import fill

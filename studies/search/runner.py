@@ -174,7 +174,8 @@ def _announce(start: StudyContext, spec: StudySpec, space: SearchSpace, budgets:
     layers, choices = counted(len(options), "layer"), counted(sum(options.values()), "option")
     monitor.say(f"search space: {layers}, {choices}, {space.plans:.2g} plans")
     apart = unmixed(start.network, offered(start.network, spec.methods, spec.selection))
-    for line in site_lines(options, {**left_out(start.network, space.sites, spec.methods, spec.selection), **apart}):
+    rest = left_out(start.network, space.sites, spec.methods, spec.selection)
+    for line in site_lines(options, {**rest, **apart}):
         monitor.say(line)
 
 
