@@ -11,16 +11,17 @@ import typer
 from rich.console import Console
 
 from sconv_search.studies import recipes
-from sconv_search.studies.commands.arguments import DeviceOption, start_of
+from sconv_search.studies.commands.arguments import DeviceOption, OverwriteOption, start_of
 from sconv_search.studies.commands.best import best
 from sconv_search.studies.commands.change_listing import say_changes
 from sconv_search.studies.commands.config_file import ConfigOption
 from sconv_search.studies.commands.confirm import confirm
 from sconv_search.studies.commands.export import export
-from sconv_search.studies.commands.failures import STATUSES, DebugOption, guarded
+from sconv_search.studies.commands.failures import DONE, STATUSES, WORK_FAILED, DebugOption, guarded, require_arguments
 from sconv_search.studies.commands.results import JsonOption, confirm_result, print_json, search_result, telling
 from sconv_search.studies.commands.search import search
 from sconv_search.studies.commands.sites import sites
+from sconv_search.studies.commands.streams import lasting_streams
 from sconv_search.studies.commands.tasks import tasks
 from sconv_search.studies.confirmation import confirm as confirm_runs
 from sconv_search.studies.monitor import RichMonitor
@@ -66,6 +67,7 @@ for command in (tasks, sites, search, confirm, best, export):
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
     out: Annotated[Path, typer.Option(help="Folder for the page, figures and tables.")] = Path("report"),
+    overwrite: OverwriteOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -75,16 +77,16 @@ def report(
     Example: sconv-search report runs/structured runs/spatial --out report
     """
     with telling(as_json) as monitor:
-        result = _reported(runs, out, monitor)
+        result = _reported(runs, out, monitor, overwrite=overwrite)
     if as_json:
         print_json(result)
 
 
-def _reported(runs: list[Path], out: Path, monitor: RichMonitor) -> dict[str, Any]:
+def _reported(runs: list[Path], out: Path, monitor: RichMonitor, *, overwrite: bool = False) -> dict[str, Any]:
     from sconv_search.reports import write_report
 
     with monitor.bar("drawing") as step:
-        written = write_report(runs, out, step)
+        written = write_report(runs, out, step, overwrite=overwrite)
     monitor.say(f"report: open {out / 'index.html'} ({len(written)} files)")
     return {"folder": out, "page": out / "index.html", "runs": runs, "files": written}
 
@@ -147,4 +149,13 @@ def demo(
 def main() -> None:
     """Entry point of ``sconv-search``."""
     keep_freed_memory()
-    sys.exit(guarded(app))
+    with lasting_streams() as out:
+        status = guarded(_run)
+    if status == DONE and out.broken is not None and not out.was_left:
+        status = WORK_FAILED  # what was printed is lost, on a full disk for one
+    sys.exit(status)
+
+
+def _run() -> None:
+    require_arguments(sys.argv[1:])
+    app()

@@ -56,14 +56,18 @@ def test_reports_read_records_alone() -> None:
         for name in imported(path)
         if name.startswith("sconv_search")
     }
-    assert ours == {"sconv_search.budget", "sconv_search.records"}
+    assert ours == {
+        "sconv_search.budget",
+        "sconv_search.records",
+        "sconv_search.strict_json",
+        "sconv_search.system.files",
+    }
 
 
-@pytest.mark.parametrize("name", ["plan", "records", "budget"])
+@pytest.mark.parametrize("name", ["plan", "records", "budget", "strict_json", "whole_file"])
 def test_the_values_need_the_standard_library_alone(name: str) -> None:
-    modules = set(imported(ROOT / "sconv_search" / f"{name}.py")) - (
-        {"sconv_search.records"} if name == "budget" else set()
-    )
+    ours = {"sconv_search.strict_json", *(["sconv_search.records"] if name == "budget" else [])}
+    modules = set(imported(ROOT / "sconv_search" / f"{name}.py")) - ours
     assert {module.split(".")[0] for module in modules}.isdisjoint({"torch", "numpy", "pandas", "sconv_search"})
 
 

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
-from sconv_search.system.files import atomic_write
+from sconv_search.strict_json import shortened
+from sconv_search.system.files import write_whole
 
 SHOWN = 5
 
@@ -18,8 +19,8 @@ SHOWN = 5
 def save_weights(network: nn.Module, path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Writes the network's state dict, and texts that say what it is; the file appears whole or not at all."""
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
-    with atomic_write(path) as partial:
-        save_file(tensors, partial, metadata=None if metadata is None else dict(metadata))
+    # As bytes first, so that the size is known before a full disk refuses them.
+    write_whole(path, save(tensors, metadata=None if metadata is None else dict(metadata)))
 
 
 def load_weights_(network: nn.Module, path: Path) -> None:
@@ -36,13 +37,19 @@ def load_weights_(network: nn.Module, path: Path) -> None:
         with safe_open(path, "pt") as file:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  # no mapping
     except SafetensorError as error:
-        raise ValueError(f"weights file {str(path)!r} is not a safetensors file: {error}") from error
+        raise ValueError(
+            f"weights file {str(path)!r} is not a safetensors file: {shortened(str(error), 200)}"
+        ) from error
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     optional = {name for name in expected if name.endswith("num_batches_tracked")}
     if wrong := _differences(expected, shapes, optional):
         listed = "; ".join(wrong[:SHOWN]) + (f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else "")
         raise ValueError(f"weights file {str(path)!r} does not fit {type(network).__name__}: {listed}")
-    network.load_state_dict(load_file(path), strict=not optional)
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"weights file {str(path)!r} cannot be read: {shortened(str(error), 200)}") from error
+    network.load_state_dict(tensors, strict=not optional)
 
 
 def _differences(

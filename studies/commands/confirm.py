@@ -21,6 +21,7 @@ from sconv_search.studies.commands.config_file import ConfigOption
 from sconv_search.studies.commands.failures import DebugOption
 from sconv_search.studies.commands.processes import DevicesOption, together
 from sconv_search.studies.commands.results import JsonOption, confirm_result, print_json, telling
+from sconv_search.studies.commands.run_task import OwnNetworkOption, OwnTaskOption, task_of
 from sconv_search.studies.confirmation import confirm as confirm_runs
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.runs.folder import RunFolder
@@ -35,6 +36,8 @@ def confirm(
     ],
     seeds: Annotated[int, typer.Option(help="Trainings of each plan.", min=1)] = 3,
     plans: Annotated[int, typer.Option(help="Most plans of each run's front.", min=1)] = 3,
+    task: OwnTaskOption = None,
+    network: OwnNetworkOption = None,
     data: DataOption = None,
     weights: WeightsOption = None,
     device: DeviceOption = "auto",
@@ -47,15 +50,16 @@ def confirm(
 ) -> None:
     """Train the best plans on the full schedule over several seeds, and read the test set once each.
 
-    Task and network are those of the runs.
+    Task and network are those of the runs; where they are code of yours, name them again with --task or --network.
 
     Example: sconv-search confirm runs/structured runs/spatial --seeds 3
     """
     folders = [RunFolder(run) for run in runs]
-    task = spec_of(folders[0]).task
-    schedules = [spec_of(folder).confirm_schedule for folder in folders]
+    specs = [spec_of(folder) for folder in folders]
+    known = task_of(folders[0], specs[0], task, network, ask=devices == 1)
+    schedules = [spec.confirm_schedule for spec in specs]
     with together(devices, device_named(device), schedules) as processes:
-        beginning = (task, data, weights, device, runs[0].parent)
+        beginning = (known, data, weights, device, runs[0].parent)
         if not processes.is_main:
             join_trials(start_of(*beginning, Monitor(), processes))
             return

@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from sconv_search.inference.optimize import choice_table
-from sconv_search.studies.commands.arguments import DataOption, spec_of
+from sconv_search.studies.commands.arguments import DataOption, OverwriteOption, require_new, spec_of
 from sconv_search.studies.commands.config_file import ConfigOption
 from sconv_search.studies.commands.failures import DebugOption
 from sconv_search.studies.commands.results import JsonOption, print_json, telling
+from sconv_search.studies.commands.run_task import OwnNetworkOption, OwnTaskOption, task_of
 from sconv_search.studies.export import (
     BEST,
     Exported,
@@ -42,7 +43,10 @@ def export(
         bool,
         typer.Option("--int8", help="Quantze an ONNX file to 8 bits, by the ranges of the task's training images."),
     ] = False,
+    task: OwnTaskOption = None,
+    network: OwnNetworkOption = None,
     data: DataOption = None,
+    overwrite: OverwriteOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -57,12 +61,14 @@ def export(
     require_int8(to, int8, data)
     folder = RunFolder(run)
     spec = spec_of(folder)
+    known = task_of(folder, spec, task, network)
     with telling(as_json) as monitor:
         chosen = confirmed_network(folder, plan, seed)
         path = out or run / "exported" / f"{chosen.folder.name}{'-int8' if int8 else ''}.{to}"
-        calibration = calibration_of(spec, data) if int8 else None
+        require_new(path, overwrite)
+        calibration = calibration_of(known, data) if int8 else None
         with monitor.bar(f"exporting {path.name}"):
-            written = export_confirmed(spec, chosen, path, to, optimized=optimize, calibration=calibration)
+            written = export_confirmed(known, chosen, path, to, optimized=optimize, calibration=calibration)
         for line in _lines(written):
             monitor.say(line)
     if as_json:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
 from rich.console import Console
+
+from sconv_search.strict_json import shortened
 
 DONE, WORK_FAILED, WRONG_INPUT, STOPPED = 0, 1, 2, 130
 STATUSES = (
@@ -52,5 +54,30 @@ def guarded(command: Callable[[], object]) -> int:
     return DONE
 
 
+def require_arguments(arguments: Sequence[str]) -> None:
+    """Refuses, before any work, what no command can mean: an empty argument, or one that is not UTF-8.
+
+    Raises:
+        ValueError: the argument is named.
+    """
+    for place, argument in enumerate(arguments):
+        before = arguments[place - 1] if place else ""
+        flag, equals, value = argument.partition("=")
+        if not argument or (flag.startswith("--") and equals and not value):
+            name = flag or (before if before.startswith("-") else "an argument")
+            raise ValueError(f"{name} is empty, as an unset variable is; give a value, or leave it out")
+        try:
+            argument.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"the argument {shortened(ascii(argument), 200)} is not UTF-8; name files and folders in UTF-8"
+            ) from error
+
+
+def one_line(text: str) -> str:
+    """The text in one line of at most ``MOST_LETTERS``, what a terminal does not show written as escapes."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in shortened(text.strip()))
+
+
 def _say(text: str) -> None:
-    Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
+    Console(stderr=True).print(one_line(text), markup=False, highlight=False, soft_wrap=True)

@@ -30,23 +30,25 @@ from sconv_search.studies.commands.arguments import (
 from sconv_search.studies.commands.config_file import ConfigOption
 from sconv_search.studies.commands.dry_run_listing import say_dry_run
 from sconv_search.studies.commands.failures import DebugOption
-from sconv_search.studies.commands.processes import DevicesOption, together
+from sconv_search.studies.commands.processes import DevicesOption, require_processes, together
 from sconv_search.studies.commands.results import JsonOption, print_json, search_result, telling
 from sconv_search.studies.context import require_data
 from sconv_search.studies.granularity import Granularity
 from sconv_search.studies.methods import METHODS
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.runs.folder import RunFolder
-from sconv_search.studies.runs.tensorboard import logged
+from sconv_search.studies.runs.tensorboard import logged, require_tensorboard
 from sconv_search.studies.samplers.optuna_samplers import SamplerName
 from sconv_search.studies.search.dry_run import dry_run
 from sconv_search.studies.search.loop import StoppingCriterion
-from sconv_search.studies.search.runner import checked_budget
+from sconv_search.studies.search.runner import checked_budget, require_own
 from sconv_search.studies.search.runner import search as run_search
 from sconv_search.studies.space.given_plans import given_plan
 from sconv_search.studies.spec import StudySpec
 from sconv_search.studies.tasks import task_named, with_network
+from sconv_search.studies.trials.checkpoints import RunCheckpoints
 from sconv_search.studies.trials.trial import join_trials
+from sconv_search.system.weights import load_weights_
 from sconv_search.training.checkpoint import EVERY_S
 from sconv_search.training.distributed import is_main_process
 from sconv_search.training.schedule import Schedule
@@ -152,6 +154,13 @@ def search(
             help="Say what would be done: sites, costs, reachable budgets, a plan, schedules, missing data.",
         ),
     ] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Delete what the run's folder holds where that is another study, or cannot be read. Else it is refused.",
+        ),
+    ] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -163,7 +172,8 @@ def search(
     known = task_named(with_network(task, network))
     loss: dict[str, Any] = {"distillation": distillation, "label_smoothing": label_smoothing}
     methods = tuple(method or [DEFAULT_METHOD])
-    plans = [given_plan(text, known.network(), methods).to_json() for text in start_plan or ()]
+    built = known.network()
+    plans = [given_plan(text, built, methods).to_json() for text in start_plan or ()]
     spec = StudySpec(
         task=known.name,
         methods=methods,
@@ -184,24 +194,33 @@ def search(
         search_schedule=replace(_changed(known.search_schedule, epochs, learning_rate), **loss),
         confirm_schedule=replace(_changed(known.confirm_schedule, confirm_epochs, confirm_learning_rate), **loss),
     )
+    for flag, value in (("--minutes", minutes), ("--patience", patience)):
+        if value is not None and not value > 0:  # as not-a-number is not
+            raise ValueError(f"{flag} must be above 0, got {value}")
+    stops = StoppingCriterion(seconds=None if minutes is None else 60 * minutes, patience=patience)
+    kind = device_named(device)
+    RunCheckpoints(folder=Path(), every_s=checkpoint_seconds)  # checks itself
+    if weights is not None:
+        load_weights_(built, weights)  # whether they fit
+    if tensorboard is not None:
+        require_tensorboard()
+    folder = None if out is None else RunFolder(out)
+    if folder is not None and not overwrite:
+        require_own(spec, folder, begun=False)
+    schedules = (spec.search_schedule, *(() if weights else (known.dense_schedule,)))
+    require_processes(devices, kind, schedules, workers=workers)
     if dry:
         with telling(as_json) as terminal:
             found = dry_run(known, spec, data, terminal)
         print_json(found) if as_json else say_dry_run(found, terminal)
         return
-    if out is None:
+    if folder is None or out is None:
         raise ValueError("a search needs a folder for its run; name one with --out, such as --out runs/first")
-    folder, stops = (
-        RunFolder(out),
-        StoppingCriterion(seconds=None if minutes is None else 60 * minutes, patience=patience),
-    )
-    kind = device_named(device)
     require_data(known, data, weights)
-    checked_budget(spec, known.network(), known.input_shape)  # before a dense network is trained for it
+    checked_budget(spec, built, known.input_shape)  # before a dense network is trained for it
     if is_main_process():
         with folder.locked():
             pass
-    schedules = (spec.search_schedule, *(() if weights else (known.dense_schedule,)))
     with together(devices, kind, schedules, workers=workers) as processes:
         beginning = (known.name, data, weights, device, out.parent)
         if not processes.is_main:
@@ -209,7 +228,16 @@ def search(
             return
         with telling(as_json) as terminal, logged(terminal, tensorboard) as monitor:
             start = start_of(*beginning, monitor, processes, checkpoint_seconds)
-            run_search(start, spec, folder, monitor, workers=workers, stops=stops, checkpoint_s=checkpoint_seconds)
+            run_search(
+                start,
+                spec,
+                folder,
+                monitor,
+                workers=workers,
+                stops=stops,
+                checkpoint_s=checkpoint_seconds,
+                overwrite=overwrite,
+            )
             monitor.say(f"records: {out / 'trials.jsonl'}; next: sconv-search confirm {out}")
     if as_json:
         print_json(search_result(folder))

@@ -24,6 +24,7 @@ from sconv_search.records import TrialRecord
 from sconv_search.studies.context import StudyContext
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.trials.evaluator import TrialEvaluator, TrialRequest
+from sconv_search.studies.working_directory import UserModules, safe_path
 from sconv_search.system.malloc import keep_freed_memory
 
 MOST_ATTEMPTS = 2
@@ -117,12 +118,14 @@ class _Worker:
     def __init__(self, bench: TrialEvaluator, threads: int) -> None:
         context = torch.multiprocessing.get_context("spawn")  # threads and CUDA do not survive a fork
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, bench, threads), daemon=True)
-        self.process.start()
+        # The user's modules come first: what follows may be made of their classes.
+        self.process = context.Process(target=_work, args=(UserModules(), theirs, bench, threads), daemon=True)
+        with safe_path():
+            self.process.start()
         theirs.close()
 
 
-def _work(pipe: Connection[Any, Any], bench: TrialEvaluator, threads: int) -> None:
+def _work(modules: object, pipe: Connection[Any, Any], bench: TrialEvaluator, threads: int) -> None:
     """A worker's life: until the process that made it is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     torch.set_num_threads(threads)

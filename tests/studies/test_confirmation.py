@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from sconv_search import CompressionPlan, TrialRecord, measure_cost
-from sconv_search.studies import RunFolder, StudyContext, StudySpec, confirm, search
+from sconv_search.studies import RunFolder, StudyContext, StudySpec, confirm, rebuild, search
 from sconv_search.studies.confirmation import front
-from sconv_search.studies.runs import rebuild
 from sconv_search.training.evaluation import evaluate
 
 

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from sconv_search import Choice, CompressionPlan, TrialRecord, measure_cost
 from sconv_search.inference.export import METADATA
-from sconv_search.studies import METHODS, RunFolder, StudySpec, Task, compress, save_compressed, tasks
-from sconv_search.studies.runs import rebuild
+from sconv_search.studies import METHODS, RunFolder, StudySpec, Task, compress, rebuild, save_compressed, tasks
 from tests.studies.conftest import Typed, tiny_data, tiny_network
 
 pytestmark = pytest.mark.filterwarnings("ignore")
