@@ -84,8 +84,8 @@ def unfinished(spent: pd.DataFrame) -> list[str]:
     """A sentence for each method whose searches have fewer trainings than planned."""
     known = spent[spent["planned"].notna()]
     return [
-        f"In progress: {method_words(row['family'])} in {row['task']} at {row['budget_group']} has {row['complete']} of "
-        f"{row['planned']} trainings."
+        f"In progress: {method_words(row['family'])} in {row['task']} at {row['budget_group']} has {row['complete']} of"
+        f" {row['planned']} trainings."
         for _, row in known[known["complete"] < known["planned"]].iterrows()
     ]
 

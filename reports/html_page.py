@@ -23,15 +23,19 @@ def to_html(title: str, blocks: Sequence[Block]) -> str:
     A browser is told to load nothing and to run the page's own two scripts alone, in case an escape was missed.
     """
     style, script, plotly = _asset("page.css"), _asset("page.js"), library()
-    policy = f"default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src {_hash(plotly)} {_hash(script)}"
+    policy = (
+        f"default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src {_hash(plotly)}"
+        f" {_hash(script)}"
+    )
     figures = _Figures()
     body = "\n".join(_html(block, figures) for block in blocks)
     return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<link rel="icon" href="data:,">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n<link rel="icon" href="data:,">\n'
         f"<title>{html.escape(title)}</title>\n<style>{style}</style>\n</head>\n<body>\n{_navigation(blocks, body)}\n"
-        '<noscript><p class="banner">The figures need JavaScript; they lie beside this page as files, too.</p></noscript>\n'
+        '<noscript><p class="banner">The figures need JavaScript; they lie beside this page as files,'
+        " too.</p></noscript>\n"
         f'<script type="application/json" id="figures">{figures.to_json()}</script>\n'
         f"<script>{plotly}</script>\n<script>{script}</script>\n</body>\n</html>\n"
     )
@@ -112,7 +116,8 @@ def _html_plot(block: Plot, figures: _Figures) -> str:
         (name for name, drawing in block.figure.drawings.items() if not isinstance(drawing, Nothing)), next(iter(keys))
     )
     buttons = "".join(
-        f'<button type="button" data-figure="{key}" aria-pressed="{str(name == first).lower()}">{html.escape(name)}</button>'
+        f'<button type="button" data-figure="{key}"'
+        f' aria-pressed="{str(name == first).lower()}">{html.escape(name)}</button>'
         for name, key in keys.items()
     )
     switch = (

@@ -108,11 +108,17 @@ def _hypervolume(table: pd.DataFrame, summary: pd.DataFrame, task: str, stem: st
         "searched_area": words.hundredths,
         "trials": words.text,
     }
-    note = "Hypervolume: the area that a method's networks dominate, in % of the rectangle between the fixed reference point "
+    note = (
+        "Hypervolume: the area that a method's networks dominate, in % of the rectangle between the fixed reference"
+        " point "
+    )
     note += (
         "(100 % of the dense FLOPs, 0 % top-1) and a network that costs nothing and is always right, over all budgets. "
     )
-    note += "It grows with every cheaper plan that a method was given: compare methods that were searched at the same budgets."
+    note += (
+        "It grows with every cheaper plan that a method was given: compare methods that were searched at the same"
+        " budgets."
+    )
     return [data_table(found, forms, f"{stem}-hypervolume", headings=headings), Paragraph(text=note, look="caption")]
 
 

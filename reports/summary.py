@@ -9,7 +9,7 @@ import pandas as pd
 
 from sconv_search.reports.words import VALIDATION_MARK, label
 
-# λ and epochs are part of what was confirmed: one plan trained with and without regularzation makes two rows.
+# λ and epochs are part of what was confirmed: one plan trained with and without regularization makes two rows.
 _KEYS = ["task", "budget_group", "family", "variant", "methods", "plan", "regularization", "epochs"]
 _ORIGIN = ["task", "run", "stage", "variant", "family"]
 _SHARED = ["layers", "machine", "threads", "dtype", "latency_batch"]

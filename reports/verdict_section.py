@@ -15,10 +15,9 @@ from sconv_search.reports.table import Reading
 from sconv_search.reports.verdict import Verdict, paired_words
 
 READING_AID = (
-    "Test scores are mean ± sample standard deviation over seeds, from confirmation runs alone; the verdict takes each "
-    "method's best plan by validation accuracy. "
-    f"Rows marked '{words.VALIDATION_MARK.strip()}' are not confirmed yet: their score steered the search and flatters them. "
-    f"'{words.MISSING}' means not measured."
+    "Test scores are mean ± sample standard deviation over seeds, from confirmation runs alone; the verdict takes each"
+    f" method's best plan by validation accuracy. Rows marked '{words.VALIDATION_MARK.strip()}' are not confirmed yet:"
+    f" their score steered the search and flatters them. '{words.MISSING}' means not measured."
 )
 
 

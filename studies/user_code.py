@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sconv_search.studies.working_directory import search_working_directory
+from sconv_search.system.working_directory import search_working_directory
 
 FORM = "package.module:function"
 

@@ -47,8 +47,8 @@ _HYPERVOLUME = (
     "Hypervolume: the area that the trials dominate, of the rectangle from (dense FLOPs, 0 %) to (0 FLOPs, 100 %)."
 )
 _NOT_RANDOM = (
-    "No run here was sampled at random, so this figure cannot show what the sampler adds; the uniform plan stands in the "
-    "Pareto figure."
+    "No run here was sampled at random, so this figure cannot show what the sampler adds; the uniform plan stands in"
+    " the Pareto figure."
 )
 
 

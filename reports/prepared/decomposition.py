@@ -65,7 +65,9 @@ def decomposition_figure(table: pd.DataFrame, task: str) -> Figure:
         key="decomposition",
         title=title,
         drawings=drawings,
-        caption="Validation top-1 of confirmed plans, mean ± standard deviation over seeds; batch norms are re-estimated.",
+        caption=(
+            "Validation top-1 of confirmed plans, mean ± standard deviation over seeds; batch norms are re-estimated."
+        ),
     )
 
 
@@ -76,8 +78,8 @@ def _chart(rows: pd.DataFrame, budget: str) -> Chart:
     for place, row in enumerate(records(shown)):
         shift = (place - (len(shown) - 1) / 2) * width
         known = [(at, stage) for at, stage in enumerate(_STAGES) if not pd.isna(row[stage])]
-        regularzed = "" if pd.isna(row["regularization"]) else f", λ = {general(row['regularization'])}"
-        name = row["label"] + regularzed
+        regularized = "" if pd.isna(row["regularization"]) else f", λ = {general(row['regularization'])}"
+        name = row["label"] + regularized
         traces += [
             Trace(
                 name=name,

@@ -13,14 +13,14 @@ from sconv_search.reports.words import multiline
 
 FEWEST_TRIALS = 8
 MOST_ROWS = 40
-WEIGHT = "regularzation weight λ"
+WEIGHT = "regularization weight λ"
 SHARE = "share of epochs before compression"
-DIRECT = "trained directly (1) or regularzed (0)"
+DIRECT = "trained directly (1) or regularized (0)"
 _CAPTION = (
-    "Spearman's rank correlation over a run's trials of validation accuracy with each layer's saving left untaken, and with "
-    "how it was regularzed. "
-    "+1: leaving the layer alone goes with accuracy; −1: compressing it does. Under one budget a layer left alone means "
-    "another compressed further, so this is what goes together, not what causes; of n trials, values below 2/√n are noise."
+    "Spearman's rank correlation over a run's trials of validation accuracy with each layer's saving left untaken, and"
+    " with how it was regularized. +1: leaving the layer alone goes with accuracy; −1: compressing it does. Under one"
+    " budget a layer left alone means another compressed further, so this is what goes together, not what causes; of n"
+    " trials, values below 2/√n are noise."
 )
 
 

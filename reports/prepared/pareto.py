@@ -69,9 +69,9 @@ _OF_PLANS = [
 ]
 _SAID = ["family", "run", "number", "regularization", "val_top1", "flops_share", "macs", "params"]
 _CAPTION = (
-    "Strong: confirmed plans, mean ± standard deviation over seeds on the test set; hollow: uniform plans. Faint: search "
-    "trials, validation accuracy. Steps join each method's confirmed front. Arrows at the lower edge: points below the axis. "
-    "Hover names a plan; a click opens its layers."
+    "Strong: confirmed plans, mean ± standard deviation over seeds on the test set; hollow: uniform plans. Faint:"
+    " search trials, validation accuracy. Steps join each method's confirmed front. Arrows at the lower edge: points"
+    " below the axis. Hover names a plan; a click opens its layers."
 )
 _ROOM = 0.06
 _LEAST_SPAN = 3.0

@@ -1,4 +1,4 @@
-"""What structural regularzation does: its weight against residual and accuracy, and each layer's residual while it
+"""What structural regularization does: its weight against residual and accuracy, and each layer's residual while it
 acts.
 """
 
@@ -34,10 +34,10 @@ from sconv_search.reports.words import general, heading, hundredths, method_word
 MOST_SHOWN = 150
 MOST_COURSES = 6
 _DASHES: tuple[Dash, ...] = ("solid", "dash", "dot", "dashdot")
-_NONE = "No trial was trained with structural regularzation (λ), so there is nothing to draw."
+_NONE = "No trial was trained with structural regularization (λ), so there is nothing to draw."
 _NO_COURSE = (
-    "No confirmed record holds the residual of each layer over training: no confirmed plan was trained with regularzation, or "
-    "the records were made before it was recorded."
+    "No confirmed record holds the residual of each layer over training: no confirmed plan was trained with"
+    " regularization, or the records were made before it was recorded."
 )
 
 
@@ -49,10 +49,13 @@ def weight_figure(table: pd.DataFrame, task: str) -> Figure:
     drawings = {"residual": _weights(weighted, search, "residual"), "accuracy": _weights(weighted, search, "val_top1")}
     return Figure(
         key="lambda",
-        title="Regularzation weight λ",
+        title="Regularization weight λ",
         drawings=drawings,
-        caption="Search trials with structural regularzation. The residual is what the structure cannot hold when the network "
-        "is compressed (0: compression loses nothing). Line: mean of the trials trained directly, without λ.",
+        caption=(
+            "Search trials with structural regularization. The residual is what the structure cannot hold when the"
+            " network is compressed (0: compression loses nothing). Line: mean of the trials trained directly,"
+            " without λ."
+        ),
     )
 
 
@@ -100,8 +103,8 @@ def _text(row: dict[str, Any]) -> str:
 
 
 def residual_figure(table: pd.DataFrame, summary: pd.DataFrame, task: str) -> Figure:
-    """Each layer's residual over the regularzed epochs; a drawing a confirmed plan, its first seed."""
-    title = "Residual of each layer while it is regularzed"
+    """Each layer's residual over the regularized epochs; a drawing a confirmed plan, its first seed."""
+    title = "Residual of each layer while it is regularized"
     rows = table[(table["task"] == task) & (table["stage"] == "confirm") & table["residual_course"].notna()]
     rows = rows.sort_values("seed", kind="stable").drop_duplicates(
         ["budget_group", "family", "variant", "plan", "regularization"]
@@ -114,8 +117,10 @@ def residual_figure(table: pd.DataFrame, summary: pd.DataFrame, task: str) -> Fi
         key="residuals",
         title=title,
         drawings=drawings or {"": Nothing(title=title, reason=_NO_COURSE)},
-        caption="Relative residual of each structured layer at points of the regularzed phase of a confirmation; λ rises "
-        "linearly over it. Compression comes at the right end.",
+        caption=(
+            "Relative residual of each structured layer at points of the regularized phase of a confirmation; λ rises "
+            "linearly over it. Compression comes at the right end."
+        ),
     )
 
 
@@ -149,7 +154,7 @@ def _residual_chart(row: dict[str, Any]) -> Chart | None:
     title = f"Residual by layer, λ = {general(row['regularization'])}"
     top = max(value for trace in traces for value in trace.y)
     y = Axis(label="relative residual", limits=(0.0, 1.05 * max(top, 0.05)))
-    return Chart(title=title, x=Axis(label="epochs of the regularzed phase"), y=y, traces=traces)
+    return Chart(title=title, x=Axis(label="epochs of the regularized phase"), y=y, traces=traces)
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -100,8 +100,10 @@ def rung_figure(found: pd.DataFrame) -> Figure:
         key="rungs",
         title="Do cheap judgments agree with dear ones?",
         drawings={name: _drawing(found, name, *columns) for name, columns in PAIRS.items()},
-        caption="A point a plan. Damage is a cost: where it predicts well, accuracy falls as it rises (ρ near −1). Plans are "
-        "confirmed because they were best in the search, so the last two correlations see a narrow choice.",
+        caption=(
+            "A point a plan. Damage is a cost: where it predicts well, accuracy falls as it rises (ρ near −1). Plans"
+            " are confirmed because they were best in the search, so the last two correlations see a narrow choice."
+        ),
     )
 
 

@@ -11,6 +11,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from sconv_search.data.splits import IGNORED
+
 
 class Tally(Protocol):
     """Counts outputs batch by batch."""
@@ -54,10 +56,6 @@ class _MeanIoU:
     def result(self) -> float:
         """The mean, in %."""
         return 100 * float(self._index.compute())
-
-
-IGNORED = -100
-"""The label that counts nowhere; torch's cross-entropy leaves it out, too."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,8 +24,8 @@ from sconv_search.records import TrialRecord
 from sconv_search.studies.context import StudyContext
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.trials.evaluator import TrialEvaluator, TrialRequest
-from sconv_search.studies.working_directory import UserModules, safe_path
 from sconv_search.system.malloc import keep_freed_memory
+from sconv_search.system.working_directory import UserModules, safe_path
 
 MOST_ATTEMPTS = 2
 
@@ -169,7 +169,8 @@ def require_workers(start: StudyContext, count: int) -> None:
             pickle.dumps(part)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise TypeError(
-                f"several workers need a {name} that can be pickled (defined at the top of a module, no lambda): {error}"
+                f"several workers need a {name} that can be pickled (defined at the top of a module, no lambda):"
+                f" {error}"
             ) from error
 
 

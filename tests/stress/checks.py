@@ -23,9 +23,9 @@ def broken_files(folder: Path) -> Iterator[str]:
     """
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and ".partial" not in path.name):
         content = path.read_bytes()
-        if path.suffix in ENDS and not content.rstrip(b"\n").endswith(ENDS[path.suffix].rstrip(b"\n")):
-            yield f"{path} ends with {content[-20:]!r}"
-        elif path.suffix == ".pdf" and b"%%EOF" not in content[-16:]:
+        if (path.suffix in ENDS and not content.rstrip(b"\n").endswith(ENDS[path.suffix].rstrip(b"\n"))) or (
+            path.suffix == ".pdf" and b"%%EOF" not in content[-16:]
+        ):
             yield f"{path} ends with {content[-20:]!r}"
         elif path.suffix == ".json":
             yield from _not_json(path, content)

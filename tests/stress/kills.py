@@ -173,7 +173,7 @@ def _until_done(
         else:
             found.problems += [f"{scenario.name}: {problem}" for problem in problems]
             seconds[scenario.name] = max(0.2, time.monotonic() - began)
-        if status is None or len(problems) > 0 and status not in (0, -signal.SIGKILL, 143, 130, -signal.SIGTERM):
+        if status is None or (len(problems) > 0 and status not in (0, -signal.SIGKILL, 143, 130, -signal.SIGTERM)):
             return
     found.problems += [f"{scenario.name}, done: {problem}" for problem in scenario.problems(folder, wanted)]
 

@@ -25,7 +25,8 @@ import torch
 import sconv_search.studies.search.runner
 import sconv_search.studies.trials.evaluator
 from sconv_search import TrialRecord, measure_cost
-from sconv_search.studies import RunFolder, StudyContext, StudySpec, search
+from sconv_search.studies import RunFolder, StudyContext, StudySpec
+from sconv_search.studies.search.runner import search
 from sconv_search.studies.space.measuring import input_shapes
 from sconv_search.studies.trials.trial import Outcome
 from sconv_search.training.evaluation import Score
@@ -302,7 +303,10 @@ def test_a_folder_of_another_format_is_refused_by_name(
     search(start, replace(spec, trials=1), folder)
     path = folder.path / name
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": "sconv-search 99"}))
-    refusal = rf"{name}: not a .*its 'format' must be 'sconv-search.*; a run that is damaged or of another version cannot go on"
+    refusal = (
+        rf"{name}: not a .*its 'format' must be 'sconv-search.*; a run that is damaged or of another version cannot"
+        r" go on"
+    )
     with pytest.raises(ValueError, match=refusal + ": name another folder"):
         search(start, spec, folder)
 
