@@ -162,8 +162,6 @@ def _amount(text: str, number: str, unit: str, dense: Cost, quantity: Quantity) 
         raise ValueError(f"budget {text!r} leaves nothing; write {_FORMS}")
     if limit > whole:
         have = f"{int(whole):,} {quantity}" if counted else f"{float(whole):.2f} ms"
-        raise ValueError(
-            f"budget {shown(text)} is {float(limit / max(whole, Fraction(1, 10**9))):.0%} of the dense network's {have}; "
-            "at most 100% makes sense"
-        )
+        share = float(limit / max(whole, Fraction(1, 10**9)))
+        raise ValueError(f"budget {shown(text)} is {share:.0%} of the dense network's {have}; at most 100% makes sense")
     return math.floor(limit) if counted else float(limit)

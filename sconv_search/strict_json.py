@@ -149,7 +149,8 @@ def _in_words(kind: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join("null" if part is type(None) else _in_words(part) for part in parts)
     if origin is tuple:
-        return f"a list of {'values, each ' if parts[-1] is Ellipsis else f'{len(parts)} values, each '}{_in_words(parts[0])}"
+        count = "" if parts[-1] is Ellipsis else f"{len(parts)} "
+        return f"a list of {count}values, each {_in_words(parts[0])}"
     return _WORDS.get(kind, "a table")
 
 

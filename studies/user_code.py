@@ -20,8 +20,7 @@ def made_by(text: str, *wanted: type) -> Any:
     """What the function named by ``text`` returns when it is called without arguments.
 
     Its module is looked for among those that are installed, then in the current directory. Run it only on names that
-    the
-    user typed: importing runs code.
+    the user typed: importing runs code.
 
     Args:
         text: ``package.module:function``; any callable without required arguments will do.

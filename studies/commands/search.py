@@ -162,7 +162,7 @@ def search(
         bool,
         typer.Option(
             "--overwrite",
-            help="Delete what the run's folder holds where that is another study, or cannot be read. Else it is refused.",
+            help="Delete what the run's folder holds where it is another study or cannot be read. Else refused.",
         ),
     ] = False,
     config: ConfigOption = None,

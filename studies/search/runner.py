@@ -229,7 +229,7 @@ def _not_offered(records: Sequence[TrialRecord], space: SearchSpace, folder: Run
     """A message for each record of whose plan the search can learn nothing."""
     for r in records:
         if r.stage == "search" and r.plan is not None and not space.offers(CompressionPlan.from_json(r.plan)):
-            yield f"{folder.trials}: the plan of trial {r.number} is not one of the search space; nothing is learned from it"
+            yield f"{folder.trials}: the plan of trial {r.number} is none of the search space; nothing is learned of it"
 
 
 def _run_trials(
