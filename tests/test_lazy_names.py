@@ -38,8 +38,8 @@ def test_static_tools_see_the_same_names(package: str) -> None:
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="sconv_search.*'nothing'"):
-        import_module("sconv_search").nothing
+    with pytest.raises(AttributeError, match="'sconv_search' has no attribute 'nothing'"):
+        getattr(import_module("sconv_search"), "nothing")  # noqa: B009  # a static tool would refuse the other way
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from sconv_search.studies.commands.arguments import (
     CheckpointOption,
     DataOption,
     DeviceOption,
+    OwnMethodOption,
     TensorBoardOption,
     WeightsOption,
     device_named,
@@ -23,6 +24,7 @@ from sconv_search.studies.commands.processes import DevicesOption, together
 from sconv_search.studies.commands.results import JsonOption, confirm_result, print_json, telling
 from sconv_search.studies.commands.run_task import OwnNetworkOption, OwnTaskOption, task_of
 from sconv_search.studies.confirmation import confirm as confirm_runs
+from sconv_search.studies.method_registry import METHODS
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.runs.folder import RunFolder
 from sconv_search.studies.runs.tensorboard import logged
@@ -38,6 +40,7 @@ def confirm(
     plans: Annotated[int, typer.Option(help="Most plans of each run's front.", min=1)] = 3,
     task: OwnTaskOption = None,
     network: OwnNetworkOption = None,
+    method: OwnMethodOption = None,
     data: DataOption = None,
     weights: WeightsOption = None,
     device: DeviceOption = "auto",
@@ -54,6 +57,8 @@ def confirm(
 
     Example: sconv-search confirm runs/structured runs/spatial --seeds 3
     """
+    for name in method or ():
+        METHODS.add(name)
     folders = [RunFolder(run) for run in runs]
     specs = [spec_of(folder) for folder in folders]
     known = task_of(folders[0], specs[0], task, network, ask=devices == 1)

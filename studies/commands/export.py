@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sconv_search.inference.optimize import choice_table
-from sconv_search.studies.commands.arguments import DataOption, OverwriteOption, require_new, spec_of
+from sconv_search.studies.commands.arguments import DataOption, OverwriteOption, OwnMethodOption, require_new, spec_of
 from sconv_search.studies.commands.config_file import ConfigOption
 from sconv_search.studies.commands.failures import DebugOption
 from sconv_search.studies.commands.results import JsonOption, print_json, telling
@@ -22,6 +22,7 @@ from sconv_search.studies.export import (
     export_confirmed,
     require_int8,
 )
+from sconv_search.studies.method_registry import METHODS
 from sconv_search.studies.runs.folder import RunFolder
 
 
@@ -45,6 +46,7 @@ def export(
     ] = False,
     task: OwnTaskOption = None,
     network: OwnNetworkOption = None,
+    method: OwnMethodOption = None,
     data: DataOption = None,
     overwrite: OverwriteOption = False,
     config: ConfigOption = None,
@@ -59,6 +61,8 @@ def export(
     Example: sconv-search export runs/structured --to onnx --int8
     """
     require_int8(to, int8, data)
+    for name in method or ():
+        METHODS.add(name)
     folder = RunFolder(run)
     spec = spec_of(folder)
     known = task_of(folder, spec, task, network)

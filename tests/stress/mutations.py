@@ -208,12 +208,16 @@ def _problems(
     if status == 2:
         after = _contents(place)
         for path, content in before.items():
-            # a last line that is not whole may be cut, and nothing else be changed by a command that is refused
-            if path not in after or not (
-                after[path] == content or content.startswith(after[path]) or after[path] == content + b"\n"
-            ):
-                if not any(other.name.startswith(f"{path.name}.former") and after[other] == content for other in after):
-                    yield f"{path.relative_to(place)} was changed by a command that ended with 2"
+            if not _is_kept(path, content, after):
+                yield f"{path.relative_to(place)} was changed by a command that ended with 2"
+
+
+def _is_kept(path: Path, content: bytes, after: dict[Path, bytes]) -> bool:
+    """Whether a refused command left a file alone; a last line that is not whole may be cut, or get its newline."""
+    now = after.get(path)
+    if now is not None and (content.startswith(now) or now == content + b"\n"):
+        return True
+    return any(other.name.startswith(f"{path.name}.former") and after[other] == content for other in after)
 
 
 def _contents(place: Path) -> dict[Path, bytes]:

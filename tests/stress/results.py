@@ -10,6 +10,12 @@ from pathlib import Path
 
 PAGE = Path(__file__).parents[2] / "benchmarks" / "results" / "reliability.md"
 
+EXPLANATION = """After every kill all files with their final name are whole, no record is lost or doubled, no process outlives
+its parent by more than two seconds, and the same command, given again until it is done, comes to the records, plans and
+weights of a run that nothing disturbed, bit for bit. After every damaged input the exit status is 0 or 2, there is no
+traceback and no error of more than 500 letters, nothing that a data file names is run, and a refused command has
+changed no file."""
+
 
 @dataclass
 class Found:
@@ -38,11 +44,7 @@ def page(kills: Found, inputs: Found, command: str, seconds: float) -> str:
         f"Made by `{command}` in {seconds / 60:.0f} minutes; {platform.machine()}, Python {platform.python_version()}, "
         f"PyTorch {torch.__version__}.",
         "",
-        "After every kill all files with their final name are whole, no record is lost or doubled, no process outlives its",
-        "parent by more than two seconds, and the same command, given again until it is done, comes to the records, plans and",
-        "weights of a run that nothing disturbed, bit for bit. After every damaged input the exit status is 0 or 2, there is no",
-        "traceback and no error of more than 500 letters, nothing that a data file names is run, and a refused command has",
-        "changed no file.",
+        *EXPLANATION.split("\n"),
         "",
     ]
     for title, found in (("Kills", kills), ("Damaged inputs", inputs)):
