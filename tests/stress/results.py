@@ -10,7 +10,8 @@ from pathlib import Path
 
 PAGE = Path(__file__).parents[2] / "benchmarks" / "results" / "reliability.md"
 
-EXPLANATION = """After every kill all files with their final name are whole, no record is lost or doubled, no process outlives
+EXPLANATION = """After every kill all files with their final name are whole, no record is lost or doubled, no process
+outlives
 its parent by more than two seconds, and the same command, given again until it is done, comes to the records, plans and
 weights of a run that nothing disturbed, bit for bit. After every damaged input the exit status is 0 or 2, there is no
 traceback and no error of more than 500 letters, nothing that a data file names is run, and a refused command has
