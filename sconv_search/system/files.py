@@ -57,22 +57,24 @@ def atomic_write(path: Path, *, size: int | None = None) -> Iterator[Path]:
     Raises:
         OSError: the file cannot be written; it is named, not its unfinished form.
     """
-    with writing(path, size=size):
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        if path.exists() and not path.is_file():
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists() and not path.is_file():
+        with writing(path):
             yield path
-            return
-        target = Path(os.path.realpath(path)) if path.is_symlink() else path
+        return
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    with writing(path):
         target.parent.mkdir(parents=True, exist_ok=True)
         remove_partial_files(target)
-        partial = partial_file(target)
-        try:
+    partial = partial_file(target)
+    try:
+        with writing(path, size=size):  # within, so that a full disk is looked at while it is full
             yield partial
             _to_disk(partial)
             os.replace(partial, target)
-        finally:
-            partial.unlink(missing_ok=True)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, content: Content) -> None:
