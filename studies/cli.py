@@ -86,7 +86,7 @@ def _reported(runs: list[Path], out: Path, monitor: RichMonitor, *, overwrite: b
     from sconv_search.reports import write_report
 
     with monitor.bar("drawing") as step:
-        written = write_report(runs, out, step, overwrite=overwrite)
+        written = write_report(runs, out, step, **({"overwrite": True} if overwrite else {}))
     monitor.say(f"report: open {out / 'index.html'} ({len(written)} files)")
     return {"folder": out, "page": out / "index.html", "runs": runs, "files": written}
 

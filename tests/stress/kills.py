@@ -18,6 +18,7 @@ from tests.stress.results import Found
 TASK = ("--task", "tests.stress.tiny:task")
 SEARCH = ("search", *TASK, "--device", "cpu", "--checkpoint-seconds", "0", "--out", "runs/one")
 CONFIRM = ("confirm", "runs/one", *TASK, "--device", "cpu", "--seeds", "2", "--plans", "1", "--checkpoint-seconds", "0")
+REPORT = ("report", "runs/one", "--out", "report")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 ENDED_BY = {signal.SIGKILL: (-signal.SIGKILL,), signal.SIGTERM: (143,), signal.SIGINT: (130,)}
 OUTLIVE_S = 2.0
@@ -87,9 +88,7 @@ SCENARIOS = (
         problems=_same_evaluations,
     ),
     Scenario(name="confirm", arguments=CONFIRM, needs="searched", problems=_same_networks),
-    Scenario(
-        name="report", arguments=("report", "runs/one", "--out", "report"), needs="confirmed", problems=_same_report
-    ),
+    Scenario(name="report", arguments=REPORT, needs="confirmed", problems=_same_report),
     Scenario(
         name="export",
         arguments=("export", "runs/one", *TASK, "--to", "safetensors", "--out", "model.safetensors"),
@@ -102,21 +101,13 @@ SCENARIOS = (
 
 def prepared(folder: Path) -> Path:
     """A folder with an undisturbed run after each step: ``start``, ``searched``, ``confirmed``, ``wanted``."""
-    steps = (
-        ("start", (*SEARCH, "--trials", "6", "--dry-run")),
-        ("searched", (*SEARCH, "--trials", "6")),
-        ("confirmed", CONFIRM),
-        ("wanted", ("report", "runs/one", "--out", "report")),
-    )
-    before: Path | None = None
+    steps = (("searched", (*SEARCH, "--trials", "6")), ("confirmed", CONFIRM), ("wanted", REPORT))
+    before = folder / "start"
+    before.mkdir(parents=True)
     for name, arguments in steps:
-        place = folder / name
-        if before is None:
-            place.mkdir(parents=True)
-        else:
-            shutil.copytree(before, place)
-        _require(arguments, place)
-        before = place
+        shutil.copytree(before, folder / name)
+        _require(arguments, folder / name)
+        before = folder / name
     _require(SCENARIOS[-1].arguments, folder / "wanted")
     return folder
 

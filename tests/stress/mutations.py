@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.stress.checks import misleading
-from tests.stress.kills import CONFIRM, SEARCH, TASK, prepared
+from tests.stress.kills import CONFIRM, REPORT, SEARCH, TASK, prepared
 from tests.stress.processes import run
 from tests.stress.results import Found
 
@@ -84,7 +84,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "search": (*SEARCH, "--trials", "6"),
     "confirm": CONFIRM,
     "export": ("export", "runs/one", *TASK, "--to", "safetensors", "--out", "new.safetensors"),
-    "report": ("report", "runs/one", "--out", "report"),
+    "report": REPORT,
 }
 FLAGS: dict[str, tuple[str, ...]] = {
     "search": (
