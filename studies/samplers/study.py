@@ -30,6 +30,7 @@ from sconv_search.studies.spec import SamplerName
 
 SPREAD_RANGE = (0.25, 3.0)
 """How far the preferences reach: small steps around the greedy plan, or plans of quite another shape."""
+STUDY = "search"
 NUMBER, REPEATED = "number", "repeats trial"
 PATIENCE = 5
 _SHOWN = (
@@ -119,8 +120,12 @@ class Sampler:
         directions = [StudyDirection.MAXIMIZE, *(StudyDirection.MINIMIZE for _ in self.domain.costs)]
         with self._file.making_sense():
             storage = optuna.storages.JournalStorage(self._file)
+            names = optuna.get_all_study_names(storage)
+        if self.journal.stat().st_size and STUDY not in names:
+            raise ValueError(f"{self.journal} holds no study {STUDY!r}, but {shown(names)}; {ADVICE}")
+        with self._file.making_sense():
             self._study = optuna.create_study(
-                storage=storage, study_name="search", directions=directions, load_if_exists=True
+                storage=storage, study_name=STUDY, directions=directions, load_if_exists=True
             )
         self._require_sense(directions)
         if not self._study.trials:

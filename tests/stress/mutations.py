@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -175,20 +175,20 @@ WORDS = (
 )
 
 
-def mutate(folder: Path, count: int, seed: int) -> Found:
-    """So many inputs, drawn by a seed.
+def mutate(folder: Path, numbers: Iterable[int], seed: int) -> Found:
+    """The inputs of these numbers; number and seed say all of an input.
 
     Args:
         folder: a new one, for everything that is made.
     """
-    found, draw = Found(), random.Random(seed)
+    found = Found()
     whole = prepared(folder / "undisturbed") / "wanted"
     (whole / "evil.py").write_text(f"open({CANARY!r}, 'w')\ndef run(): open({CANARY!r}, 'w')\n", encoding="utf-8")
-    for number in range(count):
+    for number in numbers:
         place = folder / "damaged"
         shutil.rmtree(place, ignore_errors=True)
         shutil.copytree(whole, place)
-        own = random.Random(f"{seed} {number} {draw.random()}")
+        own = random.Random(f"{seed} {number}")
         what, arguments = _damaged(place, own)
         before = _contents(place)
         status, said = run(arguments, place, folder / "said.txt")

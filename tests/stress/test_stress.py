@@ -19,5 +19,5 @@ def test_kills_lose_nothing(tmp_path: Path) -> None:
 
 
 def test_damaged_inputs_are_refused_or_passed_over(tmp_path: Path) -> None:
-    found = mutate(tmp_path, 50, seed=0)
+    found = mutate(tmp_path, range(50), seed=0)
     assert (found.problems, sum(found.done.values())) == ([], 50)
