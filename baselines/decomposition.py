@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from sconv_search.calibration.moments import Moments, input_moments
-from sconv_search.compressor import LAYER_KINDS, Penalty, require_sites, site, swapped
+from sconv_search.calibration.moments import Moments
+from sconv_search.calibration.sequential_fit import compress_layers
+from sconv_search.compressor import LAYER_KINDS, Build, Penalty, Prepared, require_sites, site
 from sconv_search.plan import CompressionPlan, Structure
 from sconv_search.system.cache import remembered
 
@@ -26,7 +28,6 @@ TRANSPOSED: dict[type[nn.Module], type[nn.Module]] = {
     nn.ConvTranspose3d: nn.Conv3d,
 }
 """Transposed convolutions, and the kind that a pointwise convolution of as many axes is."""
-Build = Callable[[str, nn.Module, Structure, Moments | None], nn.Module]
 
 
 def factorizable(network: nn.Module) -> dict[str, nn.Module]:
@@ -166,29 +167,6 @@ def no_penalty(network: nn.Module) -> Penalty:
     return lambda: torch.zeros((), device=device)
 
 
-def replaced(
-    network: nn.Module, plan: CompressionPlan, method: str, build: Build, calibration: Tensor | None = None
-) -> nn.Module:
-    """A copy of the network in which ``build(name, layer, structure, moments)`` stands at each of the plan's sites.
-
-    Args:
-        method: only the sites of this one are replaced.
-        calibration: inputs (N, ...), from which come the moments of what a layer reads; transposed convolutions get
-            none.
-
-    Raises:
-        KeyError: the plan names a site that the network lacks.
-    """
-    require_sites(network, plan.sites)
-    chosen = {name: choice.structure for name, choice in plan.only(method).sites.items()}
-    places = {name: site(network, name) for name in chosen}
-    moments: dict[str, Moments] = {}
-    if calibration is not None:
-        known = (name for name, layer in places.items() if type(layer) in LAYER_KINDS)
-        moments = input_moments(network, known, calibration)
-    return swapped(network, {name: build(name, places[name], chosen[name], moments.get(name)) for name in chosen})
-
-
 @dataclass(frozen=True, kw_only=True)
 class Decomposition(ABC):
     """A method whose subclass says how one layer is decomposed, and which ranks it may take.
@@ -260,10 +238,31 @@ class Decomposition(ABC):
             TypeError: the method does not take a site's layer.
             ValueError: a rank is missing or out of range.
         """
-        return replaced(network, plan, self.name, self._checked, calibration)
+        return compress_layers(network, self.builds(network, plan), calibration)
 
-    def _checked(self, name: str, layer: nn.Module, structure: Structure, moments: Moments | None) -> nn.Module:
+    def prepared(
+        self,
+        network: nn.Module,
+        plan: CompressionPlan,
+        calibration: Tensor | None = None,
+        reference: nn.Module | None = None,
+    ) -> Prepared:
+        """The network as it is, and what makes each of the plan's sites."""
+        return Prepared(network=network, builds=self.builds(network, plan))
+
+    def builds(self, network: nn.Module, plan: CompressionPlan) -> dict[str, Build]:
+        """How each of the plan's sites is made; raises as ``compress`` does."""
+        require_sites(network, plan.sites)
+        chosen = {name: choice.structure for name, choice in plan.only(self.name).sites.items()}
+        for name, structure in chosen.items():
+            self._require(name, site(network, name), structure)
+
+        def build(layer: nn.Module, moments: Moments | None, name: str) -> nn.Module:
+            return self.decomposed(name, layer, chosen[name], moments)
+
+        return {name: partial(build, name=name) for name in chosen}
+
+    def _require(self, name: str, layer: nn.Module, structure: Structure) -> None:
         if not (limits := self.limits(layer)):
             raise TypeError(f"site {name!r}: {self.title} needs {self.takes}, got {layer}")
         require_ranks(name, self.title, structure, limits)
-        return self.decomposed(name, layer, structure, moments)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,27 @@ LAYER_KINDS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 TRANSPOSED_KINDS = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 """Transposed convolutions, which some methods may replace too."""
+
+
+Build = Callable[[nn.Module, Any], nn.Module]
+"""Makes the compressed form of a layer, given the moments of what it reads (``calibration.moments.Moments``), or None
+where they are not known.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A network as a method leaves it before single layers are fitted to inputs.
+
+    Args:
+        network: a new network, or the one given where it is not changed.
+        builds: by name of a layer that is still to be replaced, what makes its compressed form.
+        kept: by name of a layer that lost outputs, the positions of those that are left.
+    """
+
+    network: nn.Module
+    builds: Mapping[str, Build] = field(default_factory=dict)
+    kept: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Compressor(Protocol):
@@ -69,6 +91,19 @@ class Compressor(Protocol):
                 network itself.
         """
         ...
+
+    def prepared(
+        self,
+        network: nn.Module,
+        plan: CompressionPlan,
+        calibration: Tensor | None = None,
+        reference: nn.Module | None = None,
+    ) -> Prepared:
+        """The network but for the layers that can be fitted one after the other, together with those of other methods.
+
+        The arguments are those of ``compress``, which is what a method does by itself that prepares nothing.
+        """
+        return Prepared(network=self.compress(network, plan, calibration, reference))
 
     def dropped(self, layer: nn.Module, structure: Structure) -> int:
         """Channels of its own layer that a structure takes away; 0 where the method replaces the layer."""

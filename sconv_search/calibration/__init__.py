@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sconv_search.system.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from sconv_search.calibration.blocks import block_of
     from sconv_search.calibration.geometry import ReplacedConv
     from sconv_search.calibration.moments import (
         BATCH,
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
         moment_bytes,
     )
     from sconv_search.calibration.replay import Given, called_once, outputs_before, replayed
+    from sconv_search.calibration.sequential_fit import compress_layers, fit_in_sequence
 
 _HOMES = {
+    "block_of": "blocks",
     "ReplacedConv": "geometry",
     "BATCH": "moments",
     "KEPT_BYTES": "moments",
@@ -34,6 +37,8 @@ _HOMES = {
     "called_once": "replay",
     "outputs_before": "replay",
     "replayed": "replay",
+    "compress_layers": "sequential_fit",
+    "fit_in_sequence": "sequential_fit",
 }
 __getattr__ = lazy_names(__name__, _HOMES)
 
@@ -44,7 +49,10 @@ __all__ = [
     "Moments",
     "ReplacedConv",
     "Tail",
+    "block_of",
     "called_once",
+    "compress_layers",
+    "fit_in_sequence",
     "grouped_kernel",
     "input_moments",
     "least_squares_tail",

@@ -216,7 +216,8 @@ def _count(analysis: JitModelAnalysis, measured: nn.Module, inputs: Inputs, plai
         if where.returned:
             raise
         raise UntraceableError(
-            f"{type(measured).__name__} cannot be traced to count its cost: {where.in_words()} fails with {type(error).__name__}: {error}"
+            f"{type(measured).__name__} cannot be traced to count its cost: {where.in_words()} fails with"
+            f" {type(error).__name__}: {error}"
         ) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)

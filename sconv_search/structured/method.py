@@ -13,15 +13,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from sconv_search.calibration.moments import Moments, grouped_kernel, input_moments, least_squares_tail
+from sconv_search.calibration.moments import Moments, grouped_kernel, least_squares_tail
+from sconv_search.calibration.sequential_fit import compress_layers
 from sconv_search.compressor import (
     LAYER_KINDS,
     TRANSPOSED_KINDS,
+    Build,
     Penalty,
+    Prepared,
     layers,
     require_sites,
     site,
-    swapped,
     transposed_layers,
 )
 from sconv_search.plan import CompressionPlan, Structure
@@ -166,16 +168,25 @@ class StructuredConvolution:
             TypeError: a site's layer has no structured form.
             ValueError: a structure is out of range for its site.
         """
+        return compress_layers(network, self.builds(network, plan, reference), calibration)
+
+    def prepared(
+        self,
+        network: nn.Module,
+        plan: CompressionPlan,
+        calibration: Tensor | None = None,
+        reference: nn.Module | None = None,
+    ) -> Prepared:
+        """The network as it is, and what makes each of the plan's sites."""
+        return Prepared(network=network, builds=self.builds(network, plan, reference))
+
+    def builds(self, network: nn.Module, plan: CompressionPlan, reference: nn.Module | None = None) -> dict[str, Build]:
+        """How each of the plan's sites is made; raises as ``compress`` does."""
         require_sites(network, plan.sites)
         chosen = {name: choice.structure for name, choice in plan.only(self.name).sites.items()}
         regularization.site_counts(network, plan, self.name)  # refuses what is out of range
-        places = reference or network
-        built = {name: structured_layer(site(network, name), chosen[name], site(places, name)) for name in chosen}
-        if calibration is not None:
-            fitted = [name for name in built if type(site(network, name)) in LAYER_KINDS]
-            for name, moments in input_moments(network, fitted, calibration).items():
-                fit_(built[name], site(network, name), moments)  # type: ignore[arg-type]  # no transposed one among them
-        return swapped(network, built)
+        places = {name: site(reference or network, name) for name in chosen}
+        return {name: partial(_fitted, chosen=chosen[name], place=places[name]) for name in chosen}
 
 
 def _entry(variant: str) -> dict[str, int]:
@@ -192,6 +203,16 @@ def structured_layer(layer: nn.Module, chosen: Structure, reference: nn.Module |
     else:
         make = partial(cast(Callable[..., nn.Module], CONVOLUTIONS[type(layer)].from_conv), n=chosen["n"])
     return make(layer, c=chosen["c"], variant=variant_of(chosen), reference=reference)
+
+
+def _fitted(layer: nn.Module, moments: Moments | None, *, chosen: Structure, place: nn.Module) -> nn.Module:
+    """The structured form of a layer, fitted to what it reads where that is known; its sums follow from the place's
+    weights.
+    """
+    built = structured_layer(layer, chosen, place)
+    if moments is not None:
+        fit_(built, layer, moments)  # type: ignore[arg-type]  # no transposed one: their moments are not known
+    return built
 
 
 def fit_(

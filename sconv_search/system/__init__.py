@@ -11,12 +11,12 @@ if TYPE_CHECKING:
         KEPT_BYTES,
         Memo,
         architecture,
-        content,
         forget_all,
         network_content,
         remembered,
         unwritten_content,
     )
+    from sconv_search.system.content import content_of
     from sconv_search.system.files import atomic_write, partial_file, writing
     from sconv_search.system.lazy import lazy_names
     from sconv_search.system.malloc import keep_freed_memory
@@ -28,11 +28,11 @@ _HOMES = {
     "KEPT_BYTES": "cache",
     "Memo": "cache",
     "architecture": "cache",
-    "content": "cache",
     "forget_all": "cache",
     "network_content": "cache",
     "remembered": "cache",
     "unwritten_content": "cache",
+    "content_of": "content",
     "atomic_write": "files",
     "partial_file": "files",
     "writing": "files",
@@ -56,7 +56,7 @@ __all__ = [
     "atomic_write",
     "channels_last",
     "channels_last_",
-    "content",
+    "content_of",
     "file_checksum",
     "forget_all",
     "keep_freed_memory",

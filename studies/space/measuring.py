@@ -149,7 +149,7 @@ class _Measuring:
             known = replayed(_on_batch_statistics(network), self._before)
             before = self._before = outputs_before(known, name, self._predicted, self._once)
         for count, choice in enumerate(alternatives, start=1):
-            built = compress(network, CompressionPlan(sites={name: choice}), self._inputs)
+            built = compress(network, CompressionPlan(sites={name: choice}), self._inputs, in_sequence=False)
             alone = not _reshapes(choice)
             cost = (
                 self._cost(name, choice, built)
