@@ -62,18 +62,25 @@ class JournalFile:
             self._given = number
             yield entry
 
-    @contextmanager
-    def making_sense(self) -> Iterator[None]:
-        """The time in which Optuna makes its study of the entries, whose fields are checked before.
+    def require_fields(self) -> None:
+        """Refuses entries of the file, before any is read, that lack what Optuna only looks up.
 
         Raises:
-            ValueError: in place of whatever Optuna raises over an entry that makes no sense; file and line are named.
+            ValueError: file, line, field, value and what would be right are named.
         """
         for line, entry in zip(self._lines, self._recent, strict=True):
             try:
                 _require_fields(entry)
             except ValueError as error:
                 raise ValueError(f"{self._path} line {line} makes no sense to Optuna: {error}; {ADVICE}") from error
+
+    @contextmanager
+    def making_sense(self) -> Iterator[None]:
+        """The time in which Optuna makes its study of the entries.
+
+        Raises:
+            ValueError: in place of whatever Optuna raises over an entry that makes no sense; file and line are named.
+        """
         try:
             yield
         except OSError:  # of writing to it

@@ -118,15 +118,17 @@ class Sampler:
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         self._file = _Journal(self.journal)
         directions = [StudyDirection.MAXIMIZE, *(StudyDirection.MINIMIZE for _ in self.domain.costs)]
+        self._file.require_fields()
         with self._file.making_sense():
             storage = optuna.storages.JournalStorage(self._file)
             names = optuna.get_all_study_names(storage)
         if self.journal.stat().st_size and STUDY not in names:
             raise ValueError(f"{self.journal} holds no study {STUDY!r}, but {shown(names)}; {ADVICE}")
         with self._file.making_sense():
-            self._study = optuna.create_study(
-                storage=storage, study_name=STUDY, directions=directions, load_if_exists=True
-            )
+            if STUDY in names:  # creating it once more would add an entry
+                self._study = optuna.load_study(storage=storage, study_name=STUDY)
+            else:
+                self._study = optuna.create_study(storage=storage, study_name=STUDY, directions=directions)
         self._require_sense(directions)
         if not self._study.trials:
             self._study.set_metric_names([COLUMNS[name]["label"] for name in ("val_top1", *self.domain.costs)])
