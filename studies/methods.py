@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from sconv_search.calibration.sequential_fit import compress_layers, fit_in_sequence
 from sconv_search.compressor import Build, Compressor, Penalty, require_sites, site
+from sconv_search.cost.input_shape import takes
 from sconv_search.plan import Choice, CompressionPlan, Structure
 from sconv_search.studies.method_registry import METHODS
 
@@ -27,6 +30,7 @@ def compress(
     reference: nn.Module | None = None,
     *,
     in_sequence: bool = True,
+    input_shape: Sequence[int] | None = None,
 ) -> nn.Module:
     """A new network in which every site of the plan is compressed by its own method; the argument is not modified.
 
@@ -39,14 +43,18 @@ def compress(
         reference: the network before it was trained towards the plan, see ``Compressor.compress``.
         in_sequence: layers are fitted in the order in which they run, to what the compressed network so far reads; else
             each to what it reads in the network as given.
+        input_shape: of one input, without the batch, for methods that follow channels through the network; that of the
+            calibration inputs where they are given, else one that was named before, or the first common one that runs.
 
     Raises:
         KeyError: the plan names an unknown method, or a site that the network lacks.
         TypeError: a method cannot replace a site's kind of layer.
-        ValueError: a structure is out of range for its site.
+        ValueError: a structure is out of range for its site, or a site's weights are not finite.
     """
     methods = sorted(map(method_named, plan.methods), key=lambda method: not method.reshapes_neighbors)
     require_sites(network, plan.sites)
+    if input_shape is not None:
+        takes(network, input_shape)
     left, builds, kept = network, dict[str, Build](), dict[str, Tensor]()
     for method in methods:
         part = plan.only(method.name)

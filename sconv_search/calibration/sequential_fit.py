@@ -36,7 +36,9 @@ from sconv_search.calibration.moments import (
     ridge_solved,
 )
 from sconv_search.calibration.stepped_run import Stepped, SteppedRun
-from sconv_search.compressor import LAYER_KINDS, Build, site, swapped
+from sconv_search.compressor import Build, site, swapped
+from sconv_search.copying import copied
+from sconv_search.layer_kinds import LAYER_KINDS, layer_kind
 
 CHUNKS = 16
 """Parts of the inputs, which run side by side."""
@@ -74,6 +76,10 @@ class Pairs(NamedTuple):
             return xx, yx
         x, y = self.x / self.count, self.y / self.count
         return xx - x[:, :, None] * x[:, None], yx - y[:, :, None] * x[:, None]
+
+
+class FittedAlone(RuntimeWarning):
+    """Layers were fitted by themselves, to the network's own inputs; batch norms keep their statistics."""
 
 
 class _OutOfStep(Exception):
@@ -122,7 +128,8 @@ def fit_in_sequence(
         kept: of layers and batch norms that have fewer channels than in the target, the positions of theirs.
 
     Warns:
-        RuntimeWarning: which layers run depends on the inputs, so that all are fitted by themselves; or some never run.
+        FittedAlone: which layers run depends on the inputs, or channels went that ``kept`` does not tell of.
+        RuntimeWarning: some layers never run.
 
     Raises:
         ValueError: there is no input.
@@ -134,27 +141,27 @@ def fit_in_sequence(
     apart = {name: build for name, build in builds.items() if name not in once}
     start = swapped(network, _fitted_alone(network, apart, inputs))
     ordered = {name: build for name, build in builds.items() if name in once}
-    if not ordered:
+    if not ordered and target in (None, network):
         return start
     sequence = _Sequence(start, target or network, ordered, once, normed, kept or {})
     try:
         with torch.no_grad():
             sequence.run(inputs.to(weight.device))
     except _OutOfStep as error:
-        warnings.warn(f"layers are fitted by themselves, not one after the other: {error}", RuntimeWarning, 2)
+        warnings.warn(f"layers are fitted by themselves, not one after the other: {error}", FittedAlone, 2)
         return swapped(network, _fitted_alone(network, builds, inputs))
     return sequence.result()
 
 
 def _fitted_alone(network: nn.Module, builds: Mapping[str, Build], inputs: Tensor) -> dict[str, nn.Module]:
-    known = [name for name in builds if type(site(network, name)) in LAYER_KINDS]
+    known = [name for name in builds if layer_kind(site(network, name)) in LAYER_KINDS]
     moments = input_moments(network, known, inputs)
     return {name: build(site(network, name), moments.get(name)) for name, build in builds.items()}
 
 
 def _surroundings(network: nn.Module, example: Tensor) -> tuple[set[str], set[str]]:
     """Modules that are called exactly once, and those of them whose output goes straight into a batch norm."""
-    observed = copy.deepcopy(network).eval()
+    observed = copied(network).eval()
     calls, makers, normed = Counter[nn.Module](), dict[int, tuple[nn.Module, Tensor, int]](), set[nn.Module]()
 
     def enter(module: nn.Module, given: tuple[Tensor, ...]) -> None:
@@ -230,7 +237,7 @@ class _Sequence:
 
     def _fit(self, name: str, runs: Sequence[tuple[SteppedRun, SteppedRun]]) -> None:
         dense, layer = self._target.original(name), site(self._start, name)
-        known = type(layer) in LAYER_KINDS
+        known = layer_kind(layer) in LAYER_KINDS
         fitted: Pairs | None = None
         held: Pairs | None = None
         same, total = True, sum(len(run.x) for _, run in runs)
@@ -257,6 +264,7 @@ class _Sequence:
     def _pairs(self, name: str, layer: Layer, x: Tensor, y: Tensor, *, share: float) -> Pairs:
         channels = -1 if isinstance(layer, nn.Linear) else y.dim() - layer.weight.dim() + 1
         y = y if name not in self._kept else y.index_select(channels, self._kept[name].to(y.device))
+        _require_same(name, y.shape[channels], len(layer.weight))
         total: Pairs | None = None
         for patches, outputs in patches_and_outputs(layer, x, y, share=share):
             if patches.dtype != torch.float64:
@@ -295,12 +303,18 @@ class _Sequence:
             wanted, moved = wanted + _channel_sums(dense.x), moved + _channel_sums(run.x)
             count += run.x.numel() // run.x.shape[1]
         wanted = wanted if name not in self._kept else wanted[self._kept[name].to(wanted.device)]
+        _require_same(name, len(wanted), len(moved))
         norm, before = self._compressed.original(name), self._target.original(name)
         self._shifts[name] = ((moved - wanted) / count).to(norm.running_mean.dtype)
         norm.running_mean += self._shifts[name]
         for dense, run in runs:
             dense.resume(before(dense.x))
             run.resume(norm(run.x))
+
+
+def _require_same(name: str, wanted: int, left: int) -> None:
+    if wanted != left:
+        raise _OutOfStep(f"{name} has {left} channels in place of {wanted}, and which is not known")
 
 
 def _channel_sums(x: Tensor) -> Tensor:

@@ -61,6 +61,10 @@ class Coupling:
 class SearchSpace:
     """All options of a network, with the cost of the dense one.
 
+    Args:
+        measured_of: what the space was measured of, each as a text; empty where that is not known. It makes no
+            difference.
+
     Raises:
         ValueError: no site has an option.
     """
@@ -69,6 +73,7 @@ class SearchSpace:
     sites: Mapping[str, tuple[Option, ...]]
     couplings: tuple[Coupling, ...] = ()
     narrowings: Mapping[str, Narrowing] = field(default_factory=dict)
+    measured_of: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         if not any(self.sites.values()):
@@ -216,6 +221,7 @@ class SearchSpace:
         """The space as JSON text."""
         sites = {name: [option_entry(option) for option in options] for name, options in self.sites.items()}
         document: dict[str, Any] = {"format": FORMAT, "dense": asdict(self.dense), "sites": sites}
+        document["measured_of"] = dict(self.measured_of)
         document["couplings"] = [asdict(pair) for pair in self.couplings]
         if not self.narrowings:
             return json.dumps(document, indent=1)
@@ -244,11 +250,13 @@ class SearchSpace:
                 for name, entries in _table(document["sites"], "sites").items()
             }
             narrowed = _table(document.get("narrowings", {}), "narrowings")
+            measured_of = _table(document.get("measured_of", {}), "measured_of")
             return cls(
                 dense=built(Cost, document["dense"], "dense"),
                 sites=sites,
                 couplings=typed(document["couplings"], tuple[Coupling, ...], "couplings"),
                 narrowings={name: narrowing_of(entry, f"narrowings.{name}") for name, entry in narrowed.items()},
+                measured_of={str(name): str(value) for name, value in measured_of.items()},
             )
         except ValueError as error:
             raise ValueError(f"not a search space: {error}") from error

@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from sconv_search.budget import Budgets
 from sconv_search.plan import CompressionPlan
-from sconv_search.records import Cost, TrialRecord
-from sconv_search.studies.commands.arguments import BudgetOption, OverwriteOption, QuantityOption, require_new, spec_of
-from sconv_search.studies.commands.config_file import ConfigOption
-from sconv_search.studies.commands.failures import DebugOption
-from sconv_search.studies.commands.results import JsonOption, print_json
+from sconv_search.records import Cost, Quantity, TrialRecord
+from sconv_search.studies.commands.arguments import require_new, spec_of
+from sconv_search.studies.commands.output import print_json
 from sconv_search.studies.monitor import RichMonitor
 from sconv_search.studies.runs.folder import RunFolder, told
 from sconv_search.system.files import write_whole
@@ -28,21 +25,15 @@ MISSING = "–"
 
 
 def best(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of searches, fronts or under one budget.")],
-    budget: BudgetOption = None,
-    quantity: QuantityOption = "flops",
-    plan: Annotated[
-        Path | None, typer.Option("--plan", help="File for the best plan of all runs, as JSON. Else none is written.")
-    ] = None,
-    overwrite: OverwriteOption = False,
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    runs: list[Path],
+    *,
+    budget: list[str] | None,
+    quantity: Quantity,
+    plan: Path | None = None,
+    overwrite: bool = False,
+    as_json: bool = False,
 ) -> None:
-    """Show each run's best plan under a budget, however the search was budgeted; without one, its best of all.
-
-    Example: sconv-search best runs/front --budget 40% --plan plan.json
-    """
+    """Shows each run's best plan under a budget, or of all; writes the best of all runs where a file is named."""
     if plan is not None:
         require_new(plan, overwrite)
     found = [_best(RunFolder(run), None if budget is None else ",".join(budget), quantity) for run in runs]

@@ -3,43 +3,29 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
 
 import typer
 
 from sconv_search.strict_json import shown
+from sconv_search.studies.options.shared import RunTask
 from sconv_search.studies.runs.folder import RunFolder
 from sconv_search.studies.spec import StudySpec
 from sconv_search.studies.task import Task
 from sconv_search.studies.tasks import task_named
 from sconv_search.training.distributed import launched
 
-OwnTaskOption = Annotated[
-    str | None,
-    typer.Option(
-        "--task",
-        help="The runs' task, needed where it is code of yours (package.module:function): code that a folder names "
-        "is not run unasked. Else the runs'.",
-        metavar="NAME",
-    ),
-]
-OwnNetworkOption = Annotated[
-    str | None,
-    typer.Option("--network", help="The runs' own network (package.module:function), as for --task.", metavar="NAME"),
-]
 
-
-def task_of(folder: RunFolder, spec: StudySpec, task: str | None, network: str | None, *, ask: bool = True) -> Task:
+def task_of(folder: RunFolder, spec: StudySpec, named: RunTask, *, ask: bool = True) -> Task:
     """The task of a run, code included only where the user named it, or says yes to a question on the terminal.
 
     Args:
-        task: what the user typed; it may name a network of its own after an ``@``.
-        network: what the user typed.
+        named: what the user typed; the task may name a network of its own after an ``@``.
         ask: whether a question may be asked.
 
     Raises:
         ValueError: the user named another task or network, or the run names code that the user did not.
     """
+    task, network = named.task, named.network
     base, _, own = spec.task.partition("@")
     typed_base, _, typed_own = (task or "").partition("@")
     if typed_own and network:

@@ -37,7 +37,8 @@ class RunFolder:
 
     path: Path
 
-    def __post_init__(self) -> None:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        object.__setattr__(self, "path", Path(path))  # frozen
         whole = os.path.realpath(self.path)
         try:
             whole.encode("utf-8")
@@ -114,6 +115,11 @@ class RunFolder:
             ValueError: the file is damaged; it is named.
         """
         return self._read("space.json", SearchSpace.from_json)
+
+    @property
+    def has_space(self) -> bool:
+        """Whether the search space is measured."""
+        return (self.path / "space.json").exists()
 
     def _read(self, name: str, parse: Callable[[str], Parsed]) -> Parsed | None:
         path = self.path / name

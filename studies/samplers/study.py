@@ -30,7 +30,6 @@ from sconv_search.studies.spec import SamplerName
 
 SPREAD_RANGE = (0.25, 3.0)
 """How far the preferences reach: small steps around the greedy plan, or plans of quite another shape."""
-STUDY = "search"
 NUMBER, REPEATED = "number", "repeats trial"
 PATIENCE = 5
 _SHOWN = (
@@ -122,13 +121,14 @@ class Sampler:
         with self._file.making_sense():
             storage = optuna.storages.JournalStorage(self._file)
             names = optuna.get_all_study_names(storage)
-        if self.journal.stat().st_size and STUDY not in names:
-            raise ValueError(f"{self.journal} holds no study {STUDY!r}, but {shown(names)}; {ADVICE}")
+        if self.journal.stat().st_size and not names:
+            raise ValueError(f"{self.journal} holds no study; {ADVICE}")
         with self._file.making_sense():
-            if STUDY in names:  # creating it once more would add an entry
-                self._study = optuna.load_study(storage=storage, study_name=STUDY)
-            else:
-                self._study = optuna.create_study(storage=storage, study_name=STUDY, directions=directions)
+            if names:  # creating it once more would add an entry; an older journal calls it "search"
+                self._study = optuna.load_study(storage=storage, study_name=names[0])
+            else:  # by the run's folder, by which optuna-dashboard tells runs apart
+                name = self.journal.resolve().parent.name
+                self._study = optuna.create_study(storage=storage, study_name=name, directions=directions)
         self._require_sense(directions)
         if not self._study.trials:
             self._study.set_metric_names([COLUMNS[name]["label"] for name in ("val_top1", *self.domain.costs)])

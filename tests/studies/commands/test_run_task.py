@@ -12,6 +12,7 @@ import pytest
 from sconv_search.studies import RunFolder, StudySpec
 from sconv_search.studies.commands import run_task
 from sconv_search.studies.commands.run_task import task_of
+from sconv_search.studies.options.shared import RunTask
 from tests.studies.conftest import Typed
 
 EVIL = "open('canary', 'w')\ndef task(): open('canary', 'w')\n"
@@ -65,7 +66,7 @@ def test_another_name_than_the_folders_is_refused(
 def test_what_the_user_names_is_taken(
     typed: object, spec: StudySpec, tmp_path: Path, named: str, given: str | None, network: str | None
 ) -> None:
-    found = task_of(RunFolder(tmp_path), _with(spec, named), given, network)
+    found = task_of(RunFolder(tmp_path), _with(spec, named), RunTask(task=given, network=network))
     assert (found.name, found.input_shape) == (named, (2, 12, 12))
 
 
@@ -83,14 +84,14 @@ def test_on_a_terminal_a_question_is_asked(
         monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
     monkeypatch.setattr(run_task.typer, "confirm", confirm)
     if answer:
-        assert task_of(RunFolder(tmp_path), _with(spec, "corners@mine:net"), None, None).name == "corners@mine:net"
+        assert task_of(RunFolder(tmp_path), _with(spec, "corners@mine:net"), RunTask()).name == "corners@mine:net"
     else:
         with pytest.raises(ValueError, match="not run unasked"):
-            task_of(RunFolder(tmp_path), _with(spec, "corners@mine:net"), None, None)
+            task_of(RunFolder(tmp_path), _with(spec, "corners@mine:net"), RunTask())
     assert len(asked) == 1
     assert "names code: --network 'mine:net'" in asked[0]
     with pytest.raises(ValueError, match="not run unasked"):
-        task_of(RunFolder(tmp_path), _with(spec, "corners@mine:net"), None, None, ask=False)
+        task_of(RunFolder(tmp_path), _with(spec, "corners@mine:net"), RunTask(), ask=False)
     assert len(asked) == 1
 
 
