@@ -179,7 +179,7 @@ class Run:
         bool,
         typer.Option(
             "--overwrite",
-            help="Delete the content of a run folder of another study, or of one that cannot be read (default: refused).",
+            help="Delete what the run folder contains if it is another study or cannot be read (default: refused).",
         ),
     ] = False
     workers: Annotated[
