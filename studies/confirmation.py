@@ -23,7 +23,7 @@ from sconv_search.records import Cost, TrialRecord
 from sconv_search.search_space.heuristics import uniform
 from sconv_search.studies.context import StudyContext
 from sconv_search.studies.monitor import Monitor
-from sconv_search.studies.runs.folder import RunFolder
+from sconv_search.studies.runs.folder import RunFolder, told
 from sconv_search.studies.runs.rebuild import save_compressed
 from sconv_search.studies.spec import StudySpec
 from sconv_search.studies.trials.checkpoints import RunCheckpoints, TrialCheckpoints
@@ -95,6 +95,8 @@ def confirm(
         raise ValueError(f"the run folder {str(twice[0].path)!r} is named twice; name each run once")
     for folder in folders:
         _require_same_start(start, folder)
+        for message in told(folder.records()[1]):
+            monitor.say(message)
     new: list[TrialRecord] = []
     rounds = [(seed, place, folder) for seed in range(seeds) for place, folder in enumerate(folders)]
     with ExitStack() as held, monitor.bar("runs confirmed, seed by seed") as step:

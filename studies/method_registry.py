@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from sconv_search.system.named import named
+from sconv_search.system.working_directory import search_working_directory
 
 if TYPE_CHECKING:
     from sconv_search.compressor import Compressor
@@ -77,6 +79,7 @@ class Methods(Mapping[str, "Compressor"]):
             return self._added(_made(method, type(method).__name__), type(method).__name__)
         if ":" not in method:
             return self.named(method).name
+        search_working_directory(str(Path.cwd()), method.partition(":")[0].partition(".")[0])
         try:
             made = _made(resolve_name(method), method)
         except (ImportError, AttributeError, ValueError) as error:

@@ -196,7 +196,12 @@ def test_a_network_of_ones_own_is_searched_confirmed_and_reported(run, tmp_path:
     assert set(space.sites) == {"0", "3"} or set(space.sites) == {"3"}
     assert all(option.choice.structure["c"] % 4 == 0 for option in space.sites["3"])
     assert (spec.task, spec.exclude, spec.multiple) == ("corners@mynets:small", ("7",), 4)
-    status, said = run("confirm", folder, "--seeds", 1, "--plans", 1, "--device", "cpu")
+    confirm = ("confirm", folder, "--seeds", 1, "--plans", 1, "--device", "cpu")
+    status, said = run(*confirm)
+    assert (status, f"give --network '{mynets}:small'" in said) == (2, True), (
+        "code that a folder names is not run unasked"
+    )
+    status, said = run(*confirm, "--network", f"{mynets}:small")
     assert status == 0, said
     assert "run searched-" in said
     status, said = run("report", folder, "--out", tmp_path / "report")
