@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from sconv_search.budget import Budgets
-from sconv_search.cost.counting import measure_cost
+from sconv_search.cost.counting import counting_free, measure_cost
 from sconv_search.inference.latency import measure_ready_latencies_ms
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Cost, TrialRecord
@@ -93,7 +93,7 @@ def confirm(
     with monitor.bar("runs confirmed, seed by seed") as step:
         for done, (seed, place, folder) in enumerate(rounds):
             step(done, len(rounds))
-            with folder.locked():
+            with folder.locked(), counting_free(_spec(folder).count_free):
                 for candidate in _candidates(start, folder, most, references=place == 0):
                     places = folders if candidate.plan == EMPTY else [folder]
                     if not any(_is_done(one, candidate, seed) for one in places):

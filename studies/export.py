@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from sconv_search.cost.counting import example_input, measure_cost
+from sconv_search.cost.counting import counting_free, example_input, measure_cost
 from sconv_search.cost.timing import eager
 from sconv_search.inference.export import export_onnx, export_program, parity, require_parity
 from sconv_search.inference.optimize import SiteChoice, optimize_for_inference
@@ -187,7 +187,8 @@ def _weights(
 
 def _metadata(spec: StudySpec, confirmed: Confirmed, network: nn.Module, shape: tuple[int, ...]) -> dict[str, str]:
     """What the file says of itself, as texts."""
-    cost, dense = measure_cost(network, shape), measure_cost(task_named(spec.task).network(), shape)
+    with counting_free(spec.count_free):
+        cost, dense = measure_cost(network, shape), measure_cost(task_named(spec.task).network(), shape)
     record = confirmed.record
     scores = {"val_top1": record.val_top1, "test_top1": record.test_top1}
     return {

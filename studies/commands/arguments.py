@@ -70,6 +70,13 @@ ExcludeOption = Annotated[
     list[str] | None,
     typer.Option(help="Leave sites that match this pattern dense; repeat it for more. Else none.", metavar="PATTERN"),
 ]
+CountFreeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Operator without a known cost that counts nothing, such as aten::fft_fft; repeat it for more. Default: none.",
+        metavar="OPERATOR",
+    ),
+]
 BudgetOption = Annotated[
     list[str] | None,
     typer.Option(

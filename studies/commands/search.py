@@ -9,11 +9,13 @@ from typing import Annotated, Any, cast
 import typer
 
 from sconv_search.budget import QUANTITIES
+from sconv_search.cost.counting import required_operators
 from sconv_search.records import Quantity
 from sconv_search.structured.paper_plans import PAPER_PLANS
 from sconv_search.studies.commands.arguments import (
     BudgetOption,
     CheckpointOption,
+    CountFreeOption,
     DataOption,
     DeviceOption,
     ExcludeOption,
@@ -79,6 +81,7 @@ def search(
     include: IncludeOption = None,
     exclude: ExcludeOption = None,
     multiple: MultipleOption = 1,
+    count_free: CountFreeOption = None,
     start_plan: Annotated[
         list[str] | None,
         typer.Option(
@@ -180,6 +183,7 @@ def search(
         include=tuple(include or ()),
         exclude=tuple(exclude or ()),
         multiple=multiple,
+        count_free=required_operators(count_free or ()),
         sampler=sampler,
         granularity=granularity,
         screening=screening,

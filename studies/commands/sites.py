@@ -9,6 +9,7 @@ from rich.console import Console
 from torch import nn
 
 from sconv_search.studies.commands.arguments import (
+    CountFreeOption,
     ExcludeOption,
     IncludeOption,
     MultipleOption,
@@ -54,6 +55,7 @@ def sites(
     include: IncludeOption = None,
     exclude: ExcludeOption = None,
     multiple: MultipleOption = 1,
+    count_free: CountFreeOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -68,7 +70,9 @@ def sites(
     with telling(as_json):  # the user's own function may print, too
         built, input_shape = _network(network, shape)
         monitor = RichMonitor(Console(stderr=True))  # the table alone goes into a pipe
-        table = site_table(built, input_shape, tuple(map(METHODS.add, method or METHODS)), selection, monitor)
+        table = site_table(
+            built, input_shape, tuple(map(METHODS.add, method or METHODS)), selection, monitor, count_free or ()
+        )
     if as_json:
         print_json(table)
     else:

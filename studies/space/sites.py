@@ -15,7 +15,7 @@ from torch.nn.modules.conv import _ConvNd
 from sconv_search.channels.dependency_graph import UntraceableError
 from sconv_search.channels.groups import dependencies
 from sconv_search.compressor import LAYER_KINDS, site, skipped, swapped
-from sconv_search.cost.counting import cost_of_calls, measure_cost, require_forward
+from sconv_search.cost.counting import cost_of_calls, counting_free, measure_cost, require_forward
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.records import Cost
 from sconv_search.studies.methods import METHODS, compress, method_named
@@ -77,14 +77,18 @@ def site_table(
     methods: Sequence[str] = tuple(METHODS),
     selection: Selection = EVERYTHING,
     monitor: Monitor | None = None,
+    count_free: Sequence[str] = (),
 ) -> SiteTable:
     """The network's sites as the methods see them; the network is not modified.
+
+    Args:
+        count_free: operators without a known cost that count nothing.
 
     Raises:
         KeyError: a method is unknown.
         ValueError: the network fails on the shape, runs an operator without a cost, or a pattern matches no site.
     """
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), counting_free(count_free):
         warnings.simplefilter(
             "ignore"
         )  # the notes say what cannot be traced; how well a kernel is fit matters nothing here
