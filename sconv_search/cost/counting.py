@@ -184,8 +184,8 @@ def _analysis(network: nn.Module, inputs: Inputs) -> JitModelAnalysis:
     for name, module in network.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise UntraceableError(
-                f"the cost of {name or 'the network itself'} ({module.original_name}) cannot be counted: it is compiled by "
-                "torch.jit.script, which hides what it runs; measure the network before that"
+                f"the cost of {name or 'the network itself'} ({module.original_name}) cannot be counted: it is "
+                "compiled by torch.jit.script, which hides what it runs; measure the network before that"
             )
     try:
         return on_shapes(network, lambda measured: _analyzed(measured, inputs))

@@ -14,10 +14,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils.weak import WeakIdKeyDictionary
 
+_READS_SHAPE: Any = getattr(Tensor.shape, "__get__")  # noqa: B009  # the property, which stubs take for its value
 SIZES: frozenset[Callable[..., Any]] = frozenset(
-    (Tensor.shape.__get__, Tensor.size, Tensor.numel, Tensor.nelement, Tensor.__len__, Tensor.stride, torch.numel)
+    (_READS_SHAPE, Tensor.size, Tensor.numel, Tensor.nelement, Tensor.__len__, Tensor.stride, torch.numel)
 )
 """Functions that read a tensor's form, for which a trace would have tensors."""
+_set_tracing_state: Callable[[Any], None] = getattr(torch._C, "_set_tracing_state")  # noqa: B009  # not in the stubs
 UNPOOLING = (F.max_unpool1d, F.max_unpool2d, F.max_unpool3d)
 Sizes = int | Sequence[int]
 
@@ -48,11 +50,11 @@ class ForwardTrace(TorchFunctionMode):
                 module.register_forward_pre_hook(self._entered(name)),
                 module.register_forward_hook(self._left),
             ]
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
         for hook in self._hooks:
             hook.remove()
 
@@ -115,8 +117,8 @@ class UnseenResultError(RuntimeError):
 class HiddenTrace(ForwardTrace):
     """Within it the forward cannot tell that it is traced: each function of torch is traced for itself.
 
-    It is for networks that ask, and go another way then. What runs without passing here, such as scripted code, would not
-    be traced: so every tensor that a function reads must have been there before, or be the result of another function.
+    It is for networks that ask, and go another way then. What runs without passing here, such as scripted code, would
+    not be traced: so every tensor that a function reads must have been there before, or be another function's result.
     """
 
     def __enter__(self) -> HiddenTrace:
@@ -145,11 +147,11 @@ class HiddenTrace(ForwardTrace):
 
     def _run(self, func: Callable[..., Any], *args: Any, **named: Any) -> Any:
         self.require_known((args, named))
-        torch._C._set_tracing_state(self._state)
+        _set_tracing_state(self._state)
         try:
             result = func(*args, **named)
         finally:
-            torch._C._set_tracing_state(None)
+            _set_tracing_state(None)
         for tensor in pytree.tree_leaves(result):
             if isinstance(tensor, Tensor):
                 self._known[tensor] = None
@@ -173,11 +175,11 @@ class HiddenTrace(ForwardTrace):
 def untraced() -> Iterator[None]:
     """Within it nothing is traced."""
     state = torch._C._get_tracing_state()
-    torch._C._set_tracing_state(None)
+    _set_tracing_state(None)
     try:
         yield
     finally:
-        torch._C._set_tracing_state(state)
+        _set_tracing_state(state)
 
 
 def _unpooled(func: Callable[..., Tensor], x: Tensor, places: Tensor, *window: Any, **named: Any) -> Tensor:

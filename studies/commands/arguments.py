@@ -73,7 +73,7 @@ ExcludeOption = Annotated[
 CountFreeOption = Annotated[
     list[str] | None,
     typer.Option(
-        help="Operator without a known cost that counts nothing, such as aten::fft_fft; repeat it for more. Default: none.",
+        help="Operator without a known cost that counts nothing, such as aten::fft_fft; repeat it for more. Else none.",
         metavar="OPERATOR",
     ),
 ]
