@@ -84,7 +84,7 @@ def cost_row(member: ZooNetwork) -> CostRow:
     network = _built(member)
     example = member.example(network)
     shapes = ", ".join("×".join(map(str, x.shape)) for x in pytree.tree_leaves(example))
-    known = {"network": member.name, "kind": member.kind, "input": shapes}
+    known: dict[str, Any] = {"network": member.name, "kind": member.kind, "input": shapes}
     known |= {"params": sum(weight.numel() for weight in network.parameters()), "counted": _counted(network, example)}
     began = time.perf_counter()
     try:
@@ -101,7 +101,7 @@ def _counted(network: nn.Module, example: tuple[Any, ...]) -> int | None:
             copied(*example)
     except Exception:  # of any kind: a network or operator that the counter does not know
         return None
-    return counter.get_total_flops() // 2
+    return int(counter.get_total_flops()) // 2
 
 
 def _exportable(network: nn.Module, example: tuple[Any, ...]) -> bool:
@@ -190,7 +190,8 @@ def _require_gradients(network: nn.Module, small: nn.Module, example: tuple[Any,
             {name for name, weight in one.named_parameters() if weight.requires_grad and weight.grad is None}
         )
     gradients = [weight.grad for weight in small.parameters() if weight.grad is not None]
-    network.zero_grad(), small.zero_grad()
+    for one in (network, small):
+        one.zero_grad()
     modules = {name.rpartition(".")[0] for name in without[0]}
     more = [name for name in without[1] - without[0] if not any(name.startswith(f"{place}.") for place in modules)]
     _require(not more, f"no gradient reaches {', '.join(more[:3])}")

@@ -48,6 +48,7 @@ _COUNTED_FREE: ContextVar[frozenset[str]] = ContextVar("_COUNTED_FREE", default=
 OWN_FUNCTION = "prim::PythonOp."
 """What a trace calls a ``torch.autograd.Function``, before its name; it holds the operators that the function runs."""
 SCRIPTED = "prim::CallFunction"
+_get_value_trace: Any = getattr(torch._C, "_get_value_trace")  # noqa: B009  # not in the stubs
 
 
 def require_forward(network: nn.Module, inputs: Inputs) -> None:
@@ -173,9 +174,7 @@ class _Called(nn.Module):
             self._trace.require_known(result)
         results = tuple(leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor))
         for tensor in results:
-            torch._C._get_value_trace(
-                tensor
-            )  # a result that depends on no input becomes a constant, which may be returned
+            _get_value_trace(tensor)  # a result that depends on no input becomes a constant, which may be returned
         return results
 
 
