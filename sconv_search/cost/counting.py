@@ -7,7 +7,6 @@ counted operators write.
 
 from __future__ import annotations
 
-import copy
 import difflib
 import logging
 import warnings
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from sconv_search.copying import copied
 from sconv_search.cost.forward_tracing import ForwardTrace, HiddenTrace, UnseenResultError
 from sconv_search.cost.network_inputs import Inputs, arguments, example_input, in_words
 from sconv_search.cost.operator_costs import costs_of_operators, free
@@ -298,10 +298,8 @@ def on_shapes(network: nn.Module, work: Callable[[nn.Module], Result]) -> Result
     memo |= {id(x): x.to("meta") for x in network.buffers()}
     try:
         with OnShapes():
-            return work(copy.deepcopy(network, memo).eval())
-    except (
-        Exception
-    ) as error:  # of any kind: the forward is the user's own, and the full copy raises what is wrong with it
+            return work(copied(network, memo=memo).eval())
+    except Exception as error:  # of any kind: the forward is the user's own, which the full copy says in words
         try:
             return work(_on_values(network))
         except Exception:
@@ -312,12 +310,10 @@ def on_shapes(network: nn.Module, work: Callable[[nn.Module], Result]) -> Result
 
 def _on_values(network: nn.Module) -> nn.Module:
     """A full copy in evaluation mode; of a network without values, one of zeros."""
-    copied = copy.deepcopy(network).eval()
-    tensors = [*copied.parameters(), *copied.buffers()]
-    if not any(tensor.is_meta for tensor in tensors):
-        return copied
-    copied.to_empty(device="cpu")
-    with torch.no_grad():
-        for tensor in (*copied.parameters(), *copied.buffers()):
-            tensor.zero_()
-    return copied
+    full = copied(network).eval()
+    if any(tensor.is_meta for tensor in (*full.parameters(), *full.buffers())):
+        full.to_empty(device="cpu")
+        with torch.no_grad():
+            for tensor in (*full.parameters(), *full.buffers()):
+                tensor.zero_()
+    return full

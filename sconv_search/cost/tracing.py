@@ -1,4 +1,4 @@
-"""Traces of tensors that have shapes and no values, which torch 2.15 makes of all layers but convolutions."""
+"""Traces of any forward: of tensors that have shapes and no values, and of sizes that stay numbers."""
 
 from __future__ import annotations
 
