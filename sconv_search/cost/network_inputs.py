@@ -31,19 +31,19 @@ def example_input(network: nn.Module, input_shape: Sequence[int], batch: int = 1
 
 
 def arguments(network: nn.Module, inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The positional and the keyword arguments of a call; tensors are taken to the device of shapes alone with the
-    network's weights.
+    """The positional and the keyword arguments of a call; tensors have values where the network's weights do.
 
     Raises:
         ValueError: a shape is not made of positive whole numbers.
     """
-    weight = next(network.parameters(), None)
-    on_shapes = weight is not None and weight.is_meta
+    weight = next(network.parameters(), torch.zeros(()))
 
     def made(value: Any) -> Any:
-        if isinstance(value, Tensor):
-            return value.to("meta") if on_shapes else value
-        return example_input(network, value) if is_shape(value) else value
+        if not isinstance(value, Tensor):
+            return example_input(network, value) if is_shape(value) else value
+        if weight.is_meta:
+            return value.to("meta")
+        return torch.zeros_like(value, device=weight.device) if value.is_meta else value
 
     if is_shape(inputs) or isinstance(inputs, Tensor):
         return (made(inputs),), {}

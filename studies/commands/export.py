@@ -39,7 +39,15 @@ def export(
         require_new(path, overwrite)
         calibration = calibration_of(task, data) if file.int8 else None
         with monitor.bar(f"exporting {path.name}"):
-            written = export_confirmed(task, chosen, path, file.to, optimized=file.optimize, calibration=calibration)
+            written = export_confirmed(
+                task,
+                chosen,
+                path,
+                file.to,
+                optimized=file.optimize,
+                calibration=calibration,
+                count_free=spec.count_free,
+            )
         for line in _lines(written):
             monitor.say(line)
     if as_json:
