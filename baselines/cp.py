@@ -30,7 +30,9 @@ from sconv_search.baselines.decomposition import (
     shifted_bias,
     singular_factors,
 )
+from sconv_search.baselines.factorized_layer import FactorizedLayer
 from sconv_search.calibration.moments import Moments, least_squares_tail
+from sconv_search.layer_kinds import layer_kind
 from sconv_search.plan import Structure
 from sconv_search.system.cache import remembered
 
@@ -50,7 +52,7 @@ class Terms(NamedTuple):
     fell_back: bool
 
 
-class CPConv2d(nn.Sequential):
+class CPConv2d(FactorizedLayer):
     """The four convolutions, with what the decomposition says of itself.
 
     Args:
@@ -132,7 +134,12 @@ class CP(Decomposition):
 
 def is_eligible(layer: nn.Module) -> bool:
     """Whether the layer is a 2-D convolution without groups and with more than one tap along both axes."""
-    return type(layer) is nn.Conv2d and layer.groups == 1 and min(layer.kernel_size) > 1
+    return (
+        isinstance(layer, nn.Conv2d)
+        and layer_kind(layer) is nn.Conv2d
+        and layer.groups == 1
+        and min(layer.kernel_size) > 1
+    )
 
 
 def largest_rank(conv: nn.Conv2d) -> int:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,14 +21,12 @@ from sconv_search.plan import CompressionPlan
 from sconv_search.records import TrialRecord
 from sconv_search.studies.confirmation import LATENCY_BATCH
 from sconv_search.studies.methods import compress
+from sconv_search.studies.options.export import BEST, Format
 from sconv_search.studies.runs.folder import RunFolder
 from sconv_search.studies.runs.rebuild import rebuild
 from sconv_search.studies.spec import StudySpec
 from sconv_search.studies.tasks import task_named
 from sconv_search.system.weights import load_weights_, save_weights
-
-Format = Literal["onnx", "pt2", "safetensors"]
-BEST = "best"
 
 
 @dataclass(frozen=True, kw_only=True)

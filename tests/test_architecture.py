@@ -39,7 +39,8 @@ STUDY_ROOMS = {
     "trials": {"", "runs"},
     "search": {"", "samplers", "runs", "space", "trials"},
     "oneshot": {"", "runs", "space"},
-    "commands": {"", "samplers", "runs", "space", "trials", "search", "oneshot"},
+    "options": {""},
+    "commands": {"", "samplers", "runs", "space", "trials", "search", "oneshot", "options"},
 }
 """The same within ``studies/``. "" are the values that its rooms share, among them methods, tasks and the context."""
 STUDY_ENTRANCES = {"api", "cli", "confirmation", "export", "__init__", "__main__"}
@@ -52,7 +53,6 @@ DOORWAYS = {
     "pypdfium2": {"reports/raster.py"},
     "plotly": {"reports/interactive.py"},
     "pyarrow": {"reports/export.py", "reports/bulk.py"},
-    "torch_pruning": {"sconv_search/channels/dependency_graph.py"},
     "timm": {"sconv_search/networks/hrnet.py"},
 }
 MOST_MODULES = 16

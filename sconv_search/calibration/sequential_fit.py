@@ -36,7 +36,9 @@ from sconv_search.calibration.moments import (
     ridge_solved,
 )
 from sconv_search.calibration.stepped_run import Stepped, SteppedRun
-from sconv_search.compressor import LAYER_KINDS, Build, site, swapped
+from sconv_search.compressor import Build, site, swapped
+from sconv_search.copying import copied
+from sconv_search.layer_kinds import LAYER_KINDS, layer_kind
 
 CHUNKS = 16
 """Parts of the inputs, which run side by side."""
@@ -155,14 +157,14 @@ def fit_in_sequence(
 
 
 def _fitted_alone(network: nn.Module, builds: Mapping[str, Build], inputs: Tensor) -> dict[str, nn.Module]:
-    known = [name for name in builds if type(site(network, name)) in LAYER_KINDS]
+    known = [name for name in builds if layer_kind(site(network, name)) in LAYER_KINDS]
     moments = input_moments(network, known, inputs)
     return {name: build(site(network, name), moments.get(name)) for name, build in builds.items()}
 
 
 def _surroundings(network: nn.Module, example: Tensor) -> tuple[set[str], set[str]]:
     """Modules that are called exactly once, and those of them whose output goes straight into a batch norm."""
-    observed = copy.deepcopy(network).eval()
+    observed = copied(network).eval()
     calls, makers, normed = Counter[nn.Module](), dict[int, tuple[nn.Module, Tensor, int]](), set[nn.Module]()
 
     def enter(module: nn.Module, given: tuple[Tensor, ...]) -> None:
@@ -238,7 +240,7 @@ class _Sequence:
 
     def _fit(self, name: str, runs: Sequence[tuple[SteppedRun, SteppedRun]]) -> None:
         dense, layer = self._target.original(name), site(self._start, name)
-        known = type(layer) in LAYER_KINDS
+        known = layer_kind(layer) in LAYER_KINDS
         fitted: Pairs | None = None
         held: Pairs | None = None
         same, total = True, sum(len(run.x) for _, run in runs)

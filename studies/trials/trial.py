@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import warnings
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from sconv_search.calibration.sequential_fit import FittedAlone
+from sconv_search.copying import copied
 from sconv_search.data.splits import DataSet, Images
 from sconv_search.plan import CompressionPlan
 from sconv_search.studies.context import StudyContext, calibration_inputs
@@ -125,7 +125,7 @@ def _unscored(network: nn.Module, data: DataSet, split: Images) -> Score:
 
 
 def _run(start: StudyContext, config: TrialConfig, monitor: Monitor, checkpoints: TrialCheckpoints | None) -> Outcome:
-    network, data, plan, watched = copy.deepcopy(start.network), start.data, config.plan, config.watch_compression
+    network, data, plan, watched = copied(start.network), start.data, config.plan, config.watch_compression
     distance, before_epochs = penalty(network, plan), config.epochs_before
     course = ResidualHistory(network, plan, before_epochs) if config.regularization and watched else None
     common: dict[str, Any] = {"teacher": start.network, "processes": start.processes}
