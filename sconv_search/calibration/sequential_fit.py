@@ -69,8 +69,13 @@ class Pairs(NamedTuple):
         """The sums over both."""
         if other is None:
             return self
-        sums = (one + another for one, another in zip(self[:4], other[:4], strict=True))
-        return Pairs(*sums, self.positions + other.positions)
+        return Pairs(
+            x=self.x + other.x,
+            xx=self.xx + other.xx,
+            y=self.y + other.y,
+            yx=self.yx + other.yx,
+            positions=self.positions + other.positions,
+        )
 
     def averages(self, *, centered: bool) -> tuple[Tensor, Tensor]:
         """Of x x^T and y x^T, about the means or about 0."""
