@@ -31,7 +31,8 @@ def export(
     for name in method or ():
         METHODS.add(name)
     folder = RunFolder(run)
-    task = task_of(folder, spec_of(folder), named)
+    spec = spec_of(folder)
+    task = task_of(folder, spec, named)
     with telling(as_json) as monitor:
         chosen = confirmed_network(folder, network.plan, network.seed)
         name = f"{chosen.folder.name}{'-int8' if file.int8 else ''}.{file.to}"
