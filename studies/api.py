@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
+from sconv_search.copying import copied
 from sconv_search.cost.counting import require_forward
 from sconv_search.data.splits import DataSet, Images
 from sconv_search.records import Quantity, TrialRecord
@@ -57,7 +57,7 @@ def context_from_network(
     shape = data.train.shape
     task = Task(
         name=name,
-        network=lambda: copy.deepcopy(network),
+        network=lambda: copied(network),
         data=lambda folder, seen: data,
         input_shape=shape,
         dense_schedule=confirm_schedule,
@@ -66,7 +66,7 @@ def context_from_network(
     )
     weight = next(network.parameters(), torch.zeros(()))
     require_sound_network(network)
-    placed = copy.deepcopy(network).eval()
+    placed = copied(network).eval()
     require_forward(placed, shape)
     require_fit(name, shape, placed, data)
     return StudyContext(
@@ -118,7 +118,7 @@ def search_network(
         confirm_schedule=begun.task.confirm_schedule,
         **study,
     )
-    return search(begun, spec, RunFolder(Path(out)), monitor, workers=workers, stops=stops)
+    return search(begun, spec, RunFolder(out), monitor, workers=workers, stops=stops)
 
 
 def _checksum(network: nn.Module) -> str:

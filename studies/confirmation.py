@@ -16,23 +16,23 @@ import torch
 from torch import nn
 
 from sconv_search.budget import Budgets
-from sconv_search.cost.counting import measure_cost
+from sconv_search.cost.counting import counting_free, measure_cost
 from sconv_search.inference.latency import measure_ready_latencies_ms
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Cost, TrialRecord
 from sconv_search.search_space.heuristics import uniform
 from sconv_search.studies.context import StudyContext
 from sconv_search.studies.monitor import Monitor
-from sconv_search.studies.runs.folder import RunFolder
+from sconv_search.studies.runs.folder import RunFolder, told
 from sconv_search.studies.runs.rebuild import save_compressed
 from sconv_search.studies.spec import StudySpec
 from sconv_search.studies.trials.checkpoints import RunCheckpoints, TrialCheckpoints
 from sconv_search.studies.trials.layer_costs import layer_costs
 from sconv_search.studies.trials.rows import cost_fields, metric_field, outcome_fields, plan_fields, record
 from sconv_search.studies.trials.trial import Outcome, run_trial
-from sconv_search.training.checkpoint import EVERY_S
 from sconv_search.training.input_checks import require_batches
 from sconv_search.training.loop import TrainingDiverged, train_
+from sconv_search.training.schedule import EVERY_S
 
 EMPTY = CompressionPlan(sites={})
 LATENCY_BATCH = 16
@@ -95,6 +95,8 @@ def confirm(
         raise ValueError(f"the run folder {str(twice[0].path)!r} is named twice; name each run once")
     for folder in folders:
         _require_same_start(start, folder)
+        for message in told(folder.records()[1]):
+            monitor.say(message)
     new: list[TrialRecord] = []
     rounds = [(seed, place, folder) for seed in range(seeds) for place, folder in enumerate(folders)]
     with ExitStack() as held, monitor.bar("runs confirmed, seed by seed") as step:
@@ -105,7 +107,8 @@ def confirm(
             for candidate in _candidates(start, folder, most, references=place == 0):
                 places = folders if candidate.plan == EMPTY else [folder]
                 if not any(_is_done(one, candidate, seed) for one in places):
-                    new.append(_confirmed(start, folder, candidate, seed, monitor, checkpoint_s))
+                    with counting_free(_spec(folder).count_free):
+                        new.append(_confirmed(start, folder, candidate, seed, monitor, checkpoint_s))
     return new
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sconv_search.channels.groups import takes
 from sconv_search.cost.counting import require_forward
+from sconv_search.cost.input_shape import takes
+from sconv_search.data.layout import data_folder
 from sconv_search.data.splits import DataSet, Images
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.task import Task
@@ -21,7 +22,7 @@ from sconv_search.system.cache import architecture
 from sconv_search.system.identity import lasting_sha256
 from sconv_search.system.memory_format import channels_last_
 from sconv_search.system.weights import file_checksum, load_weights_
-from sconv_search.training.checkpoint import EVERY_S, Checkpoint
+from sconv_search.training.checkpoint import Checkpoint
 from sconv_search.training.dense_weights import (
     Identity,
     alone,
@@ -41,6 +42,7 @@ from sconv_search.training.input_checks import (
 )
 from sconv_search.training.loop import train_
 from sconv_search.training.process_group import SINGLE_PROCESS, ProcessGroup
+from sconv_search.training.schedule import EVERY_S
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,5 +204,5 @@ def require_data(task: Task, data: Path | None, weights: Path | None) -> None:
         raise ValueError(
             f"task {task.name!r} trains no dense network; give trained weights with --weights FILE.safetensors"
         )
-    if task.layout is not None and not task.layout.downloads:
-        task.layout.root(data)
+    if task.layout is not None:
+        data_folder(data) if task.layout.downloads else task.layout.root(data)

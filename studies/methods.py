@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from sconv_search.calibration.sequential_fit import compress_layers, fit_in_sequence
-from sconv_search.channels.groups import takes
-from sconv_search.compressor import Build, Compressor, Penalty, require_finite, require_sites, site
+from sconv_search.compressor import Build, Compressor, Penalty, require_sites, site
+from sconv_search.cost.input_shape import takes
 from sconv_search.plan import Choice, CompressionPlan, Structure
 from sconv_search.studies.method_registry import METHODS
 
@@ -53,7 +53,6 @@ def compress(
     """
     methods = sorted(map(method_named, plan.methods), key=lambda method: not method.reshapes_neighbors)
     require_sites(network, plan.sites)
-    require_finite(network, plan.sites)
     if input_shape is not None:
         takes(network, input_shape)
     left, builds, kept = network, dict[str, Build](), dict[str, Tensor]()

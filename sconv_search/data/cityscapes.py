@@ -12,18 +12,9 @@ from torch import Tensor
 from sconv_search.data.class_folders import is_hidden, skipped_words
 from sconv_search.data.disk import DiskSplit
 from sconv_search.data.imagenet import MEAN, STD
-from sconv_search.data.layout import Layout
+from sconv_search.data.layout import CITYSCAPES
 from sconv_search.data.splits import IGNORED, SPLIT_SEED, DataSet
 
-LAYOUT = Layout(
-    title="Cityscapes",
-    folder="cityscapes",
-    parts=tuple(
-        pattern
-        for part in ("train", "val")
-        for pattern in (f"leftImg8bit/{part}/*/*_leftImg8bit.png", f"gtFine/{part}/*/*_gtFine_labelIds.png")
-    ),
-)
 IMAGE, LABELS = "_leftImg8bit.png", "_gtFine_labelIds.png"
 CLASSES = 19
 HELD_OUT = 0.1
@@ -109,7 +100,7 @@ def cityscapes(
         FileNotFoundError: the data or an image's annotation is missing; the expected layout is given.
         ValueError: a file is damaged or of another size.
     """
-    root = LAYOUT.root(folder)
+    root = CITYSCAPES.root(folder)
     (train, left), (test, left_too) = (_part(root, name, size, crop) for name in ("train", "val"))
     if train_was_seen:
         validation, test = _cut(test, 0.5)
@@ -148,7 +139,7 @@ def _part(root: Path, name: str, size: tuple[int, int], crop: tuple[int, int]) -
     targets = [root / "gtFine" / name / path.parent.name / path.name.replace(IMAGE, LABELS) for path in images]
     if lost := next((target for target in targets if not target.is_file()), None):
         raise FileNotFoundError(
-            f"{str(lost)!r} is missing: each image needs its annotation; expected are {LAYOUT.words}"
+            f"{str(lost)!r} is missing: each image needs its annotation; expected are {CITYSCAPES.words}"
         )
     part = DiskSplit(
         files=tuple(images),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,30 +9,15 @@ import torch
 from torch import Tensor
 
 from sconv_search.data.class_folders import ClassFolders, class_folders, skipped_words
+from sconv_search.data.crops import Crops
 from sconv_search.data.disk import DiskSplit
-from sconv_search.data.layout import Layout
+from sconv_search.data.layout import IMAGENET
 from sconv_search.data.splits import SPLIT_SEED, DataSet, differing_names
 
-LAYOUT = Layout(title="ImageNet (ILSVRC 2012)", folder="imagenet", parts=("train/*/*", "val/*/*"))
 PARTS = ("train", "val")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HELD_OUT = 0.01
 """Share of the training images that is held out for validation: 12,812 of ImageNet's."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Crops:
-    """How images become inputs.
-
-    Args:
-        size: pixels a side, in training and scoring.
-        resize: the shorter side before the central crop; None takes 256 / 224 of the size.
-        distorted: also TrivialAugment and random erasing, as EfficientNet's recipe has it.
-    """
-
-    size: int = 224
-    resize: int | None = None
-    distorted: bool = False
 
 
 class CentralCrop:
@@ -81,7 +65,7 @@ def imagenet(folder: Path | None, *, train_was_seen: bool, crops: Crops, classes
         FileNotFoundError: the data is missing; the expected layout is given.
         ValueError: there are more or fewer classes, ``train`` and ``val`` name others, or a file is empty or damaged.
     """
-    root = LAYOUT.root(folder)
+    root = IMAGENET.root(folder)
     found = {name: class_folders(root / name) for name in PARTS}
     names = {name: part.names for name, part in found.items()}
     if len(set(names.values())) > 1:

@@ -9,11 +9,10 @@ import torch
 
 from sconv_search.data.class_folders import IMAGE_SUFFIXES, is_image, skipped_words
 from sconv_search.data.disk import opened
-from sconv_search.data.layout import Layout
+from sconv_search.data.layout import PHOTOS
 from sconv_search.data.splits import DataSet, Split
 
 NAMES = "[0-9][0-9][0-9][0-9]_*"
-LAYOUT = Layout(title="A sample of ImageNet's photos", folder="imagenet_sample", parts=(f"{NAMES}.*",))
 STRIDE = 4
 
 
@@ -35,7 +34,7 @@ def photos(folder: Path | None, *, size: int, mean: float, std: float) -> DataSe
         FileNotFoundError: the photos are missing; the expected layout is given.
         ValueError: one is damaged or too small, or there are fewer than four.
     """
-    root = LAYOUT.root(folder)
+    root = PHOTOS.root(folder)
     inside = sorted(path for path in root.iterdir() if path.is_file())
     paths = [path for path in inside if is_image(path) and path.match(NAMES)]
     if len(paths) < STRIDE:

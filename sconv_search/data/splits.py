@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,9 +18,9 @@ from PIL import Image
 from torch import Tensor
 
 from sconv_search.data.augmentation import augmented
+from sconv_search.data.layout import DATA_VARIABLE, data_folder
 from sconv_search.data.shard import WHOLE, Shard
 
-DATA_VARIABLE = "SCONV_SEARCH_DATA"
 SPLIT_SEED = 2008_02454
 CIFAR_GRID = 100
 SPLITS = ("train", "validation", "test")
@@ -315,20 +314,6 @@ def _cifar(name: str, train: Split, test: Split, train_was_seen: bool) -> DataSe
     return DataSet(
         name=name, train=train, validation=validation, test=test, mean=mean, std=std, crop_padding=4, flip=True
     )
-
-
-def data_folder(folder: Path | None) -> Path:
-    """The folder named by the argument, else by SCONV_SEARCH_DATA, else ``data`` here.
-
-    Raises:
-        FileNotFoundError: a folder was named and does not exist.
-    """
-    named = folder or (Path(os.environ[DATA_VARIABLE]) if os.environ.get(DATA_VARIABLE) else None)
-    if named is not None and not named.is_dir():
-        raise FileNotFoundError(
-            f"the data folder {str(named)!r} does not exist; name one with --data or {DATA_VARIABLE}"
-        )
-    return named or Path("data")
 
 
 def _read_cifar10(folder: Path) -> tuple[Split, Split]:

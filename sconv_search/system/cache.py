@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from functools import wraps
@@ -45,10 +46,11 @@ class Memo(Generic[Result]):
 
     Args:
         most: bytes that the tensors of all results may take together; the newest result is kept whatever it takes.
+        results: how many are kept.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, most: int, results: int = sys.maxsize) -> None:
+        self._most, self._results = most, results
         self._kept: OrderedDict[Hashable, Result] = OrderedDict()
         self._used: dict[Hashable, int] = {}
         self._now = 0
@@ -87,7 +89,7 @@ class Memo(Generic[Result]):
             self._kept.move_to_end(key)
             self._used[key] = self._now
             total = sum(map(_size, self._kept.values()))
-            while len(self._kept) > 1 and total > self._most:
+            while len(self._kept) > 1 and (total > self._most or len(self._kept) > self._results):
                 oldest, given_up = self._kept.popitem(last=False)
                 del self._used[oldest]
                 total -= _size(given_up)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Hashable
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from sconv_search.copying import copied
 from sconv_search.data.splits import DataSet, Images, Split
 from sconv_search.system.cache import KEPT_BYTES, Memo, network_content, unwritten_content
 
@@ -90,7 +90,7 @@ def _known(reference: nn.Module, data: DataSet, seed: int, images: int) -> Stati
     key = network_content(reference), _images(data.train), seed, images, _views(data)
     kept = _estimates.get(key)
     if kept is None:
-        seen = copy.deepcopy(reference)
+        seen = copied(reference)
         _estimate_(seen, data, seed, images)
         kept = data.train, {name: _statistics(norm) for name, norm in _named(seen).items()}
         _estimates.put(key, kept)

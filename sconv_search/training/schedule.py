@@ -11,6 +11,8 @@ Precision = Literal["auto", "fp32", "bf16"]
 Compiled = Literal["auto", "always", "never"]
 MOST_EPOCHS, MOST_LEARNING_RATE = 1e6, 1e3
 """Far above all that is of use: numbers beyond are mistyped."""
+EVERY_S = 60.0
+"""Seconds between the checkpoints of a training, unless the user says otherwise."""
 CHOICES = {"curve": get_args(Curve), "precision": get_args(Precision), "compiled": get_args(Compiled)}
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sconv_search.budget import Budgets
 from sconv_search.compressor import swapped
 from sconv_search.cost.counting import counting_free, measure_cost, require_forward
+from sconv_search.cost.input_shape import takes
 from sconv_search.cost.network_inputs import Inputs, arguments
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Cost
@@ -22,7 +23,7 @@ from sconv_search.studies.method_registry import METHODS
 from sconv_search.studies.monitor import Monitor, RichMonitor
 from sconv_search.studies.oneshot.options import DAMAGE_INPUTS, options_of
 from sconv_search.studies.oneshot.packing import PREFIX, PackedNetwork, first_inputs
-from sconv_search.studies.selection import Selection
+from sconv_search.studies.spec import Selection
 
 FITTED_INPUTS = 256
 DEFAULT_METHODS = ("structured_conv",)
@@ -92,6 +93,8 @@ def compress(
     methods = tuple(map(METHODS.add, [methods] if isinstance(methods, str) else methods))
     dense = swapped(network, {}).eval()
     require_forward(dense, example)
+    takes(dense, example)
+    takes(dense, example)
     with counting_free(count_free):
         fitted = None
         if data is not None:

@@ -9,7 +9,8 @@ from typing import Any
 
 from sconv_search.plan import CompressionPlan
 from sconv_search.studies.context import StudyContext
-from sconv_search.training.checkpoint import EVERY_S, Checkpoint, Stopwatch, Watched
+from sconv_search.training.checkpoint import Checkpoint, Stopwatch, Watched
+from sconv_search.training.schedule import EVERY_S
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,14 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from sconv_search.data.cityscapes import LAYOUT as STREETS
 from sconv_search.data.cityscapes import cityscapes
 from sconv_search.data.disk import DiskSplit
 from sconv_search.data.imagenet import Crops, imagenet
+from sconv_search.data.layout import CITYSCAPES as STREETS
 from sconv_search.data.layout import Layout
 from sconv_search.data.photos import photos
-from sconv_search.data.splits import DataSet
-from sconv_search.training.metrics import IGNORED
+from sconv_search.data.splits import IGNORED, DataSet
 from tests.small_datasets import image_folders, photo_folder, streets
 
 CROPS = Crops(size=32)
