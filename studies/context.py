@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from sconv_search.channels.groups import takes
 from sconv_search.cost.counting import example_input, require_forward
-from sconv_search.data.layout import data_folder
 from sconv_search.data.splits import DataSet, Images
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.task import Task
@@ -140,8 +139,8 @@ def require_data(task: Task, data: Path | None, weights: Path | None) -> None:
         raise ValueError(
             f"task {task.name!r} trains no dense network; give trained weights with --weights FILE.safetensors"
         )
-    if task.layout is not None:
-        data_folder(data) if task.layout.downloads else task.layout.root(data)
+    if task.layout is not None and not task.layout.downloads:
+        task.layout.root(data)
 
 
 def require_fit(task: Task, network: nn.Module, data: DataSet) -> None:

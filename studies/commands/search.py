@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, cast
 
+from sconv_search.data.layout import data_folder
 from sconv_search.records import Quantity
 from sconv_search.studies.commands.arguments import device_named, start_of
 from sconv_search.studies.commands.dry_run_listing import say_dry_run
@@ -69,6 +70,8 @@ def search(
     checked_budget(spec, known.network(), known.input_shape)  # before a dense network is trained for it
     if is_main_process():
         if source.weights is None and folder.read_space() is None:
+            if known.layout is not None:
+                data_folder(source.data)  # a folder that was named exists
             with telling(as_json) as terminal:
                 require_reachable(known, spec, terminal)
         with folder.locked():
