@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from sconv_search.compressor import LAYER_KINDS, TRANSPOSED_KINDS, Compressor
+from sconv_search.compressor import Compressor, layers
+from sconv_search.layer_kinds import KINDS
 from sconv_search.plan import Choice
 from sconv_search.studies.methods import method_named
 from sconv_search.studies.spec import Selection
@@ -18,8 +19,7 @@ EVERYTHING = Selection()
 
 def candidates(network: nn.Module) -> dict[str, nn.Module]:
     """Layers of the kinds that some method may replace, by name, in network order; a shared layer by its first name."""
-    kinds = (*LAYER_KINDS, *TRANSPOSED_KINDS)
-    return {name: module for name, module in network.named_modules() if name and type(module) in kinds}
+    return layers(network, KINDS)
 
 
 def selected_method(name: str, selection: Selection) -> Compressor:

@@ -96,4 +96,4 @@ CITYSCAPES = Layout(
         for pattern in (f"leftImg8bit/{part}/*/*_leftImg8bit.png", f"gtFine/{part}/*/*_gtFine_labelIds.png")
     ),
 )
-PHOTOS = Layout(title="A sample of ImageNet's photos", folder="imagenet_sample", parts=("[0-9][0-9][0-9][0-9]_*.jpg",))
+PHOTOS = Layout(title="A sample of ImageNet's photos", folder="imagenet_sample", parts=("[0-9][0-9][0-9][0-9]_*.*",))

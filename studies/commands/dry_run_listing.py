@@ -33,7 +33,7 @@ def say_dry_run(found: DryRun, monitor: Monitor) -> None:
 
 def _words(schedule: Schedule) -> str:
     if not schedule.epochs:
-        return "no training, batch norms re-estimated"
+        return "no training"
     peak = f"learning rate up to {schedule.learning_rate:g}"
     return f"{counted(schedule.epochs, 'epoch')}, batches of {schedule.batch_size}, {peak}"
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sconv_search.budget import Budgets
 from sconv_search.compressor import swapped
 from sconv_search.cost.counting import counting_free, measure_cost, require_forward
+from sconv_search.cost.input_shape import takes
 from sconv_search.cost.network_inputs import Inputs, arguments
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Cost
@@ -92,6 +93,8 @@ def compress(
     methods = tuple(map(METHODS.add, [methods] if isinstance(methods, str) else methods))
     dense = swapped(network, {}).eval()
     require_forward(dense, example)
+    takes(dense, example)
+    takes(dense, example)
     with counting_free(count_free):
         fitted = None
         if data is not None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from sconv_search.compressor import site, swapped
+from sconv_search.compressor import LAYER_KINDS, site, swapped
 from sconv_search.cost.counting import measure_cost
 from sconv_search.cost.network_inputs import Inputs
 from sconv_search.plan import Choice, CompressionPlan
@@ -21,13 +21,14 @@ from sconv_search.studies.oneshot.packing import tensors_of
 from sconv_search.studies.selection import offered
 from sconv_search.studies.space.couplings import measured_couplings
 from sconv_search.studies.space.measuring import CostTable, input_shapes
-from sconv_search.studies.space.narrowed_costs import measured_narrowings
+from sconv_search.studies.space.narrowed_costs import measured_narrowings, resized
 from sconv_search.studies.space.widths import channels_dropped, left_by_pruning, mixable
 from sconv_search.studies.spec import Selection
 
 DAMAGE_INPUTS = 4
 """Inputs of the network on which damage is read; what one layer reads of them may not exceed ``READ_ELEMENTS``."""
 READ_ELEMENTS = 2**22
+SAMPLED_FILTERS = 32
 NOISE_INPUTS, NOISE_SIDE = 16, 3
 """Without inputs, a layer reads so many of noise, so many kernel sizes wide."""
 Call = Callable[[nn.Module], object]
@@ -108,17 +109,17 @@ class _Damages:
         self._network, self._call = network, call
         self._wanted = None if call is None else _outputs(call, network)
         self._read: dict[str, Tensor] = {}
-        self._built: dict[tuple[str, Choice], nn.Module] = {}
+        self._alone: set[tuple[str, Choice]] = set()
         self._example = example
 
     def of_layer(self, name: str, choice: Choice, shapes: Sequence[tuple[int, ...]]) -> float:
         """The relative squared error of a layer's outputs."""
-        layer = site(self._network, name)
         if not shapes:
             return 0.0  # it is never called
-        built = site(compress(nn.Sequential(layer), CompressionPlan(sites={"0": choice})), "0")
+        layer = _sampled(site(self._network, name), choice)
+        built = _built(layer, choice)
         read_N = self._reads(name, layer, shapes[0])
-        self._built[name, choice] = built
+        self._alone.add((name, choice))
         with torch.no_grad():
             return _relative_squares([built(read_N)], [layer(read_N)])
 
@@ -130,14 +131,12 @@ class _Damages:
 
     def scaled(self, name: str, options: Sequence[Option]) -> tuple[Option, ...]:
         """A layer's options in the network's units: one of middle damage is measured on the whole network."""
-        alone = [option for option in options if (name, option.choice) in self._built]
+        alone = [option for option in options if (name, option.choice) in self._alone]
         self._read.pop(name, None)
         if self._call is None or not alone:
-            self._built.clear()
             return tuple(options)
         middle = sorted(alone, key=lambda option: option.damage)[len(alone) // 2]
-        built = self._built[name, middle.choice]
-        self._built.clear()
+        built = _built(site(self._network, name), middle.choice)
         whole = self.of_network(swapped(self._network, {name: built}))
         factor = whole / middle.damage if middle.damage > 0 and math.isfinite(whole) else 1.0
         return tuple(replace(o, damage=factor * o.damage) if o in alone else o for o in options)
@@ -178,6 +177,28 @@ class _Damages:
         finally:
             hook.remove()
         return seen[0][: max(1, READ_ELEMENTS // max(1, seen[0][0].numel()))]
+
+
+def _built(layer: nn.Module, choice: Choice) -> nn.Module:
+    return site(compress(nn.Sequential(layer), CompressionPlan(sites={"0": choice})), "0")
+
+
+@torch.no_grad()
+def _sampled(layer: nn.Module, choice: Choice) -> nn.Module:
+    """The layer with some of its filters alone, to read an error from, where the method can do the same to fewer."""
+    outputs = getattr(layer, "out_channels", None) or getattr(layer, "out_features", 0)
+    if type(layer) not in LAYER_KINDS or outputs <= SAMPLED_FILTERS or getattr(layer, "groups", 1) != 1:
+        return layer
+    inputs = getattr(layer, "in_channels", None) or layer.in_features
+    method = method_named(choice.method)
+    few = resized(layer, inputs, SAMPLED_FILTERS)
+    if method.limits(few) != method.limits(layer):
+        return layer
+    chosen = torch.linspace(0, outputs - 1, SAMPLED_FILTERS, device=layer.weight.device).long()
+    few.weight.copy_(layer.weight[chosen])
+    if layer.bias is not None:
+        few.bias.copy_(layer.bias[chosen])
+    return few.eval()
 
 
 @torch.no_grad()

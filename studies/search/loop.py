@@ -49,7 +49,7 @@ class StoppingCriterion:
 
     def __post_init__(self) -> None:
         for name in ("seconds", "patience"):
-            if (value := getattr(self, name)) is not None and value <= 0:
+            if (value := getattr(self, name)) is not None and not value > 0:  # NaN is not
                 raise ValueError(f"Stops.{name} must be positive, got {value}")
 
 

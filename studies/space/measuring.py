@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -13,9 +12,11 @@ from torch.nn import functional as F
 
 from sconv_search.calibration.moments import KEPT_BYTES, input_moments, moment_bytes
 from sconv_search.calibration.replay import Given, called_once, outputs_before, replayed
-from sconv_search.compressor import LAYER_KINDS, site
+from sconv_search.compressor import site
+from sconv_search.copying import copied
 from sconv_search.cost.counting import cost_of_calls, measure_cost, on_shapes
 from sconv_search.cost.network_inputs import Inputs, arguments
+from sconv_search.layer_kinds import LAYER_KINDS, layer_kind
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.records import Cost
 from sconv_search.search_space.space import Option, SearchSpace
@@ -136,7 +137,7 @@ class _Measuring:
         wanted, total = [], 0
         for name, alternatives in choices.items():
             layer = site(self._start.network, name)
-            if type(layer) in LAYER_KINDS and not all(map(_reshapes, alternatives)):
+            if layer_kind(layer) in LAYER_KINDS and not all(map(_reshapes, alternatives)):
                 total += moment_bytes(layer)
                 if total <= KEPT_BYTES:
                     wanted.append(name)
@@ -273,7 +274,7 @@ def _log_probabilities(network: nn.Module, start: StudyContext, images: Tensor) 
 
 def _on_batch_statistics(network: nn.Module) -> nn.Module:
     """A copy in evaluation mode whose batch norms take the batch's own statistics."""
-    observed = copy.deepcopy(network).eval()
+    observed = copied(network).eval()
     for norm in batch_norms(observed):
         norm.train()
     return observed

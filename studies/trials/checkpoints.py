@@ -62,8 +62,7 @@ class RunCheckpoints:
     ) -> TrialCheckpoints:
         """Those of a life that has this name in the run."""
         identity = {
-            "weights": start.weights_sha256,
-            "data": start.data_sha256,
+            **start.identity,
             "plan": plan.to_json(),
             "regularization": regularization,
             "regularized_share": regularized_share,

@@ -203,7 +203,7 @@ def test_photos_are_cut_into_three_disjoint_parts(tmp_path: Path) -> None:
 
 
 def test_wrong_photos_are_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"there is no \[0-9\].*_\*.jpg; expected"):
+    with pytest.raises(FileNotFoundError, match=r"there is no \[0-9\].*_\*\.\*; expected"):
         photos(tmp_path, size=32, mean=0.5, std=0.25)
     photo_folder(tmp_path / "imagenet_sample")
     with pytest.raises(ValueError, match=r"0000_x.jpg' is 40x40 pixels; at least 64x64 are needed"):
