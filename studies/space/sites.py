@@ -211,7 +211,7 @@ def _reshapes(method: str) -> bool:
 def _costs(
     network: nn.Module, shapes: Mapping[str, Shapes], choices: Mapping[str, Sequence[Choice]], step: Step
 ) -> dict[str, tuple[Cost | None, dict[str, Extent]]]:
-    """By layer what it costs, None where it cannot be measured by itself, and each method's options as shares of that."""
+    """What each layer costs, None where it cannot be measured alone, and each method's options as shares of that."""
     wanted: dict[Candidate, nn.Module] = {}
     known = _traced(network) if any(_reshapes(c.method) for options in choices.values() for c in options) else ""
 
