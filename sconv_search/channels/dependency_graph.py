@@ -145,10 +145,7 @@ def _member(layer: str, side: str, found: Numbers, channel_of: Numbers) -> Membe
     channels = np.where(found >= 0, channel_of[found], -1)
     positions = (channels >= 0).nonzero()[0]
     return Member(
-        layer=layer,
-        side=side,
-        positions=torch.from_numpy(positions),
-        channels=torch.from_numpy(channels[positions]),
+        layer=layer, side=side, positions=torch.from_numpy(positions), channels=torch.from_numpy(channels[positions])
     )
 
 
