@@ -24,9 +24,11 @@ from sconv_search.calibration.moments import Moments, grouped_kernel, input_mome
 from sconv_search.calibration.sequential_fit import fit_in_sequence
 from sconv_search.channels.cutting import makes_channels, of_each_group, sizes
 from sconv_search.channels.dependency_graph import Group, UntraceableError
-from sconv_search.channels.groups import Dependencies, dependencies, takes
+from sconv_search.channels.groups import Dependencies, dependencies
 from sconv_search.channels.removal import remaining, without_
-from sconv_search.compressor import LAYER_KINDS, Penalty, Prepared, require_sites, site, swapped
+from sconv_search.compressor import Compressor, Penalty, Prepared, require_sites, site, swapped
+from sconv_search.cost.input_shape import takes
+from sconv_search.layer_kinds import LAYER_KINDS, layer_kind
 from sconv_search.plan import CompressionPlan, Structure
 
 # After channels are chosen: the layers that read them are refit to what they put out before, from the channels that
@@ -49,7 +51,7 @@ def refit_readers_(
     must be re-estimated to take off (ResNet-20 at half the FLOPs: equal scores after that, 5 to 30 points less before).
     """
     readers = {name: places for (name, side), places in remaining(network, kept).items() if side == "in"}
-    known = {name: places for name, places in readers.items() if type(network.get_submodule(name)) in LAYER_KINDS}
+    known = {name: places for name, places in readers.items() if layer_kind(network.get_submodule(name)) in LAYER_KINDS}
     moments = input_moments(network, known, calibration)
     for name, places in known.items():
         if name in moments:
@@ -76,7 +78,7 @@ def _refit_(layer: nn.Module, kept: Tensor, moments: Moments) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChannelPruning:
+class ChannelPruning(Compressor):
     """The most important channels of each group of coupled layers; a site is the group's first layer.
 
     Args:
@@ -185,7 +187,7 @@ class ChannelPruning:
             refit_readers_(result, network, kept, calibration)
         without_(result, kept)
         sides = remaining(network, kept)
-        readers = [name for name, side in sides if side == "in" and type(site(network, name)) in LAYER_KINDS]
+        readers = [name for name, side in sides if side == "in" and layer_kind(site(network, name)) in LAYER_KINDS]
         return Prepared(
             network=result,
             builds={} if calibration is None else {name: _refitted for name in readers},

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 import pandas as pd
 
@@ -27,41 +26,66 @@ from sconv_search.reports.summary import summarize
 from sconv_search.reports.table import Reading, read_runs
 from sconv_search.reports.verdict import verdicts
 from sconv_search.reports.verdict_section import opening, verdict_frame, verdict_section
+from sconv_search.strict_json import parsed
+from sconv_search.system.files import Content, write_whole
 
 TITLE = "sconv-search report"
-Content = bytes | memoryview | Callable[[BinaryIO], None]
-"""What a file holds, or what writes it: the data of very many trials are never in memory as a whole file."""
 Progress = Callable[[int, int], None]
 """Called with (figures drawn, figures in all)."""
 MANIFEST = "data/files.json"
 """Lists what a report wrote, so that the next one in the same folder leaves no figure of the former behind."""
 
 
-def write_report(paths: Iterable[Path | str], out: Path | str, progress: Progress | None = None) -> list[Path]:
+def write_report(
+    paths: Iterable[Path | str], out: Path | str, progress: Progress | None = None, *, overwrite: bool = False
+) -> list[Path]:
     """The files written into ``out``: ``index.html``, ``summary.md``, and ``figures/``, ``tables/`` and ``data/``
     beside them.
 
+    Each appears whole or not at all, the page last; of an earlier report in the folder they take the place.
+
     Args:
         progress: told of the figures drawn, which take nearly all of the time.
+        overwrite: whether files of a folder that no report was written to are replaced.
 
     Raises:
+        FileExistsError: the folder holds files of these names that no report wrote.
         FileNotFoundError: a run folder is missing or holds no ``trials.jsonl``.
-        ValueError: no run folder is given, or no line of any is readable.
+        ValueError: no run folder is given, no line of any is readable, or ``out`` is empty.
         NotADirectoryError: ``out``, or a folder above it, is a file.
         PermissionError: ``out`` may not be written to.
     """
+    if not str(out):
+        raise ValueError("the report's folder is empty, as an unset variable is; name one")
     folder = Path(out)
+    former = _former(folder)
+    if former is None and not overwrite:
+        _require_free(folder)
     with _few_collections(), studio(KINDS, progress) as artist:
         report = make_report(read_runs(paths), artist)
-        former = _former(folder)
         for part in (folder, *(folder / name for name in ("figures", "tables", "data"))):
             _make_folder(part)
-        names = _write_all(folder, report_files(report))  # while the figures are drawn
+        files = report_files(report)
+        pages = {name: files.pop(name) for name in PAGES}  # last: they show what then is there
+        figures = [f"figures/{job.stem}.{kind}" for job in _jobs(report.blocks) for kind in KINDS]
+        # before anything is written, in case it is interrupted
+        _list(folder, [*(former or ()), *files, *figures, *pages])
+        names = _write_all(folder, files)  # while the figures are drawn
         names += _write_all(folder, artist.files())
-    for name in former - set(names):
+        names += _write_all(folder, pages)
+    for name in {name for name in former or () if _LEFT.fullmatch(name)} - set(names):
         (folder / name).unlink(missing_ok=True)
-    manifest = json.dumps(sorted(names), indent=0, ensure_ascii=False).encode("utf-8")
-    return [folder / name for name in (*names, *_write_all(folder, {MANIFEST: manifest}))]
+    _list(folder, names)
+    return [folder / name for name in (*names, MANIFEST)]
+
+
+def _list(folder: Path, names: Iterable[str]) -> None:
+    _write(folder / MANIFEST, json.dumps(sorted(set(names)), indent=0, ensure_ascii=False).encode("utf-8"))
+
+
+PAGES = ("summary.md", "index.html")
+_LEFT = re.compile(r"(figures|tables)/[^/\\]+")
+"""What a later report removes where it does not write it itself."""
 
 
 @contextmanager
@@ -77,14 +101,24 @@ def _few_collections() -> Iterator[None]:
         gc.set_threshold(*usual)
 
 
-def _former(folder: Path) -> set[str]:
-    """Figures and tables of an earlier report in the folder, by its own list; whatever else lies there is not ours."""
+def _former(folder: Path) -> set[str] | None:
+    """What an earlier report wrote into the folder, by its own list; the rest is not ours. None without a list."""
+    if not (folder / MANIFEST).is_file():
+        return None
     try:
-        listed = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        listed = parsed((folder / MANIFEST).read_bytes())
     except (OSError, ValueError):
-        return set()
-    names = {name for name in listed if isinstance(name, str)} if isinstance(listed, list) else set()
-    return {name for name in names if re.fullmatch(r"(figures|tables)/[^/\\]+", name)}
+        return set()  # a report's folder still, of which nothing is known to be left over
+    return {name for name in listed if isinstance(name, str)} if isinstance(listed, list) else set()
+
+
+def _require_free(folder: Path) -> None:
+    """Refuses a folder with files that a report would replace, and that none wrote."""
+    for name in (*PAGES, "data/trials.csv", "data/summary.csv"):
+        if (folder / name).is_file():
+            raise FileExistsError(
+                f"{folder / name} is of no report; choose another folder, or replace it with --overwrite"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,8 +243,7 @@ def _make_folder(folder: Path) -> None:
 
 def _write(file: Path, content: Content) -> None:
     try:
-        with file.open("wb") as opened:
-            content(opened) if callable(content) else opened.write(content)
+        write_whole(file, content)
     except PermissionError as error:
         raise PermissionError(
             f"cannot write {file}: no permission; make it writable or choose another folder"

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pandas as pd
 
-from sconv_search.records import TrialRecord
+from sconv_search.records import TrialRecord, record_fields
 from sconv_search.reports.bulk import bulk_frame
+from sconv_search.strict_json import LARGEST, shortened
 
 TEXT: Any = pd.StringDtype("python")
 """Texts as Python's own, so that choosing rows copies no plan: Arrow's took a third of a large report's time."""
-LARGEST = 2**63 - 1  # pandas and files hold whole numbers in 64 bits
+MOST_TOLD = 100
 _PART = 8 << 20
 """Bytes of lines that are read at once: should one be damaged, only those beside it are read one by one."""
 
@@ -36,7 +35,8 @@ def read_records(file: Path) -> tuple[list[pd.DataFrame], list[str]]:
                 dropped += [f"{file} {message}" for message in messages]
             frames += [frame] if len(frame) else []
             before += len(lines)
-    return frames, dropped
+    more = len(dropped) - MOST_TOLD
+    return frames, [*dropped[:MOST_TOLD], *([f"{file}: and {more} more lines"] if more > 0 else [])]
 
 
 def record_frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -52,9 +52,9 @@ def one_by_one(numbered: Iterable[tuple[int, bytes]]) -> tuple[pd.DataFrame, lis
     dropped = []
     for number, line in numbered:
         try:
-            rows.append(_fields(line))
+            rows.append(record_fields(line))
         except ValueError as error:
-            dropped.append(f"line {number} dropped: {error}")
+            dropped.append(f"line {number} dropped: {shortened(str(error), 300)}")
     return record_frame(rows), dropped
 
 
@@ -64,28 +64,3 @@ def _dtype(annotation: str) -> Any:
 
 
 DTYPES = {f.name: _dtype(str(f.type)) for f in fields(TrialRecord)}
-
-
-def _fields(line: bytes) -> dict[str, Any]:
-    """One line's fields, refused where no table or file could hold them: half a surrogate pair, 64 bits exceeded."""
-    fields_of_line = _by_the_fast_reader(line) or TrialRecord.checked_fields(
-        _by_the_exact_reader(line), largest=LARGEST
-    )
-    if rb"\u" in line:  # only an escape can hide half a pair: the bytes themselves were decoded strictly
-        json.dumps(fields_of_line, ensure_ascii=False).encode("utf-8")
-    return fields_of_line
-
-
-def _by_the_fast_reader(line: bytes) -> dict[str, Any] | None:
-    """The fields; None where it refuses what the exact reader allows, or reads a very long whole number as a float."""
-    try:
-        return TrialRecord.checked_fields(orjson.loads(line), largest=LARGEST)
-    except ValueError:
-        return None
-
-
-def _by_the_exact_reader(line: bytes) -> Any:
-    try:
-        return json.loads(line.decode("utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON: {error}") from error

@@ -8,6 +8,8 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from typing import Any, Literal, get_args
 
+from sconv_search.strict_json import LARGEST, parsed, shown
+
 Better = Literal["lower", "higher", ""]
 Quantity = Literal["flops", "macs", "params", "activations", "latency_ms"]
 Stage = Literal["search", "confirm"]
@@ -126,11 +128,7 @@ class TrialRecord:
         Raises:
             ValueError: the line is not a JSON object, is of another schema, or has missing, unknown or mistyped fields.
         """
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"not JSON: {error}") from error
-        return cls(**cls.checked_fields(entry))
+        return cls(**cls.checked_fields(parsed(line)))
 
     @staticmethod
     def checked_fields(entry: Any, *, largest: float = math.inf) -> dict[str, Any]:
@@ -144,26 +142,25 @@ class TrialRecord:
             ValueError: as ``from_json``.
         """
         if not isinstance(entry, dict):
-            raise ValueError(f"not a record: {entry!r}")
+            raise ValueError(f"not a record: {shown(entry)}")
         if entry.get("schema") != SCHEMA:
-            raise ValueError(f"records of schema {SCHEMA} are read, got {entry.get('schema')!r}")
+            raise ValueError(f"records of schema {SCHEMA} are read, got {shown(entry.get('schema'))}")
         wrong, floats, wholes = _checked_types(tuple(entry), tuple(map(type, entry.values())))
         if wrong is not None:
-            known = (
-                f"field {wrong!r} has the wrong type: {entry[wrong]!r}"
-                if wrong in COLUMNS
-                else f"unknown field {wrong!r}"
+            if wrong not in COLUMNS:
+                raise ValueError(f"unknown field {shown(wrong)}")
+            raise ValueError(
+                f"field {wrong!r} has the wrong type: {shown(entry[wrong])}, it should be {_in_words(wrong)}"
             )
-            raise ValueError(known)
         for name in floats:
             if not math.isfinite(entry[name]):
-                raise ValueError(f"field {name!r} must be a finite number or null, got {entry[name]!r}")
+                raise ValueError(f"field {name!r} must be a finite number or null, got {shown(entry[name])}")
         for name in wholes:
             if not -largest <= entry[name] <= largest:
-                raise ValueError(f"field {name!r} is too large: {entry[name]}")
+                raise ValueError(f"field {name!r} is too large: {shown(entry[name])}, it should have at most 64 bits")
         for name, words in _WORDS.items():
             if name in entry and entry[name] not in words:
-                raise ValueError(f"field {name!r} must be one of {', '.join(words)}, got {entry[name]!r}")
+                raise ValueError(f"field {name!r} must be one of {', '.join(words)}, got {shown(entry[name])}")
         if missing := sorted(_REQUIRED - entry.keys()):
             raise ValueError(f"incomplete record: it lacks {', '.join(map(repr, missing))}")
         return entry
@@ -185,6 +182,25 @@ _TYPES = {
     f.name: tuple(kind for part in str(f.type).split(" | ") for kind in _KINDS.get(part, (str,)))
     for f in fields(TrialRecord)
 }
+
+
+def record_fields(line: bytes) -> dict[str, Any]:
+    """The fields of one line of ``trials.jsonl``: what every reader of that file takes, the studies and the reports
+    alike.
+
+    Raises:
+        ValueError: the line is not UTF-8, not JSON, or not a record; the field, its value and what would be right are
+            named.
+    """
+    return TrialRecord.checked_fields(parsed(line), largest=LARGEST)
+
+
+def _in_words(name: str) -> str:
+    words = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", type(None): "null"}
+    kinds = dict.fromkeys(float if float in _TYPES[name] and kind is int else kind for kind in _TYPES[name])
+    return " or ".join(words[kind] for kind in kinds)
+
+
 _REQUIRED = {f.name for f in fields(TrialRecord) if f.default is MISSING}
 _WORDS = {"stage": get_args(Stage), "status": get_args(Status)}
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from sconv_search.calibration.sequential_fit import compress_layers, fit_in_sequence
-from sconv_search.channels.groups import takes
 from sconv_search.compressor import Build, Compressor, Penalty, require_sites, site
+from sconv_search.cost.input_shape import takes
 from sconv_search.plan import Choice, CompressionPlan, Structure
 from sconv_search.studies.method_registry import METHODS
 
@@ -49,7 +49,7 @@ def compress(
     Raises:
         KeyError: the plan names an unknown method, or a site that the network lacks.
         TypeError: a method cannot replace a site's kind of layer.
-        ValueError: a structure is out of range for its site.
+        ValueError: a structure is out of range for its site, or a site's weights are not finite.
     """
     methods = sorted(map(method_named, plan.methods), key=lambda method: not method.reshapes_neighbors)
     require_sites(network, plan.sites)

@@ -10,7 +10,6 @@ inputs.
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,7 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sconv_search.calibration.geometry import padding_pairs
-from sconv_search.compressor import LAYER_KINDS, site
+from sconv_search.compressor import site
+from sconv_search.copying import copied
+from sconv_search.layer_kinds import LAYER_KINDS, layer_kind
 from sconv_search.system.cache import Memo, network_content, unwritten_content
 
 BATCH = 32
@@ -90,7 +91,7 @@ def input_moments(network: nn.Module, names: Iterable[str], inputs: Tensor) -> d
     if not len(inputs):
         raise ValueError(f"calibration needs inputs (N, ...) with N >= 1, got {tuple(inputs.shape)}")
     for name in names:
-        if type(site(network, name)) not in LAYER_KINDS:
+        if layer_kind(site(network, name)) not in LAYER_KINDS:
             raise TypeError(
                 f"site {name!r}: moments are known for convolutions and linear layers, got {site(network, name)}"
             )
@@ -117,7 +118,7 @@ def moment_bytes(layer: nn.Module) -> int:
 def _measured(network: nn.Module, names: list[str], inputs: Tensor) -> dict[str, Moments]:
     if not names:
         return {}
-    observed = copy.deepcopy(network).eval()
+    observed = copied(network).eval()
     sums: dict[str, Moments] = {}
 
     def watch(name: str) -> None:

@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from sconv_search.calibration.blocks import block_of
 from sconv_search.calibration.stepped_run import Stepped, SteppedRun
 from sconv_search.compressor import layers, site, swapped, transposed_layers
+from sconv_search.copying import copied
 from sconv_search.system.cache import network_content
 
 CHUNK = 64
@@ -52,7 +53,7 @@ class Reconstruction:
         ValueError: a value is not positive.
     """
 
-    steps: int = 400
+    steps: int = 200
     seconds: float | None = None
     batch: int = 64
     rate: float = 2e-3
@@ -120,7 +121,7 @@ def trainable_blocks(compressed: nn.Module, dense: nn.Module, example: Tensor) -
 
 def _calls(network: nn.Module, names: Iterable[str], example: Tensor) -> dict[str, list[tuple[bool, Any]]]:
     """Of each block in the order of first calls: whether it read one tensor alone, and what it gave."""
-    observed, seen = copy.deepcopy(network).eval(), dict[str, list[tuple[bool, Any]]]()
+    observed, seen = copied(network).eval(), dict[str, list[tuple[bool, Any]]]()
 
     def watch(name: str) -> None:
         def leave(module: nn.Module, positional: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:

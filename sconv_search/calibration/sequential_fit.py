@@ -36,7 +36,9 @@ from sconv_search.calibration.moments import (
     ridge_solved,
 )
 from sconv_search.calibration.stepped_run import Stepped, SteppedRun
-from sconv_search.compressor import LAYER_KINDS, Build, site, swapped
+from sconv_search.compressor import Build, site, swapped
+from sconv_search.copying import copied
+from sconv_search.layer_kinds import LAYER_KINDS, layer_kind
 
 CHUNKS = 16
 """Parts of the inputs, which run side by side."""
@@ -54,26 +56,38 @@ class Pairs(NamedTuple):
         xx: of x x^T, (g, F, F).
         y: (g, O).
         yx: of y x^T, (g, O, F).
-        count: of patches.
+        positions: how many patches.
     """
 
     x: Tensor
     xx: Tensor
     y: Tensor
     yx: Tensor
-    count: int
+    positions: int
 
     def plus(self, other: Pairs | None) -> Pairs:
         """The sums over both."""
-        return self if other is None else Pairs(*(one + another for one, another in zip(self, other, strict=True)))
+        if other is None:
+            return self
+        return Pairs(
+            x=self.x + other.x,
+            xx=self.xx + other.xx,
+            y=self.y + other.y,
+            yx=self.yx + other.yx,
+            positions=self.positions + other.positions,
+        )
 
     def averages(self, *, centered: bool) -> tuple[Tensor, Tensor]:
         """Of x x^T and y x^T, about the means or about 0."""
-        xx, yx = self.xx / self.count, self.yx / self.count
+        xx, yx = self.xx / self.positions, self.yx / self.positions
         if not centered:
             return xx, yx
-        x, y = self.x / self.count, self.y / self.count
+        x, y = self.x / self.positions, self.y / self.positions
         return xx - x[:, :, None] * x[:, None], yx - y[:, :, None] * x[:, None]
+
+
+class FittedAlone(RuntimeWarning):
+    """Layers were fitted by themselves, to the network's own inputs; batch norms keep their statistics."""
 
 
 class _OutOfStep(Exception):
@@ -122,7 +136,8 @@ def fit_in_sequence(
         kept: of layers and batch norms that have fewer channels than in the target, the positions of theirs.
 
     Warns:
-        RuntimeWarning: which layers run depends on the inputs, so that all are fitted by themselves; or some never run.
+        FittedAlone: which layers run depends on the inputs, or channels went that ``kept`` does not tell of.
+        RuntimeWarning: some layers never run.
 
     Raises:
         ValueError: there is no input.
@@ -134,27 +149,27 @@ def fit_in_sequence(
     apart = {name: build for name, build in builds.items() if name not in once}
     start = swapped(network, _fitted_alone(network, apart, inputs))
     ordered = {name: build for name, build in builds.items() if name in once}
-    if not ordered:
+    if not ordered and target in (None, network):
         return start
     sequence = _Sequence(start, target or network, ordered, once, normed, kept or {})
     try:
         with torch.no_grad():
             sequence.run(inputs.to(weight.device))
     except _OutOfStep as error:
-        warnings.warn(f"layers are fitted by themselves, not one after the other: {error}", RuntimeWarning, 2)
+        warnings.warn(f"layers are fitted by themselves, not one after the other: {error}", FittedAlone, 2)
         return swapped(network, _fitted_alone(network, builds, inputs))
     return sequence.result()
 
 
 def _fitted_alone(network: nn.Module, builds: Mapping[str, Build], inputs: Tensor) -> dict[str, nn.Module]:
-    known = [name for name in builds if type(site(network, name)) in LAYER_KINDS]
+    known = [name for name in builds if layer_kind(site(network, name)) in LAYER_KINDS]
     moments = input_moments(network, known, inputs)
     return {name: build(site(network, name), moments.get(name)) for name, build in builds.items()}
 
 
 def _surroundings(network: nn.Module, example: Tensor) -> tuple[set[str], set[str]]:
     """Modules that are called exactly once, and those of them whose output goes straight into a batch norm."""
-    observed = copy.deepcopy(network).eval()
+    observed = copied(network).eval()
     calls, makers, normed = Counter[nn.Module](), dict[int, tuple[nn.Module, Tensor, int]](), set[nn.Module]()
 
     def enter(module: nn.Module, given: tuple[Tensor, ...]) -> None:
@@ -230,22 +245,21 @@ class _Sequence:
 
     def _fit(self, name: str, runs: Sequence[tuple[SteppedRun, SteppedRun]]) -> None:
         dense, layer = self._target.original(name), site(self._start, name)
-        known = type(layer) in LAYER_KINDS
+        known = layer_kind(layer) in LAYER_KINDS
         fitted: Pairs | None = None
         held: Pairs | None = None
         same, total = True, sum(len(run.x) for _, run in runs)
         for place, (wanted, run) in enumerate(runs):
             x, y = run.x, dense(wanted.x)
             same = same and x.shape == wanted.x.shape and x.equal(wanted.x)
-            if known:
+            if known and isinstance(layer, Layer):
                 sums = self._pairs(name, layer, x, y, share=len(x) / total)
                 if place % HELD_OUT == HELD_OUT - 1:
                     held = sums.plus(held)
                 else:
                     fitted = sums.plus(fitted)
             wanted.resume(y)
-        if known:
-            assert fitted is not None
+        if fitted is not None and isinstance(layer, Layer):
             built = self._built_in(name, layer, fitted, held, same)
         else:
             built = self._builds[name](layer, None)
@@ -257,6 +271,7 @@ class _Sequence:
     def _pairs(self, name: str, layer: Layer, x: Tensor, y: Tensor, *, share: float) -> Pairs:
         channels = -1 if isinstance(layer, nn.Linear) else y.dim() - layer.weight.dim() + 1
         y = y if name not in self._kept else y.index_select(channels, self._kept[name].to(y.device))
+        _require_same(name, y.shape[channels], len(layer.weight))
         total: Pairs | None = None
         for patches, outputs in patches_and_outputs(layer, x, y, share=share):
             if patches.dtype != torch.float64:
@@ -275,7 +290,7 @@ class _Sequence:
         centered = layer.bias is not None or name in self._normed
         whole = fitted.plus(held)
         second, _ = whole.averages(centered=centered)
-        x, y, kernel = whole.x / whole.count, whole.y / whole.count, grouped_kernel(layer).flatten(2)
+        x, y, kernel = whole.x / whole.positions, whole.y / whole.positions, grouped_kernel(layer).flatten(2)
         goal = layer
         if not same:
             kernel = retargeted(kernel, fitted, held, centered=centered)
@@ -283,24 +298,30 @@ class _Sequence:
             goal.weight.copy_(kernel.reshape(layer.weight.shape))
             if goal.bias is not None:
                 goal.bias.copy_((y - (kernel @ x[..., None])[..., 0]).flatten())
-        moved = Moments(x, second + x[:, :, None] * x[:, None] if centered else second, whole.count)
+        moved = Moments(x, second + x[:, :, None] * x[:, None] if centered else second, whole.positions)
         # the batch norm takes the means: without them the layer needs no bias to shift
         if centered and layer.bias is None:
-            moved = Moments(torch.zeros_like(x), second, whole.count)
+            moved = Moments(torch.zeros_like(x), second, whole.positions)
         return self._builds[name](goal, moved)
 
     def _move_mean(self, name: str, runs: Sequence[tuple[SteppedRun, SteppedRun]]) -> None:
-        wanted, moved, count = 0.0, 0.0, 0
-        for dense, run in runs:
-            wanted, moved = wanted + _channel_sums(dense.x), moved + _channel_sums(run.x)
-            count += run.x.numel() // run.x.shape[1]
+        wanted = torch.stack([_channel_sums(dense.x) for dense, _ in runs]).sum(0)
+        moved = torch.stack([_channel_sums(run.x) for _, run in runs]).sum(0)
+        positions = sum(run.x.numel() // run.x.shape[1] for _, run in runs)
         wanted = wanted if name not in self._kept else wanted[self._kept[name].to(wanted.device)]
+        _require_same(name, len(wanted), len(moved))
         norm, before = self._compressed.original(name), self._target.original(name)
-        self._shifts[name] = ((moved - wanted) / count).to(norm.running_mean.dtype)
+        assert isinstance(norm.running_mean, Tensor)
+        self._shifts[name] = ((moved - wanted) / positions).to(norm.running_mean.dtype)
         norm.running_mean += self._shifts[name]
         for dense, run in runs:
             dense.resume(before(dense.x))
             run.resume(norm(run.x))
+
+
+def _require_same(name: str, wanted: int, left: int) -> None:
+    if wanted != left:
+        raise _OutOfStep(f"{name} has {left} channels in place of {wanted}, and which is not known")
 
 
 def _channel_sums(x: Tensor) -> Tensor:

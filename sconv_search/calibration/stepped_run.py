@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sconv_search.compressor import site
+from sconv_search.copying import copied
 
 
 class _Closed(BaseException):
@@ -27,7 +28,7 @@ class Stepped:
     """A copy of a network, in evaluation mode, whose runs stop at the named modules."""
 
     def __init__(self, network: nn.Module, names: Iterable[str]) -> None:
-        self._network = copy.deepcopy(network).eval()
+        self._network = copied(network).eval()
         self._current = threading.local()
         self._originals = {name: _twin(site(self._network, name)) for name in names}
         for name in self._originals:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     )
     from sconv_search.channels.dependency_graph import Group, UntraceableError
     from sconv_search.channels.groups import Dependencies, dependencies
-    from sconv_search.channels.removal import remaining, without_
+    from sconv_search.channels.removal import narrowed, remaining, without_
 
 _HOMES = {
     "TRANSPOSED": "cutting",
@@ -32,6 +32,7 @@ _HOMES = {
     "UntraceableError": "dependency_graph",
     "Dependencies": "groups",
     "dependencies": "groups",
+    "narrowed": "removal",
     "remaining": "removal",
     "without_": "removal",
 }
@@ -46,6 +47,7 @@ __all__ = [
     "dependencies",
     "is_depthwise",
     "makes_channels",
+    "narrowed",
     "of_each_group",
     "reading_kernel",
     "remaining",

@@ -1,9 +1,8 @@
 """Which forwards tell of a network's channels: an input on which it runs, and each path that it takes.
 
-Paths differ in what is called: heads that run in training alone, branches on the input's size. Where the input's shape
-    is
-known, its path is followed at that very shape; then a smaller input of the same path is looked for, on which groups are
-put to the test.
+Paths differ in what is called: heads that run in training alone, branches on the input's size. Where the shape of the
+input is known, its path is followed at that very shape; then a smaller input of the same path is looked for, on which
+groups are put to the test.
 """
 
 from __future__ import annotations
@@ -13,19 +12,13 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from torch import nn
-from torch.nn.modules.conv import _ConvNd
 
-from sconv_search.channels.cutting import sizes
 from sconv_search.channels.label_tracing import Form, Trace, is_followed, traced
 from sconv_search.channels.stand_in import UntraceableError
+from sconv_search.cost.input_shape import guesses
 
-SIZES = (32, 64, 28, 12, 16, 8, 96, 128, 224, 227, 299, 1024, 16000, 256, 384, 240, 288, 320, 448, 512)
-"""Lengths of each spatial axis to trace with where none is given, tried in turn."""
 SMALLER = (16, 32, 64, 96, 128, 160, 192)
 """Lengths tried in the place of a given greater one."""
-MOST_POSITIONS = 2**18
-MOST_KINDS = 4
-"""Numbers of input channels that are tried: those that the first layers read."""
 MORE_SIZES = 4
 """Further sizes that are traced in the hope of layers that have not run."""
 LARGE_INPUT = 2**15
@@ -42,8 +35,9 @@ def traces_of(double: nn.Module, shape: tuple[int, ...] | None, whole: Collectio
     Raises:
         UntraceableError: it fails on that shape, or on every shape tried.
     """
-    tries = iter([shape] if shape is not None else _guesses(double))
-    found = [_first_that_runs(double, tries, whole)]
+    tries = guesses(double) if shape is None else iter([shape])
+    forms = map(_form, tries) if shape is None else iter([_form(shape), Form(shape=(1, *shape))])
+    found = [_first_that_runs(double, forms, whole)]
     _add_training_(found, double, whole)
     if shape is None:
         _add_sizes_(found, double, tries, whole)
@@ -55,12 +49,13 @@ def small_traces(double: nn.Module, traces: Collection[Trace], whole: Collection
     return [_smaller_(trace, double, whole) for trace in traces]
 
 
-def _first_that_runs(double: nn.Module, tries: Iterator[tuple[int, ...]], whole: Collection[str]) -> Trace:
+def _first_that_runs(double: nn.Module, forms: Iterator[Form], whole: Collection[str]) -> Trace:
     cause: Exception | None = None
-    for shape in tries:
+    for form in forms:
         try:
-            return traced(double, _form(shape), whole)
+            return traced(double, form, whole)
         except Exception as error:  # of any kind: the forward is the user's own
+            shape = form.shape[1:]
             cause = UntraceableError(f"{type(double).__name__} fails on an input of shape {shape}: {_words(error)}")
             cause.__cause__ = error
     if cause is None:
@@ -127,13 +122,3 @@ def _smaller_forms(form: Form) -> Iterator[Form]:
         shape = (channels, *(min(size, length) for length in space))
         if math.prod(shape) < math.prod(form.shape[1:]):
             yield replace(_form(shape), training=form.training)
-
-
-def _guesses(network: nn.Module) -> Iterator[tuple[int, ...]]:
-    """Shapes of one input that the first layers could read."""
-    readers: dict[tuple[int, int], None] = {}
-    for layer in network.modules():
-        if isinstance(layer, _ConvNd | nn.Linear) and layer.weight is not None:
-            readers.setdefault((len(layer.kernel_size) if isinstance(layer, _ConvNd) else 0, sizes(layer)[0]))
-    for axes, channels in list(readers)[:MOST_KINDS]:
-        yield from ((channels, *[size] * axes) for size in (SIZES if axes else (1,)) if size**axes <= MOST_POSITIONS)

@@ -5,44 +5,41 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from sconv_search.budget import Budgets
 from sconv_search.plan import CompressionPlan
-from sconv_search.records import Cost, TrialRecord
-from sconv_search.studies.commands.arguments import BudgetOption, QuantityOption, spec_of
-from sconv_search.studies.commands.config_file import ConfigOption
-from sconv_search.studies.commands.failures import DebugOption
-from sconv_search.studies.commands.results import JsonOption, print_json
-from sconv_search.studies.runs.folder import RunFolder
+from sconv_search.records import Cost, Quantity, TrialRecord
+from sconv_search.studies.commands.arguments import require_new, spec_of
+from sconv_search.studies.commands.output import print_json
+from sconv_search.studies.monitor import RichMonitor
+from sconv_search.studies.runs.folder import RunFolder, told
+from sconv_search.system.files import write_whole
 from sconv_search.training.metrics import TOP1
+
+MISSING = "–"
 
 
 def best(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of searches, fronts or under one budget.")],
-    budget: BudgetOption = None,
-    quantity: QuantityOption = "flops",
-    plan: Annotated[
-        Path | None, typer.Option("--plan", help="File for the best plan of all runs, as JSON. Else none is written.")
-    ] = None,
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    runs: list[Path],
+    *,
+    budget: list[str] | None,
+    quantity: Quantity,
+    plan: Path | None = None,
+    overwrite: bool = False,
+    as_json: bool = False,
 ) -> None:
-    """Show each run's best plan under a budget, however the search was budgeted; without one, its best of all.
-
-    Example: sconv-search best runs/front --budget 40% --plan plan.json
-    """
+    """Shows each run's best plan under a budget, or of all; writes the best of all runs where a file is named."""
+    if plan is not None:
+        require_new(plan, overwrite)
     found = [_best(RunFolder(run), None if budget is None else ",".join(budget), quantity) for run in runs]
     if plan is not None:
         top = max(found, key=lambda one: one["val_top1"])
-        plan.parent.mkdir(parents=True, exist_ok=True)
-        plan.write_text(CompressionPlan.from_json(top["plan"]).to_json(), encoding="utf-8")
+        write_whole(plan, CompressionPlan.from_json(top["plan"]).to_json().encode("utf-8"))
     if as_json:
         print_json({"budget": budget, "plans": found})
         return
@@ -65,8 +62,10 @@ def _best(folder: RunFolder, budget: str | None, quantity: Any) -> dict[str, Any
         ValueError: no complete trial fits.
     """
     spec_of(folder)
-    records, space = folder.records()[0], folder.read_space()
-    complete = [r for r in records if r.stage == "search" and r.status == "complete" and r.val_top1 is not None]
+    (records, damaged), space = folder.records(), folder.read_space()
+    for message in told(damaged):
+        RichMonitor(Console(stderr=True)).say(message)
+    complete = [r for r in records if r.stage == "search" and r.status == "complete"]
     if not complete or space is None:
         raise ValueError(f"the run in {str(folder.path)!r} has no complete trial; run `sconv-search search` first")
     fitting = complete
@@ -77,7 +76,7 @@ def _best(folder: RunFolder, budget: str | None, quantity: Any) -> dict[str, Any
         least = min(complete, key=lambda r: r.flops or 0)
         raise ValueError(
             f"no complete trial of {str(folder.path)!r} fits {budget}; the cheapest has {least.flops:,} FLOPs "
-            f"({(least.flops or 0) / space.dense.flops:.1%})"
+            f"({(least.flops or 0) / max(1, space.dense.flops):.1%})"
         )
     top = max(fitting, key=lambda r: (r.val_top1 or 0.0, -(r.flops or 0)))
     return {
@@ -113,6 +112,6 @@ def _cells(one: dict[str, Any]) -> tuple[object, ...]:
     scores = one["test_top1"]
     spread = f" ± {stdev(scores):.2f}" if len(scores) > 1 else ""
     test = f"{mean(scores):.2f} %{spread} (n = {len(scores)})" if scores else "not confirmed"
-    share = f"{one['flops'] / one['dense_flops']:.1%}"
-    params = f"{one['params']:,}"
+    share = f"{one['flops'] / one['dense_flops']:.1%}" if one["dense_flops"] else MISSING
+    params = MISSING if one["params"] is None else f"{one['params']:,}"
     return one["run"].name, one["trial"], one["methods"], share, params, f"{one['val_top1']:.2f} %", test

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from torch import nn
 
 from sconv_search.budget import Budgets
-from sconv_search.cost.counting import measure_cost
+from sconv_search.cost.counting import counting_free, measure_cost
+from sconv_search.plan import CompressionPlan
 from sconv_search.records import Cost, TrialRecord
 from sconv_search.search_space.space import SearchSpace
 from sconv_search.search_space.tables import SpaceArrays
+from sconv_search.strict_json import shortened, shown
 from sconv_search.studies.context import StudyContext
 from sconv_search.studies.granularity import grouped
 from sconv_search.studies.methods import METHODS, method_named
-from sconv_search.studies.monitor import Monitor
-from sconv_search.studies.runs.folder import RunFolder
+from sconv_search.studies.monitor import Monitor, counted
+from sconv_search.studies.runs.folder import RunFolder, told
 from sconv_search.studies.samplers.random_keys import RandomKeys
 from sconv_search.studies.samplers.study import Domain, Sampler
 from sconv_search.studies.search.loop import SearchLoop, StoppingCriterion
@@ -24,6 +26,7 @@ from sconv_search.studies.search.proposals import Proposals
 from sconv_search.studies.search.workers import executor, require_workers
 from sconv_search.studies.selection import candidates, offered
 from sconv_search.studies.space.given_plans import require_fit
+from sconv_search.studies.space.identity import require_measured_of, space_identity
 from sconv_search.studies.space.measuring import dense_cost, input_shapes, measured_space
 from sconv_search.studies.space.site_text import site_lines
 from sconv_search.studies.space.sites import left_out
@@ -31,7 +34,9 @@ from sconv_search.studies.space.widths import unmixed
 from sconv_search.studies.spec import StudySpec
 from sconv_search.studies.trials.checkpoints import RunCheckpoints
 from sconv_search.studies.trials.evaluator import TrialEvaluator, trial_name
-from sconv_search.training.checkpoint import EVERY_S
+from sconv_search.training.input_checks import require_batches, require_training_step
+from sconv_search.training.loop import train_
+from sconv_search.training.schedule import EVERY_S
 
 
 def search(
@@ -43,6 +48,7 @@ def search(
     workers: int = 1,
     stops: StoppingCriterion | None = None,
     checkpoint_s: float = EVERY_S,
+    overwrite: bool = False,
 ) -> list[TrialRecord]:
     """Runs a study, or continues the one in the folder, until it has ``spec.trials`` trainings; returns all its
     records.
@@ -55,13 +61,14 @@ def search(
         workers: processes that evaluate trials at the same time, among which the threads are divided.
         stops: ends the search earlier.
         checkpoint_s: seconds between checkpoints of a training; 0 writes one after every step.
+        overwrite: whether another study in the folder, or one that cannot be read, is deleted; this one is continued.
 
     Raises:
         KeyError: a method is unknown.
         OutOfStep: one of several processes that train together failed alone.
         TypeError: several workers are asked for, and the network or a function cannot be sent to them.
-        ValueError: the budget is not understood or cannot be met, the folder holds another study, or there are no
-            workers.
+        ValueError: the budget is not understood or cannot be met, the folder holds another study, there are no workers,
+            a batch is larger than the data, or a training step fails.
         RuntimeError: three trials in a row gave nothing for one reason, ten for any, or another command works on the
             folder.
         OSError: the folder cannot be written.
@@ -69,9 +76,10 @@ def search(
     monitor = monitor or Monitor()
     require_workers(start, workers)
     checked_budget(spec, start.network, start.task.input_shape)
+    _require_trainable(start, spec, folder)
     spec = replace(spec, weights_sha256=start.weights_sha256, data_sha256=start.data_sha256)
-    with folder.locked():
-        _adopt(spec, folder, monitor)
+    with folder.locked(), counting_free(spec.count_free):
+        _adopt(spec, folder, monitor, overwrite=overwrite)
         space = _space(start, spec, folder, monitor)
         budgets = Budgets.parse(spec.budget, dense=space.dense, quantity=spec.quantity)
         _announce(start, spec, space, budgets, monitor)
@@ -84,6 +92,17 @@ def search(
         return records
 
 
+def _require_trainable(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
+    """Refuses, before the space is measured, what no trial could be trained with; a training of the user's own is not
+    tried.
+    """
+    if start.train is not train_:
+        return
+    require_batches(start.data, {"search": spec.search_schedule, "confirmation": spec.confirm_schedule})
+    if not folder.has_space:
+        require_training_step(start.network, start.data, spec.search_schedule)
+
+
 def checked_budget(
     spec: StudySpec, network: nn.Module, input_shape: tuple[int, ...], dense: Cost | None = None
 ) -> Budgets:
@@ -94,40 +113,72 @@ def checked_budget(
 
     Raises:
         KeyError: a method is unknown.
-        ValueError: the budget is not understood, a pattern matches no site, or the network's forward fails on the
-            shape.
+        ValueError: the budget is not understood, a pattern matches no site, the network's forward fails on the
+            shape, or an operator has no cost and is not among those that count nothing.
     """
     for name in spec.methods:
         method_named(name)
     spec.selection.require_matches(candidates(network))
-    dense = dense or measure_cost(network, input_shape)
+    dense = dense or measure_cost(network, input_shape, count_free=spec.count_free)
     if spec.times:
         dense = dense_cost(network, input_shape, spec.latency_batch)
     return Budgets.parse(spec.budget, dense=dense, quantity=spec.quantity)
 
 
-def _adopt(spec: StudySpec, folder: RunFolder, monitor: Monitor) -> None:
+def require_own(spec: StudySpec, folder: RunFolder, *, begun: bool = True) -> None:
+    """Refuses a folder in which something else was computed: nothing of it is deleted or overwritten unasked.
+
+    Args:
+        begun: whether the spec holds the checksums of weights and data, so that they are compared too.
+
+    Raises:
+        ValueError: the folder holds another study's records or networks, or a file that cannot be read; it is named.
+    """
+    known, trained = folder.read_spec(), folder.trained
+    advice = "name another with --out, or replace it with --overwrite"
+    if known is None and trained:
+        raise ValueError(f"the run folder {str(folder.path)!r} holds {trained} of a study, but no spec.json; {advice}")
+    if known is not None and trained and (changed := spec.differences(known, begun=begun)):
+        where = f"the run folder {str(folder.path)!r} holds another study"
+        raise ValueError(f"{where}: {shortened('; '.join(changed), 300)}; {advice}")
+    if other := folder.of_another_schema():
+        raise ValueError(f"{other}; a search by another version cannot go on; {advice}")
+
+
+def _adopt(spec: StudySpec, folder: RunFolder, monitor: Monitor, *, overwrite: bool) -> None:
     """Makes the folder this study's, or makes sure that it is."""
+    try:
+        require_own(spec, folder)
+    except ValueError as error:
+        if not overwrite:
+            raise
+        monitor.say(f"{folder.path}: what it held is deleted, as --overwrite says ({shortened(str(error), 200)})")
+        folder.clear()
     known = folder.read_spec()
-    if known is not None and (changed := spec.differences(known)):
-        if folder.records()[0]:
-            where = f"the run folder {str(folder.path)!r} holds another study"
-            raise ValueError(f"{where}: {'; '.join(changed)}; name another with --out")
-        folder.forget(space=not spec.has_same_space(known))  # nothing was trained: a corrected command starts afresh
+    if known is None or spec.differences(known):  # nothing was trained: a corrected command starts afresh
+        for note in folder.set_aside(space=known is None or not spec.has_same_space(known)):
+            monitor.say(note)
     for note in folder.mend():
         monitor.say(note)
     folder.write("spec.json", spec.to_json())
 
 
 def _space(start: StudyContext, spec: StudySpec, folder: RunFolder, monitor: Monitor) -> SearchSpace:
-    """The folder's search space, measured now if it has none; an interrupted measurement is continued."""
-    space = folder.read_space()
-    if space is None:
+    """The folder's search space, measured now if it has none; an interrupted measurement is continued.
+
+    Raises:
+        ValueError: the folder's space was measured of something else; it is named.
+    """
+    space, identity = folder.read_space(), space_identity(start, spec)
+    if space is not None:
+        require_measured_of(space, identity, folder.path / "space.json")
+        _require_of(space, start, spec, folder)
+    else:
         known, damaged = folder.measured_sites()
-        for message in damaged:
+        for message in told(damaged):
             monitor.say(message)
         if known:
-            monitor.say(f"{len(known)} layers were measured before")
+            monitor.say(f"measured before: {counted(len(known), 'layer')}")
         batch = spec.latency_batch if spec.times else None
         space = measured_space(
             start,
@@ -139,8 +190,27 @@ def _space(start: StudyContext, spec: StudySpec, folder: RunFolder, monitor: Mon
             known=known,
             keep=folder.keep_site,
         )
+        space = replace(space, measured_of=identity)
         folder.write_space(space)
     return space
+
+
+def _require_of(space: SearchSpace, start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
+    """Refuses a space that was read and is not of this network and these methods.
+
+    Raises:
+        ValueError: the file, and the first entry that does not fit.
+    """
+    path, advice = folder.path / "space.json", "without the file the space is measured again"
+    if (dense := measure_cost(start.network, start.task.input_shape)) != space.dense.counted():
+        raise ValueError(f"{path}: 'dense' is {space.dense.counted()}, the network measures {dense}; {advice}")
+    known = candidates(start.network)
+    for name, options in space.sites.items():
+        for choice in (option.choice for option in options):
+            if name not in known or choice.method not in spec.methods:
+                raise ValueError(
+                    f"{path}: site {shown(name)} has {shown(str(choice))}, which this study does not offer; {advice}"
+                )
 
 
 def _announce(start: StudyContext, spec: StudySpec, space: SearchSpace, budgets: Budgets, monitor: Monitor) -> None:
@@ -149,9 +219,11 @@ def _announce(start: StudyContext, spec: StudySpec, space: SearchSpace, budgets:
     for line in reachable(space, budgets):
         monitor.say(line)
     options = {name: len(found) for name, found in space.sites.items()}
-    monitor.say(f"search space: {len(options)} layers, {sum(options.values())} options, {space.plans:.2g} plans")
+    layers, choices = counted(len(options), "layer"), counted(sum(options.values()), "option")
+    monitor.say(f"search space: {layers}, {choices}, {space.plans:.2g} plans")
     apart = unmixed(start.network, offered(start.network, spec.methods, spec.selection))
-    for line in site_lines(options, {**left_out(start.network, space.sites, spec.methods, spec.selection), **apart}):
+    rest = left_out(start.network, space.sites, spec.methods, spec.selection)
+    for line in site_lines(options, {**rest, **apart}):
         monitor.say(line)
 
 
@@ -173,6 +245,13 @@ def amounts(cost: Cost) -> str:
     return counted + latency
 
 
+def _not_offered(records: Sequence[TrialRecord], space: SearchSpace, folder: RunFolder) -> Iterator[str]:
+    """A message for each record of whose plan the search can learn nothing."""
+    for r in records:
+        if r.stage == "search" and r.plan is not None and not space.offers(CompressionPlan.from_json(r.plan)):
+            yield f"{folder.trials}: the plan of trial {r.number} is none of the search space; nothing is learned of it"
+
+
 def _run_trials(
     bench: TrialEvaluator,
     folder: RunFolder,
@@ -184,7 +263,7 @@ def _run_trials(
 ) -> list[TrialRecord]:
     spec, start = bench.spec, bench.start
     records, damaged = folder.records()
-    for message in damaged:
+    for message in told([*damaged, *_not_offered(records, space, folder)]):
         monitor.say(message)
     shapes = input_shapes(start.network, start.task.input_shape, space.sites)
     random_keys = RandomKeys(SpaceArrays(space), grouped(space.sites, spec.granularity, shapes))

@@ -12,20 +12,24 @@ from dataclasses import dataclass
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
+from sconv_search.calibration.replaceable import left_alone
 from sconv_search.channels.cutting import sizes
 from sconv_search.channels.dependency_graph import UntraceableError
-from sconv_search.channels.groups import Dependencies, dependencies, takes
+from sconv_search.channels.groups import Dependencies, dependencies
 from sconv_search.channels.removal import narrowed
-from sconv_search.compressor import LAYER_KINDS, sharing_copy, skipped
-from sconv_search.cost.counting import measure_cost
+from sconv_search.compressor import sharing_copy
+from sconv_search.cost.counting import counting_free, measure_cost, require_forward
+from sconv_search.cost.input_shape import takes
+from sconv_search.layer_kinds import LAYER_KINDS
 from sconv_search.plan import Choice
 from sconv_search.records import Cost
 from sconv_search.studies.methods import METHODS, method_named
 from sconv_search.studies.monitor import Monitor
-from sconv_search.studies.selection import EVERYTHING, Selection, candidates, offered, selected_method
+from sconv_search.studies.selection import EVERYTHING, candidates, offered, selected_method
 from sconv_search.studies.space.measuring import input_shapes
 from sconv_search.studies.space.shape_costs import Candidate, candidate, costs_by_shape
 from sconv_search.studies.space.widths import unmixed
+from sconv_search.studies.spec import Selection
 from sconv_search.training.loop import Progress as Step
 
 Shapes = list[tuple[int, ...]]
@@ -81,17 +85,19 @@ def site_table(
     methods: Sequence[str] = tuple(METHODS),
     selection: Selection = EVERYTHING,
     monitor: Monitor | None = None,
+    count_free: Sequence[str] = (),
 ) -> SiteTable:
     """The network's sites as the methods see them; the network is not modified.
+
+    Args:
+        count_free: operators without a known cost that count nothing.
 
     Raises:
         KeyError: a method is unknown.
         ValueError: the network fails on the shape, runs an operator without a cost, or a pattern matches no site.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # the notes say what cannot be traced; how well a kernel is fit matters nothing here
+    with warnings.catch_warnings(), counting_free(count_free):
+        warnings.simplefilter("ignore")  # the notes say what cannot be traced; how well a kernel is fit does not matter
         return _site_table(sharing_copy(network).eval(), tuple(input_shape), methods, selection, monitor or Monitor())
 
 
@@ -100,6 +106,7 @@ def _site_table(
 ) -> SiteTable:
     takes(network, input_shape)
     with monitor.bar("counting the network's cost"):
+        require_forward(network, input_shape)
         cost = measure_cost(network, input_shape)
     choices: dict[str, list[Choice]] = {}
     for method in methods:
@@ -148,34 +155,25 @@ def in_words(reasons: Mapping[str, str]) -> str:
 def _reasons(
     network: nn.Module, methods: Sequence[str], selection: Selection, choices: Mapping[str, Sequence[Choice]]
 ) -> dict[str, dict[str, str]]:
-    """Layer with weights -> method without an option there -> why."""
-    known = candidates(network)
+    """Layer with weights -> method without an option there -> why; under ``""`` where no method can have one."""
+    alone, known = left_alone(network), candidates(network)
     traced = _traced(network) if any(map(_reshapes, methods)) else ""
     found: dict[str, dict[str, str]] = {}
-    for name in (*known, *skipped(network, known)):
-        taken = {choice.method for choice in choices.get(name, ())}
-        if name not in known:
-            found[name] = {"": _unsupported(network.get_submodule(name))}
+    for name in (*known, *(name for name in alone if name not in known)):
+        others = [method for method in methods if method not in {choice.method for choice in choices.get(name, ())}]
+        if name not in known and len(others) == len(methods):
+            found[name] = {"": alone[name]}
         elif refusal := selection.refusal(name):
             found[name] = dict.fromkeys(methods, refusal)
         else:
-            layer = known[name]
+            layer = network.get_submodule(name)
             found[name] = {
-                method: _pruning_reason(traced, name) if _reshapes(method) else _reason(layer, method, selection)
-                for method in methods
-                if method not in taken
+                method: _pruning_reason(traced, name)
+                if _reshapes(method)
+                else alone.get(name) or _reason(layer, method, selection)
+                for method in others
             }
     return found
-
-
-def _unsupported(module: nn.Module) -> str:
-    kind = type(module).__name__
-    base = next((known.__name__ for known in LAYER_KINDS if isinstance(module, known)), None)
-    if base:
-        return f"{kind} is a subclass of {base}, which may compute something else"
-    if any(True for _ in module.children()):
-        return f"{kind} uses weights of its own, which belong to no layer"
-    return f"{kind} is not supported"
 
 
 def _reason(layer: nn.Module, method: str, selection: Selection) -> str:
@@ -211,7 +209,7 @@ def _reshapes(method: str) -> bool:
 def _costs(
     network: nn.Module, shapes: Mapping[str, Shapes], choices: Mapping[str, Sequence[Choice]], step: Step
 ) -> dict[str, tuple[Cost | None, dict[str, Extent]]]:
-    """What each layer costs, None where it cannot be measured alone, and each method's options as shares of that."""
+    """By layer its cost, None where it cannot be measured by itself, and each method's options as shares of that."""
     wanted: dict[Candidate, nn.Module] = {}
     known = _traced(network) if any(_reshapes(c.method) for options in choices.values() for c in options) else ""
 

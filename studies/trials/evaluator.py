@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from sconv_search.budget import Budgets
-from sconv_search.cost.counting import measure_cost
+from sconv_search.cost.counting import counting_free, measure_cost
 from sconv_search.inference.latency import measure_ready_latencies_ms
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Cost, TrialRecord
@@ -22,6 +22,7 @@ from sconv_search.studies.spec import StudySpec
 from sconv_search.studies.trials.checkpoints import RunCheckpoints, TrialCheckpoints
 from sconv_search.studies.trials.rows import cost_fields, metric_field, outcome_fields, plan_fields, record
 from sconv_search.studies.trials.trial import run_trial, screened
+from sconv_search.system.cache import forget_idle
 from sconv_search.training.checkpoint import Stopwatch
 from sconv_search.training.evaluation import Score
 from sconv_search.training.loop import TrainingDiverged
@@ -73,13 +74,16 @@ class TrialEvaluator:
         stopwatch = kept.stopwatch if kept else Stopwatch()
         columns: dict[str, Any] = self._known(job)
         try:
-            columns |= _finite(self._found(job, monitor, kept))
+            with counting_free(self.spec.count_free):
+                columns |= _finite(self._found(job, monitor, kept))
         except OutOfStep:
             raise
         except TrainingDiverged as error:
             columns |= {"status": "failed", "reason": str(error)}
         except Exception as error:
             columns |= {"status": "failed", "reason": f"{type(error).__name__}: {str(error).strip() or 'no message'}"}
+        if job.rung == "train":
+            forget_idle()
         return record(self.study, self.spec, **{**columns, "wall_s": stopwatch.seconds})
 
     def failure(self, job: TrialRequest, reason: str) -> TrialRecord:

@@ -10,14 +10,17 @@ from torch.nn import functional as F
 from sconv_search import Choice, CompressionPlan, measure_cost
 from sconv_search.channels.dependency_graph import UntraceableError
 from sconv_search.studies import METHODS, compress
-from sconv_search.studies.selection import Selection
 from sconv_search.studies.space.sites import Layer, SiteTable, in_words, left_out, site_table
+from sconv_search.studies.spec import Selection
 
 SHAPE = (3, 12, 12)
 
 
 class Doubled(nn.Conv2d):
-    """A subclass."""
+    """A subclass that computes something else."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return 2 * super().forward(input)
 
 
 class Mixed(nn.Module):
@@ -145,6 +148,17 @@ def test_the_shape_that_is_given_is_the_one_that_is_traced() -> None:
     table = site_table(Elsewhere(nn.Conv2d(4, 8, 3), nn.Conv2d(8, 4, 3)).eval(), (4, 11, 11), ["channel_pruning"])
     assert [set(row.offers) for row in table.layers] == [{"channel_pruning"}, set()]
     assert table.notes == ()
+
+
+def test_a_network_that_takes_one_input_at_a_time_is_traced_on_one() -> None:
+    class Single(nn.Sequential):
+        def forward(self, x_NCHW: Tensor) -> Tensor:
+            if x_NCHW.shape[0] != 1:
+                raise ValueError("one image at a time")
+            return super().forward(x_NCHW)
+
+    table = site_table(Single(nn.Conv2d(4, 8, 3), nn.Conv2d(8, 4, 3)).eval(), (4, 11, 11), ["channel_pruning"])
+    assert [set(row.offers) for row in table.layers] == [{"channel_pruning"}, set()]
 
 
 def test_no_weight_is_read_and_no_grouping_made(monkeypatch: pytest.MonkeyPatch) -> None:
