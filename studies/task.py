@@ -10,7 +10,7 @@ from torch import nn
 
 from sconv_search.data.layout import Layout
 from sconv_search.data.splits import DataSet
-from sconv_search.training.metrics import TOP1, Metric
+from sconv_search.training.metrics import TOP1, LogitMetric
 from sconv_search.training.schedule import Schedule
 
 
@@ -37,5 +37,5 @@ class Task:
     dense_schedule: Schedule
     search_schedule: Schedule
     confirm_schedule: Schedule
-    metric: Metric = TOP1
+    metric: LogitMetric = TOP1
     layout: Layout | None = None

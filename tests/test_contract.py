@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sconv_search import Choice, CompressionPlan, Compressor, measure_cost
-from sconv_search.studies import METHODS, compress, save_compressed
-from sconv_search.studies.runs import rebuild
+from sconv_search.studies import METHODS, compress, rebuild, save_compressed
 
 SHAPE = (4, 12, 12)
 pytestmark = pytest.mark.filterwarnings("ignore:.*CP of rank:RuntimeWarning")  # tiny kernels are hard to sweep

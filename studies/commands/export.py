@@ -27,7 +27,12 @@ from sconv_search.studies.runs.folder import RunFolder
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a confirmed search.")],
     to: Annotated[Format, typer.Option(help="The file's format; pt2 is an archive of torch.export.")],
-    plan: Annotated[str, typer.Option(help="Number of a confirmed trial, or best.", metavar="NUMBER|best")] = BEST,
+    plan: Annotated[
+        str,
+        typer.Option(
+            help="A confirmed network's name in the report: a trial's number, uniform, …; or best.", metavar="NAME|best"
+        ),
+    ] = BEST,
     seed: Annotated[
         int | None, typer.Option(help="Which of its trainings; else the one with the least seed.", min=0)
     ] = None,
@@ -71,6 +76,7 @@ def export(
                 "file": written.path,
                 "format": to,
                 "trial": chosen.record.number,
+                "name": chosen.record.plan_name,
                 "seed": chosen.record.seed,
                 "parity": dict(written.parity),
                 "metadata": dict(written.metadata),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from sconv_search.records import TrialRecord
+from sconv_search.records import TrialRecord, read_lines
 from sconv_search.search_space.space import Option, SearchSpace, option_entry, option_of
 from sconv_search.studies.spec import StudySpec
 from sconv_search.system.files import atomic_write, writing
@@ -167,13 +167,11 @@ class RunFolder:
     def records(self) -> tuple[list[TrialRecord], list[str]]:
         """The readable records, and a message for each line that is damaged."""
         found, damaged = [], []
-        text = self.trials.read_text(encoding="utf-8", errors="replace") if self.trials.exists() else ""
-        lines = text.splitlines()
-        for number, line in enumerate(lines, start=1):
-            try:
-                found.append(TrialRecord.from_json(line))
-            except ValueError as error:
-                damaged.append(f"{self.trials} line {number} is not read: {error}")
+        for number, fields_or_reason in read_lines(self.trials) if self.trials.exists() else ():
+            if isinstance(fields_or_reason, str):
+                damaged.append(f"{self.trials} line {number} is not read: {fields_or_reason}")
+            else:
+                found.append(TrialRecord(**fields_or_reason))
         return found, damaged
 
 

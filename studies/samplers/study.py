@@ -119,7 +119,7 @@ class Sampler:
             storage=storage, study_name="search", directions=directions, load_if_exists=True
         )
         if not self._study.trials:
-            self._study.set_metric_names([COLUMNS[name]["label"] for name in ("val_top1", *self.domain.costs)])
+            self._study.set_metric_names(["validation score", *(COLUMNS[name]["label"] for name in self.domain.costs)])
 
     def reconcile(self, records: Mapping[int, TrialRecord]) -> list[int]:
         """After a kill: trials whose record is on the disk are told, the others are dropped and come again; returns
@@ -260,7 +260,9 @@ class Sampler:
         return self._repeats
 
     def tell(self, number: int, record: TrialRecord) -> None:
-        """The trial's result: its accuracy and costs; or that it was not worth a training, over budget, or failed."""
+        """The trial's result: its score, negated where a lower one is better, and its costs; or that it was not worth a
+        training, over budget, or failed.
+        """
         self._repeats = 0
         with self._file.together():
             self._finish(self._asked.pop(number), record)
@@ -271,10 +273,10 @@ class Sampler:
             if (value := getattr(record, name)) is not None:
                 trial.set_user_attr(name, value)
         if record.status == "complete":
-            self._study.tell(trial, [getattr(record, name) for name in ("val_top1", *self.domain.costs)])
+            self._study.tell(trial, [record.quality, *(getattr(record, name) for name in self.domain.costs)])
             return
         if record.status == "screened" and not self.domain.costs:
-            trial.report(float(record.screen_top1 or 0.0), step=1)
+            trial.report(record.screen_quality or 0.0, step=1)
         self._study.tell(trial, state=TrialState.FAIL if record.status == "failed" else TrialState.PRUNED)
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sconv_search.reports.table import to_table
 
 from sconv_search.records import TrialRecord
-from sconv_search.reports.table import to_table
 
 DENSE_FLOPS = 82_000_000
 METHODS = ("structured_conv", "spatial_svd", "weight_svd", "tucker", "cp", "channel_pruning")
@@ -85,8 +85,8 @@ LAYERS = json.dumps(
 COURSE = json.dumps({"epochs": [0.0, 1.5, 3.0], "sites": {"conv1": [0.6, 0.3, 0.02], "layer1.conv1": [0.5, 0.2, 0.01]}})
 
 
-def confirm(test_top1: float, seed: int = 0, **columns: Any) -> TrialRecord:
-    return record(stage="confirm", test_top1=test_top1, seed=seed, **columns)
+def confirm(test_score: float, seed: int = 0, **columns: Any) -> TrialRecord:
+    return record(stage="confirm", test_score=test_score, seed=seed, **columns)
 
 
 @pytest.fixture
@@ -115,10 +115,10 @@ def study(method: str, place: int, task: str = "cifar10/resnet20") -> list[Trial
     }
     origin |= {"study": f"{task.replace('/', '-')}-{method}", "task": task, "methods": method}
     rows = [record(**origin, **_trial(number, place, rng)) for number in range(40)]
-    best = sorted((r for r in rows if r.val_top1), key=lambda r: -(r.val_top1 or 0))[:3]
+    best = sorted((r for r in rows if r.val_score), key=lambda r: -(r.val_score or 0))[:3]
     for seed in range(3):
         for r in best:
-            score = (r.val_top1 or 0) - 0.4 + rng.gauss(0, 0.2)
+            score = (r.val_score or 0) - 0.4 + rng.gauss(0, 0.2)
             rows.append(
                 _confirmed(score, seed, {**origin, "variant": "searched", "plan": r.plan, "flops": r.flops}, rng)
             )
@@ -166,7 +166,7 @@ def _trial(number: int, place: int, rng: random.Random) -> dict[str, Any]:
     if place == 0 and number % 2:
         weight = 0.05 * 40 ** rng.random()
         row |= {"regularization": weight, "residual": 0.5 / (1 + 5 * weight)}
-    return row | {"val_top1": score, "wall_s": rng.uniform(50, 70), "epochs": 2.0}
+    return row | {"val_score": score, "wall_s": rng.uniform(50, 70), "epochs": 2.0}
 
 
 def _confirmed(score: float, seed: int, columns: dict[str, Any], rng: random.Random) -> TrialRecord:
@@ -174,7 +174,7 @@ def _confirmed(score: float, seed: int, columns: dict[str, Any], rng: random.Ran
     costs = {"macs": flops // 2 - 400_000, "adds": 800_000, "params": flops // 300, "epochs": 6.0, "wall_s": 190.0}
     if columns["methods"]:
         before, after = 91.0 + rng.gauss(0, 0.1), 84.0 + rng.gauss(0, 0.4)
-        costs |= {"layers": LAYERS, "val_top1_before": before, "val_top1_after": after, "val_top1": score + 0.2}
+        costs |= {"layers": LAYERS, "val_score_before": before, "val_score_after": after, "val_score": score + 0.2}
     if columns["methods"] == "structured_conv" and columns["variant"] == "searched":
         costs |= {"regularization": 0.5, "residual": 0.015, "residual_course": COURSE}
     costs |= {"threads": 1, "dtype": "float32", "latency_batch": 16}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-
-from sconv_search.records import COLUMNS
 from sconv_search.reports.bulk import bulk_frame
 from sconv_search.reports.record_lines import DTYPES, LARGEST, one_by_one
+
+from sconv_search.records import COLUMNS
 from tests.reports.conftest import record
 
-BASE = record(number=3, val_top1=1.5, reason="x").to_json()
+BASE = record(number=3, val_score=1.5, reason="x").to_json()
 
 
 def bulk(*lines: str | bytes) -> pd.DataFrame | None:

@@ -7,7 +7,6 @@ from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
-
 from sconv_search.reports.charts import Axis, Chart, Trace, robust_limits, split_below, spread_apart, thinned
 
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sconv_search.reports.export import to_parquet
+from sconv_search.reports.table import read_runs
 
 from sconv_search.records import TrialRecord
 from sconv_search.reports import compare_reports
-from sconv_search.reports.export import to_parquet
 from sconv_search.reports.page import make_report
-from sconv_search.reports.table import read_runs
 from tests.reports.conftest import confirm, record
 
 AT = {"budget": "50% flops", "flops": 40_000_000}

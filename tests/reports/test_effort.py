@@ -5,6 +5,7 @@ from __future__ import annotations
 from sconv_search.reports.effort import effort, inequalities, unfinished, unrecorded
 from sconv_search.reports.runs import RunFacts
 from sconv_search.reports.table import to_table
+
 from tests.reports.conftest import confirm, record, spec
 
 AT = {"budget": "50% flops", "flops": 40_000_000}
@@ -15,7 +16,7 @@ def spent(counts: dict[str, int], epochs: dict[str, float] | None = None, **entr
     for method, count in counts.items():
         origin = AT | {"study": method, "methods": method}
         rows += [
-            record(val_top1=90.0, epochs=(epochs or {}).get(method, 2.0), wall_s=10.0, **origin) for _ in range(count)
+            record(val_score=90.0, epochs=(epochs or {}).get(method, 2.0), wall_s=10.0, **origin) for _ in range(count)
         ]
         rows += [
             record(status="failed", wall_s=1.0, **origin),

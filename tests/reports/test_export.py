@@ -8,7 +8,6 @@ import io
 import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
-
 from sconv_search.reports.export import to_csv, to_parquet
 from sconv_search.reports.markup import Table, latex_text, table_latex
 

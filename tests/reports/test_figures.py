@@ -13,16 +13,16 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 from PIL import Image
-
-from sconv_search.reports import summarize
 from sconv_search.reports.charts import Axis, Chart, HeatMap, Label, Nothing, Rule, Trace
-from sconv_search.reports.figures import draw, rendered, rendered_in
 from sconv_search.reports.interactive import figure_json
 from sconv_search.reports.looks import OTHERS, STYLES, looks
 from sconv_search.reports.markup import Plot
-from sconv_search.reports.page import make_report
 from sconv_search.reports.prepared.pareto import pareto_figure
 from sconv_search.reports.table import read_runs
+
+from sconv_search.reports import summarize
+from sconv_search.reports.figures import draw, rendered, rendered_in
+from sconv_search.reports.page import make_report
 from tests.reports.conftest import METHODS
 
 TASK = "cifar10/resnet20"

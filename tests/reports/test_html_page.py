@@ -6,7 +6,6 @@ import json
 import re
 
 import pytest
-
 from sconv_search.reports.charts import Axis, Chart, Figure, Nothing, Trace
 from sconv_search.reports.html_page import to_html
 from sconv_search.reports.interactive import library

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from sconv_search.reports.hypervolume import REFERENCE, hypervolume, hypervolume_course
 
 # Few values, so that ties are common, and some outside of the reference point.

@@ -13,11 +13,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from sconv_search.reports.interactive import library
+from sconv_search.reports.table import read_runs
 
 from sconv_search.reports import figures, page, rendering, write_report
-from sconv_search.reports.interactive import library
 from sconv_search.reports.page import make_report
-from sconv_search.reports.table import read_runs
 from tests.reports.conftest import DENSE_FLOPS, METHODS, confirm, record, study, write_studies
 
 Write = Callable[..., Path]
@@ -155,7 +155,7 @@ def test_equal_effort_raises_no_alarm(comparison: Path) -> None:
 
 
 def test_a_run_in_progress_is_said(write_run: Write, tmp_path: Path) -> None:
-    folder = write_run("a", [record(val_top1=1.0, flops=4, budget="50% flops")])
+    folder = write_run("a", [record(val_score=1.0, flops=4, budget="50% flops")])
     (folder / "spec.json").write_text(json.dumps({"methods": ["structured_conv"], "trials": 12}))
     write_report([folder], tmp_path / "report")
     assert "In progress: structured convolution in cifar10/resnet20 at 50 % FLOPs has 1 of 12 trainings." in text_of(
@@ -197,7 +197,7 @@ def test_a_second_report_leaves_nothing_of_the_first_behind_but_what_is_not_its_
 
 
 def test_dropped_lines_stand_in_the_report(write_run: Write, tmp_path: Path) -> None:
-    write_report([write_run("a", [record(val_top1=1.0, flops=4), "oops"])], tmp_path / "report")
+    write_report([write_run("a", [record(val_score=1.0, flops=4), "oops"])], tmp_path / "report")
     for name in ("summary.md", "index.html"):
         assert "trials.jsonl line 2 dropped: not JSON" in text_of(tmp_path / "report", name)
     assert "1 damaged lines or files were dropped" in text_of(tmp_path / "report")

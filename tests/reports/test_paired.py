@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-
 from sconv_search.reports.paired import holm, paired, sign_flip, spearman, t_test, two_sided_p
 
 differences = st.lists(st.floats(-50, 50), min_size=3, max_size=9).filter(lambda found: np.std(found) > 1e-3)

@@ -16,7 +16,9 @@ numbers = st.one_of(st.none(), st.integers(0, 5).map(float))
 points = st.lists(st.tuples(numbers, numbers), max_size=12)
 
 
-def frame(rows: list[tuple[float | None, float | None]], cost: str = "flops", score: str = "test_top1") -> pd.DataFrame:
+def frame(
+    rows: list[tuple[float | None, float | None]], cost: str = "flops", score: str = "test_score"
+) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[cost, score]).astype({cost: "Float64", score: "Float64"})
 
 
@@ -28,7 +30,7 @@ def brute_force(rows: list[tuple[float | None, float | None]]) -> list[tuple[flo
 
 @given(points)
 def test_the_front_is_what_no_other_row_beats(rows: list[tuple[float | None, float | None]]) -> None:
-    front = pareto_front(frame(rows), "flops", "test_top1")
+    front = pareto_front(frame(rows), "flops", "test_score")
     assert list(front.itertuples(index=False, name=None)) == brute_force(rows)
 
 
@@ -36,7 +38,7 @@ def test_the_front_is_what_no_other_row_beats(rows: list[tuple[float | None, flo
 def test_it_is_moocore_s(rows: list[tuple[float | None, float | None]]) -> None:
     known = [(cost, -score) for cost, score in rows if cost is not None and score is not None]
     expected = moocore.filter_dominated(np.array(known)).tolist() if known else []
-    front = pareto_front(frame(rows), "flops", "test_top1")
+    front = pareto_front(frame(rows), "flops", "test_score")
     assert [[cost, -score] for cost, score in front.itertuples(index=False, name=None)] == sorted(expected)
 
 
@@ -51,16 +53,16 @@ def test_directions_come_from_the_columns(rows: list[tuple[float | None, float |
 def test_of_equal_rows_the_first_stays_and_the_argument_is_unchanged() -> None:
     table = frame([(1, 80), (2, 70), (1, 80)])
     before = table.copy()
-    assert pareto_front(table, "flops", "test_top1").index.to_list() == [0]
+    assert pareto_front(table, "flops", "test_score").index.to_list() == [0]
     pd.testing.assert_frame_equal(table, before)
 
 
 def test_rows_are_found_by_place_where_index_labels_repeat() -> None:
     table = frame([(3, 90), (1, 80), (2, 70)]).set_index(pd.Index([7, 7, 7]))
-    assert pareto_front(table, "flops", "test_top1")["flops"].to_list() == [1, 3]
+    assert pareto_front(table, "flops", "test_score")["flops"].to_list() == [1, 3]
 
 
 @pytest.mark.parametrize("name", ["study", "color", "latency_ms"])
 def test_a_column_without_direction_or_not_there_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name}.*flops, test_top1"):
-        pareto_front(frame([(1, 2)]), name, "test_top1")
+    with pytest.raises(ValueError, match=f"{name}.*flops, test_score"):
+        pareto_front(frame([(1, 2)]), name, "test_score")

@@ -6,12 +6,12 @@ from itertools import pairwise
 
 import pandas as pd
 import pytest
-
-from sconv_search.records import TrialRecord
-from sconv_search.reports import summarize
 from sconv_search.reports.charts import Chart, Nothing, Trace
 from sconv_search.reports.prepared.pareto import METRICS, MOST_SHOWN, pareto_figure
 from sconv_search.reports.table import to_table
+
+from sconv_search.records import TrialRecord
+from sconv_search.reports import summarize
 from tests.reports.conftest import DENSE_FLOPS, METHODS, confirm, record
 
 TASK = "cifar10/resnet20"
@@ -92,7 +92,7 @@ def test_typical_plans_are_all_inside_however_far_below_dense() -> None:
 
 
 def test_collapsed_search_trials_are_arrows_too() -> None:
-    found = drawn([confirm(90, flops=40), record(val_top1=10.0, flops=30), record(val_top1=89.8, flops=30)])
+    found = drawn([confirm(90, flops=40), record(val_score=10.0, flops=30), record(val_score=89.8, flops=30)])
     assert sum(len(trace.x) for trace in traces(found, "faint")) == 1
     (arrow,) = traces(found, "below")
     assert arrow.keys == ()
@@ -100,7 +100,7 @@ def test_collapsed_search_trials_are_arrows_too() -> None:
 
 def test_an_unconfirmed_dense_network_is_a_line_that_says_validation() -> None:
     found = drawn(
-        [record(variant="dense", methods=None, val_top1=91.0, flops=DENSE_FLOPS), record(val_top1=90.0, flops=5)]
+        [record(variant="dense", methods=None, val_score=91.0, flops=DENSE_FLOPS), record(val_score=90.0, flops=5)]
     )
     (rule,) = [rule for rule in found.rules if rule.axis == "y"]
     assert rule.at == 91
@@ -121,7 +121,7 @@ def test_an_unconfirmed_dense_network_is_a_line_that_says_validation() -> None:
     ],
 )
 def test_a_budget_is_marked_where_it_has_a_place(budget: str | None, metric: str, places: list[float]) -> None:
-    found = drawn([record(budget=budget, val_top1=1.0, flops=2, params=7)], metric)
+    found = drawn([record(budget=budget, val_score=1.0, flops=2, params=7)], metric)
     assert [rule.at for rule in found.rules if rule.axis == "x"] == places
 
 
@@ -143,8 +143,10 @@ def test_what_was_not_measured_is_a_sentence() -> None:
 
 def test_many_trials_are_thinned_the_best_stay_and_it_is_said() -> None:
     count = 10 * MOST_SHOWN
-    rows = [record(val_top1=80 + 5 * (number % 97) / 97, flops=1000 + number, number=number) for number in range(count)]
-    rows[777] = record(val_top1=89.0, flops=900, number=777)
+    rows = [
+        record(val_score=80 + 5 * (number % 97) / 97, flops=1000 + number, number=number) for number in range(count)
+    ]
+    rows[777] = record(val_score=89.0, flops=900, number=777)
     found = drawn(rows)
     (faint,) = traces(found, "faint")
     assert len(faint.x) < 1.2 * MOST_SHOWN

@@ -9,9 +9,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-
-from sconv_search.records import TrialRecord
-from sconv_search.reports import summarize
 from sconv_search.reports.charts import Chart, HeatMap, Nothing
 from sconv_search.reports.looks import looks
 from sconv_search.reports.prepared.course import course_figures, courses, hypervolumes
@@ -26,6 +23,9 @@ from sconv_search.reports.prepared.sites import plan_damage, site_tables
 from sconv_search.reports.runs import OptionFacts, RunFacts, read_facts
 from sconv_search.reports.table import to_table
 from sconv_search.reports.verdict import verdicts
+
+from sconv_search.records import TrialRecord
+from sconv_search.reports import summarize
 from tests.reports.conftest import COURSE, DENSE_FLOPS, LAYERS, confirm, plan, record, space, spec
 
 TASK = "cifar10/resnet20"
@@ -49,7 +49,7 @@ def trial(number: int, score: float, places: tuple[int, int, int] = (0, 0, 0), *
         "wall_s": 10.0,
         "plan": plan(METHOD, places),
     }
-    return record(val_top1=score, **origin | columns)
+    return record(val_score=score, **origin | columns)
 
 
 def test_best_so_far_and_seconds_count_failures_too() -> None:
@@ -192,8 +192,8 @@ def test_layers_of_a_deep_network_keep_apart_and_come_in_order() -> None:
 
 
 def test_loss_by_compression_is_before_minus_after() -> None:
-    scores = {"val_top1_after": 80.0, "val_top1": 91.0, "budget": "50% flops", "plan": "P"}
-    rows = [confirm(90, seed, val_top1_before=92.0 + seed, **scores) for seed in range(3)]
+    scores = {"val_score_after": 80.0, "val_score": 91.0, "budget": "50% flops", "plan": "P"}
+    rows = [confirm(90, seed, val_score_before=92.0 + seed, **scores) for seed in range(3)]
     (row,) = decompositions(to_table(rows), TASK).to_dict("records")
     assert (row["lost"], row["lost_std"], row["seeds"]) == (13, 1, 3)
     assert row["key"] == summarize(to_table(rows))["key"].item()
@@ -206,7 +206,7 @@ def test_loss_by_compression_is_before_minus_after() -> None:
 
 def test_rungs_pair_damage_short_training_and_full_schedule(facts: RunFacts) -> None:
     places = [(0, 0, 0), (1, 0, 0), (1, 1, 0), (1, 1, 1), (3, 3, 3)]
-    rows = [trial(number, 80.0 + number, one, screen_top1=60.0 + 2 * number) for number, one in enumerate(places)]
+    rows = [trial(number, 80.0 + number, one, screen_score=60.0 + 2 * number) for number, one in enumerate(places)]
     rows += [
         confirm(90.0 - number, seed, plan=plan(METHOD, one)) for number, one in enumerate(places) for seed in range(2)
     ]
@@ -224,7 +224,7 @@ def test_rungs_pair_damage_short_training_and_full_schedule(facts: RunFacts) -> 
 
 
 def test_rungs_of_old_runs_are_a_sentence() -> None:
-    found = rung_points(to_table([confirm(80, plan="old"), record(plan="old", val_top1=70.0)]), [], [], TASK)
+    found = rung_points(to_table([confirm(80, plan="old"), record(plan="old", val_score=70.0)]), [], [], TASK)
     assert all(isinstance(drawing, Nothing) for drawing in rung_figure(found).drawings.values())
     assert len(rung_points(to_table([record(status="failed")]), [], [], TASK)) == 0
 

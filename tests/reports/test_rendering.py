@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-
-from sconv_search.reports import rendering
 from sconv_search.reports.charts import Axis, Chart, Trace
 from sconv_search.reports.rendering import Job, job_files, studio
+
+from sconv_search.reports import rendering
 
 COUNT = 8
 JOBS = [

@@ -6,11 +6,11 @@ import math
 
 import pandas as pd
 import pytest
+from sconv_search.reports.summary import counts, failures
+from sconv_search.reports.table import to_table
 
 from sconv_search.records import TrialRecord
 from sconv_search.reports import summarize
-from sconv_search.reports.summary import counts, failures
-from sconv_search.reports.table import to_table
 from tests.reports.conftest import confirm, record
 
 
@@ -27,7 +27,7 @@ def rows() -> list[TrialRecord]:
         confirm(score, seed, latency_ms=latency, dense_latency_ms=dense, **plan)
         for seed, (score, (latency, dense)) in enumerate(zip(scores, latencies, strict=True))
     ]
-    found += [record(plan="P", val_top1=87.0), record(plan="P", val_top1=87.5), record(plan="Q", val_top1=99.0)]
+    found += [record(plan="P", val_score=87.0), record(plan="P", val_score=87.5), record(plan="Q", val_score=99.0)]
     return [*found, confirm(91.5, variant="dense", methods=None, flops=82_000_000)]
 
 
@@ -40,20 +40,20 @@ def test_a_confirmed_plan_by_hand() -> None:
         1_000_000,
         9,
     )
-    assert (row["flops_share"], row["test_top1"], row["test_top1_std"]) == (50, 89, 1)
+    assert (row["flops_share"], row["test_score"], row["test_score_std"]) == (50, 89, 1)
     assert row["difference"] == -2.5
     assert (row["latency_ms"], row["speed_up"]) == (3, 1.5)  # the median of 2, 1, 1.5; not 4/3 of the medians
-    assert row["best_val_top1"] == 87.5
+    assert row["best_val_score"] == 87.5
 
 
 def test_one_seed_gives_no_deviation_and_dense_no_distance_to_itself() -> None:
     row = only(summarize(to_table(rows())), "dense")
     assert row["seeds"] == 1
-    assert row["test_top1_std"] is pd.NA
+    assert row["test_score_std"] is pd.NA
     assert row["difference"] == 0
     assert row["latency_ms"] is pd.NA
     assert row["speed_up"] is pd.NA
-    assert row["best_val_top1"] is pd.NA
+    assert row["best_val_score"] is pd.NA
 
 
 def test_without_dense_the_distance_is_missing() -> None:
@@ -63,13 +63,13 @@ def test_without_dense_the_distance_is_missing() -> None:
 def test_a_seed_confirmed_in_two_studies_is_one_seed() -> None:
     again = [confirm(88, 0, study="a"), confirm(90, 0, study="b"), confirm(91, 1, study="a")]
     (row,) = [row for _, row in summarize(to_table(again)).iterrows()]
-    assert (row["seeds"], row["test_top1"]) == (2, 90)
-    assert row["test_top1_std"] == pytest.approx(math.sqrt(2))
+    assert (row["seeds"], row["test_score"]) == (2, 90)
+    assert row["test_score_std"] == pytest.approx(math.sqrt(2))
 
 
 def test_one_plan_with_and_without_regularzation_makes_two_rows() -> None:
     summary = summarize(to_table([confirm(88, plan="P"), confirm(80, plan="P", regularization=0.5)]))
-    assert sorted(summary["test_top1"]) == [80, 88]
+    assert sorted(summary["test_score"]) == [80, 88]
 
 
 def test_failed_confirmations_and_missing_scores_give_no_row() -> None:
@@ -83,14 +83,14 @@ def test_order_is_by_task_and_falling_flops() -> None:
 
 
 def test_before_confirmation_the_best_search_trials_stand_in_marked() -> None:
-    trials = [record(val_top1=score, plan=str(score), flops=5) for score in (70, 90, 80, 60)]
+    trials = [record(val_score=score, plan=str(score), flops=5) for score in (70, 90, 80, 60)]
     summary = summarize(to_table([*trials, confirm(85, methods="spatial_svd", flops=9)]))
     assert summary["label"].to_list() == [
         "spatial SVD, searched",
         *["structured convolution, searched (validation only)"] * 3,
     ]
-    assert sorted(summary["best_val_top1"].dropna()) == [70, 80, 90]
-    assert summary["test_top1"].isna().to_list() == [False, True, True, True]
+    assert sorted(summary["best_val_score"].dropna()) == [70, 80, 90]
+    assert summary["test_score"].isna().to_list() == [False, True, True, True]
     assert summary["seeds"].to_list() == [1, 0, 0, 0]
 
 

@@ -8,23 +8,23 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from sconv_search.reports.table import DERIVED, to_table
 
 from sconv_search.records import COLUMNS
 from sconv_search.reports import read_runs
-from sconv_search.reports.table import DERIVED, to_table
 from tests.reports.conftest import record
 
 Write = Callable[..., Path]
 
 
 def test_a_row_a_record_with_the_schema_s_columns(write_run: Write) -> None:
-    folder = write_run("a", [record(number=3, flops=41_000_000, val_top1=88.5), record()])
+    folder = write_run("a", [record(number=3, flops=41_000_000, val_score=88.5), record()])
     table = read_runs([folder]).table
     assert [*table] == [*COLUMNS, *DERIVED]
     assert table["flops_share"][0] == 50
     assert table["number"].dtype == "Int64"
-    assert table["val_top1"].dtype == "Float64"
-    assert table["val_top1"].isna().to_list() == [False, True]
+    assert table["val_score"].dtype == "Float64"
+    assert table["val_score"].isna().to_list() == [False, True]
 
 
 def test_a_share_of_nothing_is_missing() -> None:
@@ -38,8 +38,8 @@ def test_a_share_of_nothing_is_missing() -> None:
         ("[]", "not a record"),
         (record().to_json().replace('"schema": 1', '"schema": 9'), "schema 1"),
         (record().to_json().replace("null", "NaN", 1), "wrong type"),
-        (record(val_top1=1.5).to_json().replace("1.5", "NaN"), "finite number"),
-        (record(val_top1=1.5).to_json().replace("1.5", "1e999"), "finite number"),
+        (record(val_score=1.5).to_json().replace("1.5", "NaN"), "finite number"),
+        (record(val_score=1.5).to_json().replace("1.5", "1e999"), "finite number"),
         (record(flops=7).to_json().replace('"flops": 7', f'"flops": {10**30}'), "'flops' is too large"),
         (record(reason="x").to_json().replace('"x"', '"\\ud800"'), "surrogates"),
     ],
@@ -160,7 +160,7 @@ def test_references_belong_to_every_budget() -> None:
 def test_records_from_before_a_column_was_added_are_read(write_run: Write) -> None:
     """What the earlier file did not hold is missing."""
     added = ("threads", "dtype", "latency_batch", "layers", "residual_course", "command")
-    earlier = {name: value for name, value in json.loads(record(val_top1=88.5).to_json()).items() if name not in added}
+    earlier = {name: value for name, value in json.loads(record(val_score=88.5).to_json()).items() if name not in added}
     table = read_runs([write_run("a", [json.dumps(earlier)])]).table
-    assert table["val_top1"].to_list() == [88.5]
+    assert table["val_score"].to_list() == [88.5]
     assert table[list(added)].isna().all(axis=None)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 from scipy import stats
+from sconv_search.reports.table import to_table
+from sconv_search.reports.verdict import Verdict, verdicts
 
 from sconv_search.records import TrialRecord
 from sconv_search.reports import summarize
-from sconv_search.reports.table import to_table
-from sconv_search.reports.verdict import Verdict, verdicts
 from tests.reports.conftest import confirm, record
 
 AT = {"budget": "50% flops", "flops": 40_000_000}
@@ -62,8 +62,8 @@ def test_three_methods_share_one_level() -> None:
 
 
 def test_the_best_plan_is_chosen_by_validation_not_by_test() -> None:
-    lucky = seeds([95.0, 95.0, 95.0], plan="lucky", val_top1=80.0)
-    (verdict,) = decided([*lucky, *seeds(FIRST, plan="good", val_top1=91.0)])
+    lucky = seeds([95.0, 95.0, 95.0], plan="lucky", val_score=80.0)
+    (verdict,) = decided([*lucky, *seeds(FIRST, plan="good", val_score=91.0)])
     assert verdict.entries[0].mean == pytest.approx(91.7)
     assert verdict.entries[0].plans == 2
 
@@ -79,13 +79,13 @@ def test_budgets_and_tasks_are_decided_apart() -> None:
 
 
 def test_a_method_that_is_only_searched_is_waited_for() -> None:
-    (verdict,) = decided([DENSE, *seeds(FIRST), record(methods="cp", val_top1=90.0, **AT)])
+    (verdict,) = decided([DENSE, *seeds(FIRST), record(methods="cp", val_score=90.0, **AT)])
     assert verdict.waiting == ("CP",)
     assert verdict.sentence.endswith("Not confirmed yet: CP.")
 
 
 def test_nothing_confirmed_is_said() -> None:
-    (verdict,) = decided([record(val_top1=90.0, **AT)])
+    (verdict,) = decided([record(val_score=90.0, **AT)])
     assert "no plan is confirmed yet" in verdict.sentence
 
 

@@ -14,7 +14,7 @@ from sconv_search import COLUMNS, Budget, Cost, TrialRecord
 some = settings(max_examples=50, deadline=None, derandomize=True)
 DENSE = Cost(macs=1_000_000_000, adds=500_000_000, params=1_001)  # 2.5 GFLOP
 RECORD = TrialRecord(
-    study="s", task="digits", stage="search", variant="searched", status="complete", macs=3, val_top1=91.5
+    study="s", task="digits", stage="search", variant="searched", status="complete", macs=3, val_score=91.5
 )
 
 
@@ -91,6 +91,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "str": st.text(),
     "int": st.integers(),
     "float": st.floats(allow_nan=False, allow_infinity=False),
+    "Direction": st.sampled_from(["higher", "lower"]),
     "Stage": st.sampled_from(["search", "confirm"]),
     "Status": st.sampled_from(["complete", "over_budget", "failed"]),
     "None": st.none(),
@@ -129,8 +130,8 @@ def test_a_number_that_is_none_is_refused(value: float) -> None:
         ({"macs": "3"}, "field 'macs' has the wrong type: '3'"),
         ({"macs": 3.5}, "field 'macs' has the wrong type: 3.5"),
         ({"macs": True}, "field 'macs' has the wrong type: True"),
-        ({"val_top1": "high"}, "field 'val_top1' has the wrong type: 'high'"),
-        ({"val_top1": False}, "field 'val_top1' has the wrong type: False"),
+        ({"val_score": "high"}, "field 'val_score' has the wrong type: 'high'"),
+        ({"val_score": False}, "field 'val_score' has the wrong type: False"),
         ({"study": None}, "field 'study' has the wrong type: None"),
         ({"stage": "rehearsal"}, "field 'stage' must be one of search, confirm, got 'rehearsal'"),
         ({"status": "pruned"}, "field 'status' must be one of complete, screened, over_budget, failed, got 'pruned'"),
@@ -177,12 +178,12 @@ def test_every_field_is_a_column_with_label_unit_and_direction() -> None:
 
 def test_scores_are_better_higher_and_costs_lower() -> None:
     higher = {name for name, facts in COLUMNS.items() if facts["better"] == "higher"}
-    assert higher == {"val_top1_before", "val_top1_after", "val_top1", "test_top1", "screen_top1"}
+    assert higher == {"val_score_before", "val_score_after", "val_score", "test_score", "screen_score"}
     assert {COLUMNS[name]["better"] for name in ("macs", "adds", "flops", "params", "latency_ms", "val_loss")} == {
         "lower"
     }
 
 
 def test_missing_values_are_none() -> None:
-    assert TrialRecord.from_json(RECORD.to_json()).test_top1 is None
-    assert json.loads(RECORD.to_json())["test_top1"] is None
+    assert TrialRecord.from_json(RECORD.to_json()).test_score is None
+    assert json.loads(RECORD.to_json())["test_score"] is None

@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from sconv_search import Choice, CompressionPlan
-from sconv_search.studies import Task, compress, save_compressed
-from sconv_search.studies.runs import rebuild
+from sconv_search.studies import Task, compress, rebuild, save_compressed
 from sconv_search.studies.tasks import task_named, with_network
 from sconv_search.studies.user_code import made_by
 

@@ -19,6 +19,6 @@ def test_evaluation_counts_right_answers() -> None:
         constant[1].weight.zero_()
         constant[1].bias.copy_(torch.tensor([1.0, 0.0]))
     score = evaluate(constant.train(), data, data.test)
-    assert score.top1 == 50
+    assert score.value == 50
     assert score.loss == pytest.approx(math.log(1 + math.e) - 0.5, abs=1e-5)
     assert constant.training

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from sconv_search import Choice, CompressionPlan, TrialRecord, measure_cost
 from sconv_search.inference.export import METADATA
-from sconv_search.studies import METHODS, RunFolder, StudySpec, Task, compress, save_compressed, tasks
-from sconv_search.studies.runs import rebuild
+from sconv_search.studies import METHODS, RunFolder, StudySpec, Task, compress, rebuild, save_compressed, tasks
 from tests.studies.conftest import Typed, tiny_data, tiny_network
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -51,13 +50,13 @@ def run(spec: StudySpec, tmp_path: Path) -> RunFolder:
     with folder.locked():
         folder.write("spec.json", replace(spec, budget="90%").to_json())
         for number, top1 in ((1, 95.0), (4, 90.0), (7, 99.0)):
-            folder.append(TrialRecord(stage="search", val_top1=top1, methods="any", **known(number)))
+            folder.append(TrialRecord(stage="search", val_score=top1, methods="any", **known(number)))
         for number, seeds in SEEDS.items():
             for seed in seeds:
                 torch.manual_seed(10 * number + seed)
                 network = compress(tiny_network().eval(), PLANS[number])
                 save_compressed(network, PLANS[number], folder.path / "confirmed" / f"searched-{number}-seed{seed}")
-                folder.append(TrialRecord(stage="confirm", test_top1=91.5, seed=seed, methods="any", **known(number)))
+                folder.append(TrialRecord(stage="confirm", test_score=91.5, seed=seed, methods="any", **known(number)))
     return folder
 
 
@@ -105,7 +104,7 @@ def test_the_file_computes_what_the_network_does(
     assert CompressionPlan.from_json(texts["plan"]) == PLANS[int(place[9])]
     cost = measure_cost(network, (2, 12, 12))
     assert json.loads(texts["cost"])["flops"] == cost.flops < json.loads(texts["dense_cost"])["flops"]
-    assert (texts["task"], texts["test_top1"], json.loads(texts["input_shape"])) == ("corners", "91.5", [2, 12, 12])
+    assert (texts["task"], texts["test_score"], json.loads(texts["input_shape"])) == ("corners", "91.5", [2, 12, 12])
     assert "parity, " in said.out
     assert str(file) in said.out.replace("\n", "")
     assert [path.name for path in file.parent.iterdir()] == [file.name]
@@ -199,7 +198,7 @@ def test_a_run_without_confirmed_networks_is_told_to_confirm(
     folder = RunFolder(tmp_path / "run")
     with folder.locked():
         folder.write("spec.json", spec.to_json())
-        folder.append(TrialRecord(stage="search", val_top1=90.0, methods="any", **known(1)))
+        folder.append(TrialRecord(stage="search", val_score=90.0, methods="any", **known(1)))
     said = typed("export", folder.path, "--to", "onnx")
     assert (said.status, f"run `sconv-search confirm {folder.path}` first" in said.err) == (2, True)
 

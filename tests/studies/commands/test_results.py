@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from sconv_search.reports.export import to_parquet
-from sconv_search.reports.page import make_report
 from sconv_search.reports.table import read_runs
+
+from sconv_search.reports.page import make_report
 from sconv_search.studies import RunFolder, StudySpec, Task, recipes, tasks
 from tests.reports.conftest import confirm, write_run
 from tests.studies.conftest import SMALL, Typed
@@ -39,8 +39,8 @@ def test_search_confirm_report_and_compare_print_what_they_made(typed: Callable[
         "space": "space.json",
     }
     records = RunFolder(run).records()[0]
-    best = max(records, key=lambda r: (r.val_top1 or 0, -(r.flops or 0)))
-    assert (found["best"]["number"], found["best"]["val_top1"]) == (best.number, best.val_top1)
+    best = max(records, key=lambda r: (r.val_score or 0, -(r.flops or 0)))
+    assert (found["best"]["number"], found["best"]["val_score"]) == (best.number, best.val_score)
     assert found["best"]["plan"] == json.loads(best.plan or "")
     assert found["study"]["task"] == "corners"
 
@@ -53,7 +53,7 @@ def test_search_confirm_report_and_compare_print_what_they_made(typed: Callable[
     )  # dense once, else two seeds: fine-tuned, searched, uniform
     searched = next(network for network in found["networks"] if network["network"].startswith("searched"))
     assert searched["seeds"] == [0, 1]
-    assert searched["test_top1_mean"] == pytest.approx(sum(searched["test_top1"]) / 2)
+    assert searched["test_score_mean"] == pytest.approx(sum(searched["test_score"]) / 2)
     assert all((Path(place) / "weights.safetensors").is_file() for place in searched["saved"])
     assert len(searched["saved"]) == 2
 
