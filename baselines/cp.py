@@ -116,8 +116,9 @@ class CP(Decomposition):
         found = decompose(layer.weight, structure["rank"], self.sweeps, self.random_state)
         if found.fell_back:
             warnings.warn(
-                f"site {name!r}: CP of rank {structure['rank']} from random start {self.random_state} did not get below the "
-                f"error of the SVDs of its taps in {self.sweeps} sweeps; it starts from those: error {found.error:.3g}",
+                f"site {name!r}: CP of rank {structure['rank']} from random start {self.random_state} did not get below"
+                f" the error of the SVDs of its taps in {self.sweeps} sweeps; it starts from those: error"
+                f" {found.error:.3g}",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -162,7 +163,7 @@ def tap_terms(kernel: Tensor, rank: int) -> Factors:
 
 
 def _solved(products: Tensor, *others: Tensor) -> Tensor:
-    """One axis' vectors, given the others and the kernel's products with them, by ridge-regularzed least squares."""
+    """One axis' vectors, given the others and the kernel's products with them, by ridge-regularized least squares."""
     gram = torch.stack([other.T @ other for other in others]).prod(dim=0)
     gram = gram + RIDGE * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
     solved: Tensor = torch.linalg.solve(gram, products, left=False)

@@ -33,7 +33,7 @@ BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16", "svebf16"}
 
 @dataclass(frozen=True, kw_only=True)
 class Quartiles:
-    """Median and quartiles of a candidate's measurements, in the unit of what was summarzed."""
+    """Median and quartiles of a candidate's measurements, in the unit of what was summarized."""
 
     q1: float
     median: float
@@ -126,7 +126,8 @@ def command() -> str:
             return argument
         return str(path.relative_to(root)) if path.is_relative_to(root) else path.name
 
-    return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(shown, sys.argv[1:])])
+    module = ".".join(Path(shown(sys.argv[0])).with_suffix("").parts)
+    return shlex.join(["python", "-m", module, *map(shown, sys.argv[1:])])
 
 
 def facts(dtypes: Iterable[str], rounds: int) -> str:
@@ -140,9 +141,11 @@ def facts(dtypes: Iterable[str], rounds: int) -> str:
             f"- threads: {torch.get_num_threads()} of {os.cpu_count()} CPUs",
             f"- torch {torch.__version__}; dtype: {', '.join(dtypes)}",
             f"- date: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-            f"- rounds: {rounds}, candidates in turn, each warmed up for {1e3 * WARM_SECONDS:.0f} ms before it is measured; "
-            f"median (first–third quartile), a measurement lasts {1e3 * MEASURED_SECONDS:.0f} ms or more, and is repeated "
-            f"where the machine's host gave more than {TOLERATED:.0%} of it to others",
+            (
+                f"- rounds: {rounds}, candidates in turn, each warmed up for {1e3 * WARM_SECONDS:.0f} ms before it is"
+                f" measured; median (first–third quartile), a measurement lasts {1e3 * MEASURED_SECONDS:.0f} ms or"
+                f" more, and is repeated where the machine's host gave more than {TOLERATED:.0%} of it to others"
+            ),
         ]
     )
 

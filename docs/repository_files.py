@@ -48,7 +48,10 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 def measurements(pages: list[Path]) -> str:
     """The page that lists the result files by their titles."""
     lines = [f"- [{_title(path)}]({PLACE}/{path.relative_to(ROOT).as_posix()})" for path in pages]
-    words = "Every number in this documentation is a measured one. Each file says by which command, on which machine and when."
+    words = (
+        "Every number in this documentation is a measured one. Each file says by which command, on which machine and"
+        " when."
+    )
     return "\n".join(["# Measurements", "", words, "", *lines, ""])
 
 

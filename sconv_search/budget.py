@@ -14,8 +14,8 @@ from sconv_search.records import Cost, Quantity
 QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
 _MULTIPLES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "ms": 1}
 _FORMS = (
-    "a share of the dense network ('50%') or an amount ('41M', '1.2G', '350000', '8.5ms'), after a quantity where there are "
-    "several ('flops=50%,params=60%'); a range such as '30%..90%' asks for the whole front"
+    "a share of the dense network ('50%') or an amount ('41M', '1.2G', '350000', '8.5ms'), after a quantity where there"
+    " are several ('flops=50%,params=60%'); a range such as '30%..90%' asks for the whole front"
 )
 _AMOUNT = r"(\d+(?:\.\d+)?)\s*(%|k|M|G|ms|)"
 _ENTRY = re.compile(rf"\s*(?:(\w+)\s*=)?\s*(?:{_AMOUNT}\s*\.\.)?\s*{_AMOUNT}\s*")

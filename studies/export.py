@@ -156,7 +156,7 @@ def export_confirmed(
         calibration: (N, C, H, W) inputs, from whose ranges an ONNX file is written in int8; None writes floats.
 
     Raises:
-        ValueError: a package is missing, the network cannot be exported, or weights are to be optimzed.
+        ValueError: a package is missing, the network cannot be exported, or weights are to be optimized.
         RuntimeError: what the file computes is not what the network does.
     """
     if optimized and to == "safetensors":

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal, get_args
 
 from sconv_search.budget import QUANTITIES, quantities_of
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Quantity
 from sconv_search.studies.granularity import Granularity, require_granularity
-from sconv_search.studies.samplers.optuna_samplers import SamplerName, require_sampler
 from sconv_search.studies.selection import Selection
 from sconv_search.training.schedule import Schedule
 
 FORMAT = "sconv-search study 1"
+
+
+SamplerName = Literal["surrogate", "tpe", "gp", "nsga2", "cmaes", "random"]
+SAMPLERS: tuple[SamplerName, ...] = get_args(SamplerName)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,10 +32,10 @@ class StudySpec:
             study.
         quantity: what a budget limits that names no quantity itself.
         trials: number of trainings.
-        sampler: key of ``sconv_search.studies.samplers.optuna_samplers.SAMPLERS``.
+        sampler: key of ``SAMPLERS``.
         granularity: sites that share one preference: each ``layer`` has its own, or those of a ``block`` or a
             ``stage``.
-        objectives: quantities to be minimzed beside the accuracy; a front study without any minimzes the ranged one.
+        objectives: quantities to be minimized beside the accuracy; a front study without any minimizes the ranged one.
         plans: plans, as JSON text, that are tried before all others; their choices are added to what the methods offer.
         screening: one in so many plans is trained: the best of those compressed and scored untrained; 1 trains all.
         latency_batch: inputs of a forward whose time a latency budget limits.
@@ -96,7 +100,8 @@ class StudySpec:
             raise ValueError(f"accuracy is set against one or two costs, got {', '.join(self.objectives)}")
         if self.objectives and not self.is_front:
             raise ValueError(
-                "objectives need a range of budgets, such as '30%..90%': under one budget every plan costs nearly the same"
+                "objectives need a range of budgets, such as '30%..90%': under one budget every plan costs nearly the"
+                " same"
             )
         require_sampler(self.sampler, self.costs)
         low, high = self.regularization_range
@@ -115,7 +120,7 @@ class StudySpec:
 
     @property
     def costs(self) -> tuple[Quantity, ...]:
-        """Record columns that are minimzed beside the accuracy."""
+        """Record columns that are minimized beside the accuracy."""
         ranged = [part for part in self.budget.split(",") if ".." in part]
         return self.objectives or tuple(quantities_of(",".join(ranged), self.quantity) if ranged else ())
 
@@ -173,3 +178,18 @@ class StudySpec:
         choices = ("methods", "include", "exclude", "multiple", "plans")
         names = ("task", *choices, "times", "latency_batch", "weights_sha256", "data_sha256")
         return all(getattr(self, name) == getattr(other, name) for name in names)
+
+
+def require_sampler(kind: str, costs: Sequence[str], known: Iterable[str] = SAMPLERS) -> None:
+    """Refuses a sampler that is unknown or cannot serve several objectives.
+
+    Raises:
+        ValueError: the name and those that would do.
+    """
+    if kind not in known:
+        raise ValueError(f"there is no sampler {kind!r}; samplers are {', '.join(known)}")
+    if kind == "cmaes" and costs:
+        raise ValueError(
+            "sampler 'cmaes' aims at one objective; a study of accuracy against costs takes surrogate, tpe, gp, nsga2"
+            " or random"
+        )

@@ -42,7 +42,10 @@ def test_the_task_of_ones_own_is_searched(
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.delitem(sys.modules, "mytask", raising=False)
     monkeypatch.chdir(tmp_path)
-    command = "search --task mytask:task --data . --method weight_svd --include features.18.0 --trials 1 --epochs 0.5 --out runs/mine"
+    command = (
+        "search --task mytask:task --data . --method weight_svd --include features.18.0 --trials 1 --epochs 0.5 --out"
+        " runs/mine"
+    )
     monkeypatch.setattr(sys, "argv", ["sconv-search", *command.split(), "--budget", "97%", "--device", "cpu"])
     with pytest.raises(SystemExit) as end:
         cli.main()

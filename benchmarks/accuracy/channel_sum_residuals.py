@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from benchmarks.timing import facts, markdown_table, publish
 from sconv_search.networks.resnet import cifar_resnet
-from sconv_search.structured.channel_sums import VARIANTS, channel_pooling
+from sconv_search.structured.sums.variants import VARIANTS, channel_pooling
 from sconv_search.system.weights import file_checksum, load_weights_
 
 RATIOS = (1.33, 1.5, 2.25, 4.0)

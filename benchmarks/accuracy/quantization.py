@@ -1,7 +1,7 @@
 """int8 after training: does a structured network lose more accuracy than the dense one, and does the chain basis help?
 
 ResNet-20 with pretrained weights, compressed by fixed plans without training: fitted to calibration images, batch norms
-re-estimated. Each form is exported to ONNX, quantzed by onnxruntime (static, ranges of activations by calibration
+re-estimated. Each form is exported to ONNX, quantized by onnxruntime (static, ranges of activations by calibration
 images), and scored on the 10,000 test images in float and in int8.
 
 The box basis is the paper's: every sum over channels is one of neighbors. Chain and box basis compute the same
@@ -35,8 +35,8 @@ from sconv_search.inference.quantization import quantize_onnx
 from sconv_search.inference.runtimes import onnx_forward
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.structured import kernels
-from sconv_search.structured.channel_pooling import NaturalChains
 from sconv_search.structured.conv import StructuredConv2d
+from sconv_search.structured.sums.channel_pooling import NaturalChains
 from sconv_search.studies.methods import compress
 from sconv_search.training.batch_norm import reestimate_batch_norm_
 
@@ -50,19 +50,19 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """A network to be quantzed.
+    """A network to be quantized.
 
     Args:
         kept: share of the channels that each 3x3 layer but the stem keeps; None leaves the network dense.
         taps: that it keeps along each spatial axis.
-        realzed: how its layers are computed.
+        realized: how its layers are computed.
     """
 
     name: str
     kept: float | None = None
     taps: int = 3
     method: str = "structured_conv"
-    realzed: Callable[[nn.Module], nn.Module] = lambda network: network
+    realized: Callable[[nn.Module], nn.Module] = lambda network: network
 
 
 def plan_of(network: nn.Module, form: Form) -> CompressionPlan:
@@ -113,13 +113,13 @@ FORMS = (
     Form(name="dense"),
     Form(name="(C, 2)", kept=1, taps=2),
     Form(name="(3C/4, 3), merged", kept=0.75),
-    Form(name="(3C/4, 3), merged, 1x1", kept=0.75, realzed=by_products),
+    Form(name="(3C/4, 3), merged, 1x1", kept=0.75, realized=by_products),
     Form(name="(3C/4, 3), natural, chain basis", kept=0.75, method="structured_natural"),
-    Form(name="(3C/4, 3), natural, chain basis, 1x1", kept=0.75, method="structured_natural", realzed=by_products),
-    Form(name="(3C/4, 3), natural, box basis, 1x1", kept=0.75, method="structured_natural", realzed=in_boxes),
+    Form(name="(3C/4, 3), natural, chain basis, 1x1", kept=0.75, method="structured_natural", realized=by_products),
+    Form(name="(3C/4, 3), natural, box basis, 1x1", kept=0.75, method="structured_natural", realized=in_boxes),
     Form(name="(C/2, 3), merged", kept=0.5),
-    Form(name="(C/2, 3), natural, chain basis, 1x1", kept=0.5, method="structured_natural", realzed=by_products),
-    Form(name="(C/2, 3), natural, box basis, 1x1", kept=0.5, method="structured_natural", realzed=in_boxes),
+    Form(name="(C/2, 3), natural, chain basis, 1x1", kept=0.5, method="structured_natural", realized=by_products),
+    Form(name="(C/2, 3), natural, box basis, 1x1", kept=0.5, method="structured_natural", realized=in_boxes),
 )
 
 
@@ -130,7 +130,7 @@ def made(case: Case, form: Form) -> nn.Module:
         reestimate_batch_norm_(small, case.start.data, seed=0)
     plain = swapped(small, {}).eval().to(memory_format=torch.contiguous_format)
     fold_batch_norms_(plain, example_input(plain, case.start.task.input_shape, 2))
-    return form.realzed(plain)
+    return form.realized(plain)
 
 
 @torch.no_grad()
@@ -201,9 +201,9 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     rows = measure(given.data, FORMS, given.weight_bits, given.rows)
     words = (
-        "ResNet-20, CIFAR-10, 10,000 test images: top-1 in percent, in brackets the change from float. No training: plans "
-        "fitted to 512 images, batch norms re-estimated, activations' ranges (8 bits, one scale a tensor) by "
-        f"{CALIBRATION} training images. Weights have a scale a layer or a filter."
+        "ResNet-20, CIFAR-10, 10,000 test images: top-1 in percent, in brackets the change from float. No training:"
+        " plans fitted to 512 images, batch norms re-estimated, activations' ranges (8 bits, one scale a tensor) by"
+        f" {CALIBRATION} training images. Weights have a scale a layer or a filter."
     )
     publish(f"# int8 after training\n\n{facts(['fp32', 'int8'], 1)}\n\n{words}\n\n{report(rows)}\n", given.out)
 

@@ -1,6 +1,6 @@
-"""Structural regularzation against direct training: one plan, equal epochs, several seeds, on CIFAR-10.
+"""Structural regularization against direct training: one plan, equal epochs, several seeds, on CIFAR-10.
 
-Direct training compresses first and trains the structured layers for all epochs; regularzed training spends half of
+Direct training compresses first and trains the structured layers for all epochs; regularized training spends half of
 them on the dense network with the penalty, whose weight rises to lambda, and compresses then. Rows are appended as they
 come, so an interrupted run continues; without ``--data`` they become a table.
 """
@@ -50,7 +50,7 @@ def measure(given: argparse.Namespace) -> None:
     schedule = Schedule(epochs=given.epochs, learning_rate=RATE)
     for seed in range(given.seeds):
         for weight in (None, *given.weight):
-            way = DIRECT if weight is None else f"regularzed, λ = {weight:g}"
+            way = DIRECT if weight is None else f"regularized, λ = {weight:g}"
             if (given.budget, given.epochs, way, seed) in done:
                 continue
             began = time.perf_counter()
@@ -127,7 +127,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--weight", type=float, action="append", help="weight of the penalty (default 0.5 and 2)")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rows", type=Path, default=Path("benchmarks/results/regularzed_training.jsonl"))
+    parser.add_argument("--rows", type=Path, default=Path("benchmarks/results/regularized_training.jsonl"))
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -137,10 +137,10 @@ def main() -> None:
         measure(given)
         return
     note = (
-        f"ResNet-20, pretrained; the {RULE} plan of {METHOD}; learning rate {RATE}, batch 128. Top-1 in % on 5,000 test images "
-        "(validation) and, in the test column, on the other 5,000; mean ± standard deviation over the seeds."
+        f"ResNet-20, pretrained; the {RULE} plan of {METHOD}; learning rate {RATE}, batch 128. Top-1 in % on 5,000 test"
+        " images (validation) and, in the test column, on the other 5,000; mean ± standard deviation over the seeds."
     )
-    text = f"# Regularzed against direct training\n\n{facts(['fp32'], 1)}\n\n{note}\n\n{report(_rows(given.rows))}"
+    text = f"# Regularized against direct training\n\n{facts(['fp32'], 1)}\n\n{note}\n\n{report(_rows(given.rows))}"
     publish(text, given.out)
 
 

@@ -36,10 +36,10 @@ from sconv_search.search_space.space import Option, SearchSpace
 from sconv_search.search_space.tables import SpaceArrays
 from sconv_search.studies import RunFolder, StudyContext, StudySpec, context_from_task, search
 from sconv_search.studies.monitor import Monitor
-from sconv_search.studies.samplers.optuna_samplers import SAMPLERS, SamplerName
 from sconv_search.studies.samplers.random_keys import RandomKeys
 from sconv_search.studies.samplers.study import Domain, Sampler
 from sconv_search.studies.search.proposals import Proposals
+from sconv_search.studies.spec import SAMPLERS, SamplerName
 from sconv_search.studies.tasks import task_named
 from sconv_search.system.malloc import keep_freed_memory
 
@@ -258,7 +258,10 @@ def _suggestions_table(rows: Sequence[dict[str, Any]]) -> str:
     rounds, loads = len(rows[0]["clock"]), [row["load"] for row in rows]
     words = f"{SITES} layers of {OPTIONS} options; {rounds} suggestions in a row (3 by the GP): "
     words += "median (first to third quartile) of the "
-    words += "processor's milliseconds, then the median by the clock, which other work on the machine lengthens (load average "
+    words += (
+        "processor's milliseconds, then the median by the clock, which other work on the machine lengthens (load"
+        " average "
+    )
     words += f"{min(loads):.1f} to {max(loads):.1f}). At most {MOST_SUGGESTION_MS:g} ms but for the GP."
     return f"## Suggestions\n\n{words}\n\n{table}"
 
@@ -282,7 +285,10 @@ def _trials_table(rows: Sequence[dict[str, Any]]) -> str:
         "one epoch, s",
         "share of all else at one epoch",
     )
-    words = "ResNet-20 on CIFAR-10, structured convolutions at 50 %; medians. The seconds of one epoch follow from those trained."
+    words = (
+        "ResNet-20 on CIFAR-10, structured convolutions at 50 %; medians. The seconds of one epoch follow from those"
+        " trained."
+    )
     return f"## A trial's other seconds\n\n{words}\n\n{markdown_table((*columns, f'under {MOST_SHARE:.0%}'), cells)}"
 
 

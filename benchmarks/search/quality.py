@@ -30,8 +30,8 @@ from sconv_search.search_space.heuristics import RULES
 from sconv_search.search_space.space import Option, SearchSpace
 from sconv_search.studies import METHODS, StudyContext
 from sconv_search.studies.monitor import Monitor
-from sconv_search.studies.samplers.optuna_samplers import SamplerName
 from sconv_search.studies.space.measuring import measured_space
+from sconv_search.studies.spec import SamplerName
 from sconv_search.system.malloc import keep_freed_memory
 
 BUDGETS = (70, 50, 35)

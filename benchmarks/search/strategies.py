@@ -16,11 +16,10 @@ from sconv_search.records import TrialRecord
 from sconv_search.search_space.space import SearchSpace
 from sconv_search.search_space.tables import SpaceArrays
 from sconv_search.studies import METHODS
-from sconv_search.studies.samplers.optuna_samplers import SamplerName
 from sconv_search.studies.samplers.random_keys import RandomKeys
 from sconv_search.studies.samplers.study import Domain, Sampler
 from sconv_search.studies.search.proposals import Proposals
-from sconv_search.studies.spec import StudySpec
+from sconv_search.studies.spec import SamplerName, StudySpec
 from sconv_search.studies.tasks import task_named
 
 Found = Iterator[tuple[CompressionPlan, float, float]]

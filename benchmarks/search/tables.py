@@ -24,11 +24,11 @@ def report(rows: list[dict[str, Any]]) -> str:
     met.
     """
     parts = [
-        f"\nObjective: loss without training. ResNet-20 in fp32, batch norms from {STATISTICS} images, loss on {HELD_OUT} "
-        f"others; EfficientNet-Lite0 in bf16 with photos of {PHOTO_SIDE} pixels, batch norms relative to the trained network's "
-        f"from {PHOTO_STATISTICS}, loss on {PHOTOS_HELD_OUT} others. Seconds are by the clock, of a study on its own, and "
-        "depend on what else the machine did when a row was made. "
-        "Hypervolume: the area that top-1 over FLOPs dominates, in % of that of a network without FLOPs or errors."
+        f"\nObjective: loss without training. ResNet-20 in fp32, batch norms from {STATISTICS} images, loss on"
+        f" {HELD_OUT} others; EfficientNet-Lite0 in bf16 with photos of {PHOTO_SIDE} pixels, batch norms relative to"
+        f" the trained network's from {PHOTO_STATISTICS}, loss on {PHOTOS_HELD_OUT} others. Seconds are by the clock,"
+        " of a study on its own, and depend on what else the machine did when a row was made. Hypervolume: the area"
+        " that top-1 over FLOPs dominates, in % of that of a network without FLOPs or errors."
     ]
     for network, methods, budget in dict.fromkeys((r["network"], r["methods"], r["budget"]) for r in rows):
         own = [r for r in rows if (r["network"], r["methods"], r["budget"]) == (network, methods, budget)]

@@ -27,11 +27,11 @@ from sconv_search.baselines.weight_svd import WeightSVD
 from sconv_search.compressor import site
 from sconv_search.cost.counting import measure_cost
 from sconv_search.cost.timing import Prepare, timed_in_turn
-from sconv_search.inference.batch_norm_folding import STRUCTURED
 from sconv_search.inference.implementations import DENSE, implementations
 from sconv_search.inference.layer_times import sortable_sites
 from sconv_search.inference.surroundings import surrounded_runs
 from sconv_search.plan import Choice, CompressionPlan
+from sconv_search.structured.kinds import STRUCTURED
 from sconv_search.studies.methods import compress
 
 SHARES = (4 / 9, 2 / 9, 1 / 9)

@@ -106,10 +106,15 @@ def report(names: Sequence[str]) -> tuple[str, bool]:
     text = "\n\n".join(
         [
             "# Seconds to compress ResNet-50",
-            f"{provenance}\n- torchvision {torchvision.__version__}, `resnet50`, random weights (seed 0); a call is timed once",
-            "First call: every site at its middle option. Other options: the next cheaper one of every site, in the same "
-            "process. The same again: that plan once more. No calibration inputs. Seconds of the processor, which on one "
-            "thread are those of an idle machine; on the clock in brackets.",
+            (
+                f"{provenance}\n- torchvision {torchvision.__version__}, `resnet50`, random weights (seed 0); a call is"
+                " timed once"
+            ),
+            (
+                "First call: every site at its middle option. Other options: the next cheaper one of every site, in the"
+                " same process. The same again: that plan once more. No calibration inputs. Seconds of the processor,"
+                " which on one thread are those of an idle machine; on the clock in brackets."
+            ),
             markdown_table(columns, rows),
             f"The longest call took {most:.1f} s of the processor, of {PROMISED_SECONDS:.0f} s that are promised.",
         ]

@@ -24,9 +24,9 @@ from benchmarks.speed.measuring import DTYPES, MODES
 from benchmarks.timing import facts, interleaved, markdown_table, publish
 from sconv_search.compressor import site
 from sconv_search.cost.timing import Prepare, Run
-from sconv_search.inference.batch_norm_folding import STRUCTURED
 from sconv_search.inference.implementations import DENSE, implementations
 from sconv_search.inference.surroundings import surrounded_runs
+from sconv_search.structured.kinds import STRUCTURED
 from sconv_search.system.malloc import keep_freed_memory
 
 FORMS = ("structured", "merged")

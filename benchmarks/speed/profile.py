@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from benchmarks.speed.candidates import STRENGTHS, SUBJECTS, Strength, structured_plan
 from benchmarks.timing import Quartiles, facts, markdown_table, publish, quartiles
-from sconv_search.inference.batch_norm_folding import STRUCTURED
 from sconv_search.inference.optimize import optimize_for_inference
+from sconv_search.structured.kinds import STRUCTURED
 from sconv_search.studies.methods import compress
 from sconv_search.system.malloc import keep_freed_memory
 
@@ -138,7 +138,10 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     keep_freed_memory()
     rows = [row for name in given.network for row in rows_of(name, given.strength, given.batch, given.rounds)]
-    words = "Made ready for this machine and run eagerly, batch norms folded; the rate is of convolutions and linear layers."
+    words = (
+        "Made ready for this machine and run eagerly, batch norms folded; the rate is of convolutions and linear"
+        " layers."
+    )
     publish(
         f"# Where the time goes\n\n{facts(['fp32'], given.rounds)}\n\n{words}\n\n{markdown_table(COLUMNS, rows)}",
         given.out,

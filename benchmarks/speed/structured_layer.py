@@ -270,10 +270,10 @@ def report(found: Sequence[Measured], dtypes: Sequence[str], modes: Sequence[str
         facts(dtypes, rounds) + f"\n- batch: {batch}, channels-last, inference",
     ]
     parts.append(
-        "MAC and FLOP ratios are dense / candidate, from `measure_cost` (FLOPs = 2 MACs + additions). Speed-up is the dense "
-        "median / the candidate's, in the same data type and mode. Speed-up / MAC ratio is 1 where time falls as MACs do. "
-        "SVD (spatial; for pointwise layers of the weight) has the whole rank whose MACs are nearest to the structured layer's "
-        "above it; a depthwise layer's rank 1 is the least there is."
+        "MAC and FLOP ratios are dense / candidate, from `measure_cost` (FLOPs = 2 MACs + additions). Speed-up is the"
+        " dense median / the candidate's, in the same data type and mode. Speed-up / MAC ratio is 1 where time falls as"
+        " MACs do. SVD (spatial; for pointwise layers of the weight) has the whole rank whose MACs are nearest to the"
+        " structured layer's above it; a depthwise layer's rank 1 is the least there is."
     )
     parts += [note] if (note := bf16_note(found)) else []
     parts += ["## Summary", "Geometric means over layers and structures.", summary(found)]

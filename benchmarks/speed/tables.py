@@ -69,8 +69,9 @@ def report(rows: Sequence[Row]) -> str:
     rounds = max((row.get("rounds", 0) for row in rows), default=0)
     parts = ["# Whole networks: fewer MACs, fewer milliseconds?", facts(sorted({row["dtype"] for row in rows}), rounds)]
     parts.append(
-        "MAC ratio is dense / candidate, speed-up the dense median / the candidate's in the same mode, efficiency speed-up / "
-        "MAC ratio. Threads are named above each table. Peak is what one forward takes on top of weights and inputs."
+        "MAC ratio is dense / candidate, speed-up the dense median / the candidate's in the same mode, efficiency"
+        " speed-up / MAC ratio. Threads are named above each table. Peak is what one forward takes on top of weights"
+        " and inputs."
     )
     parts += [
         "## In short",

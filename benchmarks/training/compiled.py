@@ -20,7 +20,7 @@ from benchmarks.speed.candidates import SUBJECTS, at_equal_macs
 from benchmarks.timing import facts, interleaved, markdown_table, publish, quartiles
 from benchmarks.training.step import arguments, structured
 from sconv_search.cost.counting import measure_cost
-from sconv_search.inference.batch_norm_folding import LINEAR_MAPS
+from sconv_search.structured.kinds import LINEAR_MAPS
 from sconv_search.system.malloc import keep_freed_memory
 from sconv_search.training.compile import CompiledForward
 from sconv_search.training.loss import Forward

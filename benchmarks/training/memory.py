@@ -19,7 +19,7 @@ from torch import nn
 from benchmarks.timing import facts, markdown_table, publish
 from benchmarks.training.peak_memory import live_peak_mib
 from benchmarks.training.step import LAYERS, NETWORKS, forward, step, structured
-from sconv_search.structured.eager_sums import sums_kept
+from sconv_search.structured.sums.eager_sums import sums_kept
 
 COLUMNS = (
     "network",

@@ -23,7 +23,7 @@ from benchmarks.timing import Quartiles, facts, interleaved, markdown_table, pub
 from sconv_search.compressor import swapped
 from sconv_search.networks.resnet import cifar_resnet
 from sconv_search.structured.conv import StructuredConv2d
-from sconv_search.structured.eager_sums import sums_kept
+from sconv_search.structured.sums.eager_sums import sums_kept
 from sconv_search.system.malloc import keep_freed_memory
 
 USES = ("channel_pooling", "structured_conv")

@@ -1,4 +1,4 @@
-"""What structural regularzation costs: chain sums against the explicit projector, and its share of a training step.
+"""What structural regularization costs: chain sums against the explicit projector, and its share of a training step.
 
 The explicit projector is the matrix I - A A+ of each layer, made once with ``pinv`` and multiplied with the weights at
 each step; autograd multiplies a second time. The chain sums are ``sconv_search.structural_loss``.
@@ -34,7 +34,7 @@ STRENGTH = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A network whose sites are all regularzed towards a plan."""
+    """A network whose sites are all regularized towards a plan."""
 
     name: str
     network: nn.Module
@@ -56,7 +56,7 @@ def _plan(network: nn.Module, *, half: bool, n: int) -> CompressionPlan:
 
 
 def resnet20_cases() -> list[Case]:
-    """ResNet-20 with all of its sites regularzed: along space, along the channels, and along both."""
+    """ResNet-20 with all of its sites regularized: along space, along the channels, and along both."""
     network = cifar_resnet(20)
     kinds = {"(C, 2)": (False, 2), "(C/2, 3)": (True, 3), "(C/2, 2)": (True, 2)}
     return [
@@ -199,16 +199,21 @@ def report(batch: int, rounds: int, step_rounds: int) -> str:
     """Measures everything; the whole Markdown document."""
     return "\n\n".join(
         [
-            "# What structural regularzation costs",
+            "# What structural regularization costs",
             facts(["fp32"], rounds) + f"\n- training step: {step_rounds} rounds, batch {batch}, channels-last",
             "## Chain sums against the explicit projector",
-            "Forward and backward of the loss alone. The explicit projector multiplies twice a step, once forward and once in "
-            "autograd's backward; it is built in fp64 with `pinv`, once, and that time is not in the step.",
+            (
+                "Forward and backward of the loss alone. The explicit projector multiplies twice a step, once forward"
+                " and once in autograd's backward; it is built in fp64 with `pinv`, once, and that time is not in the"
+                " step."
+            ),
             comparison(rounds),
             "## Share of a training step",
-            "ResNet-20: forward, cross-entropy, backward, SGD with momentum and weight decay; with the loss of all sites, and "
-            "without, in turn. The added share is the median over pairs of neighboring steps; the loss alone (forward and "
-            "backward) over the plain step is the steadier figure on a shared machine.",
+            (
+                "ResNet-20: forward, cross-entropy, backward, SGD with momentum and weight decay; with the loss of all"
+                " sites, and without, in turn. The added share is the median over pairs of neighboring steps; the loss"
+                " alone (forward and backward) over the plain step is the steadier figure on a shared machine."
+            ),
             step_shares(batch, step_rounds),
         ]
     )

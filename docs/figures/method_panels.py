@@ -90,7 +90,7 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """A trained network in evaluation mode, and normalzed inputs like those it was trained on."""
+    """A trained network in evaluation mode, and normalized inputs like those it was trained on."""
 
     network: nn.Module
     inputs: Tensor
@@ -252,8 +252,8 @@ def calibrated_picture(subject: Subject) -> Picture:
     return Picture(name="calibrated", panels=panels, residual=relative(kernel - found[1], kernel))
 
 
-def regularzed_picture(subject: Subject, strength: float = 3.0, epochs: float = 4) -> Picture:
-    """Direct: the trained kernel is projected at once. Regularzed: it is trained towards the structure first."""
+def regularized_picture(subject: Subject, strength: float = 3.0, epochs: float = 4) -> Picture:
+    """Direct: the trained kernel is projected at once. Regularized: it is trained towards the structure first."""
     assert subject.data is not None
     plan, trained = plan_of(*STRUCTURES["structured_space"]), copy.deepcopy(subject.network)
     schedule = Schedule(epochs=epochs, batch_size=64, learning_rate=0.05)
@@ -269,10 +269,10 @@ def regularzed_picture(subject: Subject, strength: float = 3.0, epochs: float = 
             note=f"{direct.residual:.2f} of the norm lost",
             scale="kernel",
         ),
-        Panel(title="regularzed: trained", cells=after.kernel, note="towards the structure", scale="kernel"),
+        Panel(title="regularized: trained", cells=after.kernel, note="towards the structure", scale="kernel"),
         Panel(title="then projected", cells=late_cells, note=f"{late.residual:.2f} of the norm lost", scale="kernel"),
     )
-    return Picture(name="regularzed", panels=panels, residual=late.residual)
+    return Picture(name="regularized", panels=panels, residual=late.residual)
 
 
 def pruned_picture(subject: Subject, keep: int = 11) -> Picture:
@@ -308,7 +308,7 @@ def mixed_costs(network: nn.Module) -> dict[str, tuple[str, int, int]]:
 def pictures(subject: Subject) -> list[Callable[[], Picture]]:
     """All pictures of kernels, each made when it is called."""
 
-    others = (calibrated_picture, regularzed_picture, pruned_picture)
+    others = (calibrated_picture, regularized_picture, pruned_picture)
     return [
         *(partial(layer_picture, subject, name) for name in STRUCTURES),
         *(partial(make, subject) for make in others),

@@ -16,9 +16,9 @@ MOST_ROWS = 60
 LEAST = 1e-6
 _TITLE = "Predicted damage, layer by layer"
 _CAPTION = (
-    "Each layer compressed alone: the least Kullback-Leibler divergence (nat) of the network's outputs from the dense one's, "
-    "over the options that take at least so much of what the layer could save at most. Measured once, without training; "
-    "the search starts from it and learns where it is wrong."
+    "Each layer compressed alone: the least Kullback-Leibler divergence (nat) of the network's outputs from the dense"
+    " one's, over the options that take at least so much of what the layer could save at most. Measured once, without"
+    " training; the search starts from it and learns where it is wrong."
 )
 
 

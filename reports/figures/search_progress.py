@@ -59,8 +59,8 @@ _HYPERVOLUME = (
 )
 _NO_AREA = "Hypervolume is not drawn: scores by this metric have no worst value, so there is no fixed reference point."
 _NOT_RANDOM = (
-    "No run here was sampled at random, so this figure cannot show what the sampler adds; the uniform plan stands in the "
-    "Pareto figure."
+    "No run here was sampled at random, so this figure cannot show what the sampler adds; the uniform plan stands in"
+    " the Pareto figure."
 )
 
 

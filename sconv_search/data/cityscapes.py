@@ -12,8 +12,7 @@ from torch import Tensor
 from sconv_search.data.disk import DiskSplit
 from sconv_search.data.imagenet import MEAN, STD
 from sconv_search.data.layout import Layout
-from sconv_search.data.splits import SPLIT_SEED, DataSet
-from sconv_search.training.metrics import IGNORED
+from sconv_search.data.splits import IGNORED, SPLIT_SEED, DataSet
 
 LAYOUT = Layout(
     title="Cityscapes",

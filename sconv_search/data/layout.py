@@ -45,7 +45,8 @@ class Layout:
         found = min(candidates, key=lambda root: len(self._missing(root)))
         if missing := self._missing(found):
             raise FileNotFoundError(
-                f"{self.title} is not in {str(parent)!r}: there is no {' and no '.join(missing)}; expected are {self.words}"
+                f"{self.title} is not in {str(parent)!r}: there is no {' and no '.join(missing)}; expected are"
+                f" {self.words}"
             )
         return found
 

@@ -23,6 +23,9 @@ DATA_VARIABLE = "SCONV_SEARCH_DATA"
 SPLIT_SEED = 2008_02454
 CIFAR_GRID = 100
 
+IGNORED = -100
+"""The label that counts nowhere; torch's cross-entropy leaves it out, too."""
+
 
 class Images(Protocol):
     """Labeled images of one shape, in memory (``Split``) or on disk (``sconv_search.data.disk.DiskSplit``)."""
@@ -60,7 +63,7 @@ class Images(Protocol):
         """The same images; what is taken from them lies on the device."""
 
     def checksum(self) -> str:
-        """SHA-256 by which the split can be recognzed."""
+        """SHA-256 by which the split can be recognized."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +117,7 @@ class Split:
         return Split(images=self.images.to(device), labels=self.labels.to(device))
 
     def checksum(self) -> str:
-        """SHA-256 over pixels and labels, so that a split can be recognzed."""
+        """SHA-256 over pixels and labels, so that a split can be recognized."""
         digest = hashlib.sha256(np.ascontiguousarray(self.images.cpu().numpy()).tobytes())
         digest.update(self.labels.cpu().numpy().astype(np.int64).tobytes())
         return digest.hexdigest()

@@ -6,24 +6,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sconv_search.compressor import LAYER_KINDS, TRANSPOSED_KINDS
+from sconv_search.compressor import TRANSPOSED_KINDS
 from sconv_search.inference.dataflow import Dataflow, Step, traced
-from sconv_search.structured.composite import CompositeConv2d
-from sconv_search.structured.conv import StructuredConv1d, StructuredConv2d, StructuredConv3d
 from sconv_search.structured.conv_transpose import (
     StructuredConvTranspose1d,
     StructuredConvTranspose2d,
     StructuredConvTranspose3d,
 )
+from sconv_search.structured.kinds import LINEAR_MAPS
 from sconv_search.structured.linear import StructuredLinear
 
 TRANSPOSED = (*TRANSPOSED_KINDS, StructuredConvTranspose1d, StructuredConvTranspose2d, StructuredConvTranspose3d)
-STRUCTURED = (
-    *(StructuredConv1d, StructuredConv2d, StructuredConv3d, StructuredLinear, CompositeConv2d),
-    *(StructuredConvTranspose1d, StructuredConvTranspose2d, StructuredConvTranspose3d),
-)
-LINEAR_MAPS: tuple[type[nn.Module], ...] = (*LAYER_KINDS, *TRANSPOSED_KINDS, *STRUCTURED)
-"""Layers that are a linear map and a bias, exactly of these kinds: a subclass may compute something else."""
 NORMS: tuple[type[nn.Module], ...] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 

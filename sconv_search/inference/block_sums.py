@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sconv_search.structured.channel_pooling import MergedChannels, NaturalChains
+from sconv_search.structured.sums.channel_pooling import MergedChannels, NaturalChains
 
 BLOCK = 8
 """Sums of one block, the channels that an AVX2 register holds in fp32; of more where they cannot be shared out

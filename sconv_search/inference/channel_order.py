@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from sconv_search.inference.batch_norm_folding import LINEAR_MAPS, NORMS, outputs_first, set_weight_
+from sconv_search.inference.batch_norm_folding import NORMS, outputs_first, set_weight_
 from sconv_search.inference.dataflow import Dataflow, Step
+from sconv_search.structured.kinds import LINEAR_MAPS
 
 _CHANNEL_BY_CHANNEL = {
     *(

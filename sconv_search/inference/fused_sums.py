@@ -9,7 +9,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor, nn
 
-from sconv_search.structured.channel_pooling import NaturalChains
+from sconv_search.structured.sums.channel_pooling import NaturalChains
 
 BLOCK = 32
 """Sums that one program makes of a position; the one long sum of a natural chain delays no others."""
@@ -61,7 +61,7 @@ class FusedSums(nn.Module):
         from sconv_search.inference.triton_sums import summed  # there is no Triton on some systems
 
         tables = self.channels, self.signs, self.counts, self.longest
-        found: Tensor = summed(x, *tables, self.box, self.padding, self.dilation)
+        found: Tensor = summed(x, *tables, self.box, self.padding, self.dilation, BLOCK)
         return found
 
     def extra_repr(self) -> str:

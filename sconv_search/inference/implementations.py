@@ -1,6 +1,6 @@
 """The ways in which a structured layer can be computed; which is fastest depends on sizes, device and runtime.
 
-Each is made of ordinary modules, so that it exports, compiles and quantzes. The sums over channels are slices (as the
+Each is made of ordinary modules, so that it exports, compiles and quantizes. The sums over channels are slices (as the
 layer itself makes them), slices of sorted channels, or a 1x1 convolution by the matrix of the sums; the sums over space
 are slices, an average pooling, whose divisor the small kernel takes up, or a depthwise convolution by ones. Both at
 once are a convolution over blocks of sorted channels, and on a GPU one kernel of our own. The last is the dense layer.
@@ -20,14 +20,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from sconv_search.inference.batch_norm_folding import STRUCTURED
 from sconv_search.inference.block_sums import block_sums
 from sconv_search.inference.fused_sums import FusedSums, fusible
 from sconv_search.inference.sorted_sums import Gather, sorted_sums
-from sconv_search.structured.channel_pooling import NaturalChains
 from sconv_search.structured.conv import StructuredConv1d, StructuredConv2d, StructuredConv3d
+from sconv_search.structured.kinds import STRUCTURED
 from sconv_search.structured.linear import StructuredLinear
-from sconv_search.structured.spatial_pooling import pool_space
+from sconv_search.structured.sums.channel_pooling import NaturalChains
+from sconv_search.structured.sums.spatial_pooling import pool_space
 
 AS_TRAINED, DENSE = "as trained", "dense"
 SLICES, BY_WRITER, ONE_KERNEL = "slices", "sorted by the layer before", "one kernel"

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from sconv_search.compressor import site, swapped
 from sconv_search.cost.timing import Timer, eager, timed_in_turn
-from sconv_search.inference.batch_norm_folding import LINEAR_MAPS, NORMS, STRUCTURED
+from sconv_search.inference.batch_norm_folding import NORMS
 from sconv_search.inference.channel_order import writer
 from sconv_search.inference.dataflow import traced
 from sconv_search.inference.implementations import DENSE, implementations
 from sconv_search.inference.latency import drawn_input
+from sconv_search.structured.kinds import LINEAR_MAPS, STRUCTURED
 from sconv_search.system.memory_format import channels_last_
 
 

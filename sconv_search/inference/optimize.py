@@ -16,11 +16,12 @@ from torch.utils import _pytree as pytree
 
 from sconv_search.compressor import swapped
 from sconv_search.cost.timing import Prepare, Run, Timer, eager, screened_in_turn
-from sconv_search.inference.batch_norm_folding import LINEAR_MAPS, NORMS, STRUCTURED, fold_batch_norms_
+from sconv_search.inference.batch_norm_folding import NORMS, fold_batch_norms_
 from sconv_search.inference.channel_order import Writer, reorder_, writer
 from sconv_search.inference.dataflow import Dataflow, traced
 from sconv_search.inference.implementations import DENSE, Implementation, implementations
 from sconv_search.inference.surroundings import surrounded_runs
+from sconv_search.structured.kinds import LINEAR_MAPS, STRUCTURED
 from sconv_search.structured.linear import StructuredLinear
 from sconv_search.system.cache import KEPT_BYTES, Memo
 from sconv_search.system.memory_format import lay_out_, layout
@@ -267,8 +268,8 @@ def _require_same(wanted: Any, found: Any) -> None:
             error = float((after - before).abs().max() / before.abs().max().clamp_min(1e-30))
             if not error <= TOLERANCE.get(before.dtype, LOW_PRECISION_TOLERANCE):
                 raise RuntimeError(
-                    f"the network made ready differs from the given one by {error:.1e} of the largest output on the example; "
-                    "does its forward draw random numbers or change its state?"
+                    f"the network made ready differs from the given one by {error:.1e} of the largest output on the"
+                    " example; does its forward draw random numbers or change its state?"
                 )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sconv_search.structured.channel_pooling import MergedChannels, NaturalChains, PermutedChains
+from sconv_search.structured.sums.channel_pooling import MergedChannels, NaturalChains, PermutedChains
 
 
 @dataclass(frozen=True, kw_only=True)

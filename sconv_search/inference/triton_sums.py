@@ -18,8 +18,6 @@ import triton.language as tl
 from torch import Tensor
 from torch.library import triton_op, wrap_triton
 
-from sconv_search.inference.fused_sums import BLOCK
-
 POSITIONS = 64
 """P: with B of 32 a program has 2,048 sums, in fp32 16 registers a thread of four warps."""
 
@@ -83,6 +81,7 @@ def summed(
     box: list[int],
     padding: list[int],
     dilation: list[int],
+    block: int,
 ) -> Tensor:
     """(N, C, H, W) -> (N, S, I, J), channels-last: box sums over space of the signed sums over channels.
 
@@ -90,6 +89,7 @@ def summed(
         channels: (S, M) int64; a row's first ``counts`` entries are the channels of its sum.
         signs: (S, M) fp32, the weight of each.
         counts: (S,) int32.
+        block: sums that one program makes of a position, B.
         longest: (S / B, rounded up) int32, the largest count of each B sums.
         box: taps along height and width; ``padding``, at both ends, by zeros, and ``dilation`` likewise.
     """
@@ -101,7 +101,7 @@ def summed(
     sums, most = channels.shape
     written = x.new_empty(images, rows, columns, sums)
     positions = images * rows * columns
-    grid = (triton.cdiv(positions, POSITIONS), triton.cdiv(sums, BLOCK))
+    grid = (triton.cdiv(positions, POSITIONS), triton.cdiv(sums, block))
     wrap_triton(_kernel)[grid](
         x,
         written,
@@ -124,6 +124,6 @@ def summed(
         DH=dilation[0],
         DW=dilation[1],
         P=POSITIONS,
-        B=BLOCK,
+        B=block,
     )
     return written.permute(0, 3, 1, 2)

@@ -62,7 +62,7 @@ def minimax(space: SearchSpace, budget: AnyBudget) -> CompressionPlan:
 def least_error(space: SearchSpace, budget: AnyBudget) -> CompressionPlan | None:
     """The plan with the least bound on every layer's relative output error that fits the budget.
 
-    One threshold for all layers is what ALDS minimzes (Liebenwein et al., NeurIPS 2021, arXiv 2107.11442) and what
+    One threshold for all layers is what ALDS minimizes (Liebenwein et al., NeurIPS 2021, arXiv 2107.11442) and what
     keeping the same share of each layer's energy means for SVDs. None where options have no error of their own layer.
     """
     known = {name: [o for o in options if o.error is not None] for name, options in space.sites.items()}

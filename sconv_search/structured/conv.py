@@ -21,11 +21,11 @@ from torch.nn.modules.conv import _ConvNd
 
 from sconv_search.calibration.geometry import ReplacedConv
 from sconv_search.structured import kernels
-from sconv_search.structured.channel_pooling import NaturalChains
-from sconv_search.structured.channel_sums import NATURAL, channel_pooling
-from sconv_search.structured.eager_sums import as_convolved, box_products, products_pay, recomputed
 from sconv_search.structured.projected_gradient import project_gradient_
-from sconv_search.structured.spatial_pooling import pool_space
+from sconv_search.structured.sums.channel_pooling import NaturalChains
+from sconv_search.structured.sums.eager_sums import as_convolved, box_products, products_pay, recomputed
+from sconv_search.structured.sums.spatial_pooling import pool_space
+from sconv_search.structured.sums.variants import NATURAL, channel_pooling
 
 
 def kernel_counts(kernel: tuple[int, ...], channels: int, c: int, n: int) -> tuple[int, ...]:

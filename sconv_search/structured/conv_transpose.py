@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvTransposeNd
 
-from sconv_search.structured.channel_pooling import NaturalChains
-from sconv_search.structured.channel_sums import NATURAL, channel_pooling, layer_kernel
 from sconv_search.structured.projected_gradient import project_gradient_
+from sconv_search.structured.sums.channel_pooling import NaturalChains
+from sconv_search.structured.sums.variants import NATURAL, channel_pooling, layer_kernel
 
 _GEOMETRY = (
     *("in_channels", "out_channels", "kernel_size", "stride", "padding"),

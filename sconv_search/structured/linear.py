@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sconv_search.structured.channel_pooling import NaturalChains
-from sconv_search.structured.channel_sums import NATURAL, channel_pooling
 from sconv_search.structured.projected_gradient import project_gradient_
+from sconv_search.structured.sums.channel_pooling import NaturalChains
+from sconv_search.structured.sums.variants import NATURAL, channel_pooling
 
 
 class StructuredLinear(nn.Module):

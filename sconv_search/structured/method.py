@@ -1,4 +1,4 @@
-"""Structured convolution as a compression method: mathematics, layers and regularzation behind one protocol."""
+"""Structured convolution as a compression method: mathematics, layers and regularization behind one protocol."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ from sconv_search.compressor import (
 )
 from sconv_search.plan import CompressionPlan, Structure
 from sconv_search.structured import regularization
-from sconv_search.structured.channel_sums import NATURAL, VARIANTS, channel_additions, layer_kernel, variant_of
 from sconv_search.structured.conv import StructuredConv1d, StructuredConv2d, StructuredConv3d, kernel_counts
 from sconv_search.structured.conv_transpose import (
     StructuredConvTranspose1d,
@@ -34,6 +33,7 @@ from sconv_search.structured.conv_transpose import (
     StructuredConvTranspose3d,
 )
 from sconv_search.structured.linear import StructuredLinear
+from sconv_search.structured.sums.variants import NATURAL, VARIANTS, channel_additions, layer_kernel, variant_of
 
 # What the options of structured layers cost, for their order: the study measures the real ones on the built layer.
 
@@ -143,7 +143,7 @@ class StructuredConvolution:
         return {}
 
     def penalty(self, network: nn.Module, plan: CompressionPlan) -> Penalty:
-        """The structural regularzation loss of the plan's sites."""
+        """The structural regularization loss of the plan's sites."""
         return regularization.structural_loss(network, plan, self.name)
 
     def compress(

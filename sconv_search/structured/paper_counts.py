@@ -19,10 +19,10 @@ from sconv_search.compressor import layers, swapped
 from sconv_search.cost.counting import measure_modules
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Cost
-from sconv_search.structured.channel_pooling import NaturalChains
 from sconv_search.structured.conv import StructuredConv1d, StructuredConv2d, StructuredConv3d
 from sconv_search.structured.linear import StructuredLinear
 from sconv_search.structured.method import TRANSPOSED, StructuredConvolution
+from sconv_search.structured.sums.channel_pooling import NaturalChains
 
 # Structured layers as the paper draws them: every box summed on its own, then the small kernel in the box basis.
 #

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sconv_search.structured import kernels
-from sconv_search.structured.channel_pooling import NaturalChains
+from sconv_search.structured.sums.channel_pooling import NaturalChains
 
 
 def project_gradient_(weight: nn.Parameter, pooling: NaturalChains, axis: int, taps: Mapping[int, int]) -> None:

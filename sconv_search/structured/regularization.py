@@ -1,6 +1,6 @@
-"""Structural regularzation: the loss that draws kernels towards their structure while they train.
+"""Structural regularization: the loss that draws kernels towards their structure while they train.
 
-Source: Bhalgat et al., NeurIPS 2020, arXiv 2008.02454, the structural regularzation loss.
+Source: Bhalgat et al., NeurIPS 2020, arXiv 2008.02454, the structural regularization loss.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from torch.nn.modules.conv import _ConvTransposeNd
 from sconv_search.compressor import LAYER_KINDS, TRANSPOSED_KINDS, site
 from sconv_search.plan import CompressionPlan, Structure
 from sconv_search.structured import kernels
-from sconv_search.structured.channel_pooling import NaturalChains
-from sconv_search.structured.channel_sums import LAYOUTS, NATURAL, channel_pooling, layer_kernel, variant_of
 from sconv_search.structured.conv import kernel_counts
+from sconv_search.structured.sums.channel_pooling import NaturalChains
+from sconv_search.structured.sums.variants import LAYOUTS, NATURAL, channel_pooling, layer_kernel, variant_of
 
 # Relative residuals of kernels: what a structure cannot hold of them, differentiable, for many kernels in one go.
 

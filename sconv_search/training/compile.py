@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sconv_search.cost.timing import compiled_call
 from sconv_search.data.splits import DataSet
-from sconv_search.inference.batch_norm_folding import LINEAR_MAPS, STRUCTURED
+from sconv_search.structured.kinds import LINEAR_MAPS, STRUCTURED
 from sconv_search.training.loss import Forward
 from sconv_search.training.process_group import ProcessGroup
 from sconv_search.training.schedule import Schedule

@@ -141,5 +141,5 @@ def _require_finite(loss: Tensor, step: int, steps: int, schedule: Schedule, pen
     if not math.isfinite(value := float(loss.detach())):
         raise TrainingDiverged(
             f"the loss is {value} at step {step} of {steps} (learning rate {schedule.learning_rate:g}, "
-            f"regularzation weight {penalty_weight:g}); a lower learning rate usually helps"
+            f"regularization weight {penalty_weight:g}); a lower learning rate usually helps"
         )

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from sconv_search.data.splits import IGNORED
 from sconv_search.records import Metric
 
 
@@ -56,10 +57,6 @@ class _MeanIoU:
     def result(self) -> float:
         """The mean, in %."""
         return 100 * float(self._index.compute())
-
-
-IGNORED = -100
-"""The label that counts nowhere; torch's cross-entropy leaves it out, too."""
 
 
 @dataclass(frozen=True)

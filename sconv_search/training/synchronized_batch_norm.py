@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 
 class SynchronizedBatchNorm(TorchFunctionMode):
-    """The time in which ``torch.nn.functional.batch_norm``, in training mode, normalzes by the batches of all
+    """The time in which ``torch.nn.functional.batch_norm``, in training mode, normalizes by the batches of all
     processes.
 
     The call is what is intercepted, not the module: subclasses of batch norm, such as timm's with an activation, work
@@ -58,7 +58,7 @@ def gathered_batch_norm(
     momentum: float,
     eps: float,
 ) -> Tensor:
-    """The batch (N, C, ...) normalzed by the mean and variance over the batches of all processes, which running ones
+    """The batch (N, C, ...) normalized by the mean and variance over the batches of all processes, which running ones
     follow.
 
     Weights and bias are (C,); the variance is computed about the mean, as the difference of large numbers would cancel.

@@ -64,8 +64,10 @@ ExcludeOption = Annotated[
 BudgetOption = Annotated[
     list[str] | None,
     typer.Option(
-        help="Most that a plan may cost: a share of dense ('50%') or an amount ('41M', '8.5ms'), of a named quantity where "
-        "there are several ('params=60%'; repeat it); '30%..90%' searches the whole front. Else 50%.",
+        help=(
+            "Most that a plan may cost: a share of dense ('50%') or an amount ('41M', '8.5ms'), of a named quantity"
+            " where there are several ('params=60%'; repeat it); '30%..90%' searches the whole front. Else 50%."
+        ),
         metavar="AMOUNT",
     ),
 ]

@@ -36,8 +36,11 @@ ConfigOption = Annotated[
         callback=_read,
         is_eager=True,
         expose_value=False,
-        help="TOML file with what the flags say, such as trials = 40; keys are the flags' long names, and flags win. A table "
-        r"named like a command, such as \[search], is for that command alone. Paths start at the current directory.",
+        help=(
+            "TOML file with what the flags say, such as trials = 40; keys are the flags' long names, and flags win. A"
+            " table "
+            r"named like a command, such as \[search], is for that command alone. Paths start at the current directory."
+        ),
     ),
 ]
 

@@ -45,7 +45,7 @@ def export(
     ] = False,
     int8: Annotated[
         bool,
-        typer.Option("--int8", help="Quantze an ONNX file to 8 bits, by the ranges of the task's training images."),
+        typer.Option("--int8", help="Quantize an ONNX file to 8 bits, by the ranges of the task's training images."),
     ] = False,
     data: DataOption = None,
     config: ConfigOption = None,

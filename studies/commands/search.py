@@ -38,13 +38,12 @@ from sconv_search.studies.methods import METHODS
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.runs.folder import RunFolder
 from sconv_search.studies.runs.tensorboard import logged
-from sconv_search.studies.samplers.optuna_samplers import SamplerName
 from sconv_search.studies.search.dry_run import dry_run
 from sconv_search.studies.search.loop import StoppingCriterion
 from sconv_search.studies.search.runner import checked_budget
 from sconv_search.studies.search.runner import search as run_search
 from sconv_search.studies.space.given_plans import given_plan
-from sconv_search.studies.spec import StudySpec
+from sconv_search.studies.spec import SamplerName, StudySpec
 from sconv_search.studies.tasks import task_named, with_network
 from sconv_search.studies.trials.trial import join_trials
 from sconv_search.training.checkpoint import EVERY_S
@@ -82,8 +81,11 @@ def search(
     start_plan: Annotated[
         list[str] | None,
         typer.Option(
-            help="Plan to try before all others: a JSON file, or one of the paper's by name, such as resnet18/A; repeat it "
-            "for more. Else none.",
+            help=(
+                "Plan to try before all others: a JSON file, or one of the paper's by name, such as resnet18/A;"
+                " repeat it "
+                "for more. Else none."
+            ),
             autocompletion=lambda: list(PAPER_PLANS),
             metavar="PLAN",
         ),
@@ -110,7 +112,7 @@ def search(
         int, typer.Option(help="Inputs of a forward whose time a latency budget limits.", min=1)
     ] = 16,
     workers: Annotated[
-        int, typer.Option(help="ProcessGroup that evaluate trials at the same time; they share the threads.", min=1)
+        int, typer.Option(help="Processes that evaluate trials at the same time; they share the threads.", min=1)
     ] = 1,
     minutes: Annotated[float | None, typer.Option(help="Start no trial later than this. Else no limit.")] = None,
     patience: Annotated[
@@ -130,7 +132,9 @@ def search(
     regularized_share: Annotated[
         str,
         typer.Option(
-            help="Share of the epochs, 0 to 1, before compression, where a trial is regularzed; '0.2..0.8' searches it.",
+            help=(
+                "Share of the epochs, 0 to 1, before compression, where a trial is regularized; '0.2..0.8' searches it."
+            ),
             metavar="SHARE",
         ),
     ] = "0.5",

@@ -22,7 +22,7 @@ class TensorBoardMonitor(Monitor):
     """Passes everything on to another monitor, and writes each record's numbers as scalars.
 
     Trials of a search go to ``folder/<study>`` with their number as the step; each confirmed network goes to
-    ``folder/<study>/<plan>-seed<seed>``, with the residual of every regularzed layer over its epochs.
+    ``folder/<study>/<plan>-seed<seed>``, with the residual of every regularized layer over its epochs.
 
     Raises:
         ValueError: the package ``tensorboard`` is not installed.

@@ -25,7 +25,7 @@ def promoted(judged: Sequence[Sequence[float]], reduction: int) -> bool:
     """Whether the last of the judged plans is in the best ``1 / reduction`` of all.
 
     Args:
-        judged: objectives of each plan, every one to be maximzed; the plan in question is the last.
+        judged: objectives of each plan, every one to be maximized; the plan in question is the last.
         reduction: 1 promotes all; the first plan is always promoted.
     """
     own = judged[-1]
@@ -42,7 +42,7 @@ class Halving:
 
     Args:
         reduction: 1 promotes all.
-        objectives: how many values judge a plan, every one to be maximzed.
+        objectives: how many values judge a plan, every one to be maximized.
     """
 
     def __init__(self, reduction: int, objectives: int) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, get_args
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import optuna
@@ -14,8 +14,8 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-SamplerName = Literal["surrogate", "tpe", "gp", "nsga2", "cmaes", "random"]
-SAMPLERS: tuple[SamplerName, ...] = get_args(SamplerName)
+from sconv_search.studies.spec import SamplerName
+
 POPULATION = 24
 Rows = dict[tuple[str, ...], dict[int, NDArray[np.float64]]]
 """What was read of finished trials, by the names of the parameters and the trial's number."""
@@ -101,17 +101,3 @@ def sampler_for(
         made.rows = rows
     made.together = together
     return made
-
-
-def require_sampler(kind: str, costs: Sequence[str], known: Iterable[str] = SAMPLERS) -> None:
-    """Refuses a sampler that is unknown or cannot serve several objectives.
-
-    Raises:
-        ValueError: the name and those that would do.
-    """
-    if kind not in known:
-        raise ValueError(f"there is no sampler {kind!r}; samplers are {', '.join(known)}")
-    if kind == "cmaes" and costs:
-        raise ValueError(
-            "sampler 'cmaes' aims at one objective; a study of accuracy against costs takes surrogate, tpe, gp, nsga2 or random"
-        )

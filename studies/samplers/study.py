@@ -23,7 +23,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sconv_search.records import COLUMNS, TrialRecord
 from sconv_search.search_space.decoder import SHARPNESS_RANGE
 from sconv_search.studies.samplers.journal import JournalFile
-from sconv_search.studies.samplers.optuna_samplers import Rows, SamplerName, sampler_for
+from sconv_search.studies.samplers.optuna_samplers import Rows, sampler_for
+from sconv_search.studies.spec import SamplerName
 
 SPREAD_RANGE = (0.25, 3.0)
 """How far the preferences reach: small steps around the greedy plan, or plans of quite another shape."""
@@ -76,7 +77,7 @@ class Domain:
         regularized_share: range of the share of epochs before compression, of trials with a weight; None does not
             search it.
         ranged: whether the budget is a range.
-        costs: record columns to be minimzed beside the validation accuracy; none for a study of accuracy alone.
+        costs: record columns to be minimized beside the validation accuracy; none for a study of accuracy alone.
     """
 
     random_keys: tuple[str, ...]

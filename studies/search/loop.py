@@ -25,7 +25,7 @@ MOST_REPEATED = 100
 _NUMBER = re.compile(r"\d[\d,.]*")
 ADVICE = {
     "TrainingDiverged": "a lower --learning-rate helps",
-    "the loss": "a lower --learning-rate or regularzation helps",
+    "the loss": "a lower --learning-rate or regularization helps",
     "OutOfMemoryError": "a smaller batch, or fewer --workers, needs less memory",
     "MemoryError": "a smaller batch, or fewer --workers, needs less memory",
     "measured": "the budget is hardly above what can be reached; raise it",

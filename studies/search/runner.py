@@ -204,7 +204,8 @@ def _run_trials(
         monitor.say(f"trial {', '.join(map(str, again))} was interrupted and runs again")
     if unknown := sampler.unknown(by_number):
         monitor.say(
-            f"{folder.journal}: lost trial {', '.join(map(str, unknown))}; the sampler goes on without what it learned there"
+            f"{folder.journal}: lost trial {', '.join(map(str, unknown))}; the sampler goes on without what it learned"
+            " there"
         )
     if known := sampler.known(by_number):
         monitor.say(f"trial {', '.join(map(str, known))} was trained, but its record is lost; it counts as trained")

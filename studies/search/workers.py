@@ -166,7 +166,8 @@ def require_workers(start: StudyContext, count: int) -> None:
             pickle.dumps(part)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise TypeError(
-                f"several workers need a {name} that can be pickled (defined at the top of a module, no lambda): {error}"
+                f"several workers need a {name} that can be pickled (defined at the top of a module, no lambda):"
+                f" {error}"
             ) from error
 
 

@@ -16,7 +16,7 @@ POINTS = 12
 
 
 class ResidualHistory:
-    """Relative residuals by site, from the start of the regularzed phase to its end; it reads weights and changes
+    """Relative residuals by site, from the start of the regularized phase to its end; it reads weights and changes
     nothing.
 
     Args:

@@ -240,9 +240,7 @@ def test_groups_of_a_convolution_keep_equally_many_channels() -> None:
     assert (pruned[2].weight.shape, pruned[4].weight.shape) == ((8, 3, 3, 3), (8, 2, 1, 1))
 
 
-def test_inner_convolutions_of_a_resnet_with_padded_shortcuts_are_offered_and_its_stages_are_left_out_with_the_reason() -> (
-    None
-):
+def test_a_resnet_with_padded_shortcuts_offers_inner_convolutions_and_says_why_not_its_stages() -> None:
     network = cifar_resnet(20)
     inner = [f"layer{stage}.{block}.conv1" for stage in (1, 2, 3) for block in range(3)]
     assert list(METHOD.options(network)) == inner

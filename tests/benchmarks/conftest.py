@@ -1,14 +1,8 @@
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(
-    0, str(Path(__file__).parents[2] / "benchmarks")
-)  # scripts, not a package: they import one another by name
 
 
 @pytest.fixture

@@ -28,7 +28,8 @@ LOST = """plot => plot._fullData
   .filter(trace => {
     const group = plot.querySelector('.trace' + trace.uid);
     const paths = group ? [...group.querySelectorAll('.points path')] : [];
-    const shown = paths.filter(path => path.getBoundingClientRect().width > 2 && getComputedStyle(path).display !== 'none');
+    const visible = path => path.getBoundingClientRect().width > 2 && getComputedStyle(path).display !== 'none';
+    const shown = paths.filter(visible);
     return shown.length < trace.x.filter(x => x !== null).length;
   }).map(trace => trace.name + ' ' + trace.meta.kind)"""
 # Texts of a figure that reach out of it are cut off; a text that is not drawn has no width.
@@ -42,7 +43,8 @@ CUT_OFF = """plot => {
 }"""
 # A map's columns and rows are all named: plotly by itself hides labels that have no room.
 NAMELESS = """plot => plot._fullData.filter(trace => trace.type === 'heatmap').filter(trace =>
-  plot.querySelectorAll('.xtick text').length < trace.x.length || plot.querySelectorAll('.ytick text').length < trace.y.length
+  plot.querySelectorAll('.xtick text').length < trace.x.length
+  || plot.querySelectorAll('.ytick text').length < trace.y.length
   || [...plot.querySelectorAll('.xtick text, .ytick text')].some(text =>
     text.getBoundingClientRect().width < 1 || getComputedStyle(text).opacity === '0')
 ).map(trace => trace.x.length + ' columns')"""
@@ -199,7 +201,10 @@ def brightness(color: str) -> float:
 
 def test_dark_is_dark_and_follows_the_reader_s_choice(browser: Any, pages: dict[str, Path]) -> None:
     with opened(browser, pages["demo"], "dark") as (tab, complaints):
-        colors = "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.querySelector('.xtitle')).fill]"
+        colors = (
+            "[getComputedStyle(document.body).backgroundColor,"
+            " getComputedStyle(document.querySelector('.xtitle')).fill]"
+        )
         dark = tab.evaluate(colors)
         assert brightness(dark[0]) < 60 < 190 < brightness(dark[1])
         tab.emulate_media(color_scheme="light")

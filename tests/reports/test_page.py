@@ -21,7 +21,10 @@ from sconv_search.reports.page import make_report
 from tests.reports.conftest import DENSE_FLOPS, METHODS, confirm, record, study, write_studies
 
 Write = Callable[..., Path]
-HOSTILE = '<script>alert(1)</script>\n"quoted", it\'s | `x` [a](b) Größe 深 </script><img src=x onerror=alert(2)> $x^2$ \\input{x} %s'
+HOSTILE = (
+    '<script>alert(1)</script>\n"quoted", it\'s | `x` [a](b) Größe 深 </script><img src=x onerror=alert(2)> $x^2$'
+    " \\input{x} %s"
+)
 LARGEST = 6_000_000
 
 
@@ -74,7 +77,10 @@ def test_every_figure_of_a_comparison_has_its_files(runs: list[Path], monkeypatc
     with rendering.studio(("svg",)) as artist:
         make_report(read_runs(runs), artist)
         stems = set(artist.files())
-    keys = "pareto-flops pareto-macs pareto-additions pareto-parameters pareto-latency plan protected course-1-best-by-training "
+    keys = (
+        "pareto-flops pareto-macs pareto-additions pareto-parameters pareto-latency plan protected"
+        " course-1-best-by-training "
+    )
     keys += "course-1-hypervolume-by-second importance lambda-residual lambda-accuracy decomposition latency "
     keys += "rungs-predicted-damage-against-short-training"
     assert {f"figures/cifar10-resnet20-{key}.svg" for key in keys.split()} <= stems

@@ -154,7 +154,7 @@ def test_lambda_against_residual_and_accuracy() -> None:
     assert [rule.at for rule in accuracy.rules] == [88]
 
 
-def test_no_regularzed_trial_is_said() -> None:
+def test_no_regularized_trial_is_said() -> None:
     figure = weight_figure(to_table([trial(0, 80.0)]), TASK)
     assert all(isinstance(drawing, Nothing) for drawing in figure.drawings.values())
     assert isinstance(residual_figure(to_table([confirm(80)]), pd.DataFrame(), TASK).drawings[""], Nothing)

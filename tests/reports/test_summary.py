@@ -67,7 +67,7 @@ def test_a_seed_confirmed_in_two_studies_is_one_seed() -> None:
     assert row["test_score_std"] == pytest.approx(math.sqrt(2))
 
 
-def test_one_plan_with_and_without_regularzation_makes_two_rows() -> None:
+def test_one_plan_with_and_without_regularization_makes_two_rows() -> None:
     summary = summarize(to_table([confirm(88, plan="P"), confirm(80, plan="P", regularization=0.5)]))
     assert sorted(summary["test_score"]) == [80, 88]
 

@@ -30,9 +30,10 @@ FIRST, SECOND = [91.6, 91.7, 91.8], [91.3, 91.7, 91.5]
 def test_the_sentence_is_the_numbers_in_words() -> None:
     (verdict,) = decided([DENSE, *seeds(FIRST), *seeds(SECOND, methods="spatial_svd")])
     p = stats.ttest_rel(SECOND, FIRST).pvalue
-    assert verdict.sentence == (
-        "At 50 % FLOPs, structured convolution loses 0.3 ± 0.1 points against the dense network; spatial SVD loses 0.5 ± 0.2. "
-        f"The difference is not significant (paired t-test, p = {p:.2f}, n = 3)."
+    assert (
+        verdict.sentence
+        == "At 50 % FLOPs, structured convolution loses 0.3 ± 0.1 points against the dense network; spatial SVD loses"
+        f" 0.5 ± 0.2. The difference is not significant (paired t-test, p = {p:.2f}, n = 3)."
     )
     best, other = verdict.entries
     assert (best.family, best.mean, best.difference) == ("structured_conv", pytest.approx(91.7), pytest.approx(-0.3))

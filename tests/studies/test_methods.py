@@ -31,7 +31,7 @@ def test_a_mixed_plan_is_carried_out_in_one_call() -> None:
     assert built(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
 
 
-def test_channels_are_pruned_before_what_is_left_is_factorzed() -> None:
+def test_channels_are_pruned_before_what_is_left_is_factorized() -> None:
     sites = {**MIXED.sites, "layer3.0.conv1": Choice(method="channel_pruning", structure={"keep": 16})}
     sites["layer3.0.conv2"] = Choice(method="structured_conv", structure={"c": 48, "n": 2, "merged": 1})
     sites["layer3.1.conv1"] = Choice(method="tucker", structure={"rank_in": 32, "rank_out": 16})

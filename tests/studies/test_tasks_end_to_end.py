@@ -202,7 +202,7 @@ def test_hrnet_from_streets_to_report(
     report_of(typed, monkeypatch, tmp_path, small_streets(), include="backbone.layer1.*.conv[13]", multiple=32)
 
 
-def test_a_segmentation_is_regularzed_and_decomposed_at_little_loss(tmp_path: Path) -> None:
+def test_a_segmentation_is_regularized_and_decomposed_at_little_loss(tmp_path: Path) -> None:
     """Sky, road and cars are told apart through a layer whose kernel became structured in training."""
     streets(tmp_path, train=18)
     task = small(small_streets(), CLASSES, True)

@@ -50,8 +50,10 @@ def test_what_was_not_measured_is_empty() -> None:
 def test_settings_go_by_threads_then_type_then_batch() -> None:
     given = [(2, "fp32", 1), (1, "bf16", 16), (1, "fp32", 1), (1, "fp32", 16)]
     found = [row for threads, dtype, batch in given for row in rows(ALL, threads=threads, dtype=dtype, batch=batch)]
-    assert summary(found).splitlines()[0] == (
-        "| network | 1 thread, fp32, batch 16 | 1 thread, fp32, batch 1 | 1 thread, bf16, batch 16 | 2 threads, fp32, batch 1 |"
+    assert (
+        summary(found).splitlines()[0]
+        == "| network | 1 thread, fp32, batch 16 | 1 thread, fp32, batch 1 | 1 thread, bf16, batch 16 | 2 threads,"
+        " fp32, batch 1 |"
     )
 
 

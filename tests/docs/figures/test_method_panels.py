@@ -22,7 +22,7 @@ from docs.figures.method_panels import (
     output_error,
     pictures,
     pruned_picture,
-    regularzed_picture,
+    regularized_picture,
 )
 from docs.figures.methods import drawn, limit, sheet
 from sconv_search.data.splits import DataSet, Split
@@ -98,8 +98,8 @@ def test_calibration_trades_the_kernels_error_for_the_outputs(subject: Subject) 
 
 def test_training_towards_the_structure_leaves_less_to_lose(subject: Subject) -> None:
     before = subject.kernel.clone()
-    picture, unregularzed = (regularzed_picture(subject, strength=strength, epochs=6) for strength in (10.0, 1e-9))
-    assert picture.residual < 0.95 * unregularzed.residual
+    picture, unregularized = (regularized_picture(subject, strength=strength, epochs=6) for strength in (10.0, 1e-9))
+    assert picture.residual < 0.95 * unregularized.residual
     trained, projected = picture.panels[2].cells, picture.panels[3].cells
     assert float((trained - projected).norm() / trained.norm()) == pytest.approx(picture.residual)
     assert torch.equal(subject.kernel, before)

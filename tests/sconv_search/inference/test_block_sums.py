@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from sconv_search import StructuredConv2d
 from sconv_search.inference.block_sums import BLOCK, block_sums, shared_out
 from sconv_search.inference.implementations import BY_WRITER, implementations
-from sconv_search.structured.channel_pooling import MergedChannels, NaturalChains, PermutedChains
+from sconv_search.structured.sums.channel_pooling import MergedChannels, NaturalChains, PermutedChains
 
 
 @given(st.integers(2, 4), st.data())

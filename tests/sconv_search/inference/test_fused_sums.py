@@ -11,7 +11,7 @@ from sconv_search import optimize_for_inference
 from sconv_search.inference.fused_sums import BLOCK, FusedSums, fusible
 from sconv_search.inference.implementations import ONE_KERNEL, implementations
 from sconv_search.structured.conv import StructuredConv2d
-from sconv_search.structured.spatial_pooling import pool_space
+from sconv_search.structured.sums.spatial_pooling import pool_space
 from tests.sconv_search.inference.test_optimize import preferring
 
 triton = pytest.importorskip("triton")

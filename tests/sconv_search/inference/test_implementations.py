@@ -17,7 +17,7 @@ from sconv_search import (
     StructuredLinear,
 )
 from sconv_search.inference.implementations import AS_TRAINED, DENSE, implementations
-from sconv_search.structured.channel_sums import VARIANTS
+from sconv_search.structured.sums.variants import VARIANTS
 
 GEOMETRIES = {
     "padded": {"padding": 1},

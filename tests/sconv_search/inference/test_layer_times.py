@@ -38,7 +38,7 @@ def clock(**taken: float) -> Timer:
     return timer
 
 
-def test_a_structured_layer_takes_the_time_of_its_fastest_realzation() -> None:
+def test_a_structured_layer_takes_the_time_of_its_fastest_realization() -> None:
     dense, found = layer_times_ms(
         dense_layer(), [structured(), structured(5)], [X], timer=clock(dense=0.5, **{"1_1x1": 0.2})
     )
@@ -71,7 +71,7 @@ def test_all_are_measured_in_one_turn_and_each_once() -> None:
     assert f"0 {AS_TRAINED}" in ways
 
 
-def test_one_realzation_serves_all_calls_of_a_layer() -> None:
+def test_one_realization_serves_all_calls_of_a_layer() -> None:
     """At one size the first way is faster, at the other the second; no layer is computed in two ways."""
 
     def timer(runs: Mapping[str, Run]) -> dict[str, list[float]]:

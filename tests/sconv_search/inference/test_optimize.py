@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from sconv_search import Choice, CompressionPlan, Compressor, optimize_for_inference
 from sconv_search.cost.timing import Run
-from sconv_search.inference.batch_norm_folding import STRUCTURED
 from sconv_search.inference.implementations import AS_TRAINED, DENSE
 from sconv_search.inference.optimize import FASTEST, NOISE, WHOLE, LayerTimes, choice_table, fastest
 from sconv_search.structured.conv import StructuredConv2d
 from sconv_search.structured.conv_transpose import StructuredConvTranspose2d
+from sconv_search.structured.kinds import STRUCTURED
 from sconv_search.structured.linear import StructuredLinear
 from sconv_search.studies import METHODS
 from sconv_search.system.cache import Memo

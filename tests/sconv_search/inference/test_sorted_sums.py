@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sconv_search.inference.sorted_sums import sorted_sums
-from sconv_search.structured.channel_pooling import MergedChannels, NaturalChains, PermutedChains
+from sconv_search.structured.sums.channel_pooling import MergedChannels, NaturalChains, PermutedChains
 
 
 @given(st.data())

@@ -1,4 +1,4 @@
-"""Plans that prune and factorze one chain of layers: costs, single moves and decoded plans are those of what is
+"""Plans that prune and factorize one chain of layers: costs, single moves and decoded plans are those of what is
 built.
 """
 
@@ -28,7 +28,7 @@ def pruned(keep: int) -> Choice:
     return Choice(method="channel_pruning", structure={"keep": keep})
 
 
-def factorzed(rank: int) -> Choice:
+def factorized(rank: int) -> Choice:
     return Choice(method="weight_svd", structure={"rank": rank})
 
 
@@ -64,7 +64,7 @@ def mixed(damages: list[dict[tuple[str, int], float]], pixels: list[int]) -> Sea
     for place, (name, options) in enumerate(zip(names, damages, strict=True)):
         found = []
         for (kind, size), damage in options.items():
-            choice = factorzed(size) if kind == "rank" or place == len(names) - 1 else pruned(size)
+            choice = factorized(size) if kind == "rank" or place == len(names) - 1 else pruned(size)
             cost = built_cost([*dense[:place], choice, *dense[place + 1 :]], pixels) - whole
             dropped = CHANNELS - size if choice.method == "channel_pruning" else 0
             found.append(Option(choice=choice, cost=cost, damage=damage, dropped=dropped))
@@ -170,7 +170,7 @@ def test_no_move_makes_the_cheapest_mixed_plan_cheaper(damages, pixels) -> None:
 
 def test_a_floor_that_choices_reach_only_together_is_found() -> None:
     """Alone, the rank saves more at the second layer; beside a first layer of one channel, nothing is left to
-    factorze.
+    factorize.
     """
     damages = [{("keep", 1): 1.0}, {("keep", 1): 1.0, ("rank", 1): 1.0}, {("rank", 3): 1.0}]
     space = mixed(damages, [1, 1, 1])
@@ -183,11 +183,11 @@ def test_a_mixed_space_is_read_as_it_was_written() -> None:
     space = mixed([{("keep", 3): 1.0, ("rank", 2): 0.5}, {("rank", 2): 1.0}], [4, 5])
     again = SearchSpace.from_json(space.to_json())
     assert again == space
-    plan = CompressionPlan(sites={"layer0": pruned(3), "layer1": factorzed(2)})
-    assert again.cost(plan) == built_cost([pruned(3), factorzed(2)], [4, 5])
+    plan = CompressionPlan(sites={"layer0": pruned(3), "layer1": factorized(2)})
+    assert again.cost(plan) == built_cost([pruned(3), factorized(2)], [4, 5])
 
 
 def test_a_table_without_a_cost_for_each_width_is_refused() -> None:
     side = Side(channels=2)
     with pytest.raises(ValueError, match=r"weight_svd\(rank=1\) has 1 costs for 2 pairs of widths"):
-        Narrowing(inputs=side, outputs=side, widths=((2, 2), (1, 2)), beyond={factorzed(1): (NOTHING,)})
+        Narrowing(inputs=side, outputs=side, widths=((2, 2), (1, 2)), beyond={factorized(1): (NOTHING,)})

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from sconv_search import Choice, CompressionPlan, StructuredConvolution, measure_cost, structural_loss
 from sconv_search.plan import Structure
-from sconv_search.structured.channel_sums import VARIANTS, variant_of
 from sconv_search.structured.conv import StructuredConv2d
 from sconv_search.structured.linear import StructuredLinear
+from sconv_search.structured.sums.variants import VARIANTS, variant_of
 
 METHOD = StructuredConvolution(variants=("natural",))
 LAYERS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {

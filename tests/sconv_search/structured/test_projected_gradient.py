@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from sconv_search.structured.channel_sums import VARIANTS, layer_kernel
 from sconv_search.structured.conv import StructuredConv1d, StructuredConv2d
 from sconv_search.structured.conv_transpose import StructuredConvTranspose2d
 from sconv_search.structured.linear import StructuredLinear
+from sconv_search.structured.sums.variants import VARIANTS, layer_kernel
 
 CASES = {
     "channels": (StructuredConv2d, nn.Conv2d(12, 8, 3), {"c": 5, "n": 3}, (2, 12, 6, 6)),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sconv_search.structured.conv import StructuredConv2d
-from sconv_search.structured.eager_sums import sums_kept
+from sconv_search.structured.sums.eager_sums import sums_kept
 
 STRUCTURES = {"merged": (8, 3), "permuted": (8, 3), "natural": (16, 2), "signed_merged": (8, 2)}
 

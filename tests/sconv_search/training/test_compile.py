@@ -186,13 +186,12 @@ def test_batch_norms_see_a_batch_once_where_a_later_part_cannot_be_compiled(monk
 
 def test_without_a_compiler_training_is_eager_and_says_so() -> None:
     code = (
-        "import sys, torch, warnings; from torch import nn; from sconv_search.training.compile import CompiledForward\n"
-        "print('imported:', 'torch._dynamo' in sys.modules)\n"
-        "forward = CompiledForward(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()))\n"
-        "with warnings.catch_warnings(record=True) as caught:\n"
-        "    warnings.simplefilter('always')\n"
-        "    first, second = (forward(torch.randn(2, 3, 8, 8)) for _ in range(2))\n"
-        "print([str(one.message) for one in caught if 'trains eagerly' in str(one.message)], first.shape, second.shape)\n"
+        "import sys, torch, warnings; from torch import nn; from sconv_search.training.compile import"
+        " CompiledForward\nprint('imported:', 'torch._dynamo' in sys.modules)\nforward ="
+        " CompiledForward(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()))\nwith"
+        " warnings.catch_warnings(record=True) as caught:\n    warnings.simplefilter('always')\n    first, second ="
+        " (forward(torch.randn(2, 3, 8, 8)) for _ in range(2))\nprint([str(one.message) for one in caught if 'trains"
+        " eagerly' in str(one.message)], first.shape, second.shape)\n"
     )
     where = {**os.environ, "CXX": "/nonexistent/compiler", "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=where, capture_output=True, text=True, timeout=300)

@@ -108,7 +108,7 @@ def test_distillation_draws_the_logits_to_the_teacher(data: DataSet) -> None:
 
 def test_a_loss_that_is_not_finite_ends_training_with_its_reason(data: DataSet) -> None:
     with pytest.raises(
-        TrainingDiverged, match=r"the loss is nan at step \d+ of 24 \(learning rate 0.05, regularzation weight 1\)"
+        TrainingDiverged, match=r"the loss is nan at step \d+ of 24 \(learning rate 0.05, regularization weight 1\)"
     ):
         trained(data, penalty=lambda: torch.tensor(math.nan), penalty_weight=1.0)
 

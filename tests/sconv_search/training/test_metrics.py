@@ -5,9 +5,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sconv_search.data.splits import DataSet, Split
+from sconv_search.data.splits import IGNORED, DataSet, Split
 from sconv_search.training.evaluation import evaluate
-from sconv_search.training.metrics import IGNORED, MEAN_IOU, METRICS, TOP1, TOP5
+from sconv_search.training.metrics import MEAN_IOU, METRICS, TOP1, TOP5
 
 
 def logits_of(classes: Tensor, count: int) -> Tensor:

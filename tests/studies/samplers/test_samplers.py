@@ -11,9 +11,9 @@ import sconv_search.studies.trials.evaluator
 from sconv_search import CompressionPlan, TrialRecord
 from sconv_search.budget import Budgets
 from sconv_search.studies import RunFolder, StudyContext, StudySpec, search
-from sconv_search.studies.samplers.optuna_samplers import SAMPLERS
 from sconv_search.studies.samplers.study import Domain, Sampler
 from sconv_search.studies.search.proposals import Proposals
+from sconv_search.studies.spec import SAMPLERS
 
 pytestmark = pytest.mark.usefixtures("untrained")
 GP_FRONT = pytest.param("gp", "30%..90%", marks=pytest.mark.slow)

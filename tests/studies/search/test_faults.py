@@ -302,7 +302,10 @@ def test_a_folder_of_another_format_is_refused_by_name(
     search(start, replace(spec, trials=1), folder)
     path = folder.path / name
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": "sconv-search 99"}))
-    refusal = rf"{name}: not a .*its 'format' must be 'sconv-search.*; a run that is damaged or of another version cannot go on"
+    refusal = (
+        rf"{name}: not a .*its 'format' must be 'sconv-search.*; a run that is damaged or of another version cannot"
+        r" go on"
+    )
     with pytest.raises(ValueError, match=refusal + ": name another folder"):
         search(start, spec, folder)
 

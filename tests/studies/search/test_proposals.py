@@ -65,8 +65,8 @@ def test_a_front_starts_at_both_ends_and_the_middle_of_its_range() -> None:
     first = first_plans(SPACE, RANGED, RANGE, 100)
     assert [one.place for one in first] == sorted((one.place for one in first), reverse=True)
     assert {one.place for one in first} == {1.0, 0.5, 0.0}
-    penalzed = [one for one in first if one.regularization is not None]
-    assert [one.plan for one in penalzed] == [RULES["greedy"](SPACE, RANGED.at(place)) for place in (1.0, 0.5, 0.0)]
+    penalized = [one for one in first if one.regularization is not None]
+    assert [one.plan for one in penalized] == [RULES["greedy"](SPACE, RANGED.at(place)) for place in (1.0, 0.5, 0.0)]
 
 
 def test_plans_given_come_first_and_again_towards_their_structure_and_the_rules_follow() -> None:

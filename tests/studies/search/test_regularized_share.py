@@ -27,7 +27,7 @@ def timed(start: StudyContext) -> tuple[StudyContext, list[float]]:
     return replace(start, train=train), epochs
 
 
-def test_regularzed_trials_train_a_share_of_their_own_before_compression(
+def test_regularized_trials_train_a_share_of_their_own_before_compression(
     start: StudyContext, spec: StudySpec, folder: RunFolder
 ) -> None:
     noting, epochs = timed(start)
@@ -44,7 +44,7 @@ def test_regularzed_trials_train_a_share_of_their_own_before_compression(
     assert all(RANGE[0] <= share <= RANGE[1] for share in shares if share is not None)
 
 
-def test_without_a_range_every_regularzed_trial_has_the_studys_share(
+def test_without_a_range_every_regularized_trial_has_the_studys_share(
     start: StudyContext, spec: StudySpec, folder: RunFolder
 ) -> None:
     records = search(timed(start)[0], replace(spec, trials=6, regularized_share=0.25), folder)
@@ -53,12 +53,12 @@ def test_without_a_range_every_regularzed_trial_has_the_studys_share(
 
 def test_a_confirmation_keeps_the_share_of_the_trial(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
     search(timed(start)[0], replace(spec, trials=8, regularized_share_range=RANGE), folder)
-    regularzed = [r for r in folder.records()[0] if r.regularized_share is not None]
-    text = "\n".join(r.to_json() for r in regularzed[-1:]) + "\n"
+    regularized = [r for r in folder.records()[0] if r.regularized_share is not None]
+    text = "\n".join(r.to_json() for r in regularized[-1:]) + "\n"
     folder.trials.write_text(text)
     noting, epochs = timed(start)
     found = {r.variant: r for r in confirm(noting, [folder], seeds=1, most=1)}
-    share, whole = regularzed[-1].regularized_share, spec.confirm_schedule.epochs
+    share, whole = regularized[-1].regularized_share, spec.confirm_schedule.epochs
     assert share is not None
     assert (found["searched"].regularized_share, found["uniform"].regularized_share) == (share, share)
     assert epochs == pytest.approx([whole, *2 * [whole * share, whole * (1 - share)]])

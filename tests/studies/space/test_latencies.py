@@ -44,7 +44,7 @@ def network() -> nn.Sequential:
     ).eval()
 
 
-def test_an_option_takes_its_fastest_realzation_and_falls_back_to_dense(turns: list[list[str]]) -> None:
+def test_an_option_takes_its_fastest_realization_and_falls_back_to_dense(turns: list[list[str]]) -> None:
     dense = network()
     latencies = Latencies(dense, SHAPE, {"0": [SHAPE], "3": [SHAPE]}, 2)
     layers = [compress(dense, CompressionPlan(sites={"0": choice}))[0] for choice in (STRUCTURED, SVD)]

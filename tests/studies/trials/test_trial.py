@@ -42,7 +42,7 @@ def lived(
     )
 
 
-def test_regularzed_training_leaves_little_for_compression_to_lose(start: StudyContext) -> None:
+def test_regularized_training_leaves_little_for_compression_to_lose(start: StudyContext) -> None:
     """The paper's claim: once training has led to the structure, the network decomposes at nearly no loss."""
     direct, regularized = lived(start, None, epochs=1), lived(start, 2.0, epochs=24)
     assert direct.residual is not None

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from sconv_search.structured import kernels
-from sconv_search.structured.eager_sums import channel_products, products_pay, traced
-from sconv_search.structured.spatial_pooling import pool_grouped_channels
+from sconv_search.structured.sums.eager_sums import channel_products, products_pay, traced
+from sconv_search.structured.sums.spatial_pooling import pool_grouped_channels
 
 
 def _columns(w: Tensor, groups: int) -> Tensor:

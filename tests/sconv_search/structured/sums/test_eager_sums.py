@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from sconv_search.cost.counting import measure_cost
-from sconv_search.structured.channel_sums import VARIANTS
 from sconv_search.structured.conv import StructuredConv2d
-from sconv_search.structured.eager_sums import box_products, channel_products, products_pay
+from sconv_search.structured.sums.eager_sums import box_products, channel_products, products_pay
+from sconv_search.structured.sums.variants import VARIANTS
 
 
 def _layer(
@@ -33,7 +33,7 @@ def _last(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 @contextmanager
 def _additions() -> Iterator[None]:
     with (
-        patch("sconv_search.structured.channel_pooling.products_pay", return_value=False),
+        patch("sconv_search.structured.sums.channel_pooling.products_pay", return_value=False),
         patch("sconv_search.structured.conv.products_pay", return_value=False),
     ):
         yield

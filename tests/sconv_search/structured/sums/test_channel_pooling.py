@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from sconv_search import CompositeConv2d, StructuredConv2d, StructuredConvTranspose2d, StructuredLinear, measure_cost
 from sconv_search.structured import kernels
-from sconv_search.structured.chains import chain_order
-from sconv_search.structured.channel_pooling import MergedChannels
-from sconv_search.structured.channel_sums import VARIANTS, channel_pooling
-from sconv_search.structured.merging import merged_groups
+from sconv_search.structured.sums.chains import chain_order
+from sconv_search.structured.sums.channel_pooling import MergedChannels
+from sconv_search.structured.sums.merging import merged_groups
+from sconv_search.structured.sums.variants import VARIANTS, channel_pooling
 
 
 def gram(vectors: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from sconv_search.cost.counting import measure_cost
 from sconv_search.structured import kernels
-from sconv_search.structured.spatial_pooling import pool_channels, pool_grouped_channels, pool_space
+from sconv_search.structured.sums.spatial_pooling import pool_channels, pool_grouped_channels, pool_space
 
 some = settings(max_examples=40, deadline=None, derandomize=True)
 

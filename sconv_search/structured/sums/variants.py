@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from sconv_search.plan import Structure
-from sconv_search.structured.chains import chain_order
-from sconv_search.structured.channel_pooling import MergedChannels, NaturalChains, PermutedChains
-from sconv_search.structured.merging import merged_groups
+from sconv_search.structured.sums.chains import chain_order
+from sconv_search.structured.sums.channel_pooling import MergedChannels, NaturalChains, PermutedChains
+from sconv_search.structured.sums.merging import merged_groups
 from sconv_search.system.cache import remembered
 
 NATURAL = "natural"

@@ -71,8 +71,8 @@ def recomputed(sums: Tensor, x: Tensor, again: Callable[[Tensor], Tensor]) -> Ab
             return kept  # type: ignore[no-any-return]
         if source._version != version:
             raise RuntimeError(
-                f"the input of a structured layer, {tuple(source.shape)}, was modified in place after the layer read it, and "
-                "its gradient needs it; modify a copy"
+                f"the input of a structured layer, {tuple(source.shape)}, was modified in place after the layer read"
+                " it, and its gradient needs it; modify a copy"
             )
         with torch.no_grad():
             return again(source).to(dtype)

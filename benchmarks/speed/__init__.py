@@ -1,0 +1,1 @@
+"""How fast layers and networks run, and how long compressing takes."""

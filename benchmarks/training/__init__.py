@@ -1,0 +1,1 @@
+"""What training structured networks costs in time and memory."""

@@ -1,0 +1,1 @@
+"""What inputs without labels say about layers, and fits of layers to what the dense network puts out."""

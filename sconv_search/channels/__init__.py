@@ -1,0 +1,1 @@
+"""Which channels of a network can only be removed together, and their removal."""

@@ -1,0 +1,1 @@
+"""The options of a network, what they cost together, and plans that fill a budget."""

@@ -1,0 +1,1 @@
+"""What is tried next: Optuna's samplers, a surrogate model, successive halving."""

@@ -1,0 +1,1 @@
+"""Measures a network's search space: sites, options, their costs and predicted damage."""

@@ -1,0 +1,1 @@
+"""One trial: cost, budget, training, compression, training, score, record."""
