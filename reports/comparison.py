@@ -105,7 +105,12 @@ def _read(folder: Path) -> dict[str, pd.DataFrame]:
 def _with_metric(table: pd.DataFrame) -> pd.DataFrame:
     """The table, with the columns of the metric, the run and the plan's name where an older version wrote none."""
     metric = table["metric"].fillna("top-1") if "metric" in table else "top-1"
-    known = {"metric_unit": "%", "metric_better": "higher", "run": pd.NA, "name": table.get("key", pd.NA)}
+    known: dict[str, Any] = {
+        "metric_unit": "%",
+        "metric_better": "higher",
+        "run": pd.NA,
+        "name": table.get("key", pd.NA),
+    }
     return table.assign(metric=metric, **{name: value for name, value in known.items() if name not in table})
 
 

@@ -117,8 +117,9 @@ def make_report(reading: Reading, artist: FigureWriter | None = None) -> Report:
     def add(part: Iterable[Block]) -> None:
         for block in part:
             blocks.append(block)
-            for job in _jobs(block) if artist is not None else ():
-                artist.submit(job)
+            if artist is not None:
+                for job in _jobs(block):
+                    artist.submit(job)
 
     add(verdict_section(reading, summary, chosen, decided, stems))
     progress = {task: search_progress(table, task, score_format(table[table["task"] == task])) for task in stems}

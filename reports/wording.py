@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +78,8 @@ class ScoreFormat:
         """Mean ± standard deviation; the mean alone where one seed gives no deviation."""
         if pd.isna(deviation):
             return self.number(mean)
-        return f"{self.number(mean)} ± {hundredths(deviation) if self.metric.unit == '%' else _formatted(deviation, '.2g')}"
+        spread = hundredths(deviation) if self.metric.unit == "%" else _formatted(deviation, ".2g")
+        return f"{self.number(mean)} ± {spread}"
 
     def signed(self, difference: Any) -> str:
         """A difference of scores with its sign, without unit."""
@@ -142,6 +143,11 @@ def network_label(variant: str, methods: Any, epochs: Any = None) -> str:
     if variant == "dense_finetuned" and not pd.isna(epochs) and epochs == 0:
         return UNTRAINED
     return REFERENCE_NAMES.get(variant) or f"{method_name(methods)}, {one_line(variant)}"
+
+
+def plan_text(row: Mapping[str, Any]) -> str:
+    """A plan by its name and its run: what ``sconv-search export`` takes."""
+    return f"plan {one_line(str(row['name']))} of {one_line(str(row['run']))}"
 
 
 def heading(name: str) -> str:

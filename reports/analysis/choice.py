@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,6 +62,11 @@ class Choice:
     tolerance: float
     step: float
     options: tuple[Option, ...]
+
+    @property
+    def tolerance_text(self) -> str:
+        """The tolerance with the decimals of a step: ``1.0``."""
+        return f"{self.tolerance:.{max(0, -math.floor(math.log10(self.step) + 1e-9))}f}"
 
     def within(self, tolerance: float | None = None) -> tuple[Option, ...]:
         """The options that lose no more than the tolerance, smallest first."""
@@ -181,8 +187,8 @@ def _seed(path: Path) -> int | None:
 
 
 def export_command(row: dict[str, Any], run: RunFacts | None) -> str:
-    """The command that writes the network as one file; empty where the run is not known."""
-    if run is None:
+    """The command that writes the network as one file; empty where the run folder does not hold the network."""
+    if run is None or not network_path(row, run):
         return ""
     return shlex.join(["sconv-search", "export", str(run.folder), "--plan", str(row["name"]), "--to", "onnx"])
 
@@ -235,11 +241,14 @@ def answers(choice: Choice) -> list[Answer]:
         small, fast = smallest(inside), fastest(inside)
         assert small is not None
         if fast is None:
-            words = "Which of them is fastest is not known: no speed was measured undisturbed."
+            words = "How fast they are is not known: no speed was measured undisturbed."
+        elif (fast.speed_up or 0.0) <= 1:
+            words = f"{'None of the networks within that is' if len(inside) > 1 else 'It is not'} faster than the "
+            words += "dense one."
         elif fast is small:
-            words = "It is the fastest of them, too." if len(inside) > 1 else ""
+            words = "It is the fastest within that, too." if len(inside) > 1 else ""
         else:
-            words = f"The fastest of them: {fast.words}."
+            words = f"The fastest within that: {fast.words}."
         if made[-1].option is small and made[-1].fastest == words and made[-1].least is not None:
             continue
         made.append(Answer(least=least, smallest=f"{small.words}.", fastest=words, option=small))

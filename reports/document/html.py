@@ -144,6 +144,7 @@ def _plot(block: Plot, figures: _Figures) -> dict[str, Any]:
     # What opens first is a drawing that shows something, where there is one.
     return {
         "figure": block.figure,
+        "task": block.task,
         "keys": keys,
         "first": [*drawn, *keys][0],
         "caption": block.figure.caption if drawn else "",

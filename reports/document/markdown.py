@@ -67,7 +67,7 @@ def _markdown_question(choice: Choice) -> str:
         return f"**{markdown_text(unanswered(choice))}**"
     answer, (before, after) = answer_at(given, choice.tolerance), question(choice)
     lines = [
-        f"**{markdown_text(f'{before} {choice.tolerance:g} {after} {answer.smallest}')}**",
+        f"**{markdown_text(f'{before} {choice.tolerance_text} {after} {answer.smallest}')}**",
         markdown_text(answer.fastest),
     ]
     lines += [

@@ -57,13 +57,18 @@ class Axis:
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """A straight line across the figure at a value of one axis, with a band of ``deviation`` about it."""
+    """A straight line across the figure at a value of one axis, with a band of ``deviation`` about it.
+
+    Args:
+        moves: whether the page moves it, to where the reader's tolerance is.
+    """
 
     name: str
     at: float
     axis: Literal["x", "y"]
     dash: Dash = "dash"
     deviation: float | None = None
+    moves: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

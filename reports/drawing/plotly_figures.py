@@ -45,8 +45,8 @@ _PURPLE_ORANGE = ["#7f3b08", "#e08214", "#fee0b6", "#f7f7f7", "#d8daeb", "#8073a
 _LABEL_LETTERS = 20
 _FEW_WHOLE = 12
 """Up to so many, each whole number is a tick; for more, plotly by itself steps by whole numbers."""
-DIRECT, RULE = "direct", "rule"
-"""Names of annotations, by which the page finds them on narrow screens."""
+DIRECT, RULE, TOLERANCE = "direct", "rule", "tolerance"
+"""Names of annotations, by which the page finds them on narrow screens; and of the line that it moves."""
 
 
 def library() -> str:
@@ -221,7 +221,8 @@ def _shapes(rule: Rule) -> list[dict[str, Any]]:
     across = {"x0": 0, "x1": 1, "xref": "paper"} if rule.axis == "y" else {"y0": 0, "y1": 1, "yref": "paper"}
     low, high = ("y0", "y1") if rule.axis == "y" else ("x0", "x1")
     line = {"type": "line", **across, low: rule.at, high: rule.at, "layer": "below"}
-    made = [line | {"line": {"color": QUIET, "width": 1.5, "dash": rule.dash}}]
+    named = {"name": TOLERANCE} if rule.moves else {}
+    made = [line | named | {"line": {"color": QUIET, "width": 1.5, "dash": rule.dash}}]
     if rule.deviation:
         band = {
             "type": "rect",
@@ -262,7 +263,13 @@ def _rule_label(rule: Rule, chart: Chart) -> dict[str, Any]:
     place: dict[str, Any] = {"y": at, "x": 0.004, "xref": "paper", "xanchor": "left", "yanchor": above}
     if rule.axis == "x":
         place = {"x": at, "y": 0.004, "yref": "paper", "xanchor": "left", "yanchor": "bottom"}
-    return {"name": RULE, "text": safe(one_line(rule.name)), "showarrow": False, "font": {"size": 11}, **place}
+    return {
+        "name": TOLERANCE if rule.moves else RULE,
+        "text": safe(one_line(rule.name)),
+        "showarrow": False,
+        "font": {"size": 11},
+        **place,
+    }
 
 
 def _map(drawing: HeatMap) -> dict[str, Any]:

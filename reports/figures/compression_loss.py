@@ -67,7 +67,8 @@ def compression_loss_figure(table: pd.DataFrame, task: str, scores: ScoreFormat)
         key="compression",
         title=title,
         drawings=drawings,
-        caption=f"Validation {scores.name} of confirmed plans, mean ± standard deviation over seeds; batch norms are re-estimated.",
+        caption=f"Validation {scores.name} of confirmed plans, mean ± standard deviation over seeds; batch norms "
+        "are re-estimated.",
     )
 
 

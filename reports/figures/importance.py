@@ -18,10 +18,13 @@ WEIGHT = "regularization weight λ"
 SHARE = "share of epochs before compression"
 DIRECT = "trained directly (1) or regularized (0)"
 _CAPTION = (
-    "Spearman's rank correlation over a run's trials of the validation score (negated where a lower one is better) with each layer's saving left untaken, and with "
+    "Spearman's rank correlation over a run's trials of the validation score (negated where a lower one is "
+    "better) with each layer's saving left untaken, and with "
     "how it was regularized. "
-    "+1: leaving the layer alone goes with a better score; −1: compressing it does. Under one budget a layer left alone means "
-    "another compressed further, so this is what goes together, not what causes; of n trials, values below 2/√n are noise."
+    "+1: leaving the layer alone goes with a better score; −1: compressing it does. Under one budget a layer "
+    "left alone means "
+    "another compressed further, so this is what goes together, not what causes; of n trials, values below 2/√n "
+    "are noise."
 )
 
 

@@ -17,6 +17,7 @@ from sconv_search.reports.wording import (
     multiline,
     network_label,
     one_line,
+    plan_text,
     tenths,
     thousandths,
 )
@@ -62,7 +63,8 @@ def latency_figure(summary: pd.DataFrame, task: str) -> Figure:
         key="latency",
         title=_TITLE,
         drawings={"": chart},
-        caption=f"{conditions(known)}{_left_out(timed)} Hollow: uniform plans. On the thin line latency would follow MACs.",
+        caption=f"{conditions(known)}{_left_out(timed)} Hollow: uniform plans. On the thin line latency would "
+        "follow MACs.",
     )
 
 
@@ -104,7 +106,7 @@ def _trace(family: str, plans: pd.DataFrame, dense: float, *, uniform: bool) -> 
 
 def _text(row: dict[str, Any]) -> str:
     return multiline(
-        f"{network_label(row['variant'], row['family'])}, plan {one_line(row['name'])} of {one_line(row['run'])}",
+        f"{network_label(row['variant'], row['family'])}, {plan_text(row)}",
         f"{amount(row['macs'])} MACs, FLOPs {tenths(row['flops_share'])} %",
         f"{thousandths(row['latency_ms'])} ms, {hundredths(row['speed_up'])} times as fast as dense in turn",
     )

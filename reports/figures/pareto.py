@@ -42,6 +42,7 @@ from sconv_search.reports.wording import (
     multiline,
     network_label,
     one_line,
+    plan_text,
     tenths,
 )
 
@@ -70,11 +71,13 @@ _NEEDED = [
 """A table of a hundred thousand rows is chosen from often; without the plans that is cheap."""
 _OF_SEARCH = ["family", "run", "number", "regularization", "val_score", "flops_share", "macs", "params"]
 _CAPTION = (
-    "Confirmed plans: mean ± standard deviation over seeds on the test set; hollow: uniform plans. Steps join each method's "
+    "Confirmed plans: mean ± standard deviation over seeds on the test set; hollow: uniform plans. Steps join "
+    "each method's "
     "front, the plans that no other of that method beats. Hover to name a plan; click to open its layers."
 )
 _SEARCH_CAPTION = (
-    "Faint: search trials, validation score after the search's short training. Strong and hollow: confirmed plans, test score "
+    "Faint: search trials, validation score after the search's short training. Strong and hollow: confirmed "
+    "plans, test score "
     "on the full schedule. Arrows at the edge: points beyond the axis."
 )
 _ROOM = 0.06
@@ -123,8 +126,7 @@ def front_figure(table: pd.DataFrame, summary: pd.DataFrame, choice: Choice) -> 
     rules = []
     if choice.dense is not None and choice.options:
         least = choice.dense - choice.scores.metric.quality(choice.tolerance)
-        name = f"dense, {choice.scores.difference(choice.tolerance)} worse"
-        rules = [Rule(name=name, at=least, axis="y", dash="dot")]
+        rules = [Rule(name="tolerance", at=least, axis="y", dash="dot", moves=True)]
     shown = replace(shown, scored=shown.scored.iloc[:0], tolerance=tuple(rules))
     drawings = {cost.name: pareto_chart(shown, cost) for cost in COSTS}
     return Figure(key="front", title="Confirmed networks: score against cost", drawings=drawings, caption=_CAPTION)
@@ -376,9 +378,10 @@ def _search_text(row: dict[str, Any], scores: ScoreFormat) -> str:
 
 
 def _plan_text(row: dict[str, Any], scores: ScoreFormat) -> str:
+    mean = scores.spread(row["test_score"], row["test_score_std"])
     return multiline(
-        f"{network_label(row['variant'], row['family'], row['epochs'])}, plan {one_line(row['name'])} of {one_line(row['run'])}",
-        f"{scores.label('test_score')} {scores.spread(row['test_score'], row['test_score_std'])}{scores.unit} (n = {row['seeds']})",
+        f"{network_label(row['variant'], row['family'], row['epochs'])}, {plan_text(row)}",
+        f"{scores.label('test_score')} {mean}{scores.unit} (n = {row['seeds']})",
         _difference_words(row["difference"], scores),
         f"FLOPs {tenths(row['flops_share'])} %, MACs {amount(row['macs'])}, parameters {amount(row['params'])}",
         _speed_words(row),

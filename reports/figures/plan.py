@@ -23,7 +23,8 @@ MOST_LETTERS = 20
 ones.
 """
 _NO_LAYERS = (
-    "The confirmed records do not hold the cost of each layer (they were made before it was recorded, or nothing is confirmed "
+    "The confirmed records do not hold the cost of each layer (they were made before it was recorded, or nothing "
+    "is confirmed "
     "yet); confirm again to see this figure."
 )
 
@@ -73,7 +74,8 @@ def plan_figure(summary: pd.DataFrame, verdicts: Sequence[Verdict]) -> Figure:
         key="plan",
         title="The plans, layer by layer",
         drawings=drawings,
-        caption="FLOPs that each layer keeps, in % of its own before compression, and its structure: the best plan of each "
+        caption="FLOPs that each layer keeps, in % of its own before compression, and its structure: the best "
+        "plan of each "
         "method. Measured on the networks as built, so a layer whose neighbor was pruned shows it too.",
     )
 
@@ -147,7 +149,8 @@ def protection_figure(tables: Sequence[SiteTable]) -> Figure:
         key="protected",
         title=title,
         drawings={"": drawing},
-        caption="Mean over the best quarter of each run's trials by validation score. 100: the layer stays dense; 0: its "
+        caption="Mean over the best quarter of each run's trials by validation score. 100: the layer stays "
+        "dense; 0: its "
         "cheapest option is taken.",
     )
 

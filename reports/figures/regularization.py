@@ -29,14 +29,15 @@ from sconv_search.reports.drawing.chart import (
 )
 from sconv_search.reports.drawing.styles import OTHERS
 from sconv_search.reports.reading.records_table import records
-from sconv_search.reports.wording import ScoreFormat, general, heading, method_name, multiline
+from sconv_search.reports.wording import ScoreFormat, general, heading, method_name, multiline, plan_text
 
 MOST_SHOWN = 150
 MOST_COURSES = 6
 _DASHES: tuple[Dash, ...] = ("solid", "dash", "dot", "dashdot")
 _NONE = "No trial was trained with structural regularization (λ), so there is nothing to draw."
 _NO_COURSE = (
-    "No confirmed record holds the residual of each layer over training: no confirmed plan was trained with regularization, or "
+    "No confirmed record holds the residual of each layer over training: no confirmed plan was trained with "
+    "regularization, or "
     "the records were made before it was recorded."
 )
 
@@ -54,7 +55,8 @@ def weight_figure(table: pd.DataFrame, task: str, scores: ScoreFormat) -> Figure
         key="lambda",
         title="Regularization weight λ",
         drawings=drawings,
-        caption="Search trials with structural regularization. The residual is what the structure cannot hold when the network "
+        caption="Search trials with structural regularization. The residual is what the structure cannot hold "
+        "when the network "
         "is compressed (0: compression loses nothing). Line: mean of the trials trained directly, without λ.",
     )
 
@@ -113,14 +115,13 @@ def residual_figure(table: pd.DataFrame, summary: pd.DataFrame, task: str) -> Fi
     drawings: dict[str, Drawing] = {}
     for row in records(rows.head(MOST_COURSES)):
         if (chart := _residual_chart(row)) is not None:
-            drawings[
-                f"{row['budget_group']}, plan {row['name']} of {row['run']}, λ = {general(row['regularization'])}"
-            ] = chart
+            drawings[f"{row['budget_group']}, {plan_text(row)}, λ = {general(row['regularization'])}"] = chart
     return Figure(
         key="residuals",
         title=title,
         drawings=drawings or {"": Nothing(title=title, reason=_NO_COURSE)},
-        caption="Relative residual of each structured layer at points of the regularized phase of a confirmation; λ rises "
+        caption="Relative residual of each structured layer at points of the regularized phase of a "
+        "confirmation; λ rises "
         "linearly over it. Compression comes at the right end.",
     )
 

@@ -21,7 +21,7 @@ from sconv_search.reports.drawing.chart import (
     thinned,
 )
 from sconv_search.reports.reading.budgets import first_number
-from sconv_search.reports.reading.records_table import REFERENCES
+from sconv_search.reports.reading.records_table import REFERENCES, records
 from sconv_search.reports.reading.runs import RunFacts
 from sconv_search.reports.wording import ScoreFormat, duration, hundredths, method_name, multiline
 
@@ -54,7 +54,8 @@ _LABELS = {
 
 _READ = ["task", "run", "family", "budget_group", "status", "val_score", "flops_share", "wall_s"]
 _HYPERVOLUME = (
-    "Hypervolume: the area that the trials dominate, of the rectangle between a network as expensive as the dense one that is "
+    "Hypervolume: the area that the trials dominate, of the rectangle between a network as expensive as the "
+    "dense one that is "
     "always wrong, and one that costs nothing and is always right."
 )
 _NO_AREA = "Hypervolume is not drawn: scores by this metric have no worst value, so there is no fixed reference point."
@@ -166,11 +167,11 @@ def _trace(
         texts=[
             multiline(
                 name,
-                f"training {row.training} after {duration(row.seconds)}",
-                f"best {scores.text(row.best)}",
-                "" if pd.isna(row.area) else f"hypervolume {hundredths(row.area)} %",
+                f"training {row['training']} after {duration(row['seconds'])}",
+                f"best {scores.text(row['best'])}",
+                "" if pd.isna(row["area"]) else f"hypervolume {hundredths(row['area'])} %",
             )
-            for row in shown.itertuples()
+            for row in records(shown)
         ],
     )
 

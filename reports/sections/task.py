@@ -111,7 +111,8 @@ def _folds(task: _Task) -> list[Block]:
             hidden += 1
             continue
         score = f"{task.scores.spread(row['test_score'], row['test_score_std'])}{task.scores.unit}"
-        title = f"{row['label']}, plan {row['name']} of {row['run']}: {score} at {wording.tenths(row['flops_share'])} % FLOPs"
+        title = f"{row['label']}, {wording.plan_text(row)}: {score} at "
+        title += f"{wording.tenths(row['flops_share'])} % FLOPs"
         inside = _layer_table(layers, f"{task.stem}-plan-{row['key']}")
         folds.append(Fold(anchor=f"plan-{row['key']}", title=wording.one_line(title), inside=inside))
     if hidden:
@@ -204,37 +205,40 @@ def _hypervolume(task: _Task) -> list[Block]:
         "searched_area": wording.hundredths,
         "trials": wording.text,
     }
-    note = "Hypervolume: the area that a method's networks dominate over all budgets, in % of the rectangle between the fixed "
-    note += f"reference point (the dense network's FLOPs, the worst possible {task.scores.name}) and a perfect network that "
-    note += "costs nothing. It grows with every cheaper plan that a method was given: compare methods that were searched at the "
+    note = "Hypervolume: the area that a method's networks dominate over all budgets, in % of the rectangle "
+    note += "between the fixed "
+    note += f"reference point (the dense network's FLOPs, the worst possible {task.scores.name}) and a perfect "
+    note += "network that "
+    note += "costs nothing. It grows with every cheaper plan that a method was given: compare methods that were "
+    note += "searched at the "
     note += "same budgets."
     table = data_table(found, formats, f"{task.stem}-hypervolume", headings=headings)
-    return [Paragraph(text=text) for text in hypervolume_against_verdict(found, task.verdicts)] + [
-        table,
-        Paragraph(text=note, role="caption"),
-    ]
+    said = [Paragraph(text=text) for text in hypervolume_against_verdict(found, task.verdicts)]
+    return [*said, table, Paragraph(text=note, role="caption")]
 
 
 def hypervolume_against_verdict(found: pd.DataFrame, verdicts: Sequence[Verdict]) -> list[str]:
     """Why the method with the largest hypervolume is not the verdict's, where that is so."""
-    known = found[found["confirmed_area"].notna()].set_index("family")
-    if known.empty:
+    rows = records(found[found["confirmed_area"].notna()])
+    known = {str(row["family"]): row for row in rows}
+    if not known:
         return []
-    first = str(known["confirmed_area"].astype("float64").idxmax())
+    first = max(known, key=lambda family: float(known[family]["confirmed_area"]))
     said = []
     for verdict in verdicts:
         best = verdict.entries[0].family if verdict.entries else first
-        if best != first and best in known.index:
+        if best != first and best in known:
             said.append(
-                f"By hypervolume {wording.method_name(first)} comes first, at {verdict.budget} {wording.method_name(best)} does. "
+                f"By hypervolume {wording.method_name(first)} comes first, at {verdict.budget} "
+                f"{wording.method_name(best)} does. "
                 "The two answer different questions: hypervolume counts all plans at all costs "
-                f"({_range_words(known.loc[first], first)}; {_range_words(known.loc[best], best)}), "
+                f"({_range_words(known[first], first)}; {_range_words(known[best], best)}), "
                 "while at a budget the one best plan of each method is compared."
             )
     return said
 
 
-def _range_words(row: pd.Series[Any], family: str) -> str:
+def _range_words(row: dict[str, Any], family: str) -> str:
     costs = [wording.tenths(row[name]) for name in ("least_share", "most_share")]
     span = f"at {costs[0]}" if costs[0] == costs[1] else f"from {costs[0]} to {costs[1]}"
     return f"{wording.method_name(family)}: {row['plans']} plan{'s' * (row['plans'] != 1)} {span} % of the FLOPs"

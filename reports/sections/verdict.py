@@ -20,12 +20,15 @@ from sconv_search.reports.reading.records_table import Reading, records
 from sconv_search.reports.sections.tables import Format, data_table
 
 READING_AID = (
-    "Test scores are mean ± sample standard deviation over seeds, from confirmation runs alone; a method's best plan is the one "
+    "Test scores are mean ± sample standard deviation over seeds, from confirmation runs alone; a method's best "
+    "plan is the one "
     "with the best validation score. "
     "Speed-ups are the dense network's latency over the plan's own, measured in turn, mean ± standard deviation over "
-    f"measurements; those marked '{BUSY}' were taken while the machine had other work, those marked '{ELSEWHERE}' on another "
+    f"measurements; those marked '{BUSY}' were taken while the machine had other work, those marked '{ELSEWHERE}' "
+    "on another "
     "machine or with other threads, number type or batch: the sentences above leave both out. "
-    f"Rows marked '{wording.VALIDATION_MARK.strip()}' are not confirmed yet: their score steered the search and flatters them. "
+    f"Rows marked '{wording.VALIDATION_MARK.strip()}' are not confirmed yet: their score steered the search and "
+    "flatters them. "
     f"'{wording.MISSING}' means not measured."
 )
 

@@ -274,7 +274,7 @@ class Sampler:
             if (value := getattr(record, name)) is not None:
                 trial.set_user_attr(name, value)
         if record.status == "complete":
-            self._study.tell(trial, [record.quality, *(getattr(record, name) for name in self.domain.costs)])
+            self._study.tell(trial, [record.quality or 0.0, *(getattr(record, name) for name in self.domain.costs)])
             return
         if record.status == "screened" and not self.domain.costs:
             trial.report(record.screen_quality or 0.0, step=1)

@@ -41,7 +41,7 @@
       layout.dragmode = narrow ? false : "zoom";
       if (narrow) {
         layout.showlegend = true;
-        layout.annotations = (layout.annotations || []).filter((note) => note.name !== "direct" && !(note.name === "rule" && note.yref !== "paper"));
+        layout.annotations = (layout.annotations || []).filter((note) => note.name !== "direct" && note.name !== "tolerance" && !(note.name === "rule" && note.yref !== "paper"));
         layout.margin = { ...layout.margin, l: 48, r: 8 };
         for (const axis of [layout.xaxis, layout.yaxis]) axis.title = { ...axis.title, text: rewrapped(axis.title.text, 34) };
       }
@@ -156,6 +156,19 @@
       part.hidden = !text;
       part.querySelector("code").textContent = text;
     };
+    const figure = [...document.querySelectorAll('.figure[data-key="front"]')].find((one) => one.dataset.task === question.dataset.figure);
+    // The figure's line moves along, in all its drawings.
+    const moved = (tolerance) => {
+      const at = Number(question.dataset.dense) + (question.dataset.better === "higher" ? -tolerance : tolerance);
+      for (const button of figure ? figure.querySelectorAll(".switch button") : []) {
+        const layout = stored.figures[button.dataset.figure].layout;
+        for (const item of layout ? [...layout.shapes, ...layout.annotations] : []) {
+          if (item.name === "tolerance") Object.assign(item, "y0" in item ? { y0: at, y1: at } : { y: at });
+        }
+      }
+      const plot = figure && figure.querySelector(".plot");
+      if (plot && plot.dataset.width) draw(plot);
+    };
     const answered = () => {
       const tolerance = input.valueAsNumber;
       if (Number.isNaN(tolerance)) return;
@@ -164,11 +177,15 @@
       question.querySelector(".fastest").textContent = answer.fastest;
       offer(question.querySelector(".files"), answer.path);
       offer(question.querySelector(".export"), answer.command);
+      question.querySelector(".unsaved").hidden = Boolean(answer.path);
       const layers = question.querySelector(".layers");
       layers.href = "#plan-" + answer.key;
       layers.hidden = !document.getElementById("plan-" + answer.key);
     };
-    input.addEventListener("input", answered);
+    input.addEventListener("input", () => {
+      answered();
+      if (!Number.isNaN(input.valueAsNumber)) moved(input.valueAsNumber);
+    });
     answered();
   });
 
