@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
-from sconv_search.reports.table import to_table
 
-from sconv_search.records import TrialRecord
+from sconv_search.records import Metric, TrialRecord
+from sconv_search.reports.data_files import write_tables
+from sconv_search.reports.reading.records_table import record_frame, with_derived
+from sconv_search.reports.reading.runs import RunFacts
+from sconv_search.reports.wording import ScoreFormat
 
 DENSE_FLOPS = 82_000_000
 METHODS = ("structured_conv", "spatial_svd", "weight_svd", "tucker", "cp", "channel_pruning")
@@ -31,6 +36,22 @@ def record(**columns: Any) -> TrialRecord:
     return TrialRecord(**defaults | columns)
 
 
+def to_table(records: Iterable[TrialRecord], runs: Sequence[RunFacts] = ()) -> pd.DataFrame:
+    """The records as a report's table, each of a run with its study's name."""
+    rows = list(records)
+    return with_derived(record_frame([vars(row) for row in rows]), [row.study for row in rows], runs)
+
+
+def parquet(table: pd.DataFrame) -> bytes:
+    file = io.BytesIO()
+    write_tables(table, io.BytesIO(), file)
+    return file.getvalue()
+
+
+SCORES = ScoreFormat(metric=Metric("top-1", unit="%"))
+LOSS = ScoreFormat(metric=Metric("val loss", better="lower", unit="nat"))
+OF_LOSS = {"metric": "val loss", "metric_unit": "nat", "metric_better": "lower"}
+"""Columns of records that are scored by a loss."""
 TRIALS = 20
 SITES = ("conv1", "layer1.conv1", "layer2.conv1")
 OPTIONS = 4

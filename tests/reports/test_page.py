@@ -7,17 +7,20 @@ import io
 import json
 import re
 from collections.abc import Callable
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from sconv_search.reports.interactive import library
-from sconv_search.reports.table import read_runs
 
-from sconv_search.reports import figures, page, rendering, write_report
+from sconv_search.reports import page, write_report
+from sconv_search.reports.drawing import matplotlib_files
+from sconv_search.reports.drawing.matplotlib_files import figure_writer
+from sconv_search.reports.drawing.plotly_figures import library
 from sconv_search.reports.page import make_report
+from sconv_search.reports.reading.records_table import read_runs
 from tests.reports.conftest import DENSE_FLOPS, METHODS, confirm, record, study, write_studies
 
 Write = Callable[..., Path]
@@ -57,7 +60,7 @@ def text_of(folder: Path, name: str = "summary.md") -> str:
 def test_every_figure_is_svg_png_and_pdf_and_every_table_csv_markdown_and_latex(
     write_run: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(page, "KINDS", figures.KINDS)
+    monkeypatch.setattr(page, "KINDS", matplotlib_files.KINDS)
     plots = [confirm(80 + seed, seed, plan="P", flops=DENSE_FLOPS // 2, budget="50% flops") for seed in range(3)]
     out = tmp_path / "report"
     write_report([write_run("a", plots)], out)
@@ -69,27 +72,27 @@ def test_every_figure_is_svg_png_and_pdf_and_every_table_csv_markdown_and_latex(
         assert all(path.stat().st_size > 40 for path in (out / part).iterdir())
     starts = {"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF"}
     for kind, start in starts.items():
-        assert (out / "figures" / f"cifar10-resnet20-pareto-flops.{kind}").read_bytes().startswith(start)
+        assert (out / "figures" / f"cifar10-resnet20-front-flops.{kind}").read_bytes().startswith(start)
 
 
 def test_every_figure_of_a_comparison_has_its_files(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rendering, "rendered_in", lambda figure, kinds: dict.fromkeys(kinds, b""))
-    with rendering.studio(("svg",)) as artist:
+    monkeypatch.setattr(matplotlib_files, "rendered", lambda figure, kind: b"")
+    with figure_writer(("svg",)) as artist:
         make_report(read_runs(runs), artist)
         stems = set(artist.files())
     keys = (
-        "pareto-flops pareto-macs pareto-additions pareto-parameters pareto-latency plan protected"
-        " course-1-best-by-training "
+        "front-flops front-macs front-additions front-parameters front-latency plan protected trials-flops"
+        " progress-1-best-by-training "
     )
-    keys += "course-1-hypervolume-by-second importance lambda-residual lambda-accuracy decomposition latency "
-    keys += "rungs-predicted-damage-against-short-training"
+    keys += "progress-1-hypervolume-by-second importance lambda-residual lambda-top-1 compression latency "
+    keys += "agreement-predicted-damage-against-short-training"
     assert {f"figures/cifar10-resnet20-{key}.svg" for key in keys.split()} <= stems
     assert sum("-residuals-" in name for name in stems) == 3  # the structured plans that were trained with a weight
     assert all(name.isascii() for name in stems)
 
 
 def test_the_tidy_data_is_csv_and_parquet_and_both_agree(comparison: Path) -> None:
-    for name in ("trials", "summary", "verdict", "effort", "course"):
+    for name in ("trials", "summary", "verdict", "effort", "progress"):
         parquet = pd.read_parquet(comparison / "data" / f"{name}.parquet")
         with open(comparison / "data" / f"{name}.csv", encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
@@ -101,12 +104,9 @@ def test_the_tidy_data_is_csv_and_parquet_and_both_agree(comparison: Path) -> No
 def test_the_page_comes_in_the_order_of_the_questions(comparison: Path) -> None:
     text = text_of(comparison)
     parts = [
-        "## Verdict",
-        "At 50 % FLOPs, ",
-        "## cifar10/resnet20",
-        "Accuracy against cost",
-        "### The plan",
-        "### The search",
+        *("## Which network to take", "The smallest network within", "Confirmed networks: score against cost"),
+        *("| network |", "## Which method is best at a budget", "At 50 % FLOPs, ", "## cifar10/resnet20"),
+        *("### The plan", "### The search"),
     ]
     parts += ["### MACs are not milliseconds", "### All trials", "## Provenance", "Equal effort"]
     places = [text.index(part) for part in parts]
@@ -144,7 +144,7 @@ def test_the_page_is_one_small_file_that_loads_nothing(comparison: Path) -> None
     assert html.count(library()) == 1
     rest = html.replace(library(), "")
     assert not re.search(r"""(src|href)=["'](?!#|data:)""", rest)
-    assert "default-src 'none'" in rest
+    assert "default-src 'none'" in unescape(rest)
 
 
 def test_unequal_effort_is_an_alarm(write_run: Write, tmp_path: Path) -> None:
@@ -174,12 +174,12 @@ def test_tasks_have_figures_of_their_own_names(
     write_run: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(page, "KINDS", ("png",))
-    monkeypatch.setattr(rendering, "rendered_in", lambda figure, kinds: dict.fromkeys(kinds, b"png"))
+    monkeypatch.setattr(matplotlib_files, "rendered", lambda figure, kind: b"png")
     tasks = ["a/b", "a-b", "../../etc", "日本"]
     folder = write_run("a", [confirm(80, task=task, flops=DENSE_FLOPS // 2) for task in tasks])
     written = write_report([folder], tmp_path / "report")
-    pictures = {path.name for path in written if path.name.endswith("pareto-flops.png")}
-    assert pictures == {f"{stem}-pareto-flops.png" for stem in ("a-b", "a-b-2", "etc", "日本")}
+    pictures = {path.name for path in written if path.name.endswith("front-flops.png")}
+    assert pictures == {f"{stem}-front-flops.png" for stem in ("a-b", "a-b-2", "etc", "日本")}
     assert {path.parent.parent for path in written if path.parent != tmp_path / "report"} == {tmp_path / "report"}
 
 
@@ -206,7 +206,7 @@ def test_dropped_lines_stand_in_the_report(write_run: Write, tmp_path: Path) -> 
     write_report([write_run("a", [record(val_score=1.0, flops=4), "oops"])], tmp_path / "report")
     for name in ("summary.md", "index.html"):
         assert "trials.jsonl line 2 dropped: not JSON" in text_of(tmp_path / "report", name)
-    assert "1 damaged lines or files were dropped" in text_of(tmp_path / "report")
+    assert "1 damaged line or file dropped" in text_of(tmp_path / "report")
 
 
 def test_a_search_without_any_score_still_gives_a_report(write_run: Write, tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ def test_hostile_names_are_text_in_html(hostile: Path) -> None:
     assert "img" not in tags.tags
     assert not [name for name in tags.attributes if name.startswith("on")]
     assert "&lt;script&gt;" in html
-    data = json.loads(html.partition('id="figures">')[2].partition("</script>")[0])
+    data = json.loads(html.partition('id="data">')[2].partition("</script>")[0])
     assert any("&lt;script&gt;" in text for text in data["texts"])
 
 
@@ -335,4 +335,6 @@ def test_studies_of_different_tasks_share_a_report(write_run: Write) -> None:
     folders = [write_run(task, study("structured_conv", 0, f"{task}/net")) for task in ("mnist", "cifar10")]
     blocks = make_report(read_runs(folders)).blocks
     titles = [block.text for block in blocks if getattr(block, "level", 0) == 2]
-    assert titles == ["Verdict", "cifar10/net", "mnist/net", "Provenance"]
+    assert titles == [
+        *("Which network to take", "Which method is best at a budget", "cifar10/net", "mnist/net", "Provenance")
+    ]

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sconv_search.reports.export import to_parquet
-from sconv_search.reports.table import read_runs
 
 from sconv_search.reports.page import make_report
+from sconv_search.reports.reading.records_table import read_runs
 from sconv_search.studies import RunFolder, StudySpec, Task, recipes, tasks
-from tests.reports.conftest import confirm, write_run
+from tests.reports.conftest import confirm, parquet, write_run
 from tests.studies.conftest import SMALL, Typed
 
 __all__ = ["write_run"]  # a fixture
@@ -72,7 +71,7 @@ def reports(write_run: Callable[..., Path], tmp_path: Path) -> list[Path]:
     for count, folder in enumerate(folders, start=1):
         (folder / "data").mkdir(parents=True)
         for name, table in make_report(read_runs([write_run(f"{count}/run", rows[:count])])).data.items():
-            (folder / "data" / f"{name}.parquet").write_bytes(to_parquet(table))
+            (folder / "data" / f"{name}.parquet").write_bytes(parquet(table))
     return folders
 
 

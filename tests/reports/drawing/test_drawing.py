@@ -1,4 +1,4 @@
-"""Both drawers: what stands in their figures, that they draw the same data, and the same twice."""
+"""Matplotlib and plotly: what stands in their figures, that they draw the same data, and the same twice."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 from PIL import Image
-from sconv_search.reports.charts import Axis, Chart, HeatMap, Label, Nothing, Rule, Trace
-from sconv_search.reports.interactive import figure_json
-from sconv_search.reports.looks import OTHERS, STYLES, looks
-from sconv_search.reports.markup import Plot
-from sconv_search.reports.prepared.pareto import pareto_figure
-from sconv_search.reports.table import read_runs
 
 from sconv_search.reports import summarize
-from sconv_search.reports.figures import draw, rendered, rendered_in
+from sconv_search.reports.document.blocks import Plot
+from sconv_search.reports.drawing import matplotlib_files
+from sconv_search.reports.drawing.chart import Axis, Chart, HeatMap, Label, Nothing, Rule, Trace
+from sconv_search.reports.drawing.matplotlib_files import Job, draw, figure_writer, job_files, rendered
+from sconv_search.reports.drawing.plotly_figures import figure_json
+from sconv_search.reports.drawing.styles import OTHERS, STYLES, styles
+from sconv_search.reports.figures.pareto import search_figure
 from sconv_search.reports.page import make_report
-from tests.reports.conftest import METHODS
+from sconv_search.reports.reading.records_table import read_runs
+from tests.reports.conftest import METHODS, SCORES
 
 TASK = "cifar10/resnet20"
 HOSTILE = "<script>alert('$x^{')</script>\n\"a\", Größe \x00 %{y} %s"
@@ -31,7 +32,7 @@ HOSTILE = "<script>alert('$x^{')</script>\n\"a\", Größe \x00 %{y} %s"
 
 @pytest.fixture(scope="module")
 def pareto(table: pd.DataFrame) -> Chart:
-    found = pareto_figure(table, summarize(table), TASK).drawings["FLOPs"]
+    found = search_figure(table, summarize(table), TASK, SCORES).drawings["FLOPs"]
     assert isinstance(found, Chart)
     return found
 
@@ -46,7 +47,7 @@ def drawings(runs: list[Path]) -> list[Chart | HeatMap]:
 def test_every_known_method_has_its_own_color_and_marker() -> None:
     assert len({color for color, _ in STYLES.values()}) == len({marker for _, marker in STYLES.values()}) == len(STYLES)
     assert set(METHODS) <= set(STYLES)
-    assert len(looks([f"site{number}" for number in range(20)])) == 20
+    assert len(styles([f"site{number}" for number in range(20)])) == 20
     assert len({*OTHERS}) == len(OTHERS)
 
 
@@ -58,7 +59,7 @@ def test_every_figure_of_a_report_is_valid_plotly_and_json(drawings: list[Chart 
         json.dumps(made, allow_nan=False)
 
 
-def test_both_drawers_show_the_same_points(pareto: Chart) -> None:
+def test_both_libraries_show_the_same_points(pareto: Chart) -> None:
     wanted = sorted((x, y) for trace in pareto.traces for x, y in zip(trace.x, trace.y, strict=True))
     interactive = [trace for trace in figure_json(pareto)["data"] if trace["x"] != [None]]
     found = sorted((x, y) for trace in interactive for x, y in zip(trace["x"], trace["y"], strict=True))
@@ -115,27 +116,24 @@ def test_the_same_data_gives_the_same_bytes(pareto: Chart, kind: str) -> None:
     assert len(first) > 10_000
 
 
-def test_the_png_shows_what_the_pdf_does_at_its_size(pareto: Chart) -> None:
+def test_the_png_has_its_points_where_the_axes_put_them(pareto: Chart) -> None:
     figure = draw(pareto)
-    made = rendered_in(figure, ("png", "svg", "pdf"))
-    assert list(made) == ["png", "svg", "pdf"]
-    picture = Image.open(io.BytesIO(made["png"]))
+    picture = Image.open(io.BytesIO(rendered(figure, "png")))
     assert picture.size == (9 * 150, 5 * 150)
-    assert made["png"] == rendered(figure, "png")
     # A confirmed point's color stands where the axes put it: y grows upwards there, downwards in the picture.
     (axes,) = figure.axes
     point = next(trace for trace in reversed(pareto.traces) if trace.kind == "strong")
     x, y = axes.transData.transform((point.x[-1], point.y[-1])) * 150 / figure.dpi
     assert (
         "#{:02X}{:02X}{:02X}".format(*picture.convert("RGB").getpixel((round(x), round(750 - y))))
-        == STYLES[point.look][0]
+        == STYLES[point.style][0]
     )
 
 
 def hostile_chart() -> Chart:
     points: dict[str, Any] = {"x": [1.0, 2.0], "y": [3.0, 4.0], "texts": [HOSTILE, HOSTILE], "keys": [HOSTILE, ""]}
-    trace = Trace(name=HOSTILE, look=HOSTILE, kind="strong", **points)
-    rule, label = Rule(name=HOSTILE, at=3.0, axis="y"), Label(text=HOSTILE, look=HOSTILE, y=3.0)
+    trace = Trace(name=HOSTILE, style=HOSTILE, kind="strong", **points)
+    rule, label = Rule(name=HOSTILE, at=3.0, axis="y"), Label(text=HOSTILE, style=HOSTILE, y=3.0)
     axis = Axis(label=HOSTILE)
     return Chart(title=HOSTILE, x=axis, y=axis, traces=[trace], rules=[rule], labels=[label], notes=[HOSTILE])
 
@@ -160,7 +158,7 @@ def test_hostile_names_draw_and_are_no_markup(drawing: Chart | HeatMap) -> None:
 
 @pytest.mark.parametrize("count", [2, 5, 40])
 def test_what_is_counted_has_ticks_at_whole_numbers(count: int) -> None:
-    trace = Trace(name="a", look="a", kind="steps", x=[1.0, float(count)], y=[3.0, 4.0], texts=["", ""])
+    trace = Trace(name="a", style="a", kind="steps", x=[1.0, float(count)], y=[3.0, 4.0], texts=["", ""])
     chart = Chart(
         title="t", x=Axis(label="x", limits=(0.0, 1.03 * count), whole=True), y=Axis(label="y"), traces=[trace]
     )
@@ -172,15 +170,57 @@ def test_what_is_counted_has_ticks_at_whole_numbers(count: int) -> None:
 
 def test_lines_differ_by_shape_too(drawings: list[Chart | HeatMap]) -> None:
     """In files as on the page: color alone does not tell lines of different methods apart."""
-    courses = [found for found in drawings if isinstance(found, Chart) and found.x.label == "trainings"]
-    assert courses
-    for chart in courses:
+    progress = [found for found in drawings if isinstance(found, Chart) and found.x.label == "trainings"]
+    assert progress
+    for chart in progress:
         lines = [line for line in draw(chart).axes[0].get_lines() if len(line.get_xdata()) > 1]
-        assert len({line.get_marker() for line in lines}) == len({trace.look for trace in chart.traces}) > 1
+        assert len({line.get_marker() for line in lines}) == len({trace.style for trace in chart.traces}) > 1
 
 
 def test_numbers_that_are_none_are_left_out_by_both() -> None:
-    trace = Trace(name="a", look="a", kind="strong", x=[1.0, 2.0], y=[3.0, float("nan")])
+    trace = Trace(name="a", style="a", kind="strong", x=[1.0, 2.0], y=[3.0, float("nan")])
     found = Chart(title="t", x=Axis(label="x", logarithmic=True), y=Axis(label="y"), traces=[trace])
     assert figure_json(found)["data"][0]["y"] == [3.0, None]
     rendered(draw(found), "png")
+
+
+def test_points_beyond_the_upper_edge_are_arrows_upwards() -> None:
+    trace = Trace(name="a", style="a", kind="above", x=[1.0], y=[3.0])
+    chart = Chart(title="t", x=Axis(label="x"), y=Axis(label="y", limits=(0.0, 3.0)), traces=[trace])
+    assert figure_json(chart)["data"][0]["marker"]["symbol"] == "triangle-up"
+    assert draw(chart).axes[0].get_lines()[0].get_marker() == "^"
+
+
+JOBS = [
+    Job(
+        stem=f"s{number}",
+        heading="task",
+        drawing=Chart(
+            title=f"chart {number}",
+            x=Axis(label="x"),
+            y=Axis(label="y"),
+            traces=[Trace(name="a", style="a", kind="strong", x=[1.0], y=[float(number)])],
+        ),
+    )
+    for number in range(4)
+]
+
+
+@pytest.mark.parametrize("processors", [1, 2])
+def test_the_files_are_the_same_whoever_draws_them(processors: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matplotlib_files, "_processors", lambda: processors)
+    with figure_writer(("svg", "pdf")) as artist:
+        for job in JOBS:
+            artist.submit(job)
+        files = artist.files()
+    assert list(files) == [f"figures/{job.stem}.{kind}" for job in JOBS for kind in ("svg", "pdf")]
+    assert files["figures/s3.svg"] == job_files(JOBS[3], ("svg",))["figures/s3.svg"]
+    assert files["figures/s3.pdf"] == job_files(JOBS[3], ("pdf",))["figures/s3.pdf"]
+
+
+def test_an_error_of_a_drawing_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matplotlib_files, "_processors", lambda: 2)
+    with figure_writer(("tiff-that-is-none",)) as artist:
+        artist.submit(JOBS[0])
+        with pytest.raises((ValueError, KeyError), match="tiff-that-is-none"):
+            artist.files()

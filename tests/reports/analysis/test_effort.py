@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from sconv_search.reports.effort import effort, inequalities, unfinished, unrecorded
-from sconv_search.reports.runs import RunFacts
-from sconv_search.reports.table import to_table
-
-from tests.reports.conftest import confirm, record, spec
+from sconv_search.reports.analysis.effort import effort, inequalities, unfinished, unrecorded
+from sconv_search.reports.reading.runs import RunFacts
+from tests.reports.conftest import confirm, record, spec, to_table
 
 AT = {"budget": "50% flops", "flops": 40_000_000}
 

@@ -6,10 +6,11 @@ import json
 import re
 
 import pytest
-from sconv_search.reports.charts import Axis, Chart, Figure, Nothing, Trace
-from sconv_search.reports.html_page import to_html
-from sconv_search.reports.interactive import library
-from sconv_search.reports.markup import Heading, Plot
+
+from sconv_search.reports.document.blocks import Heading, Plot
+from sconv_search.reports.document.html import to_html
+from sconv_search.reports.drawing.chart import Axis, Chart, Figure, Nothing, Trace
+from sconv_search.reports.drawing.plotly_figures import library
 
 HOSTILE = "</script><script>alert(1)</script><!--\u2028"
 
@@ -20,11 +21,11 @@ def page_of(figure: Figure) -> str:
 
 
 def data_of(page: str) -> dict:
-    return json.loads(page.partition('id="figures">')[2].partition("</script>")[0])
+    return json.loads(page.partition('id="data">')[2].partition("</script>")[0])
 
 
 def chart(**entries) -> Chart:
-    trace = Trace(name="a", look="a", kind="strong", x=[1.0], y=[2.0], texts=[HOSTILE])
+    trace = Trace(name="a", style="a", kind="strong", x=[1.0], y=[2.0], texts=[HOSTILE])
     return Chart(title="t", x=Axis(label="x"), y=Axis(label="y"), traces=[trace], **entries)
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from sconv_search.reports.table import DERIVED, to_table
 
 from sconv_search.records import COLUMNS
 from sconv_search.reports import read_runs
-from tests.reports.conftest import record
+from sconv_search.reports.reading.records_table import DERIVED
+from tests.reports.conftest import OF_LOSS, record, spec, to_table
 
 Write = Callable[..., Path]
 
@@ -36,7 +36,7 @@ def test_a_share_of_nothing_is_missing() -> None:
     [
         ('{"study": "a", ', "not JSON"),
         ("[]", "not a record"),
-        (record().to_json().replace('"schema": 1', '"schema": 9'), "schema 1"),
+        (record().to_json().replace('"schema": 2', '"schema": 9'), "schemas 1 and 2 are read, got 9"),
         (record().to_json().replace("null", "NaN", 1), "wrong type"),
         (record(val_score=1.5).to_json().replace("1.5", "NaN"), "finite number"),
         (record(val_score=1.5).to_json().replace("1.5", "1e999"), "finite number"),
@@ -157,10 +157,54 @@ def test_references_belong_to_every_budget() -> None:
     assert to_table([record(variant="dense", budget="50% flops")])["budget_group"].isna().all()
 
 
-def test_records_from_before_a_column_was_added_are_read(write_run: Write) -> None:
-    """What the earlier file did not hold is missing."""
-    added = ("threads", "dtype", "latency_batch", "layers", "residual_course", "command")
+def test_records_of_schema_1_are_read(write_run: Write) -> None:
+    """What the earlier file did not hold is missing; its scores were top-1 accuracies unless it said otherwise."""
+    added = ("metric_unit", "metric_better", "name", "speed_up_spread", "busy_share", "threads", "dtype", "command")
     earlier = {name: value for name, value in json.loads(record(val_score=88.5).to_json()).items() if name not in added}
-    table = read_runs([write_run("a", [json.dumps(earlier)])]).table
-    assert table["val_score"].to_list() == [88.5]
-    assert table[list(added)].isna().all(axis=None)
+    earlier |= {"schema": 1, "val_top1": earlier.pop("val_score"), "metric": None, "number": 3}
+    lines = [json.dumps(earlier), json.dumps(earlier | {"metric": "mean IoU", "task": "other", "number": None})]
+    table = read_runs([write_run("a", lines)]).table
+    assert table["val_score"].to_list() == [88.5, 88.5]
+    assert table["metric"].to_list() == ["top-1", "mean IoU"]
+    assert (set(table["metric_unit"]), set(table["metric_better"])) == ({"%"}, {"higher"})
+    assert table["name"].to_list() == ["3", "searched"]
+    assert table[["threads", "dtype", "command", "busy_share"]].isna().all(axis=None)
+
+
+def test_a_whole_last_line_without_its_end_is_read(write_run: Write) -> None:
+    folder = write_run("a", [record()])
+    with open(folder / "trials.jsonl", "a") as file:
+        file.write(record(number=7).to_json())
+    assert read_runs([folder]).table["number"].to_list() == [pd.NA, 7]
+
+
+def test_brackets_without_end_cost_their_line_alone(write_run: Write) -> None:
+    reading = read_runs([write_run("a", ["[" * 100_000, record()])])
+    assert len(reading.table) == 1
+    assert len(reading.dropped[0]) < 500
+
+
+def test_more_records_than_a_part_keep_their_order(write_run: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sconv_search.reports.reading.records_table._PART", 3)
+    folder = write_run("a", [record(number=number, reason="same") for number in range(8)])
+    table = read_runs([folder]).table
+    assert table["number"].to_list() == list(range(8))
+    assert table["reason"].to_list() == ["same"] * 8
+
+
+def test_tasks_of_one_name_and_other_metrics_keep_apart(write_run: Write) -> None:
+    rows = [record(val_score=90.0), record(val_score=0.3, **OF_LOSS)]
+    assert read_runs([write_run("a", rows)]).table["task"].to_list() == [
+        "cifar10/resnet20 (top-1, %, higher is better)",
+        "cifar10/resnet20 (val loss, nat, lower is better)",
+    ]
+
+
+def test_tasks_of_one_name_and_other_data_keep_apart(write_run: Write) -> None:
+    folders = [write_run(name, [record(study=name)]) for name in ("a", "b", "c")]
+    for folder, checksum in zip(folders[:2], ("1" * 64, "2" * 64), strict=True):
+        (folder / "spec.json").write_text(json.dumps(spec("cp", data_sha256=checksum)))
+    assert read_runs(folders).table["task"].to_list() == [
+        f"cifar10/resnet20 (data {words})" for words in ("11111111", "22222222", "not recorded")
+    ]
+    assert read_runs(folders[:1]).table["task"].to_list() == ["cifar10/resnet20"]

@@ -1,4 +1,4 @@
-"""What the Pareto figure shows, without a pixel."""
+"""What the Pareto figures show, without a pixel."""
 
 from __future__ import annotations
 
@@ -6,22 +6,28 @@ from itertools import pairwise
 
 import pandas as pd
 import pytest
-from sconv_search.reports.charts import Chart, Nothing, Trace
-from sconv_search.reports.prepared.pareto import METRICS, MOST_SHOWN, pareto_figure
-from sconv_search.reports.table import to_table
 
 from sconv_search.records import TrialRecord
 from sconv_search.reports import summarize
-from tests.reports.conftest import DENSE_FLOPS, METHODS, confirm, record
+from sconv_search.reports.analysis.choice import choices
+from sconv_search.reports.drawing.chart import Chart, Nothing, Trace
+from sconv_search.reports.figures.pareto import COSTS, MOST_SHOWN, front_figure, search_figure
+from tests.reports.conftest import DENSE_FLOPS, LOSS, METHODS, OF_LOSS, SCORES, confirm, record, to_table
 
 TASK = "cifar10/resnet20"
 
 
 def chart(records: list[TrialRecord], metric: str = "flops") -> Chart | Nothing:
     table = to_table(records)
-    found = pareto_figure(table, summarize(table), TASK).drawings[
-        next(one.name for one in METRICS if one.key == metric)
-    ]
+    name = next(one.name for one in COSTS if one.key == metric)
+    summary = summarize(table)
+    if metric == "latency":
+        (choice,) = choices(summary, ())
+        found = front_figure(table, summary, choice).drawings[name]
+    else:
+        found = search_figure(table, summary, TASK, LOSS if "val loss" in set(table["metric"]) else SCORES).drawings[
+            name
+        ]
     assert isinstance(found, Chart | Nothing)
     return found
 
@@ -37,15 +43,44 @@ def traces(found: Chart, *kinds: str) -> list[Trace]:
 
 
 def test_every_scored_trial_and_confirmed_plan_is_there_for_every_cost(table: pd.DataFrame) -> None:
-    figure = pareto_figure(table, summarize(table), TASK)
-    assert list(figure.drawings) == ["FLOPs", "MACs", "additions", "parameters", "latency"]
+    figure = search_figure(table, summarize(table), TASK, SCORES)
+    assert list(figure.drawings) == ["FLOPs", "MACs", "additions", "parameters"]
     searched = table[(table["stage"] == "search") & (table["status"] == "complete")]
-    for name, found in figure.drawings.items():
+    for found in figure.drawings.values():
         assert isinstance(found, Chart)
         strong = sum(len(trace.x) for trace in found.traces if trace.keys)
         faint = sum(len(trace.x) for trace in found.traces if not trace.keys and trace.kind in ("faint", "below"))
         assert strong == len(METHODS) * 4
-        assert faint == (0 if name == "latency" else len(searched))  # no latency is measured in a search
+        assert faint == len(searched)
+
+
+def test_the_first_figure_holds_confirmed_plans_alone_and_the_tolerance(table: pd.DataFrame) -> None:
+    summary = summarize(table)
+    (choice,) = choices(summary, ())
+    figure = front_figure(table, summary, choice)
+    assert list(figure.drawings) == ["FLOPs", "MACs", "additions", "parameters", "latency"]
+    for found in figure.drawings.values():
+        assert isinstance(found, Chart)
+        assert {trace.kind for trace in found.traces} <= {"strong", "hollow", "below", "steps"}
+        assert sum(len(trace.x) for trace in found.traces if trace.keys) == len(METHODS) * 4
+        (rule,) = [rule for rule in found.rules if rule.moves]
+        assert rule.at == pytest.approx(91.7 - 1.0)
+
+
+def test_of_losses_less_is_better() -> None:
+    plans = [(10, 0.50), (20, 0.55), (30, 0.40)]
+    rows = [confirm(score, flops=flops, plan=str(flops), **OF_LOSS) for flops, score in plans]
+    rows += [confirm(9.0, flops=5, plan="bad", **OF_LOSS)]
+    rows += [confirm(0.39, flops=DENSE_FLOPS, variant="dense", methods=None, **OF_LOSS)]
+    found = drawn(rows)
+    (front,) = traces(found, "steps")
+    assert list(front.y) == [0.50, 0.40]
+    assert found.y.label == "test val loss (nat)"
+    assert found.y.limits is not None
+    assert found.y.limits[0] < 0.39 < 0.55 < found.y.limits[1] < 2
+    (arrow,) = traces(found, "above")
+    assert (arrow.x, arrow.y) == ([pytest.approx(100 * 5 / DENSE_FLOPS)], [found.y.limits[1]])
+    assert found.notes == [f"▲ 1 point above {found.y.limits[1]:.4g} nat, drawn at the edge"]
 
 
 def test_a_confirmed_point_is_mean_and_deviation() -> None:
@@ -65,7 +100,7 @@ def test_a_front_needs_two_points_and_leaves_out_the_beaten() -> None:
     plans = [(10, 80.0), (20, 79.0), (30, 82.0)]
     points = [confirm(score, flops=flops, plan=str(flops)) for flops, score in plans]
     (front,) = traces(drawn([*points, confirm(78, methods="cp", flops=5)]), "steps")
-    assert (front.look, list(front.y)) == ("structured_conv", [80, 82])
+    assert (front.style, list(front.y)) == ("structured_conv", [80, 82])
 
 
 def test_a_collapsed_run_does_not_squash_the_axis_and_becomes_an_arrow() -> None:
@@ -156,8 +191,17 @@ def test_many_trials_are_thinned_the_best_stay_and_it_is_said() -> None:
     ]
 
 
+def test_latencies_of_a_busy_machine_are_not_drawn() -> None:
+    measured = {"latency_ms": 3.0, "dense_latency_ms": 4.0}
+    rows = [confirm(90, flops=5, plan="P", **measured), confirm(91, flops=6, plan="Q", **measured, busy_share=0.4)]
+    assert sum(len(trace.x) for trace in traces(drawn(rows, "latency"), "strong")) == 1
+    found = chart(rows[1:], "latency")
+    assert isinstance(found, Nothing)
+    assert "on an idle machine" in found.reason
+
+
 def test_labels_of_methods_keep_apart(table: pd.DataFrame) -> None:
-    found = pareto_figure(table, summarize(table), TASK).drawings["FLOPs"]
+    found = search_figure(table, summarize(table), TASK, SCORES).drawings["FLOPs"]
     assert isinstance(found, Chart)
     assert found.y.limits is not None
     heights = sorted(label.y for label in found.labels)

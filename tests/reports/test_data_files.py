@@ -6,10 +6,14 @@ import csv
 import io
 
 import pandas as pd
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sconv_search.reports.export import to_csv, to_parquet
-from sconv_search.reports.markup import Table, latex_text, table_latex
+
+from sconv_search.reports.data_files import to_csv, write_tables
+from sconv_search.reports.document.blocks import Table
+from sconv_search.reports.document.latex import latex_text, table_latex
+from tests.reports.conftest import parquet
 
 
 @given(
@@ -31,9 +35,18 @@ def test_missing_is_empty_and_negative_numbers_stay_numbers() -> None:
 
 def test_parquet_keeps_types_and_texts() -> None:
     table = pd.DataFrame({"a": ["=1", None], "b": [1, None]}).astype({"a": "string", "b": "Int64"})
-    found = pd.read_parquet(io.BytesIO(to_parquet(table)))
+    found = pd.read_parquet(io.BytesIO(parquet(table)))
     assert found["a"].to_list()[0] == "=1"
     assert found["b"].isna().to_list() == [False, True]
+
+
+def test_csv_and_parquet_of_one_pass_hold_all_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sconv_search.reports.data_files.ROWS", 3)
+    table = pd.DataFrame({"a": [f"={number}" for number in range(8)]}).astype({"a": "string"})
+    csv_file, parquet_file = io.BytesIO(), io.BytesIO()
+    write_tables(table, csv_file, parquet_file)
+    assert csv_file.getvalue() == to_csv(table)
+    assert pd.read_parquet(io.BytesIO(parquet_file.getvalue()))["a"].to_list() == table["a"].to_list()
 
 
 def test_latex_is_a_table_with_rules_and_escapes() -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from scipy import stats
-from sconv_search.reports.table import to_table
-from sconv_search.reports.verdict import Verdict, verdicts
 
 from sconv_search.records import TrialRecord
 from sconv_search.reports import summarize
-from tests.reports.conftest import confirm, record
+from sconv_search.reports.analysis.method_comparison import Verdict, verdicts
+from tests.reports.conftest import OF_LOSS, confirm, record, to_table
 
 AT = {"budget": "50% flops", "flops": 40_000_000}
 
@@ -33,7 +34,7 @@ def test_the_sentence_is_the_numbers_in_words() -> None:
     assert (
         verdict.sentence
         == "At 50 % FLOPs, structured convolution loses 0.3 ± 0.1 points against the dense network; spatial SVD loses"
-        f" 0.5 ± 0.2. The difference is not significant (paired t-test, p = {p:.2f}, n = 3)."
+        f" 0.5 ± 0.2 points. The difference is not significant (paired t-test, p = {p:.2f}, n = 3)."
     )
     best, other = verdict.entries
     assert (best.family, best.mean, best.difference) == ("structured_conv", pytest.approx(91.7), pytest.approx(-0.3))
@@ -93,3 +94,29 @@ def test_nothing_confirmed_is_said() -> None:
 def test_a_gain_is_called_a_gain() -> None:
     (verdict,) = decided([DENSE, *seeds([92.4, 92.5, 92.6])])
     assert "structured convolution gains 0.5 ± 0.1 points" in verdict.sentence
+
+
+def test_of_losses_the_lowest_is_best_and_a_rise_is_a_loss() -> None:
+    dense = confirm(0.30, variant="dense", methods=None, flops=82_000_000, **OF_LOSS)
+    (verdict,) = decided(
+        [dense, *seeds([0.40, 0.42, 0.41], **OF_LOSS), *seeds([0.50, 0.52, 0.54], methods="cp", **OF_LOSS)]
+    )
+    assert [entry.family for entry in verdict.entries] == ["structured_conv", "cp"]
+    assert "structured convolution loses 0.11 ± 0.01 nat against the dense network; CP loses 0.22 ± 0.02 nat" in (
+        verdict.sentence
+    )
+
+
+def test_the_speed_up_stands_beside_the_score_unless_the_machine_was_busy() -> None:
+    timed = [
+        confirm(score, seed, **AT, latency_ms=ms, dense_latency_ms=3.0)
+        for seed, (score, ms) in enumerate(zip(FIRST, (2.0, 2.5, 2.0), strict=True))
+    ]
+    (verdict,) = decided([DENSE, *timed])
+    assert "against the dense network, 1.40 ± 0.17 times as fast as dense" in verdict.sentence
+    assert verdict.entries[0].speed_cell == "1.40 ± 0.17"
+    (verdict,) = decided([DENSE, *(replace(row, busy_share=0.5) for row in timed)])
+    assert "times as fast" not in verdict.sentence
+    assert verdict.entries[0].speed_cell == "1.40 ± 0.17 (busy)"
+    (verdict,) = decided([DENSE, *(replace(row, latency_ms=6.0) for row in timed)])
+    assert "0.50 ± 0.00 times as fast as dense, so slower" in verdict.sentence
