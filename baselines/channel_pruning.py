@@ -22,7 +22,8 @@ from sconv_search.baselines.decomposition import no_penalty, require_multiple
 from sconv_search.calibration.moments import Moments, grouped_kernel, input_moments, least_squares_tail
 from sconv_search.channels.cutting import makes_channels, of_each_group, sizes
 from sconv_search.channels.dependency_graph import Group, UntraceableError
-from sconv_search.channels.groups import Dependencies, dependencies, remaining, without_
+from sconv_search.channels.groups import Dependencies, dependencies
+from sconv_search.channels.removal import remaining, without_
 from sconv_search.compressor import LAYER_KINDS, Penalty, require_sites, swapped
 from sconv_search.plan import CompressionPlan, Structure
 
@@ -114,17 +115,27 @@ class ChannelPruning:
         unit = math.lcm(group.blocks, self.multiple)
         units, whole = group.channels // unit, group.channels
         counts = {max(1, round(units * step / self.steps)) * unit for step in range(1, self.steps)}
-        return [count for count in sorted(counts) if count < whole]
+        return [count for count in sorted(counts) if group.least <= count < whole]
 
     def limits(self, layer: nn.Module) -> Structure:
         """The channels that the layer makes; empty for all but convolutions and linear layers."""
         return {"keep": sizes(layer)[1]} if makes_channels(layer) else {}
 
+    def dropped(self, layer: nn.Module, structure: Structure) -> int:
+        """Channels that a structure takes away."""
+        return self.limits(layer)["keep"] - structure["keep"]
+
     def penalty(self, network: nn.Module, plan: CompressionPlan) -> Penalty:
         """Constant 0: the method works on trained weights."""
         return no_penalty(network)
 
-    def compress(self, network: nn.Module, plan: CompressionPlan, calibration: Tensor | None = None) -> nn.Module:
+    def compress(
+        self,
+        network: nn.Module,
+        plan: CompressionPlan,
+        calibration: Tensor | None = None,
+        reference: nn.Module | None = None,
+    ) -> nn.Module:
         """The network with only the most important channels of each site's group.
 
         All channels are ranked on the network as given, so the order of the sites does not matter.
@@ -166,7 +177,7 @@ def _checked(name: str, structure: Structure, known: Dependencies) -> Group:
     if set(structure) != {"keep"}:
         raise ValueError(f"site {name!r}: channel pruning takes ['keep'], got {sorted(structure)}")
     keep = structure["keep"]
-    if not 1 <= keep <= group.channels or keep % group.blocks:
+    if not group.least <= keep <= group.channels or keep % group.blocks:
         multiple = f" in multiples of {group.blocks}" if group.blocks > 1 else ""
-        raise ValueError(f"site {name!r}: keep must be in 1..{group.channels}{multiple}, got {keep}")
+        raise ValueError(f"site {name!r}: keep must be in {group.least}..{group.channels}{multiple}, got {keep}")
     return group

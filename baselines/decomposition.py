@@ -242,7 +242,13 @@ class Decomposition(ABC):
         """Constant 0: the method works on trained weights."""
         return no_penalty(network)
 
-    def compress(self, network: nn.Module, plan: CompressionPlan, calibration: Tensor | None = None) -> nn.Module:
+    def compress(
+        self,
+        network: nn.Module,
+        plan: CompressionPlan,
+        calibration: Tensor | None = None,
+        reference: nn.Module | None = None,
+    ) -> nn.Module:
         """The network with each site replaced by its smaller layers.
 
         Args:

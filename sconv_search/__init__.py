@@ -1,31 +1,93 @@
-"""Structured convolutions, and what every compression method needs: plans, costs, measurement, training."""
+"""How small a trained network can get, and by which method: structured convolutions, searched and compared.
 
-from sconv_search.budget import Budget, Budgets
-from sconv_search.compressor import Compressor
-from sconv_search.cost.counting import measure_cost
-from sconv_search.inference.optimize import SiteChoice, choice_table, optimize_for_inference
-from sconv_search.plan import Choice, CompressionPlan, Structure
-from sconv_search.records import COLUMNS, Cost, TrialRecord
-from sconv_search.structured.composite import CompositeConv2d
-from sconv_search.structured.conv import StructuredConv1d, StructuredConv2d, StructuredConv3d
-from sconv_search.structured.conv_transpose import (
-    StructuredConvTranspose1d,
-    StructuredConvTranspose2d,
-    StructuredConvTranspose3d,
-)
-from sconv_search.structured.linear import StructuredLinear
-from sconv_search.structured.method import StructuredConvolution
-from sconv_search.structured.regularization import structural_loss
+``import sconv_search as ss`` gives all that users need. Names are loaded when they are first used, so that this import
+alone loads neither torch nor pandas.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sconv_search.system.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from sconv_search.budget import Budget, Budgets
+    from sconv_search.compressor import Compressor
+    from sconv_search.cost.counting import measure_cost
+    from sconv_search.inference.optimize import SiteChoice, choice_table, optimize_for_inference
+    from sconv_search.plan import Choice, CompressionPlan, Structure
+    from sconv_search.records import COLUMNS, Cost, TrialRecord
+    from sconv_search.reports.page import write_report
+    from sconv_search.structured.composite import CompositeConv2d
+    from sconv_search.structured.conv import StructuredConv1d, StructuredConv2d, StructuredConv3d
+    from sconv_search.structured.conv_transpose import (
+        StructuredConvTranspose1d,
+        StructuredConvTranspose2d,
+        StructuredConvTranspose3d,
+    )
+    from sconv_search.structured.linear import StructuredLinear
+    from sconv_search.structured.method import StructuredConvolution
+    from sconv_search.structured.regularization import structural_loss
+    from sconv_search.studies.api import search_network
+    from sconv_search.studies.confirmation import confirm
+    from sconv_search.studies.context import StudyContext
+    from sconv_search.studies.methods import METHODS, compress
+    from sconv_search.studies.runs.folder import RunFolder
+    from sconv_search.studies.runs.rebuild import rebuild, save_compressed
+    from sconv_search.studies.spec import StudySpec
+    from sconv_search.studies.task import Task
+    from sconv_search.studies.tasks import TASKS
+
+_HOMES = {
+    "Budget": "budget",
+    "Budgets": "budget",
+    "Choice": "plan",
+    "CompressionPlan": "plan",
+    "Structure": "plan",
+    "COLUMNS": "records",
+    "Cost": "records",
+    "TrialRecord": "records",
+    "Compressor": "compressor",
+    "measure_cost": "cost.counting",
+    "CompositeConv2d": "structured.composite",
+    "StructuredConv1d": "structured.conv",
+    "StructuredConv2d": "structured.conv",
+    "StructuredConv3d": "structured.conv",
+    "StructuredConvTranspose1d": "structured.conv_transpose",
+    "StructuredConvTranspose2d": "structured.conv_transpose",
+    "StructuredConvTranspose3d": "structured.conv_transpose",
+    "StructuredLinear": "structured.linear",
+    "StructuredConvolution": "structured.method",
+    "structural_loss": "structured.regularization",
+    "SiteChoice": "inference.optimize",
+    "choice_table": "inference.optimize",
+    "optimize_for_inference": "inference.optimize",
+    "search_network": "studies.api",
+    "confirm": "studies.confirmation",
+    "METHODS": "studies.methods",
+    "compress": "studies.methods",
+    "RunFolder": "studies.runs.folder",
+    "rebuild": "studies.runs.rebuild",
+    "save_compressed": "studies.runs.rebuild",
+    "StudyContext": "studies.context",
+    "StudySpec": "studies.spec",
+    "Task": "studies.task",
+    "TASKS": "studies.tasks",
+    "write_report": "reports.page",
+}
+__getattr__ = lazy_names(__name__, _HOMES)
 
 __all__ = [
-    "COLUMNS",
     "Budget",
     "Budgets",
+    "COLUMNS",
     "Choice",
     "CompositeConv2d",
     "CompressionPlan",
     "Compressor",
     "Cost",
+    "METHODS",
+    "RunFolder",
     "SiteChoice",
     "Structure",
     "StructuredConv1d",
@@ -36,9 +98,23 @@ __all__ = [
     "StructuredConvTranspose3d",
     "StructuredConvolution",
     "StructuredLinear",
+    "StudyContext",
+    "StudySpec",
+    "TASKS",
+    "Task",
     "TrialRecord",
     "choice_table",
+    "compress",
+    "confirm",
     "measure_cost",
     "optimize_for_inference",
+    "rebuild",
+    "save_compressed",
+    "search_network",
     "structural_loss",
+    "write_report",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import ClassVar, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from sconv_search.plan import CompressionPlan, Structure
@@ -24,7 +25,8 @@ TRANSPOSED_KINDS = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 class Compressor(Protocol):
     """One way to make a trained network cheaper: stateless, arguments never modified.
 
-    Every method lives the same life: train under the penalty, compress, train on.
+    Every network goes through the same steps, whatever the method: train with the penalty, compress, train on. A class
+    that inherits from this one gets the defaults of a method that replaces single layers and has no penalty.
     """
 
     @property
@@ -32,9 +34,9 @@ class Compressor(Protocol):
         """Key of the method in plans."""
         ...
 
-    regularizable: ClassVar[bool]
+    regularizable: ClassVar[bool] = False
     """Whether training towards the structure (the penalty) means anything; if not, the penalty is constant 0."""
-    reshapes_neighbors: ClassVar[bool]
+    reshapes_neighbors: ClassVar[bool] = False
     """Whether a choice changes other layers too: then it is carried out first, and its cost measured on the whole
     network.
     """
@@ -49,11 +51,28 @@ class Compressor(Protocol):
 
     def penalty(self, network: nn.Module, plan: CompressionPlan) -> Penalty:
         """Distance of the network to the plan's structures, to be added to the loss; 0 where nothing is to do."""
+        return lambda: torch.zeros(())
+
+    def compress(
+        self,
+        network: nn.Module,
+        plan: CompressionPlan,
+        calibration: Tensor | None = None,
+        reference: nn.Module | None = None,
+    ) -> nn.Module:
+        """A new, deployable network in which the plan's sites are replaced.
+
+        Args:
+            calibration: inputs (N, ...) that may serve to fit the replacements better.
+            reference: the network before it was trained towards the plan, for methods that choose by the trained
+                weights what they train towards, such as which channels are summed together; None where it is the
+                network itself.
+        """
         ...
 
-    def compress(self, network: nn.Module, plan: CompressionPlan, calibration: Tensor | None = None) -> nn.Module:
-        """A new, deployable network in which the plan's sites are replaced; inputs may serve to fit them better."""
-        ...
+    def dropped(self, layer: nn.Module, structure: Structure) -> int:
+        """Channels of its own layer that a structure takes away; 0 where the method replaces the layer."""
+        return 0
 
 
 def site(network: nn.Module, name: str) -> nn.Module:

@@ -1,33 +1,13 @@
-"""All methods, and one verb for plans that mix them."""
+"""One verb for plans that mix methods."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from sconv_search.baselines.channel_pruning import ChannelPruning
-from sconv_search.baselines.cp import CP
-from sconv_search.baselines.spatial_svd import SpatialSVD
-from sconv_search.baselines.tucker import Tucker
-from sconv_search.baselines.weight_svd import WeightSVD
 from sconv_search.compressor import Compressor, Penalty, require_sites, site, swapped
 from sconv_search.plan import Choice, CompressionPlan, Structure
-from sconv_search.structured.method import StructuredConvolution
-from sconv_search.studies.named import named
-
-STRUCTURED = (
-    StructuredConvolution(),
-    StructuredConvolution(name="structured_natural", variants=("natural",)),
-    StructuredConvolution(name="structured_permuted", variants=("permuted",)),
-    StructuredConvolution(name="structured_signed", variants=("signed_merged",)),
-)
-"""The structured convolution as it does best, and to compare with: as in the paper, and each other choice of channel
-sums.
-"""
-METHODS: dict[str, Compressor] = {
-    method.name: method for method in (*STRUCTURED, SpatialSVD(), WeightSVD(), Tucker(), CP(), ChannelPruning())
-}
-"""Key of a method in plans and on the command line -> the method. A new method is one more line here."""
+from sconv_search.studies.method_registry import METHODS
 
 
 def method_named(name: str) -> Compressor:
@@ -36,7 +16,7 @@ def method_named(name: str) -> Compressor:
     Raises:
         KeyError: there is none; the nearest and all keys are given.
     """
-    return named("method", name, METHODS)
+    return METHODS.named(name)
 
 
 def compress(
@@ -50,7 +30,7 @@ def compress(
     Args:
         network: the trained network, or its untrained architecture where weights are loaded afterward.
         calibration: inputs (N, ...) for methods that fit to data.
-        reference: the network before it was trained towards the plan, see ``StructuredConvolution.compress``.
+        reference: the network before it was trained towards the plan, see ``Compressor.compress``.
 
     Raises:
         KeyError: the plan names an unknown method, or a site that the network lacks.
@@ -65,12 +45,9 @@ def compress(
         if method.reshapes_neighbors:
             # the reference keeps other channels
             compressed, reference = method.compress(compressed, part, calibration), None
-        elif isinstance(method, StructuredConvolution):
-            compressed = method.compress(
-                compressed, _narrowed(method, part, network, compressed), calibration, reference
-            )
         else:
-            compressed = method.compress(compressed, _narrowed(method, part, network, compressed), calibration)
+            narrower = _narrowed(method, part, network, compressed)
+            compressed = method.compress(compressed, narrower, calibration, reference)
     return compressed
 
 
@@ -100,3 +77,6 @@ def penalty(network: nn.Module, plan: CompressionPlan) -> Penalty:
     """The sum of the penalties of the plan's methods; it reads the network's weights anew at each call."""
     parts = [method_named(name).penalty(network, plan.only(name)) for name in plan.methods]
     return lambda: torch.stack([part() for part in parts]).sum() if parts else torch.zeros(())
+
+
+__all__ = ["METHODS", "compress", "method_named", "narrowed", "penalty"]

@@ -22,9 +22,9 @@ from sconv_search.networks.efficientnet_lite import efficientnet_lite0
 from sconv_search.networks.hrnet import hrnet_segmenter
 from sconv_search.networks.mobilenet import cifar_mobilenet_v2
 from sconv_search.networks.resnet import cifar_resnet, digits_network
-from sconv_search.studies.named import named
 from sconv_search.studies.task import Task
 from sconv_search.studies.user_code import made_by
+from sconv_search.system.named import named
 from sconv_search.training.metrics import MEAN_IOU
 from sconv_search.training.schedule import Schedule
 

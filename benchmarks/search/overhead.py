@@ -34,11 +34,12 @@ from sconv_search import Choice, CompressionPlan, Cost, TrialRecord
 from sconv_search.budget import Budgets
 from sconv_search.search_space.space import Option, SearchSpace
 from sconv_search.search_space.tables import SpaceArrays
-from sconv_search.studies import RunFolder, StudyContext, StudySpec, context_from_task, search
+from sconv_search.studies import RunFolder, StudyContext, StudySpec, context_from_task
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.samplers.random_keys import RandomKeys
 from sconv_search.studies.samplers.study import Domain, Sampler
 from sconv_search.studies.search.proposals import Proposals
+from sconv_search.studies.search.runner import search
 from sconv_search.studies.spec import SAMPLERS, SamplerName
 from sconv_search.studies.tasks import task_named
 from sconv_search.system.malloc import keep_freed_memory

@@ -98,7 +98,7 @@ def cut_(layer: nn.Module, side: str, kept: Tensor) -> None:
     for name in ("weight", "bias", "running_mean", "running_var"):
         axis = 1 if isinstance(layer, TRANSPOSED) and name == "weight" else 0
         if (tensor := getattr(layer, name, None)) is not None:
-            _set_(layer, name, tensor.detach().index_select(axis, kept.to(tensor.device)))
+            _set_(layer, name, _chosen(tensor.detach(), axis, kept))
     for name in _counts(layer, side):
         setattr(layer, name, len(kept))
 
@@ -114,14 +114,23 @@ def _counts(layer: nn.Module, side: str) -> tuple[str, ...]:
 def _cut_inputs_(layer: nn.Module, kept: Tensor) -> None:
     assert isinstance(layer, _ConvNd | nn.Linear)
     if isinstance(layer, TRANSPOSED):
-        _set_(layer, "weight", layer.weight.detach().index_select(0, kept.to(layer.weight.device)))
+        _set_(layer, "weight", _chosen(layer.weight.detach(), 0, kept))
         layer.in_channels = len(kept)
         return
     groups = _groups(layer)
-    kept_gC = of_each_group(kept.to(layer.weight.device), sizes(layer)[0], groups)
-    parts = layer.weight.detach().chunk(groups)  # a group's filters each
-    _set_(layer, "weight", torch.cat([part.index_select(1, own) for part, own in zip(parts, kept_gC, strict=True)]))
+    kept_gC = of_each_group(kept, sizes(layer)[0], groups)
+    parts = [_chosen(part, 1, own) for part, own in zip(layer.weight.detach().chunk(groups), kept_gC, strict=True)]
+    _set_(layer, "weight", parts[0] if groups == 1 else torch.cat(parts))  # a group's filters each
     setattr(layer, "in_channels" if isinstance(layer, _ConvNd) else "in_features", len(kept))
+
+
+def _chosen(tensor: Tensor, axis: int, kept: Tensor) -> Tensor:
+    """The given places of an axis, in new memory; of one that repeats a single value there, a part, which takes
+    none.
+    """
+    if tensor.stride(axis) == 0 and tensor.size(axis) > 1:
+        return tensor.narrow(axis, 0, len(kept))
+    return tensor.index_select(axis, kept.to(tensor.device))
 
 
 def of_each_group(kept: Tensor, channels: int, groups: int) -> Tensor:

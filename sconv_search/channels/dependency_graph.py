@@ -1,31 +1,20 @@
-"""Coupled groups of channels as Torch-Pruning's dependency graph tells them. The only user of Torch-Pruning."""
+"""Coupled groups of channels as a network's traces tell them, not yet put to the test."""
 
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from sconv_search.channels.cutting import CHANNELWISE, is_depthwise, is_known, makes_channels, sizes
-from sconv_search.compressor import layers
-from sconv_search.cost.counting import example_input, require_forward
-
-if TYPE_CHECKING:
-    import torch_pruning
-
-SIZES = (32, 64, 28, 12, 16, 8, 96, 128, 224, 227, 299, 1024, 16000)
-"""Lengths of each spatial axis to trace with, tried in turn; channels are coupled alike at every length that runs."""
-MOST_POSITIONS = 2**18
-
-
-class UntraceableError(ValueError):
-    """No graph of the network could be made, so it has no known groups."""
+from sconv_search.channels.cutting import is_depthwise, makes_channels, sizes
+from sconv_search.channels.label_tracing import Trace, first_labels
+from sconv_search.channels.labels import Bonds, Components, Numbers, numbers
+from sconv_search.channels.stand_in import UntraceableError as UntraceableError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,111 +42,107 @@ class Group:
         site: the first convolution or linear layer, in network order, that makes the channels.
         channels: how many it makes.
         blocks: equal runs of channels that must keep equally many each, because of grouped convolutions.
+        least: channels that have to stay, so that some stay to each layer that has a part of them, whichever they are.
     """
 
     site: str
     channels: int
     blocks: int
     members: tuple[Member, ...]
+    least: int = 1
 
 
-def example_of(network: nn.Module) -> Tensor:
-    """A random input (2, ...) that the network runs on, found from its first layer.
-
-    Raises:
-        UntraceableError: the network has no layer, or fails on every shape tried.
-    """
-    first = next(iter(layers(network).values()), None)
-    if first is None:
-        raise UntraceableError("it has no convolution and no linear layer")
-    axes = len(first.kernel_size) if isinstance(first, _ConvNd) else 0
-    tries = [size for size in SIZES if size**axes <= MOST_POSITIONS] if axes else [1]
-    for size in tries:
-        shape = (sizes(first)[0], *[size] * axes)
-        try:
-            require_forward(network, shape)
-        except ValueError as error:
-            cause = error
-        else:
-            like = example_input(network, shape, batch=2)
-            return torch.randn(like.shape, generator=torch.Generator().manual_seed(1), dtype=like.dtype)
-    raise UntraceableError(f"no input shape that was tried runs; the last: {cause}")
-
-
-def traced_groups(network: nn.Module, example: Tensor) -> tuple[dict[str, Group], dict[str, str]]:
-    """Groups by site as the graph tells them, not yet put to the test, and sites without one with the reason.
+def coupled_groups(
+    network: nn.Module, traces: Sequence[Trace], whole: Mapping[str, str]
+) -> tuple[dict[str, Group], dict[str, str]]:
+    """Groups by site, in network order, and sites without one with the reason.
 
     Args:
-        network: in evaluation mode, its weights requiring gradients; the tracing leaves it as it is.
-
-    Raises:
-        UntraceableError: the graph cannot be made.
+        traces: of its stand-in; together they tell of every path that the network takes.
+        whole: layers whose channels stay, with the reason.
     """
-    import torch_pruning  # here: it imports torchvision and timm, for seconds
-
+    starts = first_labels(network)
+    labels, across = _sides(traces)
+    count = 1 + sum(sizes(network.get_submodule(name))[1] for name in starts)
+    known = _Known(labels, Components(count, [*(trace.bonds for trace in traces), across]))
     groups: dict[str, Group] = {}
     left_out: dict[str, str] = {}
     covered: set[str] = set()
-    with torch.enable_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on parameters outside layers; groups that hold such are left out below
+    for name, layer in network.named_modules():
+        if not name or not makes_channels(layer) or name in covered:
+            continue
         try:
-            graph = torch_pruning.DependencyGraph().build_dependency(network, example_inputs=(example,), verbose=False)
-        except Exception as error:  # of any kind, from a third party's walk over autograd's graph
-            raise UntraceableError(f"Torch-Pruning cannot trace it: {type(error).__name__}: {error}") from error
-        names = {module: name for name, module in network.named_modules()}
-        for name in (name for name, module in network.named_modules() if name and makes_channels(module)):
-            if name in covered:
-                continue
-            try:
-                group = _group(name, graph, names)
-            except ValueError as error:
-                left_out[name] = str(error)
-                continue
-            groups[name] = group
-            covered |= {member.layer for member in group.members if member.side != "in"}
+            groups[name] = _group(name, network, known, whole)
+        except ValueError as error:
+            left_out[name] = str(error)
+            continue
+        covered |= {member.layer for member in groups[name].members if member.side != "in"}
     return groups, left_out
 
 
-def _group(name: str, graph: torch_pruning.DependencyGraph, names: Mapping[nn.Module, str]) -> Group:
+def _sides(traces: Sequence[Trace]) -> tuple[dict[tuple[str, str], Tensor], Bonds]:
+    """The labels of each layer's sides over all traces, and what follows from a layer's being in several."""
+    found: dict[tuple[str, str], Tensor] = {}
+    bonds = Bonds()
+    for trace in traces:
+        for key, own in trace.sides.items():
+            if key in found:
+                bonds.join(found[key], own)
+                own = torch.maximum(found[key], own)
+            found[key] = own
+    return found, bonds
+
+
+class _Known:
+    """Components of labels, and the sides of layers in which each has a channel."""
+
+    def __init__(self, labels: Mapping[tuple[str, str], Tensor], components: Components) -> None:
+        self.components = components
+        self.at: dict[tuple[str, str], Numbers] = {}
+        self.sides: dict[int, list[tuple[str, str]]] = {}
+        for key, own in labels.items():
+            places = numbers(own)
+            found = np.where(places > 0, components.of_label[places], -1)
+            self.at[key] = found
+            for component in np.unique(found[found >= 0]).tolist():
+                self.sides.setdefault(component, []).append(key)
+
+
+def _group(name: str, network: nn.Module, known: _Known, whole: Collection[str] | Mapping[str, str]) -> Group:
     """The group of one layer's outputs.
 
     Raises:
         ValueError: it cannot be pruned; the reason is given.
     """
-    from torch_pruning.ops import _OutputOp
-
-    layer = graph.model.get_submodule(name)
-    if layer not in graph.module2node:
+    layer = network.get_submodule(name)
+    if isinstance(whole, Mapping) and name in whole:
+        raise ValueError(whole[name])
+    own = known.at.get((name, "both" if is_depthwise(layer) else "out"))
+    if own is None:
         raise ValueError("the traced forward does not run it")
-    channels = sizes(layer)[1]
-    found = graph.get_pruning_group(layer, graph.get_pruner_of_module(layer).prune_out_channels, list(range(channels)))
-    merged: dict[tuple[str, str], list[tuple[int, int]]] = {}
-    for item in found:
-        module = item.dep.target.module
-        if isinstance(module, _OutputOp):
-            raise ValueError("its channels are the network's output")
-        if module not in names:
-            if isinstance(module, nn.Parameter):
-                raise ValueError("its channels meet a parameter that belongs to no layer")
-            continue  # an operator without weights
-        if isinstance(module, nn.PReLU) and module.num_parameters == 1:
-            continue
-        if not is_known(module):
-            raise ValueError(f"its channels pass {names[module]!r}, a {type(module).__name__}, which cannot be pruned")
-        side = "both" if isinstance(module, CHANNELWISE) or is_depthwise(module) else _side(item.dep.handler)
-        merged.setdefault((names[module], side), []).extend(zip(item.idxs, item.root_idxs, strict=True))
-    members = tuple(_member(layer, side, pairs) for (layer, side), pairs in merged.items())
+    if own.min() < 0:
+        raise ValueError(
+            "it treats each channel by itself, and what it reads stays"
+            if is_depthwise(layer)
+            else "it makes a single channel"
+        )
+    if reason := known.components.reason(own):
+        raise ValueError(reason)
+    if len(np.unique(own)) < len(own):
+        raise ValueError("several of its channels can only go together")
+    channel_of = dict(zip(own.tolist(), range(len(own)), strict=True))
+    order = {key: place for place, key in enumerate(known.at)}
+    keys = sorted({key for component in channel_of for key in known.sides[component]}, key=order.__getitem__)
+    members = tuple(_member(*key, known.at[key], channel_of) for key in keys)
     if not any(member.side == "in" for member in members):
         raise ValueError("no layer reads its channels: they are the network's output")
-    return Group(site=name, channels=channels, blocks=_blocks(members, channels, graph.model), members=members)
+    least = 1 + max(len(own) - len(member.channels.unique()) for member in members)
+    return Group(site=name, channels=len(own), blocks=_blocks(members, len(own), network), members=members, least=least)
 
 
-def _side(handler: object) -> str:
-    return "out" if getattr(handler, "__name__", "") == "prune_out_channels" else "in"
-
-
-def _member(layer: str, side: str, pairs: list[tuple[int, int]]) -> Member:
-    positions, channels = torch.tensor(sorted(set(pairs)), dtype=torch.int64).unbind(1)
+def _member(layer: str, side: str, found: Numbers, channel_of: Mapping[int, int]) -> Member:
+    pairs = [(place, channel_of[own]) for place, own in enumerate(found.tolist()) if own in channel_of]
+    positions, channels = torch.tensor(pairs, dtype=torch.int64).unbind(1)
     return Member(layer=layer, side=side, positions=positions, channels=channels)
 
 

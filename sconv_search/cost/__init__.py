@@ -1,1 +1,74 @@
 """What a network costs: operations counted on the network as built, and times by the clock."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sconv_search.system.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from sconv_search.cost.counting import (
+        cost_of_calls,
+        example_input,
+        measure_cost,
+        measure_modules,
+        on_shapes,
+        require_forward,
+    )
+    from sconv_search.cost.timing import (
+        TOLERATED,
+        Prepare,
+        Run,
+        Timer,
+        compiled,
+        compiled_call,
+        eager,
+        screened_in_turn,
+        seconds_of,
+        stolen_seconds,
+        timed_in_turn,
+        warm_up,
+    )
+
+_HOMES = {
+    "cost_of_calls": "counting",
+    "example_input": "counting",
+    "measure_cost": "counting",
+    "measure_modules": "counting",
+    "on_shapes": "counting",
+    "require_forward": "counting",
+    "Prepare": "timing",
+    "Run": "timing",
+    "TOLERATED": "timing",
+    "Timer": "timing",
+    "compiled": "timing",
+    "compiled_call": "timing",
+    "eager": "timing",
+    "screened_in_turn": "timing",
+    "seconds_of": "timing",
+    "stolen_seconds": "timing",
+    "timed_in_turn": "timing",
+    "warm_up": "timing",
+}
+__getattr__ = lazy_names(__name__, _HOMES)
+
+__all__ = [
+    "Prepare",
+    "Run",
+    "TOLERATED",
+    "Timer",
+    "compiled",
+    "compiled_call",
+    "cost_of_calls",
+    "eager",
+    "example_input",
+    "measure_cost",
+    "measure_modules",
+    "on_shapes",
+    "require_forward",
+    "screened_in_turn",
+    "seconds_of",
+    "stolen_seconds",
+    "timed_in_turn",
+    "warm_up",
+]

@@ -1,259 +1,102 @@
 """What one input costs a network, counted on the network as it is built. The only user of fvcore.
 
-What is counted: convolutions, linear layers and matrix products in MACs; every other addition, subtraction, elementwise
-multiplication and average in ``adds``, one for each. What counts nothing: moving and padding data, comparisons (ReLU,
-max-pooling), activation functions, the bias of a convolution or linear layer (the MACs start from it), and batch
-norm, which folds into the convolution before it at inference. An operator outside these tables is refused by name.
-``activations`` are the numbers that the counted operators write.
+What is counted and what is not is decided in ``operator_costs``; an operator that has no cost there is refused by name,
+with the module that runs it, unless it is asked to be counted as nothing. ``activations`` are the numbers that the
+counted operators write.
 """
 
 from __future__ import annotations
 
 import copy
+import difflib
 import logging
-import math
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
-from sconv_search.cost.tracing import OnShapes
+from sconv_search.cost.network_inputs import Inputs, arguments, example_input, in_words
+from sconv_search.cost.operator_costs import costs_of_operators, free
+from sconv_search.cost.product_costs import Handle
+from sconv_search.cost.tracing import OnShapes, PlainSizes, Whereabouts
 from sconv_search.records import Cost
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # fvcore scripts a function on import, which torch announces as deprecated
     from fvcore.nn.jit_analysis import JitModelAnalysis
-    from fvcore.nn.jit_handles import (
-        addmm_flop_jit,
-        bmm_flop_jit,
-        conv_flop_jit,
-        einsum_flop_jit,
-        linear_flop_jit,
-        matmul_flop_jit,
-    )
 
-Handle = Callable[[list[Any], list[Any]], Counter[str]]
-Result = TypeVar("Result")
-
-
-def _elements(value: Any) -> int:
-    """Elements of a traced tensor; 0 for numbers, which appear in the trace when shapes are computed."""
-    sizes = value.type().sizes() if value.isCompleteTensor() else None
-    return math.prod(sizes) if sizes else 0
-
-
-def _macs(count: Callable[[list[Any], list[Any]], Any]) -> Handle:
-    """fvcore's handle; it counts a multiply-accumulate as one flop, which is our MAC."""
-
-    def handle(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-        found = count(inputs, outputs)
-        macs = int(sum(found.values()) if isinstance(found, Counter) else found)
-        return Counter(macs=macs, activations=_elements(outputs[0]))
-
-    return handle
-
-
-def _adds(count: int, outputs: list[Any]) -> Counter[str]:
-    return Counter(adds=count, activations=_elements(outputs[0]))
-
-
-def _one_an_output(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    return _adds(_elements(outputs[0]), outputs)
-
-
-def _sum(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    return _adds(_elements(inputs[0]) - _elements(outputs[0]), outputs)
-
-
-def _mean(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    """The sum's additions, and one division an output."""
-    return _adds(_elements(inputs[0]), outputs)
-
-
-def _adaptive_mean(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    """``adaptive_avg_pool``: output i of an axis reads floor(i size / out) to ceil((i + 1) size / out); windows may
-    overlap.
-    """
-    sizes = zip(inputs[0].type().sizes(), outputs[0].type().sizes(), strict=True)
-    return _adds(
-        math.prod(sum(-(-(i + 1) * size // out) - i * size // out for i in range(out)) for size, out in sizes), outputs
-    )
-
-
-def _window_mean(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    """``avg_pool``: a window's additions and one division, for each output."""
-    kernel = inputs[1].toIValue() or [size.toIValue() for size in inputs[1].node().inputs()]
-    if None in kernel:
-        raise ValueError(
-            "the window of an avg_pool is computed from the input, so cannot be counted; use adaptive_avg_pool"
-        )
-    axes = len(outputs[0].type().sizes()) - 2
-    window = math.prod(kernel) if len(kernel) == axes else kernel[0] ** axes
-    return _adds(window * _elements(outputs[0]), outputs)
-
-
-def _bilinear(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    """``upsample_bilinear2d``: each output is a sum of four inputs by weights: four multiplications, three
-    additions.
-    """
-    return _adds(7 * _elements(outputs[0]), outputs)
-
-
-def _named_padding_macs(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    """A convolution padded by 'same' or 'valid', which fvcore does not know: the taps of one filter, for each
-    output.
-    """
-    written = _elements(outputs[0])
-    return Counter(macs=written * math.prod(inputs[1].type().sizes()[1:]), activations=written)
-
-
-def _free(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    return Counter()
-
-
-MACS = {
-    **dict.fromkeys(("aten::_convolution", "aten::convolution"), conv_flop_jit),
-    "aten::linear": linear_flop_jit,
-    "aten::addmm": addmm_flop_jit,
-    "aten::matmul": matmul_flop_jit,
-    **dict.fromkeys(("aten::bmm",), bmm_flop_jit),
-    "aten::einsum": einsum_flop_jit,
-}
-ONE_AN_OUTPUT = ("add", "add_", "sub", "sub_", "rsub", "mul", "mul_", "div", "div_", "neg", "square")
-FREE = (
-    "batch_norm",
-    "dropout_",
-    "feature_dropout",
-    "hardswish",
-    "hardswish_",
-    "silu",
-    "silu_",
-    "sigmoid",
-    "sigmoid_",
-    "hardsigmoid",
-    "hardsigmoid_",
-    "hardtanh",
-    "hardtanh_",
-    "gelu",
-    "elu",
-    "elu_",
-    "leaky_relu",
-    "leaky_relu_",
-    "prelu",
-    "tanh",
-    "softmax",
-    "log_softmax",
-    "max_pool1d",
-    "max_pool2d",
-    "max_pool3d",
-    "adaptive_max_pool2d",
-    "pad",
-    "reflection_pad1d",
-    "reflection_pad2d",
-    "reflection_pad3d",
-    "replication_pad1d",
-    "replication_pad2d",
-    "replication_pad3d",
-    "clone",
-    "alias",
-    "index_select",
-    "channel_shuffle",
-    "pixel_shuffle",
-    "unflatten",
-    "concat",
-    "movedim",
-    "view_as",
-    "expand_as",
-    "repeat",
-    "unfold",
-    "broadcast_to",
-    "numel",
-    "swapaxes",
-    "zeros_like",
-    "native_channel_shuffle",
-    "identity",
-    "clip",
-    "amax",
-    "relu6",
-    "relu6_",
-    "upsample_nearest2d",
+__all__ = (
+    "cost_of_calls",
+    "counting_free",
+    "example_input",
+    "measure_cost",
+    "measure_modules",
+    "on_shapes",
+    "require_forward",
+    "required_operators",
 )
-
-OP_HANDLES: dict[str, Handle] = {
-    **{f"aten::{name}": _free for name in FREE},
-    **{f"aten::{name}": _one_an_output for name in ONE_AN_OUTPUT},
-    "aten::mean": _mean,
-    **{f"aten::avg_pool{axes}d": _window_mean for axes in (1, 2, 3)},
-    **{f"aten::adaptive_avg_pool{axes}d": _adaptive_mean for axes in (1, 2, 3)},
-    "aten::sum": _sum,
-    "aten::upsample_bilinear2d": _bilinear,
-    "aten::_convolution_mode": _named_padding_macs,
-    **{name: _macs(count) for name, count in MACS.items()},
-}
+Result = TypeVar("Result")
+_COUNTED_FREE: ContextVar[frozenset[str]] = ContextVar("_COUNTED_FREE", default=frozenset())
+OWN_FUNCTION = "prim::PythonOp."
+"""What a trace calls a ``torch.autograd.Function``, before its name; it holds the operators that the function runs."""
 
 
-def example_input(network: nn.Module, input_shape: Sequence[int], batch: int = 1) -> torch.Tensor:
-    """Zeros of (batch, *input_shape) with the type and device of the network's weights.
-
-    Raises:
-        ValueError: the shape is not made of positive whole numbers.
-    """
-    if not input_shape or any(not isinstance(size, int) or size < 1 for size in input_shape):
-        raise ValueError(f"input_shape must hold positive whole numbers without the batch, got {tuple(input_shape)}")
-    weight = next((w for w in network.parameters() if w.is_floating_point()), torch.zeros(()))
-    return torch.zeros(batch, *input_shape, dtype=weight.dtype, device=weight.device)
-
-
-def require_forward(network: nn.Module, input_shape: Sequence[int]) -> None:
-    """Runs the network (in evaluation mode) once on zeros of that shape.
+def require_forward(network: nn.Module, inputs: Inputs) -> None:
+    """Runs the network (in evaluation mode) once on zeros of that shape, or on the example.
 
     Raises:
         ValueError: its forward fails; shape and cause are given.
     """
+    args, named = arguments(network, inputs)
     try:
         with torch.no_grad():
-            network(example_input(network, input_shape))
+            network(*args, **named)
     except Exception as error:  # of any kind: the forward is the user's own
         words = str(error) if isinstance(error, RuntimeError) and str(error) else f"{type(error).__name__}: {error}"
-        raise ValueError(
-            f"{type(network).__name__} fails on an input of shape {tuple(input_shape)}: {words}"
-        ) from error
+        raise ValueError(f"{type(network).__name__} fails on {in_words(inputs)}: {words}") from error
 
 
-def measure_cost(network: nn.Module, input_shape: Sequence[int]) -> Cost:
-    """MACs, other additions and parameters of the network for one input; exact integers.
+def measure_cost(network: nn.Module, inputs: Inputs, *, count_free: Collection[str] = ()) -> Cost:
+    """MACs, other additions and parameters of one call of the network; exact integers.
 
     Args:
-        network: any module that takes one tensor; it is copied, and measured in evaluation mode.
-        input_shape: shape of one input, without the batch: ``(3, 32, 32)``.
+        network: any module; it is copied, and measured in evaluation mode.
+        inputs: shape of one input, without the batch: ``(3, 32, 32)``; or what the network is called with: a tensor, a
+            tuple of positional arguments, or a dict of arguments by keyword.
+        count_free: operators without a known cost, as ``"aten::fft_fft"``, that count nothing.
 
     Raises:
-        ValueError: the network's forward fails on the shape, or runs an operator that has no handle.
+        ValueError: the network's forward fails on the shape, cannot be traced, or runs an operator that has no cost; or
+            one to be counted free is unknown to torch, or has a cost.
 
     >>> measure_cost(nn.Linear(8, 4), (8,))
     Cost(macs=32, adds=0, params=36)
     """
-    analysis = _analysis(network, input_shape)
-    counts = analysis.by_operator()
+    with counting_free(count_free):
+        counts = _analysis(network, inputs).by_operator("network")
     params = sum(weight.numel() for weight in network.parameters())
     return _cost(counts, params)
 
 
-def measure_modules(network: nn.Module, input_shape: Sequence[int]) -> dict[str, Cost]:
-    """The cost of each named module, what is inside it included, for one input; exact integers.
+def measure_modules(network: nn.Module, inputs: Inputs, *, count_free: Collection[str] = ()) -> dict[str, Cost]:
+    """The cost of each named module, what is inside it included, for one call of the network; exact integers.
 
     Raises:
         ValueError: as ``measure_cost``.
     """
-    counts = _analysis(network, input_shape).by_module_and_operator()
+    with counting_free(count_free):
+        counts = _analysis(network, inputs).by_module_and_operator()
     found = {}
     for name, module in network.named_modules():
         params = sum(weight.numel() for weight in module.parameters())
-        found[name] = _cost(counts[name], params)
+        found[name] = _cost(counts[f"network.{name}" if name else "network"], params)
     return found
 
 
@@ -266,28 +109,152 @@ def cost_of_calls(layer: nn.Module, shapes: Sequence[tuple[int, ...]]) -> Cost:
     return replace(total, params=params)
 
 
+@contextmanager
+def counting_free(operators: Collection[str]) -> Iterator[None]:
+    """Within it every measurement counts these operators, which have no known cost, as nothing.
+
+    Raises:
+        ValueError: as ``required_operators``.
+    """
+    token = _COUNTED_FREE.set(_COUNTED_FREE.get() | set(required_operators(operators)))
+    try:
+        yield
+    finally:
+        _COUNTED_FREE.reset(token)
+
+
+def required_operators(operators: Collection[str]) -> tuple[str, ...]:
+    """The names of operators without a known cost, each once, in order; ``aten::`` may be left out.
+
+    Raises:
+        ValueError: torch has no operator of the name, or its cost is known.
+    """
+    named = sorted({name if "::" in name else f"aten::{name}" for name in operators})
+    known = costs_of_operators()
+    for name in named:
+        if name in known:
+            raise ValueError(
+                f"the cost of {name} is known; only an operator without a known cost can be counted as free"
+            )
+        if not name.startswith("prim::") and not torch._C._jit_get_schemas_for_operator(name):
+            near = difflib.get_close_matches(name, {schema.name for schema in torch._C._jit_get_all_schemas()}, n=3)
+            raise ValueError(f"torch has no operator {name}" + (f"; did you mean {', '.join(near)}?" if near else ""))
+    return tuple(named)
+
+
 def _cost(counts: Mapping[str, int], params: int) -> Cost:
     return Cost(params=params, **{name: int(counts[name]) for name in ("macs", "adds", "activations")})
 
 
-def _analysis(network: nn.Module, input_shape: Sequence[int]) -> JitModelAnalysis:
+class _Called(nn.Module):
+    """A network of any arguments as a module of tensors alone, which is what can be traced."""
+
+    def __init__(self, network: nn.Module, inputs: Inputs) -> None:
+        super().__init__()
+        self.network = network
+        leaves, self._structure = pytree.tree_flatten(arguments(network, inputs))
+        self._leaves = [None if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+        self._places = [index for index, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+        self.tensors = tuple(leaves[index] for index in self._places)
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        leaves = list(self._leaves)
+        for index, tensor in zip(self._places, tensors, strict=True):
+            leaves[index] = tensor
+        args, named = pytree.tree_unflatten(leaves, self._structure)
+        return tuple(leaf for leaf in pytree.tree_leaves(self.network(*args, **named)) if isinstance(leaf, Tensor))
+
+
+def _analysis(network: nn.Module, inputs: Inputs) -> JitModelAnalysis:
     """fvcore's counts of a copy in evaluation mode, every operator known; of shapes alone where they suffice."""
-    return on_shapes(network, lambda measured: _analysed(measured, input_shape))
+    try:
+        return on_shapes(network, lambda measured: _analyzed(measured, inputs))
+    except UntraceableError:
+        try:  # some forwards ask whether they are traced, and then want sizes that are tensors
+            return _analyzed(copy.deepcopy(network).eval(), inputs, plain_sizes=False)
+        except UntraceableError:
+            pass
+        raise
 
 
-def _analysed(measured: nn.Module, input_shape: Sequence[int]) -> JitModelAnalysis:
-    analysis = JitModelAnalysis(measured, (example_input(measured, input_shape),))
-    analysis.set_op_handle(**OP_HANDLES).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+class UntraceableError(ValueError):
+    """A network's forward works, but not while it is traced."""
+
+
+def _analyzed(measured: nn.Module, inputs: Inputs, plain_sizes: bool = True) -> JitModelAnalysis:
+    called = _Called(measured, inputs)
+    analysis = JitModelAnalysis(called, called.tensors)
+    analysis.set_op_handle(**costs_of_operators()).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    analysis.set_op_handle(**dict.fromkeys(_COUNTED_FREE.get(), free))
     analysis.tracer_warnings("none")
     logging.getLogger("fvcore.nn.jit_analysis").setLevel(logging.ERROR)
-    try:
-        analysis.total()
-    except Exception:  # of any kind: the forward is the user's own
-        require_forward(measured, input_shape)  # says it in words
-        raise
-    if missing := analysis.unsupported_ops():
-        raise ValueError(f"no cost handle for {', '.join(sorted(missing))}; add one to OP_HANDLES in measurement.py")
+    _count(analysis, measured, inputs, plain_sizes)
+    own = [name for name in analysis.unsupported_ops() if name.startswith(OWN_FUNCTION)]
+    if own:
+        analysis.set_op_handle(**dict.fromkeys(own, _inside))
+        _count(analysis, measured, inputs, plain_sizes)
+    if missing := sorted(analysis.unsupported_ops()):
+        raise ValueError(_way_on({name: _runners(analysis, measured, name) for name in missing}))
     return analysis
+
+
+def _count(analysis: JitModelAnalysis, measured: nn.Module, inputs: Inputs, plain_sizes: bool) -> None:
+    """Traces the network and counts.
+
+    Raises:
+        ValueError: the forward fails, or an operator's cost cannot be told.
+        UntraceableError: the forward fails while it is traced alone.
+    """
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # one operator for a whole layer, whose products would not be seen
+    where = Whereabouts(measured)
+    try:
+        with torch.no_grad(), where, PlainSizes(measured, plain_sizes):
+            analysis.total()
+    except Exception as error:  # of any kind: the forward is the user's own
+        require_forward(measured, inputs)  # says it in words
+        if where.returned:
+            raise
+        raise UntraceableError(
+            f"{type(measured).__name__} cannot be traced to count its cost: {where.in_words()} fails with {type(error).__name__}: {error}"
+        ) from error
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
+
+
+def _inside(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """A ``torch.autograd.Function``: what its forward runs.
+
+    Raises:
+        ValueError: an operator in it has no cost.
+    """
+    node, known = outputs[0].node(), costs_of_operators() | dict.fromkeys(_COUNTED_FREE.get(), free)
+    counts: Counter[str] = Counter()
+    for inner in node.g("Subgraph").nodes():
+        handle: Handle | None = known.get(inner.kind())
+        if inner.kind() == OWN_FUNCTION.removesuffix("."):
+            handle = _inside
+        if handle is None and not inner.kind().startswith("prim::"):
+            raise ValueError(_way_on({inner.kind(): f"the function {node.pyname()}"}))
+        counts += handle(list(inner.inputs()), list(inner.outputs())) if handle else Counter()
+    return counts
+
+
+def _runners(analysis: JitModelAnalysis, measured: nn.Module, operator: str) -> str:
+    """The innermost modules that run an operator, by name and class; three of them."""
+    found: list[str] = []
+    for name, module in measured.named_modules():
+        inside = [f"network.{name}.{child}" if name else f"network.{child}" for child, _ in module.named_children()]
+        count = analysis.unsupported_ops(f"network.{name}" if name else "network")[operator]
+        if count > sum(analysis.unsupported_ops(child)[operator] for child in inside):
+            found.append(f"{name or 'the network itself'} ({type(module).__name__})")
+    return ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+
+
+def _way_on(runners: Mapping[str, str]) -> str:
+    named = "; ".join(f"{operator}, run by {modules}" for operator, modules in runners.items())
+    flags = " ".join(f"--count-free {operator}" for operator in runners)
+    return f"no cost is known for {named}. To count as nothing: {flags}, or in Python count_free={list(runners)}"
 
 
 def on_shapes(network: nn.Module, work: Callable[[nn.Module], Result]) -> Result:

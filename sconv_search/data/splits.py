@@ -55,7 +55,7 @@ class Images(Protocol):
 
         Args:
             seed: of crops and distortions made while images are read, for training; None reads them as they are scored.
-            share: the part of every batch that is wanted; an image looks the same in all.
+            shard: the part of every batch that is wanted; an image looks the same in all.
             start: batches that are passed over, as if they had been read.
         """
 

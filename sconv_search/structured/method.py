@@ -209,3 +209,18 @@ def fit_(
         structured.weight.copy_(tail.kernel.reshape(structured.weight.shape))
         if bias is not None:
             bias.add_(tail.shift.flatten())
+
+
+def natural() -> StructuredConvolution:
+    """The method that sums channels as in the paper, boxes over the network's order, to compare with."""
+    return StructuredConvolution(name="structured_natural", variants=("natural",))
+
+
+def permuted() -> StructuredConvolution:
+    """The method that sums chains of permuted channels, to compare with."""
+    return StructuredConvolution(name="structured_permuted", variants=("permuted",))
+
+
+def signed() -> StructuredConvolution:
+    """The method whose sums may take channels negated, to compare with."""
+    return StructuredConvolution(name="structured_signed", variants=("signed_merged",))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from functools import wraps
 from threading import Lock
+from types import FunctionType
 from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
-import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedTensorMixin
 from torch.utils.weak import WeakIdKeyDictionary
+
+from sconv_search.system.content import PLAIN, content_of, tensor_content
 
 KEPT_BYTES = 2**30
 """Results that one remembered function keeps; the SVDs of all layers of a ResNet-50 are about a quarter of it."""
@@ -88,8 +90,7 @@ def remembered(compute: Callable[..., Result], *, most: int = KEPT_BYTES) -> Cal
 
 def content(tensor: Tensor) -> Hashable:
     """Equal for tensors of equal values, shape, type and device."""
-    plain = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
-    return (hashlib.blake2b(plain, digest_size=16).digest(), tuple(tensor.shape), tensor.dtype, tensor.device)
+    return tensor_content(tensor)
 
 
 _CONTENTS_SEEN: Any = WeakIdKeyDictionary()
@@ -110,16 +111,43 @@ def network_content(network: nn.Module) -> Hashable:
 
 
 def architecture(network: nn.Module) -> Hashable:
-    """All that decides a network's forward but the values of its weights; equal for copies."""
+    """All that decides a network's forward but the values of its weights and buffers; equal for copies."""
     first: dict[int, str] = {}
-    facts = []
+    facts: list[Hashable] = []
+    kinds: dict[type[nn.Module], Hashable] = {}
+    parts = {id(module): (place, module) for place, module in enumerate(network.modules())}
     for name, module in network.named_modules(remove_duplicate=False):
+        if (before := first.setdefault(id(module), name)) != name:
+            facts.append((name, before))
+            continue
         tensors = {**module._parameters, **module._buffers}
         shapes = [
-            (key, tuple(t.shape), first.setdefault(id(t), f"{name}.{key}"))
+            (key, _shape(t), t.dtype, t.is_meta, first.setdefault(id(t), f"{name}.{key}"))
             for key, t in tensors.items()
             if t is not None
         ]
-        own = {key: value for key, value in vars(module).items() if key not in _CONTENTS}
-        facts.append((name, type(module), first.setdefault(id(module), name), tuple(shapes), repr(own)))
-    return tuple(facts)
+        own = {key: value for key, value in vars(module).items() if key not in _CONTENTS and not _empty(value)}
+        kind = type(module)
+        if kind not in kinds:
+            kinds[kind] = _class_content(kind)
+        facts.append((name, kind, tuple(shapes), content_of(own, parts)))
+    return (tuple(facts), tuple(kinds.values()))
+
+
+def _empty(value: object) -> bool:
+    return isinstance(value, dict) and not value
+
+
+def _shape(tensor: Tensor) -> tuple[int, ...] | None:
+    return None if isinstance(tensor, UninitializedTensorMixin) else tuple(tensor.shape)
+
+
+def _class_content(kind: type[nn.Module]) -> Hashable:
+    """The functions and plain values of a class and its bases, torch's own left out: they may be replaced while a
+    program runs.
+    """
+    own = [base for base in kind.__mro__ if base is not object and base.__module__.partition(".")[0] != "torch"]
+    known = (*PLAIN, FunctionType)
+    return tuple(
+        (name, content_of(value)) for base in own for name, value in vars(base).items() if isinstance(value, known)
+    )

@@ -74,7 +74,7 @@ def train_(
     keeper = CheckpointManager(checkpoint, identity, state, processes)
     begun = keeper.resume_()
     forward = training_forward(network, data, schedule, steps, processes)
-    images = data.train.batches(parts, seed, share=processes.shard, start=begun * schedule.accumulation)
+    images = data.train.batches(parts, seed, shard=processes.shard, start=begun * schedule.accumulation)
     for step in range(begun, steps):
         for group in optimizer.param_groups:
             group["lr"] = schedule.learning_rate * schedule.factor(step / steps)

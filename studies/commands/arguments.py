@@ -50,6 +50,15 @@ TaskOption = Annotated[
         metavar="NAME",
     ),
 ]
+OwnMethodOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--method",
+        help="Class of a method that the runs use and no installed package offers, as package.module:Class; repeat it"
+        " for more.",
+        metavar="NAME",
+    ),
+]
 IncludeOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import typer
 
-from sconv_search.studies.named import named
+from sconv_search.system.named import named
 
 _WORDS = {
     str: "a text in quotes",

@@ -11,6 +11,7 @@ from sconv_search.studies.commands.arguments import (
     CheckpointOption,
     DataOption,
     DeviceOption,
+    OwnMethodOption,
     TensorBoardOption,
     WeightsOption,
     device_named,
@@ -22,6 +23,7 @@ from sconv_search.studies.commands.failures import DebugOption
 from sconv_search.studies.commands.processes import DevicesOption, together
 from sconv_search.studies.commands.results import JsonOption, confirm_result, print_json, telling
 from sconv_search.studies.confirmation import confirm as confirm_runs
+from sconv_search.studies.method_registry import METHODS
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.runs.folder import RunFolder
 from sconv_search.studies.runs.tensorboard import logged
@@ -35,6 +37,7 @@ def confirm(
     ],
     seeds: Annotated[int, typer.Option(help="Trainings of each plan.", min=1)] = 3,
     plans: Annotated[int, typer.Option(help="Most plans of each run's front.", min=1)] = 3,
+    method: OwnMethodOption = None,
     data: DataOption = None,
     weights: WeightsOption = None,
     device: DeviceOption = "auto",
@@ -51,6 +54,8 @@ def confirm(
 
     Example: sconv-search confirm runs/structured runs/spatial --seeds 3
     """
+    for name in method or ():
+        METHODS.add(name)
     folders = [RunFolder(run) for run in runs]
     task = spec_of(folders[0]).task
     schedules = [spec_of(folder).confirm_schedule for folder in folders]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sconv_search.inference.optimize import choice_table
-from sconv_search.studies.commands.arguments import DataOption, spec_of
+from sconv_search.studies.commands.arguments import DataOption, OwnMethodOption, spec_of
 from sconv_search.studies.commands.config_file import ConfigOption
 from sconv_search.studies.commands.failures import DebugOption
 from sconv_search.studies.commands.results import JsonOption, print_json, telling
@@ -21,6 +21,7 @@ from sconv_search.studies.export import (
     export_confirmed,
     require_int8,
 )
+from sconv_search.studies.method_registry import METHODS
 from sconv_search.studies.runs.folder import RunFolder
 
 
@@ -47,6 +48,7 @@ def export(
         bool,
         typer.Option("--int8", help="Quantize an ONNX file to 8 bits, by the ranges of the task's training images."),
     ] = False,
+    method: OwnMethodOption = None,
     data: DataOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -60,6 +62,8 @@ def export(
     Example: sconv-search export runs/structured --to onnx --int8
     """
     require_int8(to, int8, data)
+    for name in method or ():
+        METHODS.add(name)
     folder = RunFolder(run)
     spec = spec_of(folder)
     with telling(as_json) as monitor:

@@ -68,7 +68,8 @@ def search(
     method: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"One of: {', '.join(METHODS)}; repeat it to mix methods site by site. Else {DEFAULT_METHOD}.",
+            help=f"One of: {', '.join(METHODS)}; or package.module:Class for your own. Repeat it to mix methods site by"
+            f" site. Default: {DEFAULT_METHOD}.",
             autocompletion=known_methods,
             metavar="NAME",
         ),
@@ -166,7 +167,7 @@ def search(
     """
     known = task_named(with_network(task, network))
     loss: dict[str, Any] = {"distillation": distillation, "label_smoothing": label_smoothing}
-    methods = tuple(method or [DEFAULT_METHOD])
+    methods = tuple(map(METHODS.add, method or [DEFAULT_METHOD]))
     plans = [given_plan(text, known.network(), methods).to_json() for text in start_plan or ()]
     spec = StudySpec(
         task=known.name,

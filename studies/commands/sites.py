@@ -68,7 +68,7 @@ def sites(
     with telling(as_json):  # the user's own function may print, too
         built, input_shape = _network(network, shape)
         monitor = RichMonitor(Console(stderr=True))  # the table alone goes into a pipe
-        table = site_table(built, input_shape, tuple(method or METHODS), selection, monitor)
+        table = site_table(built, input_shape, tuple(map(METHODS.add, method or METHODS)), selection, monitor)
     if as_json:
         print_json(table)
     else:

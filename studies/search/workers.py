@@ -22,6 +22,7 @@ from torch import nn
 from sconv_search.data.splits import DataSet
 from sconv_search.records import TrialRecord
 from sconv_search.studies.context import StudyContext
+from sconv_search.studies.method_registry import METHODS
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.trials.evaluator import TrialEvaluator, TrialRequest
 from sconv_search.system.malloc import keep_freed_memory
@@ -117,15 +118,17 @@ class _Worker:
     def __init__(self, bench: TrialEvaluator, threads: int) -> None:
         context = torch.multiprocessing.get_context("spawn")  # threads and CUDA do not survive a fork
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, bench, threads), daemon=True)
+        self.process = context.Process(target=_work, args=(theirs, bench, threads, METHODS.added), daemon=True)
         self.process.start()
         theirs.close()
 
 
-def _work(pipe: Connection[Any, Any], bench: TrialEvaluator, threads: int) -> None:
+def _work(pipe: Connection[Any, Any], bench: TrialEvaluator, threads: int, methods: list[str]) -> None:
     """A worker's life: until the process that made it is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     torch.set_num_threads(threads)
+    for method in methods:
+        METHODS.add(method)
     keep_freed_memory()
     monitor = Monitor()
     while True:

@@ -33,8 +33,7 @@ class Widths:
 
 def channels_dropped(network: nn.Module, name: str, choice: Choice) -> int:
     """Channels of its own layer that a choice takes away; 0 where it replaces the layer."""
-    method = method_named(choice.method)
-    return method.limits(site(network, name))["keep"] - choice.structure["keep"] if method.reshapes_neighbors else 0
+    return method_named(choice.method).dropped(site(network, name), choice.structure)
 
 
 def left_by_pruning(

@@ -244,7 +244,7 @@ def test_a_resnet_with_padded_shortcuts_offers_inner_convolutions_and_says_why_n
     network = cifar_resnet(20)
     inner = [f"layer{stage}.{block}.conv1" for stage in (1, 2, 3) for block in range(3)]
     assert list(METHOD.options(network)) == inner
-    assert set(dependencies(network).left_out) == {"conv1", "linear"}
+    assert {"conv1", "linear"} <= set(dependencies(network).left_out)
     with pytest.raises(ValueError, match=r"site 'conv1': its channels cannot be followed through the network"):
         METHOD.compress(network, plan_of({"conv1": 8}))
 

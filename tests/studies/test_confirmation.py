@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from sconv_search import CompressionPlan, TrialRecord, measure_cost
-from sconv_search.studies import RunFolder, StudyContext, StudySpec, confirm, rebuild, search
+from sconv_search.studies import RunFolder, StudyContext, StudySpec, confirm, rebuild
 from sconv_search.studies.confirmation import front
+from sconv_search.studies.search.runner import search
 from sconv_search.training.evaluation import evaluate
 
 

@@ -54,7 +54,7 @@ def test_the_penalty_of_a_mixed_plan_is_that_of_its_regularizable_part() -> None
 
 def test_an_unknown_method_is_refused_with_the_nearest() -> None:
     with pytest.raises(
-        KeyError, match=r"unknown method 'structured_con'; nearest: structured_conv.*; known: structured_conv, "
+        KeyError, match=r"unknown method 'structured_con'; nearest: structured_conv.*; known: channel_pruning, cp, "
     ):
         method_named("structured_con")
     plan = CompressionPlan(sites={"conv1": Choice(method="magic", structure={"rank": 1})})

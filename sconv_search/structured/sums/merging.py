@@ -16,6 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sconv_search.structured.sums.moves import Moves
 from sconv_search.system.cache import remembered
 
 MOST_EXCHANGES = 10_000
@@ -32,7 +33,7 @@ def merged_groups(gram_CC: Tensor, count: int, signed: bool = False) -> tuple[Te
     members = _ward(gram_CC, count, signed)
     signs = _aligned(gram_CC, members) if signed else torch.ones(len(members), dtype=gram_CC.dtype)
     members, signs = _exchanged(gram_CC, members, signs, count, signed)
-    return _larger_first(members, count), signs if signed else None
+    return larger_first(members, count), signs if signed else None
 
 
 def _ward(gram_CC: Tensor, count: int, signed: bool) -> Tensor:
@@ -44,6 +45,13 @@ def _ward(gram_CC: Tensor, count: int, signed: bool) -> Tensor:
     (tree,) = _agglomerated(gram_CC, signed)
     found = torch.as_tensor(fcluster(tree.numpy(), count, "maxclust"), dtype=torch.int64) - 1
     return _filled(found, count)
+
+
+def merge_heights(gram_CC: Tensor, signed: bool) -> Tensor:
+    """What each merge of Ward's agglomeration costs, (C - 1,), rising: the square root of twice the residual that it
+    adds.
+    """
+    return _agglomerated(gram_CC, signed)[0][:, 2]
 
 
 @remembered
@@ -78,35 +86,17 @@ def _aligned(gram_CC: Tensor, members: Tensor) -> Tensor:
 
 def _exchanged(gram_CC: Tensor, members: Tensor, signs: Tensor, count: int, signed: bool) -> tuple[Tensor, Tensor]:
     """Single channels moved to other groups, best move first, until no move lowers the squared residual."""
-    norms, rows = gram_CC.diagonal(), torch.arange(len(members))
-    least = 1e-12 * float(norms.sum())
-    sizes = torch.bincount(members, minlength=count).to(gram_CC.dtype)
-    sums_Cc = gram_CC.new_zeros(len(members), count).index_add_(1, members, gram_CC * signs)  # <w_i, sum of group r>
+    least = 1e-12 * float(gram_CC.diagonal().sum())
+    moves = Moves(gram_CC.numpy(), members.numpy(), signs.numpy(), count, signed=signed)
     for _ in range(MOST_EXCHANGES):
-        squared = torch.zeros(count, dtype=gram_CC.dtype).index_add_(0, members, signs * sums_Cc[rows, members])
-        along_Cc = sums_Cc.abs() if signed else sums_Cc
-        gain_by_joining = squared / sizes - (squared + 2 * along_Cc + norms[:, None]) / (sizes + 1)
-        own, size = signs * sums_Cc[rows, members], sizes[members]
-        without = (squared[members] - 2 * own + norms) / (size - 1).clamp(min=1)
-        change_Cc = gain_by_joining + (squared[members] / size - without)[:, None]
-        change_Cc[rows, members] = torch.inf
-        change_Cc[size == 1] = torch.inf
-        place = int(change_Cc.argmin())
-        if change_Cc.flatten()[place] >= -least:
+        change, channel, target = moves.best()
+        if change >= -least:
             break
-        channel, target = divmod(place, count)
-        source, sign = members[channel].clone(), signs[channel].clone()
-        if signed:
-            signs[channel] = -1.0 if sums_Cc[channel, target] < 0 else 1.0
-        sums_Cc[:, source] -= sign * gram_CC[:, channel]
-        sums_Cc[:, target] += signs[channel] * gram_CC[:, channel]
-        sizes[source] -= 1
-        sizes[target] += 1
-        members[channel] = target
-    return members, signs
+        moves.move_(channel, target)
+    return torch.from_numpy(moves.members), torch.from_numpy(moves.signs)
 
 
-def _larger_first(members: Tensor, count: int) -> Tensor:
+def larger_first(members: Tensor, count: int) -> Tensor:
     """The same groups, numbered by falling size, then by their first channel."""
     sizes = torch.bincount(members, minlength=count)
     first = torch.full((count,), len(members)).scatter_reduce(0, members, torch.arange(len(members)), "amin")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from sconv_search.plan import Structure
+from sconv_search.structured.sums.blocks import MOST_TOGETHER, merged_in_blocks
 from sconv_search.structured.sums.chains import chain_order
 from sconv_search.structured.sums.channel_pooling import MergedChannels, NaturalChains, PermutedChains
 from sconv_search.structured.sums.merging import merged_groups
@@ -20,7 +21,7 @@ from sconv_search.system.cache import remembered
 
 NATURAL = "natural"
 Layout = tuple[Tensor, Tensor | None]
-_merged, _permuted = remembered(merged_groups), remembered(chain_order)
+_merged, _permuted, _in_blocks = remembered(merged_groups), remembered(chain_order), remembered(merged_in_blocks)
 LAYOUTS: dict[str, tuple[Callable[..., Layout], bool]] = {
     "permuted": (_permuted, False),
     "merged": (_merged, False),
@@ -68,21 +69,29 @@ def channel_pooling(layer: nn.Module, count: int, variant: str) -> NaturalChains
     channels = kernel.shape[1]
     if variant == NATURAL or count == channels:
         return NaturalChains(channels, count, groups)
-    find, signed = LAYOUTS[variant]
+    _, signed = LAYOUTS[variant]
     found, signs = [], []
     sums = count if variant.endswith("merged") else channels
-    values = None if kernel.is_meta else kernel.cpu().double().unflatten(0, (groups, -1))
+    values = None if kernel.is_meta else kernel.cpu().unflatten(0, (groups, -1))
     for index in range(groups):
         places: Tensor = torch.arange(channels) % sums
         own_signs: Tensor | None = torch.ones(channels)
         if values is not None:
-            vectors = values[index].transpose(0, 1).flatten(1)
-            places, own_signs = find(vectors @ vectors.T, count, signed)
+            places, own_signs = _chosen(values[index].transpose(0, 1).flatten(1), count, variant)
         found.append(places + index * sums)
         signs.append(own_signs)
     weights = torch.cat([own for own in signs if own is not None]) if signed else None
     pooling = MergedChannels if variant.endswith("merged") else PermutedChains
     return pooling(count, groups, torch.cat(found), weights).to(kernel.device)
+
+
+def _chosen(vectors_CF: Tensor, count: int, variant: str) -> Layout:
+    """Which channels share a sum, and their signs, from their kernel vectors."""
+    find, signed = LAYOUTS[variant]
+    if len(vectors_CF) > MOST_TOGETHER and variant.endswith("merged"):
+        return _in_blocks(vectors_CF.float(), count, signed)
+    vectors = vectors_CF.double()
+    return find(vectors @ vectors.T, count, signed)
 
 
 def channel_additions(variant: str, channels: int, count: int) -> int:

@@ -10,9 +10,10 @@ import pytest
 import sconv_search.studies.trials.evaluator
 from sconv_search import CompressionPlan, TrialRecord
 from sconv_search.budget import Budgets
-from sconv_search.studies import RunFolder, StudyContext, StudySpec, search
+from sconv_search.studies import RunFolder, StudyContext, StudySpec
 from sconv_search.studies.samplers.study import Domain, Sampler
 from sconv_search.studies.search.proposals import Proposals
+from sconv_search.studies.search.runner import search
 from sconv_search.studies.spec import SAMPLERS
 
 pytestmark = pytest.mark.usefixtures("untrained")

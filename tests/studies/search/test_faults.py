@@ -25,7 +25,8 @@ import torch
 import sconv_search.studies.search.runner
 import sconv_search.studies.trials.evaluator
 from sconv_search import TrialRecord, measure_cost
-from sconv_search.studies import RunFolder, StudyContext, StudySpec, search
+from sconv_search.studies import RunFolder, StudyContext, StudySpec
+from sconv_search.studies.search.runner import search
 from sconv_search.studies.space.measuring import input_shapes
 from sconv_search.studies.trials.trial import Outcome
 from sconv_search.training.evaluation import Score

@@ -12,8 +12,9 @@ import pytest
 import sconv_search.studies.search.runner
 import sconv_search.studies.trials.evaluator
 from sconv_search import CompressionPlan
-from sconv_search.studies import RunFolder, StudyContext, StudySpec, search
+from sconv_search.studies import RunFolder, StudyContext, StudySpec
 from sconv_search.studies.search.loop import SearchLoop, StoppingCriterion
+from sconv_search.studies.search.runner import search
 from sconv_search.training.evaluation import Score
 from tests.studies.conftest import told
 

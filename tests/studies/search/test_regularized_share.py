@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from sconv_search.studies import RunFolder, StudyContext, StudySpec, confirm, search
+from sconv_search.studies import RunFolder, StudyContext, StudySpec, confirm
 from sconv_search.studies.samplers.study import Domain, Sampler
+from sconv_search.studies.search.runner import search
 
 RANGE = (0.2, 0.8)
 

@@ -12,8 +12,9 @@ import sconv_search.studies.space.measuring
 import sconv_search.studies.space.widths
 import sconv_search.studies.trials.evaluator
 from sconv_search import Choice, CompressionPlan, TrialRecord, measure_cost
-from sconv_search.studies import RunFolder, StudyContext, StudySpec, compress, search
+from sconv_search.studies import RunFolder, StudyContext, StudySpec, compress
 from sconv_search.studies.monitor import Monitor
+from sconv_search.studies.search.runner import search
 from sconv_search.training.loop import TrainingDiverged
 
 

@@ -14,7 +14,8 @@ from torch import nn
 
 import sconv_search.studies.search.workers
 from sconv_search.data.splits import DataSet, Split
-from sconv_search.studies import RunFolder, StudyContext, StudySpec, search
+from sconv_search.studies import RunFolder, StudyContext, StudySpec
+from sconv_search.studies.search.runner import search
 from sconv_search.training.evaluation import Score
 
 ROOT = Path(__file__).parents[3]

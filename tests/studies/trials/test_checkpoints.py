@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 from sconv_search import Choice, CompressionPlan, TrialRecord
-from sconv_search.studies import RunFolder, StudyContext, StudySpec, Task, confirm, context_from_task, search
+from sconv_search.studies import RunFolder, StudyContext, StudySpec, Task, confirm, context_from_task
 from sconv_search.studies.monitor import Monitor
+from sconv_search.studies.search.runner import search
 from sconv_search.studies.trials.checkpoints import RunCheckpoints, TrialCheckpoints
 from sconv_search.studies.trials.trial import Outcome, run_trial
 from sconv_search.training.loop import Progress

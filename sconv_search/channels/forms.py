@@ -1,0 +1,131 @@
+"""Which forwards tell of a network's channels: an input on which it runs, and each path that it takes.
+
+Paths differ in what is called: heads that run in training alone, branches on the input's size. Where the input's shape
+    is
+known, its path is followed at that very shape; then a smaller input of the same path is looked for, on which groups are
+put to the test.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+
+from sconv_search.channels.cutting import sizes
+from sconv_search.channels.label_tracing import Form, Trace, is_followed, traced
+from sconv_search.channels.stand_in import UntraceableError
+
+SIZES = (32, 64, 28, 12, 16, 8, 96, 128, 224, 227, 299, 1024, 16000, 256, 384, 240, 288, 320, 448, 512)
+"""Lengths of each spatial axis to trace with where none is given, tried in turn."""
+SMALLER = (16, 32, 64, 96, 128, 160, 192)
+"""Lengths tried in the place of a given greater one."""
+MOST_POSITIONS = 2**18
+MOST_KINDS = 4
+"""Numbers of input channels that are tried: those that the first layers read."""
+MORE_SIZES = 4
+"""Further sizes that are traced in the hope of layers that have not run."""
+LARGE_INPUT = 2**15
+"""Numbers in an input of which one is traced at a time; of a smaller one two are, as a batch."""
+
+
+def traces_of(double: nn.Module, shape: tuple[int, ...] | None, whole: Collection[str]) -> list[Trace]:
+    """A trace of each path that a stand-in is seen to take, evaluation first.
+
+    Args:
+        shape: of one input; None where it is not known.
+        whole: as in ``traced``.
+
+    Raises:
+        UntraceableError: it fails on that shape, or on every shape tried.
+    """
+    tries = iter([shape] if shape is not None else _guesses(double))
+    first = _first_that_runs(double, tries, whole)
+    found = [first]
+    _add_training_(found, double, first.form, whole)
+    if shape is None:
+        _add_sizes_(found, double, tries, whole)
+    return found
+
+
+def small_traces(double: nn.Module, traces: Collection[Trace], whole: Collection[str]) -> list[Trace]:
+    """For each trace one of the same path on an input as small as was found, for tests that take many forwards."""
+    return [_smaller(double, trace, whole) for trace in traces]
+
+
+def _first_that_runs(double: nn.Module, tries: Iterator[tuple[int, ...]], whole: Collection[str]) -> Trace:
+    cause: Exception | None = None
+    for shape in tries:
+        try:
+            return traced(double, _form(shape), whole)
+        except Exception as error:  # of any kind: the forward is the user's own
+            cause = UntraceableError(f"{type(double).__name__} fails on an input of shape {shape}: {_words(error)}")
+            cause.__cause__ = error
+    if cause is None:
+        raise UntraceableError("it has no convolution and no linear layer")
+    raise UntraceableError(f"no input shape that was tried runs; the last: {cause}") from cause
+
+
+def _words(error: Exception) -> str:
+    return str(error) if isinstance(error, RuntimeError) and str(error) else f"{type(error).__name__}: {error}"
+
+
+def _form(shape: tuple[int, ...]) -> Form:
+    return Form(shape=(1 if math.prod(shape) > LARGE_INPUT else 2, *shape))
+
+
+def _attempt(double: nn.Module, form: Form, whole: Collection[str]) -> Trace | None:
+    try:
+        return traced(double, form, whole)
+    except Exception:  # of any kind: the forward is the user's own, and it runs on another input
+        return None
+
+
+def _add_training_(found: list[Trace], double: nn.Module, form: Form, whole: Collection[str]) -> None:
+    """Adds the path of training, where there is one of its own."""
+    trace = _attempt(double, replace(form, training=True), whole)
+    if trace is not None and all(trace.sequence != known.sequence for known in found):
+        found.append(trace)
+
+
+def _add_sizes_(
+    found: list[Trace], double: nn.Module, tries: Iterator[tuple[int, ...]], whole: Collection[str]
+) -> None:
+    """Adds paths of other sizes, as long as there are layers that have not run."""
+    watched = {name for name, layer in double.named_modules() if is_followed(layer) and name not in whole}
+    like = found[0].form.shape
+    ran = set().union(*(trace.ran for trace in found))
+    for shape in [shape for shape in tries if len(shape) == len(like) - 1 and shape[0] == like[1]][:MORE_SIZES]:
+        if watched <= ran:
+            return
+        for training in (False, True):
+            trace = _attempt(double, replace(_form(shape), training=training), whole)
+            if trace is not None and not trace.ran <= ran:
+                found.append(trace)
+                ran |= trace.ran
+
+
+def _smaller(double: nn.Module, trace: Trace, whole: Collection[str]) -> Trace:
+    _, channels, *space = trace.form.shape
+    for size in SMALLER:
+        shape = (channels, *(min(size, length) for length in space))
+        if not space or math.prod(shape) >= math.prod(trace.form.shape[1:]):
+            break
+        form = replace(_form(shape), training=trace.form.training)
+        small = _attempt(double, form, whole)
+        if small is not None and small.sequence == trace.sequence:
+            return small
+    return trace
+
+
+def _guesses(network: nn.Module) -> Iterator[tuple[int, ...]]:
+    """Shapes of one input that the first layers could read."""
+    readers: dict[tuple[int, int], None] = {}
+    for layer in network.modules():
+        if isinstance(layer, _ConvNd | nn.Linear) and layer.weight is not None:
+            readers.setdefault((len(layer.kernel_size) if isinstance(layer, _ConvNd) else 0, sizes(layer)[0]))
+    for axes, channels in list(readers)[:MOST_KINDS]:
+        yield from ((channels, *[size] * axes) for size in (SIZES if axes else (1,)) if size**axes <= MOST_POSITIONS)

@@ -1,0 +1,148 @@
+"""The test of a group: a network without some of its channels computes what one computes that does not read them.
+
+Legend: as in ``dependency_groups``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
+
+from sconv_search.channels.cutting import cut_, sizes
+from sconv_search.channels.dependency_graph import Group
+from sconv_search.channels.label_tracing import Form, Like, WithoutDropout
+from sconv_search.channels.removal import remaining
+from sconv_search.channels.stand_in import Thin, stand_in
+
+RELATIVE, OF_THE_LARGEST = 1e-6, 1e-9
+"""By how much outputs in float64 may differ, of their own size and of the largest one's."""
+
+
+class UntestableError(Exception):
+    """The part fails by itself, whatever is pruned."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A module by itself, and what it is given in each path of the network.
+
+    Args:
+        calls: the path, arguments and named arguments of each call; ``Like`` in the place of tensors.
+        whole: its layers that keep whole weights.
+    """
+
+    module: nn.Module
+    calls: Sequence[tuple[Form, tuple[Any, ...], dict[str, Any]]]
+    whole: Collection[str] = field(default=())
+
+
+def defects(part: Part, groups: Sequence[Group]) -> dict[str, str]:
+    """Groups whose pruning is not the same as ignoring their channels, found by bisection; site -> what differs.
+
+    Raises:
+        UntestableError: the part fails by itself.
+    """
+    if not groups or (defect := _defect(part, groups)) is None:
+        return {}
+    half, found = len(groups) // 2, {}
+    if half:
+        found = defects(part, groups[:half]) | defects(part, groups[half:])
+    # none found in either half: they fail together only, so none of them is offered
+    return found or {group.site: f"its channels cannot be followed through the network: {defect}" for group in groups}
+
+
+def _defect(part: Part, groups: Sequence[Group]) -> str | None:
+    ignoring = stand_in(part.module, torch.float64, part.whole)
+    for subset in SUBSETS:
+        # one for all: equal choices would hide that two groups are coupled
+        generator = torch.Generator().manual_seed(0)
+        kept = [(group, _in_each_block(group, subset, generator)) for group in groups]
+        if defect := _differs(part, ignoring, kept):
+            return defect
+    return None
+
+
+def _random_half(block: int, least: int, generator: torch.Generator) -> Tensor:
+    return torch.randperm(block, generator=generator)[: max(least, block // 2)]
+
+
+def _random_odd(block: int, least: int, generator: torch.Generator) -> Tensor:
+    """An odd number where that is a part: views into fixed numbers of parts show."""
+    return torch.randperm(block, generator=generator)[: max(least, min(block, block * 3 // 8 | 1))]
+
+
+def _first_few(block: int, least: int, generator: torch.Generator) -> Tensor:
+    return torch.arange(max(least, block // 8))
+
+
+Subset = Callable[[int, int, torch.Generator], Tensor]
+SUBSETS: tuple[Subset, ...] = (_random_half, _first_few, _random_odd)
+"""Which channels of a block stay. Random ones show an offset or a shuffle, but may keep the same of each part of a
+concatenation by chance; the first few never do."""
+
+
+def _in_each_block(group: Group, subset: Subset, generator: torch.Generator) -> Tensor:
+    block = group.channels // group.blocks
+    least = -(-group.least // group.blocks)
+    return torch.cat([subset(block, least, generator) + block * i for i in range(group.blocks)]).sort().values
+
+
+def _differs(part: Part, ignoring: nn.Module, kept: Sequence[tuple[Group, Tensor]]) -> str | None:
+    """What is wrong with the part once it has only these channels; None if nothing is.
+
+    Args:
+        ignoring: its stand-in, which reads nothing of the other channels afterward.
+    """
+    pruned = stand_in(part.module, torch.float64, part.whole)
+    for (name, side), positions in remaining(pruned, kept).items():
+        if side == "in":
+            thin = ignoring.get_submodule(name).forward
+            assert isinstance(thin, Thin)
+            every = torch.arange(sizes(pruned.get_submodule(name))[0])
+            thin.ignore_(every[~torch.isin(every, positions)])
+    expected = [_outputs(ignoring, call) for call in part.calls]
+    if not any(map(len, expected)) or not all(bool(output.isfinite().all()) for own in expected for output in own):
+        raise UntestableError
+    try:
+        for (name, side), positions in remaining(pruned, kept).items():
+            layer = pruned.get_submodule(name)
+            cut_(layer, side, positions)
+            if isinstance(layer.forward, Thin):
+                layer.forward.cut_(side, positions)
+        for call, outputs in zip(part.calls, expected, strict=True):
+            _require_close(_outputs(pruned, call), outputs)
+    except AssertionError:
+        return "without them, others change or take their place"
+    except Exception as error:  # of any kind: the forward is the user's own, and may fail on fewer channels
+        return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return None
+
+
+def _outputs(module: nn.Module, call: tuple[Form, tuple[Any, ...], dict[str, Any]]) -> list[Tensor]:
+    """All tensors that the module gives for a call."""
+    form, args, named = call
+    form.set_(module)
+    drawn = torch.Generator().manual_seed(2)
+
+    def value(given: Any) -> Any:
+        if isinstance(given, Like):
+            return torch.randn(given.shape, generator=drawn, dtype=torch.float64)
+        return given.clone() if isinstance(given, Tensor) else given
+
+    with torch.no_grad(), WithoutDropout(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        result = module(*tree_map(value, args), **tree_map(value, named))
+    return [output for output in tree_leaves(result) if isinstance(output, Tensor)]
+
+
+def _require_close(found: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
+    assert len(found) == len(expected)
+    for own, wanted in zip(found, expected, strict=True):
+        largest = float(wanted.abs().max()) if wanted.numel() else math.inf
+        torch.testing.assert_close(own, wanted, rtol=RELATIVE, atol=OF_THE_LARGEST * largest)

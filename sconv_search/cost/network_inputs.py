@@ -1,0 +1,74 @@
+"""What a network is called with: the shape of one input, or an example of whatever its forward takes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+Inputs = Sequence[int] | Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
+"""A shape without the batch, ``(3, 32, 32)``; or an example: a tensor, a tuple of positional arguments, or a dict.
+
+A dict holds arguments by keyword where the forward has parameters of its names, and is else the one argument. Within a
+tuple or dict a shape stands for zeros of it, with a batch of one.
+"""
+
+
+def example_input(network: nn.Module, input_shape: Sequence[int], batch: int = 1) -> Tensor:
+    """Zeros of (batch, *input_shape) with the type and device of the network's weights.
+
+    Raises:
+        ValueError: the shape is not made of positive whole numbers.
+    """
+    if not input_shape or any(not isinstance(size, int) or size < 1 for size in input_shape):
+        raise ValueError(f"input_shape must hold positive whole numbers without the batch, got {tuple(input_shape)}")
+    weight = next((w for w in network.parameters() if w.is_floating_point()), torch.zeros(()))
+    return torch.zeros(batch, *input_shape, dtype=weight.dtype, device=weight.device)
+
+
+def arguments(network: nn.Module, inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The positional and the keyword arguments of a call; tensors are taken to the device of shapes alone with the
+    network's weights.
+
+    Raises:
+        ValueError: a shape is not made of positive whole numbers.
+    """
+    weight = next(network.parameters(), None)
+    on_shapes = weight is not None and weight.is_meta
+
+    def made(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value.to("meta") if on_shapes else value
+        return example_input(network, value) if _is_shape(value) else value
+
+    if _is_shape(inputs) or isinstance(inputs, Tensor):
+        return (made(inputs),), {}
+    ready = pytree.tree_map(made, inputs, is_leaf=_is_shape)
+    if isinstance(ready, Mapping):
+        return ((), dict(ready)) if _are_parameters(network, ready) else ((ready,), {})
+    return (tuple(ready), {}) if isinstance(ready, tuple) else ((ready,), {})
+
+
+def in_words(inputs: Inputs) -> str:
+    """``an input of shape (3, 32, 32)``, or ``the example`` with its shapes."""
+    if _is_shape(inputs):
+        return f"an input of shape {tuple(inputs)}"
+    shapes = [tuple(x.shape) if isinstance(x, Tensor) else x for x in pytree.tree_leaves(inputs, is_leaf=_is_shape)]
+    return f"the example of shapes {', '.join(map(str, shapes))}"
+
+
+def _is_shape(value: Any) -> bool:
+    """Whether it is meant as a shape, right or wrong: a sequence without tensors or further sequences in it."""
+    return isinstance(value, (tuple, list)) and all(isinstance(size, (int, float, str)) for size in value)
+
+
+def _are_parameters(network: nn.Module, named: Mapping[str, Any]) -> bool:
+    try:
+        inspect.signature(network.forward).bind(**named)
+    except TypeError:
+        return False
+    return True
