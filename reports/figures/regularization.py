@@ -28,6 +28,7 @@ from sconv_search.reports.drawing.chart import (
     worse_end,
 )
 from sconv_search.reports.drawing.styles import OTHERS
+from sconv_search.reports.analysis.summary import plan_key
 from sconv_search.reports.reading.records_table import records
 from sconv_search.reports.wording import ScoreFormat, general, heading, method_name, multiline, plan_text
 
@@ -115,7 +116,8 @@ def residual_figure(table: pd.DataFrame, summary: pd.DataFrame, task: str) -> Fi
     drawings: dict[str, Drawing] = {}
     for row in records(rows.head(MOST_COURSES)):
         if (chart := _residual_chart(row)) is not None:
-            drawings[f"{row['budget_group']}, {plan_text(row)}, λ = {general(row['regularization'])}"] = chart
+            name = f"{row['budget_group']}, {plan_text(row)}, λ = {general(row['regularization'])}"
+            drawings[f"{name} ({plan_key(row)})" if name in drawings else name] = chart
     return Figure(
         key="residuals",
         title=title,

@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from html import unescape
 from html.parser import HTMLParser
@@ -338,3 +340,75 @@ def test_studies_of_different_tasks_share_a_report(write_run: Write) -> None:
     assert titles == [
         *("Which network to take", "Which method is best at a budget", "cifar10/net", "mnist/net", "Provenance")
     ]
+
+
+def saved_run(write_run: Write, scores: dict[str, Any] | None = None) -> Path:
+    """A run with a dense network and two confirmed plans, whose weights lie in its folder."""
+    dense = confirm((scores or {}).get("dense", 92.0), variant="dense", methods=None, flops=DENSE_FLOPS)
+    rows = [dense]
+    for number, flops, score in ((3, DENSE_FLOPS // 4, 90.5), (8, DENSE_FLOPS // 2, 91.5)):
+        known = {"number": number, "plan": f"P{number}", "flops": flops, "budget": "50% flops"}
+        rows += [confirm(score, seed, latency_ms=2.0, dense_latency_ms=4.0, **known) for seed in range(2)]
+    folder = write_run("run", rows)
+    (folder / "confirmed" / "searched-8-seed0").mkdir(parents=True)
+    return folder
+
+
+def test_the_answer_its_path_and_its_command_stand_in_page_and_markdown(write_run: Write, tmp_path: Path) -> None:
+    folder = saved_run(write_run)
+    write_report([folder], tmp_path / "report")
+    command = f"sconv-search export {folder} --plan 8 --to onnx"
+    html = unescape(text_of(tmp_path / "report", "index.html"))
+    assert "The smallest network within" in html
+    assert "plan 8 of run run: 50.0 % of the FLOPs, 2.00 ± 0.00 times as fast as dense" in html
+    assert f"<code>{command}</code>" in html
+    assert f"<code>{folder / 'confirmed' / 'searched-8-seed0'}</code>" in html
+    text = text_of(tmp_path / "report")
+    assert "**The smallest network within 1.0 points of dense (top-1 92.00 %): structured convolution, plan 8" in text
+    assert f"- export: `{command}`" in text
+    answers = json.loads(html.partition('id="data">')[2].partition("</script>")[0])["answers"][0]
+    assert [answer["least"] for answer in answers] == [None, pytest.approx(0.5), pytest.approx(1.5)]
+
+
+def test_of_another_metric_no_word_says_top_1(write_run: Write, tmp_path: Path) -> None:
+    of = {"metric": "val loss", "metric_unit": "nat", "metric_better": "lower"}
+    rows = [record(val_score=0.5 + number / 50, number=number, flops=5 + number, **of) for number in range(9)]
+    rows += [confirm(0.4, variant="dense", methods=None, flops=DENSE_FLOPS, **of)]
+    for seed in range(3):
+        known = {"budget": "50% flops", "flops": DENSE_FLOPS // 2, "val_score": 0.41, "val_score_before": 0.4} | of
+        rows.append(confirm(0.403 + seed / 100, seed, plan="P", number=1, val_score_after=0.9, **known))
+        rows.append(confirm(0.503 + seed / 90, seed, plan="Q", number=2, methods="cp", **known))
+    write_report([write_run("a", rows)], tmp_path / "report")
+    html = unescape(text_of(tmp_path / "report", "index.html").replace(library(), ""))
+    text = text_of(tmp_path / "report")
+    for words in (html, text):
+        assert "top-1" not in words
+        assert "accuracy" not in words.lower()
+        assert "test val loss (nat)" in words
+    assert "structured convolution loses 0.013 ± 0.01 nat against the dense network; CP loses" in text
+    found = pd.read_parquet(tmp_path / "report" / "data" / "verdict.parquet")
+    assert found["family"].to_list()[:2] == ["structured_conv", "cp"]
+    assert set(found["metric_better"]) == {"lower"}
+
+
+def test_an_error_leaves_the_former_files_as_they_were(
+    write_run: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, out = saved_run(write_run), tmp_path / "report"
+    write_report([folder], out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+    def broken(*blocks: Any) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(page, "to_html", broken)
+    with pytest.raises(OSError, match="No space"):
+        write_report([folder], out)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    assert not list(out.rglob("*.partial"))
+
+
+def test_reports_need_neither_torch_nor_fvcore() -> None:
+    code = "import sys, sconv_search.reports; print({'torch', 'fvcore', 'plotly'} & {*sys.modules})"
+    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert said.stdout.strip() == "set()"

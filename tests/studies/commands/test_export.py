@@ -135,6 +135,20 @@ def test_made_ready_it_computes_the_same(typed: Callable[..., Typed], run: RunFo
     assert json.loads(texts["implementations"]) == found["implementations"]
 
 
+@pytest.mark.parametrize(("name", "sites"), [("uniform-low", 1), ("dense", 0), ("searched-4", 1), ("4", 1)])
+def test_networks_are_exported_by_the_names_that_reports_give_them(
+    typed: Callable[..., Typed], run: RunFolder, name: str, sites: int
+) -> None:
+    others = {"uniform-low": ("uniform", PLANS[4]), "dense": ("dense", CompressionPlan(sites={}))}
+    for label, (variant, plan) in others.items():
+        save_compressed(compress(tiny_network().eval(), plan), plan, run.path / "confirmed" / f"{label}-seed0")
+        columns = {**known(4), "number": None, "variant": variant, "plan": plan.to_json(), "name": label}
+        run.append(TrialRecord(stage="confirm", test_score=91.5, seed=0, methods="any", **columns))
+    found = json.loads(typed("export", run.path, "--to", "safetensors", "--plan", name, "--json").out)
+    assert found["name"] == name.removeprefix("searched-")
+    assert len(json.loads(found["metadata"]["plan"])["sites"]) == sites
+
+
 def test_openvino_is_asked_where_it_is_installed(typed: Callable[..., Typed], run: RunFolder) -> None:
     pytest.importorskip("openvino")
     said = typed("export", run.path, "--to", "onnx", "--json")
@@ -173,7 +187,7 @@ def kinds(file: Path) -> set[Any]:
         (("--to", "pt2", "--int8"), "--int8 writes ONNX files alone, got --to pt2; use --to onnx"),
         (("--to", "onnx", "--data", "images"), "--data is read for --int8 alone"),
         (("--to", "tflite"), "'tflite' is not one of 'onnx', 'pt2', 'safetensors'"),
-        (("--to", "onnx", "--plan", "beste"), "--plan must be 'best' or the number of a trial, such as 3, got 'beste'"),
+        (("--to", "onnx", "--plan", "beste"), "network 'beste' of"),
         (
             ("--to", "onnx", "--plan", "7"),
             "was not confirmed; there are trial 1 seed 0, trial 1 seed 2, trial 4 seed 0",
