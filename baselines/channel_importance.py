@@ -6,7 +6,6 @@ Legend: O outputs and F = C * taps features of one group of a reading layer.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -19,7 +18,8 @@ from torch.nn.modules.batchnorm import _NormBase
 from sconv_search.calibration.moments import BATCH, input_moments
 from sconv_search.channels.cutting import by_channel, reading_kernel
 from sconv_search.channels.dependency_graph import Group
-from sconv_search.compressor import LAYER_KINDS
+from sconv_search.copying import copied
+from sconv_search.layer_kinds import LAYER_KINDS, layer_kind
 from sconv_search.system.cache import KEPT_BYTES, Memo, content, network_content
 
 Importance = Literal["magnitude", "batch_norm", "taylor", "activation", "reconstruction"]
@@ -106,7 +106,7 @@ def _taylor(network: nn.Module, group: Group, calibration: Tensor) -> Tensor:
     if terms is None:
         terms = _first_order(network, calibration)
         _KEPT.put(key, terms)
-    squares = copy.deepcopy(network)
+    squares = copied(network)
     with torch.no_grad():
         for weight, term in zip(squares.parameters(), terms, strict=True):
             weight.copy_(term.sqrt())
@@ -115,7 +115,7 @@ def _taylor(network: nn.Module, group: Group, calibration: Tensor) -> Tensor:
 
 def _first_order(network: nn.Module, calibration: Tensor) -> tuple[Tensor, ...]:
     """Sums of (weight * gradient)^2 over batches, one tensor a parameter."""
-    observed = copy.deepcopy(network).eval()
+    observed = copied(network).eval()
     weights = [weight.requires_grad_(True) for weight in observed.parameters()]
     sums = [torch.zeros_like(weight) for weight in weights]
     for batch in calibration.to(weights[0].device).split(BATCH):
@@ -180,7 +180,7 @@ class _Reader:
 
 def _readers(network: nn.Module, group: Group, calibration: Tensor) -> list[_Reader]:
     members = [member for member in group.members if member.side == "in"]
-    known = [m.layer for m in members if type(network.get_submodule(m.layer)) in LAYER_KINDS]
+    known = [m.layer for m in members if layer_kind(network.get_submodule(m.layer)) in LAYER_KINDS]
     moments = input_moments(network, known, calibration)
     readers = []
     for member in members:

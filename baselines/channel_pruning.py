@@ -8,6 +8,7 @@ Deep Neural Networks, ICCV 2017.
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Sequence
@@ -20,11 +21,14 @@ from torch import Tensor, nn
 from sconv_search.baselines.channel_importance import Importance, kept_channels
 from sconv_search.baselines.decomposition import no_penalty, require_multiple
 from sconv_search.calibration.moments import Moments, grouped_kernel, input_moments, least_squares_tail
+from sconv_search.calibration.sequential_fit import fit_in_sequence
 from sconv_search.channels.cutting import makes_channels, of_each_group, sizes
 from sconv_search.channels.dependency_graph import Group, UntraceableError
 from sconv_search.channels.groups import Dependencies, dependencies
 from sconv_search.channels.removal import remaining, without_
-from sconv_search.compressor import LAYER_KINDS, Penalty, require_sites, swapped
+from sconv_search.compressor import Compressor, Penalty, Prepared, require_sites, site, swapped
+from sconv_search.cost.input_shape import takes
+from sconv_search.layer_kinds import LAYER_KINDS, layer_kind
 from sconv_search.plan import CompressionPlan, Structure
 
 # After channels are chosen: the layers that read them are refit to what they put out before, from the channels that
@@ -47,7 +51,7 @@ def refit_readers_(
     must be re-estimated to take off (ResNet-20 at half the FLOPs: equal scores after that, 5 to 30 points less before).
     """
     readers = {name: places for (name, side), places in remaining(network, kept).items() if side == "in"}
-    known = {name: places for name, places in readers.items() if type(network.get_submodule(name)) in LAYER_KINDS}
+    known = {name: places for name, places in readers.items() if layer_kind(network.get_submodule(name)) in LAYER_KINDS}
     moments = input_moments(network, known, calibration)
     for name, places in known.items():
         if name in moments:
@@ -74,7 +78,7 @@ def _refit_(layer: nn.Module, kept: Tensor, moments: Moments) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChannelPruning:
+class ChannelPruning(Compressor):
     """The most important channels of each group of coupled layers; a site is the group's first layer.
 
     Args:
@@ -150,21 +154,50 @@ class ChannelPruning:
                 out of range or not the same for all groups of a convolution, the network cannot be traced, or the
                 importance needs calibration inputs and there are none.
         """
+        pruned = self.prepared(network, plan, calibration)
+        if calibration is None:
+            return pruned.network
+        return fit_in_sequence(pruned.network, pruned.builds, calibration, target=network, kept=pruned.kept)
+
+    def prepared(
+        self,
+        network: nn.Module,
+        plan: CompressionPlan,
+        calibration: Tensor | None = None,
+        reference: nn.Module | None = None,
+    ) -> Prepared:
+        """The network without the channels, and how the layers that read the others are refit; raises as ``compress``
+        does.
+        """
         require_sites(network, plan.sites)
         chosen = {name: choice.structure for name, choice in plan.only(self.name).sites.items()}
         result = swapped(network, {})
-        if chosen:
-            known = dependencies(network)
-            groups = {name: _checked(name, structure, known) for name, structure in chosen.items()}
-            importance = self.importance or ("magnitude" if calibration is None else "reconstruction")
-            kept = [
-                (groups[name], kept_channels(network, groups[name], chosen[name]["keep"], importance, calibration))
-                for name in chosen
-            ]
-            if calibration is not None:
-                refit_readers_(result, network, kept, calibration)
-            without_(result, kept)
-        return result
+        if not chosen:
+            return Prepared(network=result, builds={}, kept={})
+        if calibration is not None:
+            takes(network, calibration.shape[1:])
+        known = dependencies(network)
+        groups = {name: _checked(name, structure, known) for name, structure in chosen.items()}
+        importance = self.importance or ("magnitude" if calibration is None else "reconstruction")
+        kept = [
+            (groups[name], kept_channels(network, groups[name], chosen[name]["keep"], importance, calibration))
+            for name in chosen
+        ]
+        if calibration is not None:
+            refit_readers_(result, network, kept, calibration)
+        without_(result, kept)
+        sides = remaining(network, kept)
+        readers = [name for name, side in sides if side == "in" and layer_kind(site(network, name)) in LAYER_KINDS]
+        return Prepared(
+            network=result,
+            builds={} if calibration is None else {name: _refitted for name in readers},
+            kept={name: positions for (name, side), positions in sides.items() if side != "in"},
+        )
+
+
+def _refitted(layer: nn.Module, moments: Moments | None) -> nn.Module:
+    """A dense layer as it is: its best kernel for what it reads is found before."""
+    return copy.deepcopy(layer)
 
 
 def _checked(name: str, structure: Structure, known: Dependencies) -> Group:

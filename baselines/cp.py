@@ -30,7 +30,9 @@ from sconv_search.baselines.decomposition import (
     shifted_bias,
     singular_factors,
 )
+from sconv_search.baselines.factorized_layer import FactorizedLayer
 from sconv_search.calibration.moments import Moments, least_squares_tail
+from sconv_search.layer_kinds import layer_kind
 from sconv_search.plan import Structure
 from sconv_search.system.cache import remembered
 
@@ -50,7 +52,7 @@ class Terms(NamedTuple):
     fell_back: bool
 
 
-class CPConv2d(nn.Sequential):
+class CPConv2d(FactorizedLayer):
     """The four convolutions, with what the decomposition says of itself.
 
     Args:
@@ -110,10 +112,15 @@ class CP(Decomposition):
             {"rank": rank} for rank in ranks_in_steps(up_to, unit, steps=self.steps, most=most, multiple=self.multiple)
         ]
 
-    def decomposed(self, name: str, layer: nn.Module, structure: Structure, moments: Moments | None) -> CPConv2d:
+    def decomposed(
+        self, name: str, layer: nn.Module, structure: Structure, moments: Moments | None, trained: nn.Module
+    ) -> CPConv2d:
         """The four convolutions."""
         assert isinstance(layer, nn.Conv2d)
-        found = decompose(layer.weight, structure["rank"], self.sweeps, self.random_state)
+        # of the trained kernel: sweeps weigh all directions alike, and a kernel found for what a layer reads in a
+        # compressed network is arbitrary in those that its inputs hardly take
+        assert isinstance(trained.weight, Tensor)
+        found = decompose(trained.weight, structure["rank"], self.sweeps, self.random_state)
         if found.fell_back:
             warnings.warn(
                 f"site {name!r}: CP of rank {structure['rank']} from random start {self.random_state} did not get below"
@@ -127,7 +134,12 @@ class CP(Decomposition):
 
 def is_eligible(layer: nn.Module) -> bool:
     """Whether the layer is a 2-D convolution without groups and with more than one tap along both axes."""
-    return type(layer) is nn.Conv2d and layer.groups == 1 and min(layer.kernel_size) > 1
+    return (
+        isinstance(layer, nn.Conv2d)
+        and layer_kind(layer) is nn.Conv2d
+        and layer.groups == 1
+        and min(layer.kernel_size) > 1
+    )
 
 
 def largest_rank(conv: nn.Conv2d) -> int:

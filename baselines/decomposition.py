@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from abc import abstractmethod
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from sconv_search.calibration.moments import Moments, input_moments
-from sconv_search.compressor import LAYER_KINDS, Penalty, require_sites, site, swapped
+from sconv_search.calibration.moments import Moments
+from sconv_search.calibration.replaceable import replaceable
+from sconv_search.calibration.sequential_fit import compress_layers
+from sconv_search.compressor import Build, Compressor, Penalty, Prepared, require_sites, site
+from sconv_search.layer_kinds import LAYER_KINDS, layer_kind
 from sconv_search.plan import CompressionPlan, Structure
 from sconv_search.system.cache import remembered
 
@@ -26,33 +30,28 @@ TRANSPOSED: dict[type[nn.Module], type[nn.Module]] = {
     nn.ConvTranspose3d: nn.Conv3d,
 }
 """Transposed convolutions, and the kind that a pointwise convolution of as many axes is."""
-Build = Callable[[str, nn.Module, Structure, Moments | None], nn.Module]
-
-
-def factorizable(network: nn.Module) -> dict[str, nn.Module]:
-    """Convolutions, transposed ones without groups, and linear layers by name; a shared layer once, by its first
-    name.
-    """
-    return {name: module for name, module in network.named_modules() if name and is_factorizable(module)}
 
 
 def is_factorizable(layer: nn.Module) -> bool:
-    """Whether the layer is exactly of a kind whose kernel is known; a subclass may compute something else."""
-    return type(layer) in LAYER_KINDS or (
-        isinstance(layer, TransposedConv) and type(layer) in TRANSPOSED and layer.groups == 1
-    )
+    """Whether the layer is a convolution, a transposed one without groups, or a linear layer; see ``layer_kind``."""
+    kind = layer_kind(layer)
+    return kind in LAYER_KINDS or (isinstance(layer, TransposedConv) and kind in TRANSPOSED and layer.groups == 1)
 
 
 def kernel_of(layer: nn.Module) -> Tensor:
     """The trained kernel as (O, C, taps...) with the C of one group; of a transposed convolution, too."""
     assert isinstance(layer.weight, Tensor)
     weight = layer.weight.detach()
-    return weight.transpose(0, 1) if type(layer) in TRANSPOSED else weight
+    return weight.transpose(0, 1) if isinstance(layer, TransposedConv) else weight
 
 
 @remembered
 def singular_factors(matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """SVD (U, S, Vh) of each of the (g, M, N) matrices in float64; computed once, whatever ranks are cut from it."""
+    if matrices.is_meta:  # shapes are all that there is
+        groups, rows, columns = matrices.shape
+        rank, like = min(rows, columns), matrices.new_empty((), dtype=torch.float64)
+        return like.new_empty(groups, rows, rank), like.new_empty(groups, rank), like.new_empty(groups, rank, columns)
     import tensorly  # here: with what it imports of scipy it takes a second
     from tensorly import tenalg
 
@@ -83,10 +82,11 @@ def convolution(
     def along(values: Any, other: int) -> tuple[int, ...]:
         return tuple(value if axis in axes else other for axis, value in enumerate(values))
 
-    kind: type[nn.Module] = type(conv)
+    kind = layer_kind(conv)
+    assert kind is not None
     geometry: dict[str, Any] = {"padding_mode": conv.padding_mode if axes else "zeros"}
     if isinstance(conv, TransposedConv):
-        kind = type(conv) if axes else TRANSPOSED[type(conv)]
+        kind = kind if axes else TRANSPOSED[kind]
         kernel = kernel.transpose(0, 1) if axes else kernel
         geometry |= {"output_padding": along(conv.output_padding, 0)} if axes else {}
     named = isinstance(conv.padding, str)
@@ -166,31 +166,8 @@ def no_penalty(network: nn.Module) -> Penalty:
     return lambda: torch.zeros((), device=device)
 
 
-def replaced(
-    network: nn.Module, plan: CompressionPlan, method: str, build: Build, calibration: Tensor | None = None
-) -> nn.Module:
-    """A copy of the network in which ``build(name, layer, structure, moments)`` stands at each of the plan's sites.
-
-    Args:
-        method: only the sites of this one are replaced.
-        calibration: inputs (N, ...), from which come the moments of what a layer reads; transposed convolutions get
-            none.
-
-    Raises:
-        KeyError: the plan names a site that the network lacks.
-    """
-    require_sites(network, plan.sites)
-    chosen = {name: choice.structure for name, choice in plan.only(method).sites.items()}
-    places = {name: site(network, name) for name in chosen}
-    moments: dict[str, Moments] = {}
-    if calibration is not None:
-        known = (name for name, layer in places.items() if type(layer) in LAYER_KINDS)
-        moments = input_moments(network, known, calibration)
-    return swapped(network, {name: build(name, places[name], chosen[name], moments.get(name)) for name in chosen})
-
-
 @dataclass(frozen=True, kw_only=True)
-class Decomposition(ABC):
+class Decomposition(Compressor):
     """A method whose subclass says how one layer is decomposed, and which ranks it may take.
 
     Args:
@@ -225,17 +202,21 @@ class Decomposition(ABC):
         """The ranks that are offered for a layer that the method takes, cheapest first; none dearer than dense."""
 
     @abstractmethod
-    def decomposed(self, name: str, layer: nn.Module, structure: Structure, moments: Moments | None) -> nn.Module:
+    def decomposed(
+        self, name: str, layer: nn.Module, structure: Structure, moments: Moments | None, trained: nn.Module
+    ) -> nn.Module:
         """The smaller layers of such ranks in the place of a layer that the method takes.
 
         Args:
             name: of the layer, for messages.
             moments: of what the layer reads; the outputs, rather than the kernel, are then made close.
+            trained: the layer with its trained kernel, where ``layer`` has one that was fitted to other inputs.
         """
 
     def options(self, network: nn.Module) -> dict[str, list[Structure]]:
         """Ranks a layer, cheapest first, where the method takes the layer and makes it cheaper."""
-        found = {name: self.structures(layer) for name, layer in factorizable(network).items() if self.limits(layer)}
+        every = replaceable(network)
+        found = {name: self.structures(layer) for name, layer in every.items() if self.limits(layer)}
         return {name: structures for name, structures in found.items() if structures}
 
     def penalty(self, network: nn.Module, plan: CompressionPlan) -> Penalty:
@@ -260,10 +241,31 @@ class Decomposition(ABC):
             TypeError: the method does not take a site's layer.
             ValueError: a rank is missing or out of range.
         """
-        return replaced(network, plan, self.name, self._checked, calibration)
+        return compress_layers(network, self.builds(network, plan), calibration)
 
-    def _checked(self, name: str, layer: nn.Module, structure: Structure, moments: Moments | None) -> nn.Module:
+    def prepared(
+        self,
+        network: nn.Module,
+        plan: CompressionPlan,
+        calibration: Tensor | None = None,
+        reference: nn.Module | None = None,
+    ) -> Prepared:
+        """The network as it is, and what makes each of the plan's sites."""
+        return Prepared(network=network, builds=self.builds(network, plan))
+
+    def builds(self, network: nn.Module, plan: CompressionPlan) -> dict[str, Build]:
+        """How each of the plan's sites is made; raises as ``compress`` does."""
+        require_sites(network, plan.sites)
+        chosen = {name: choice.structure for name, choice in plan.only(self.name).sites.items()}
+        for name, structure in chosen.items():
+            self._require(name, site(network, name), structure)
+
+        def build(layer: nn.Module, moments: Moments | None, name: str) -> nn.Module:
+            return self.decomposed(name, layer, chosen[name], moments, site(network, name))
+
+        return {name: partial(build, name=name) for name in chosen}
+
+    def _require(self, name: str, layer: nn.Module, structure: Structure) -> None:
         if not (limits := self.limits(layer)):
             raise TypeError(f"site {name!r}: {self.title} needs {self.takes}, got {layer}")
         require_ranks(name, self.title, structure, limits)
-        return self.decomposed(name, layer, structure, moments)

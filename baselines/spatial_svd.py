@@ -24,7 +24,9 @@ from sconv_search.baselines.decomposition import (
     shifted_bias,
     singular_factors,
 )
+from sconv_search.baselines.factorized_layer import factorized_layer
 from sconv_search.calibration.moments import Moments, Tail, least_squares_tail
+from sconv_search.layer_kinds import layer_kind
 from sconv_search.plan import Structure
 
 Spatial = nn.Conv2d | nn.ConvTranspose2d
@@ -64,7 +66,9 @@ class SpatialSVD(Decomposition):
         ranks = ranks_in_steps(dense, _work_of_a_rank(layer), steps=self.steps, most=most, multiple=self.multiple)
         return [{"rank": rank} for rank in ranks]
 
-    def decomposed(self, name: str, layer: nn.Module, structure: Structure, moments: Moments | None) -> nn.Sequential:
+    def decomposed(
+        self, name: str, layer: nn.Module, structure: Structure, moments: Moments | None, trained: nn.Module
+    ) -> nn.Sequential:
         """The vertical and the horizontal convolution."""
         assert isinstance(layer, Spatial)
         return separate(layer, structure["rank"], moments)
@@ -74,9 +78,9 @@ def is_eligible(layer: nn.Module) -> bool:
     """Whether the layer is a 2-D convolution (a transposed one without groups) with more than one tap along both
     axes.
     """
-    if type(layer) is nn.ConvTranspose2d and layer.groups > 1:
+    if not isinstance(layer, Spatial) or layer_kind(layer) is None or min(layer.kernel_size) == 1:
         return False
-    return isinstance(layer, Spatial) and type(layer) in (nn.Conv2d, nn.ConvTranspose2d) and min(layer.kernel_size) > 1
+    return isinstance(layer, nn.Conv2d) or layer.groups == 1
 
 
 def _work_of_a_rank(conv: Spatial) -> int:
@@ -102,12 +106,13 @@ def separate(conv: Spatial, rank: int, moments: Moments | None = None) -> nn.Seq
     balance = (first.norm(dim=1) / second.norm(dim=(1, 3)).clamp(min=1e-300)).sqrt().clamp(min=1e-150)
     first, second = first / balance[:, None], second * balance[:, None, :, None]
     groups = conv.groups
-    return nn.Sequential(
+    return factorized_layer(
+        conv,
         convolution(conv, first.mT.reshape(groups * rank, channels, height, 1), axes=(0,), groups=groups),
         convolution(
             conv, second.reshape(outputs, rank, 1, width), axes=(1,), groups=groups, bias=shifted_bias(conv, shift)
         ),
-    ).train(conv.training)
+    )
 
 
 def _vertical_and_horizontal(conv: Spatial, rank: int, moments: Moments | None) -> tuple[Tensor, Tensor, Tensor | None]:

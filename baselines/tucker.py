@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from sconv_search.baselines.decomposition import (
-    TRANSPOSED,
     Conv,
     Decomposition,
+    TransposedConv,
     convolution,
     is_factorizable,
     kernel_of,
@@ -31,6 +31,7 @@ from sconv_search.baselines.decomposition import (
     shifted_bias,
     singular_factors,
 )
+from sconv_search.baselines.factorized_layer import factorized_layer
 from sconv_search.baselines.tucker_ranks import mode
 from sconv_search.calibration.moments import Moments, least_squares_tail
 from sconv_search.plan import Structure
@@ -67,7 +68,9 @@ class Tucker(Decomposition):
                 kept.append(structure)
         return kept or [_structure(*pair) for pair in pairs[:1] if self.multiple > 1]
 
-    def decomposed(self, name: str, layer: nn.Module, structure: Structure, moments: Moments | None) -> nn.Sequential:
+    def decomposed(
+        self, name: str, layer: nn.Module, structure: Structure, moments: Moments | None, trained: nn.Module
+    ) -> nn.Sequential:
         """The three convolutions."""
         assert isinstance(layer, Conv)
         return factorize(layer, structure["rank_in"], structure["rank_out"], moments)
@@ -111,16 +114,13 @@ def _work(conv: Conv, rank_in: int, rank_out: int) -> int:
     Of a transposed convolution, at an input position; the last layer runs at the output's resolution.
     """
     outputs, channels, *kernel = kernel_of(conv).shape
-    before, after = (1, math.prod(conv.stride)) if type(conv) in TRANSPOSED else (math.prod(conv.stride), 1)
+    before, after = (1, math.prod(conv.stride)) if isinstance(conv, TransposedConv) else (math.prod(conv.stride), 1)
     return channels * rank_in * before + rank_in * rank_out * math.prod(kernel) + rank_out * outputs * after
 
 
 @remembered
 def tucker2(kernel: Tensor, rank_in: int, rank_out: int) -> tuple[Tensor, Tensor, Tensor]:
     """Core (Ro, Ri, taps...), and orthonormal factors (O, Ro) and (C, Ri), of the kernel in float64."""
-    import tensorly  # here: with what it imports of scipy it takes a second
-    from tensorly.decomposition import partial_tucker
-
     exact = kernel.detach().double()
     if exact.is_meta:  # values are all that the iteration adds to these shapes
         outputs, channels, *taps = exact.shape
@@ -129,6 +129,9 @@ def tucker2(kernel: Tensor, rank_in: int, rank_out: int) -> tuple[Tensor, Tensor
             exact.new_empty(outputs, rank_out),
             exact.new_empty(channels, rank_in),
         )
+    import tensorly  # here: with what it imports of scipy it takes a second
+    from tensorly.decomposition import partial_tucker
+
     starts = [singular_factors(mode(kernel, axis))[0][0, :, :rank] for axis, rank in ((0, rank_out), (1, rank_in))]
     init = (exact, starts) if [start.shape[1] for start in starts] == [rank_out, rank_in] else "svd"
     with tensorly.backend_context("pytorch", local_threadsafe=True):
@@ -153,11 +156,12 @@ def factorize(conv: Conv, rank_in: int, rank_out: int, moments: Moments | None =
         core, outer, inner, shift, _ = min(fits, key=lambda fit: fit[-1])
     axes = range(len(conv.kernel_size))
     ones = [1 for _ in axes]
-    return nn.Sequential(
+    return factorized_layer(
+        conv,
         convolution(conv, inner.T.reshape(*inner.T.shape, *ones), axes=()),
         convolution(conv, core, axes=axes),
         convolution(conv, outer.reshape(*outer.shape, *ones), axes=(), bias=shifted_bias(conv, shift)),
-    ).train(conv.training)
+    )
 
 
 def _weighted_axes(kernel: Tensor, moments: Moments) -> Tensor:

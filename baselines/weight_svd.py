@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from sconv_search.baselines.decomposition import (
-    TRANSPOSED,
     Conv,
     Decomposition,
+    TransposedConv,
     convolution,
     fill_,
     is_factorizable,
@@ -33,6 +33,7 @@ from sconv_search.baselines.decomposition import (
     shifted_bias,
     singular_factors,
 )
+from sconv_search.baselines.factorized_layer import factorized_layer
 from sconv_search.calibration.moments import Moments
 from sconv_search.plan import Structure
 
@@ -55,7 +56,9 @@ class WeightSVD(Decomposition):
         ranks = ranks_in_steps(outputs * inputs, outputs + inputs, steps=self.steps, most=most, multiple=self.multiple)
         return [{"rank": rank} for rank in ranks]
 
-    def decomposed(self, name: str, layer: nn.Module, structure: Structure, moments: Moments | None) -> nn.Sequential:
+    def decomposed(
+        self, name: str, layer: nn.Module, structure: Structure, moments: Moments | None, trained: nn.Module
+    ) -> nn.Sequential:
         """The two layers."""
         return factorize(layer, structure["rank"], moments)
 
@@ -92,12 +95,11 @@ def factorize(layer: nn.Module, rank: int, moments: Moments | None = None) -> nn
         pair: tuple[nn.Module, nn.Module] = (_linear(layer, wide, None), _linear(layer, narrow, bias))
     else:
         assert isinstance(layer, Conv)
-        pair = (
-            _transposed(layer, narrow.T, wide, bias)
-            if type(layer) in TRANSPOSED
-            else _convolutions(layer, wide, narrow, bias)
-        )
-    return nn.Sequential(*pair).train(layer.training)
+        if isinstance(layer, TransposedConv):
+            pair = _transposed(layer, narrow.T, wide, bias)
+        else:
+            pair = _convolutions(layer, wide, narrow, bias)
+    return factorized_layer(layer, *pair)
 
 
 def _output_axes(matrices: Tensor, moments: Moments, intercept: bool) -> tuple[Tensor]:

@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     from sconv_search.studies.api import search_network
     from sconv_search.studies.confirmation import confirm
     from sconv_search.studies.context import StudyContext
-    from sconv_search.studies.methods import METHODS, compress
+    from sconv_search.studies.method_registry import METHODS
+    from sconv_search.studies.oneshot.compress import compress
+    from sconv_search.studies.oneshot.export import export
+    from sconv_search.studies.oneshot.saving import load, save
     from sconv_search.studies.runs.folder import RunFolder
     from sconv_search.studies.runs.rebuild import rebuild, save_compressed
     from sconv_search.studies.spec import StudySpec
@@ -64,8 +67,11 @@ _HOMES = {
     "optimize_for_inference": "inference.optimize",
     "search_network": "studies.api",
     "confirm": "studies.confirmation",
-    "METHODS": "studies.methods",
-    "compress": "studies.methods",
+    "METHODS": "studies.method_registry",
+    "compress": "studies.oneshot.compress",
+    "export": "studies.oneshot.export",
+    "load": "studies.oneshot.saving",
+    "save": "studies.oneshot.saving",
     "RunFolder": "studies.runs.folder",
     "rebuild": "studies.runs.rebuild",
     "save_compressed": "studies.runs.rebuild",
@@ -105,6 +111,9 @@ __all__ = [
     "TrialRecord",
     "choice_table",
     "compress",
+    "export",
+    "load",
+    "save",
     "confirm",
     "measure_cost",
     "optimize_for_inference",

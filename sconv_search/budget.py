@@ -147,6 +147,17 @@ def quantities_of(text: str, quantity: Quantity) -> Sequence[Quantity]:
     return [name for name in QUANTITIES if name in names]
 
 
+def _as_shares(text: str) -> str:
+    """The budget with its bare numbers as shares: those up to 1 as fractions, others in %."""
+
+    def share(number: re.Match[str]) -> str:
+        value = float(number[0])
+        return f"{100 * value if value <= 1 else value:g}%"
+
+    name, mark, amounts = text.rpartition("=")
+    return name + mark + re.sub(r"\d+(?:\.\d+)?(?=\s*(?:\.\.|$))", share, amounts.strip())
+
+
 def _amount(text: str, number: str, unit: str, dense: Cost, quantity: Quantity) -> float:
     whole = Fraction(getattr(dense, quantity))
     if (quantity == "latency_ms" and unit not in ("%", "ms")) or (quantity != "latency_ms" and unit == "ms"):
@@ -156,6 +167,8 @@ def _amount(text: str, number: str, unit: str, dense: Cost, quantity: Quantity) 
     value = Fraction(number)  # a float makes 2.01k one less
     limit = whole * value / 100 if unit == "%" else value * _MULTIPLES[unit]
     counted = quantity != "latency_ms"
+    if counted and not unit and 0 < value <= 100 and limit < whole / 100:
+        raise ValueError(f"budget {text!r} is {float(value):g} {quantity}; did you mean {_as_shares(text)!r}?")
     if limit <= 0 or (counted and limit < 1):
         raise ValueError(f"budget {text!r} leaves nothing; write {_FORMS}")
     if limit > whole:

@@ -3,23 +3,56 @@
 from __future__ import annotations
 
 import copy
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from sconv_search.copying import copied
+from sconv_search.layer_kinds import KINDS, LAYER_KINDS, TRANSPOSED_KINDS, obstacles
 from sconv_search.plan import CompressionPlan, Structure
 
 Penalty = Callable[[], Tensor]
 """A scalar added to the loss; it reads the network's weights anew at each call."""
 
-LAYER_KINDS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
-"""Layer kinds that methods may replace. Exactly these: a subclass may compute something else."""
+__all__ = [
+    "LAYER_KINDS",
+    "TRANSPOSED_KINDS",
+    "Compressor",
+    "Penalty",
+    "layers",
+    "require_replaceable",
+    "require_sites",
+    "site",
+    "skipped",
+    "swapped",
+    "transposed_layers",
+]
 
-TRANSPOSED_KINDS = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-"""Transposed convolutions, which some methods may replace too."""
+
+Build = Callable[[nn.Module, Any], nn.Module]
+"""Makes the compressed form of a layer, given the moments of what it reads (``calibration.moments.Moments``), or None
+where they are not known.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A network as a method leaves it before single layers are fitted to inputs.
+
+    Args:
+        network: a new network, or the one given where it is not changed.
+        builds: by name of a layer that is still to be replaced, what makes its compressed form.
+        kept: by name of a layer that lost outputs, the positions of those that are left.
+    """
+
+    network: nn.Module
+    builds: Mapping[str, Build] = field(default_factory=dict)
+    kept: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Compressor(Protocol):
@@ -30,6 +63,7 @@ class Compressor(Protocol):
     """
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """Key of the method in plans."""
         ...
@@ -41,10 +75,12 @@ class Compressor(Protocol):
     network.
     """
 
+    @abstractmethod
     def options(self, network: nn.Module) -> dict[str, list[Structure]]:
         """Structures a site may take, cheapest first; a site without any is absent. None is dearer than dense."""
         ...
 
+    @abstractmethod
     def limits(self, layer: nn.Module) -> Structure:
         """The greatest value of each entry of a structure at this layer; empty where the method cannot replace it."""
         ...
@@ -53,6 +89,7 @@ class Compressor(Protocol):
         """Distance of the network to the plan's structures, to be added to the loss; 0 where nothing is to do."""
         return lambda: torch.zeros(())
 
+    @abstractmethod
     def compress(
         self,
         network: nn.Module,
@@ -69,6 +106,19 @@ class Compressor(Protocol):
                 network itself.
         """
         ...
+
+    def prepared(
+        self,
+        network: nn.Module,
+        plan: CompressionPlan,
+        calibration: Tensor | None = None,
+        reference: nn.Module | None = None,
+    ) -> Prepared:
+        """The network but for the layers that can be fitted one after the other, together with those of other methods.
+
+        The arguments are those of ``compress``, which is what a method does by itself that prepares nothing.
+        """
+        return Prepared(network=self.compress(network, plan, calibration, reference))
 
     def dropped(self, layer: nn.Module, structure: Structure) -> int:
         """Channels of its own layer that a structure takes away; 0 where the method replaces the layer."""
@@ -89,52 +139,76 @@ def site(network: nn.Module, name: str) -> nn.Module:
 
 
 def require_sites(network: nn.Module, names: Iterable[str]) -> None:
-    """Refuses names that are not modules of the network, before any work is done on the others."""
+    """Refuses what no method can compress, before any work is done on the other sites.
+
+    Raises:
+        KeyError: a name is not a module of the network.
+        ValueError: a site's weights are not finite, as those of a diverged training.
+    """
     for name in names:
-        site(network, name)
+        for key, weight in site(network, name).named_parameters():
+            if not (weight.is_meta or isinstance(weight, nn.UninitializedParameter) or bool(weight.isfinite().all())):
+                raise ValueError(f"site {name!r}: its {key} is not finite everywhere; give a network of finite weights")
 
 
-def layers(network: nn.Module) -> dict[str, nn.Module]:
+def require_replaceable(network: nn.Module, names: Iterable[str]) -> None:
+    """Refuses sites at which no other layer can stand, as far as that shows without running the network.
+
+    Raises:
+        TypeError: the site is named, with the reason.
+    """
+    known = obstacles(network)
+    for name in names:
+        module = site(network, name)
+        if reason := next((known[other] for other in known if network.get_submodule(other) is module), None):
+            raise TypeError(f"site {name!r}: {reason}")
+
+
+def layers(network: nn.Module, kinds: Iterable[type[nn.Module]] = LAYER_KINDS) -> dict[str, nn.Module]:
     """Convolutions and linear layers by name, in the order of the network; a shared layer once, by its first name.
 
     The network itself has no name to be replaced under, so a bare layer holds none.
+
+    Args:
+        kinds: those that are asked for.
     """
-    return {name: module for name, module in network.named_modules() if name and type(module) in LAYER_KINDS}
+    left, wanted = obstacles(network), tuple(kinds)
+    return {name: module for name, module in network.named_modules() if isinstance(module, wanted) and name not in left}
 
 
 def transposed_layers(network: nn.Module) -> dict[str, nn.Module]:
     """Transposed convolutions by name, as ``layers`` gives the others."""
-    return {name: module for name, module in network.named_modules() if name and type(module) in TRANSPOSED_KINDS}
+    return layers(network, TRANSPOSED_KINDS)
 
 
 def skipped(network: nn.Module, offered: Iterable[str]) -> dict[str, str]:
     """Modules with weights that no method in play can compress, with the reason."""
     offered = set(offered)
-    reasons = {}
-    for name, module in network.named_modules():
-        weights = [weight for weight in module.parameters(recurse=False) if weight.dim() > 1]
-        if name in offered or not weights:
-            continue
-        if type(module) in (*LAYER_KINDS, *TRANSPOSED_KINDS):
-            reasons[name] = f"{type(module).__name__}: no option is cheaper than dense"
-        else:
-            reasons[name] = f"{type(module).__name__} is not supported"
-    return reasons
+    dense = {
+        name: f"{type(layer).__name__}: no option is cheaper than dense"
+        for name, layer in layers(network, KINDS).items()
+    }
+    reasons = {**obstacles(network), **dense}
+    return {name: reasons[name] for name, _ in network.named_modules() if name in reasons and name not in offered}
+
+
+def sharing_copy(network: nn.Module) -> nn.Module:
+    """A copy of the network's modules that hold the very weights and buffers of the network."""
+    return copy.deepcopy(network, {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())})
 
 
 def swapped(network: nn.Module, replacements: Mapping[str, nn.Module]) -> nn.Module:
-    """A deep copy of the network with the named modules replaced, wherever the same module is used.
+    """A deep copy of the network with the named modules replaced, wherever the network refers to them.
+
+    What the outside can see of a replaced module stays, see ``copying.copied``.
 
     Raises:
+        TypeError: a named convolution or linear layer cannot be replaced, or the network holds what cannot be copied.
         ValueError: two names are of one shared module, which cannot be replaced twice.
     """
-    result = copy.deepcopy(network)
-    places = list(result.named_modules(remove_duplicate=False))
-    old = {name: result.get_submodule(name) for name in replacements}
-    for name, replacement in replacements.items():
-        if twin := next((other for other in old if other != name and old[other] is old[name]), None):
+    names: dict[nn.Module, str] = {}
+    for name in replacements:
+        if (twin := names.setdefault(network.get_submodule(name), name)) != name:
             raise ValueError(f"sites {name!r} and {twin!r} are one shared module; name it once")
-        for place, module in places:
-            if module is old[name]:
-                result.set_submodule(place, replacement)
-    return result
+    require_replaceable(network, (name for name in replacements if isinstance(network.get_submodule(name), KINDS)))
+    return copied(network, {old: replacements[name] for old, name in names.items()})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,10 +11,11 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
+from sconv_search.copying import copied
 from sconv_search.cost.counting import require_forward
 from sconv_search.data.splits import DataSet, Images
 from sconv_search.records import Quantity, TrialRecord
-from sconv_search.studies.context import StudyContext, require_fit
+from sconv_search.studies.context import StudyContext
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.runs.folder import RunFolder
 from sconv_search.studies.search.loop import StoppingCriterion
@@ -24,6 +24,7 @@ from sconv_search.studies.spec import StudySpec
 from sconv_search.studies.task import Task
 from sconv_search.system.memory_format import channels_last_
 from sconv_search.training.evaluation import Score, evaluate
+from sconv_search.training.input_checks import require_fit, require_sound_network
 from sconv_search.training.loop import train_
 from sconv_search.training.schedule import Schedule
 
@@ -50,12 +51,13 @@ def context_from_network(
             better.
 
     Raises:
-        ValueError: the network's forward fails on the images' shape, or gives no logits of the data's classes.
+        ValueError: the network's weights are not finite or not in float32, its forward fails on the images' shape, or
+            gives no logits of the classes of all splits.
     """
     shape = data.train.shape
     task = Task(
         name=name,
-        network=lambda: copy.deepcopy(network),
+        network=lambda: copied(network),
         data=lambda folder, seen: data,
         input_shape=shape,
         dense_schedule=confirm_schedule,
@@ -63,9 +65,10 @@ def context_from_network(
         confirm_schedule=confirm_schedule,
     )
     weight = next(network.parameters(), torch.zeros(()))
-    placed = copy.deepcopy(network).eval()
+    require_sound_network(network)
+    placed = copied(network).eval()
     require_forward(placed, shape)
-    require_fit(task, placed, data)
+    require_fit(name, shape, placed, data)
     return StudyContext(
         task=task,
         network=channels_last_(placed),
@@ -115,7 +118,7 @@ def search_network(
         confirm_schedule=begun.task.confirm_schedule,
         **study,
     )
-    return search(begun, spec, RunFolder(Path(out)), monitor, workers=workers, stops=stops)
+    return search(begun, spec, RunFolder(out), monitor, workers=workers, stops=stops)
 
 
 def _checksum(network: nn.Module) -> str:

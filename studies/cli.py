@@ -1,37 +1,36 @@
-"""The command line, and the only place where all packages meet."""
+"""The command line: every command with its options. What a command does is imported when it runs."""
 
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from sconv_search.studies import recipes
-from sconv_search.studies.commands.arguments import DeviceOption, start_of
-from sconv_search.studies.commands.best import best
-from sconv_search.studies.commands.change_listing import say_changes
-from sconv_search.studies.commands.config_file import ConfigOption
-from sconv_search.studies.commands.confirm import confirm
-from sconv_search.studies.commands.export import export
-from sconv_search.studies.commands.failures import STATUSES, DebugOption, guarded
-from sconv_search.studies.commands.results import JsonOption, confirm_result, print_json, search_result, telling
-from sconv_search.studies.commands.search import search
-from sconv_search.studies.commands.sites import sites
-from sconv_search.studies.commands.tasks import tasks
-from sconv_search.studies.confirmation import confirm as confirm_runs
-from sconv_search.studies.monitor import RichMonitor
-from sconv_search.studies.runs.folder import RunFolder
-from sconv_search.studies.search.runner import search as run_search
-from sconv_search.system.malloc import keep_freed_memory
-
-if TYPE_CHECKING:
-    from sconv_search.reports import Change
+from sconv_search.studies.commands.failures import STATUSES, guarded
+from sconv_search.studies.options.debug import DebugOption
+from sconv_search.studies.options.export import ConfirmedNetwork, File
+from sconv_search.studies.options.groups import Command, Group, flattened
+from sconv_search.studies.options.search import BudgetAndLayers, NetworkAndData, Run, Sampling, Training
+from sconv_search.studies.options.shared import (
+    DataOption,
+    DeviceOption,
+    Execution,
+    General,
+    JsonOption,
+    Layers,
+    OwnMethodOption,
+    QuantityOption,
+    WeightsOption,
+    known_methods,
+    known_tasks,
+)
+from sconv_search.studies.tasks import TASKS
 
 app = typer.Typer(
+    cls=Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     epilog=STATUSES,
@@ -39,8 +38,16 @@ app = typer.Typer(
 )
 
 
+def _command(function: Callable[..., None]) -> Callable[..., None]:
+    """Makes the function a command, with a flag for each option of its groups."""
+    app.command(cls=Command, epilog=STATUSES)(flattened(function))
+    return function
+
+
 def _say_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version
+
         print(f"sconv-search {version('sconv-search')}")
         raise typer.Exit
 
@@ -52,99 +59,231 @@ def options(
         bool, typer.Option("--version", help="Show the version and exit.", callback=_say_version, is_eager=True)
     ] = False,
 ) -> None:
-    """How small can a convolutional network get, by which method? Search plans, confirm the best, report them.
+    """Find out how small a convolutional network can get, and by which compression method.
+
+    Search for compression plans, confirm the best ones and compare them in a report.
 
     Example: sconv-search demo
     """
 
 
-for command in (tasks, sites, search, confirm, best, export):
-    app.command(epilog=STATUSES)(command)
-
-
-@app.command(epilog=STATUSES)
-def report(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
-    out: Annotated[Path, typer.Option(help="Folder for the page, figures and tables.")] = Path("report"),
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+@_command
+def tasks(
+    general: General,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Tasks to list, also package.module:function (default: all built-in tasks).",
+            autocompletion=known_tasks,
+        ),
+    ] = None,
+    data: DataOption = None,
 ) -> None:
-    """Draw the Pareto comparison of runs, with its tables.
+    """List tasks: what their networks cost, how they are trained and scored, and which data they need.
+
+    Example: sconv-search tasks imagenet/resnet18 --data DIR
+    """
+    from sconv_search.studies.commands.tasks import tasks as run
+
+    run(names, data=data, as_json=general.as_json)
+
+
+@_command
+def sites(
+    network: Annotated[
+        str,
+        typer.Argument(
+            help=f"Task ({', '.join(TASKS)}), or package.module:function, a function that returns a network or a Task."
+            " Modules in the current directory are found, too.",
+            autocompletion=known_tasks,
+        ),
+    ],
+    layers: Layers,
+    general: General,
+    shape: Annotated[
+        str | None,
+        typer.Option(
+            "--input",
+            help="Shape of one input without the batch dimension, such as 3,224,224 (default: the task's).",
+            metavar="SHAPE",
+        ),
+    ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Compression method to list; repeatable (default: all methods).",
+            autocompletion=known_methods,
+            metavar="NAME",
+        ),
+    ] = None,
+) -> None:
+    """List the layers that each method can compress, at what cost, and why the other layers stay as they are.
+
+    Costs are shares of the layer's own FLOPs.
+
+    Example: sconv-search sites torchvision.models:resnet18 --input 3,224,224
+    """
+    from sconv_search.studies.commands.sites import sites as run
+
+    run(network, shape=shape, method=method, layers=layers, as_json=general.as_json)
+
+
+@_command
+def search(
+    run: Run,
+    source: NetworkAndData,
+    limits: BudgetAndLayers,
+    sampling: Sampling,
+    training: Training,
+    execution: Execution,
+    general: General,
+) -> None:
+    """Search for the most accurate compression plan within a budget, or for a Pareto front over a range of budgets.
+
+    The same command continues an interrupted search.
+
+    Example: sconv-search search --task demo --method structured_conv --budget 30% --trials 12 --out runs/structured
+    """
+    from sconv_search.studies.commands.search import search as body
+
+    body(run, source, limits, sampling, training, execution, as_json=general.as_json)
+
+
+@_command
+def confirm(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Run folders of searches on one task. Confirm the methods of a comparison together."),
+    ],
+    execution: Execution,
+    general: General,
+    seeds: Annotated[int, typer.Option(help="Number of trainings of each plan, each with another seed.", min=1)] = 3,
+    plans: Annotated[
+        int, typer.Option(help="Maximum number of plans per run, taken from its Pareto front.", min=1)
+    ] = 3,
+    method: OwnMethodOption = None,
+    data: DataOption = None,
+    weights: WeightsOption = None,
+) -> None:
+    """Train the best plans on the full schedule with several seeds, and score each network once on the test set.
+
+    Task and network are those of the runs.
+
+    Example: sconv-search confirm runs/structured runs/spatial --seeds 3
+    """
+    from sconv_search.studies.commands.confirm import confirm as run
+
+    run(
+        runs,
+        seeds=seeds,
+        plans=plans,
+        method=method,
+        data=data,
+        weights=weights,
+        execution=execution,
+        as_json=general.as_json,
+    )
+
+
+@_command
+def best(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders of searches.")],
+    general: General,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Consider only plans within this budget, written as for sconv-search search (default: no limit).",
+            metavar="AMOUNT",
+        ),
+    ] = None,
+    quantity: QuantityOption = "flops",
+    plan: Annotated[
+        Path | None,
+        typer.Option("--plan", help="JSON file to write the best plan of all runs to (default: none is written)."),
+    ] = None,
+) -> None:
+    """Show the most accurate plan of each run, of those within a budget if one is given.
+
+    Example: sconv-search best runs/front --budget 40% --plan plan.json
+    """
+    from sconv_search.studies.commands.best import best as run
+
+    run(runs, budget=budget, quantity=quantity, plan=plan, as_json=general.as_json)
+
+
+@_command
+def export(
+    run: Annotated[Path, typer.Argument(help="Run folder of a search with confirmed plans.")],
+    file: File,
+    network: ConfirmedNetwork,
+    general: General,
+    method: OwnMethodOption = None,
+    data: DataOption = None,
+) -> None:
+    """Export a confirmed network to one file, and check the file by running it.
+
+    ONNX files are run with onnxruntime, and with OpenVINO if it is installed. The file accepts batches of any size and
+    contains the plan and its costs.
+
+    Example: sconv-search export runs/structured --to onnx --int8
+    """
+    from sconv_search.studies.commands.export import export as body
+
+    body(run, file, network, method=method, data=data, as_json=general.as_json)
+
+
+@_command
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders to compare.")],
+    general: General,
+    out: Annotated[Path, typer.Option(help="Folder to write the page, figures and tables to.")] = Path("report"),
+) -> None:
+    """Write a report that compares runs: a page with the Pareto fronts, figures and tables.
 
     Example: sconv-search report runs/structured runs/spatial --out report
     """
-    with telling(as_json) as monitor:
-        result = _reported(runs, out, monitor)
-    if as_json:
-        print_json(result)
+    from sconv_search.studies.commands.report import report as run
+
+    run(runs, out=out, as_json=general.as_json)
 
 
-def _reported(runs: list[Path], out: Path, monitor: RichMonitor) -> dict[str, Any]:
-    from sconv_search.reports import write_report
-
-    with monitor.bar("drawing") as step:
-        written = write_report(runs, out, step)
-    monitor.say(f"report: open {out / 'index.html'} ({len(written)} files)")
-    return {"folder": out, "page": out / "index.html", "runs": runs, "files": written}
-
-
-@app.command(epilog=STATUSES)
+@_command
 def compare(
     before: Annotated[Path, typer.Argument(help="Folder of the older report.")],
     after: Annotated[Path, typer.Argument(help="Folder of the newer report.")],
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    general: General,
 ) -> None:
     """Show what changed between two reports: verdicts, plans, scores, costs and effort.
 
     Example: sconv-search compare report-monday report
     """
-    from sconv_search.reports import report_changes
+    from sconv_search.studies.commands.report import compare as run
 
-    changes = report_changes(before, after)
-    if as_json:
-        print_json({"before": before, "after": after, "changed": bool(changes), "changes": changes})
-    elif changes:
-        say_changes(map(_cells, changes), Console())
-    else:
-        print("nothing changed: verdicts, plans, scores, costs and effort are the same")
+    run(before, after, as_json=general.as_json)
 
 
-def _cells(change: Change) -> tuple[str, ...]:
-    of = f"{change.subject}: {change.quantity}" if change.quantity else change.subject
-    return change.kind, of, *change.words, change.difference
-
-
-@app.command(epilog=STATUSES)
+@_command
 def demo(
-    runs: Annotated[Path, typer.Option(help="Where runs and report are put.")] = Path("runs"),
-    seeds: Annotated[int, typer.Option(help="Trainings of each confirmed plan.", min=1)] = 3,
+    runs: Annotated[Path, typer.Option(help="Folder to write the runs and the report to.")] = Path("runs"),
+    seeds: Annotated[int, typer.Option(help="Number of trainings of each confirmed plan.", min=1)] = 3,
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """The whole job on embedded data: search two methods, confirm the best plans, report. Minutes on two cores.
+    """Run all steps on a small embedded data set: search with two methods, confirm the best plans, write a report.
+
+    It takes a few minutes on two CPU cores.
 
     Example: sconv-search demo --runs runs --seeds 3
     """
-    with telling(as_json) as monitor:
-        folders = []
-        start = start_of("demo", None, None, device, runs, monitor)
-        for spec in recipes.demo():
-            folders.append(RunFolder(runs / f"demo-{spec.methods[0]}-{spec.budget.rstrip('%')}"))
-            monitor.say(f"\nsearch: {spec.methods[0]} under {spec.budget} of dense FLOPs")
-            run_search(start, spec, folders[-1], monitor)
-        monitor.say("\nconfirmation on the full schedule")
-        new = confirm_runs(start, folders, seeds=seeds, most=1, monitor=monitor)
-        reported = _reported([folder.path for folder in folders], runs / "demo-report", monitor)
-    if as_json:
-        searches = [search_result(folder) for folder in folders]
-        print_json({"search": searches, "confirm": confirm_result(folders, new), "report": reported})
+    from sconv_search.studies.commands.demo import demo as run
+
+    run(runs, seeds=seeds, device=device, as_json=as_json)
 
 
 def main() -> None:
     """Entry point of ``sconv-search``."""
+    from sconv_search.system.malloc import keep_freed_memory
+
     keep_freed_memory()
     sys.exit(guarded(app))

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -32,8 +34,9 @@ from sconv_search.studies.trials.rows import (
     record,
 )
 from sconv_search.studies.trials.trial import Outcome, run_trial
-from sconv_search.training.checkpoint import EVERY_S
-from sconv_search.training.loop import TrainingDiverged
+from sconv_search.training.input_checks import require_batches
+from sconv_search.training.loop import TrainingDiverged, train_
+from sconv_search.training.schedule import EVERY_S
 
 EMPTY = CompressionPlan(sites={})
 LATENCY_BATCH = 16
@@ -92,22 +95,31 @@ def confirm(
 
     Raises:
         OutOfStep: one of several processes that train together failed alone.
-        ValueError: a run has no complete trial, is of another task, or started from other weights or data.
+        RuntimeError: another command works on a folder.
+        ValueError: a run is named twice, has no complete trial, is of another task, started from other weights or data,
+            or its batch is larger than the data.
     """
     monitor = monitor or Monitor()
+    if twice := [folder for place, folder in enumerate(folders) if _same(folder) in map(_same, folders[:place])]:
+        raise ValueError(f"the run folder {str(twice[0].path)!r} is named twice; name each run once")
     for folder in folders:
         _require_same_start(start, folder)
     new: list[TrialRecord] = []
     rounds = [(seed, place, folder) for seed in range(seeds) for place, folder in enumerate(folders)]
-    with monitor.bar("runs confirmed, seed by seed") as step:
+    with ExitStack() as held, monitor.bar("runs confirmed, seed by seed") as step:
+        for folder in folders:  # all for the whole time: another command in one of them would end this one half-way
+            held.enter_context(folder.locked())
         for done, (seed, place, folder) in enumerate(rounds):
             step(done, len(rounds))
-            with folder.locked():
-                for candidate in _candidates(start, folder, most, references=place == 0):
-                    places = folders if candidate.plan == EMPTY else [folder]
-                    if not any(_is_done(one, candidate, seed) for one in places):
-                        new.append(_confirmed(start, folder, candidate, seed, monitor, checkpoint_s))
+            for candidate in _candidates(start, folder, most, references=place == 0):
+                places = folders if candidate.plan == EMPTY else [folder]
+                if not any(_is_done(one, candidate, seed) for one in places):
+                    new.append(_confirmed(start, folder, candidate, seed, monitor, checkpoint_s))
     return new
+
+
+def _same(folder: RunFolder) -> Path:
+    return folder.path.resolve()
 
 
 def _spec(folder: RunFolder) -> StudySpec:
@@ -126,6 +138,8 @@ def _require_same_start(start: StudyContext, folder: RunFolder) -> None:
                 f"the run in {str(folder.path)!r} has {name} {getattr(spec, name)!r}, the confirmation {value!r}; "
                 "give the same --task, --weights and --data as to its search"
             )
+    if start.train is train_:
+        require_batches(start.data, {"confirmation": spec.confirm_schedule})
     if not front(folder.records()[0], 1):
         raise ValueError(
             f"the run in {str(folder.path)!r} has no complete trial to confirm; run `sconv-search search` first"

@@ -3,23 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from sconv_search.cost.counting import example_input, require_forward
+from sconv_search.cost.counting import require_forward
+from sconv_search.cost.input_shape import takes
+from sconv_search.data.layout import data_folder
 from sconv_search.data.splits import DataSet, Images
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.task import Task
+from sconv_search.system.cache import architecture
+from sconv_search.system.identity import lasting_sha256
 from sconv_search.system.memory_format import channels_last_
-from sconv_search.system.weights import file_checksum, load_weights_, save_weights
-from sconv_search.training.checkpoint import EVERY_S, Checkpoint
+from sconv_search.system.weights import file_checksum, load_weights_
+from sconv_search.training.checkpoint import Checkpoint
+from sconv_search.training.dense_weights import (
+    Identity,
+    alone,
+    dense_identity,
+    dense_path,
+    require_trained_on,
+    save_dense,
+    say_others,
+    views_sha256,
+)
 from sconv_search.training.evaluation import Score, evaluate
+from sconv_search.training.input_checks import (
+    require_batches,
+    require_fit,
+    require_sound_network,
+    require_training_step,
+)
 from sconv_search.training.loop import train_
 from sconv_search.training.process_group import SINGLE_PROCESS, ProcessGroup
+from sconv_search.training.schedule import EVERY_S
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +63,21 @@ class StudyContext:
     train: Callable[..., None] = train_
     score: Callable[[nn.Module, DataSet, Images], Score] = evaluate
     processes: ProcessGroup = SINGLE_PROCESS
+
+    def __post_init__(self) -> None:
+        takes(self.network, self.task.input_shape)
+
+    @cached_property
+    def identity(self) -> Identity:
+        """All that what is measured and trained from here follows from, as texts that are equal in other processes."""
+        return {
+            "weights": self.weights_sha256,
+            "data": self.data_sha256,
+            "views of the data": views_sha256(self.data),
+            "network": lasting_sha256(architecture(self.network)),
+            "input shape": str(tuple(self.task.input_shape)),
+            "version": version("sconv-search"),
+        }
 
 
 def calibration_inputs(start: StudyContext) -> Tensor:
@@ -70,26 +108,25 @@ def context_from_task(
     Raises:
         FileNotFoundError: data or weights are missing.
         ValueError: the task needs weights and has none, they do not fit the network, its forward fails on the task's
-            input shape, or network, images and labels do not fit each other.
+            input shape, network, images and labels do not fit each other, or the kept dense network is of another
+            training.
     """
     require_data(task, data, weights)
     torch.manual_seed(seed)  # the network's initial weights; module constructors take no generator
     network = task.network().eval()
+    require_sound_network(network)
     require_forward(network, task.input_shape)
     if weights is not None:
         load_weights_(network, weights)
     with monitor.bar("reading the data"):
         found = task.data(data, weights is not None)
-    require_fit(task, network, found)
-    checksum = found.checksum()
-    path = weights or cache / f"{task.name.replace('/', '-')}-seed{seed}.safetensors"
-    if processes.broadcast(weights is None and not path.exists()):
-        monitor.say(f"training the dense network of task {task.name} (kept in {path})")
-        identity = {"task": task.name, "data": checksum}
-        checkpoint = Checkpoint(
-            path=path.with_suffix(".checkpoint"), identity=identity, every_s=checkpoint_s, say=monitor.say
-        )
-        _train_dense_(network.to(device), found.to(device), task, seed, path, checkpoint, monitor, processes)
+        checksum = found.checksum()
+    for note in found.notes:
+        monitor.say(note)
+    require_fit(task.name, task.input_shape, network, found)
+    path = weights or _dense_weights(
+        task, network, found, checksum, cache, device, monitor, seed, processes, checkpoint_s
+    )
     load_weights_(network, path)
     placed = channels_last_(network.to(device)).eval()
     return StudyContext(
@@ -103,23 +140,56 @@ def context_from_task(
     )
 
 
+def _dense_weights(
+    task: Task,
+    network: nn.Module,
+    data: DataSet,
+    data_sha256: str,
+    cache: Path,
+    device: torch.device,
+    monitor: Monitor,
+    seed: int,
+    processes: ProcessGroup,
+    checkpoint_s: float,
+) -> Path:
+    """The file of the dense network's weights, which is trained now where there is none of this very training."""
+    identity = dense_identity(task.name, network, task.dense_schedule, data, data_sha256, seed)
+    path = dense_path(cache, identity)
+    if processes.broadcast(not path.exists()):
+        with alone(path, monitor.say) if processes.is_main else nullcontext():
+            if processes.broadcast(not path.exists()):  # another command may have trained it meanwhile
+                say_others(cache, identity, monitor.say)
+                _train_dense_(
+                    network.to(device), data.to(device), task, seed, path, identity, monitor, processes, checkpoint_s
+                )
+            processes.broadcast(None)
+    require_trained_on(path, identity)
+    return path
+
+
 def _train_dense_(
     network: nn.Module,
     data: DataSet,
     task: Task,
     seed: int,
     path: Path,
-    checkpoint: Checkpoint,
+    identity: Identity,
     monitor: Monitor,
     processes: ProcessGroup,
+    checkpoint_s: float,
 ) -> None:
-    """Trains the dense network and writes its weights, before any process goes on."""
+    """Trains the dense network and writes its weights."""
+    require_batches(data, {"dense network": task.dense_schedule})
+    require_training_step(network, data, task.dense_schedule)
+    monitor.say(f"training the dense network of task {task.name} (kept in {path})")
+    checkpoint = Checkpoint(
+        path=path.with_suffix(".checkpoint"), identity=identity, every_s=checkpoint_s, say=monitor.say
+    )
     with monitor.bar("dense network") as step:
         train_(network, data, task.dense_schedule, seed=seed, progress=step, checkpoint=checkpoint, processes=processes)
     if processes.is_main:
-        save_weights(network, path)
+        save_dense(network, path, identity)
         checkpoint.remove()
-    processes.broadcast(None)
 
 
 def require_data(task: Task, data: Path | None, weights: Path | None) -> None:
@@ -134,20 +204,5 @@ def require_data(task: Task, data: Path | None, weights: Path | None) -> None:
         raise ValueError(
             f"task {task.name!r} trains no dense network; give trained weights with --weights FILE.safetensors"
         )
-    if task.layout is not None and not task.layout.downloads:
-        task.layout.root(data)
-
-
-def require_fit(task: Task, network: nn.Module, data: DataSet) -> None:
-    """Refuses images of another shape than the task's, and outputs that are no logits of the data's classes."""
-    images, spatial, classes = data.train.shape, data.train.label_shape, data.train.classes
-    if images != tuple(task.input_shape):
-        raise ValueError(f"task {task.name!r} has input_shape {tuple(task.input_shape)}, its images are {images}")
-    with torch.no_grad():
-        logits = network(example_input(network, task.input_shape))
-    given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    if not isinstance(logits, Tensor) or logits.shape[2:] != spatial or logits.dim() < 2 or logits.shape[1] < classes:
-        raise ValueError(
-            f"{type(network).__name__} of task {task.name!r} gives {given} for one input; "
-            f"the data's {classes} classes need logits of shape {(1, classes, *spatial)}"
-        )
+    if task.layout is not None:
+        data_folder(data) if task.layout.downloads else task.layout.root(data)

@@ -8,7 +8,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,14 +22,12 @@ from sconv_search.plan import CompressionPlan
 from sconv_search.records import TrialRecord
 from sconv_search.studies.confirmation import LATENCY_BATCH
 from sconv_search.studies.methods import compress
+from sconv_search.studies.options.export import BEST, Format
 from sconv_search.studies.runs.folder import RunFolder
 from sconv_search.studies.runs.rebuild import rebuild
 from sconv_search.studies.spec import StudySpec
 from sconv_search.studies.tasks import task_named
 from sconv_search.system.weights import load_weights_, save_weights
-
-Format = Literal["onnx", "pt2", "safetensors"]
-BEST = "best"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +161,8 @@ def export_confirmed(
             "weights alone cannot be made ready for inference, as they are of the plan's layers; use onnx or pt2"
         )
     task = task_named(spec.task)
-    network, shape = rebuild(task.network(), confirmed.folder), tuple(task.input_shape)
+    shape = tuple(task.input_shape)
+    network = rebuild(task.network(), confirmed.folder, shape)
     example, metadata = example_input(network, shape, 2), _metadata(spec, confirmed, network, shape)
     choices: list[SiteChoice] = []
     ready = network

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, get_args
 
+from sconv_search.calibration.blocks import block_of
+
 Granularity = Literal["layer", "block", "stage"]
-_NUMBER = re.compile(r"(?:\w*-)?\d+")
 
 
 def require_granularity(name: str) -> None:
@@ -25,9 +25,7 @@ def grouped(
 ) -> dict[str, str]:
     """Site -> the group that it belongs to.
 
-    A block is what a numbered module holds: the last of a list whose name is a plural (``blocks.0.0``,
-    ``stages.1.blocks.3``, ``branches.0.2``), or else the first (``layer3.2``, ``features.4``). Without numbers it is
-    the nearest module that holds another site as well. A stage is all layers that read one resolution.
+    Blocks are those of ``sconv_search.calibration.blocks.block_of``. A stage is all layers that read one resolution.
 
     Args:
         shapes: shapes, without the batch, of the inputs of each site's calls.
@@ -36,35 +34,8 @@ def grouped(
         return {name: name for name in sites}
     if granularity == "block":
         names = list(sites)
-        return {name: _block(name, names) for name in names}
+        return {name: block_of(name, names) for name in names}
     return {name: _stage(name, shapes) for name in sites}
-
-
-def _block(name: str, sites: Sequence[str]) -> str:
-    *above, own = name.split(".")
-    runs = list(_numbered(above))
-    if runs:
-        lists = [run for run in runs if run[0] and above[run[0] - 1].endswith("s")]
-        return ".".join(above[: (lists[-1] if lists else runs[0])[1]])
-    if own.isdecimal():  # a layer of a plain sequence
-        return name
-    for length in range(len(above), 0, -1):
-        module = ".".join(above[:length])
-        if sum(site.startswith(f"{module}.") for site in sites) > 1:
-            return module
-    return ".".join(above) or name
-
-
-def _numbered(parts: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Start and end of each run of numbers, such as the two of ``features.1.0.block``; ``block1-0`` counts as one."""
-    start = 0
-    while start < len(parts):
-        end = start
-        while end < len(parts) and _NUMBER.fullmatch(parts[end]):
-            end += 1
-        if end > start:
-            yield start, end
-        start = end + 1
 
 
 def _stage(name: str, shapes: Mapping[str, Sequence[tuple[int, ...]]]) -> str:

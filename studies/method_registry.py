@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pkgutil import resolve_name
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sconv_search.compressor import Compressor
 from sconv_search.system.named import named
+
+if TYPE_CHECKING:
+    from sconv_search.compressor import Compressor
 
 GROUP = "sconv_search.methods"
 """The entry-point group: ``key = "package.module:Class"``, or a function without arguments that returns a method."""
 _VERBS = ("options", "limits", "penalty", "compress")
 
 
-class Methods(Mapping[str, Compressor]):
+class Methods(Mapping[str, "Compressor"]):
     """Key of a method in plans and on the command line -> the method, made when it is first asked for.
 
     Args:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
-from sconv_search.compressor import Compressor, Penalty, require_sites, site, swapped
+from sconv_search.calibration.sequential_fit import compress_layers, fit_in_sequence
+from sconv_search.compressor import Build, Compressor, Penalty, require_sites, site
+from sconv_search.cost.input_shape import takes
 from sconv_search.plan import Choice, CompressionPlan, Structure
 from sconv_search.studies.method_registry import METHODS
 
@@ -20,7 +24,13 @@ def method_named(name: str) -> Compressor:
 
 
 def compress(
-    network: nn.Module, plan: CompressionPlan, calibration: Tensor | None = None, reference: nn.Module | None = None
+    network: nn.Module,
+    plan: CompressionPlan,
+    calibration: Tensor | None = None,
+    reference: nn.Module | None = None,
+    *,
+    in_sequence: bool = True,
+    input_shape: Sequence[int] | None = None,
 ) -> nn.Module:
     """A new network in which every site of the plan is compressed by its own method; the argument is not modified.
 
@@ -31,24 +41,32 @@ def compress(
         network: the trained network, or its untrained architecture where weights are loaded afterward.
         calibration: inputs (N, ...) for methods that fit to data.
         reference: the network before it was trained towards the plan, see ``Compressor.compress``.
+        in_sequence: layers are fitted in the order in which they run, to what the compressed network so far reads; else
+            each to what it reads in the network as given.
+        input_shape: of one input, without the batch, for methods that follow channels through the network; that of the
+            calibration inputs where they are given, else one that was named before, or the first common one that runs.
 
     Raises:
         KeyError: the plan names an unknown method, or a site that the network lacks.
         TypeError: a method cannot replace a site's kind of layer.
-        ValueError: a structure is out of range for its site.
+        ValueError: a structure is out of range for its site, or a site's weights are not finite.
     """
     methods = sorted(map(method_named, plan.methods), key=lambda method: not method.reshapes_neighbors)
     require_sites(network, plan.sites)
-    compressed = network if methods else swapped(network, {})  # each method makes a copy
+    if input_shape is not None:
+        takes(network, input_shape)
+    left, builds, kept = network, dict[str, Build](), dict[str, Tensor]()
     for method in methods:
         part = plan.only(method.name)
+        if not method.reshapes_neighbors:
+            part = _narrowed(method, part, network, left)
+        prepared = method.prepared(left, part, calibration, reference)
+        left, builds, kept = prepared.network, builds | dict(prepared.builds), kept | dict(prepared.kept)
         if method.reshapes_neighbors:
-            # the reference keeps other channels
-            compressed, reference = method.compress(compressed, part, calibration), None
-        else:
-            narrower = _narrowed(method, part, network, compressed)
-            compressed = method.compress(compressed, narrower, calibration, reference)
-    return compressed
+            reference = None  # it keeps other channels
+    if calibration is None or not in_sequence:
+        return compress_layers(left, builds, calibration, in_sequence=False)
+    return fit_in_sequence(left, builds, calibration, target=network, kept=kept)
 
 
 def _narrowed(method: Compressor, part: CompressionPlan, network: nn.Module, left: nn.Module) -> CompressionPlan:

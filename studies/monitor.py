@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sconv_search.records import TrialRecord
-from sconv_search.training.loop import Progress as Step
+if TYPE_CHECKING:
+    from sconv_search.records import TrialRecord
+    from sconv_search.training.loop import Progress as Step
+
+
+def counted(number: float, noun: str) -> str:
+    """A count with its noun: ``1 epoch``, ``0.5 epochs``, ``20 trials``."""
+    amount = f"{number:g}" if isinstance(number, float) else str(number)
+    return f"{amount} {noun}" if number == 1 else f"{amount} {noun}s"
 
 
 class Monitor:

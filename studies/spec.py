@@ -5,20 +5,75 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args
 
 from sconv_search.budget import QUANTITIES, quantities_of
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Quantity
 from sconv_search.studies.granularity import Granularity, require_granularity
-from sconv_search.studies.selection import Selection
 from sconv_search.training.schedule import Schedule
 
 FORMAT = "sconv-search study 1"
+MOST_SEED = 2**62
+"""A training takes the next one, too, and tables hold whole numbers of 64 bits."""
+SHOWN = 5
+"""Near names in a message."""
 
 
 SamplerName = Literal["surrogate", "tpe", "gp", "nsga2", "cmaes", "random"]
 SAMPLERS: tuple[SamplerName, ...] = get_args(SamplerName)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Patterns of site names, as the shell writes them (``*``, ``?``, ``[...]``), and the rounding of sizes.
+
+    Args:
+        include: a site must match one of these; none given, all do.
+        exclude: a site must match none of these.
+        multiple: ranks and channel counts are offered in multiples of this.
+
+    Raises:
+        ValueError: the multiple is not a positive whole number, or a pattern is empty.
+    """
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    multiple: int = 1
+
+    def __post_init__(self) -> None:
+        if isinstance(self.multiple, bool) or not isinstance(self.multiple, int) or self.multiple < 1:
+            raise ValueError(f"multiple must be a positive whole number, such as 8, got {self.multiple!r}")
+        for kind in ("include", "exclude"):
+            if not all(isinstance(pattern, str) and pattern for pattern in getattr(self, kind)):
+                raise ValueError(
+                    f"{kind} must hold patterns of site names, such as 'layer3.*', got {getattr(self, kind)!r}"
+                )
+
+    def refusal(self, name: str) -> str | None:
+        """Why a site is not taken, in words; None if it is."""
+        if pattern := next((p for p in self.exclude if fnmatchcase(name, p)), None):
+            return f"excluded by {pattern!r}"
+        if self.include and not any(fnmatchcase(name, pattern) for pattern in self.include):
+            return f"not included by {' or '.join(map(repr, self.include))}"
+        return None
+
+    def require_matches(self, names: Iterable[str]) -> None:
+        """Refuses patterns that match no name: they are misspelled.
+
+        Raises:
+            ValueError: the pattern, and the nearest names.
+        """
+        names = list(names)
+        for kind in ("include", "exclude"):
+            for pattern in getattr(self, kind):
+                if not any(fnmatchcase(name, pattern) for name in names):
+                    near = get_close_matches(pattern.replace("*", ""), names, n=SHOWN, cutoff=0.4) or names[:SHOWN]
+                    raise ValueError(
+                        f"{kind} pattern {pattern!r} matches no site; nearest: {', '.join(near) or 'there is none'}"
+                    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +105,7 @@ class StudySpec:
         data_sha256: checksum of the data's three splits.
 
     Raises:
-        ValueError: no method is named, the number of trials is not positive, or the share is not between 0 and 1.
+        ValueError: no method is named, the number of trials is not positive, or a number is out of range.
     """
 
     task: str
@@ -81,6 +136,8 @@ class StudySpec:
             raise ValueError("a study needs at least one method")
         if self.trials < 1:
             raise ValueError(f"StudySpec.trials must be at least 1, got {self.trials}")
+        if not 0 <= self.seed <= MOST_SEED:
+            raise ValueError(f"StudySpec.seed must be a whole number from 0 to {MOST_SEED}, got {self.seed}")
         if not 0 < self.regularized_share < 1:
             raise ValueError(f"StudySpec.regularized_share must be between 0 and 1, got {self.regularized_share}")
         if self.regularized_share_range is not None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from sconv_search.data.layout import Layout
-from sconv_search.data.splits import DataSet
 from sconv_search.training.metrics import TOP1, LogitMetric
 from sconv_search.training.schedule import Schedule
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from sconv_search.data.splits import DataSet
 
 
 @dataclass(frozen=True, kw_only=True)

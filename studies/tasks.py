@@ -2,55 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
-from sconv_search.data.cityscapes import LAYOUT as CITYSCAPES
-from sconv_search.data.cityscapes import cityscapes
-from sconv_search.data.imagenet import LAYOUT as IMAGENET
-from sconv_search.data.imagenet import Crops, imagenet
-from sconv_search.data.layout import Layout
-from sconv_search.data.photos import LAYOUT as PHOTOS
-from sconv_search.data.photos import photos
-from sconv_search.data.splits import DataSet, cifar10, cifar100, embedded_digits
-from sconv_search.networks.efficientnet_lite import efficientnet_lite0
-from sconv_search.networks.hrnet import hrnet_segmenter
-from sconv_search.networks.mobilenet import cifar_mobilenet_v2
-from sconv_search.networks.resnet import cifar_resnet, digits_network
+from sconv_search.data.crops import Crops
+from sconv_search.data.layout import CIFAR10, CIFAR100, CITYSCAPES, IMAGENET, PHOTOS
 from sconv_search.studies.task import Task
 from sconv_search.studies.user_code import made_by
 from sconv_search.system.named import named
 from sconv_search.training.metrics import MEAN_IOU
 from sconv_search.training.schedule import Schedule
 
-CIFAR10 = Layout(
-    title="CIFAR-10",
-    folder="cifar10",
-    parts=("cifar-10-batches-py/data_batch_1",),
-    downloads=True,
-    alternative=("train_[1-5].webp", "train_labels.npy", "test.webp", "test_labels.npy"),
-)
-CIFAR100 = Layout(title="CIFAR-100", folder="cifar100", parts=("cifar-100-python/train",), downloads=True)
+if TYPE_CHECKING:
+    from torch import nn
+
+    from sconv_search.data.splits import DataSet
+
+# Tasks are named, listed and completed without torch: what builds networks and data is imported when it is called.
+
+
+def _made(path: str, *arguments: Any, **options: Any) -> Any:
+    """What the function ``package.module:function`` of ours returns; a partial of this imports it when it is called."""
+    return resolve_name(f"sconv_search.{path}")(*arguments, **options)
 
 
 def _digits(folder: Path | None, train_was_seen: bool) -> DataSet:
     """The embedded digits need no folder; weights from elsewhere may have seen any of MNIST, so they are refused."""
+    from sconv_search.data.splits import embedded_digits
+
     if train_was_seen:
         raise ValueError("task 'demo' trains its own dense network; start weights from elsewhere cannot be given")
     return embedded_digits()
 
 
-def _read(reader: Callable[..., DataSet], folder: Path | None, train_was_seen: bool, **options: Any) -> DataSet:
-    return reader(folder, train_was_seen=train_was_seen, **options)
+def _read(reader: str, folder: Path | None, train_was_seen: bool, **options: Any) -> DataSet:
+    found: DataSet = _made(reader, folder, train_was_seen=train_was_seen, **options)
+    return found
 
 
 def _photos(folder: Path | None, train_was_seen: bool) -> DataSet:
     """For EfficientNet-Lite0, whose inputs are (x - 127) / 128."""
+    from sconv_search.data.photos import photos
+
     return photos(folder, size=224, mean=127 / 255, std=128 / 255)
 
 
@@ -59,7 +56,7 @@ def demo() -> Task:
     short = Schedule(epochs=1, batch_size=64, learning_rate=0.05)
     return Task(
         name="demo",
-        network=digits_network,
+        network=partial(_made, "networks.resnet:digits_network"),
         data=_digits,
         input_shape=(1, 28, 28),
         dense_schedule=Schedule(epochs=8, batch_size=64, learning_rate=0.1),
@@ -72,13 +69,15 @@ def cifar_task(data: str, network: str) -> Task:
     """A small network on CIFAR-10 or CIFAR-100; compressed networks learn at a tenth of the rate that trains from
     nothing.
     """
-    reader, layout, classes = (cifar10, CIFAR10, 10) if data == "cifar10" else (cifar100, CIFAR100, 100)
-    builders = {"mobilenet_v2": partial(cifar_mobilenet_v2, classes)}
-    builder = builders.get(network) or partial(cifar_resnet, int(network.removeprefix("resnet")), classes)
+    layout, classes = (CIFAR10, 10) if data == "cifar10" else (CIFAR100, 100)
+    if network == "mobilenet_v2":
+        builder = partial(_made, "networks.mobilenet:cifar_mobilenet_v2", classes)
+    else:
+        builder = partial(_made, "networks.resnet:cifar_resnet", int(network.removeprefix("resnet")), classes)
     return Task(
         name=f"{data}/{network}",
         network=builder,
-        data=partial(_read, reader),
+        data=partial(_read, f"data.splits:{data}"),
         input_shape=(3, 32, 32),
         dense_schedule=Schedule(epochs=60, learning_rate=0.2),
         search_schedule=Schedule(epochs=1, learning_rate=0.01),
@@ -131,7 +130,7 @@ def imagenet_task(
     return Task(
         name=f"imagenet/{network}",
         network=partial(_torchvision, network, classes),
-        data=partial(_read, imagenet, crops=crops, classes=classes),
+        data=partial(_read, "data.imagenet:imagenet", crops=crops, classes=classes),
         input_shape=(3, crops.size, crops.size),
         dense_schedule=dense,
         search_schedule=replace(full, epochs=0.05, average_decay=0.0),
@@ -145,8 +144,8 @@ def cityscapes_task(size: tuple[int, int] = (1024, 2048), crop: tuple[int, int] 
     dense = Schedule(epochs=484, batch_size=12, learning_rate=0.01, curve="cosine")
     return Task(
         name="cityscapes/hrnet_w18_small_v2",
-        network=hrnet_segmenter,
-        data=partial(_read, cityscapes, size=size, crop=crop),
+        network=partial(_made, "networks.hrnet:hrnet_segmenter"),
+        data=partial(_read, "data.cityscapes:cityscapes", size=size, crop=crop),
         input_shape=(3, *size),
         dense_schedule=dense,
         search_schedule=replace(dense, epochs=1, learning_rate=0.001),
@@ -161,7 +160,7 @@ def photos_task() -> Task:
     none = Schedule(epochs=0, batch_size=25, learning_rate=0.001)
     return Task(
         name="photos/efficientnet_lite0",
-        network=efficientnet_lite0,
+        network=partial(_made, "networks.efficientnet_lite:efficientnet_lite0"),
         data=_photos,
         input_shape=(3, 224, 224),
         dense_schedule=none,
@@ -198,7 +197,14 @@ def task_named(name: str) -> Task:
     """
     base, _, network = name.partition("@")
     found = made_by(base, Task) if ":" in base else named("task", base, TASKS)
-    return replace(found, name=name, network=partial(made_by, network, nn.Module) if network else found.network)
+    return replace(found, name=name, network=partial(_network_by, network) if network else found.network)
+
+
+def _network_by(text: str) -> nn.Module:
+    from torch import nn
+
+    network: nn.Module = made_by(text, nn.Module)
+    return network
 
 
 def with_network(task: str, network: str | None) -> str:

@@ -38,7 +38,9 @@ STUDY_ROOMS = {
     "space": {"", "runs"},
     "trials": {"", "runs"},
     "search": {"", "samplers", "runs", "space", "trials"},
-    "commands": {"", "samplers", "runs", "space", "trials", "search"},
+    "oneshot": {"", "runs", "space"},
+    "options": {""},
+    "commands": {"", "samplers", "runs", "space", "trials", "search", "oneshot", "options"},
 }
 """The same within ``studies/``. "" are the values that its rooms share, among them methods, tasks and the context."""
 STUDY_ENTRANCES = {"api", "cli", "confirmation", "export", "__init__", "__main__"}
@@ -52,7 +54,6 @@ DOORWAYS = {
     "moocore": {"reports/analysis/fronts.py"},
     "plotly": {"reports/drawing/plotly_figures.py"},
     "pyarrow": {"reports/data_files.py"},
-    "torch_pruning": {"sconv_search/channels/dependency_graph.py"},
     "timm": {"sconv_search/networks/hrnet.py"},
 }
 MOST_MODULES = 16

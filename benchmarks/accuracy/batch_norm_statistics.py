@@ -40,7 +40,10 @@ def forms(case: Case, share: int, plan: CompressionPlan | None) -> Iterator[tupl
     if plan is None:
         space = layer_space(case, METHOD)
         plan = uniform(space, Budget.parse(f"{share}%", dense=space.dense))
-    small, shape = compress(case.start.network, plan, case.inputs), case.start.task.input_shape
+    small, shape = (
+        compress(case.start.network, plan, case.inputs("alone"), in_sequence=False),
+        case.start.task.input_shape,
+    )
     flops = measure_cost(small, shape).flops / measure_cost(case.start.network, shape).flops
     yield f"compressed, {flops:.0%} of the FLOPs", small
 

@@ -1,10 +1,10 @@
-"""Every method without training: what is left of a pretrained network at 90 to 40 % of its FLOPs.
+"""Every method without labels: what is left of a pretrained network at 90 to 40 % of its FLOPs.
 
-Uniform allocation: every layer keeps the same share of its own cost. Each plan is carried out twice, from the weights
-    alone and
-fitted to calibration inputs; then batch norms are re-estimated, and the network is scored. Calibration and batch norms
-see images that are not scored. Rows are appended to a file as they come, so an interrupted run continues; without
-``--network`` the rows of all networks become a table and a figure.
+Uniform allocation: every layer keeps the same share of its own cost. Each plan is carried out in four ways:
+*projected*, from the weights alone; *alone*, each layer fitted to what it reads in the dense network; *sequence*,
+layers fitted one after the other; *reconstructed*, blocks trained to the dense network's outputs after that. After the
+first two, batch norms are re-estimated. No image that is fitted to is scored. Rows are appended to a file as they come,
+so that an interrupted run continues; without ``--network`` the rows of all networks become a table and a figure.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from benchmarks.timing import facts, markdown_table, publish
 from benchmarks.training.peak_memory import peak_mib
 from sconv_search.budget import Budget
 from sconv_search.calibration.moments import input_moments
+from sconv_search.calibration.reconstruction import reconstruct
 from sconv_search.compressor import LAYER_KINDS, site
 from sconv_search.cost.counting import measure_cost
 from sconv_search.data.splits import DataSet, Images, Split, cifar10
@@ -48,7 +49,9 @@ from sconv_search.training.batch_norm import reestimate_batch_norm_
 from sconv_search.training.evaluation import predict
 
 SHARES = (90, 75, 60, 50, 40)
-CALIBRATION = {"resnet20": 512, "resnet56": 512, "efficientnet_lite0": 256}
+FITS = ("projected", "alone", "sequence", "reconstructed")
+IMAGES = {"projected": 0, "alone": 512, "sequence": 1024, "reconstructed": 2048}
+"""What each way uses, of so many as there are."""
 ERROR_INPUTS = 8
 SCORE_BATCH = 100
 
@@ -59,7 +62,10 @@ class Case:
 
     name: str
     start: StudyContext
-    inputs: Tensor
+
+    def inputs(self, fit: str) -> Tensor:
+        """The images that a way of fitting uses."""
+        return self.start.data.normalized(_all(self.start.data.train).images[: IMAGES[fit]])
 
 
 def _start(task: Task, network: nn.Module, data: DataSet) -> StudyContext:
@@ -117,27 +123,24 @@ NETWORKS: dict[str, Callable[[Path], StudyContext]] = {
 
 
 def case_of(name: str, shared: Path) -> Case:
-    """The network with its calibration inputs."""
-    start = NETWORKS[name](shared)
-    return Case(
-        name=name, start=start, inputs=start.data.normalized(_all(start.data.train).images[: CALIBRATION[name]])
-    )
+    """The network with its data."""
+    return Case(name=name, start=NETWORKS[name](shared))
 
 
 def layer_space(case: Case, method: str) -> SearchSpace:
     """The method's options with their costs, and as damage the relative error of the layer's own outputs."""
-    network, shape = case.start.network, case.start.task.input_shape
+    network, shape, inputs = case.start.network, case.start.task.input_shape, case.inputs("alone")
     choices = offered(network, [method], EVERYTHING)
     shapes, whole = input_shapes(network, shape, choices), measure_cost(network, shape)
     fitted = [name for name in choices if type(site(network, name)) in LAYER_KINDS]
-    input_moments(network, fitted, case.inputs)  # once for all; the options below find them remembered
-    read = _layer_inputs(network, list(choices), case.inputs[:ERROR_INPUTS])
+    input_moments(network, fitted, inputs)  # once for all; the options below find them remembered
+    read = _layer_inputs(network, list(choices), inputs[:ERROR_INPUTS])
     sites: dict[str, tuple[Option, ...]] = {}
     costs = CostTable()
     for name, alternatives in choices.items():
         layer, options = site(network, name), []
         for choice in alternatives:
-            built = compress(network, CompressionPlan(sites={name: choice}), case.inputs)
+            built = compress(network, CompressionPlan(sites={name: choice}), inputs, in_sequence=False)
             if METHODS[method].reshapes_neighbors:
                 # fewer channels, more damage: the outputs are not the layer's alone
                 saved = measure_cost(built, shape) - whole
@@ -169,29 +172,46 @@ def row_of(
     case: Case,
     method: str,
     share: int,
-    calibrated: bool,
+    fit: str,
     space: SearchSpace,
     dense_logits: Tensor,
-    carried_out: dict[tuple[str, bool], dict[str, Any]],
+    carried_out: dict[tuple[str, str], dict[str, Any]],
 ) -> dict[str, Any]:
     """One plan carried out and scored; a plan that served another budget has its row already."""
     start = case.start
     budget = Budget.parse(f"{share}%", dense=space.dense)
-    known: dict[str, Any] = {"network": case.name, "method": method, "budget": share, "calibrated": calibrated}
+    known: dict[str, Any] = {"network": case.name, "method": method, "budget": share, "fit": fit}
     if budget.of(space.floor(budget)) > budget.limit:
         return {**known, "reason": f"the cheapest plan has {budget.of(space.floor(budget)) / space.dense.flops:.0%}"}
     plan = uniform(space, budget)
-    if (earlier := carried_out.get((plan.to_json(), calibrated))) is not None:
+    if (earlier := carried_out.get((plan.to_json(), fit))) is not None:
         return {**earlier, **known}
-    inputs = case.inputs if calibrated else None
+    inputs = case.inputs(fit)
     forget_all()
-    small, seconds, mib = peak_mib(lambda: compress(start.network, plan, inputs))
+    small, seconds, mib = peak_mib(lambda: _carried_out(start.network, plan, inputs, fit))
     flops = measure_cost(small, start.task.input_shape).flops / space.dense.flops
-    reestimate_batch_norm_(small, start.data, seed=0, reference=start.network)
+    if fit in ("projected", "alone"):
+        reestimate_batch_norm_(small, start.data, seed=0, reference=start.network)
     top1, error = _score(small, start.data, dense_logits)
-    row = {**known, "flops": flops, "top1": top1, "error": error, "seconds": seconds, "peak_mib": mib}
-    carried_out[plan.to_json(), calibrated] = row
+    row = {
+        **known,
+        "images": len(inputs),
+        "flops": flops,
+        "top1": top1,
+        "error": error,
+        "seconds": seconds,
+        "peak_mib": mib,
+    }
+    carried_out[plan.to_json(), fit] = row
     return row
+
+
+def _carried_out(network: nn.Module, plan: CompressionPlan, inputs: Tensor, fit: str) -> nn.Module:
+    if fit == "projected":
+        return compress(network, plan)
+    if fit == "reconstructed":
+        return reconstruct(compress(network, plan, inputs[: IMAGES["sequence"]]), network, inputs)
+    return compress(network, plan, inputs, in_sequence=fit == "sequence")
 
 
 @torch.no_grad()
@@ -202,24 +222,26 @@ def _score(network: nn.Module, data: DataSet, dense_logits: Tensor) -> tuple[flo
     return top1, float((logits - dense_logits).norm() / dense_logits.norm())
 
 
-def measure(name: str, shared: Path, rows_file: Path, methods: Sequence[str], shares: Sequence[int]) -> None:
+def measure(
+    name: str, shared: Path, rows_file: Path, methods: Sequence[str], shares: Sequence[int], fits: Sequence[str] = FITS
+) -> None:
     """Appends the rows that the file lacks."""
     case = case_of(name, shared)
-    done = {(r["network"], r["method"], r["budget"], r["calibrated"]) for r in _rows([rows_file])}
+    done = {(r["network"], r["method"], r["budget"], r["fit"]) for r in _rows([rows_file])}
     test = _all(case.start.data.test)
     with torch.no_grad():
         dense_logits = predict(case.start.network, case.start.data, test.images, batch=SCORE_BATCH)
     top1 = 100 * float((dense_logits.argmax(1) == test.labels).float().mean())
-    if (name, "dense", 100, False) not in done:
-        known = {"network": name, "method": "dense", "budget": 100, "calibrated": False}
+    if (name, "dense", 100, "projected") not in done:
+        known = {"network": name, "method": "dense", "budget": 100, "fit": "projected"}
         _append(rows_file, {**known, "flops": 1.0, "top1": top1, "error": 0.0, "seconds": 0.0, "peak_mib": 0.0})
     for method in methods:
-        wanted = [(share, fit) for share in shares for fit in (False, True) if (name, method, share, fit) not in done]
+        wanted = [(share, fit) for share in shares for fit in fits if (name, method, share, fit) not in done]
         if wanted:
             space = layer_space(case, method)
-            carried_out: dict[tuple[str, bool], dict[str, Any]] = {}
-            for share, calibrated in wanted:
-                row = row_of(case, method, share, calibrated, space, dense_logits, carried_out)
+            carried_out: dict[tuple[str, str], dict[str, Any]] = {}
+            for share, fit in wanted:
+                row = row_of(case, method, share, fit, space, dense_logits, carried_out)
                 _append(rows_file, row)
                 print(row, flush=True)
 
@@ -230,33 +252,38 @@ def _append(path: Path, row: dict[str, Any]) -> None:
 
 
 def _rows(paths: Iterable[Path]) -> list[dict[str, Any]]:
-    return [json.loads(line) for path in paths if path.exists() for line in path.read_text().splitlines()]
+    found = [json.loads(line) for path in paths if path.exists() for line in path.read_text().splitlines()]
+    return [{"fit": "alone" if row.get("calibrated") else "projected", **row} for row in found]  # as older rows say it
 
 
 def report(rows: list[dict[str, Any]]) -> str:
-    """One table a network, and how much calibration gains a method on average."""
+    """One table a network, and what each way of fitting gains a method on average."""
     parts = []
     for network in dict.fromkeys(row["network"] for row in rows):
         own = [row for row in rows if row["network"] == network]
         dense = next(row for row in own if row["method"] == "dense")
         parts.append(f"\n## {network}, dense top-1 {dense['top1']:.2f} %\n")
-        columns = ("method", "inputs", *(f"{share} %" for share in SHARES), "seconds", "peak MiB")
+        columns = ("method", "fit", *(f"{share} %" for share in SHARES), "images", "seconds", "peak MiB")
         parts.append(markdown_table(columns, _table(own)))
         parts.append("\nTop-1 in percent (relative error of the logits; share of dense FLOPs that the plan has).\n")
-        parts.append(markdown_table(("method", "calibration's mean gain, points of top-1", "plans"), _gains(own)))
+        parts.append(
+            markdown_table(("method", "fit", "mean gain over projection, points of top-1", "plans"), _gains(own))
+        )
     return "\n".join(parts)
 
 
 def _table(rows: list[dict[str, Any]]) -> list[tuple[object, ...]]:
     table = []
     for method in dict.fromkeys(row["method"] for row in rows if row["method"] != "dense"):
-        for calibrated in (False, True):
-            own = {row["budget"]: row for row in rows if row["method"] == method and row["calibrated"] is calibrated}
+        for fit in FITS:
+            own = {row["budget"]: row for row in rows if row["method"] == method and row["fit"] == fit}
             full = [row for row in own.values() if "top1" in row]
-            seconds = f"{max((row['seconds'] for row in full), default=0):.1f}"
-            mib = f"{max((row['peak_mib'] for row in full), default=0):.0f}"
+            if not full:
+                continue
+            images = max(row.get("images", IMAGES[fit]) for row in full)
+            seconds, mib = max(row["seconds"] for row in full), max(row["peak_mib"] for row in full)
             cells = [_cell(own.get(share)) for share in SHARES]
-            table.append((method, "calibrated" if calibrated else "none", *cells, seconds, mib))
+            table.append((method, fit, *cells, images, f"{seconds:.1f}", f"{mib:.0f}"))
     return table
 
 
@@ -266,17 +293,17 @@ def _cell(row: dict[str, Any] | None) -> str:
     return row["reason"] if "reason" in row else f"{row['top1']:.1f} ({row['error']:.2f}; {row['flops']:.0%})"
 
 
-def _gains(rows: list[dict[str, Any]]) -> list[tuple[str, str, int]]:
-    scores = {(r["method"], r["budget"], r["calibrated"]): r["top1"] for r in rows if "top1" in r}
-    gains: dict[str, list[float]] = {}
-    for method, share, calibrated in scores:
-        if calibrated:
-            gains.setdefault(method, []).append(scores[method, share, True] - scores[method, share, False])
-    return [(method, f"{sum(found) / len(found):+.1f}", len(found)) for method, found in gains.items()]
+def _gains(rows: list[dict[str, Any]]) -> list[tuple[str, str, str, int]]:
+    scores = {(r["method"], r["budget"], r["fit"]): r["top1"] for r in rows if "top1" in r}
+    gains: dict[tuple[str, str], list[float]] = {}
+    for (method, share, fit), top1 in scores.items():
+        if fit != "projected" and (method, share, "projected") in scores:
+            gains.setdefault((method, fit), []).append(top1 - scores[method, share, "projected"])
+    return [(method, fit, f"{sum(found) / len(found):+.1f}", len(found)) for (method, fit), found in gains.items()]
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Top-1 against the share of FLOPs: calibrated in full lines, weights alone dashed."""
+    """Top-1 against the share of FLOPs, one kind of line for each way of fitting."""
     networks = list(dict.fromkeys(row["network"] for row in rows))
     figure, panels = plt.subplots(
         1, len(networks), figsize=(5 * len(networks), 4.2), squeeze=False, layout="constrained"
@@ -287,19 +314,16 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         for place, method in enumerate(METHODS):
             if all(row["method"] != method for row in own):
                 continue
-            for calibrated in (True, False):
-                line = sorted(
-                    (r["flops"], r["top1"]) for r in own if r["method"] == method and r["calibrated"] is calibrated
-                )
+            for fit, style in zip(reversed(FITS), ("-", "--", "-.", ":"), strict=True):
+                line = sorted((r["flops"], r["top1"]) for r in own if r["method"] == method and r["fit"] == fit)
                 axes.plot(
                     [100 * flops for flops, _ in line],
                     [top1 for _, top1 in line],
                     color=plt.get_cmap("tab10")(place),
                     marker="osDv^<>pX"[place],
                     markersize=5,
-                    linestyle="-" if calibrated else ":",
-                    alpha=1 if calibrated else 0.6,
-                    label=method if calibrated else None,
+                    linestyle=style,
+                    label=f"{method}, {fit}" if line else None,
                 )
         dense = next(row["top1"] for row in own if row["method"] == "dense")
         axes.axhline(dense, color="black", linewidth=0.8)
@@ -316,6 +340,7 @@ def main() -> None:
     parser.add_argument("--network", choices=NETWORKS, help="measure this one; without it, write table and figure")
     parser.add_argument("--method", action="append", choices=METHODS)
     parser.add_argument("--share", action="append", type=int, choices=SHARES)
+    parser.add_argument("--fit", action="append", choices=FITS)
     parser.add_argument(
         "--data", type=Path, required="--network" in sys.argv, help="folder with weights/, cifar10/, imagenet_sample/"
     )
@@ -326,7 +351,8 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     keep_freed_memory()
     if given.network:
-        measure(given.network, given.data, given.rows[0], given.method or list(METHODS), given.share or SHARES)
+        methods, shares, fits = given.method or list(METHODS), given.share or SHARES, given.fit or FITS
+        measure(given.network, given.data, given.rows[0], methods, shares, fits)
         return
     rows = _rows(given.rows)
     text = f"# Compressed without training\n\n{facts(['fp32'], 1)}\n{report(rows)}\n"

@@ -125,7 +125,7 @@ FORMS = (
 
 def made(case: Case, form: Form) -> nn.Module:
     """The form, ready to be exported."""
-    small = compress(case.start.network, plan_of(case.start.network, form), case.inputs)
+    small = compress(case.start.network, plan_of(case.start.network, form), case.inputs("alone"), in_sequence=False)
     if form.kept is not None:
         reestimate_batch_norm_(small, case.start.data, seed=0)
     plain = swapped(small, {}).eval().to(memory_format=torch.contiguous_format)

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from sconv_search.records import COLUMNS
+from sconv_search.reports.analysis.summary import plan_key
 from sconv_search.reports.drawing.chart import (
     Axis,
     Chart,
@@ -28,7 +29,6 @@ from sconv_search.reports.drawing.chart import (
     worse_end,
 )
 from sconv_search.reports.drawing.styles import OTHERS
-from sconv_search.reports.analysis.summary import plan_key
 from sconv_search.reports.reading.records_table import records
 from sconv_search.reports.wording import ScoreFormat, general, heading, method_name, multiline, plan_text
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvNd
 
+from sconv_search.layer_kinds import layer_kind, obstacle
+
 
 def padding_pairs(conv: _ConvNd) -> list[int]:
     """The convolution's padding as ``F.pad`` wants it: (before, after) from the last axis to the first."""
     pairs: list[int] = []
     for axis in reversed(range(len(conv.kernel_size))):
-        if conv.padding == "valid":
+        if conv.padding_mode != "zeros":  # what torch pads by then, also where an attribute was set later
+            before = 2 * (len(conv.kernel_size) - 1 - axis)
+            pairs += [int(size) for size in conv._reversed_padding_repeated_twice[before : before + 2]]
+        elif conv.padding == "valid":
             pairs += [0, 0]
         elif conv.padding == "same":
             total = conv.dilation[axis] * (conv.kernel_size[axis] - 1)
@@ -24,6 +29,17 @@ def padding_pairs(conv: _ConvNd) -> list[int]:
     return pairs
 
 
+def require_kind(layer: nn.Module, kind: type[nn.Module], title: str) -> None:
+    """Refuses a layer of another kind than what stands in for it is made from.
+
+    Raises:
+        TypeError: the layer's class is given, and what else speaks against it.
+    """
+    if layer_kind(layer) is not kind:
+        reason = obstacle(layer) if isinstance(layer, kind) else f"got {type(layer).__name__}"
+        raise TypeError(f"{title} is made from {kind.__name__}, {reason}")
+
+
 class ReplacedConv(nn.Module):
     """Keeps the geometry of a dense convolution whose function another form computes.
 
@@ -31,17 +47,17 @@ class ReplacedConv(nn.Module):
         conv: the dense layer; its bias is copied, its kernel is not read.
 
     Raises:
-        TypeError: conv is not exactly of the kind that ``dense_type`` names.
+        TypeError: conv is not of the kind that ``dense_type`` names.
     """
 
     dense_type: ClassVar[type[_ConvNd]]
-    weight: nn.Parameter
-    bias: nn.Parameter | None
+    if TYPE_CHECKING:  # TorchScript cannot read these
+        weight: Tensor
+        bias: Tensor | None
 
     def __init__(self, conv: _ConvNd) -> None:
         super().__init__()
-        if type(conv) is not self.dense_type:
-            raise TypeError(f"{type(self).__name__} is made from {self.dense_type.__name__}, got {type(conv).__name__}")
+        require_kind(conv, self.dense_type, type(self).__name__)
         self.in_channels, self.out_channels, self.groups = conv.in_channels, conv.out_channels, conv.groups
         self.kernel_size, self.stride, self.dilation = conv.kernel_size, conv.stride, conv.dilation
         self.padding, self.padding_mode = conv.padding, conv.padding_mode

@@ -10,10 +10,9 @@ inputs.
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -21,7 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sconv_search.calibration.geometry import padding_pairs
-from sconv_search.compressor import LAYER_KINDS, site
+from sconv_search.compressor import site
+from sconv_search.copying import copied
+from sconv_search.layer_kinds import LAYER_KINDS, layer_kind
 from sconv_search.system.cache import Memo, network_content, unwritten_content
 
 BATCH = 32
@@ -31,6 +32,8 @@ times F.
 
 Calibrated ResNet-20 at a third of the FLOPs: eight times as many positions change its top-1 by less than 0.5 points.
 """
+MOST_PAIRS, MOST_PAIRS_PER_FEATURE = 2**15, 32
+"""The same of fits in sequence, whose targets are no function of what the layer reads."""
 PATCH_VALUES = 2**24
 """Values of the patches that are held at a time: 128 MiB."""
 KEPT_BYTES = 2**31
@@ -88,7 +91,7 @@ def input_moments(network: nn.Module, names: Iterable[str], inputs: Tensor) -> d
     if not len(inputs):
         raise ValueError(f"calibration needs inputs (N, ...) with N >= 1, got {tuple(inputs.shape)}")
     for name in names:
-        if type(site(network, name)) not in LAYER_KINDS:
+        if layer_kind(site(network, name)) not in LAYER_KINDS:
             raise TypeError(
                 f"site {name!r}: moments are known for convolutions and linear layers, got {site(network, name)}"
             )
@@ -115,7 +118,7 @@ def moment_bytes(layer: nn.Module) -> int:
 def _measured(network: nn.Module, names: list[str], inputs: Tensor) -> dict[str, Moments]:
     if not names:
         return {}
-    observed = copy.deepcopy(network).eval()
+    observed = copied(network).eval()
     sums: dict[str, Moments] = {}
 
     def watch(name: str) -> None:
@@ -156,6 +159,26 @@ def _with_patches(sums: Moments | None, layer: Layer, x: Tensor, *, share: float
         patches = patches if patches.dtype == torch.float64 else patches.float()
         mean, second = mean + patches.double().sum(1), second.add_(patches.mT @ patches)
     return Moments(mean, second, count + len(chosen))
+
+
+def patches_and_outputs(layer: Layer, x: Tensor, y: Tensor, *, share: float) -> Iterator[tuple[Tensor, Tensor]]:
+    """What the layer reads of an input, and what stands at the same positions of y, in parts: (g, n, F) and (g, n, O).
+
+    Args:
+        y: of the shape of the layer's output.
+        share: of all inputs, that x is; so many of the positions that ``MOST_PAIRS`` allows are read.
+    """
+    linear, positions, features = isinstance(layer, nn.Linear), _positions(layer, x), layer.weight[0].numel()
+    groups = 1 if isinstance(layer, nn.Linear) else layer.groups
+    chosen = spread_evenly(positions, math.ceil(share * max(MOST_PAIRS, MOST_PAIRS_PER_FEATURE * features))).to(
+        x.device
+    )
+    outputs = y if linear else y.reshape(-1, *y.shape[1 - layer.weight.dim() :]).movedim(1, -1)
+    outputs = outputs.reshape(positions, groups, -1)
+    rows = x.reshape(-1, features) if linear else None
+    for part in chosen.split(max(1, PATCH_VALUES // (groups * features))):
+        patches = rows[part][None] if rows is not None else conv_patches(layer, x, part).flatten(2)  # type: ignore[arg-type]
+        yield patches, outputs[part].transpose(0, 1)
 
 
 def _positions(layer: Layer, x: Tensor) -> int:

@@ -4,7 +4,6 @@ anew.
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from sconv_search.compressor import site
+from sconv_search.copying import copied
 
 Run = Callable[[nn.Module], Any]
 """Calls a network once, on the inputs in question."""
@@ -35,7 +35,7 @@ class _Reached(Exception):
 
 def called_once(network: nn.Module, run: Run) -> set[str]:
     """Names of the modules that a run calls exactly once; the network is copied."""
-    observed, calls = copy.deepcopy(network), Counter[str]()
+    observed, calls = copied(network), Counter[str]()
     for place, module in observed.named_modules():
         module.register_forward_pre_hook(lambda *_, place=place: calls.update([place]))
     run(observed)
@@ -55,7 +55,7 @@ def outputs_before(network: nn.Module, name: str, run: Run, once: Collection[str
             are.
     """
     around = {"", *(name[:end] for end, letter in enumerate(name) if letter == ".")}
-    observed, found = copy.deepcopy(network), dict[str, Given]()
+    observed, found = copied(network), dict[str, Given]()
     if any(
         place not in once for place, _ in observed.named_modules() if place in around and _is_called(observed, place)
     ):
@@ -101,7 +101,7 @@ def _given(inputs: list[tuple[Tensor, int]], output: Any) -> Given | None:
 
 def replayed(network: nn.Module, given: Mapping[str, Given]) -> nn.Module:
     """A copy whose named modules give at once what they gave before; they keep their attributes."""
-    result = copy.deepcopy(network)
+    result = copied(network)
     for name, before in given.items():
         site(result, name).forward = _giving(before)
     return result

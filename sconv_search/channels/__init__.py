@@ -17,7 +17,8 @@ if TYPE_CHECKING:
         sizes,
     )
     from sconv_search.channels.dependency_graph import Group, UntraceableError
-    from sconv_search.channels.groups import Dependencies, dependencies, remaining, without_
+    from sconv_search.channels.groups import Dependencies, dependencies
+    from sconv_search.channels.removal import narrowed, remaining, without_
 
 _HOMES = {
     "TRANSPOSED": "cutting",
@@ -31,8 +32,9 @@ _HOMES = {
     "UntraceableError": "dependency_graph",
     "Dependencies": "groups",
     "dependencies": "groups",
-    "remaining": "groups",
-    "without_": "groups",
+    "narrowed": "removal",
+    "remaining": "removal",
+    "without_": "removal",
 }
 __getattr__ = lazy_names(__name__, _HOMES)
 
@@ -45,6 +47,7 @@ __all__ = [
     "dependencies",
     "is_depthwise",
     "makes_channels",
+    "narrowed",
     "of_each_group",
     "reading_kernel",
     "remaining",

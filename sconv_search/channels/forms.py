@@ -13,19 +13,13 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from torch import nn
-from torch.nn.modules.conv import _ConvNd
 
-from sconv_search.channels.cutting import sizes
 from sconv_search.channels.label_tracing import Form, Trace, is_followed, traced
 from sconv_search.channels.stand_in import UntraceableError
+from sconv_search.cost.input_shape import guesses
 
-SIZES = (32, 64, 28, 12, 16, 8, 96, 128, 224, 227, 299, 1024, 16000, 256, 384, 240, 288, 320, 448, 512)
-"""Lengths of each spatial axis to trace with where none is given, tried in turn."""
 SMALLER = (16, 32, 64, 96, 128, 160, 192)
 """Lengths tried in the place of a given greater one."""
-MOST_POSITIONS = 2**18
-MOST_KINDS = 4
-"""Numbers of input channels that are tried: those that the first layers read."""
 MORE_SIZES = 4
 """Further sizes that are traced in the hope of layers that have not run."""
 LARGE_INPUT = 2**15
@@ -42,7 +36,7 @@ def traces_of(double: nn.Module, shape: tuple[int, ...] | None, whole: Collectio
     Raises:
         UntraceableError: it fails on that shape, or on every shape tried.
     """
-    tries = iter([shape] if shape is not None else _guesses(double))
+    tries = iter([shape] if shape is not None else guesses(double))
     first = _first_that_runs(double, tries, whole)
     found = [first]
     _add_training_(found, double, first.form, whole)
@@ -119,13 +113,3 @@ def _smaller(double: nn.Module, trace: Trace, whole: Collection[str]) -> Trace:
         if small is not None and small.sequence == trace.sequence:
             return small
     return trace
-
-
-def _guesses(network: nn.Module) -> Iterator[tuple[int, ...]]:
-    """Shapes of one input that the first layers could read."""
-    readers: dict[tuple[int, int], None] = {}
-    for layer in network.modules():
-        if isinstance(layer, _ConvNd | nn.Linear) and layer.weight is not None:
-            readers.setdefault((len(layer.kernel_size) if isinstance(layer, _ConvNd) else 0, sizes(layer)[0]))
-    for axes, channels in list(readers)[:MOST_KINDS]:
-        yield from ((channels, *[size] * axes) for size in (SIZES if axes else (1,)) if size**axes <= MOST_POSITIONS)

@@ -9,7 +9,7 @@ Source: Fang et al., DepGraph: Towards Any Structural Pruning, CVPR 2023.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +21,10 @@ from sconv_search.channels.dependency_graph import Group, UntraceableError, coup
 from sconv_search.channels.forms import small_traces, traces_of
 from sconv_search.channels.parts import tested
 from sconv_search.channels.stand_in import own_weights, stand_in
+from sconv_search.cost.input_shape import takes, told_shape
 from sconv_search.system.cache import architecture
 
+__all__ = ["Dependencies", "dependencies", "takes"]
 REMEMBERED = 16
 
 
@@ -35,14 +37,6 @@ class Dependencies:
 
 
 _REMEMBERED: dict[Hashable, Dependencies | UntraceableError] = {}  # copies of a network are equal here
-_SHAPES: dict[Hashable, tuple[int, ...]] = {}
-
-
-def takes(network: nn.Module, input_shape: Sequence[int]) -> None:
-    """Remembers the shape of one input of networks of this architecture, which is then used wherever they are
-    traced.
-    """
-    _put(_SHAPES, architecture(network), tuple(input_shape))
 
 
 def dependencies(network: nn.Module) -> Dependencies:
@@ -54,10 +48,11 @@ def dependencies(network: nn.Module) -> Dependencies:
         UntraceableError: the network cannot be copied, or fails on every input shape tried.
     """
     same = architecture(network)
-    key = (same, _SHAPES.get(same))
+    shape = told_shape(same)
+    key = (same, shape, any(weight.is_meta for weight in network.parameters()))
     if key not in _REMEMBERED:
         try:
-            found: Dependencies | UntraceableError = _dependencies(network, _SHAPES.get(same))
+            found: Dependencies | UntraceableError = _dependencies(network, shape)
         except UntraceableError as error:
             found = error.with_traceback(None)
         except Exception as error:  # of any kind: the network's own code runs, and other methods still work

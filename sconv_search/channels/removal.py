@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -34,3 +36,16 @@ def remaining(network: nn.Module, kept: Iterable[tuple[Group, Tensor]]) -> dict[
         remains[torch.cat(positions)] = False
         found[name, side] = remains.nonzero().flatten()
     return found
+
+
+def narrowed(layer: nn.Module, name: str, group: Group, keep: int) -> nn.Module:
+    """A copy without values of one of the group's layers, once the group keeps so many channels of its first ones.
+
+    Which ones stay does not matter for its shape, unless the layer has only a part of them.
+    """
+    kept = torch.arange(group.channels).view(group.blocks, -1)[:, : keep // group.blocks].flatten()
+    result = copy.deepcopy(layer, {id(w): nn.Parameter(w.detach().to("meta")) for w in layer.parameters()}).to("meta")
+    members = tuple(replace(member, layer="0") for member in group.members if member.layer == name)
+    for (_, side), positions in remaining(nn.Sequential(result), [(replace(group, members=members), kept)]).items():
+        cut_(result, side, positions)
+    return result

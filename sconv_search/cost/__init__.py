@@ -9,12 +9,14 @@ from sconv_search.system.lazy import lazy_names
 if TYPE_CHECKING:
     from sconv_search.cost.counting import (
         cost_of_calls,
-        example_input,
+        counting_free,
         measure_cost,
         measure_modules,
         on_shapes,
         require_forward,
     )
+    from sconv_search.cost.input_shape import guessed_shape, guesses, takes, told_inputs, told_shape
+    from sconv_search.cost.network_inputs import Inputs, arguments, is_shape
     from sconv_search.cost.timing import (
         TOLERATED,
         Prepare,
@@ -32,11 +34,19 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "cost_of_calls": "counting",
-    "example_input": "counting",
+    "counting_free": "counting",
     "measure_cost": "counting",
     "measure_modules": "counting",
     "on_shapes": "counting",
     "require_forward": "counting",
+    "guessed_shape": "input_shape",
+    "guesses": "input_shape",
+    "takes": "input_shape",
+    "told_inputs": "input_shape",
+    "told_shape": "input_shape",
+    "Inputs": "network_inputs",
+    "arguments": "network_inputs",
+    "is_shape": "network_inputs",
     "Prepare": "timing",
     "Run": "timing",
     "TOLERATED": "timing",
@@ -53,15 +63,20 @@ _HOMES = {
 __getattr__ = lazy_names(__name__, _HOMES)
 
 __all__ = [
+    "Inputs",
     "Prepare",
     "Run",
     "TOLERATED",
     "Timer",
+    "arguments",
     "compiled",
     "compiled_call",
     "cost_of_calls",
+    "counting_free",
     "eager",
-    "example_input",
+    "guessed_shape",
+    "guesses",
+    "is_shape",
     "measure_cost",
     "measure_modules",
     "on_shapes",
@@ -69,6 +84,9 @@ __all__ = [
     "screened_in_turn",
     "seconds_of",
     "stolen_seconds",
+    "takes",
     "timed_in_turn",
+    "told_inputs",
+    "told_shape",
     "warm_up",
 ]

@@ -7,7 +7,6 @@ counted operators write.
 
 from __future__ import annotations
 
-import copy
 import difflib
 import logging
 import warnings
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from sconv_search.copying import copied
 from sconv_search.cost.network_inputs import Inputs, arguments, example_input, in_words
 from sconv_search.cost.operator_costs import costs_of_operators, free
 from sconv_search.cost.product_costs import Handle
@@ -171,7 +171,7 @@ def _analysis(network: nn.Module, inputs: Inputs) -> JitModelAnalysis:
         return on_shapes(network, lambda measured: _analyzed(measured, inputs))
     except UntraceableError:
         try:  # some forwards ask whether they are traced, and then want sizes that are tensors
-            return _analyzed(copy.deepcopy(network).eval(), inputs, plain_sizes=False)
+            return _analyzed(copied(network).eval(), inputs, plain_sizes=False)
         except UntraceableError:
             pass
         raise
@@ -216,7 +216,8 @@ def _count(analysis: JitModelAnalysis, measured: nn.Module, inputs: Inputs, plai
         if where.returned:
             raise
         raise UntraceableError(
-            f"{type(measured).__name__} cannot be traced to count its cost: {where.in_words()} fails with {type(error).__name__}: {error}"
+            f"{type(measured).__name__} cannot be traced to count its cost: {where.in_words()} fails with"
+            f" {type(error).__name__}: {error}"
         ) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
@@ -269,6 +270,6 @@ def on_shapes(network: nn.Module, work: Callable[[nn.Module], Result]) -> Result
     memo |= {id(x): x.to("meta") for x in network.buffers()}
     try:
         with OnShapes():
-            return work(copy.deepcopy(network, memo).eval())
+            return work(copied(network, memo=memo).eval())
     except Exception:  # of any kind: the forward is the user's own, and the full copy raises what is wrong with it
-        return work(copy.deepcopy(network).eval())
+        return work(copied(network).eval())

@@ -43,11 +43,11 @@ def arguments(network: nn.Module, inputs: Inputs) -> tuple[tuple[Any, ...], dict
     def made(value: Any) -> Any:
         if isinstance(value, Tensor):
             return value.to("meta") if on_shapes else value
-        return example_input(network, value) if _is_shape(value) else value
+        return example_input(network, value) if is_shape(value) else value
 
-    if _is_shape(inputs) or isinstance(inputs, Tensor):
+    if is_shape(inputs) or isinstance(inputs, Tensor):
         return (made(inputs),), {}
-    ready = pytree.tree_map(made, inputs, is_leaf=_is_shape)
+    ready = pytree.tree_map(made, inputs, is_leaf=is_shape)
     if isinstance(ready, Mapping):
         return ((), dict(ready)) if _are_parameters(network, ready) else ((ready,), {})
     return (tuple(ready), {}) if isinstance(ready, tuple) else ((ready,), {})
@@ -55,13 +55,13 @@ def arguments(network: nn.Module, inputs: Inputs) -> tuple[tuple[Any, ...], dict
 
 def in_words(inputs: Inputs) -> str:
     """``an input of shape (3, 32, 32)``, or ``the example`` with its shapes."""
-    if _is_shape(inputs):
+    if is_shape(inputs):
         return f"an input of shape {tuple(inputs)}"
-    shapes = [tuple(x.shape) if isinstance(x, Tensor) else x for x in pytree.tree_leaves(inputs, is_leaf=_is_shape)]
+    shapes = [tuple(x.shape) if isinstance(x, Tensor) else x for x in pytree.tree_leaves(inputs, is_leaf=is_shape)]
     return f"the example of shapes {', '.join(map(str, shapes))}"
 
 
-def _is_shape(value: Any) -> bool:
+def is_shape(value: Any) -> bool:
     """Whether it is meant as a shape, right or wrong: a sequence without tensors or further sequences in it."""
     return isinstance(value, (tuple, list)) and all(isinstance(size, (int, float, str)) for size in value)
 

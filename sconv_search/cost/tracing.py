@@ -37,7 +37,7 @@ ACTIVATIONS: frozenset[Callable[..., Any]] = frozenset(
 RECURRENT = (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)
 SIZES: frozenset[Callable[..., Any]] = frozenset(
     (
-        *(getattr(Tensor.shape, "__get__"), Tensor.size, Tensor.numel, Tensor.nelement, Tensor.__len__, Tensor.stride),
+        *(Tensor.shape.__get__, Tensor.size, Tensor.numel, Tensor.nelement, Tensor.__len__, Tensor.stride),
         *(torch.numel, torch.Tensor.element_size),
     )
 )

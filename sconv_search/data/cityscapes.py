@@ -9,20 +9,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from sconv_search.data.class_folders import is_hidden, skipped_words
 from sconv_search.data.disk import DiskSplit
 from sconv_search.data.imagenet import MEAN, STD
-from sconv_search.data.layout import Layout
+from sconv_search.data.layout import CITYSCAPES
 from sconv_search.data.splits import IGNORED, SPLIT_SEED, DataSet
 
-LAYOUT = Layout(
-    title="Cityscapes",
-    folder="cityscapes",
-    parts=tuple(
-        pattern
-        for part in ("train", "val")
-        for pattern in (f"leftImg8bit/{part}/*/*_leftImg8bit.png", f"gtFine/{part}/*/*_gtFine_labelIds.png")
-    ),
-)
+IMAGE, LABELS = "_leftImg8bit.png", "_gtFine_labelIds.png"
 CLASSES = 19
 HELD_OUT = 0.1
 CLASS_WEIGHTS = (
@@ -107,8 +100,8 @@ def cityscapes(
         FileNotFoundError: the data or an image's annotation is missing; the expected layout is given.
         ValueError: a file is damaged or of another size.
     """
-    root = LAYOUT.root(folder)
-    train, test = (_part(root, name, size, crop) for name in ("train", "val"))
+    root = CITYSCAPES.root(folder)
+    (train, left), (test, left_too) = (_part(root, name, size, crop) for name in ("train", "val"))
     if train_was_seen:
         validation, test = _cut(test, 0.5)
     else:
@@ -123,6 +116,7 @@ def cityscapes(
         class_weights=CLASS_WEIGHTS,
         calibration_images=8,
         evaluation_batch=4,
+        notes=skipped_words([*left, *left_too], root),
     )
 
 
@@ -137,24 +131,26 @@ def _cut(split: DiskSplit, share: float) -> tuple[DiskSplit, DiskSplit]:
     return split.some(_order(split)[:first]), split.some(_order(split)[first:])
 
 
-def _part(root: Path, name: str, size: tuple[int, int], crop: tuple[int, int]) -> DiskSplit:
-    from torchvision.datasets import Cityscapes
-
-    found = Cityscapes(str(root), split=name, mode="fine", target_type="semantic")
-    pairs = sorted((Path(image), Path(target)) for image, (target,) in zip(found.images, found.targets, strict=True))
-    if lost := next((target for _, target in pairs if not target.is_file()), None):
+def _part(root: Path, name: str, size: tuple[int, int], crop: tuple[int, int]) -> tuple[DiskSplit, list[Path]]:
+    """One part of the data, and the files beside its images that are no images of streets."""
+    folder = root / "leftImg8bit" / name
+    inside = sorted(path for path in folder.glob("*/*") if not path.is_dir())
+    images = [path for path in inside if path.name.endswith(IMAGE) and not (is_hidden(path) or is_hidden(path.parent))]
+    targets = [root / "gtFine" / name / path.parent.name / path.name.replace(IMAGE, LABELS) for path in images]
+    if lost := next((target for target in targets if not target.is_file()), None):
         raise FileNotFoundError(
-            f"{str(lost)!r} is missing: each image needs its annotation; expected are {LAYOUT.words}"
+            f"{str(lost)!r} is missing: each image needs its annotation; expected are {CITYSCAPES.words}"
         )
-    return DiskSplit(
-        files=tuple(image for image, _ in pairs),
-        targets=tuple(target for _, target in pairs),
+    part = DiskSplit(
+        files=tuple(images),
+        targets=tuple(targets),
         root=root,
         view=WholeStreet(),
         augmentation=StreetCrop(crop, size),
         shape=(3, *size),
         classes=CLASSES,
     )
+    return part, [path for path in inside if path not in set(images)]
 
 
 def _classes(ids: Tensor) -> Tensor:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from sconv_search.data.shard import WHOLE, Shard
-from sconv_search.data.splits import Split
+from sconv_search.data.splits import Split, named_classes
+from sconv_search.system.parent_watch import end_with_parent
 from sconv_search.system.seeds import seeded
 
 MOST_WORKERS = 8
@@ -37,9 +40,10 @@ class DiskSplit:
         classes: number of classes.
         workers: processes that decode; None takes one a core, up to 8.
         device: where batches are put.
+        class_names: of the classes in the order of their numbers; empty where they are not known.
 
     Raises:
-        ValueError: there are no files, or not as many targets.
+        ValueError: there are no files, not as many targets, a class beyond the number of classes, or not as many names.
     """
 
     files: tuple[Path, ...]
@@ -51,10 +55,18 @@ class DiskSplit:
     classes: int
     workers: int | None = None
     device: torch.device = torch.device("cpu")
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.files or len(self.files) != len(self.targets):
             raise ValueError(f"{len(self.files)} image files in {str(self.root)!r} have {len(self.targets)} labels")
+        for file, target in zip(self.files, self.targets, strict=True):
+            if not isinstance(target, Path) and target >= self.classes:
+                raise ValueError(
+                    f"{str(file)!r} has class {target} where there are {self.classes} classes, counted from 0"
+                )
+        if self.class_names and len(self.class_names) != self.classes:
+            raise ValueError(f"{self.classes} classes in {str(self.root)!r} have {len(self.class_names)} names")
 
     def __len__(self) -> int:
         return len(self.files)
@@ -95,21 +107,23 @@ class DiskSplit:
             collate_fn=_together,
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # else it draws from the default one
+            worker_init_fn=_begin,
         )
         for images, labels in loader:
-            yield Split(images=images, labels=labels).to(self.device)
+            yield Split(images=images, labels=labels, class_names=self.class_names).to(self.device)
 
     def to(self, device: torch.device) -> Self:
         """The same files; batches are put on the device."""
         return replace(self, device=device)
 
     def checksum(self) -> str:
-        """SHA-256 over the files' names, sizes and classes; reading all of a large data set would take hours.
+        """SHA-256 over the files' names, sizes and classes, and the classes' names; reading all pixels might take
+        hours.
 
         Raises:
             ValueError: a file is empty.
         """
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(named_classes(self.class_names))
         for pair in zip(self.files, self.targets, strict=True):
             digest.update("\t".join(map(self._described, pair)).encode() + b"\n")
         return digest.hexdigest()
@@ -125,10 +139,10 @@ class DiskSplit:
         """One image with its label, viewed, or augmented by a seed.
 
         Raises:
-            ValueError: a file cannot be decoded, or holds another shape than the others.
+            ValueError: a file cannot be decoded, holds another shape than the others, or a label that is no class.
         """
         file, target = self.files[place], self.targets[place]
-        label = opened(target, None) if isinstance(target, Path) else target
+        label = _label_image(target) if isinstance(target, Path) else target
         image = opened(file, "RGB")
         if seed is None:
             viewed, label = self.view(image, label)
@@ -137,22 +151,61 @@ class DiskSplit:
         else:
             with seeded(seed):
                 viewed, label = self.augmentation(image, label)
-        return viewed, torch.as_tensor(label, dtype=torch.int64)
+        classes = torch.as_tensor(label, dtype=torch.int64)
+        if isinstance(target, Path):
+            self._require_classes(target, classes, tuple(viewed.shape[1:]))
+        return viewed, classes
+
+    def _require_classes(self, file: Path, classes: Tensor, shape: tuple[int, ...]) -> None:
+        """Refuses classes a pixel of another shape than the image, and those that there are not."""
+        if tuple(classes.shape) != shape:
+            raise ValueError(f"{str(file)!r} has labels of shape {tuple(classes.shape)} for an image of {shape}")
+        if classes.numel() and (largest := int(classes.max())) >= self.classes:
+            raise ValueError(f"{str(file)!r} holds class {largest}; there are {self.classes} classes, counted from 0")
+
+
+ONE_CHANNEL = ("1", "L", "P", "I", "I;16", "I;16L", "I;16B", "I;16N")
+SIXTEEN_BITS = {"I;16": None, "I;16L": None, "I;16B": None, "I;16N": None, "I": ("PNG", "PPM")}
+"""Modes of images with 16 bits a pixel -> the formats of which that is sure; None: of all."""
+
+
+def _label_image(path: Path) -> Image.Image:
+    """A file with a class a pixel.
+
+    Raises:
+        ValueError: it has several channels, such as a picture of the classes' colors.
+    """
+    image = opened(path, None)
+    if image.mode not in ONE_CHANNEL:
+        raise ValueError(f"label file {str(path)!r} is an image of mode {image.mode}; classes a pixel need one channel")
+    return image
 
 
 def opened(path: Path, mode: str | None) -> Image.Image:
-    """The decoded image file.
+    """The decoded image file; with a mode, 16 bits a pixel are scaled to 8.
 
     Raises:
-        ValueError: it is missing or damaged.
+        ValueError: it is missing or damaged, or has 32 bits a pixel, whose range is not known.
     """
     try:
         with Image.open(path) as image:
-            return image.convert(mode) if mode else image.copy()
+            return _converted(image, path, mode) if mode else image.copy()
     except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(
             f"image file {str(path)!r} is damaged: {error}; restore it from the data set's archive"
         ) from error
+
+
+def _converted(image: Image.Image, path: Path, mode: str) -> Image.Image:
+    """Pillow alone would clip 16 and 32 bits a pixel to the range of 8."""
+    formats = SIXTEEN_BITS.get(image.mode, ())
+    if formats is None or image.format in formats:
+        pixels = np.asarray(image).astype(np.uint32)
+        return Image.fromarray(((pixels + 128) // 257).astype(np.uint8)).convert(mode)
+    if image.mode in ("I", "F"):
+        kind = "whole numbers of 32 bits" if image.mode == "I" else "floating-point numbers"
+        raise ValueError(f"image file {str(path)!r} holds {kind}, of unknown range; save it with 8 or 16 bits a pixel")
+    return image.convert(mode)
 
 
 class _Decoded(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
@@ -163,6 +216,12 @@ class _Decoded(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, wanted: tuple[int, int | None]) -> tuple[Tensor, Tensor]:
         return self._split.read(*wanted)
+
+
+def _begin(number: int) -> None:
+    """The start of a loader's worker: Ctrl-C is its parent's to handle, and it ends with that."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
 
 
 def _together(pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

@@ -1,37 +1,23 @@
-"""ImageNet on disk, in the layout of torchvision's ``ImageFolder``."""
+"""ImageNet on disk: a folder for each class."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sconv_search.data.class_folders import ClassFolders, class_folders, skipped_words
+from sconv_search.data.crops import Crops
 from sconv_search.data.disk import DiskSplit
-from sconv_search.data.layout import Layout
-from sconv_search.data.splits import SPLIT_SEED, DataSet
+from sconv_search.data.layout import IMAGENET
+from sconv_search.data.splits import SPLIT_SEED, DataSet, differing_names
 
-LAYOUT = Layout(title="ImageNet (ILSVRC 2012)", folder="imagenet", parts=("train/*/*", "val/*/*"))
+PARTS = ("train", "val")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HELD_OUT = 0.01
 """Share of the training images that is held out for validation: 12,812 of ImageNet's."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Crops:
-    """How images become inputs.
-
-    Args:
-        size: pixels a side, in training and scoring.
-        resize: the shorter side before the central crop; None takes 256 / 224 of the size.
-        distorted: also TrivialAugment and random erasing, as EfficientNet's recipe has it.
-    """
-
-    size: int = 224
-    resize: int | None = None
-    distorted: bool = False
 
 
 class CentralCrop:
@@ -77,10 +63,14 @@ def imagenet(folder: Path | None, *, train_was_seen: bool, crops: Crops, classes
 
     Raises:
         FileNotFoundError: the data is missing; the expected layout is given.
-        ValueError: there are more or fewer classes, or a file is empty or damaged.
+        ValueError: there are more or fewer classes, ``train`` and ``val`` name others, or a file is empty or damaged.
     """
-    root = LAYOUT.root(folder)
-    train, test = (_part(root, name, crops, classes) for name in ("train", "val"))
+    root = IMAGENET.root(folder)
+    found = {name: class_folders(root / name) for name in PARTS}
+    names = {name: part.names for name, part in found.items()}
+    if len(set(names.values())) > 1:
+        raise ValueError(f"{str(root)!r} has other classes (folders) in train than in val: {differing_names(names)}")
+    train, test = (_part(root, name, found[name], crops, classes) for name in PARTS)
     if train_was_seen:
         half = len(test) // 2
         validation, test = (test.some(part) for part in (_order(test)[:half], _order(test)[half:]))
@@ -99,6 +89,7 @@ def imagenet(folder: Path | None, *, train_was_seen: bool, crops: Crops, classes
         std=STD,
         flip=True,
         evaluation_batch=250,
+        notes=skipped_words([path for part in found.values() for path in part.skipped], root),
     )
 
 
@@ -106,21 +97,16 @@ def _order(split: DiskSplit) -> Tensor:
     return torch.randperm(len(split), generator=torch.Generator().manual_seed(SPLIT_SEED))
 
 
-def _part(root: Path, name: str, crops: Crops, classes: int) -> DiskSplit:
-    from torchvision.datasets import ImageFolder
-
-    try:
-        found = ImageFolder(str(root / name))
-    except FileNotFoundError as error:  # a class's folder is empty
-        raise ValueError(f"{str(root / name)!r} is not whole: {error}") from error
-    if len(found.classes) != classes:
-        raise ValueError(f"{str(root / name)!r} holds {len(found.classes)} classes (folders); {classes} are expected")
+def _part(root: Path, name: str, found: ClassFolders, crops: Crops, classes: int) -> DiskSplit:
+    if len(found.names) != classes:
+        raise ValueError(f"{str(root / name)!r} holds {len(found.names)} classes (folders); {classes} are expected")
     return DiskSplit(
-        files=tuple(Path(path) for path, _ in found.samples),
-        targets=tuple(label for _, label in found.samples),
+        files=found.files,
+        targets=found.labels,
         root=root,
         view=CentralCrop(crops),
         augmentation=RandomCrop(crops),
         shape=(3, crops.size, crops.size),
         classes=classes,
+        class_names=found.names,
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from sconv_search.data.splits import DATA_VARIABLE, data_folder
+DATA_VARIABLE = "SCONV_SEARCH_DATA"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,3 +62,38 @@ class Layout:
     def _missing(self, root: Path) -> list[str]:
         known = [parts for parts in (self.parts, self.alternative) if parts]
         return min(([part for part in parts if next(root.glob(part), None) is None] for parts in known), key=len)
+
+
+def data_folder(folder: Path | None) -> Path:
+    """The folder named by the argument, else by SCONV_SEARCH_DATA, else ``data`` here.
+
+    Raises:
+        FileNotFoundError: a folder was named and does not exist.
+    """
+    named = folder or (Path(os.environ[DATA_VARIABLE]) if os.environ.get(DATA_VARIABLE) else None)
+    if named is not None and not named.is_dir():
+        raise FileNotFoundError(
+            f"the data folder {str(named)!r} does not exist; name one with --data or {DATA_VARIABLE}"
+        )
+    return named or Path("data")
+
+
+CIFAR10 = Layout(
+    title="CIFAR-10",
+    folder="cifar10",
+    parts=("cifar-10-batches-py/data_batch_1",),
+    downloads=True,
+    alternative=("train_[1-5].webp", "train_labels.npy", "test.webp", "test_labels.npy"),
+)
+CIFAR100 = Layout(title="CIFAR-100", folder="cifar100", parts=("cifar-100-python/train",), downloads=True)
+IMAGENET = Layout(title="ImageNet (ILSVRC 2012)", folder="imagenet", parts=("train/*/*", "val/*/*"))
+CITYSCAPES = Layout(
+    title="Cityscapes",
+    folder="cityscapes",
+    parts=tuple(
+        pattern
+        for part in ("train", "val")
+        for pattern in (f"leftImg8bit/{part}/*/*_leftImg8bit.png", f"gtFine/{part}/*/*_gtFine_labelIds.png")
+    ),
+)
+PHOTOS = Layout(title="A sample of ImageNet's photos", folder="imagenet_sample", parts=("[0-9][0-9][0-9][0-9]_*.*",))

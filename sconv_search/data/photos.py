@@ -7,23 +7,26 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from sconv_search.data.class_folders import IMAGE_SUFFIXES, is_image, skipped_words
 from sconv_search.data.disk import opened
-from sconv_search.data.layout import Layout
+from sconv_search.data.layout import PHOTOS
 from sconv_search.data.splits import DataSet, Split
 
-LAYOUT = Layout(title="A sample of ImageNet's photos", folder="imagenet_sample", parts=("[0-9][0-9][0-9][0-9]_*.jpg",))
+NAMES = "[0-9][0-9][0-9][0-9]_*"
 STRIDE = 4
 
 
 def photos(folder: Path | None, *, size: int, mean: float, std: float) -> DataSet:
-    """Photos named ``<class, four digits>_<anything>.jpg``, their central ``size`` by ``size`` pixels.
+    """Photos named ``<class, four digits>_<anything>.jpg``, or with another suffix of images, their central pixels.
 
     One in four, in the order of names, is for fitting and batch-norm statistics; of the rest, every other one is for
     validation and for the test. What start weights were trained on is not known, so scores serve to compare networks
     alone.
 
     Args:
-        folder: holds the photos, or a folder ``imagenet_sample`` that does.
+        folder: holds the photos, or a folder ``imagenet_sample`` that does. Other files there are skipped, which is
+            said.
+        size: pixels a side that are taken.
         mean: of pixels scaled to 0..1, for all channels.
         std: likewise.
 
@@ -31,10 +34,14 @@ def photos(folder: Path | None, *, size: int, mean: float, std: float) -> DataSe
         FileNotFoundError: the photos are missing; the expected layout is given.
         ValueError: one is damaged or too small, or there are fewer than four.
     """
-    root = LAYOUT.root(folder)
-    paths = sorted(root.glob(LAYOUT.parts[0]))
+    root = PHOTOS.root(folder)
+    inside = sorted(path for path in root.iterdir() if path.is_file())
+    paths = [path for path in inside if is_image(path) and path.match(NAMES)]
     if len(paths) < STRIDE:
-        raise ValueError(f"{str(root)!r} holds {len(paths)} photos; at least {STRIDE} are needed")
+        raise ValueError(
+            f"{str(root)!r} holds {len(paths)} photos named <class, four digits>_<anything> with a suffix of "
+            f"{', '.join(sorted(IMAGE_SUFFIXES))}; at least {STRIDE} are needed"
+        )
     images = torch.from_numpy(np.stack([_center(path, size) for path in paths])).movedim(-1, 1)
     found, place = (
         Split(images=images, labels=torch.tensor([int(path.name[:4]) for path in paths])),
@@ -50,6 +57,7 @@ def photos(folder: Path | None, *, size: int, mean: float, std: float) -> DataSe
         mean=(mean,) * 3,
         std=(std,) * 3,
         evaluation_batch=100,
+        notes=skipped_words([path for path in inside if path not in set(paths)], root),
     )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterator, Sequence
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -17,12 +18,13 @@ from PIL import Image
 from torch import Tensor
 
 from sconv_search.data.augmentation import augmented
+from sconv_search.data.layout import DATA_VARIABLE, data_folder
 from sconv_search.data.shard import WHOLE, Shard
 
-DATA_VARIABLE = "SCONV_SEARCH_DATA"
 SPLIT_SEED = 2008_02454
 CIFAR_GRID = 100
-
+SPLITS = ("train", "validation", "test")
+WHOLE_NUMBERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 IGNORED = -100
 """The label that counts nowhere; torch's cross-entropy leaves it out, too."""
 
@@ -68,20 +70,44 @@ class Images(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Images (N, C, H, W) as uint8 and their labels, (N,) or, a class a pixel, (N, H, W); labels below 0 count nowhere.
+    """Images (N, C, H, W) as uint8 and their labels, (N,) or, a class a pixel, (N, H, W), as whole numbers.
+
+    Labels are kept as int64. Those below 0 count nowhere, neither in losses nor in scores: they are kept as
+    ``IGNORED``.
+
+    Args:
+        class_names: of the classes in the order of their numbers; empty where they are not known.
 
     Raises:
-        ValueError: images and labels differ in number, or the images are not uint8.
+        TypeError: images or labels are no tensors.
+        ValueError: images and labels differ in number, the images are not uint8, or the labels are not whole numbers.
     """
 
     images: Tensor
     labels: Tensor
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if len(self.images) != len(self.labels):
-            raise ValueError(f"{len(self.images)} images have {len(self.labels)} labels")
+        for name in ("images", "labels"):
+            if not isinstance(value := getattr(self, name), Tensor):
+                raise TypeError(f"{name} must be a torch.Tensor, got a value of type {type(value).__name__}")
         if self.images.dtype != torch.uint8 or self.images.dim() != 4:
             raise ValueError(f"images must be uint8 (N, C, H, W), got {self.images.dtype} {tuple(self.images.shape)}")
+        if self.labels.dim() not in (1, 3):
+            raise ValueError(
+                f"labels must have the shape (N,), or (N, H, W) for a class a pixel; got {tuple(self.labels.shape)}"
+            )
+        if len(self.images) != len(self.labels):
+            raise ValueError(f"{len(self.images)} images have {len(self.labels)} labels")
+        if self.labels.dtype not in WHOLE_NUMBERS:
+            raise ValueError(
+                "labels must be whole numbers: classes, counted from 0, or below 0 where a label counts nowhere; "
+                f"got {self.labels.dtype}"
+            )
+        labels = self.labels.long()
+        object.__setattr__(
+            self, "labels", torch.where(labels < 0, IGNORED, labels)
+        )  # no look at values: a GPU need not wait
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -98,13 +124,13 @@ class Split:
 
     @property
     def classes(self) -> int:
-        """One more than the largest label."""
-        return int(self.labels.max()) + 1
+        """One more than the largest label; 0 where no label counts."""
+        return max(0, int(self.labels.max()) + 1) if self.labels.numel() else 0
 
     def take(self, index: Tensor) -> Split:
         """The images at these positions."""
         index = index.to(self.labels.device)
-        return Split(images=self.images[index], labels=self.labels[index])
+        return replace(self, images=self.images[index], labels=self.labels[index])
 
     def batches(
         self, index: Sequence[Tensor], seed: int | None = None, *, shard: Shard = WHOLE, start: int = 0
@@ -114,13 +140,30 @@ class Split:
 
     def to(self, device: torch.device) -> Split:
         """The same images on a device."""
-        return Split(images=self.images.to(device), labels=self.labels.to(device))
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
     def checksum(self) -> str:
-        """SHA-256 over pixels and labels, so that a split can be recognized."""
+        """SHA-256 over pixels, labels and, where they are known, class names, so that a split can be recognized."""
         digest = hashlib.sha256(np.ascontiguousarray(self.images.cpu().numpy()).tobytes())
-        digest.update(self.labels.cpu().numpy().astype(np.int64).tobytes())
+        digest.update(self.labels.cpu().numpy().tobytes())
+        digest.update(named_classes(self.class_names))
         return digest.hexdigest()
+
+
+def differing_names(lists: Mapping[str, Sequence[str]], shown: int = 5) -> str:
+    """In what two lists of class names, by the names of their owners, differ, in words."""
+    said = []
+    for owner, names in lists.items():
+        others = {name for other in lists if other != owner for name in lists[other]}
+        if alone := [name for name in names if name not in others]:
+            more = f" and {len(alone) - shown} more" if len(alone) > shown else ""
+            said.append(f"only {owner} has {', '.join(map(repr, alone[:shown]))}{more}")
+    return "; ".join(said) or "the same in another order"
+
+
+def named_classes(names: Sequence[str]) -> bytes:
+    """What the names of classes add to a split's checksum: nothing where they are not known."""
+    return json.dumps(list(names)).encode() if names else b""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +178,10 @@ class DataSet:
         class_weights: weight of each class in the training loss; None weighs all alike.
         calibration_images: the first so many training images are what every method may fit itself to.
         evaluation_batch: most images that are scored at once.
+        notes: what its reader wants said before long work, such as files that were skipped.
+
+    Raises:
+        ValueError: a number is out of range, or the splits name other classes.
     """
 
     name: str
@@ -148,6 +195,30 @@ class DataSet:
     class_weights: tuple[float, ...] | None = None
     calibration_images: int = 256
     evaluation_batch: int = 500
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, least in (("crop_padding", 0), ("calibration_images", 1), ("evaluation_batch", 1)):
+            if (value := getattr(self, name)) < least:
+                raise ValueError(f"DataSet.{name} of {self.name!r} must be at least {least}, got {value}")
+        allowed: dict[str, tuple[str, Callable[[float], bool]]] = {
+            "mean": ("finite", lambda value: True),
+            "std": ("finite and above 0", lambda value: value > 0),
+            "class_weights": ("finite and not below 0", lambda value: value >= 0),
+        }
+        for name, (words, fits) in allowed.items():
+            values = getattr(self, name) or ()
+            if not all(math.isfinite(value) and fits(value) for value in values):
+                raise ValueError(f"DataSet.{name} of {self.name!r} must be {words}, got {values}")
+        self._require_equal_class_names()
+
+    def _require_equal_class_names(self) -> None:
+        """Refuses splits that name other classes: as many of them, in another order, would shift labels unnoticed."""
+        known = {name: names for name in SPLITS if (names := getattr(getattr(self, name), "class_names", ()))}
+        for one, other in pairwise(known):
+            if known[one] != known[other]:
+                words = differing_names({one: known[one], other: known[other]})
+                raise ValueError(f"data set {self.name!r} has other classes in {one} than in {other}: {words}")
 
     def normalized(self, images_NCHW: Tensor) -> Tensor:
         """uint8 images as the network's float input, channels-last in memory."""
@@ -157,7 +228,7 @@ class DataSet:
 
     def to(self, device: torch.device) -> DataSet:
         """The same data on a device."""
-        splits: dict[str, Any] = {name: getattr(self, name).to(device) for name in ("train", "validation", "test")}
+        splits: dict[str, Any] = {name: getattr(self, name).to(device) for name in SPLITS}
         return replace(self, **splits)
 
     def augmented(self, batch: Split, generator: torch.Generator, shard: Shard = WHOLE) -> Tensor:
@@ -243,20 +314,6 @@ def _cifar(name: str, train: Split, test: Split, train_was_seen: bool) -> DataSe
     return DataSet(
         name=name, train=train, validation=validation, test=test, mean=mean, std=std, crop_padding=4, flip=True
     )
-
-
-def data_folder(folder: Path | None) -> Path:
-    """The folder named by the argument, else by SCONV_SEARCH_DATA, else ``data`` here.
-
-    Raises:
-        FileNotFoundError: a folder was named and does not exist.
-    """
-    named = folder or (Path(os.environ[DATA_VARIABLE]) if os.environ.get(DATA_VARIABLE) else None)
-    if named is not None and not named.is_dir():
-        raise FileNotFoundError(
-            f"the data folder {str(named)!r} does not exist; name one with --data or {DATA_VARIABLE}"
-        )
-    return named or Path("data")
 
 
 def _read_cifar10(folder: Path) -> tuple[Split, Split]:

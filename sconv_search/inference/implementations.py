@@ -61,7 +61,7 @@ class SpaceSums(nn.Module):
 
     def __init__(self, layer: StructuredConv) -> None:
         super().__init__()
-        self.boxes, self.dilation, self.pads = layer._boxes, tuple(layer.dilation), list(layer._pads)
+        self.boxes, self.dilation, self.pads = list(layer._boxes), list(layer.dilation), list(layer._pads)
         self.mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
 
     def forward(self, x: Tensor) -> Tensor:

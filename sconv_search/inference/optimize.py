@@ -23,7 +23,7 @@ from sconv_search.inference.implementations import DENSE, Implementation, implem
 from sconv_search.inference.surroundings import surrounded_runs
 from sconv_search.structured.kinds import LINEAR_MAPS, STRUCTURED
 from sconv_search.structured.linear import StructuredLinear
-from sconv_search.system.cache import KEPT_BYTES, Memo
+from sconv_search.system.cache import KEPT_BYTES, Memo, architecture
 from sconv_search.system.memory_format import lay_out_, layout
 
 # Layers that read one input alone, (C, space...) without the batch axis, as torch's convolutions and linear layers may.
@@ -167,7 +167,7 @@ def _measured(
         taken[name] = (
             {way: replace(one, module=SingleInput(one.module)) for way, one in found.items()} if single else found
         )
-        key = _form(layer, x, found, prepare)
+        key = (*_form(layer, x, found, prepare), timer)
         times = known.get(key)
         if times is None:
             modules = {way: one.module for way, one in found.items()}
@@ -183,11 +183,11 @@ def _milliseconds(runs: Mapping[str, Run], timer: Timer) -> dict[str, float]:
     return {name: 1000 * median(seconds) for name, seconds in timer(runs).items()}
 
 
-def _form(layer: nn.Module, x: Tensor, found: Mapping[str, Implementation], prepare: Prepare) -> Hashable:
+def _form(layer: nn.Module, x: Tensor, found: Mapping[str, Implementation], prepare: Prepare) -> tuple[Hashable, ...]:
     """What a layer's time depends on: all but the values of its weights."""
     sizes = tuple((name, tuple(tensor.shape)) for name, tensor in (*layer.named_parameters(), *layer.named_buffers()))
-    ways = tuple((name, repr(one.module)) for name, one in found.items())
-    return repr(layer), sizes, x.shape, x.stride(), x.dtype, x.device, ways, prepare, torch.get_num_threads()
+    ways = tuple((name, architecture(one.module)) for name, one in found.items())
+    return architecture(layer), sizes, x.shape, x.stride(), x.dtype, x.device, ways, prepare, torch.get_num_threads()
 
 
 def fastest(milliseconds: Mapping[str, float]) -> str:

@@ -8,17 +8,15 @@ from sconv_search.system.lazy import lazy_names
 
 if TYPE_CHECKING:
     from sconv_search.networks.efficientnet_lite import efficientnet_lite0
-    from sconv_search.networks.hrnet import hrnet_segmenter
     from sconv_search.networks.mobilenet import cifar_mobilenet_v2
     from sconv_search.networks.resnet import cifar_resnet, digits_network
 
 _HOMES = {
     "efficientnet_lite0": "efficientnet_lite",
-    "hrnet_segmenter": "hrnet",
     "cifar_mobilenet_v2": "mobilenet",
     "cifar_resnet": "resnet",
     "digits_network": "resnet",
 }
 __getattr__ = lazy_names(__name__, _HOMES)
 
-__all__ = ["cifar_mobilenet_v2", "cifar_resnet", "digits_network", "efficientnet_lite0", "hrnet_segmenter"]
+__all__ = ["cifar_mobilenet_v2", "cifar_resnet", "digits_network", "efficientnet_lite0"]

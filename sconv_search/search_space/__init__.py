@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sconv_search.system.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from sconv_search.search_space.decoder import SHARPNESS_RANGE, Filling, fill
+    from sconv_search.search_space.decoder import SHARPNESS_RANGE, Filling, fill, greedy
     from sconv_search.search_space.heuristics import RULES, imitating, uniform
     from sconv_search.search_space.multilinear import Multilinear, spanning
     from sconv_search.search_space.narrowing import AMOUNTS, Narrowing, Side
@@ -18,6 +18,7 @@ _HOMES = {
     "Filling": "decoder",
     "SHARPNESS_RANGE": "decoder",
     "fill": "decoder",
+    "greedy": "decoder",
     "RULES": "heuristics",
     "imitating": "heuristics",
     "uniform": "heuristics",
@@ -52,6 +53,7 @@ __all__ = [
     "Side",
     "SpaceArrays",
     "fill",
+    "greedy",
     "imitating",
     "option_entry",
     "option_of",

@@ -60,6 +60,10 @@ class Coupling:
 class SearchSpace:
     """All options of a network, with the cost of the dense one.
 
+    Args:
+        measured_of: what the space was measured of, each as a text; empty where that is not known. It makes no
+            difference.
+
     Raises:
         ValueError: no site has an option.
     """
@@ -68,6 +72,7 @@ class SearchSpace:
     sites: Mapping[str, tuple[Option, ...]]
     couplings: tuple[Coupling, ...] = ()
     narrowings: Mapping[str, Narrowing] = field(default_factory=dict)
+    measured_of: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         if not any(self.sites.values()):
@@ -211,6 +216,7 @@ class SearchSpace:
         """The space as JSON text."""
         sites = {name: [option_entry(option) for option in options] for name, options in self.sites.items()}
         document: dict[str, Any] = {"format": FORMAT, "dense": asdict(self.dense), "sites": sites}
+        document["measured_of"] = dict(self.measured_of)
         document["couplings"] = [asdict(pair) for pair in self.couplings]
         if not self.narrowings:
             return json.dumps(document, indent=1)
@@ -231,7 +237,14 @@ class SearchSpace:
             sites = {name: tuple(option_of(entry) for entry in entries) for name, entries in document["sites"].items()}
             couplings = tuple(Coupling(**{**entry, "cost": Cost(**entry["cost"])}) for entry in document["couplings"])
             narrowings = {name: narrowing_of(entry) for name, entry in document.get("narrowings", {}).items()}
-            return cls(dense=Cost(**document["dense"]), sites=sites, couplings=couplings, narrowings=narrowings)
+            measured_of = {str(name): str(value) for name, value in document.get("measured_of", {}).items()}
+            return cls(
+                dense=Cost(**document["dense"]),
+                sites=sites,
+                couplings=couplings,
+                narrowings=narrowings,
+                measured_of=measured_of,
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not a search space: {error}") from error
 

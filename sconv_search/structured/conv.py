@@ -12,6 +12,7 @@ Source: Bhalgat et al., Structured Convolutions for Efficient Neural Network Des
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
@@ -21,11 +22,12 @@ from torch.nn.modules.conv import _ConvNd
 
 from sconv_search.calibration.geometry import ReplacedConv
 from sconv_search.structured import kernels
-from sconv_search.structured.projected_gradient import project_gradient_
+from sconv_search.structured.projected_gradient import ProjectedLayer
 from sconv_search.structured.sums.channel_pooling import NaturalChains
-from sconv_search.structured.sums.eager_sums import as_convolved, box_products, products_pay, recomputed
+from sconv_search.structured.sums.eager_sums import as_convolved, box_products, plain, products_pay, recomputed
 from sconv_search.structured.sums.spatial_pooling import pool_space
 from sconv_search.structured.sums.variants import NATURAL, channel_pooling
+from sconv_search.system.symbolic import as_node
 
 
 def kernel_counts(kernel: tuple[int, ...], channels: int, c: int, n: int) -> tuple[int, ...]:
@@ -41,7 +43,7 @@ def kernel_counts(kernel: tuple[int, ...], channels: int, c: int, n: int) -> tup
     return (c, *(min(n, taps) for taps in kernel))
 
 
-class _StructuredConvNd(ReplacedConv):
+class _StructuredConvNd(ReplacedConv, ProjectedLayer):
     """Equal to a convolution whose kernel is structured; computed as channel sums, spatial sums, then a small kernel.
 
     Args:
@@ -65,14 +67,10 @@ class _StructuredConvNd(ReplacedConv):
         self.weight = nn.Parameter(conv.weight.new_empty(conv.out_channels, *self._counts))
         sums, dense = self.pooling.work, conv.weight[0].numel() * conv.out_channels
         self._dense_is_cheaper = sums > 0 and sums + self.weight.numel() >= dense
-        self._project_gradient_()
 
-    def _project_gradient_(self) -> None:
-        project_gradient_(self.weight, self.pooling, 1, dict(enumerate(self.kernel_size, start=2)))
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._project_gradient_()  # copies of a parameter have no hooks
+    def spatial_taps(self) -> Mapping[int, int]:
+        """Axis of the kernel -> taps of the dense kernel along it."""
+        return dict(enumerate(self.kernel_size, start=2))
 
     @classmethod
     def from_conv(
@@ -117,16 +115,39 @@ class _StructuredConvNd(ReplacedConv):
     def pooled_patches(self, patches_gnCT: Tensor) -> Tensor:
         """What the small kernel reads of patches (g, n, C, taps...), each group's its own: (g, n, c, n...)."""
         pooled = self.pooling(patches_gnCT.transpose(0, 1).flatten(1, 2))
-        pooled = pool_space(pooled, self._boxes, [1] * len(self._boxes))
+        pooled = pool_space(pooled, list(self._boxes), [1] * len(self._boxes))
         found: Tensor = pooled.unflatten(1, (self.groups, -1)).transpose(0, 1)
         return found
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """As the dense convolution: (N, C_in, space...) -> (N, O, space...); an input without the batch axis is taken
         too.
         """
+        if torch.jit.is_scripting():  # type: ignore[attr-defined]
+            return self._scripted(input)
+        else:  # noqa: RET505  # what follows a return would be scripted
+            node = as_node(self, input)
+            return self._computed(input) if node is None else node
+
+    def _scripted(self, x: Tensor) -> Tensor:
+        """The same in TorchScript's part of Python."""
+        single = x.dim() == self.weight.dim() - 1
+        x = x.unsqueeze(0) if single else x
+        wide = x.dtype == torch.float16 or x.dtype == torch.bfloat16
+        pooled = self.pooling(x.float() if wide else x)
+        pooled = F.pad(pooled, self._pads, mode="constant" if self.padding_mode == "zeros" else self.padding_mode)
+        pooled = pool_space(pooled, self._boxes, self.dilation).to(x.dtype)  # type: ignore[arg-type]
+        none = [0 for _ in range(x.dim() - 2)]
+        result = torch.convolution(
+            pooled, self.weight, self.bias, self.stride, none, self.dilation, False, none, self.groups
+        )
+        return result.squeeze(0) if single else result
+
+    def _computed(self, x: Tensor) -> Tensor:
+        if plain():
+            self.project_gradient_()  # the parameter may be another one
         if x.dim() == self.weight.dim() - 1:
-            return self.forward(x.unsqueeze(0)).squeeze(0)
+            return self._computed(x.unsqueeze(0)).squeeze(0)
         if self._dense_is_cheaper and products_pay(x):
             return self._whole(x)
         pooled, padding, stride = self._pooled(x)
@@ -178,7 +199,7 @@ class _StructuredConvNd(ReplacedConv):
             return x, padding
         if zeros and products_pay(x):
             return box_products(x, self._boxes, padding, self.dilation), nothing
-        return pool_space(self.padded(x), self._boxes, self.dilation), nothing
+        return pool_space(self.padded(x), list(self._boxes), list(self.dilation)), nothing
 
     def _small(self, x: Tensor, padding: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
         """The small convolution.

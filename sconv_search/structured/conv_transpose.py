@@ -7,16 +7,19 @@ Source: Bhalgat et al., NeurIPS 2020, arXiv 2008.02454, for the pooling; its tra
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvTransposeNd
 
-from sconv_search.structured.projected_gradient import project_gradient_
+from sconv_search.calibration.geometry import require_kind
+from sconv_search.structured.projected_gradient import ProjectedLayer
 from sconv_search.structured.sums.channel_pooling import NaturalChains
+from sconv_search.structured.sums.eager_sums import plain
 from sconv_search.structured.sums.variants import NATURAL, channel_pooling, layer_kernel
+from sconv_search.system.symbolic import as_node
 
 _GEOMETRY = (
     *("in_channels", "out_channels", "kernel_size", "stride", "padding"),
@@ -24,7 +27,7 @@ _GEOMETRY = (
 )
 
 
-class _StructuredConvTransposeNd(nn.Module):
+class _StructuredConvTransposeNd(ProjectedLayer):
     """Equal to a transposed convolution whose kernel is structured along the channels. Made by ``from_conv(conv,
     c=...)``.
 
@@ -39,11 +42,20 @@ class _StructuredConvTransposeNd(nn.Module):
     """
 
     dense_type: ClassVar[type[_ConvTransposeNd]]
+    summed_axis: ClassVar[int] = 0
+    if TYPE_CHECKING:  # TorchScript cannot read these
+        weight: Tensor
+        bias: Tensor | None
+        kernel_size: tuple[int, ...]
+        stride: tuple[int, ...]
+        padding: tuple[int, ...]
+        output_padding: tuple[int, ...]
+        dilation: tuple[int, ...]
+        groups: int
 
     def __init__(self, conv: _ConvTransposeNd, *, c: int, pooling: NaturalChains | None = None) -> None:
         super().__init__()
-        if type(conv) is not self.dense_type:
-            raise TypeError(f"{type(self).__name__} is made from {self.dense_type.__name__}, got {type(conv).__name__}")
+        require_kind(conv, self.dense_type, type(self).__name__)
         channels = conv.in_channels // conv.groups
         if not 1 <= c <= channels:
             raise ValueError(f"c must be in 1..{channels} (input channels of one group), got {c}")
@@ -53,11 +65,6 @@ class _StructuredConvTransposeNd(nn.Module):
         self.pooling = pooling or NaturalChains(channels, c, conv.groups)
         self.weight = nn.Parameter(conv.weight.new_empty(conv.groups * c, *conv.weight.shape[1:]))
         self.bias = None if conv.bias is None else nn.Parameter(conv.bias.detach().clone())
-        project_gradient_(self.weight, self.pooling, 0, {})
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # type: ignore[no-untyped-call]
-        project_gradient_(self.weight, self.pooling, 0, {})  # copies of a parameter have no hooks
 
     @classmethod
     def from_conv(
@@ -95,11 +102,46 @@ class _StructuredConvTransposeNd(nn.Module):
                 conv.bias.copy_(self.bias)
         return conv.train(self.training)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """As the dense layer: (N, C_in, space...) -> (N, O, space...); an input without the batch axis is taken too."""
-        pooled = self.pooling(x, x.dim() - self.weight.dim() + 1)
-        convolve: Any = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[self.weight.dim() - 3]
-        geometry = (self.stride, self.padding, self.output_padding, self.groups, self.dilation)
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """As the dense layer: (N, C_in, space...) -> (N, O, space...); an input without the batch axis is taken too.
+
+        Args:
+            output_size: of the spatial axes, where the stride leaves a choice; all axes may be given.
+        """
+        if torch.jit.is_scripting():  # type: ignore[attr-defined]
+            return self._scripted(input, output_size)
+        else:  # noqa: RET505  # what follows a return would be scripted
+            node = as_node(self, input, output_size)
+            return self._computed(input, output_size) if node is None else node
+
+    def _scripted(self, x: Tensor, output_size: list[int] | None) -> Tensor:
+        assert output_size is None, "a scripted structured layer takes no output_size"
+        single = x.dim() == self.weight.dim() - 1
+        pooled = self.pooling(x.unsqueeze(0) if single else x)
+        result = torch.convolution(
+            pooled,
+            self.weight,
+            self.bias,
+            self.stride,
+            self.padding,
+            self.dilation,
+            True,
+            self.output_padding,
+            self.groups,
+        )
+        return result.squeeze(0) if single else result
+
+    def _computed(self, x: Tensor, output_size: list[int] | None) -> Tensor:
+        if plain():
+            self.project_gradient_()  # the parameter may be another one
+        axes = self.weight.dim() - 2
+        dense: Any = self  # it has the attributes that are read
+        ends = _ConvTransposeNd._output_padding(
+            dense, x, output_size, dense.stride, dense.padding, dense.kernel_size, axes, dense.dilation
+        )
+        pooled = self.pooling(x, x.dim() - axes - 1)
+        convolve: Any = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[axes - 1]
+        geometry = (self.stride, self.padding, tuple(ends), self.groups, self.dilation)
         result: Tensor = convolve(pooled, self.weight, self.bias, *geometry)
         return result
 

@@ -5,18 +5,21 @@ Source: Bhalgat et al., Structured Convolutions for Efficient Neural Network Des
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sconv_search.structured.projected_gradient import project_gradient_
+from sconv_search.calibration.geometry import require_kind
+from sconv_search.structured.projected_gradient import ProjectedLayer
 from sconv_search.structured.sums.channel_pooling import NaturalChains
+from sconv_search.structured.sums.eager_sums import plain
 from sconv_search.structured.sums.variants import NATURAL, channel_pooling
+from sconv_search.system.symbolic import as_node
 
 
-class StructuredLinear(nn.Module):
+class StructuredLinear(ProjectedLayer):
     """Sums of input features, then a smaller linear layer; made by ``from_linear``.
 
     Args:
@@ -29,21 +32,19 @@ class StructuredLinear(nn.Module):
         ValueError: c is not in 1..in_features.
     """
 
+    if TYPE_CHECKING:  # TorchScript cannot read these
+        weight: Tensor
+        bias: Tensor | None
+
     def __init__(self, linear: nn.Linear, *, c: int, pooling: NaturalChains | None = None) -> None:
         super().__init__()
-        if type(linear) is not nn.Linear:
-            raise TypeError(f"StructuredLinear is made from Linear, got {type(linear).__name__}")
+        require_kind(linear, nn.Linear, "StructuredLinear")
         if not 1 <= c <= linear.in_features:
             raise ValueError(f"c must be in 1..{linear.in_features} (input features), got {c}")
         self.in_features, self.out_features, self.c = linear.in_features, linear.out_features, c
         self.pooling = pooling or NaturalChains(linear.in_features, c)
         self.weight = nn.Parameter(linear.weight.new_empty(linear.out_features, c))
         self.bias = None if linear.bias is None else nn.Parameter(linear.bias.detach().clone())
-        project_gradient_(self.weight, self.pooling, 1, {})
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # type: ignore[no-untyped-call]
-        project_gradient_(self.weight, self.pooling, 1, {})  # copies of a parameter have no hooks
 
     @classmethod
     def from_linear(
@@ -87,8 +88,17 @@ class StructuredLinear(nn.Module):
         pooled: Tensor = self.pooling(patches_gnC, 2)
         return pooled
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features)."""
+        if torch.jit.is_scripting():  # type: ignore[attr-defined]
+            return F.linear(self.pooling(input, input.dim() - 1), self.weight, self.bias)
+        else:  # noqa: RET505  # what follows a return would be scripted
+            node = as_node(self, input)
+            return self._computed(input) if node is None else node
+
+    def _computed(self, x: Tensor) -> Tensor:
+        if plain():
+            self.project_gradient_()  # the parameter may be another one
         return F.linear(self.pooling(x, x.dim() - 1), self.weight, self.bias)
 
     def extra_repr(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -13,17 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from sconv_search.calibration.moments import Moments, grouped_kernel, input_moments, least_squares_tail
-from sconv_search.compressor import (
-    LAYER_KINDS,
-    TRANSPOSED_KINDS,
-    Penalty,
-    layers,
-    require_sites,
-    site,
-    swapped,
-    transposed_layers,
-)
+from sconv_search.calibration.moments import Moments, grouped_kernel, least_squares_tail
+from sconv_search.calibration.replaceable import replaceable
+from sconv_search.calibration.sequential_fit import compress_layers
+from sconv_search.compressor import Build, Compressor, Penalty, Prepared, require_sites, site
+from sconv_search.layer_kinds import LAYER_KINDS, TRANSPOSED_KINDS, layer_kind
 from sconv_search.plan import CompressionPlan, Structure
 from sconv_search.structured import regularization
 from sconv_search.structured.conv import StructuredConv1d, StructuredConv2d, StructuredConv3d, kernel_counts
@@ -73,11 +67,11 @@ def _flops_a_position(layer: nn.Module, structure: Structure, spread: tuple[floa
     return 2 * filters * math.prod(kept) + groups * read * sums
 
 
-CONVOLUTIONS: dict[type[nn.Module], type[StructuredConv1d | StructuredConv2d | StructuredConv3d]] = {
+CONVOLUTIONS: Mapping[type[nn.Module] | None, type[StructuredConv1d | StructuredConv2d | StructuredConv3d]] = {
     layer.dense_type: layer for layer in (StructuredConv1d, StructuredConv2d, StructuredConv3d)
 }
 TRANSPOSED: dict[
-    type[nn.Module], type[StructuredConvTranspose1d | StructuredConvTranspose2d | StructuredConvTranspose3d]
+    type[nn.Module] | None, type[StructuredConvTranspose1d | StructuredConvTranspose2d | StructuredConvTranspose3d]
 ] = {
     layer.dense_type: layer
     for layer in (StructuredConvTranspose1d, StructuredConvTranspose2d, StructuredConvTranspose3d)
@@ -85,7 +79,7 @@ TRANSPOSED: dict[
 
 
 @dataclass(frozen=True, kw_only=True)
-class StructuredConvolution:
+class StructuredConvolution(Compressor):
     """Sum-pooling and a smaller kernel in the place of a convolution (transposed or not) or linear layer.
 
     Args:
@@ -118,8 +112,7 @@ class StructuredConvolution:
 
     def options(self, network: nn.Module) -> dict[str, list[Structure]]:
         """Pairs (c, n) a layer and variant, cheapest first; only those that need fewer FLOPs than the dense layer."""
-        every = {**layers(network), **transposed_layers(network)}
-        found = {name: self._layer_options(every[name]) for name, _ in network.named_modules() if name in every}
+        found = {name: self._layer_options(layer) for name, layer in replaceable(network).items()}
         return {name: options for name, options in found.items() if options}
 
     def _layer_options(self, layer: nn.Module) -> list[Structure]:
@@ -136,9 +129,10 @@ class StructuredConvolution:
         """The greatest c, and n where the layer's taps may be structured; empty for a layer without a structured
         form.
         """
-        if type(layer) in TRANSPOSED_KINDS or type(layer) is nn.Linear:
+        kind = layer_kind(layer)
+        if kind in TRANSPOSED_KINDS or kind is nn.Linear:
             return {"c": layer_kernel(layer).shape[1]}
-        if type(layer) in LAYER_KINDS:
+        if kind in LAYER_KINDS:
             return {"c": layer_kernel(layer).shape[1], "n": max(layer_kernel(layer).shape[2:])}
         return {}
 
@@ -166,16 +160,25 @@ class StructuredConvolution:
             TypeError: a site's layer has no structured form.
             ValueError: a structure is out of range for its site.
         """
+        return compress_layers(network, self.builds(network, plan, reference), calibration)
+
+    def prepared(
+        self,
+        network: nn.Module,
+        plan: CompressionPlan,
+        calibration: Tensor | None = None,
+        reference: nn.Module | None = None,
+    ) -> Prepared:
+        """The network as it is, and what makes each of the plan's sites."""
+        return Prepared(network=network, builds=self.builds(network, plan, reference))
+
+    def builds(self, network: nn.Module, plan: CompressionPlan, reference: nn.Module | None = None) -> dict[str, Build]:
+        """How each of the plan's sites is made; raises as ``compress`` does."""
         require_sites(network, plan.sites)
         chosen = {name: choice.structure for name, choice in plan.only(self.name).sites.items()}
         regularization.site_counts(network, plan, self.name)  # refuses what is out of range
-        places = reference or network
-        built = {name: structured_layer(site(network, name), chosen[name], site(places, name)) for name in chosen}
-        if calibration is not None:
-            fitted = [name for name in built if type(site(network, name)) in LAYER_KINDS]
-            for name, moments in input_moments(network, fitted, calibration).items():
-                fit_(built[name], site(network, name), moments)  # type: ignore[arg-type]  # no transposed one among them
-        return swapped(network, built)
+        places = {name: site(reference or network, name) for name in chosen}
+        return {name: partial(_fitted, chosen=chosen[name], place=places[name]) for name in chosen}
 
 
 def _entry(variant: str) -> dict[str, int]:
@@ -187,11 +190,21 @@ def structured_layer(layer: nn.Module, chosen: Structure, reference: nn.Module |
     make: Callable[..., nn.Module]  # of this kind of layer alone
     if isinstance(layer, nn.Linear):
         make = cast(Callable[..., nn.Module], StructuredLinear.from_linear)
-    elif type(layer) in TRANSPOSED:
-        make = cast(Callable[..., nn.Module], TRANSPOSED[type(layer)].from_conv)
+    elif (kind := layer_kind(layer)) in TRANSPOSED:
+        make = cast(Callable[..., nn.Module], TRANSPOSED[kind].from_conv)
     else:
-        make = partial(cast(Callable[..., nn.Module], CONVOLUTIONS[type(layer)].from_conv), n=chosen["n"])
+        make = partial(cast(Callable[..., nn.Module], CONVOLUTIONS[kind].from_conv), n=chosen["n"])
     return make(layer, c=chosen["c"], variant=variant_of(chosen), reference=reference)
+
+
+def _fitted(layer: nn.Module, moments: Moments | None, *, chosen: Structure, place: nn.Module) -> nn.Module:
+    """The structured form of a layer, fitted to what it reads where that is known; its sums follow from the place's
+    weights.
+    """
+    built = structured_layer(layer, chosen, place)
+    if moments is not None:
+        fit_(built, layer, moments)  # type: ignore[arg-type]  # no transposed one: their moments are not known
+    return built
 
 
 def fit_(

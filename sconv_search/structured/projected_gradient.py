@@ -5,11 +5,15 @@ A small kernel ``v`` stands for the kernel ``W = A v``, with the matrix ``A`` of
 dense network makes a structured one diverge. With ``(A^T A)^-1`` times the gradient, ``W`` moves by ``-rate * A A^+
 dL/dW``: what the dense layer would do, projected on the structured kernels. ``A`` is a Kronecker product, so the axes
 are solved one by one.
+
+It is a hook of the parameter. Tensors that ``torch.func.functional_call`` puts in its place have none, and get the
+derivative.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -18,33 +22,77 @@ from sconv_search.structured import kernels
 from sconv_search.structured.sums.channel_pooling import NaturalChains
 
 
-def project_gradient_(weight: nn.Parameter, pooling: NaturalChains, axis: int, taps: Mapping[int, int]) -> None:
-    """Makes autograd deliver ``(A^T A)^-1`` times the gradient for a small kernel, from now on.
+class ProjectedLayer(nn.Module):
+    """A layer whose small kernel ``weight`` gets ``(A^T A)^-1`` times the gradient, whichever parameter it is.
 
-    Args:
-        weight: the small kernel; the hook is not copied with it.
-        axis: the kernel's axis of channel sums; 0 holds the groups' sums one after the other, 1 those of each output's
-            group.
-        taps: spatial axis of the kernel -> taps of the dense kernel along it.
+    Copies, assigned parameters and converted ones have the hook, frozen ones too, for when they are trained again.
     """
-    spatial = {dim: count for dim, count in taps.items() if weight.shape[dim] != count}
-    if weight.requires_grad and (spatial or pooling.count != pooling.channels):
-        inverses: dict[int, Tensor] = {}
-        weight.register_hook(lambda grad: _solved(grad, pooling, axis, spatial, inverses))
+
+    __jit_unused_properties__: ClassVar[list[str]] = ["alpha"]
+    summed_axis: ClassVar[int] = 1
+    """The kernel's axis of channel sums; 0 holds the groups' sums one after the other, 1 those of each output's
+    group.
+    """
+    if TYPE_CHECKING:  # TorchScript cannot read these
+        pooling: NaturalChains
+        weight: Tensor
+
+    def spatial_taps(self) -> Mapping[int, int]:
+        """Spatial axis of the kernel -> taps of the dense kernel along it, where the small kernel may have fewer."""
+        return {}
+
+    def project_gradient_(self) -> None:
+        """Gives the weight its hook, if it has none."""
+        weight = self._parameters.get("weight")
+        if (
+            type(weight) is not nn.Parameter
+            or "pooling" not in self._modules
+            or weight.is_inference()
+            or _is_projected(weight)
+        ):
+            return
+        spatial = {dim: count for dim, count in self.spatial_taps().items() if weight.shape[dim] != count}
+        if not spatial and self.pooling.count == self.pooling.channels:
+            return
+        trained = weight.requires_grad
+        weight.requires_grad_(True).register_hook(_Projection(self.pooling, self.summed_axis, spatial))
+        weight.requires_grad_(trained)
+
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        """As every module's; setting an attribute comes here too."""
+        super().register_parameter(name, param)
+        self.project_gradient_()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.project_gradient_()  # torch may put other parameters in place
+        return self
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self.project_gradient_()  # copies of a parameter have no hooks
 
 
-def _solved(
-    grad: Tensor, pooling: NaturalChains, axis: int, spatial: Mapping[int, int], inverses: dict[int, Tensor]
-) -> Tensor:
-    if pooling.count != pooling.channels:
-        grad = pooling.solved(grad) if axis == 1 else _inputs_first(pooling, grad)
-    for dim, taps in spatial.items():
-        if dim not in inverses:
-            boxes = kernels.compose_axis(torch.eye(grad.shape[dim], dtype=torch.float64), 1, taps)
-            inverses[dim] = torch.linalg.inv(boxes @ boxes.T)
-        inverses[dim] = inverses[dim].to(grad)
-        grad = (grad.movedim(dim, -1) @ inverses[dim]).movedim(-1, dim)
-    return grad
+def _is_projected(weight: Tensor) -> bool:
+    return any(isinstance(hook, _Projection) for hook in (weight._backward_hooks or {}).values())
+
+
+class _Projection:
+    """The hook."""
+
+    def __init__(self, pooling: NaturalChains, axis: int, spatial: Mapping[int, int]) -> None:
+        self._pooling, self._axis, self._spatial = pooling, axis, spatial
+        self._inverses: dict[int, Tensor] = {}
+
+    def __call__(self, grad: Tensor) -> Tensor:
+        if self._pooling.count != self._pooling.channels:
+            grad = self._pooling.solved(grad) if self._axis == 1 else _inputs_first(self._pooling, grad)
+        for dim, taps in self._spatial.items():
+            if dim not in self._inverses:
+                boxes = kernels.compose_axis(torch.eye(grad.shape[dim], dtype=torch.float64), 1, taps)
+                self._inverses[dim] = torch.linalg.inv(boxes @ boxes.T)
+            grad = (grad.movedim(dim, -1) @ self._inverses[dim].to(grad)).movedim(-1, dim)
+        return grad
 
 
 def _inputs_first(pooling: NaturalChains, grad: Tensor) -> Tensor:

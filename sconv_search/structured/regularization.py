@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
-from sconv_search.compressor import LAYER_KINDS, TRANSPOSED_KINDS, site
+from sconv_search.compressor import site
+from sconv_search.layer_kinds import KINDS, obstacle
 from sconv_search.plan import CompressionPlan, Structure
 from sconv_search.structured import kernels
 from sconv_search.structured.conv import kernel_counts
@@ -103,8 +104,9 @@ def structure_counts(layer: nn.Module, chosen: Structure) -> tuple[int, ...]:
         TypeError: the layer is of a kind that has no structured form.
         ValueError: an entry is missing, unknown or out of range.
     """
-    if type(layer) not in (*LAYER_KINDS, *TRANSPOSED_KINDS):
-        raise TypeError(f"{type(layer).__name__} has no structured form; convolutions and Linear have")
+    if reason := obstacle(layer):
+        kind = f"{type(layer).__name__} has no structured form; convolutions and Linear have"
+        raise TypeError(f"{reason}, so it has no structured form" if isinstance(layer, KINDS) else kind)
     channels_only = isinstance(layer, nn.Linear | _ConvTransposeNd)
     wanted, variant = {"c"} if channels_only else {"c", "n"}, variant_of(chosen)
     if set(chosen) - {variant} != wanted:

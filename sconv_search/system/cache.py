@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from functools import wraps
@@ -15,13 +16,14 @@ from torch.nn.parameter import UninitializedTensorMixin
 from torch.utils.weak import WeakIdKeyDictionary
 
 from sconv_search.system.content import PLAIN, content_of, tensor_content
+from sconv_search.system.identity import condensed
 
+MOST_IDLE = 8
+"""Trainings for which a result that no call asks for is kept: most are of weights that no other trial comes to."""
 KEPT_BYTES = 2**30
 """Results that one remembered function keeps; the SVDs of all layers of a ResNet-50 are about a quarter of it."""
 Result = TypeVar("Result", bound=tuple[object, ...])
 _CONTENTS = frozenset({"_parameters", "_buffers", "_modules", "training"})
-
-
 _MEMOS: WeakSet[Memo[Any]] = WeakSet()
 
 
@@ -31,39 +33,66 @@ def forget_all() -> None:
         memo.forget()
 
 
+def forget_idle() -> None:
+    """Gives up the results that were not asked for during the last ``MOST_IDLE`` calls of this; each training makes
+    one.
+    """
+    for memo in _MEMOS:
+        memo.forget_idle()
+
+
 class Memo(Generic[Result]):
     """The last results by key, the one not used for the longest time given up first.
 
     Args:
         most: bytes that the tensors of all results may take together; the newest result is kept whatever it takes.
+        results: how many are kept.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, most: int, results: int = sys.maxsize) -> None:
+        self._most, self._results = most, results
         self._kept: OrderedDict[Hashable, Result] = OrderedDict()
+        self._used: dict[Hashable, int] = {}
+        self._now = 0
         self._lock = Lock()
         _MEMOS.add(self)
+
+    def __len__(self) -> int:
+        """Number of results."""
+        return len(self._kept)
 
     def get(self, key: Hashable) -> Result | None:
         """The result kept under that key."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
+                self._used[key] = self._now
             return self._kept.get(key)
 
     def forget(self) -> None:
         """Gives up all results."""
         with self._lock:
             self._kept.clear()
+            self._used.clear()
+
+    def forget_idle(self) -> None:
+        """Gives up the results that were not asked for since the last ``MOST_IDLE`` calls of this."""
+        with self._lock:
+            self._now += 1
+            for key in [key for key, used in self._used.items() if self._now - used > MOST_IDLE]:
+                del self._kept[key], self._used[key]
 
     def put(self, key: Hashable, result: Result) -> None:
         """Keeps a result."""
         with self._lock:
             self._kept[key] = result
             self._kept.move_to_end(key)
+            self._used[key] = self._now
             total = sum(map(_size, self._kept.values()))
-            while len(self._kept) > 1 and total > self._most:
-                total -= _size(self._kept.popitem(last=False)[1])
+            while len(self._kept) > 1 and (total > self._most or len(self._kept) > self._results):
+                oldest, given_up = self._kept.popitem(last=False)
+                del self._used[oldest]
+                total -= _size(given_up)
 
 
 def _size(result: tuple[object, ...]) -> int:
@@ -97,7 +126,13 @@ _CONTENTS_SEEN: Any = WeakIdKeyDictionary()
 
 
 def unwritten_content(tensor: Tensor) -> Hashable:
-    """The same, computed once for inputs that many calls share, as long as torch does not write to them."""
+    """The content of inputs that many calls share: computed once, as long as torch alone can write to them and does
+    not.
+
+    Of memory that numpy shares, writing does not show; it is looked at each time.
+    """
+    if not tensor.untyped_storage().resizable():
+        return content(tensor)
     version, known = _CONTENTS_SEEN.get(tensor, (-1, None))
     found: Hashable = known if version == tensor._version else content(tensor)
     _CONTENTS_SEEN[tensor] = (tensor._version, found)
@@ -107,7 +142,7 @@ def unwritten_content(tensor: Tensor) -> Hashable:
 def network_content(network: nn.Module) -> Hashable:
     """Equal for networks of one architecture with equal weights and buffers."""
     tensors = (*network.parameters(), *network.buffers())
-    return (architecture(network), tuple(content(tensor) for tensor in tensors))
+    return condensed((architecture(network), tuple(content(tensor) for tensor in tensors)))
 
 
 def architecture(network: nn.Module) -> Hashable:
@@ -122,7 +157,7 @@ def architecture(network: nn.Module) -> Hashable:
             continue
         tensors = {**module._parameters, **module._buffers}
         shapes = [
-            (key, _shape(t), t.dtype, t.is_meta, first.setdefault(id(t), f"{name}.{key}"))
+            (key, _shape(t), t.dtype, first.setdefault(id(t), f"{name}.{key}"))
             for key, t in tensors.items()
             if t is not None
         ]

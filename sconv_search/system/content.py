@@ -6,6 +6,7 @@ known are equal to themselves alone; the key holds them, so that none can take t
 
 from __future__ import annotations
 
+import ctypes
 import enum
 import functools
 import hashlib
@@ -26,17 +27,17 @@ _HEAP_TYPE = 1 << 9
 Seen = dict[int, tuple[int, object]]
 
 
-class _Same:
+class Same:
     """Equal for one object alone, which it keeps alive."""
 
     def __init__(self, value: object) -> None:
-        self._value = value
+        self.value = value
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other._value is self._value
+        return isinstance(other, Same) and other.value is self.value
 
     def __hash__(self) -> int:
-        return id(self._value)
+        return id(self.value)
 
 
 def content_of(value: object, known: Mapping[int, tuple[int, object]] | None = None) -> Hashable:
@@ -55,8 +56,10 @@ def tensor_content(tensor: Tensor) -> Hashable:
     facts = (tuple(tensor.shape), tensor.dtype, tensor.device)
     if tensor.is_meta:
         return facts
-    plain = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
-    return (hashlib.blake2b(plain, digest_size=16).digest(), *facts)
+    plain = tensor.detach().cpu().contiguous()
+    # not by numpy(), after which the tensor counts as one that numpy may write to
+    values = (ctypes.c_ubyte * plain.nbytes).from_address(plain.data_ptr()) if plain.nbytes else b""
+    return (hashlib.blake2b(values, digest_size=16).digest(), *facts)
 
 
 def _content(value: Any, seen: Seen) -> Hashable:
@@ -94,7 +97,7 @@ def _container(value: Any, seen: Seen) -> Hashable:
     made_in_python = all(base is object or base.__flags__ & _HEAP_TYPE for base in kind.__mro__)
     if made_in_python and not inspect.ismodule(value) and (found := _attributes(value, seen)):
         return (kind, found)
-    return _Same(value)
+    return Same(value)
 
 
 def _attributes(value: Any, seen: Seen) -> Hashable:

@@ -3,46 +3,81 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
-from torch import nn
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from sconv_search.system.files import atomic_write
 
 SHOWN = 5
 
 
-def save_weights(network: nn.Module, path: Path, metadata: Mapping[str, str] | None = None) -> None:
+def save_weights(network: nn.Module, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
     """Writes the network's state dict, and texts that say what it is; the file appears whole or not at all."""
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
-    with atomic_write(path) as partial:
+    with atomic_write(Path(path)) as partial:
         save_file(tensors, partial, metadata=None if metadata is None else dict(metadata))
 
 
-def load_weights_(network: nn.Module, path: Path) -> None:
-    """Loads the state dict that ``save_weights`` wrote into the network.
+def load_weights_(network: nn.Module, path: str | Path) -> None:
+    """Loads the state dict that ``save_weights`` wrote into the network; weights of another precision are converted.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is no safetensors file, or its names or shapes are not the network's; the differences are
-            listed. The network is then untouched.
+        ValueError: the file is no safetensors file, its names, shapes or kinds of numbers are not the network's, or it
+            holds numbers that are not finite; the differences are listed. The network is then untouched.
     """
+    path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"weights file {str(path)!r} does not exist")
     try:
         with safe_open(path, "pt") as file:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  # no mapping
+            expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+            optional = {name for name in expected if name.endswith("num_batches_tracked")}
+            wrong = _differences(expected, shapes, optional)
+            given = {} if wrong else {name: file.get_tensor(name) for name in shapes}
     except SafetensorError as error:
         raise ValueError(f"weights file {str(path)!r} is not a safetensors file: {error}") from error
-    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    optional = {name for name in expected if name.endswith("num_batches_tracked")}
-    if wrong := _differences(expected, shapes, optional):
-        listed = "; ".join(wrong[:SHOWN]) + (f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else "")
-        raise ValueError(f"weights file {str(path)!r} does not fit {type(network).__name__}: {listed}")
-    network.load_state_dict(load_file(path), strict=not optional)
+    wrong = wrong or _other_kinds(network.state_dict(), given)
+    if wrong:
+        raise ValueError(f"weights file {str(path)!r} does not fit {type(network).__name__}: {_listed(wrong)}")
+    if wrong := not_finite(given, {name for name, _ in network.named_buffers()}):
+        raise ValueError(f"weights file {str(path)!r} holds numbers that are not finite: {_listed(wrong)}")
+    network.load_state_dict(given, strict=not optional)
+
+
+def not_finite(tensors: Mapping[str, Tensor], buffers: Collection[str]) -> list[str]:
+    """Tensors with numbers that no trained network has, in words; buffers may hold infinities, as masks do."""
+    found = []
+    for name, tensor in tensors.items():
+        if tensor.is_meta or not (tensor.is_floating_point() or tensor.is_complex()):
+            continue
+        bad = tensor.isnan() if name in buffers else ~tensor.isfinite()
+        if count := int(bad.sum()):
+            kind = "NaN" if bool(tensor.isnan().any()) else "infinite"
+            found.append(f"{name} is {kind} in {count} of {tensor.numel()} places")
+    return found
+
+
+def _listed(wrong: Sequence[str]) -> str:
+    return "; ".join(wrong[:SHOWN]) + (f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else "")
+
+
+def _other_kinds(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+    """Whole numbers where others are expected, or the other way round; a precision may differ."""
+    return [
+        f"{name} must be {expected[name].dtype}, is {tensor.dtype}"
+        for name, tensor in found.items()
+        if _kind(expected[name]) != _kind(tensor)
+    ]
+
+
+def _kind(tensor: Tensor) -> tuple[bool, bool]:
+    return tensor.is_floating_point(), tensor.is_complex()
 
 
 def _differences(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Hashable
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sconv_search.data.splits import DataSet, Images
-from sconv_search.system.cache import KEPT_BYTES, Memo, network_content
+from sconv_search.copying import copied
+from sconv_search.data.splits import DataSet, Images, Split
+from sconv_search.system.cache import KEPT_BYTES, Memo, network_content, unwritten_content
 
 IMAGES = 2048
 BATCH = 256
@@ -86,15 +87,26 @@ def _estimate_(network: nn.Module, data: DataSet, seed: int, images: int) -> Non
 
 def _known(reference: nn.Module, data: DataSet, seed: int, images: int) -> Statistics:
     """What the same images say of the reference; the same for all trials of a search, so kept."""
-    key = network_content(reference), id(data.train), seed, images, data.crop_padding, data.flip, data.evaluation_batch
+    key = network_content(reference), _images(data.train), seed, images, _views(data)
     kept = _estimates.get(key)
     if kept is None:
-        seen = copy.deepcopy(reference)
+        seen = copied(reference)
         _estimate_(seen, data, seed, images)
-        # images that live keep their id
         kept = data.train, {name: _statistics(norm) for name, norm in _named(seen).items()}
         _estimates.put(key, kept)
     return kept[1]
+
+
+def _images(split: Images) -> Hashable:
+    """By what images are told apart: those in memory by what they show, others by their address, which the result
+    keeps.
+    """
+    return unwritten_content(split.images) if isinstance(split, Split) else id(split)
+
+
+def _views(data: DataSet) -> Hashable:
+    """All that decides how a network sees images in training."""
+    return type(data), data.mean, data.std, data.crop_padding, data.flip, data.evaluation_batch
 
 
 def _statistics(norm: _BatchNorm) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ import os
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import count
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
@@ -19,6 +20,7 @@ from torch.optim import Optimizer
 
 from sconv_search.system.files import atomic_write, partial_file
 from sconv_search.training.process_group import ProcessGroup
+from sconv_search.training.schedule import EVERY_S
 from sconv_search.training.weight_average import WeightAverage
 
 # All that a training's next step depends on, as tensors: what a checkpoint holds.
@@ -121,9 +123,7 @@ class CheckpointManager:
         if saved is None:
             return None
         if misfit := self._state.misfit(saved.tensors):
-            checkpoint.say(
-                f"checkpoint {str(checkpoint.path)!r} is of another network, with {misfit}; the training starts afresh"
-            )
+            checkpoint.refuse(f"is of another network, with {misfit}")
             return None
         checkpoint.stopwatch.resume_(saved.seconds)
         if checkpoint.watched is not None and saved.watched is not None:
@@ -133,7 +133,6 @@ class CheckpointManager:
 
 
 Tensors = dict[str, Tensor]
-EVERY_S = 60.0
 MOST_SHARE = 0.02
 """Of the time of a training that may go into its checkpoints."""
 
@@ -185,6 +184,9 @@ class Checkpoint:
         say: is told that a training was resumed, or why not.
         stopwatch: goes on with the training.
         watched: goes on with the training.
+
+    Raises:
+        ValueError: the seconds are negative or no number.
     """
 
     path: Path
@@ -193,6 +195,10 @@ class Checkpoint:
     say: Callable[[str], None] = lambda text: None
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     watched: Watched | None = None
+
+    def __post_init__(self) -> None:
+        if not self.every_s >= 0:
+            raise ValueError(f"seconds between checkpoints must not be below 0, got {self.every_s}")
 
     def write(self, tensors: Tensors, steps: int, identity: Mapping[str, Any]) -> None:
         """Replaces the file atomically. A full disk does not end a training: it is said, and the file stays as it
@@ -232,16 +238,24 @@ class Checkpoint:
             if int(metadata["crc32"]) != _checksum(tensors):
                 raise ValueError("its checksum is wrong")
         except (SafetensorError, OSError, KeyError, ValueError) as error:
-            self._refuse(f"is damaged ({type(error).__name__}: {error})")
+            self.refuse(f"is damaged ({type(error).__name__}: {error})")
             return None
         wanted = json.loads(_text({**self.identity, **identity}))
         if differing := sorted(name for name in {*known, *wanted} if known.get(name) != wanted.get(name)):
-            self._refuse(f"is of another training, which differs in {', '.join(differing)}")
+            self.refuse(f"is of another training, which differs in {', '.join(differing)}")
             return None
         return Saved(tensors=tensors, steps=steps, seconds=seconds, watched=watched)
 
-    def _refuse(self, reason: str) -> None:
-        self.say(f"checkpoint {str(self.path)!r} {reason}; the training starts afresh")
+    def refuse(self, reason: str) -> None:
+        """Says why the file is not used, and keeps it under a name at which no training writes."""
+        numbers = (self.path.with_name(f"{self.path.name}.refused{number}") for number in count(1))
+        other = next(path for path in numbers if not path.exists())
+        try:
+            self.path.rename(other)
+            kept = f"it is kept as {other.name!r}"
+        except OSError as error:
+            kept = f"it cannot be kept as {other.name!r}: {error.strerror}"
+        self.say(f"checkpoint {str(self.path)!r} {reason}; the training starts afresh; {kept}")
 
     def remove(self) -> None:
         """Removes the file, if there is one."""

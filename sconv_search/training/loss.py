@@ -65,8 +65,10 @@ def _cross_entropy(
     """
     weights = None if class_weights is None else torch.tensor(class_weights, device=logits.device)
     if processes.shard.count == 1:
-        return F.cross_entropy(logits, labels, weight=weights, label_smoothing=smoothing)
+        counts = (labels >= 0).any()  # stays on the device, so that a GPU need not wait
+        mean = F.cross_entropy(logits, labels.where(counts, 0), weight=weights, label_smoothing=smoothing)
+        return mean * counts  # a batch without any label that counts moves nothing, where a mean over none is no number
     known = labels[labels >= 0]
     mass = torch.tensor(float(known.numel()), device=logits.device) if weights is None else weights[known].sum()
     total = F.cross_entropy(logits, labels, weight=weights, label_smoothing=smoothing, reduction="sum")
-    return total * processes.shard.count / processes.all_reduce(mass)
+    return total * processes.shard.count / processes.all_reduce(mass).clamp_min(torch.finfo(mass.dtype).tiny)

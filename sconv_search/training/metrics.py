@@ -7,12 +7,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from torch import Tensor
-
-from sconv_search.data.splits import IGNORED
 from sconv_search.records import Metric
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Tally(Protocol):
@@ -46,13 +46,17 @@ class _MeanIoU:
     """Intersection over union, averaged over the classes that occur in labels or outputs, from one confusion matrix."""
 
     def __init__(self, classes: int) -> None:
-        from torchmetrics.classification import MulticlassJaccardIndex  # here: importing it takes a second
+        # here: importing them takes seconds, and metrics are named without torch
+        from torchmetrics.classification import MulticlassJaccardIndex
 
+        from sconv_search.data.splits import IGNORED
+
+        self._ignored = IGNORED
         self._index = MulticlassJaccardIndex(classes, average="macro", ignore_index=IGNORED, validate_args=False)
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
         """Counts a batch."""
-        self._index.to(logits.device).update(logits.argmax(1), labels.where(labels >= 0, IGNORED))
+        self._index.to(logits.device).update(logits.argmax(1), labels.where(labels >= 0, self._ignored))
 
     def result(self) -> float:
         """The mean, in %."""

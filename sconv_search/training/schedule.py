@@ -9,6 +9,10 @@ from typing import Literal, get_args
 Curve = Literal["one_cycle", "cosine"]
 Precision = Literal["auto", "fp32", "bf16"]
 Compiled = Literal["auto", "always", "never"]
+MOST_EPOCHS, MOST_LEARNING_RATE = 1e6, 1e3
+"""Far above all that is of use: numbers beyond are mistyped."""
+EVERY_S = 60.0
+"""Seconds between the checkpoints of a training, unless the user says otherwise."""
 CHOICES = {"curve": get_args(Curve), "precision": get_args(Precision), "compiled": get_args(Compiled)}
 
 
@@ -53,12 +57,18 @@ class Schedule:
     def __post_init__(self) -> None:
         if not self.epochs >= 0:
             raise ValueError(f"Schedule.epochs must not be below 0, got {self.epochs}")
+        for name in ("batch_size", "accumulation"):
+            if isinstance(value := getattr(self, name), bool) or not isinstance(value, int):
+                raise ValueError(f"Schedule.{name} must be a whole number, got {value!r}")
         for name in ("batch_size", "learning_rate", "temperature", "accumulation"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"Schedule.{name} must be positive, got {getattr(self, name)}")
         for name in ("epochs", "learning_rate", "temperature"):
             if getattr(self, name) == math.inf:
                 raise ValueError(f"Schedule.{name} must be finite, got inf")
+        for name, most in (("epochs", MOST_EPOCHS), ("learning_rate", MOST_LEARNING_RATE)):
+            if getattr(self, name) > most:
+                raise ValueError(f"Schedule.{name} must be at most {most:g}, got {getattr(self, name):g}")
         for name in ("momentum", "weight_decay", "label_smoothing", "distillation", "average_decay"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"Schedule.{name} must be in 0..1, got {getattr(self, name)}")

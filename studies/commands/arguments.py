@@ -1,104 +1,19 @@
-"""Options that several commands share, and what they stand for."""
+"""What options of several commands stand for: studies, devices, and where studies start."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import torch
-import typer
 
-from sconv_search.records import Quantity
 from sconv_search.studies.context import StudyContext, context_from_task
-from sconv_search.studies.methods import METHODS
 from sconv_search.studies.monitor import Monitor
+from sconv_search.studies.options.shared import known_devices
 from sconv_search.studies.runs.folder import RunFolder
 from sconv_search.studies.spec import StudySpec
-from sconv_search.studies.tasks import TASKS, task_named
-from sconv_search.training.checkpoint import EVERY_S
+from sconv_search.studies.tasks import task_named
 from sconv_search.training.process_group import SINGLE_PROCESS, ProcessGroup
-
-
-def known_tasks() -> list[str]:
-    """Completions of a task."""
-    return list(TASKS)
-
-
-def known_methods() -> list[str]:
-    """Completions of a method."""
-    return list(METHODS)
-
-
-def known_devices() -> list[str]:
-    """Completions of a device."""
-    return ["auto", "cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
-
-
-DataOption = Annotated[Path | None, typer.Option(help="Folder of the data set; else SCONV_SEARCH_DATA, else ./data.")]
-WeightsOption = Annotated[
-    Path | None,
-    typer.Option(help="Trained dense network (safetensors) that saw all training images. Without it one is trained."),
-]
-DeviceOption = Annotated[
-    str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.", autocompletion=known_devices, metavar="NAME")
-]
-TaskOption = Annotated[
-    str,
-    typer.Option(
-        help=f"One of: {', '.join(TASKS)}; or package.module:function, which returns your own Task.",
-        autocompletion=known_tasks,
-        metavar="NAME",
-    ),
-]
-OwnMethodOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--method",
-        help="Class of a method that the runs use and no installed package offers, as package.module:Class; repeat it"
-        " for more.",
-        metavar="NAME",
-    ),
-]
-IncludeOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Compress sites that match this pattern only, such as 'layer3.*'; repeat it for more. Else all.",
-        metavar="PATTERN",
-    ),
-]
-ExcludeOption = Annotated[
-    list[str] | None,
-    typer.Option(help="Leave sites that match this pattern dense; repeat it for more. Else none.", metavar="PATTERN"),
-]
-BudgetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        help=(
-            "Most that a plan may cost: a share of dense ('50%') or an amount ('41M', '8.5ms'), of a named quantity"
-            " where there are several ('params=60%'; repeat it); '30%..90%' searches the whole front. Else 50%."
-        ),
-        metavar="AMOUNT",
-    ),
-]
-QuantityOption = Annotated[Quantity, typer.Option(help="What a budget limits that names no quantity.")]
-MultipleOption = Annotated[
-    int, typer.Option(help="Offer ranks and channel counts in multiples of this, such as 4, 8 or 16.")
-]
-TensorBoardOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--tensorboard",
-        help="Folder for TensorBoard logs of each trial's numbers (needs the package tensorboard). Else none.",
-    ),
-]
-CheckpointOption = Annotated[
-    float,
-    typer.Option(
-        "--checkpoint-seconds",
-        help="Time between checkpoints of a training, from which a killed command continues.",
-        min=0,
-    ),
-]
+from sconv_search.training.schedule import EVERY_S
 
 
 def start_of(

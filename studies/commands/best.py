@@ -5,38 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from sconv_search.budget import Budgets
 from sconv_search.plan import CompressionPlan
-from sconv_search.records import Cost, Metric, TrialRecord
-from sconv_search.studies.commands.arguments import BudgetOption, QuantityOption, spec_of
-from sconv_search.studies.commands.config_file import ConfigOption
-from sconv_search.studies.commands.failures import DebugOption
-from sconv_search.studies.commands.results import JsonOption, print_json
+from sconv_search.records import Cost, Metric, Quantity, TrialRecord
+from sconv_search.studies.commands.arguments import spec_of
+from sconv_search.studies.commands.output import print_json
 from sconv_search.studies.runs.folder import RunFolder
 
 
 def best(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of searches, fronts or under one budget.")],
-    budget: BudgetOption = None,
-    quantity: QuantityOption = "flops",
-    plan: Annotated[
-        Path | None, typer.Option("--plan", help="File for the best plan of all runs, as JSON. Else none is written.")
-    ] = None,
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    runs: list[Path], *, budget: list[str] | None, quantity: Quantity, plan: Path | None = None, as_json: bool = False
 ) -> None:
-    """Show each run's best plan under a budget, however the search was budgeted; without one, its best of all.
-
-    Example: sconv-search best runs/front --budget 40% --plan plan.json
-    """
+    """Shows each run's best plan under a budget, or of all; writes the best of all runs where a file is named."""
     found = [_best(RunFolder(run), None if budget is None else ",".join(budget), quantity) for run in runs]
     if plan is not None:
         top = _top(found)

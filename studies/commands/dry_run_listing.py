@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sconv_search.studies.monitor import Monitor
+from sconv_search.studies.monitor import Monitor, counted
 from sconv_search.studies.search.dry_run import DryRun
 from sconv_search.studies.search.runner import amounts
 from sconv_search.studies.space.site_text import site_lines
@@ -13,7 +13,8 @@ def say_dry_run(found: DryRun, monitor: Monitor) -> None:
     """Says it; a plan's sites one a line."""
     shape = "×".join(map(str, found.input_shape))
     monitor.say(f"{found.network} of task {found.task} on {shape}, scored by {found.metric}: {amounts(found.cost)}")
-    monitor.say(f"{len(found.options)} layers with {sum(found.options.values())} options of {', '.join(found.methods)}")
+    layers, options = counted(len(found.options), "layer"), counted(sum(found.options.values()), "option")
+    monitor.say(f"{layers} with {options} of {', '.join(found.methods)}")
     for line in site_lines(found.options, found.skipped):
         monitor.say(line)
     for line in found.reachable:
@@ -25,17 +26,16 @@ def say_dry_run(found: DryRun, monitor: Monitor) -> None:
         monitor.say(f"a plan that meets it ({share:.1%} of dense FLOPs, {found.plan_cost.params:,} parameters):")
         for name, choice in found.plan.sites.items():
             monitor.say(f"  {name}: {choice.method} {dict(choice.structure)}")
-    monitor.say(f"search: {found.trials} trials of {_words(found.search_schedule)}")
+    monitor.say(f"search: {counted(found.trials, 'trial')} of {_words(found.search_schedule)}")
     monitor.say(f"confirmation: {_words(found.confirm_schedule)}, for each plan and seed")
     monitor.say(_data(found))
 
 
 def _words(schedule: Schedule) -> str:
     if not schedule.epochs:
-        return "no training, batch norms re-estimated"
-    return (
-        f"{schedule.epochs:g} epochs, batches of {schedule.batch_size}, learning rate up to {schedule.learning_rate:g}"
-    )
+        return "no training"
+    peak = f"learning rate up to {schedule.learning_rate:g}"
+    return f"{counted(schedule.epochs, 'epoch')}, batches of {schedule.batch_size}, {peak}"
 
 
 def _data(found: DryRun) -> str:

@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
 
-import typer
-from rich.console import Console
+from sconv_search.studies.options.debug import shown
+from sconv_search.system.signals import INTERRUPTED, STOPPED, TERMINATED, stopped_status, stopping_in_order
 
-DONE, WORK_FAILED, WRONG_INPUT, STOPPED = 0, 1, 2, 130
+DONE, WORK_FAILED, WRONG_INPUT = 0, 1, 2
 STATUSES = (
     f"Exit status: {DONE} done, {WRONG_INPUT} wrong input, {WORK_FAILED} the work failed although the input was right "
-    f"(training diverged, memory ran out), {STOPPED} stopped by Ctrl-C."
+    f"(training diverged, memory ran out), {INTERRUPTED} stopped by Ctrl-C, {TERMINATED} by SIGTERM."
 )
 _STATUS_OF = {(ValueError, KeyError, TypeError, OSError): WRONG_INPUT, (RuntimeError,): WORK_FAILED}
-_shown = {"tracebacks": False}
-
-
-def _show_tracebacks(wanted: bool) -> None:
-    _shown["tracebacks"] |= wanted
-
-
-DebugOption = Annotated[
-    bool,
-    typer.Option(
-        "--debug", help="Show tracebacks of errors.", callback=_show_tracebacks, is_eager=True, expose_value=False
-    ),
-]
 
 
 def guarded(command: Callable[[], object]) -> int:
@@ -34,23 +20,30 @@ def guarded(command: Callable[[], object]) -> int:
 
     The command line's own usage errors end the process with a status of theirs, which is that of wrong input.
     """
-    _shown["tracebacks"] = False
+    shown["tracebacks"] = False
     try:
-        command()
+        with stopping_in_order():
+            command()
     except tuple(kind for kinds in _STATUS_OF for kind in kinds) as error:
-        if _shown["tracebacks"]:
+        if shown["tracebacks"]:
             raise
         _say(f"error: {error.args[0] if isinstance(error, KeyError) and error.args else error}")
         return next(status for kinds, status in _STATUS_OF.items() if isinstance(error, kinds))
     except SystemExit as end:
-        if end.code == STOPPED:  # typer's answer to Ctrl-C
-            _say("stopped; the same command continues")
+        if end.code == INTERRUPTED:  # typer's answer to Ctrl-C
+            return _stopped()
         return end.code if isinstance(end.code, int) else WORK_FAILED if end.code else DONE
     except KeyboardInterrupt:
-        _say("stopped; the same command continues")
-        return STOPPED
+        return _stopped()
     return DONE
 
 
+def _stopped() -> int:
+    _say(STOPPED)
+    return stopped_status()
+
+
 def _say(text: str) -> None:
+    from rich.console import Console  # here: a command that succeeds does without
+
     Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)

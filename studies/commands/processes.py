@@ -9,21 +9,16 @@ import signal
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import Annotated
 
 import torch
-import typer
 
 from sconv_search.data.batch_order import require_shares
 from sconv_search.studies.commands.failures import WORK_FAILED
-from sconv_search.training.distributed import launch, launched
+from sconv_search.system.parent_watch import end_with_parent
+from sconv_search.training.distributed import is_main_process, launch, launched
 from sconv_search.training.process_group import SINGLE_PROCESS, OutOfStep, ProcessGroup
 from sconv_search.training.schedule import Schedule
 
-DevicesOption = Annotated[
-    int,
-    typer.Option(help="Devices that train each network together, a process each (needs the extra distributed).", min=1),
-]
 GRACE_S = 1.0
 
 
@@ -52,6 +47,9 @@ def together(
         raise ValueError(f"--device {device} is one device; with --devices give its kind, {device.type}")
     for schedule in schedules:
         require_shares(schedule.batch_size, schedule.accumulation, count)
+    if not is_main_process():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the leading process's to handle
+        end_with_parent()
     processes = launch(devices, device)
     with _leading(processes) if processes.is_main else _following():
         yield processes
@@ -73,7 +71,6 @@ def _leading(processes: ProcessGroup) -> Iterator[None]:
 @contextmanager
 def _following() -> Iterator[None]:
     """Says nothing of its own, unless it fails while the leading process goes on."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the leading process's to handle
     parent = os.getppid()
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
         try:

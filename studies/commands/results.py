@@ -3,51 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
-from dataclasses import fields, is_dataclass
-from pathlib import Path
 from statistics import mean, stdev
-from typing import Annotated, Any, get_args
-
-import typer
-from rich.console import Console
+from typing import Any, get_args
 
 from sconv_search.records import Stage, Status, TrialRecord
 from sconv_search.studies.confirmation import front
-from sconv_search.studies.monitor import RichMonitor
 from sconv_search.studies.runs.folder import RunFolder
 
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document on stdout at the end, and everything else on stderr.")
-]
 _MADE = ("seed", "regularization", "flops", "dense_flops", "macs", "adds", "params", "residual", "val_score")
-
-
-@contextmanager
-def telling(as_json: bool) -> Iterator[RichMonitor]:
-    """A monitor on stdout; with JSON on stderr, where then everything goes that is printed in the context."""
-    if not as_json:
-        yield RichMonitor(Console())
-        return
-    with redirect_stdout(sys.stderr):  # the user's own network may print, too
-        yield RichMonitor(Console(stderr=True))
-
-
-def print_json(document: Any) -> None:
-    """Prints the document; dataclasses and mappings become objects, paths texts. A number that is not finite is
-    refused.
-    """
-    print(json.dumps(document, default=_plain, indent=1, ensure_ascii=False, allow_nan=False))
-
-
-def _plain(value: Any) -> Any:
-    """What JSON knows in the place of our values, and of the mapping proxies that hold structures."""
-    if isinstance(value, Path):
-        return str(value)
-    return {f.name: getattr(value, f.name) for f in fields(value)} if is_dataclass(value) else dict(value)
 
 
 def search_result(folder: RunFolder) -> dict[str, Any]:

@@ -1,70 +1,32 @@
-"""``sconv-search sites``."""
+"""``sconv-search sites``: a letter for each method on a terminal, names and structures in full in a pipe."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from string import ascii_lowercase
 
-import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 from torch import nn
 
-from sconv_search.studies.commands.arguments import (
-    ExcludeOption,
-    IncludeOption,
-    MultipleOption,
-    known_methods,
-    known_tasks,
-)
-from sconv_search.studies.commands.config_file import ConfigOption
-from sconv_search.studies.commands.failures import DebugOption
-from sconv_search.studies.commands.results import JsonOption, print_json, telling
-from sconv_search.studies.commands.site_listing import say_sites
+from sconv_search.studies.commands.output import PIPE_WIDTH, amount, in_a_pipe, print_json, telling
 from sconv_search.studies.methods import METHODS
 from sconv_search.studies.monitor import RichMonitor
-from sconv_search.studies.selection import Selection
-from sconv_search.studies.space.sites import site_table
+from sconv_search.studies.options.shared import Layers
+from sconv_search.studies.space.sites import Extent, Layer, SiteTable, in_words, site_table
+from sconv_search.studies.spec import Selection
 from sconv_search.studies.task import Task
-from sconv_search.studies.tasks import TASKS, task_named
+from sconv_search.studies.tasks import task_named
 from sconv_search.studies.user_code import made_by
 
 
-def sites(
-    network: Annotated[
-        str,
-        typer.Argument(
-            help=f"A task ({', '.join(TASKS)}), or package.module:function, which returns a network or a Task; "
-            "the current directory is searched too.",
-            autocompletion=known_tasks,
-        ),
-    ],
-    shape: Annotated[
-        str | None,
-        typer.Option(
-            "--input",
-            help="Shape of one input without the batch, such as 3,224,224; tasks know their own.",
-            metavar="SHAPE",
-        ),
-    ] = None,
-    method: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Method to ask; repeat it for more. Else all are asked.", autocompletion=known_methods, metavar="NAME"
-        ),
-    ] = None,
-    include: IncludeOption = None,
-    exclude: ExcludeOption = None,
-    multiple: MultipleOption = 1,
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """List what each method can compress in a network, at what cost, and why the other layers stay as they are.
-
-    Cost is a share of the layer's own FLOPs.
-
-    Example: sconv-search sites torchvision.models:resnet18 --input 3,224,224
-    """
-    selection = Selection(include=tuple(include or ()), exclude=tuple(exclude or ()), multiple=multiple)
+def sites(network: str, *, shape: str | None, method: list[str] | None, layers: Layers, as_json: bool) -> None:
+    """Lists what each method offers for each layer of a network, and why the other layers stay dense."""
+    selection = Selection(
+        include=tuple(layers.include or ()), exclude=tuple(layers.exclude or ()), multiple=layers.multiple
+    )
     with telling(as_json):  # the user's own function may print, too
         built, input_shape = _network(network, shape)
         monitor = RichMonitor(Console(stderr=True))  # the table alone goes into a pipe
@@ -98,3 +60,81 @@ def _shape(text: str) -> tuple[int, ...]:
     if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
         raise ValueError(f"--input must be positive whole numbers, such as 3,224,224 (without the batch), got {text!r}")
     return tuple(map(int, parts))
+
+
+def say_sites(table: SiteTable, console: Console) -> None:
+    """Prints the layers that are offered, those that are not with the reason, and totals."""
+    in_full = in_a_pipe(console)
+    if in_full:
+        console = Console(file=console.file, width=PIPE_WIDTH)  # a line a layer, for grep
+    letters = {} if in_full else dict(zip(table.methods, ascii_lowercase, strict=False))
+    sites = [layer for layer in table.layers if layer.offers]
+    rest = [layer for layer in table.layers if not layer.offers]
+    if sites:
+        console.print(_offered(sites, table, letters))
+    if rest:
+        console.print(_left_out(rest, table))
+    for line in (*_totals(sites, table, letters), *table.notes):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _table(*columns: str, folded: Sequence[str], right: Sequence[str] = ("MACs", "share")) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    for column in columns:
+        justify = "right" if column in right else "left"
+        table.add_column(column, justify=justify, overflow="fold", no_wrap=column not in folded)  # type: ignore[arg-type]
+    return table
+
+
+def _offered(sites: Sequence[Layer], table: SiteTable, letters: Mapping[str, str]) -> Table:
+    ends = ("cheapest", "dearest")
+    result = _table("site", "kind", "shape", "MACs", "share", "methods", *ends, folded=("site", "kind"))
+    for layer in sites:
+        cheapest = min(layer.offers.items(), key=lambda offer: offer[1].cheapest_share)
+        dearest = max(layer.offers.items(), key=lambda offer: offer[1].dearest_share)
+        options = (_end(*cheapest, letters, first=True), _end(*dearest, letters, first=False))
+        result.add_row(*map(Text, (*_facts(layer, table), _methods(layer, table.methods, letters), *options)))
+    return result
+
+
+def _left_out(rest: Sequence[Layer], table: SiteTable) -> Table:
+    result = _table(
+        "not offered", "kind", "shape", "MACs", "share", "why", folded=("not offered", "kind", "shape", "why")
+    )
+    for layer in rest:
+        result.add_row(*map(Text, (*_facts(layer, table), in_words(layer.reasons))))
+    return result
+
+
+def _facts(layer: Layer, table: SiteTable) -> tuple[str, ...]:
+    known = layer.macs is not None
+    work = (amount(layer.macs or 0), f"{(layer.macs or 0) / max(1, table.cost.macs):.1%}") if known else ("", "")
+    return layer.site, layer.kind, layer.shape, *work
+
+
+def _methods(layer: Layer, asked: Sequence[str], letters: Mapping[str, str]) -> str:
+    if letters:
+        return "".join(letters[method] if method in layer.offers else "·" for method in asked)
+    return ", ".join(layer.offers)
+
+
+def _end(method: str, extent: Extent, letters: Mapping[str, str], *, first: bool) -> str:
+    ends = ((extent.cheapest_share, extent.cheapest), (extent.dearest_share, extent.dearest))
+    share, choice = ends[0 if first else 1]
+    return f"{share:.1%} {letters[method]}" if letters else f"{share:.1%} {choice}"
+
+
+def _totals(sites: Sequence[Layer], table: SiteTable, letters: Mapping[str, str]) -> list[str]:
+    cost, reached = table.cost, sum(layer.macs or 0 for layer in sites)
+    shape = "×".join(map(str, table.input_shape))
+    counts = [
+        f"{letters.get(method, '')} {method}: {sum(method in layer.offers for layer in sites)}".strip()
+        for method in table.methods
+    ]
+    share = reached / max(1, cost.macs)
+    return [
+        f"{table.network} on {shape}: {cost.macs:,} MACs + {cost.adds:,} additions, {cost.params:,} parameters",
+        f"{len(sites)} of {len(table.layers)} layers with weights are sites, with {share:.1%} of the MACs; "
+        f"by method: {', '.join(counts)}",
+        "cheapest and dearest: FLOPs of an option over all methods, as a share of the layer's own",
+    ]

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated
 
-import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from sconv_search.cost.counting import measure_cost
 from sconv_search.records import Cost
 from sconv_search.studies import tasks as known
-from sconv_search.studies.commands.arguments import DataOption, known_tasks
-from sconv_search.studies.commands.config_file import ConfigOption
-from sconv_search.studies.commands.failures import DebugOption
-from sconv_search.studies.commands.results import JsonOption, print_json, telling
-from sconv_search.studies.commands.site_listing import PIPE_WIDTH, amount, in_a_pipe
+from sconv_search.studies.commands.output import PIPE_WIDTH, amount, in_a_pipe, print_json, telling
 from sconv_search.studies.monitor import RichMonitor
 from sconv_search.studies.task import Task
+
+COSTS = Path(__file__).with_name("task_costs.json")
+"""Costs of the built-in tasks' networks. Building and counting all of them takes ten seconds; a test counts them anew.
+``python -m sconv_search.studies.commands.tasks`` writes the file.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,21 +47,8 @@ class Entry:
     missing: str | None
 
 
-def tasks(
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(help="Tasks to list, yours too. Else all named ones.", autocompletion=known_tasks),
-    ] = None,
-    data: DataOption = None,
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """List the tasks: their networks' costs, how they are scored and trained, what data they want and where it is
-    expected.
-
-    Example: sconv-search tasks imagenet/resnet18 --data DIR
-    """
+def tasks(names: list[str] | None, *, data: Path | None, as_json: bool) -> None:
+    """Lists tasks, named ones or all: networks, costs, metrics, schedules and data."""
     with telling(as_json):
         chosen = [known.task_named(name) for name in names or known.TASKS]
         entries = []
@@ -75,13 +62,39 @@ def tasks(
         _say(entries, Console())
 
 
+def cost_of(task: Task) -> Cost:
+    """The cost of the task's dense network: recorded for the networks of built-in tasks, measured for others."""
+    recorded = json.loads(COSTS.read_text(encoding="utf-8")).get(_recipe(task))
+    return measured(task) if recorded is None else Cost(**recorded)
+
+
+def measured(task: Task) -> Cost:
+    """The cost of the task's dense network, built and counted now."""
+    from sconv_search.cost.counting import measure_cost  # here: with torch, which no recorded cost needs
+
+    return measure_cost(task.network().eval(), task.input_shape)
+
+
+def record_costs() -> str:
+    """JSON of the costs of all built-in tasks' networks, measured now."""
+    return json.dumps({_recipe(task): asdict(measured(task)) for task in known.TASKS.values()}, indent=1) + "\n"
+
+
+def _recipe(task: Task) -> str:
+    """What builds the network and on which input it is counted, as text; empty unless it is one of ours."""
+    build = task.network
+    if not isinstance(build, partial) or build.func.__module__ != known.__name__:
+        return ""
+    return f"{build.func.__name__}{build.args}{build.keywords or ''} on {tuple(task.input_shape)}"
+
+
 def _entry(task: Task, folder: Path | None) -> Entry:
     layout = task.layout
     return Entry(
         task=task.name,
         input_shape=tuple(task.input_shape),
         metric=task.metric.name,
-        cost=measure_cost(task.network().eval(), task.input_shape),
+        cost=cost_of(task),
         short_epochs=task.search_schedule.epochs,
         full_epochs=task.confirm_schedule.epochs,
         data=layout.title if layout else None,
@@ -110,3 +123,7 @@ def _state(one: Entry) -> str:
     if one.missing is None:
         return f"{one.data}: found"
     return f"{one.data}: to be downloaded" if one.missing.endswith("is downloaded there") else f"{one.data}: missing"
+
+
+if __name__ == "__main__":
+    COSTS.write_text(record_costs(), encoding="utf-8")

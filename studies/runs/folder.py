@@ -26,6 +26,9 @@ class RunFolder:
 
     path: Path
 
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        object.__setattr__(self, "path", Path(path))  # frozen
+
     @property
     def name(self) -> str:
         """The study's name: the folder's."""
@@ -103,6 +106,11 @@ class RunFolder:
             if (text := self._text("space.json")) is None
             else _parsed(self.path / "space.json", SearchSpace.from_json, text)
         )
+
+    @property
+    def has_space(self) -> bool:
+        """Whether the search space is measured."""
+        return (self.path / "space.json").exists()
 
     def _text(self, name: str) -> str | None:
         path = self.path / name

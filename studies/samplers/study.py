@@ -117,10 +117,15 @@ class Sampler:
         storage = optuna.storages.JournalStorage(self._file)
         directions = [StudyDirection.MAXIMIZE, *(StudyDirection.MINIMIZE for _ in self.domain.costs)]
         self._study = optuna.create_study(
-            storage=storage, study_name="search", directions=directions, load_if_exists=True
+            storage=storage, study_name=self._name(storage), directions=directions, load_if_exists=True
         )
         if not self._study.trials:
             self._study.set_metric_names(["validation score", *(COLUMNS[name]["label"] for name in self.domain.costs)])
+
+    def _name(self, storage: optuna.storages.JournalStorage) -> str:
+        """The study's name in the journal: that of the run's folder, by which optuna-dashboard tells runs apart."""
+        known = optuna.get_all_study_names(storage)  # an older journal calls it "search"
+        return known[0] if known else self.journal.resolve().parent.name
 
     def reconcile(self, records: Mapping[int, TrialRecord]) -> list[int]:
         """After a kill: trials whose record is on the disk are told, the others are dropped and come again; returns

@@ -10,12 +10,13 @@ import torch
 from torch import nn
 
 from sconv_search.cost.counting import measure_cost
+from sconv_search.cost.input_shape import takes
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.records import Cost
 from sconv_search.search_space.decoder import fill
 from sconv_search.search_space.space import Option, SearchSpace
 from sconv_search.studies.methods import compress, method_named
-from sconv_search.studies.monitor import Monitor
+from sconv_search.studies.monitor import Monitor, counted
 from sconv_search.studies.search.runner import checked_budget, reachable
 from sconv_search.studies.selection import offered
 from sconv_search.studies.space.couplings import measured_couplings
@@ -79,9 +80,11 @@ def dry_run(task: Task, spec: StudySpec, folder: Path | None, monitor: Monitor) 
             "a dry run counts operations and measures no time; leave budgets and objectives of latency_ms out"
         )
     network = _featureless(task.network())
+    takes(network, task.input_shape)
     dense = measure_cost(network, task.input_shape)
     budgets = checked_budget(spec, network, task.input_shape, dense)
-    every = offered(network, spec.methods, spec.selection)
+    with monitor.bar("asking the methods for their options"):
+        every = offered(network, spec.methods, spec.selection)
     choices = mixable(network, every)
     space = _counted(network, task.input_shape, choices, dense, monitor)
     fits = all(limit.excess(space.floor(limit)) <= 0 for limit in budgets.limits)
@@ -106,6 +109,31 @@ def dry_run(task: Task, spec: StudySpec, folder: Path | None, monitor: Monitor) 
     )
 
 
+def require_reachable(task: Task, spec: StudySpec, monitor: Monitor) -> None:
+    """Refuses a budget that no plan meets, by the network's architecture alone, before a dense network is trained.
+
+    A look at two options of each layer mostly shows a plan that fits; where it shows none, all options are counted.
+    Budgets of latency, and plans that are given, are left to the search, which measures them.
+
+    Raises:
+        KeyError, ValueError: as ``dry_run``, or the budget cannot be met.
+    """
+    if spec.times or spec.plans:
+        return
+    network = _featureless(task.network())
+    dense = measure_cost(network, task.input_shape)
+    budgets = checked_budget(spec, network, task.input_shape, dense)
+    choices = mixable(network, offered(network, spec.methods, spec.selection))
+    for few in (True, False):
+        space = _counted(network, task.input_shape, choices, dense, monitor, few=few)
+        try:
+            space.require_reachable(budgets)
+            return
+        except ValueError:
+            if not few:
+                raise
+
+
 @torch.no_grad()
 def _featureless(network: nn.Module) -> nn.Module:
     """The network with all weights alike: costs do not depend on them, and choosing channels of random ones takes a
@@ -117,15 +145,21 @@ def _featureless(network: nn.Module) -> nn.Module:
 
 
 def _counted(
-    network: nn.Module, shape: tuple[int, ...], choices: Mapping[str, Sequence[Choice]], dense: Cost, monitor: Monitor
+    network: nn.Module,
+    shape: tuple[int, ...],
+    choices: Mapping[str, Sequence[Choice]],
+    dense: Cost,
+    monitor: Monitor,
+    *,
+    few: bool = True,
 ) -> SearchSpace:
-    """The space of two options a site; what they damage is not known, and taken to be what they save."""
+    """The space of two options a site, or of all; what they damage is not known, and taken to be what they save."""
     shapes, costs = input_shapes(network, shape, choices), CostTable()
     sites: dict[str, tuple[Option, ...]] = {}
-    with monitor.bar(f"measuring two options of {len(choices)} layers") as step:
+    with monitor.bar(f"counting {'two' if few else 'all'} options of {counted(len(choices), 'layer')}") as step:
         for done, (name, found) in enumerate(choices.items(), start=1):
             layer, options = network.get_submodule(name), []
-            for choice in dict.fromkeys((found[0], found[len(found) // 2])):
+            for choice in dict.fromkeys((found[0], found[len(found) // 2]) if few else found):
                 if method_named(choice.method).reshapes_neighbors:
                     cost = measure_cost(compress(network, CompressionPlan(sites={name: choice})), shape) - dense
                 else:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from time import monotonic
 
 from sconv_search.records import TrialRecord
-from sconv_search.studies.monitor import Monitor
+from sconv_search.studies.monitor import Monitor, counted
 from sconv_search.studies.runs.folder import RunFolder
 from sconv_search.studies.samplers.halving import Halving
 from sconv_search.studies.samplers.study import Sampler
@@ -49,7 +49,7 @@ class StoppingCriterion:
 
     def __post_init__(self) -> None:
         for name in ("seconds", "patience"):
-            if (value := getattr(self, name)) is not None and value <= 0:
+            if (value := getattr(self, name)) is not None and not value > 0:  # NaN is not
                 raise ValueError(f"Stops.{name} must be positive, got {value}")
 
 
@@ -122,10 +122,11 @@ class SearchLoop:
 
     def _end(self, text: str) -> None:
         self._ended = True
-        self._monitor.say(f"search ends after {self._standing.trained} trainings: {text}")
+        self._monitor.say(f"search ends after {counted(self._standing.trained, 'training')}: {text}")
 
     def _next(self) -> TrialRequest | None:
         """The next job that was not evaluated before; what was is told without evaluating it again."""
+        repeated: list[int] = []
         while self._sampler.repeats < MOST_REPEATED:
             job = self._proposals.next()
             key = _key(job)
@@ -135,9 +136,20 @@ class SearchLoop:
                 self._sampler.drop(job.number)
             else:
                 self._at_work.add(key)
+                self._say_repeated(repeated)
                 return job
+            repeated.append(job.number)
+        self._say_repeated(repeated)
         self._end(f"{self._sampler.repeats} suggestions in a row were evaluated before; the space seems exhausted")
         return None
+
+    def _say_repeated(self, numbers: Sequence[int]) -> None:
+        """Why the numbers of trials jump."""
+        if numbers:
+            one = len(numbers) == 1
+            which = f"trial {numbers[0]}" if one else f"trials {numbers[0]} to {numbers[-1]}"
+            plans = "its plan was" if one else "their plans were"
+            self._monitor.say(f"{which} not evaluated: {plans} suggested before")
 
     def _is_promoted(self, found: TrialRecord) -> bool:
         """Whether a screened plan is trained: by its loss and costs among all that were screened."""

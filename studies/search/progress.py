@@ -85,12 +85,19 @@ def _outlook(standing: SearchProgress, seconds: float) -> str:
     front = f"front of {len(standing.front)}, {volume}" if len(standing.front) > 1 else ""
     rate = 60 * standing.fresh / max(seconds, 1e-9)
     left = (standing.trials - standing.trained) / rate if rate else 0.0
-    remaining = f", {rate:.2g} a minute, {left:.1f} min left" if left and standing.fresh > 1 else ""
+    remaining = f", {_per_minute(rate)}, {left:.1f} min left" if left and standing.fresh > 1 else ""
     return f"{front}best {_score(best) if best else 'none'}{remaining}"
 
 
 def _score(found: TrialRecord) -> str:
     return "not measured" if found.val_score is None else found.score_metric.text(found.val_score)
+
+
+def _per_minute(rate: float) -> str:
+    """A rate without an exponent: of slow trials by the hour."""
+    if rate < 1:
+        return f"{60 * rate:.2g} an hour"
+    return f"{rate:.0f} a minute" if rate >= 10 else f"{rate:.2g} a minute"
 
 
 def _share(r: TrialRecord) -> float:

@@ -15,7 +15,7 @@ from sconv_search.search_space.tables import SpaceArrays
 from sconv_search.studies.context import StudyContext
 from sconv_search.studies.granularity import grouped
 from sconv_search.studies.methods import METHODS, method_named
-from sconv_search.studies.monitor import Monitor
+from sconv_search.studies.monitor import Monitor, counted
 from sconv_search.studies.runs.folder import RunFolder
 from sconv_search.studies.samplers.random_keys import RandomKeys
 from sconv_search.studies.samplers.study import Domain, Sampler
@@ -24,6 +24,7 @@ from sconv_search.studies.search.proposals import Proposals
 from sconv_search.studies.search.workers import executor, require_workers
 from sconv_search.studies.selection import candidates, offered
 from sconv_search.studies.space.given_plans import require_fit
+from sconv_search.studies.space.identity import require_measured_of, space_identity
 from sconv_search.studies.space.measuring import dense_cost, input_shapes, measured_space
 from sconv_search.studies.space.site_text import site_lines
 from sconv_search.studies.space.sites import left_out
@@ -31,7 +32,9 @@ from sconv_search.studies.space.widths import unmixed
 from sconv_search.studies.spec import StudySpec
 from sconv_search.studies.trials.checkpoints import RunCheckpoints
 from sconv_search.studies.trials.evaluator import TrialEvaluator, trial_name
-from sconv_search.training.checkpoint import EVERY_S
+from sconv_search.training.input_checks import require_batches, require_training_step
+from sconv_search.training.loop import train_
+from sconv_search.training.schedule import EVERY_S
 
 
 def search(
@@ -60,8 +63,8 @@ def search(
         KeyError: a method is unknown.
         OutOfStep: one of several processes that train together failed alone.
         TypeError: several workers are asked for, and the network or a function cannot be sent to them.
-        ValueError: the budget is not understood or cannot be met, the folder holds another study, or there are no
-            workers.
+        ValueError: the budget is not understood or cannot be met, the folder holds another study, there are no workers,
+            a batch is larger than the data, or a training step fails.
         RuntimeError: three trials in a row gave nothing for one reason, ten for any, or another command works on the
             folder.
         OSError: the folder cannot be written.
@@ -69,6 +72,7 @@ def search(
     monitor = monitor or Monitor()
     require_workers(start, workers)
     checked_budget(spec, start.network, start.task.input_shape)
+    _require_trainable(start, spec, folder)
     spec = replace(spec, weights_sha256=start.weights_sha256, data_sha256=start.data_sha256)
     with folder.locked():
         _adopt(spec, folder, monitor)
@@ -82,6 +86,17 @@ def search(
         records = _run_trials(bench, folder, space, budgets, monitor, workers, stops or StoppingCriterion())
         folder.forget_checkpoints(trial_name("*"))  # of trials that did not come again
         return records
+
+
+def _require_trainable(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
+    """Refuses, before the space is measured, what no trial could be trained with; a training of the user's own is not
+    tried.
+    """
+    if start.train is not train_:
+        return
+    require_batches(start.data, {"search": spec.search_schedule, "confirmation": spec.confirm_schedule})
+    if not folder.has_space:
+        require_training_step(start.network, start.data, spec.search_schedule)
 
 
 def checked_budget(
@@ -120,14 +135,20 @@ def _adopt(spec: StudySpec, folder: RunFolder, monitor: Monitor) -> None:
 
 
 def _space(start: StudyContext, spec: StudySpec, folder: RunFolder, monitor: Monitor) -> SearchSpace:
-    """The folder's search space, measured now if it has none; an interrupted measurement is continued."""
-    space = folder.read_space()
-    if space is None:
+    """The folder's search space, measured now if it has none; an interrupted measurement is continued.
+
+    Raises:
+        ValueError: the folder's space was measured of something else; it is named.
+    """
+    space, identity = folder.read_space(), space_identity(start, spec)
+    if space is not None:
+        require_measured_of(space, identity, folder.path / "space.json")
+    else:
         known, damaged = folder.measured_sites()
         for message in damaged:
             monitor.say(message)
         if known:
-            monitor.say(f"{len(known)} layers were measured before")
+            monitor.say(f"measured before: {counted(len(known), 'layer')}")
         batch = spec.latency_batch if spec.times else None
         space = measured_space(
             start,
@@ -139,6 +160,7 @@ def _space(start: StudyContext, spec: StudySpec, folder: RunFolder, monitor: Mon
             known=known,
             keep=folder.keep_site,
         )
+        space = replace(space, measured_of=identity)
         folder.write_space(space)
     return space
 
@@ -149,9 +171,11 @@ def _announce(start: StudyContext, spec: StudySpec, space: SearchSpace, budgets:
     for line in reachable(space, budgets):
         monitor.say(line)
     options = {name: len(found) for name, found in space.sites.items()}
-    monitor.say(f"search space: {len(options)} layers, {sum(options.values())} options, {space.plans:.2g} plans")
+    layers, choices = counted(len(options), "layer"), counted(sum(options.values()), "option")
+    monitor.say(f"search space: {layers}, {choices}, {space.plans:.2g} plans")
     apart = unmixed(start.network, offered(start.network, spec.methods, spec.selection))
-    for line in site_lines(options, {**left_out(start.network, space.sites, spec.methods, spec.selection), **apart}):
+    rest = left_out(start.network, space.sites, spec.methods, spec.selection)
+    for line in site_lines(options, {**rest, **apart}):
         monitor.say(line)
 
 

@@ -26,6 +26,8 @@ from sconv_search.studies.method_registry import METHODS
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.trials.evaluator import TrialEvaluator, TrialRequest
 from sconv_search.system.malloc import keep_freed_memory
+from sconv_search.system.parent_watch import EndingWithParent
+from sconv_search.system.signals import held_back
 
 MOST_ATTEMPTS = 2
 
@@ -69,8 +71,15 @@ class Workers:
         self.slots, self._monitor = count, monitor
         self._bench = replace(bench, start=replace(bench.start, task=_sendable(bench)))
         self._threads = max(1, torch.get_num_threads() // count)
-        self._idle = [self._new_worker() for _ in range(count)]
+        self._made: list[_Worker] = []
+        self._idle: list[_Worker] = []
         self._busy: dict[Any, tuple[_Worker, TrialRequest, int]] = {}
+        try:
+            for _ in range(count):
+                self._idle.append(self._new_worker())
+        except BaseException:  # Ctrl-C too: those that were started have to end
+            self.close()
+            raise
 
     def submit(self, job: TrialRequest) -> None:
         """Hands a job to an idle worker."""
@@ -96,8 +105,8 @@ class Workers:
             return job, found
 
     def close(self) -> None:
-        """Ends all workers, busy ones too."""
-        for worker in (*self._idle, *(worker for worker, _, _ in self._busy.values())):
+        """Ends all workers, whatever they are at."""
+        for worker in self._made:
             worker.process.kill()
             worker.process.join()
 
@@ -111,15 +120,22 @@ class Workers:
         self._busy[worker.pipe] = (worker, job, attempt)
 
     def _new_worker(self) -> _Worker:
-        return _Worker(self._bench, self._threads)
+        self._made.append(_Worker(self._bench, self._threads))
+        return self._made[-1]
 
 
 class _Worker:
     def __init__(self, bench: TrialEvaluator, threads: int) -> None:
-        context = torch.multiprocessing.get_context("spawn")  # threads and CUDA do not survive a fork
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, bench, threads, METHODS.added), daemon=True)
-        self.process.start()
+        self.pipe, theirs = torch.multiprocessing.get_context("spawn").Pipe()
+        self.process = EndingWithParent(target=_work, args=(theirs, bench, threads, METHODS.added), daemon=True)
+        try:
+            with held_back():
+                self.process.start()
+        except BaseException:  # Ctrl-C too
+            if self.process.pid is not None:
+                self.process.kill()
+                self.process.join()
+            raise
         theirs.close()
 
 
@@ -133,10 +149,9 @@ def _work(pipe: Connection[Any, Any], bench: TrialEvaluator, threads: int, metho
     monitor = Monitor()
     while True:
         try:
-            job = pipe.recv()
-        except EOFError:
+            pipe.send(bench.evaluate(pipe.recv(), monitor))
+        except (EOFError, BrokenPipeError, ConnectionResetError):  # of the pipe: a trial's own errors become its record
             return
-        pipe.send(bench.evaluate(job, monitor))
 
 
 def _sendable(bench: TrialEvaluator) -> Any:

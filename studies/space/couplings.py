@@ -34,7 +34,11 @@ def measured_couplings(
         if any(o.dropped for o in options)
     }
     plans = {name: CompressionPlan(sites={name: option.choice}) for name, option in largest.items()}
-    changed = {name: _changed(network, compress(network, plan)) for name, plan in plans.items()}
+    changed = {}
+    with monitor.bar(f"pruning {len(plans)} sites, one at a time") as step:
+        for done, (name, plan) in enumerate(plans.items(), start=1):
+            changed[name] = _changed(network, compress(network, plan))
+            step(done, len(plans))
     pairs = [pair for pair in combinations(largest, 2) if changed[pair[0]] & changed[pair[1]]]
     found = []
     with monitor.bar(f"measuring {len(pairs)} pairs of coupled sites") as step:

@@ -13,7 +13,7 @@ from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.search_space.space import SearchSpace
 from sconv_search.structured.paper_plans import paper_plan
 from sconv_search.studies.methods import method_named
-from sconv_search.studies.selection import Selection
+from sconv_search.studies.spec import Selection
 
 PAPER_METHODS = ("structured_natural", "structured_conv")
 """Methods that carry the paper's plans out, the first of a study's own."""

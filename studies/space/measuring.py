@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -13,20 +12,24 @@ from torch.nn import functional as F
 
 from sconv_search.calibration.moments import KEPT_BYTES, input_moments, moment_bytes
 from sconv_search.calibration.replay import Given, called_once, outputs_before, replayed
-from sconv_search.compressor import LAYER_KINDS, site
-from sconv_search.cost.counting import cost_of_calls, example_input, measure_cost, on_shapes
+from sconv_search.compressor import site
+from sconv_search.copying import copied
+from sconv_search.cost.counting import cost_of_calls, measure_cost, on_shapes
+from sconv_search.cost.network_inputs import Inputs, arguments
+from sconv_search.layer_kinds import LAYER_KINDS, layer_kind
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.records import Cost
 from sconv_search.search_space.space import Option, SearchSpace
 from sconv_search.studies.context import StudyContext, calibration_inputs
 from sconv_search.studies.methods import compress, method_named
 from sconv_search.studies.monitor import Monitor
-from sconv_search.studies.selection import EVERYTHING, Selection, offered
+from sconv_search.studies.selection import EVERYTHING, offered
 from sconv_search.studies.space.couplings import measured_couplings
 from sconv_search.studies.space.given_plans import with_given
 from sconv_search.studies.space.latencies import Latencies, whole_ms
 from sconv_search.studies.space.narrowed_costs import measured_narrowings
 from sconv_search.studies.space.widths import channels_dropped, left_by_pruning, mixable
+from sconv_search.studies.spec import Selection
 from sconv_search.system.cache import architecture
 from sconv_search.training.batch_norm import batch_norms
 from sconv_search.training.evaluation import predict
@@ -68,15 +71,17 @@ def measured_space(
         ValueError: a given plan has a choice whose cost beside pruned channels is not known.
     """
     network, shape = start.network, start.task.input_shape
-    every = with_given(offered(network, methods, selection), given, network, methods, selection)
-    choices = mixable(network, every)
+    with monitor.bar("asking the methods for their options"):
+        every = with_given(offered(network, methods, selection), given, network, methods, selection)
+        choices = mixable(network, every)
     wanted = {(name, choice) for plan in given for name, choice in plan.sites.items()}
     whole = dense_cost(network, shape, latency_batch)
     shapes = input_shapes(network, shape, choices)
     latencies = None if latency_batch is None else Latencies(network, shape, shapes, latency_batch)
     measuring = _Measuring(start, shapes, whole, latencies, wanted)
     sites, total, done = dict(known or {}), sum(map(len, choices.values())), 0
-    measuring.read_moments({name: found for name, found in choices.items() if name not in sites})
+    with monitor.bar("reading what the layers are given"):
+        measuring.read_moments({name: found for name, found in choices.items() if name not in sites})
     with monitor.bar(f"measuring {total} options of {len(choices)} layers") as step:
         for name, alternatives in choices.items():
             if name not in sites:
@@ -132,7 +137,7 @@ class _Measuring:
         wanted, total = [], 0
         for name, alternatives in choices.items():
             layer = site(self._start.network, name)
-            if type(layer) in LAYER_KINDS and not all(map(_reshapes, alternatives)):
+            if layer_kind(layer) in LAYER_KINDS and not all(map(_reshapes, alternatives)):
                 total += moment_bytes(layer)
                 if total <= KEPT_BYTES:
                     wanted.append(name)
@@ -149,7 +154,7 @@ class _Measuring:
             known = replayed(_on_batch_statistics(network), self._before)
             before = self._before = outputs_before(known, name, self._predicted, self._once)
         for count, choice in enumerate(alternatives, start=1):
-            built = compress(network, CompressionPlan(sites={name: choice}), self._inputs)
+            built = compress(network, CompressionPlan(sites={name: choice}), self._inputs, in_sequence=False)
             alone = not _reshapes(choice)
             cost = (
                 self._cost(name, choice, built)
@@ -205,13 +210,13 @@ def _relative_error(layer: nn.Module, built: nn.Module, read_N: Tensor) -> float
     return float((built(read_N) - wanted).norm() / wanted.norm().clamp_min(1e-12))
 
 
-def input_shapes(network: nn.Module, shape: Sequence[int], names: Iterable[str]) -> dict[str, list[tuple[int, ...]]]:
+def input_shapes(network: nn.Module, inputs: Inputs, names: Iterable[str]) -> dict[str, list[tuple[int, ...]]]:
     """Shapes, without the batch, of the inputs of each call of the named modules for one input of the network."""
     names = list(names)
-    return on_shapes(network, lambda observed: _seen_shapes(observed, shape, names))
+    return on_shapes(network, lambda observed: _seen_shapes(observed, inputs, names))
 
 
-def _seen_shapes(observed: nn.Module, shape: Sequence[int], names: Iterable[str]) -> dict[str, list[tuple[int, ...]]]:
+def _seen_shapes(observed: nn.Module, inputs: Inputs, names: Iterable[str]) -> dict[str, list[tuple[int, ...]]]:
     seen: dict[str, list[tuple[int, ...]]] = {name: [] for name in names}
 
     def watch(name: str) -> None:
@@ -224,7 +229,8 @@ def _seen_shapes(observed: nn.Module, shape: Sequence[int], names: Iterable[str]
     for name in seen:
         watch(name)
     with torch.no_grad():
-        observed(example_input(observed, shape))
+        positional, named = arguments(observed, inputs)
+        observed(*positional, **named)
     return seen
 
 
@@ -268,7 +274,7 @@ def _log_probabilities(network: nn.Module, start: StudyContext, images: Tensor) 
 
 def _on_batch_statistics(network: nn.Module) -> nn.Module:
     """A copy in evaluation mode whose batch norms take the batch's own statistics."""
-    observed = copy.deepcopy(network).eval()
+    observed = copied(network).eval()
     for norm in batch_norms(observed):
         norm.train()
     return observed

@@ -25,6 +25,7 @@ from torch.nn.utils import skip_init
 from sconv_search.channels.cutting import TRANSPOSED, is_depthwise, sizes
 from sconv_search.compressor import site
 from sconv_search.cost.counting import cost_of_calls
+from sconv_search.layer_kinds import layer_kind
 from sconv_search.plan import Choice, CompressionPlan, Structure
 from sconv_search.records import Cost
 from sconv_search.search_space.multilinear import Multilinear, spanning
@@ -91,7 +92,9 @@ def resized(layer: nn.Module, inputs: int, outputs: int, device: torch.device | 
         kept += ("output_padding",) if isinstance(layer, TRANSPOSED) else ()
         options["groups"] = inputs if is_depthwise(layer) else layer.groups
     options |= {name: getattr(layer, name) for name in kept}
-    made: nn.Module = skip_init(type(layer), inputs, outputs, device=device or layer.weight.device, **options)
+    made: nn.Module = skip_init(
+        layer_kind(layer) or type(layer), inputs, outputs, device=device or layer.weight.device, **options
+    )
     return made
 
 

@@ -6,23 +6,31 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
+from sconv_search.calibration.replaceable import left_alone
+from sconv_search.channels.cutting import sizes
 from sconv_search.channels.dependency_graph import UntraceableError
-from sconv_search.channels.groups import dependencies
-from sconv_search.compressor import LAYER_KINDS, site, skipped, swapped
-from sconv_search.cost.counting import cost_of_calls, measure_cost, require_forward
-from sconv_search.plan import Choice, CompressionPlan
+from sconv_search.channels.groups import Dependencies, dependencies
+from sconv_search.channels.removal import narrowed
+from sconv_search.compressor import sharing_copy
+from sconv_search.cost.counting import measure_cost, require_forward
+from sconv_search.cost.input_shape import takes
+from sconv_search.layer_kinds import LAYER_KINDS
+from sconv_search.plan import Choice
 from sconv_search.records import Cost
-from sconv_search.studies.methods import METHODS, compress, method_named
+from sconv_search.studies.methods import METHODS, method_named
 from sconv_search.studies.monitor import Monitor
-from sconv_search.studies.selection import EVERYTHING, Selection, candidates, offered, selected_method
+from sconv_search.studies.selection import EVERYTHING, candidates, offered, selected_method
 from sconv_search.studies.space.measuring import input_shapes
+from sconv_search.studies.space.shape_costs import Candidate, candidate, costs_by_shape
 from sconv_search.studies.space.widths import unmixed
+from sconv_search.studies.spec import Selection
+from sconv_search.training.loop import Progress as Step
 
 Shapes = list[tuple[int, ...]]
 WHOLE = "(the network itself)"
@@ -88,27 +96,30 @@ def site_table(
         warnings.simplefilter(
             "ignore"
         )  # the notes say what cannot be traced; how well a kernel is fit matters nothing here
-        return _site_table(swapped(network, {}).eval(), input_shape, methods, selection, monitor or Monitor())
+        return _site_table(sharing_copy(network).eval(), tuple(input_shape), methods, selection, monitor or Monitor())
 
 
 def _site_table(
     network: nn.Module, input_shape: tuple[int, ...], methods: Sequence[str], selection: Selection, monitor: Monitor
 ) -> SiteTable:
-    with monitor.bar("asking the methods"):
+    takes(network, input_shape)
+    with monitor.bar("counting the network's cost"):
         require_forward(network, input_shape)
         cost = measure_cost(network, input_shape)
-        choices = offered(network, methods, selection)
+    choices: dict[str, list[Choice]] = {}
+    for method in methods:
+        with monitor.bar(f"asking {method}"):
+            for name, own in offered(network, [method], selection).items():
+                choices.setdefault(name, []).extend(own)
+    with monitor.bar("following the shapes"):
         left = _reasons(network, methods, selection, choices)
         places = [name for name, _ in network.named_modules() if name in choices or name in left]
         shapes = input_shapes(network, input_shape, places)
-    meter = _Meter(network, input_shape)
-    found: list[Layer] = []
     with monitor.bar("measuring cheapest and dearest options") as step:
-        for number, name in enumerate(places, start=1):
-            found.append(_layer(name, meter, shapes[name], choices.get(name, []), left.get(name, {})))
-            step(number, len(places))
-    untraceable = {reason for reason in (_untraceable(network) for name in methods if _reshapes(name)) if reason}
-    notes = [f"no channel pruning: {reason}; other methods still work" for reason in untraceable]
+        costs = _costs(network, {name: shapes[name] for name in places}, choices, step)
+    found = [_layer(name, network.get_submodule(name), *costs[name], left.get(name, {})) for name in places]
+    untraceable = _traced(network) if any(map(_reshapes, methods)) else None
+    notes = [f"no channel pruning: {untraceable}; other methods still work"] if isinstance(untraceable, str) else []
     if apart := unmixed(network, choices):
         notes.append(f"in a search that also prunes channels, no other method compresses {', '.join(apart)}")
     return SiteTable(
@@ -142,101 +153,122 @@ def in_words(reasons: Mapping[str, str]) -> str:
 def _reasons(
     network: nn.Module, methods: Sequence[str], selection: Selection, choices: Mapping[str, Sequence[Choice]]
 ) -> dict[str, dict[str, str]]:
-    """Layer with weights -> method without an option there -> why."""
-    known = candidates(network)
+    """Layer with weights -> method without an option there -> why; under ``""`` where no method can have one."""
+    alone, known = left_alone(network), candidates(network)
+    traced = _traced(network) if any(map(_reshapes, methods)) else ""
     found: dict[str, dict[str, str]] = {}
-    for name in (*known, *skipped(network, known)):
-        taken = {choice.method for choice in choices.get(name, ())}
-        if name not in known:
-            found[name] = {"": _unsupported(network.get_submodule(name))}
+    for name in (*known, *(name for name in alone if name not in known)):
+        others = [method for method in methods if method not in {choice.method for choice in choices.get(name, ())}]
+        if name not in known and len(others) == len(methods):
+            found[name] = {"": alone[name]}
         elif refusal := selection.refusal(name):
             found[name] = dict.fromkeys(methods, refusal)
         else:
+            layer = network.get_submodule(name)
             found[name] = {
-                method: _reason(network, name, method, selection) for method in methods if method not in taken
+                method: _pruning_reason(traced, name)
+                if _reshapes(method)
+                else alone.get(name) or _reason(layer, method, selection)
+                for method in others
             }
     return found
 
 
-def _unsupported(module: nn.Module) -> str:
-    kind = type(module).__name__
-    base = next((known.__name__ for known in LAYER_KINDS if isinstance(module, known)), None)
-    if base:
-        return f"{kind} is a subclass of {base}, which may compute something else"
-    if any(True for _ in module.children()):
-        return f"{kind} uses weights of its own, which belong to no layer"
-    return f"{kind} is not supported"
-
-
-def _reason(network: nn.Module, name: str, method: str, selection: Selection) -> str:
-    layer = site(network, name)
-    if _reshapes(method):
-        return _pruning_reason(network, name)
+def _reason(layer: nn.Module, method: str, selection: Selection) -> str:
     if not selected_method(method, selection).limits(layer):
         return f"not for a {kind_of(layer)} layer"
     rounded = f" in multiples of {selection.multiple}" if selection.multiple > 1 else ""
     return f"no option{rounded} is cheaper than dense"
 
 
-def _pruning_reason(network: nn.Module, name: str) -> str:
+def _pruning_reason(traced: Dependencies | str, name: str) -> str:
     """Why the channels that a layer makes are no site of their own."""
-    if why := _untraceable(network):
-        return why
-    known = dependencies(network)
-    if name in known.left_out:
-        return known.left_out[name]
-    coupled = (g.site for g in known.groups.values() if any(m.layer == name and m.side != "in" for m in g.members))
-    first = next(coupled, name)
+    if isinstance(traced, str):
+        return traced
+    coupled = (g.site for g in traced.groups.values() if any(m.layer == name and m.side != "in" for m in g.members))
+    first = next(coupled, None)
+    if first is None:
+        return traced.left_out.get(name, "it makes no channels of its own")
     return "no smaller number of channels fits" if first == name else f"its channels are pruned at site {first!r}"
 
 
-def _untraceable(network: nn.Module) -> str | None:
+def _traced(network: nn.Module) -> Dependencies | str:
+    """The network's coupled channels, or why there is nothing to be said of them."""
     try:
-        dependencies(network)
+        return dependencies(network)
     except UntraceableError as error:
         return " ".join(str(error).split())
-    return None
 
 
 def _reshapes(method: str) -> bool:
     return method_named(method).reshapes_neighbors
 
 
-class _Meter:
-    """Costs of a network's layers and of what they become; equal layers on equal inputs are measured once."""
+def _costs(
+    network: nn.Module, shapes: Mapping[str, Shapes], choices: Mapping[str, Sequence[Choice]], step: Step
+) -> dict[str, tuple[Cost | None, dict[str, Extent]]]:
+    """By layer its cost, None where it cannot be measured by itself, and each method's options as shares of that."""
+    wanted: dict[Candidate, nn.Module] = {}
+    known = _traced(network) if any(_reshapes(c.method) for options in choices.values() for c in options) else ""
 
-    def __init__(self, network: nn.Module, input_shape: tuple[int, ...]) -> None:
-        self.network, self._input_shape = network, input_shape
-        self._known: dict[tuple[str, str, Choice], int] = {}
+    def asked(layer: nn.Module, read: Iterable[Sequence[int]], choice: Choice | None = None) -> Candidate:
+        one = candidate(layer, read, choice)
+        wanted.setdefault(one, layer)
+        return one
 
-    def flops(self, name: str, shapes: Shapes, choice: Choice) -> int:
-        """FLOPs of the layer at a site once it is compressed, in all calls for one input."""
-        if _reshapes(choice.method):
-            pruned = compress(self.network, CompressionPlan(sites={name: choice}))
-            return cost_of_calls(site(pruned, name), input_shapes(pruned, self._input_shape, [name])[name]).flops
-        layer = site(self.network, name)
-        key = (repr(layer), repr(shapes), choice)
-        if key not in self._known:
-            alone = nn.Sequential(layer)  # the rest of the network need not be copied for it
-            built = compress(alone, CompressionPlan(sites={"0": choice}))
-            self._known[key] = cost_of_calls(site(built, "0"), shapes).flops
-        return self._known[key]
+    measured: dict[str, tuple[Candidate, dict[str, tuple[list[Choice], list[Candidate]]]]] = {}
+    for name, read in shapes.items():
+        layer = network.get_submodule(name)
+        if not isinstance(layer, (*LAYER_KINDS, _ConvNd)):
+            continue
+        ends: dict[str, tuple[list[Choice], list[Candidate]]] = {}
+        for method, options in _by_method(choices.get(name, ())).items():
+            both = [options[0], options[-1]]
+            if _reshapes(method):
+                assert isinstance(known, Dependencies)
+                left = [narrowed(layer, name, known.groups[name], choice.structure["keep"]) for choice in both]
+                ends[method] = options, [asked(one, _read_by(one, read)) for one in left]
+            else:
+                ends[method] = options, [asked(layer, read, choice) for choice in both]
+        measured[name] = asked(layer, read), ends
+    costs = costs_by_shape(wanted, step)
+    found: dict[str, tuple[Cost | None, dict[str, Extent]]] = dict.fromkeys(shapes, (None, {}))
+    for name, (dense, ends) in measured.items():
+        whole = max(1, costs[dense].flops)
+        extents = {
+            method: _extent(options, [costs[one].flops / whole for one in both])
+            for method, (options, both) in ends.items()
+        }
+        found[name] = costs[dense], extents
+    return found
 
 
-def _layer(name: str, meter: _Meter, shapes: Shapes, choices: Sequence[Choice], reasons: Mapping[str, str]) -> Layer:
-    module = meter.network.get_submodule(name)
-    own = cost_of_calls(module, shapes) if isinstance(module, (*LAYER_KINDS, _ConvNd)) else None
-    by_method: dict[str, list[Choice]] = {}
+def _by_method(choices: Sequence[Choice]) -> dict[str, list[Choice]]:
+    found: dict[str, list[Choice]] = {}
     for choice in choices:
-        by_method.setdefault(choice.method, []).append(choice)
-    offers = {
-        method: _extent(options, [meter.flops(name, shapes, options[place]) / max(1, own.flops) for place in (0, -1)])
-        for method, options in by_method.items()
-        if own
-    }
-    macs = own.macs if own else None
+        found.setdefault(choice.method, []).append(choice)
+    return found
+
+
+def _read_by(layer: nn.Module, shapes: Shapes) -> Shapes:
+    """The shapes with as many channels as the layer reads."""
+    axis = -1 if isinstance(layer, nn.Linear) else -1 - len(layer.kernel_size)  # type: ignore[arg-type]  # a convolution
+    found = [list(shape) for shape in shapes]
+    for shape in found:
+        shape[axis] = sizes(layer)[0]
+    return [tuple(shape) for shape in found]
+
+
+def _layer(
+    name: str, module: nn.Module, own: Cost | None, extents: Mapping[str, Extent], reasons: Mapping[str, str]
+) -> Layer:
     return Layer(
-        site=name or WHOLE, kind=kind_of(module), shape=shape_of(module), macs=macs, offers=offers, reasons=reasons
+        site=name or WHOLE,
+        kind=kind_of(module),
+        shape=shape_of(module),
+        macs=own.macs if own else None,
+        offers=extents if own else {},
+        reasons=reasons,
     )
 
 

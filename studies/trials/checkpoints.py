@@ -9,7 +9,8 @@ from typing import Any
 
 from sconv_search.plan import CompressionPlan
 from sconv_search.studies.context import StudyContext
-from sconv_search.training.checkpoint import EVERY_S, Checkpoint, Stopwatch, Watched
+from sconv_search.training.checkpoint import Checkpoint, Stopwatch, Watched
+from sconv_search.training.schedule import EVERY_S
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +62,7 @@ class RunCheckpoints:
     ) -> TrialCheckpoints:
         """Those of a life that has this name in the run."""
         identity = {
-            "weights": start.weights_sha256,
-            "data": start.data_sha256,
+            **start.identity,
             "plan": plan.to_json(),
             "regularization": regularization,
             "regularized_share": regularized_share,

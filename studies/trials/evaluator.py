@@ -24,6 +24,7 @@ from sconv_search.studies.trials.rows import (
     record,
 )
 from sconv_search.studies.trials.trial import run_trial, screened
+from sconv_search.system.cache import forget_idle
 from sconv_search.training.checkpoint import Stopwatch
 from sconv_search.training.evaluation import Score
 from sconv_search.training.loop import TrainingDiverged
@@ -82,6 +83,8 @@ class TrialEvaluator:
             columns |= {"status": "failed", "reason": str(error)}
         except Exception as error:
             columns |= {"status": "failed", "reason": f"{type(error).__name__}: {str(error).strip() or 'no message'}"}
+        if job.rung == "train":
+            forget_idle()
         return record(self.study, self.spec, **{**columns, "wall_s": stopwatch.seconds})
 
     def failure(self, job: TrialRequest, reason: str) -> TrialRecord:

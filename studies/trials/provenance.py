@@ -15,13 +15,15 @@ import torch
 PACKAGES = ("sconv-search", "torch", "optuna")
 
 
-@lru_cache(maxsize=1)
 def provenance() -> dict[str, str | None]:
     """Machine, package versions and, in a checkout, the commit: the fields of a ``TrialRecord``."""
-    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
-    machine = f"{device}, {torch.get_num_threads()} threads, Python {platform.python_version()}"
-    return {"machine": machine, "versions": versions, "commit": _commit(), "command": _command()}
+    machine = f"{_processor()}, {torch.get_num_threads()} threads, Python {platform.python_version()}"
+    return {"machine": machine, "versions": _versions(), "commit": _commit(), "command": _command()}
+
+
+@lru_cache(maxsize=1)
+def _versions() -> str:
+    return ", ".join(f"{name} {version(name)}" for name in PACKAGES)
 
 
 def _command() -> str | None:
@@ -31,12 +33,16 @@ def _command() -> str | None:
     return shlex.join(["sconv-search", *sys.argv[1:]]) if typed else None
 
 
+@lru_cache(maxsize=1)
 def _processor() -> str:
-    """The processor's name where torch or the system knows it."""
+    """The name of the GPU, else the processor's where torch or the system knows it."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return str(capabilities.get("cpu_name") or platform.processor() or platform.machine())
 
 
+@lru_cache(maxsize=1)
 def _commit() -> str | None:
     """The commit of this checkout, marked where the tree differs from it; None outside of one."""
     here = Path(__file__).parent

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import warnings
 from collections.abc import Mapping
@@ -11,6 +10,8 @@ from typing import Any
 
 from torch import nn
 
+from sconv_search.calibration.sequential_fit import FittedAlone
+from sconv_search.copying import copied
 from sconv_search.data.splits import DataSet, Images
 from sconv_search.plan import CompressionPlan
 from sconv_search.studies.context import StudyContext, calibration_inputs
@@ -32,7 +33,7 @@ class Outcome:
         residual: mean relative residual of the regularizable sites when they were compressed; None where there are
             none.
         before: validation score just before compression; None where it was not asked for.
-        after: the same just after compression, with batch norms re-estimated.
+        after: the same just after compression.
         final: validation score at the end.
         notes: what methods warned of while compressing, such as a decomposition that fell back; None where nothing.
         residual_course: ``epochs`` and, by site, the relative residual after so many; empty where none was drawn or
@@ -124,7 +125,7 @@ def _unscored(network: nn.Module, data: DataSet, split: Images) -> Score:
 
 
 def _run(start: StudyContext, config: TrialConfig, monitor: Monitor, checkpoints: TrialCheckpoints | None) -> Outcome:
-    network, data, plan, watched = copy.deepcopy(start.network), start.data, config.plan, config.watch_compression
+    network, data, plan, watched = copied(start.network), start.data, config.plan, config.watch_compression
     distance, before_epochs = penalty(network, plan), config.epochs_before
     course = ResidualHistory(network, plan, before_epochs) if config.regularization and watched else None
     common: dict[str, Any] = {"teacher": start.network, "processes": start.processes}
@@ -144,8 +145,8 @@ def _run(start: StudyContext, config: TrialConfig, monitor: Monitor, checkpoints
             )
     residual = _mean_residual(plan, float(distance().detach()))
     before = start.score(network, data, data.validation) if watched else None
-    compressed, notes = _compressed(start, network, plan)
-    reestimate_batch_norm_(compressed, data, seed=config.seed, reference=network)
+    with monitor.bar("compressing"):
+        compressed, notes = _compressed(start, network, plan, config.seed)
     after = start.score(compressed, data, data.validation) if watched else None
     with monitor.bar("training the compressed network") as step:
         start.train(
@@ -172,17 +173,25 @@ def _run(start: StudyContext, config: TrialConfig, monitor: Monitor, checkpoints
 
 
 def screened(start: StudyContext, plan: CompressionPlan, *, seed: int) -> Score:
-    """Validation score of the start network compressed by a plan, batch norms re-estimated, without any training."""
-    compressed, _ = _compressed(start, start.network, plan)
-    reestimate_batch_norm_(compressed, start.data, seed=seed, reference=start.network)
+    """Validation score of the start network compressed by a plan, without any training."""
+    compressed, _ = _compressed(start, start.network, plan, seed)
     return start.score(compressed, start.data, start.data.validation)
 
 
-def _compressed(start: StudyContext, network: nn.Module, plan: CompressionPlan) -> tuple[nn.Module, str | None]:
-    """The compressed network, and what the methods warned of."""
+def _compressed(
+    start: StudyContext, network: nn.Module, plan: CompressionPlan, seed: int
+) -> tuple[nn.Module, str | None]:
+    """The compressed network, and what the methods warned of.
+
+    A fit in sequence moves the batch norms' means; variances stay. A least-squares fit shrinks outputs, and variances
+    that are estimated anew would amplify what it leaves wrong (ResNet-20 at 45 % of its FLOPs, 256 images: 84.9 %
+    top-1, re-estimated 83.1; spatial SVD 87.7 and 86.9; weight SVD 81.4 and 80.1).
+    """
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         compressed = compress(network, plan, calibration_inputs(start), reference=start.network)
+    if any(issubclass(warning.category, FittedAlone) for warning in said):
+        reestimate_batch_norm_(compressed, start.data, seed=seed, reference=network)
     messages = dict.fromkeys(str(warning.message) for warning in said if issubclass(warning.category, RuntimeWarning))
     return compressed, "; ".join(messages) or None
 

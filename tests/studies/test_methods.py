@@ -66,3 +66,13 @@ def test_an_unknown_layer_is_refused_before_anything_is_built() -> None:
     plan = CompressionPlan(sites={"layer9.conv": Choice(method="spatial_svd", structure={"rank": 1})})
     with pytest.raises(KeyError, match=r"plan names site 'layer9\.conv', which CifarResNet lacks; nearest: layer"):
         compress(cifar_resnet(20), plan)
+
+
+@pytest.mark.parametrize("name", ["structured_conv", "structured_natural", "spatial_svd", "weight_svd", "tucker", "cp"])
+def test_weights_that_are_not_finite_are_refused_by_the_name_of_their_layer(name: str) -> None:
+    network = nn.Sequential(nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3))
+    choice = Choice(method=name, structure=METHODS[name].options(network)["1"][0])
+    with torch.no_grad():
+        network[1].weight[0, 0, 0, 0] = float("inf")
+    with pytest.raises(ValueError, match="site '1': its weight is not finite everywhere"):
+        compress(network, CompressionPlan(sites={"1": choice}))

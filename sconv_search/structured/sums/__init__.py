@@ -8,7 +8,14 @@ from sconv_search.system.lazy import lazy_names
 
 if TYPE_CHECKING:
     from sconv_search.structured.sums.channel_pooling import MergedChannels, NaturalChains, PermutedChains
-    from sconv_search.structured.sums.eager_sums import as_convolved, box_products, products_pay, recomputed, sums_kept
+    from sconv_search.structured.sums.eager_sums import (
+        as_convolved,
+        box_products,
+        plain,
+        products_pay,
+        recomputed,
+        sums_kept,
+    )
     from sconv_search.structured.sums.spatial_pooling import pool_space
     from sconv_search.structured.sums.variants import (
         LAYOUTS,
@@ -25,6 +32,7 @@ _HOMES = {
     "PermutedChains": "channel_pooling",
     "as_convolved": "eager_sums",
     "box_products": "eager_sums",
+    "plain": "eager_sums",
     "products_pay": "eager_sums",
     "recomputed": "eager_sums",
     "sums_kept": "eager_sums",
@@ -49,6 +57,7 @@ __all__ = [
     "box_products",
     "channel_additions",
     "layer_kernel",
+    "plain",
     "pool_space",
     "products_pay",
     "recomputed",

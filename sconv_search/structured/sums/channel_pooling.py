@@ -16,14 +16,16 @@ The choice is a buffer, so that a plan and a state dict rebuild the network.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 
 from sconv_search.structured import kernels
-from sconv_search.structured.sums.eager_sums import channel_products, products_pay, traced
+from sconv_search.structured.sums.eager_sums import channel_products, plain, products_pay, traced
 from sconv_search.structured.sums.spatial_pooling import pool_grouped_channels
+from sconv_search.system.derived import Derivation
 
 
 def _columns(w: Tensor, groups: int) -> Tensor:
@@ -61,7 +63,7 @@ def _gathered(x: Tensor, apply: Callable[[Tensor], Tensor], dim: int, back: Tens
     """``apply(x)``, a gather or sums over disjoint channels; ``back`` says from which output each channel's gradient
     comes.
     """
-    if traced() or not (x.requires_grad and torch.is_grad_enabled()):
+    if not (x.requires_grad and torch.is_grad_enabled() and plain()):
         return apply(x)
     result: Tensor = _Linear.apply(x, apply, dim, back)
     return result
@@ -76,6 +78,7 @@ class NaturalChains(nn.Module):
         groups: groups of the convolution.
     """
 
+    __jit_unused_properties__: ClassVar[list[str]] = ["work"]
     _most_products = 32
     """Sums up to which they are made as products where these pay; slices are cheaper than gathers."""
 
@@ -84,26 +87,74 @@ class NaturalChains(nn.Module):
         self.channels, self.count, self.groups = channels, count, groups
         self._inverse: Tensor | None = None
         self._sums_matrix: Tensor | None = None
+        self._derivation = Derivation()
+
+    def choice(self) -> tuple[Tensor | None, ...]:
+        """The buffers that say which channels are summed; all else is derived from them."""
+        return ()
+
+    def refresh_(self) -> None:
+        """Derives anew what was derived of another choice than the one that is now in the buffers.
+
+        Every call outside of compiled, exported and traced graphs begins with it. A graph keeps the choice of when it
+        was made.
+        """
+        if traced() or self._derivation.is_of(*self.choice()):
+            return
+        self._sums_matrix = None
+        self._arrange()
+        self._derivation = Derivation(*self.choice())
+
+    def _arrange(self) -> None:
+        """Makes the tables of the sums."""
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        super()._load_from_state_dict(*arguments)
+        self.refresh_()  # a graph may be made next
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._derivation = Derivation()  # the tables may be without values now
+        return self
 
     def forward(self, x: Tensor, dim: int = 1) -> Tensor:
-        """The sums, in this pooling's basis: ``g C`` channels along ``dim`` become ``g c``."""
+        """The sums, in this pooling's basis: ``g C`` channels along ``dim`` become ``g c``.
+
+        Raises:
+            ValueError: x has another number of channels.
+        """
+        if torch.jit.is_scripting():  # type: ignore[attr-defined]
+            return self._scripted(x, dim)
+        else:  # noqa: RET505  # what follows a return would be scripted
+            return self._computed(x, dim)
+
+    def _computed(self, x: Tensor, dim: int) -> Tensor:
+        if not torch.jit.is_tracing() and x.shape[dim] != self.groups * self.channels:  # type: ignore[no-untyped-call, attr-defined]
+            raise ValueError(
+                f"the layer reads {self.groups * self.channels} channels, got {x.shape[dim]}: {tuple(x.shape)}"
+            )
+        if not traced() and any(one is not None and is_functorch_wrapped_tensor(one) for one in self.choice()):
+            return self._scripted(x, dim)  # a choice for each of several layers
+        self.refresh_()
         fewer = self.groups == 1 and self.count < self.channels and self.count <= self._most_products
         return channel_products(x, self._matrix()) if fewer and dim == 1 and products_pay(x) else self._sums(x, dim)
+
+    def _scripted(self, x: Tensor, dim: int) -> Tensor:
+        """The same in TorchScript's part of Python."""
+        return x if self.count == self.channels else pool_grouped_channels(x, self.groups, self.count, dim)
 
     def _sums(self, x: Tensor, dim: int) -> Tensor:
         return x if self.count == self.channels else pool_grouped_channels(x, self.groups, self.count, dim)
 
     def _matrix(self) -> Tensor:
         """(c, C): what each sum takes of each channel."""
-        if self._sums_matrix is None:
-            # first met in inference mode, it must serve training, too
-            with torch.inference_mode(False), torch.no_grad():
-                self._sums_matrix = self._sums(torch.eye(self.channels, device="cpu"), 1).T.contiguous()
-        return self._sums_matrix
-
-    def _load_from_state_dict(self, *arguments: Any) -> None:
-        super()._load_from_state_dict(*arguments)
-        self._sums_matrix = None  # the choice of channels is a buffer
+        if self._sums_matrix is not None:
+            return self._sums_matrix
+        with torch.inference_mode(False), torch.no_grad():  # first met in inference mode, it must serve training, too
+            made = self._sums(torch.eye(self.channels, device="cpu"), 1).T.contiguous()
+        if type(made) is Tensor:  # none of those whose values are not computed
+            self._sums_matrix = made
+        return made
 
     @property
     def work(self) -> int:
@@ -124,10 +175,12 @@ class NaturalChains(nn.Module):
         """``(A^T A)^-1`` times v (O, c, ...), with the matrix A of this pooling's masks (order and signs do not
         matter).
         """
-        if self._inverse is None or self._inverse.dtype != v.dtype or self._inverse.device != v.device:
+        inverse = self._inverse
+        if inverse is None or inverse.dtype != v.dtype or inverse.device != v.device:
             masks = kernels.compose_chains(torch.eye(self.count, dtype=torch.float64), 1, self.channels)
-            self._inverse = torch.linalg.inv(masks @ masks.T).to(v)
-        return (v.movedim(1, -1) @ self._inverse).movedim(-1, 1)
+            inverse = torch.linalg.inv(masks @ masks.T).to(v)
+            self._inverse = inverse if type(inverse) is Tensor else None
+        return (v.movedim(1, -1) @ inverse).movedim(-1, 1)
 
     def to_boxes(self, v: Tensor) -> Tensor:
         """The small kernel (O, c, ...) in the paper's box basis, for chains as they stand in this layer's order."""
@@ -147,13 +200,24 @@ class PermutedChains(NaturalChains):
     """
 
     _most_products = 128
-    order: Tensor
-    signs: Tensor | None
+    if TYPE_CHECKING:  # TorchScript cannot read these
+        order: Tensor
+        signs: Tensor | None
 
     def __init__(self, count: int, groups: int, order: Tensor, signs: Tensor | None) -> None:
         super().__init__(len(order) // groups, count, groups)
         self.register_buffer("order", order)
         self.register_buffer("signs", signs)
+        self.refresh_()
+
+    def choice(self) -> tuple[Tensor | None, ...]:
+        """Order and signs."""
+        return self.order, self.signs
+
+    def _scripted(self, x: Tensor, dim: int) -> Tensor:
+        """The same in TorchScript's part of Python."""
+        x = _signed(x, self.signs, dim).index_select(dim, self.order)
+        return pool_grouped_channels(x, self.groups, self.count, dim)
 
     def _sums(self, x: Tensor, dim: int) -> Tensor:
         x, order = _signed(x, self.signs, dim), self.order
@@ -181,18 +245,25 @@ class MergedChannels(NaturalChains):
     """
 
     _most_products = 128
-    members: Tensor
-    signs: Tensor | None
-    _sizes: Tensor
+    if TYPE_CHECKING:  # TorchScript cannot read these
+        members: Tensor
+        signs: Tensor | None
+        _sizes: Tensor
 
     def __init__(self, count: int, groups: int, members: Tensor, signs: Tensor | None) -> None:
         super().__init__(len(members) // groups, count, groups)
         self.register_buffer("members", members)
         self.register_buffer("signs", signs)
-        self._arrange()
+        self.refresh_()
+
+    def choice(self) -> tuple[Tensor | None, ...]:
+        """Members and signs."""
+        return self.members, self.signs
 
     def _arrange(self) -> None:
         """Tables of the forward: in each round, the members of a sum are added in pairs; what has no partner waits."""
+        if self.members.is_meta:  # there are no values; tables made before have the right shapes
+            return
         for stale in [name for name in self._buffers if name.startswith("_round")]:
             del self._buffers[stale]
         places: list[list[int]] = [[] for _ in range(self.groups * self.count)]
@@ -219,9 +290,11 @@ class MergedChannels(NaturalChains):
         kept = None if table is None else torch.tensor(table, dtype=torch.int64, device=self.members.device)
         self.register_buffer(name, kept, persistent=False)
 
-    def _load_from_state_dict(self, *arguments: Any) -> None:
-        super()._load_from_state_dict(*arguments)
-        self._arrange()
+    def _scripted(self, x: Tensor, dim: int) -> Tensor:
+        """The same in TorchScript's part of Python, without tables."""
+        shape = list(x.shape)
+        shape[dim] = self.groups * self.count
+        return x.new_zeros(shape).index_add(dim, self.members, _signed(x, self.signs, dim))
 
     def _sums(self, x: Tensor, dim: int) -> Tensor:
         return _gathered(_signed(x, self.signs, dim), lambda given: self._added(given, dim), dim, self.members)
@@ -238,6 +311,7 @@ class MergedChannels(NaturalChains):
 
     def solved(self, v: Tensor) -> Tensor:
         """``(A^T A)^-1`` times v (O, c, ...): each row divided by the size of its group."""
+        self.refresh_()
         return _rows(_columns(v, self.groups) / self._sizes.to(v.dtype).view(-1, *[1] * (v.dim() - 2)), self.groups)
 
     def to_boxes(self, v: Tensor) -> Tensor:
@@ -258,4 +332,4 @@ class MergedChannels(NaturalChains):
 
 def _signed(x: Tensor, signs: Tensor | None, dim: int) -> Tensor:
     """x with the channels along ``dim`` negated where their sign is -1."""
-    return x if signs is None else x * signs.to(x.dtype).view(-1, *[1] * (x.dim() - dim - 1))
+    return x if signs is None else x * signs.to(x.dtype).view([-1] + [1] * (x.dim() - dim - 1))  # for TorchScript

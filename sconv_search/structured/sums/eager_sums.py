@@ -57,7 +57,7 @@ def recomputed(sums: Tensor, x: Tensor, again: Callable[[Tensor], Tensor]) -> Ab
     Args:
         sums: what ``again(x)`` returned, in the type in which it is used.
     """
-    if _KEEPS.get() or traced() or not torch.is_grad_enabled() or not _hooks_are_enabled():
+    if _KEEPS.get() or not plain() or not torch.is_grad_enabled() or not _hooks_are_enabled():
         return nullcontext()
     if sums is x or not (_is_kept(x) or sums.numel() * sums.element_size() >= x.numel() * x.element_size()):
         return nullcontext()
@@ -103,9 +103,20 @@ def traced() -> bool:
     return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[no-untyped-call, attr-defined]
 
 
+def plain() -> bool:
+    """Whether operations are carried out for their values and gradients alone.
+
+    If not, they are recorded, or transformed as by ``torch.func`` or forward-mode differentiation, which know no
+    gradients of our own.
+    """
+    if traced():
+        return False
+    return not (torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0)
+
+
 def products_pay(x: Tensor) -> bool:
     """Whether sums over the input (N, C, H, W) are faster as products: in channels-last memory, eagerly, on a CPU."""
-    if x.dim() != 4 or x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16) or traced():
+    if x.dim() != 4 or x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16) or not plain():
         return False
     return layout(x) == torch.channels_last
 

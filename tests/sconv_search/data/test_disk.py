@@ -9,14 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from sconv_search.data.cityscapes import LAYOUT as STREETS
 from sconv_search.data.cityscapes import cityscapes
 from sconv_search.data.disk import DiskSplit
 from sconv_search.data.imagenet import Crops, imagenet
+from sconv_search.data.layout import CITYSCAPES as STREETS
 from sconv_search.data.layout import Layout
 from sconv_search.data.photos import photos
-from sconv_search.data.splits import DataSet
-from sconv_search.training.metrics import IGNORED
+from sconv_search.data.splits import IGNORED, DataSet
 from tests.small_datasets import image_folders, photo_folder, streets
 
 CROPS = Crops(size=32)
@@ -204,7 +203,7 @@ def test_photos_are_cut_into_three_disjoint_parts(tmp_path: Path) -> None:
 
 
 def test_wrong_photos_are_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"there is no \[0-9\].*_\*.jpg; expected"):
+    with pytest.raises(FileNotFoundError, match=r"there is no \[0-9\].*_\*\.\*; expected"):
         photos(tmp_path, size=32, mean=0.5, std=0.25)
     photo_folder(tmp_path / "imagenet_sample")
     with pytest.raises(ValueError, match=r"0000_x.jpg' is 40x40 pixels; at least 64x64 are needed"):

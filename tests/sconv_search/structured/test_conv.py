@@ -173,12 +173,13 @@ def test_n_out_of_range_is_refused(n: int) -> None:
 
 
 class OwnConv(nn.Conv2d):
-    pass
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return super().forward(input).relu()
 
 
 @pytest.mark.parametrize("layer", [nn.ConvTranspose2d(4, 4, 3), nn.Conv1d(4, 4, 3), nn.Linear(4, 4), OwnConv(4, 4, 3)])
 def test_another_kind_of_layer_is_refused_by_name(layer: nn.Module) -> None:
-    with pytest.raises(TypeError, match=f"StructuredConv2d is made from Conv2d, got {type(layer).__name__}"):
+    with pytest.raises(TypeError, match=f"StructuredConv2d is made from Conv2d, .*{type(layer).__name__}"):
         StructuredConv2d.from_conv(layer, c=2, n=2)
 
 

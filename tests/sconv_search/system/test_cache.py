@@ -2,10 +2,20 @@ from __future__ import annotations
 
 import copy
 
+import pytest
 import torch
 from torch import Tensor, nn
 
-from sconv_search.system.cache import Memo, content, forget_all, network_content, remembered, unwritten_content
+from sconv_search.system.cache import (
+    MOST_IDLE,
+    Memo,
+    content,
+    forget_all,
+    forget_idle,
+    network_content,
+    remembered,
+    unwritten_content,
+)
 
 
 def test_what_is_remembered_stays_within_its_bytes() -> None:
@@ -76,3 +86,26 @@ def test_tensors_without_values_are_not_remembered() -> None:
     for _ in range(2):
         assert look_up(torch.empty(3, device="meta"))[0].shape == (3,)
     assert calls == ["meta", "meta"]
+
+
+def test_results_that_nobody_asks_for_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most are of weights that one trial alone comes to: kept for all trials, they would fill the memory."""
+    monkeypatch.setattr("sconv_search.system.cache.MOST_IDLE", 2)
+    memo: Memo[tuple[int]] = Memo(100)
+    memo.put("asked for", (1,))
+    memo.put("idle", (2,))
+    for _ in range(5):
+        forget_idle()
+        assert memo.get("asked for") == (1,)
+    assert memo.get("idle") is None
+
+
+def test_what_a_search_keeps_does_not_grow_with_its_trials() -> None:
+    """Weights that are new in every training, as trials have them."""
+    memo: Memo[tuple[Tensor]] = Memo(2**30)
+    kept = []
+    for trial in range(50):
+        memo.put(trial, (torch.zeros(1000),))
+        forget_idle()
+        kept.append(len(memo))
+    assert kept[-1] == kept[MOST_IDLE] <= MOST_IDLE + 1

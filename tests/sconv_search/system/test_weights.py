@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from sconv_search.system.weights import load_weights_, save_weights
@@ -50,3 +52,45 @@ def test_a_file_that_is_missing_or_damaged_is_named(tmp_path: Path) -> None:
     (tmp_path / "w").write_bytes((tmp_path / "w").read_bytes()[:100])
     with pytest.raises(ValueError, match="w' is not a safetensors file"):
         load_weights_(network(), tmp_path / "w")
+
+
+def changed(path: Path, name: str, change: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Saves the network's weights with one tensor changed."""
+    tensors = dict(network().state_dict())
+    tensors[name] = change(tensors[name])
+    save_file(tensors, path)
+    return tensors
+
+
+def with_value(value: float) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda tensor: tensor.flatten().index_fill(0, torch.tensor([1]), value).view_as(tensor)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("3.weight", lambda t: t.int(), "does not fit Sequential: 3.weight must be torch.float32, is torch.int32"),
+        ("3.weight", lambda t: t.bool(), "3.weight must be torch.float32, is torch.bool"),
+        ("1.num_batches_tracked", lambda t: t.float(), "1.num_batches_tracked must be torch.int64, is torch.float32"),
+        ("0.weight", with_value(float("nan")), "numbers that are not finite: 0.weight is NaN in 1 of 36 places"),
+        ("0.weight", with_value(float("-inf")), "0.weight is infinite in 1 of 36 places"),
+        ("1.running_var", with_value(float("nan")), "1.running_var is NaN in 1 of 4 places"),
+    ],
+)
+def test_weights_that_no_network_has_are_refused_before_any_is_loaded(
+    tmp_path: Path, name: str, change: Callable[[torch.Tensor], torch.Tensor], words: str
+) -> None:
+    changed(tmp_path / "w", name, change)
+    other = network()
+    before = {key: tensor.clone() for key, tensor in other.state_dict().items()}
+    with pytest.raises(ValueError, match=f"w' .*{words}"):
+        load_weights_(other, tmp_path / "w")
+    assert all(torch.equal(tensor, before[key]) for key, tensor in other.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_precision_are_converted(tmp_path: Path, kind: torch.dtype) -> None:
+    tensors = changed(tmp_path / "w", "3.weight", lambda tensor: tensor.to(kind))
+    other = network()
+    load_weights_(other, tmp_path / "w")
+    assert torch.equal(other[3].weight, tensors["3.weight"].float())

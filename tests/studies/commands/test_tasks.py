@@ -83,7 +83,7 @@ def test_a_dry_run_says_what_a_search_would_do_and_writes_nothing(
     assert "options of spatial_svd" in said
     assert "budget: 40,596,096 flops, that is 50.0%" in said
     assert re.search(r"  layer\d\.\d\.conv\d: spatial_svd \{'rank': \d+\}", said)
-    assert "search: 7 trials of 1 epochs, batches of 128" in said
+    assert "search: 7 trials of 1 epoch, batches of 128" in said
     assert "data: CIFAR-10 is not in 'data': there is no cifar-10-batches-py/data_batch_1" in said
     assert list(tmp_path.iterdir()) == []
 

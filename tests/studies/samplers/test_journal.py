@@ -3,10 +3,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import optuna
 import pytest
 from optuna.storages.journal import JournalFileBackend
 
 from sconv_search.studies.samplers.journal import JournalFile
+from sconv_search.studies.samplers.study import Domain, Sampler
 
 ENTRIES = [{"op_code": number, "text": f"line {number}\n"} for number in range(6)]
 
@@ -69,3 +71,30 @@ def test_a_damaged_line_is_named_with_what_to_do(path: Path) -> None:
         file.write('{"op_code": \n')
     with pytest.raises(ValueError, match=r"study.journal line 2 is damaged: .*; without the file the search goes on"):
         JournalFile(path)
+
+
+def sampler(journal: Path) -> Sampler:
+    return Sampler(journal, Domain(random_keys=("a",)), "random", seed=0, startup=1)
+
+
+def study_names(journal: Path) -> list[str]:
+    storage = optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
+    return [study.study_name for study in optuna.get_all_study_summaries(storage)]
+
+
+def test_a_study_is_named_by_its_folder(tmp_path: Path) -> None:
+    path = tmp_path / "tucker-40" / "study.journal"
+    path.parent.mkdir()
+    sampler(path).ask()
+    assert study_names(path) == ["tucker-40"]
+    path.parent.rename(tmp_path / "moved")
+    path = tmp_path / "moved" / "study.journal"
+    assert sampler(path).reconcile({}) == [0], "the study that was begun continues"
+    assert study_names(path) == ["tucker-40"]
+
+
+def test_a_study_of_an_older_version_continues_under_its_name(path: Path) -> None:
+    storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+    optuna.create_study(storage=storage, study_name="search", direction="maximize").ask().set_user_attr("number", 4)
+    assert sampler(path).reconcile({}) == [4]
+    assert study_names(path) == ["search"]

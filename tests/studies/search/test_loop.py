@@ -14,7 +14,9 @@ import sconv_search.studies.trials.evaluator
 from sconv_search import CompressionPlan
 from sconv_search.studies import RunFolder, StudyContext, StudySpec
 from sconv_search.studies.search.loop import SearchLoop, StoppingCriterion
+from sconv_search.studies.search.proposals import Proposals
 from sconv_search.studies.search.runner import search
+from sconv_search.studies.trials.evaluator import TrialRequest
 from sconv_search.training.evaluation import Score
 from tests.studies.conftest import told
 
@@ -49,7 +51,9 @@ def test_screening_trains_as_many_as_asked_and_records_the_others(
     assert len(screens) == len(records), "each plan is screened once"
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder.journal)))
     told_trials = [
-        t for t in optuna.load_study(study_name="search", storage=storage).trials if "repeats trial" not in t.user_attrs
+        t
+        for t in optuna.load_study(study_name=folder.name, storage=storage).trials
+        if "repeats trial" not in t.user_attrs
     ]
     states = {t.user_attrs["number"]: t.state.name for t in told_trials}
     assert states == {r.number: "COMPLETE" if r.status == "complete" else "PRUNED" for r in records}
@@ -121,11 +125,29 @@ def test_a_search_ends_when_its_time_is_up_and_the_same_command_continues(
         return run_trial(*args, **options)
 
     monkeypatch.setattr(sconv_search.studies.trials.evaluator, "run_trial", a_second)
-    monkeypatch.setattr(sconv_search.studies.search.runner, "Course", partial(SearchLoop, clock=lambda: now[0]))
+    monkeypatch.setattr(sconv_search.studies.search.runner, "SearchLoop", partial(SearchLoop, clock=lambda: now[0]))
     records = search(start, replace(spec, trials=5), folder, notes, stops=StoppingCriterion(seconds=2))
     assert len(records) == 2
     assert "search ends after 2 trainings: the time of 2 s is up; the same command continues" in notes.lines
     assert len(search(start, replace(spec, trials=5), folder, stops=StoppingCriterion(seconds=10))) == 5
+
+
+def test_numbers_that_jump_are_explained(
+    start: StudyContext, spec: StudySpec, folder: RunFolder, notes, monkeypatch: pytest.MonkeyPatch, untrained: None
+) -> None:
+    """The second proposal is the first one again, under the next number."""
+    following = Proposals.next
+    seen: list[TrialRequest] = []
+
+    def again(self: Proposals) -> TrialRequest:
+        seen.append(following(self))
+        first, number = seen[0], seen[-1].number
+        return replace(first, number=number) if len(seen) in (2, 3) else seen[-1]
+
+    monkeypatch.setattr(Proposals, "next", again)
+    records = search(start, replace(spec, trials=2), folder, notes)
+    assert [r.number for r in records] == [0, 3]
+    assert "trials 1 to 2 not evaluated: their plans were suggested before" in notes.lines
 
 
 def test_a_search_ends_when_nothing_improves(

@@ -122,3 +122,14 @@ def test_a_line_of_a_screened_plan_says_so() -> None:
         trial_line(found, SearchProgress(SPEC, []), 1.0)
         == "trial 3: 50.0 % FLOPs, tpe, screened at 61.50 %, not trained"
     )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rate"), [(0.55, "109 a minute"), (10, "6 a minute"), (20, "3 a minute"), (400, "9 an hour")]
+)
+def test_rates_are_written_without_exponents(seconds: float, rate: str) -> None:
+    progress = SearchProgress(SPEC, [])
+    found = record(82.5, wall_s=1.0)
+    progress.take(found)
+    progress.take(found)
+    assert f"best 82.50 %, {rate}, " in trial_line(found, progress, 2 * seconds)

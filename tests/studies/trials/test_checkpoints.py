@@ -128,23 +128,26 @@ def test_a_killed_training_of_the_dense_network_goes_on(task: Task, start: Study
         context_from_task(
             task, data=None, weights=None, cache=tmp_path, device=cpu, monitor=Killing(30), checkpoint_s=0
         )
-    assert [path.name for path in tmp_path.iterdir()] == ["corners-seed0.checkpoint"]
+    assert [path.suffix for path in tmp_path.glob("corners-seed0-*")] == [".checkpoint"]
     last = Killing()
     again = context_from_task(task, data=None, weights=None, cache=tmp_path, device=cpu, monitor=last, checkpoint_s=0)
     assert last.resumed == ["resumed at step 30"]
     assert again.weights_sha256 == start.weights_sha256
-    assert [path.name for path in tmp_path.iterdir()] == ["corners-seed0.safetensors"]
+    assert [path.suffix for path in tmp_path.glob("corners-seed0-*")] == [".safetensors"]
 
 
 def test_a_checkpoint_of_another_plan_is_not_resumed(start: StudyContext, tmp_path: Path) -> None:
     run, last = RunCheckpoints(folder=tmp_path, every_s=0), Killing()
     with pytest.raises(Killed):
         lived(start, Killing(5), run.of("trial-0", start, CompressionPlan(sites={}), 0.5, 0.5))
+    (file,) = (tmp_path / "trial-0").iterdir()
+    content = file.read_bytes()
     lived(start, last, run.of("trial-0", start, PLAN, 0.5, 0.5))
     assert any(
         "is of another training, which differs in plan; the training starts afresh" in line for line in last.lines
     )
     assert not last.resumed
+    assert file.with_name(f"{file.name}.refused1").read_bytes() == content, "nothing is overwritten"
 
 
 def test_negative_seconds_are_refused(tmp_path: Path) -> None:

@@ -3,12 +3,15 @@ from __future__ import annotations
 import copy
 import warnings
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 import sconv_search.studies.trials.trial
 from sconv_search import Choice, CompressionPlan
+from sconv_search.calibration.sequential_fit import FittedAlone
 from sconv_search.studies import StudyContext, compress
 from sconv_search.studies.context import calibration_inputs
 from sconv_search.studies.monitor import Monitor
@@ -74,13 +77,29 @@ def test_a_method_without_a_penalty_has_no_residual(start: StudyContext) -> None
     assert lived(start, None, plan, epochs=1).residual is None
 
 
-def test_batch_norms_are_reestimated_right_after_compression(start: StudyContext) -> None:
+def test_batch_norms_keep_their_variances_and_the_means_of_the_fit(start: StudyContext) -> None:
     start = replace(start, train=lambda *args, **options: None)
-    expected = compress(start.network, PLAN, calibration_inputs(start))
-    reestimate_batch_norm_(expected, start.data, seed=0, reference=start.network)
     found = lived(start, None).network
-    torch.testing.assert_close(found[1].running_mean, expected[1].running_mean)
+    expected = compress(start.network, PLAN, calibration_inputs(start))
+    assert found[1].running_mean.equal(expected[1].running_mean)
     assert not torch.allclose(found[1].running_mean, start.network[1].running_mean)
+    assert found[1].running_var.equal(start.network[1].running_var)
+
+
+def test_batch_norms_are_reestimated_where_layers_were_fitted_by_themselves(
+    start: StudyContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def alone(*arguments: Any, **named: Any) -> nn.Module:
+        warnings.warn("out of step", FittedAlone, stacklevel=1)
+        return compress(*arguments, **named, in_sequence=False)
+
+    monkeypatch.setattr(sconv_search.studies.trials.trial, "compress", alone)
+    start = replace(start, train=lambda *args, **options: None)
+    expected = compress(start.network, PLAN, calibration_inputs(start), in_sequence=False)
+    reestimate_batch_norm_(expected, start.data, seed=0, reference=start.network)
+    outcome = lived(start, None)
+    torch.testing.assert_close(outcome.network[1].running_var, expected[1].running_var)
+    assert outcome.notes == "out of step"
 
 
 def test_the_method_is_fitted_to_training_images_and_told_what_the_training_started_from(

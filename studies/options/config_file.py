@@ -36,11 +36,9 @@ ConfigOption = Annotated[
         callback=_read,
         is_eager=True,
         expose_value=False,
-        help=(
-            "TOML file with what the flags say, such as trials = 40; keys are the flags' long names, and flags win. A"
-            " table "
-            r"named like a command, such as \[search], is for that command alone. Paths start at the current directory."
-        ),
+        help="TOML file with values of options, such as trials = 40; its keys are the long names of the options. A"
+        r" table named after a command, such as \[search], applies to that command only. Options on the command line"
+        " take precedence. Paths are relative to the current directory.",
     ),
 ]
 

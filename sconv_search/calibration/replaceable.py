@@ -1,0 +1,284 @@
+"""Which layers of a network another layer can stand in for, found by running the network with such layers.
+
+A network may do more with a layer than call it: read its weights by itself, ask for its class, or reach it by a way
+    that a
+copy does not follow. So all layers are put to the proof on one input: layers stand in for them that compute the same,
+but show a ``weight`` without meaning. Where the network then fails, or its outputs change, the layers at fault are left
+alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.conv import _ConvTransposeNd
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+
+from sconv_search.calibration.geometry import padding_pairs
+from sconv_search.compressor import layers
+from sconv_search.copying import copied
+from sconv_search.cost.counting import require_forward
+from sconv_search.cost.input_shape import guessed_shape, told_inputs
+from sconv_search.cost.network_inputs import Inputs, arguments, example_input, is_shape
+from sconv_search.layer_kinds import KINDS, obstacles
+from sconv_search.system.cache import Memo, architecture
+from sconv_search.system.content import content_of
+
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}
+LOW_PRECISION_TOLERANCE = 5e-2
+"""What outputs may change by, relative to the largest, where other layers that compute the same stand in."""
+READ_VALUES = 4096
+"""Of each tensor that a layer reads, that are compared."""
+MOST_RUNS = 64
+"""Of one proof, in the search for the layers at fault; those that are still suspected then are left alone."""
+READ_ELSEWHERE = "the network reads its weights by itself, not only by calling it"
+_KEPT: Memo[tuple[Mapping[str, str]]] = Memo(2**20, results=32)
+
+
+def replaceable(network: nn.Module) -> dict[str, nn.Module]:
+    """The convolutions and linear layers that another layer can stand in for, by name, in the order of the network.
+
+    A shared layer comes once, by its first name. See ``left_alone``.
+    """
+    left = left_alone(network)
+    return {name: layer for name, layer in layers(network, KINDS).items() if name not in left}
+
+
+def left_alone(network: nn.Module) -> dict[str, str]:
+    """Why each module with weights that no other layer can stand in for is left alone.
+
+    Known of every network is what shows without running it. Where its tensors have values, it is run in evaluation
+    mode on what ``takes`` was told, else on an input of the first common shape on which it runs: twice, if nothing is
+    wrong. Another network of the same architecture is not run again.
+
+    Raises:
+        ValueError: the network fails on what was told.
+        TypeError: it cannot be copied.
+    """
+    found = obstacles(network)
+    if not layers(network, KINDS) or any(tensor.is_meta for tensor in network.parameters()):
+        return found
+    same = architecture(network)
+    told = told_inputs(same)
+    key = same, content_of(told)
+    known = _KEPT.get(key)
+    if known is None:
+        inputs = guessed_shape(network) if told is None else told
+        known = ({} if inputs is None else _Proof(network, inputs).failures(),)
+        _KEPT.put(key, known)
+    return {**found, **known[0]}
+
+
+class _StandIn(nn.Module):
+    """Computes what a layer does, by tensors that it does not show, and keeps some of what it reads."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self._computed, self._read = _function(layer), list[Tensor]()
+        for name, parameter in layer._parameters.items():
+            shape = () if parameter is None else (parameter.shape[0], *(1 for _ in parameter.shape[1:]))
+            self.register_parameter(
+                name, None if parameter is None else nn.Parameter(parameter.detach().new_full(shape, torch.nan))
+            )
+
+    def forward(self, input: Tensor, *more: Any, **named: Any) -> Tensor:
+        """As the layer."""
+        self._read.append(_sample(input))
+        return self._computed(input, *more, **named)
+
+
+def _sample(x: Tensor) -> Tensor:
+    return x.flatten()[:: max(1, x.numel() // READ_VALUES)].clone()
+
+
+def _function(layer: nn.Module) -> Callable[..., Tensor]:
+    """What a layer computes, by its weights and geometry alone."""
+    taken: Any = layer
+    weight, bias = taken.weight.detach(), None if taken.bias is None else taken.bias.detach()
+    if isinstance(layer, nn.Linear):
+        return lambda input: F.linear(input, weight, bias)
+    axes = weight.dim() - 2
+    if isinstance(layer, _ConvTransposeNd):
+        transposed: Any = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[axes - 1]
+        geometry = taken.stride, taken.padding, taken.kernel_size, axes, taken.dilation
+
+        def enlarge(input: Tensor, output_size: list[int] | None = None) -> Tensor:
+            ends = _ConvTransposeNd._output_padding(layer, input, output_size, *geometry)
+            found: Tensor = transposed(
+                input, weight, bias, taken.stride, taken.padding, ends, taken.groups, taken.dilation
+            )
+            return found
+
+        return enlarge
+    convolve: Any = (F.conv1d, F.conv2d, F.conv3d)[axes - 1]
+    pads, mode = padding_pairs(taken), "constant" if taken.padding_mode == "zeros" else taken.padding_mode
+
+    def convolved(input: Tensor) -> Tensor:
+        padded = F.pad(input, pads, mode=mode) if any(pads) else input
+        found: Tensor = convolve(padded, weight, bias, taken.stride, 0, taken.dilation, taken.groups)
+        return found
+
+    return convolved
+
+
+class _Proof:
+    """Runs of copies of a network on the same inputs; on random ones where only their shapes are given."""
+
+    def __init__(self, network: nn.Module, inputs: Inputs) -> None:
+        self._network, self._layers, self._told, self._runs = network, layers(network, KINDS), inputs, 0
+        generator = torch.Generator().manual_seed(0)
+
+        def drawn(value: Any) -> Any:
+            if not is_shape(value):
+                return value
+            zeros = example_input(network, value)
+            return torch.randn(zeros.shape, generator=generator).to(zeros)
+
+        self._inputs: Inputs = pytree.tree_map(drawn, inputs, is_leaf=is_shape)
+
+    def failures(self) -> dict[str, str]:
+        """Layers for which others cannot stand in, with the reason."""
+        dense = copied(self._network).eval()
+        reads = _Reads({name: dense.get_submodule(name) for name in self._layers})
+        try:
+            with reads:
+                self._outputs = self._run(dense)
+        except Exception:  # of any kind: the forward is the user's own
+            require_forward(dense, self._told)  # says it in words
+            raise
+        self._read = reads.read
+        failed = dict.fromkeys(reads.elsewhere(), READ_ELSEWHERE)
+        while found := self._at_fault([name for name in self._layers if name not in failed]):
+            failed |= found
+        return {name: failed[name] for name in self._layers if name in failed}
+
+    def _at_fault(self, names: Sequence[str]) -> dict[str, str]:
+        """Some of the layers that the network cannot have replaced, found by bisection; none if it can have all
+        replaced.
+        """
+        if not names or (change := self._change(names)) is None:
+            return {}
+        if len(names) == 1:
+            return {names[0]: f"with another layer in its place that computes the same, {change}"}
+        found: dict[str, str] = {}
+        if self._runs < MOST_RUNS:
+            half = len(names) // 2
+            found = self._at_fault(names[:half]) | self._at_fault(names[half:])
+        together = f"with others in its place and in that of other layers, which compute the same, {change}"
+        return found or dict.fromkeys(names, together)
+
+    def _change(self, names: Iterable[str]) -> str | None:
+        """What is different with other layers in the places of these; None if nothing is."""
+        self._runs += 1
+        doubles = {name: _StandIn(self._layers[name]) for name in names}
+        changed = copied(self._network, {self._layers[name]: double for name, double in doubles.items()}).eval()
+        try:
+            outputs = self._run(changed)
+        except Exception as error:  # of any kind: the forward is the user's own
+            return f"the network fails: {type(error).__name__}: {' '.join(str(error).split())}"
+        for name, double in doubles.items():  # a deep network may hide a change from its outputs
+            if difference := _difference(self._read[name], double._read):
+                return f"what {name!r} reads changes: {difference}"
+        difference = _difference(self._outputs, outputs)
+        return difference and f"the outputs change: {difference}"
+
+    @torch.no_grad()
+    def _run(self, network: nn.Module) -> list[Any]:
+        given = pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, self._inputs)
+        positional, named = arguments(network, given)
+        devices = {weight.device for weight in network.parameters() if weight.is_cuda}
+        with torch.random.fork_rng(list(devices)):
+            torch.manual_seed(0)
+            return _leaves(network(*positional, **named))
+
+
+class _Reads(TorchFunctionMode):
+    """Watches who reads the weights of layers, and what the layers read.
+
+    Args:
+        watched: layers by name.
+
+    Attributes:
+        read: by name of a layer, some of what it was given in each call.
+    """
+
+    def __init__(self, watched: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self._names = {id(weight): name for name, layer in watched.items() for weight in layer.parameters()}
+        self._watched, self._inside, self._found = watched, 0, set[str]()
+        self.read: dict[str, list[Tensor]] = {name: [] for name in watched}
+        self._handles: list[Any] = []
+
+    def elsewhere(self) -> list[str]:
+        """Layers whose weights were read outside of their own calls."""
+        return [name for name in self._watched if name in self._found]
+
+    def __enter__(self) -> None:
+        for name, layer in self._watched.items():
+            self._handles.append(layer.register_forward_pre_hook(partial(self._enter, name), with_kwargs=True))
+            self._handles.append(layer.register_forward_hook(self._leave))
+        super().__enter__()  # type: ignore[no-untyped-call]
+
+    def __exit__(self, *raised: Any) -> None:
+        super().__exit__(*raised)  # type: ignore[no-untyped-call]
+        for handle in self._handles:
+            handle.remove()
+
+    def _enter(self, name: str, layer: nn.Module, given: tuple[Tensor, ...], named: Mapping[str, Tensor]) -> None:
+        self.read[name].append(_sample(next(iter((*given, *named.values())))))
+        self._inside += 1
+
+    def _leave(self, layer: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
+        self._inside -= 1
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if not self._inside and any(
+            isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(found)
+        ):  # not of shape or type alone
+            read = (self._names.get(id(leaf)) for leaf in pytree.tree_leaves((args, kwargs)))
+            self._found.update(name for name in read if name is not None)
+        return found
+
+
+def _leaves(output: Any, depth: int = 4) -> list[Any]:
+    """Tensors and other values of what a network gives, of objects with attributes too."""
+    found: list[Any] = []
+    for leaf in pytree.tree_leaves(output):
+        inner = vars(leaf) if depth and hasattr(leaf, "__dict__") and not isinstance(leaf, (Tensor, type)) else None
+        found += [leaf] if inner is None else _leaves(inner, depth - 1)
+    return found
+
+
+def _difference(wanted: Sequence[Any], found: Sequence[Any]) -> str | None:
+    """What is different between outputs beyond rounding; None if nothing is."""
+    if len(wanted) != len(found):
+        return f"there are {len(found)} instead of {len(wanted)}"
+    for one, other in zip(wanted, found, strict=True):
+        if not (isinstance(one, Tensor) and isinstance(other, Tensor)):
+            continue
+        if one.shape != other.shape:
+            return f"shape {tuple(one.shape)} becomes {tuple(other.shape)}"
+        moved = _moved(one, other)
+        if not moved <= TOLERANCE.get(one.dtype, LOW_PRECISION_TOLERANCE):
+            return f"by {moved:.1e} of the largest value"
+    return None
+
+
+def _moved(wanted: Tensor, found: Tensor) -> float:
+    """The greatest change relative to the largest value; infinite where other values are finite."""
+    if not (wanted.is_floating_point() or wanted.is_complex()):
+        return 0.0 if torch.equal(wanted, found) else float("inf")
+    finite = wanted.isfinite()
+    if not torch.equal(finite, found.isfinite()):
+        return float("inf")
+    values, others = wanted[finite], found[finite]
+    return float((others - values).abs().max() / values.abs().max().clamp_min(1e-30)) if len(values) else 0.0

@@ -1,0 +1,349 @@
+"""Layers compressed one after the other, each fitted to what the dense network gives for what the compressed one reads.
+
+A layer that is fitted to the dense network's inputs does not know the errors of the layers before it. Here the
+calibration inputs run through both networks side by side. At each site the best dense kernel from the compressed
+network's patches x to the dense layer's outputs y is found first, ``W' = W + (Cov(y, x) - W Cov(x)) (Cov(x) +
+ridge)^-1``; a method then compresses that layer with the moments of x. Its fit of any last part behind a fixed map P of
+the patch is that to y, because ``W' Cov(x) P^T = Cov(y, x) P^T``. Means go into the layer's bias, or into the running
+means of batch norms.
+
+Source of the asymmetric target: Zhang, Zou, He, Sun, Accelerating Very Deep Convolutional Networks for Classification
+    and
+Detection, TPAMI 2016, section 3.3; the batch norms' means and the ridge by held-out inputs are this project's own.
+
+Legend: g groups, O outputs and F = C * taps patch features of one group, n patches.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from sconv_search.calibration.moments import (
+    Layer,
+    Moments,
+    grouped_kernel,
+    input_moments,
+    patches_and_outputs,
+    ridge_solved,
+)
+from sconv_search.calibration.stepped_run import Stepped, SteppedRun
+from sconv_search.compressor import Build, site, swapped
+from sconv_search.copying import copied
+from sconv_search.layer_kinds import LAYER_KINDS, layer_kind
+
+CHUNKS = 16
+"""Parts of the inputs, which run side by side."""
+HELD_OUT = 4
+"""Every so manieth part decides about the ridge."""
+RIDGES = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1)
+"""Relative to the mean second moment."""
+
+
+class Pairs(NamedTuple):
+    """Sums over patches x of the compressed network and outputs y of the dense one, in float64.
+
+    Attributes:
+        x: (g, F).
+        xx: of x x^T, (g, F, F).
+        y: (g, O).
+        yx: of y x^T, (g, O, F).
+        count: of patches.
+    """
+
+    x: Tensor
+    xx: Tensor
+    y: Tensor
+    yx: Tensor
+    count: int
+
+    def plus(self, other: Pairs | None) -> Pairs:
+        """The sums over both."""
+        return self if other is None else Pairs(*(one + another for one, another in zip(self, other, strict=True)))
+
+    def averages(self, *, centered: bool) -> tuple[Tensor, Tensor]:
+        """Of x x^T and y x^T, about the means or about 0."""
+        xx, yx = self.xx / self.count, self.yx / self.count
+        if not centered:
+            return xx, yx
+        x, y = self.x / self.count, self.y / self.count
+        return xx - x[:, :, None] * x[:, None], yx - y[:, :, None] * x[:, None]
+
+
+class FittedAlone(RuntimeWarning):
+    """Layers were fitted by themselves, to the network's own inputs; batch norms keep their statistics."""
+
+
+class _OutOfStep(Exception):
+    """The two networks, or two parts of the inputs, do not reach the same layers in the same order."""
+
+
+def compress_layers(
+    network: nn.Module, builds: Mapping[str, Build], inputs: Tensor | None, *, in_sequence: bool = True
+) -> nn.Module:
+    """A copy of the network with its named layers replaced by what their builds make.
+
+    Args:
+        builds: by name of a layer of the network.
+        inputs: (N, ...) to fit to; without any, layers follow from their weights alone.
+        in_sequence: see ``fit_in_sequence``; else each layer is fitted to what it reads in the network as given, whose
+            moments are remembered, so that another choice for a layer costs no run of the network.
+    """
+    if inputs is None:
+        return swapped(network, {name: build(site(network, name), None) for name, build in builds.items()})
+    return (
+        fit_in_sequence(network, builds, inputs)
+        if in_sequence
+        else swapped(network, _fitted_alone(network, builds, inputs))
+    )
+
+
+def fit_in_sequence(
+    network: nn.Module,
+    builds: Mapping[str, Build],
+    inputs: Tensor,
+    *,
+    target: nn.Module | None = None,
+    kept: Mapping[str, Tensor] | None = None,
+) -> nn.Module:
+    """A copy of the network with its named layers replaced by what their builds make, fitted in the order in which they
+    run.
+
+    Both networks compute each image once; meanwhile they hold what a forward of all images holds between two layers.
+    The running means of all batch norms are moved by what the means of their inputs differ. Layers that a run does not
+    call exactly once are fitted by themselves to the network's own inputs.
+
+    Args:
+        builds: by name of a layer of the network.
+        inputs: (N, ...).
+        target: the dense network, whose outputs are to be met; the network itself if it is not given.
+        kept: of layers and batch norms that have fewer channels than in the target, the positions of theirs.
+
+    Warns:
+        FittedAlone: which layers run depends on the inputs, or channels went that ``kept`` does not tell of.
+        RuntimeWarning: some layers never run.
+
+    Raises:
+        ValueError: there is no input.
+    """
+    if not len(inputs):
+        raise ValueError(f"calibration needs inputs (N, ...) with N >= 1, got {tuple(inputs.shape)}")
+    weight = next(network.parameters(), inputs)
+    once, normed = _surroundings(network, inputs[:1].to(weight.device))
+    apart = {name: build for name, build in builds.items() if name not in once}
+    start = swapped(network, _fitted_alone(network, apart, inputs))
+    ordered = {name: build for name, build in builds.items() if name in once}
+    if not ordered and target in (None, network):
+        return start
+    sequence = _Sequence(start, target or network, ordered, once, normed, kept or {})
+    try:
+        with torch.no_grad():
+            sequence.run(inputs.to(weight.device))
+    except _OutOfStep as error:
+        warnings.warn(f"layers are fitted by themselves, not one after the other: {error}", FittedAlone, 2)
+        return swapped(network, _fitted_alone(network, builds, inputs))
+    return sequence.result()
+
+
+def _fitted_alone(network: nn.Module, builds: Mapping[str, Build], inputs: Tensor) -> dict[str, nn.Module]:
+    known = [name for name in builds if layer_kind(site(network, name)) in LAYER_KINDS]
+    moments = input_moments(network, known, inputs)
+    return {name: build(site(network, name), moments.get(name)) for name, build in builds.items()}
+
+
+def _surroundings(network: nn.Module, example: Tensor) -> tuple[set[str], set[str]]:
+    """Modules that are called exactly once, and those of them whose output goes straight into a batch norm."""
+    observed = copied(network).eval()
+    calls, makers, normed = Counter[nn.Module](), dict[int, tuple[nn.Module, Tensor, int]](), set[nn.Module]()
+
+    def enter(module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        calls[module] += 1
+        if isinstance(module, _BatchNorm) and given and id(given[0]) in makers:
+            maker, made, version = makers[id(given[0])]
+            if made is given[0] and made._version == version:
+                normed.add(maker)
+
+    def leave(module: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> None:
+        if isinstance(made, Tensor) and not any(made is x for x in given):
+            # of nested modules the innermost, which ends first
+            makers.setdefault(id(made), (module, made, made._version))
+
+    for module in observed.modules():
+        module.register_forward_pre_hook(enter)
+        module.register_forward_hook(leave)
+    with torch.no_grad():
+        observed(example)
+    places = dict(observed.named_modules(remove_duplicate=False))
+    once = {name for name, module in places.items() if calls[module] == 1}
+    return once, {name for name in once if places[name] in normed}
+
+
+def _keeps_statistics(module: nn.Module) -> bool:
+    return isinstance(module, _BatchNorm) and module.running_mean is not None
+
+
+class _Sequence:
+    """Two networks side by side, and what was built so far."""
+
+    def __init__(
+        self,
+        start: nn.Module,
+        target: nn.Module,
+        builds: Mapping[str, Build],
+        once: set[str],
+        normed: set[str],
+        kept: Mapping[str, Tensor],
+    ) -> None:
+        self._start, self._builds, self._normed, self._kept = start, builds, normed, kept
+        norms = [name for name, module in start.named_modules() if name in once and _keeps_statistics(module)]
+        self._target, self._compressed = (Stepped(network, [*builds, *norms]) for network in (target, start))
+        self._built: dict[str, nn.Module] = {}
+        self._shifts: dict[str, Tensor] = {}
+
+    def result(self) -> nn.Module:
+        """The network with all that was built, and its batch norms' means moved."""
+        result = swapped(self._start, self._built)
+        for name, shift in self._shifts.items():
+            norm = site(result, name)
+            assert isinstance(norm.running_mean, Tensor)
+            norm.running_mean += shift
+        return result
+
+    def run(self, inputs: Tensor) -> None:
+        """Fits all sites in the order in which the networks reach them."""
+        with ExitStack() as stack:
+            runs = [
+                (
+                    stack.enter_context(SteppedRun(self._target, part)),
+                    stack.enter_context(SteppedRun(self._compressed, part)),
+                )
+                for part in inputs.split(-(-len(inputs) // CHUNKS))
+            ]
+            while (name := _reached(runs)) is not None:
+                if name in self._builds:
+                    self._fit(name, runs)
+                else:
+                    self._move_mean(name, runs)
+        if missing := [name for name in self._builds if name not in self._built]:
+            raise _OutOfStep(f"some inputs do not pass {', '.join(missing)}")
+
+    def _fit(self, name: str, runs: Sequence[tuple[SteppedRun, SteppedRun]]) -> None:
+        dense, layer = self._target.original(name), site(self._start, name)
+        known = layer_kind(layer) in LAYER_KINDS
+        fitted: Pairs | None = None
+        held: Pairs | None = None
+        same, total = True, sum(len(run.x) for _, run in runs)
+        for place, (wanted, run) in enumerate(runs):
+            x, y = run.x, dense(wanted.x)
+            same = same and x.shape == wanted.x.shape and x.equal(wanted.x)
+            if known:
+                sums = self._pairs(name, layer, x, y, share=len(x) / total)
+                if place % HELD_OUT == HELD_OUT - 1:
+                    held = sums.plus(held)
+                else:
+                    fitted = sums.plus(fitted)
+            wanted.resume(y)
+        if known:
+            assert fitted is not None
+            built = self._built_in(name, layer, fitted, held, same)
+        else:
+            built = self._builds[name](layer, None)
+        self._built[name] = built
+        evaluated = copy.deepcopy(built).eval()
+        for _, run in runs:
+            run.resume(evaluated(run.x))
+
+    def _pairs(self, name: str, layer: Layer, x: Tensor, y: Tensor, *, share: float) -> Pairs:
+        channels = -1 if isinstance(layer, nn.Linear) else y.dim() - layer.weight.dim() + 1
+        y = y if name not in self._kept else y.index_select(channels, self._kept[name].to(y.device))
+        _require_same(name, y.shape[channels], len(layer.weight))
+        total: Pairs | None = None
+        for patches, outputs in patches_and_outputs(layer, x, y, share=share):
+            if patches.dtype != torch.float64:
+                patches, outputs = patches.float(), outputs.float()
+            total = Pairs(
+                patches.double().sum(1),
+                (patches.mT @ patches).double(),
+                outputs.double().sum(1),
+                (outputs.mT @ patches).double(),
+                patches.shape[1],
+            ).plus(total)
+        assert total is not None
+        return total
+
+    def _built_in(self, name: str, layer: Layer, fitted: Pairs, held: Pairs | None, same: bool) -> nn.Module:
+        centered = layer.bias is not None or name in self._normed
+        whole = fitted.plus(held)
+        second, _ = whole.averages(centered=centered)
+        x, y, kernel = whole.x / whole.count, whole.y / whole.count, grouped_kernel(layer).flatten(2)
+        goal = layer
+        if not same:
+            kernel = retargeted(kernel, fitted, held, centered=centered)
+            goal = copy.deepcopy(layer)
+            goal.weight.copy_(kernel.reshape(layer.weight.shape))
+            if goal.bias is not None:
+                goal.bias.copy_((y - (kernel @ x[..., None])[..., 0]).flatten())
+        moved = Moments(x, second + x[:, :, None] * x[:, None] if centered else second, whole.count)
+        # the batch norm takes the means: without them the layer needs no bias to shift
+        if centered and layer.bias is None:
+            moved = Moments(torch.zeros_like(x), second, whole.count)
+        return self._builds[name](goal, moved)
+
+    def _move_mean(self, name: str, runs: Sequence[tuple[SteppedRun, SteppedRun]]) -> None:
+        wanted, moved, count = 0.0, 0.0, 0
+        for dense, run in runs:
+            wanted, moved = wanted + _channel_sums(dense.x), moved + _channel_sums(run.x)
+            count += run.x.numel() // run.x.shape[1]
+        wanted = wanted if name not in self._kept else wanted[self._kept[name].to(wanted.device)]
+        _require_same(name, len(wanted), len(moved))
+        norm, before = self._compressed.original(name), self._target.original(name)
+        self._shifts[name] = ((moved - wanted) / count).to(norm.running_mean.dtype)
+        norm.running_mean += self._shifts[name]
+        for dense, run in runs:
+            dense.resume(before(dense.x))
+            run.resume(norm(run.x))
+
+
+def _require_same(name: str, wanted: int, left: int) -> None:
+    if wanted != left:
+        raise _OutOfStep(f"{name} has {left} channels in place of {wanted}, and which is not known")
+
+
+def _channel_sums(x: Tensor) -> Tensor:
+    return x.double().transpose(0, 1).flatten(1).sum(1)
+
+
+def _reached(runs: Sequence[tuple[SteppedRun, SteppedRun]]) -> str | None:
+    names = {run.name for pair in runs for run in pair}
+    if len(names) > 1:
+        raise _OutOfStep(f"at one time, runs are at {', '.join(sorted(str(name) for name in names))}")
+    return names.pop()
+
+
+def retargeted(kernel_gOF: Tensor, fitted: Pairs, held: Pairs | None, *, centered: bool) -> Tensor:
+    """The kernel that meets the outputs best, (g, O, F); of each ridge, and of no change, the one that held-out pairs
+    prefer.
+    """
+    second, cross = fitted.plus(held).averages(centered=centered)
+    if held is None:
+        return kernel_gOF + ridge_solved(second, cross - kernel_gOF @ second, RIDGES[1])
+    own_second, own_cross = fitted.averages(centered=centered)
+    held_second, held_cross = held.averages(centered=centered)
+    wrong = own_cross - kernel_gOF @ own_second
+
+    def error(kernel: Tensor) -> float:
+        return float((((kernel @ held_second) - 2 * held_cross) * kernel).sum())
+
+    errors = {ridge: error(kernel_gOF + ridge_solved(own_second, wrong, ridge)) for ridge in RIDGES}
+    best = min(errors, key=lambda ridge: errors[ridge])
+    if error(kernel_gOF) <= errors[best]:
+        return kernel_gOF
+    return kernel_gOF + ridge_solved(second, cross - kernel_gOF @ second, best)

@@ -1,0 +1,127 @@
+"""Copies of networks in which other modules stand in for some, wherever the network refers to them."""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from types import CellType, FunctionType
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+Module = TypeVar("Module", bound=nn.Module)
+OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+"""Attributes that every module has."""
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+"""Of tensors of so many dimensions."""
+HOOKS = (
+    *("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called"),
+    *("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_backward_hooks", "_backward_pre_hooks"),
+)
+
+
+def copied(
+    network: Module, replacements: Mapping[nn.Module, nn.Module] | None = None, *, memo: Mapping[int, Any] | None = None
+) -> Module:
+    """A deep copy of the network, in which other modules stand in for some of its own.
+
+    A replacement stands wherever the network refers to the module: under its names, in plain lists, in hooks. It takes
+        over
+    what the outside can see of the module: hooks, mode, and, from a layer with a weight, the attributes that it lacks,
+        the
+    memory format, and whether weights and bias are trained.
+
+    Functions that hold modules of the network, such as ``lambda x: self.conv(x)``, are copied with it. Tensors that a
+    forward left in attributes, with the graph that made them, are copied without that graph: torch copies no others.
+
+    Args:
+        replacements: by module of the network; they become part of the copy.
+        memo: by id of an object of the network, what the copy has in its place, as ``copy.deepcopy`` takes it.
+
+    Raises:
+        TypeError: the network holds what cannot be copied.
+    """
+    known: dict[int, Any] = {id(tensor): tensor.detach().clone() for tensor in _left_by_forwards(network)}
+    known |= dict(memo or {}) | {id(old): new for old, new in (replacements or {}).items()}
+    try:
+        result = copy.deepcopy(network, known)
+        for old, new in (replacements or {}).items():
+            _take_over_(new, old, known)
+    except (RuntimeError, TypeError) as error:
+        raise TypeError(f"{type(network).__name__} cannot be copied: {error}") from error
+    parts = {part for one in (replacements or {}).values() for part in one.modules()}
+    for module in (module for module in result.modules() if module not in parts):
+        for name, value in vars(module).items():
+            vars(module)[name] = _with_copied_functions(value, known)
+    return result
+
+
+def _left_by_forwards(network: nn.Module) -> Iterator[Tensor]:
+    for module in network.modules():
+        own = [value for name, value in vars(module).items() if name not in OF_EVERY_MODULE]
+        for leaf in (*pytree.tree_leaves(own), *module._buffers.values()):
+            if isinstance(leaf, Tensor) and leaf.grad_fn is not None:
+                yield leaf
+
+
+def _take_over_(new: nn.Module, old: nn.Module, known: dict[int, Any]) -> None:
+    for kind in HOOKS:
+        if hooks := getattr(old, kind):
+            setattr(
+                new,
+                kind,
+                type(hooks)({**getattr(new, kind), **_with_copied_functions(copy.deepcopy(hooks, known), known)}),
+            )
+    if old._is_full_backward_hook is not None:
+        new._is_full_backward_hook = old._is_full_backward_hook
+    new.train(old.training)
+    weight, bias = old._parameters.get("weight"), old._parameters.get("bias")
+    if weight is None:
+        return
+    for name, value in vars(old).items():
+        if name not in OF_EVERY_MODULE and not hasattr(new, name):
+            vars(new)[name] = _with_copied_functions(copy.deepcopy(value, known), known)
+    for name, parameter in new.named_parameters():
+        like = bias if bias is not None and name.rpartition(".")[2] == "bias" else weight
+        parameter.requires_grad_(like.requires_grad)
+    last = CHANNELS_LAST.get(weight.dim())
+    if last is not None and weight.is_contiguous(memory_format=last) and not weight.is_contiguous():
+        for parameter in (parameter for parameter in new.parameters() if parameter.dim() == weight.dim()):
+            parameter.data = parameter.data.to(memory_format=last)
+
+
+def _with_copied_functions(value: Any, known: dict[int, Any]) -> Any:
+    """An attribute of a copy in which functions hold the copies of what they held; containers are changed in place."""
+    if isinstance(value, FunctionType):
+        return _rebound(value, known)
+    if type(value) in (dict, OrderedDict):
+        for key, one in value.items():
+            value[key] = _with_copied_functions(one, known)
+    elif type(value) is list:
+        value[:] = [_with_copied_functions(one, known) for one in value]
+    return value
+
+
+def _rebound(function: FunctionType, known: dict[int, Any]) -> FunctionType:
+    """The function with the copies of the objects that it encloses; itself where none of them was copied."""
+    if id(function) in known or not function.__closure__:
+        return known.get(id(function), function)  # type: ignore[no-any-return]  # what was made of it
+    cells = tuple(CellType() for _ in function.__closure__)
+    made = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__, cells)
+    made.__kwdefaults__, made.__qualname__ = function.__kwdefaults__, function.__qualname__
+    vars(made).update(vars(function))
+    known[id(function)] = made  # before its cells are filled: it may enclose itself
+    changed = False
+    for new, old in zip(cells, function.__closure__, strict=True):
+        try:
+            held = old.cell_contents
+        except ValueError:  # of a name that was never set
+            continue
+        new.cell_contents = _rebound(held, known) if isinstance(held, FunctionType) else known.get(id(held), held)
+        changed = changed or not any(new.cell_contents is same for same in (held, made))
+    if not changed:
+        known[id(function)] = function
+    return known[id(function)]  # type: ignore[no-any-return]  # one of the two

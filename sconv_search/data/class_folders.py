@@ -1,0 +1,85 @@
+"""A folder of images for each class: which files count, and what is left out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
+"""Of files that are read, in any case; those of torchvision's ``ImageFolder``."""
+SHOWN = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassFolders:
+    """The images of a part of a data set.
+
+    Args:
+        names: of the classes, in the order of their numbers.
+        files: the image files.
+        labels: the number of the class of each.
+        skipped: files that are no images, and hidden folders, which are not looked into.
+    """
+
+    names: tuple[str, ...]
+    files: tuple[Path, ...]
+    labels: tuple[int, ...]
+    skipped: tuple[Path, ...]
+
+
+def is_hidden(path: Path) -> bool:
+    """Whether an editor, a notebook or a file manager made it, as ``.ipynb_checkpoints`` and ``__MACOSX``."""
+    return path.name.startswith(".") or path.name == "__MACOSX"
+
+
+def is_image(path: Path) -> bool:
+    """Whether the file is read as an image, by its name."""
+    return not is_hidden(path) and path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def class_folders(root: Path) -> ClassFolders:
+    """The images under ``root/<class>/``, at any depth, classes and files in the order of their names.
+
+    Raises:
+        ValueError: there is no class, or one without images.
+    """
+    inside = sorted(root.iterdir())
+    names = tuple(path.name for path in inside if path.is_dir() and not is_hidden(path))
+    files: list[Path] = []
+    labels: list[int] = []
+    skipped = [path for path in inside if path.name not in names]
+    if not names:
+        raise ValueError(f"{str(root)!r} holds no folder; each class needs one, with its images")
+    for label, name in enumerate(names):
+        images: list[Path] = []
+        for path in _files(root / name, skipped):
+            (images if is_image(path) else skipped).append(path)
+        if not images:
+            kinds = ", ".join(sorted(IMAGE_SUFFIXES))
+            raise ValueError(f"{str(root)!r} is not whole: the class folder {name!r} holds no image ({kinds})")
+        files += images
+        labels += [label] * len(images)
+    return ClassFolders(names=names, files=tuple(files), labels=tuple(labels), skipped=tuple(skipped))
+
+
+def _files(folder: Path, skipped: list[Path]) -> Iterator[Path]:
+    """All files at any depth, folder by folder; hidden folders are added to what is skipped."""
+    places = []
+    for place, folders, names in os.walk(folder, followlinks=True):
+        hidden = [name for name in folders if is_hidden(Path(name))]
+        skipped.extend(Path(place) / name for name in hidden)
+        folders[:] = [name for name in folders if name not in hidden]  # the walk goes on by this list
+        places.append((place, sorted(names)))
+    for place, names in sorted(places):
+        yield from (Path(place) / name for name in names)
+
+
+def skipped_words(skipped: Collection[Path], root: Path) -> tuple[str, ...]:
+    """What is said of files that are not read: how many they are, and some of them; nothing where all are read."""
+    if not skipped:
+        return ()
+    some = ", ".join(repr(path.relative_to(root).as_posix()) for path in sorted(skipped)[:SHOWN])
+    more = f" and {len(skipped) - SHOWN} more" if len(skipped) > SHOWN else ""
+    return (f"skipped in {str(root)!r}, as no image or hidden: {len(skipped)} ({some}{more})",)

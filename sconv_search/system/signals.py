@@ -1,0 +1,95 @@
+"""What Ctrl-C and SIGTERM do to a command: both end it in order, with an exit status each."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+STOPPED = "stopped; the same command continues"
+INTERRUPTED, TERMINATED = 130, 143
+"""Exit statuses, 128 and the signal's number, as shells have them."""
+_received: list[int] = []
+
+
+@contextmanager
+def stopping_in_order() -> Iterator[None]:
+    """A time in which Ctrl-C, and SIGTERM, which schedulers send, end the command by a KeyboardInterrupt."""
+    _received.clear()
+    with _handled({signal.SIGINT: _raise, signal.SIGTERM: _raise}):
+        yield
+
+
+def end_at_once() -> None:
+    """Makes both end the process with one line, until something else is said: there is nothing to be put in order.
+
+    An exception could be swallowed, or turned into another one, by whatever module is loading.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes that train together, the first one speaks
+        os.write(2, f"{STOPPED}\n".encode())
+    os._exit(128 + number)
+
+
+def stopped_status() -> int:
+    """The exit status of a command that a signal stopped: by which it was."""
+    return TERMINATED if signal.SIGTERM in _received else INTERRUPTED
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    _received.append(number)
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """A time that no signal cuts short: what came in it is raised at its end, and processes started in it never see
+    Ctrl-C.
+
+    A process that is started half is one that nobody ends.
+    """
+    came: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+
+    with _handled({signal.SIGINT: note, signal.SIGTERM: note}), _interrupts_blocked():
+        yield
+    for number in dict.fromkeys(came):
+        signal.raise_signal(number)
+
+
+@contextmanager
+def _handled(handlers: dict[signal.Signals, Callable[[int, FrameType | None], None]]) -> Iterator[None]:
+    """A time in which these handle signals; in another thread than the main one, which alone can, nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """A time in which this thread takes no Ctrl-C; a process that it starts inherits that. Windows knows no such
+    thing.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)

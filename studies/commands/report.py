@@ -1,0 +1,61 @@
+"""``sconv-search report`` and ``sconv-search compare``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sconv_search.reports import Change, report_changes, write_report
+from sconv_search.studies.commands.output import PIPE_WIDTH, in_a_pipe, print_json, telling
+from sconv_search.studies.monitor import RichMonitor
+
+COLUMNS = ("change", "of", "before", "after", "difference")
+
+
+def report(runs: list[Path], *, out: Path, as_json: bool) -> None:
+    """Draws the comparison of runs, with its tables."""
+    with telling(as_json) as monitor:
+        result = reported(runs, out, monitor)
+    if as_json:
+        print_json(result)
+
+
+def reported(runs: list[Path], out: Path, monitor: RichMonitor) -> dict[str, Any]:
+    """The report's files, which are written now."""
+    with monitor.bar("drawing") as step:
+        written = write_report(runs, out, step)
+    monitor.say(f"report: open {out / 'index.html'} ({len(written)} files)")
+    return {"folder": out, "page": out / "index.html", "runs": runs, "files": written}
+
+
+def compare(before: Path, after: Path, *, as_json: bool) -> None:
+    """Prints what changed between two reports."""
+    changes = report_changes(before, after)
+    if as_json:
+        print_json({"before": before, "after": after, "changed": bool(changes), "changes": changes})
+    elif changes:
+        _say_changes(changes, Console())
+    else:
+        print("nothing changed: verdicts, plans, scores, costs and effort are the same")
+
+
+def _say_changes(changes: Sequence[Change], console: Console) -> None:
+    if in_a_pipe(console):
+        console = Console(file=console.file, width=PIPE_WIDTH)  # a line a change, for grep
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    for column in COLUMNS:
+        table.add_column(column, overflow="fold")
+    for change in changes:
+        table.add_row(*map(Text, _cells(change)))
+    console.print(table)
+
+
+def _cells(change: Change) -> tuple[str, ...]:
+    of = f"{change.subject}: {change.quantity}" if change.quantity else change.subject
+    return change.kind, of, *change.words, change.difference

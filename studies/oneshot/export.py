@@ -1,0 +1,98 @@
+"""``ss.export``: a network as a file of another runtime, in the forms that are fastest there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from sconv_search.cost.network_inputs import Inputs, example_input
+from sconv_search.cost.timing import eager
+from sconv_search.inference.export import export_onnx, export_program
+from sconv_search.inference.optimize import optimize_for_inference
+from sconv_search.inference.quantization import export_int8
+from sconv_search.inference.runtimes import onnx_run, openvino_run
+from sconv_search.plan import CompressionPlan
+from sconv_search.studies.oneshot.packing import first_inputs
+
+Runtime = Literal["onnxruntime", "openvino", "torch"]
+SUFFIXES: Mapping[str, Runtime] = {".onnx": "onnxruntime", ".pt2": "torch"}
+QUANTIZED_INPUTS = 256
+TIMED_BATCH = 16
+
+
+def export(
+    network: nn.Module,
+    path: str | Path,
+    *,
+    example: Inputs | None = None,
+    optimize: bool = True,
+    runtime: Runtime | None = None,
+    int8: bool = False,
+    data: Iterable[Any] | None = None,
+) -> dict[str, float]:
+    """Writes the network as ``.onnx`` or ``.pt2``, checked by running it from there; returns the parity by runtime.
+
+    Parity is the largest difference to the network's outputs over the largest of them.
+
+    Args:
+        network: its forward takes one tensor and gives one.
+        path: its suffix is the format: ONNX, or an archive of ``torch.export``.
+        example: an input (N, ...), or the shape of one without the batch; by default what ``compress`` was given.
+        optimize: fold batch norms, and compute every structured layer in the form that is measured to be fastest in the
+            runtime that the file is for; the dense form where none is faster.
+        runtime: that runtime: onnxruntime or OpenVINO for ONNX; by default onnxruntime for ONNX, PyTorch for archives.
+        int8: quantize an ONNX file to 8 bits, by the ranges of the data's first inputs.
+
+    Raises:
+        ValueError: the suffix, the runtime or the example does not fit, a package is missing, or the network cannot be
+            exported.
+        RuntimeError: what the file computes is not what the network does; nothing is written then.
+    """
+    path = Path(path)
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"{str(path)!r} must end in {' or '.join(SUFFIXES)}, which says the format")
+    chosen = runtime or SUFFIXES[path.suffix]
+    if chosen not in get_args(Runtime) or (path.suffix == ".pt2") != (chosen == "torch"):
+        raise ValueError(f"runtime {chosen!r} does not run {path.suffix} files; onnxruntime and openvino run .onnx")
+    if int8 and (path.suffix != ".onnx" or data is None):
+        raise ValueError("int8=True writes .onnx files and reads the ranges of activations from data=; give both")
+    given = _example(network, example)
+    ready = network.eval()
+    if optimize:
+        prepare = {"onnxruntime": onnx_run, "openvino": openvino_run, "torch": eager}[chosen]
+        ready, _ = optimize_for_inference(ready, _batch(given, TIMED_BATCH), prepare=prepare)
+    metadata = (
+        {} if not isinstance(getattr(network, "plan", None), CompressionPlan) else {"plan": network.plan.to_json()}
+    )
+    metadata |= {"torch": torch.__version__}
+    two = _batch(given, 2)
+    if int8:
+        assert data is not None
+        inputs = first_inputs(data, QUANTIZED_INPUTS, None, given.device)
+        if not isinstance(inputs, Tensor):
+            raise ValueError("int8=True needs a network of one tensor; batches must be tensors, or begin with one")
+        parity, _ = export_int8(ready, two, inputs, path, metadata)
+        return dict(parity)
+    return (export_onnx if path.suffix == ".onnx" else export_program)(ready, two, path, metadata)
+
+
+def _example(network: nn.Module, example: Inputs | None) -> Tensor:
+    found = getattr(network, "example", None) if example is None else example
+    if found is None:
+        raise ValueError("export needs an example input; give example=, a tensor (N, ...) or the shape of one input")
+    if isinstance(found, (tuple, list)) and len(found) == 1 and isinstance(found[0], Tensor):
+        found = found[0]
+    if isinstance(found, Tensor):
+        return found
+    if isinstance(found, (tuple, list)) and all(isinstance(size, int) for size in found):
+        return example_input(network, found)
+    raise ValueError(f"export takes networks of one tensor, got an example of type {type(found).__name__}")
+
+
+def _batch(example: Tensor, count: int) -> Tensor:
+    """So many inputs like the example's first."""
+    return example[:1].expand(count, *example.shape[1:]).contiguous()

@@ -1,0 +1,100 @@
+"""Networks of any inputs as networks of one tensor, which is what fits to calibration inputs run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import fields, is_dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from sconv_search.cost.network_inputs import Inputs, arguments
+
+PREFIX = "network."
+"""Before the names of a packed network's sites."""
+
+
+class PackedNetwork(nn.Module):
+    """A network called with one tensor (N, features), in which all tensors of its own inputs stand side by side.
+
+    Args:
+        network: called as the example is.
+        example: a tuple of positional arguments or a dict; what is no tensor in it is the same for every call.
+    """
+
+    def __init__(self, network: nn.Module, example: Inputs) -> None:
+        super().__init__()
+        self.network = network
+        leaves, self._spec = pytree.tree_flatten(arguments(network, example))
+        self._leaves = [leaf if not isinstance(leaf, Tensor) else None for leaf in leaves]
+        self._shapes = [(leaf.shape[1:], leaf.dtype) for leaf in leaves if isinstance(leaf, Tensor)]
+
+    def packed(self, inputs: Inputs) -> Tensor:
+        """Inputs of the example's structure, (N, ...) each, as (N, features)."""
+        leaves = [leaf for leaf in pytree.tree_leaves(arguments(self.network, inputs)) if isinstance(leaf, Tensor)]
+        wide = torch.float64 if any(not leaf.is_floating_point() for leaf in leaves) else torch.float32
+        return torch.cat([leaf.reshape(len(leaf), -1).to(wide) for leaf in leaves], dim=1)
+
+    def forward(self, x: Tensor) -> Any:
+        """(N, features) -> whatever the network gives."""
+        sizes = [shape.numel() for shape, _ in self._shapes]
+        parts = iter(
+            part.reshape(-1, *shape).to(dtype)
+            for part, (shape, dtype) in zip(x.split(sizes, dim=1), self._shapes, strict=True)
+        )
+        leaves = [next(parts) if leaf is None else leaf for leaf in self._leaves]
+        positional, named = pytree.tree_unflatten(leaves, self._spec)
+        return self.network(*positional, **named)
+
+
+def tensors_of(output: Any) -> list[Tensor]:
+    """All floating-point tensors of a network's output: tuples, dicts and dataclasses of any depth."""
+    if is_dataclass(output) and not isinstance(output, type):
+        output = {field.name: getattr(output, field.name) for field in fields(output)}
+    leaves, _ = pytree.tree_flatten(output)
+    found: list[Tensor] = []
+    for leaf in leaves:
+        if isinstance(leaf, Tensor) and leaf.is_floating_point():
+            found.append(leaf)
+        elif is_dataclass(leaf) and not isinstance(leaf, type):
+            found += tensors_of(leaf)
+    return found
+
+
+def first_inputs(
+    data: Iterable[Any], count: int, inputs: Callable[[Any], Inputs] | None, device: torch.device
+) -> Inputs:
+    """The first inputs of a loader's batches, joined, ``count`` of them at most.
+
+    Args:
+        data: batches; of each, ``inputs`` says what the network is called with, by default the batch itself, or its
+            first entry where it is a list or a tuple.
+
+    Raises:
+        ValueError: there is no batch, or batches differ in their structure.
+    """
+    parts: list[Any] = []
+    seen = 0
+    for batch in islice(data, count):
+        part = inputs(batch) if inputs is not None else batch[0] if isinstance(batch, (list, tuple)) else batch
+        parts.append(part)
+        seen += next((len(leaf) for leaf in pytree.tree_leaves(part) if isinstance(leaf, Tensor)), 1)
+        if seen >= count:
+            break
+    if not parts:
+        raise ValueError("the data given to fit to holds no batch; give an iterable of batches, such as a DataLoader")
+    leaves, specs = zip(*(pytree.tree_flatten(part) for part in parts), strict=True)
+    if any(spec != specs[0] for spec in specs) or not any(isinstance(leaf, Tensor) for leaf in leaves[0]):
+        kinds = ", ".join(dict.fromkeys(type(part).__name__ for part in parts))
+        raise ValueError(
+            f"batches must hold tensors in one structure, got {kinds}; name the network's inputs by inputs="
+        )
+    joined = [
+        torch.cat(same)[:count].to(device) if isinstance(same[0], Tensor) else same[0]
+        for same in zip(*leaves, strict=True)
+    ]
+    made: Inputs = pytree.tree_unflatten(joined, specs[0])
+    return made

@@ -1,0 +1,91 @@
+"""Compressed networks as folders: plan, weights, and what both are of."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from sconv_search.plan import CompressionPlan
+from sconv_search.records import Cost
+from sconv_search.studies.oneshot.compress import Compressed
+from sconv_search.studies.runs.rebuild import rebuild, save_compressed
+from sconv_search.system.files import atomic_write
+
+FORMAT = "sconv-search compressed network 1"
+
+
+def save(network: nn.Module, folder: str | Path) -> None:
+    """Writes ``plan.json``, ``weights.safetensors`` and ``config.json`` of a network that ``compress`` returned.
+
+    Raises:
+        TypeError: the network has no plan.
+    """
+    folder = Path(folder)
+    plan = getattr(network, "plan", None)
+    if not isinstance(plan, CompressionPlan):
+        raise TypeError(f"{type(network).__name__} has no plan; save what sconv_search.compress returned")
+    save_compressed(network, plan, folder)
+    with atomic_write(folder / "config.json") as partial:
+        partial.write_text(json.dumps(config_of(network), indent=1) + "\n", encoding="utf-8")
+
+
+def config_of(network: nn.Module) -> dict[str, Any]:
+    """What ``config.json`` holds: the plan, the costs, and of what network it is."""
+    costs = {
+        name: {**asdict(cost), "flops": cost.flops}
+        for name in ("cost", "dense_cost")
+        if isinstance(cost := getattr(network, name, None), Cost)
+    }
+    plan: CompressionPlan = getattr(network, "plan")  # noqa: B009  # set by compress
+    example = getattr(network, "example", None)
+    shapes = pytree.tree_map(lambda leaf: list(leaf.shape) if isinstance(leaf, Tensor) else leaf, example)
+    return {
+        "format": FORMAT,
+        "version": version("sconv-search"),
+        "torch": torch.__version__,
+        "architecture": f"{type(network).__module__}.{type(network).__qualname__}",
+        "example": shapes if example is None or _is_json(shapes) else repr(shapes),
+        "plan": json.loads(plan.to_json()),
+        **costs,
+    }
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value)
+    except TypeError:
+        return False
+    return True
+
+
+def load(folder: str | Path, network: nn.Module) -> Compressed:
+    """The compressed network that ``save`` wrote, or a study confirmed, in evaluation mode.
+
+    Args:
+        network: the original architecture; its weights do not matter, and it is not modified.
+
+    Raises:
+        FileNotFoundError: plan or weights are missing.
+        KeyError: the plan is of another network.
+        ValueError: a file is damaged, or the weights do not fit; the differences are listed.
+    """
+    folder = Path(folder)
+    loaded = cast(Compressed, rebuild(network, folder))
+    loaded.plan = CompressionPlan.from_json((folder / "plan.json").read_text(encoding="utf-8"))
+    path = folder / "config.json"
+    if path.is_file():
+        try:
+            config = json.loads(path.read_text(encoding="utf-8"))
+            for name in ("cost", "dense_cost"):
+                if name in config:
+                    setattr(loaded, name, Cost(**{key: value for key, value in config[name].items() if key != "flops"}))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path}: not what sconv_search.save writes: {error}") from error
+    return loaded

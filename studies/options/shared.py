@@ -1,0 +1,148 @@
+"""Options and groups of options that several commands share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sconv_search.records import Quantity
+from sconv_search.studies.method_registry import METHODS
+from sconv_search.studies.options.config_file import ConfigOption
+from sconv_search.studies.options.debug import DebugOption
+from sconv_search.studies.tasks import TASKS
+from sconv_search.training.schedule import EVERY_S
+
+
+def known_tasks() -> list[str]:
+    """Completions of a task."""
+    return list(TASKS)
+
+
+def known_methods() -> list[str]:
+    """Completions of a method."""
+    return list(METHODS)
+
+
+def known_devices() -> list[str]:
+    """Completions of a device; torch is asked for the GPUs."""
+    import torch
+
+    return ["auto", "cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+
+
+DataOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the data set (default: the folder in SCONV_SEARCH_DATA if it is set, or ./data)."),
+]
+WeightsOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Weights of the trained dense network, a safetensors file. They count as trained on all training images"
+        " (default: the dense network is trained first)."
+    ),
+]
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        help="Device to run on: cpu, cuda, cuda:N, or auto, which takes cuda if it is available.",
+        autocompletion=known_devices,
+        metavar="NAME",
+    ),
+]
+TaskOption = Annotated[
+    str,
+    typer.Option(
+        help=f"Task to run: {', '.join(TASKS)}, or package.module:function, a function that returns your own Task.",
+        autocompletion=known_tasks,
+        metavar="NAME",
+    ),
+]
+OwnMethodOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--method",
+        help="Class of a method that the runs use and that no installed package provides, as package.module:Class;"
+        " repeatable.",
+        metavar="NAME",
+    ),
+]
+IncludeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Compress only layers whose name matches this pattern, such as 'layer3.*'; repeatable (default: all"
+        " layers).",
+        metavar="PATTERN",
+    ),
+]
+ExcludeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Do not compress layers whose name matches this pattern; repeatable (default: none is excluded).",
+        metavar="PATTERN",
+    ),
+]
+MultipleOption = Annotated[
+    int,
+    typer.Option(help="Only offer ranks and channel counts that are multiples of N, such as 4, 8 or 16.", metavar="N"),
+]
+QuantityOption = Annotated[Quantity, typer.Option(help="Quantity that the budget limits, unless the budget names one.")]
+TensorBoardOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--tensorboard",
+        help="Folder for TensorBoard logs of every trial; requires the package tensorboard (default: no logs).",
+    ),
+]
+CheckpointOption = Annotated[
+    float,
+    typer.Option(
+        "--checkpoint-seconds",
+        help="Seconds between checkpoints of a training. An interrupted command resumes from the last checkpoint.",
+        min=0,
+    ),
+]
+DevicesOption = Annotated[
+    int,
+    typer.Option(
+        help="Number of devices that train each network together, one process per device; requires the extra"
+        " 'distributed'.",
+        min=1,
+    ),
+]
+JsonOption = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="Print the result as one JSON document on standard output, and messages on standard error."
+    ),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class General:
+    """General."""
+
+    config: ConfigOption = None
+    as_json: JsonOption = False
+    debug: DebugOption = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layers:
+    """Layers."""
+
+    include: IncludeOption = None
+    exclude: ExcludeOption = None
+    multiple: MultipleOption = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """Devices and logs."""
+
+    device: DeviceOption = "auto"
+    devices: DevicesOption = 1
+    checkpoint_seconds: CheckpointOption = EVERY_S
+    tensorboard: TensorBoardOption = None

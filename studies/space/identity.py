@@ -1,0 +1,46 @@
+"""What a search space was measured of, so that one of something else is not taken for it."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from sconv_search.search_space.space import SearchSpace
+from sconv_search.studies.context import StudyContext
+from sconv_search.studies.spec import StudySpec
+
+
+def space_identity(start: StudyContext, spec: StudySpec) -> Mapping[str, str]:
+    """All that a space follows from; the machine and its threads only where times were measured."""
+    device = next(start.network.parameters()).device.type
+    timed = {
+        "machine": platform.node(),
+        "device": device,
+        "threads": str(torch.get_num_threads()),
+        "batch": str(spec.latency_batch),
+    }
+    return {
+        **start.identity,
+        "methods": json.dumps(spec.methods),
+        "sites": json.dumps([spec.include, spec.exclude, spec.multiple]),
+        "plans": json.dumps(spec.plans),
+        **(timed if spec.times else {}),
+    }
+
+
+def require_measured_of(space: SearchSpace, identity: Mapping[str, str], path: Path) -> None:
+    """Refuses a space that was measured of something else; one of a version that did not write what, is taken as it is.
+
+    Raises:
+        ValueError: what differs, and what to do.
+    """
+    names = {**space.measured_of, **identity} if space.measured_of else {}
+    if differing := [name for name in names if space.measured_of.get(name) != identity.get(name)]:
+        raise ValueError(
+            f"{str(path)!r} was measured with another {', '.join(differing)}; "
+            "name another folder with --out, or move the file away, and the space is measured anew"
+        )

@@ -1,0 +1,199 @@
+"""Layers that the network uses for more than calling them are found by running it."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sconv_search.calibration import replaceable as proof
+from sconv_search.calibration.replaceable import READ_ELSEWHERE, left_alone, replaceable
+from sconv_search.cost.input_shape import takes
+from sconv_search.studies import METHODS
+from sconv_search.studies.selection import offered
+from sconv_search.studies.space.sites import site_table
+
+
+class Using(nn.Module):
+    """Three layers, of which ``odd`` is used as the test says."""
+
+    def __init__(self, use) -> None:
+        super().__init__()
+        self.first, self.odd, self.last = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 4, 1)
+        self.use = use
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        return self.last(self.use(self.odd, self.first(x_NCHW)))
+
+
+def by_weight(layer: nn.Module, x: Tensor) -> Tensor:
+    return F.conv2d(x, layer.weight, layer.bias)
+
+
+def by_class(layer: nn.Module, x: Tensor) -> Tensor:
+    return layer(x) if isinstance(layer, nn.Conv2d) else x[..., 2:, 2:]
+
+
+def by_norm(layer: nn.Module, x: Tensor) -> Tensor:
+    return layer(x) / layer.weight.detach().norm()
+
+
+def by_method(layer: nn.Module, x: Tensor) -> Tensor:
+    return layer._conv_forward(x, layer.weight.data, None)
+
+
+def by_its_hook(layer: nn.Module, x: Tensor) -> Tensor:
+    return layer(x) if not hasattr(layer, "weight_total") else x
+
+
+def called(layer: nn.Module, x: Tensor) -> Tensor:
+    assert layer.weight.dtype == x.dtype
+    assert layer.weight.size(0) == layer.out_channels
+    return layer(input=x)
+
+
+@pytest.fixture(autouse=True)
+def _forgotten() -> None:
+    proof._KEPT.forget()
+
+
+@pytest.mark.parametrize(
+    ("use", "reason"),
+    [
+        (by_weight, READ_ELSEWHERE),
+        (by_norm, READ_ELSEWHERE),
+        (by_method, READ_ELSEWHERE),
+        (by_class, "with another layer in its place that computes the same, what "),
+    ],
+)
+def test_the_layer_at_fault_is_left_alone_with_the_reason(use, reason: str) -> None:
+    torch.manual_seed(0)
+    network = Using(use).eval()
+    before = copy.deepcopy(network.state_dict())
+    found = left_alone(network)
+    assert set(found) == {"odd"}
+    assert found["odd"].startswith(reason)
+    assert set(replaceable(network)) == {"first", "last"}
+    assert (
+        set(METHODS["structured_conv"].options(network))
+        == set(METHODS["weight_svd"].options(network))
+        == {"first", "last"}
+    )
+    table = site_table(network, (3, 8, 8), ["structured_conv", "channel_pruning"])
+    row = next(layer for layer in table.layers if layer.site == "odd")
+    assert row.reasons["structured_conv"] == found["odd"]
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_a_layer_that_is_called_is_replaceable() -> None:
+    assert left_alone(Using(called)) == {}
+
+
+def test_a_hook_that_reads_its_layers_weight_is_found() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3))
+    network[1].register_forward_hook(lambda layer, given, output: output + layer.weight.mean())
+    assert set(left_alone(network)) == {"1"}
+
+
+def test_the_fast_path_of_attention_is_found() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(8, 16), nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), nn.Linear(16, 4))
+    takes(network, (5, 8))
+    assert set(left_alone(network)) >= {"1.linear1", "1.linear2", "1.self_attn.out_proj"}
+    assert set(replaceable(network)) == {"0", "2"}
+
+
+def test_two_runs_are_enough_where_nothing_is_wrong_and_none_for_a_like(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = []
+    values = proof._Proof._run
+    monkeypatch.setattr(proof._Proof, "_run", lambda self, network: runs.append(1) or values(self, network))
+    network = nn.Sequential(*[nn.Conv2d(3, 3, 3, padding=1) for _ in range(20)])
+    takes(network, (3, 8, 8))
+    for one in (network, copy.deepcopy(network)):
+        assert left_alone(one) == {}
+    assert len(runs) == 2
+    left_alone(nn.Sequential(*network, nn.ReLU()))
+    assert len(runs) == 4
+
+
+def test_runs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proof, "MOST_RUNS", 5)
+    parts = [nn.Sequential(Using(by_class), nn.Conv2d(4, 3, 1)) for _ in range(8)]
+    network = nn.Sequential(*parts).eval()
+    takes(network, (3, 40, 40))
+    found = left_alone(network)
+    assert {f"{place}.0.odd" for place in range(8)} <= set(found)
+
+
+def test_a_change_that_the_outputs_hide_is_found() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(Using(by_class), nn.Conv2d(4, 4, 3)).eval()
+    with torch.no_grad():
+        network[1].weight.mul_(1e-9)
+    assert set(left_alone(network)) == {"0.odd"}
+
+
+def test_random_networks_are_compared_by_the_same_random_numbers() -> None:
+    class Noisy(nn.Conv2d):
+        def forward(self, input: Tensor) -> Tensor:
+            return super().forward(input) + torch.randn(())
+
+    network, state = nn.Sequential(nn.Conv2d(3, 4, 3), Noisy(4, 4, 3)), torch.get_rng_state()
+    assert set(left_alone(network)) == {"1"}
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_outputs_of_any_form_are_compared() -> None:
+    class Result:
+        def __init__(self, value: Tensor) -> None:
+            self.value = value
+
+    class Wrapping(Using):
+        def forward(self, x_NCHW: Tensor) -> object:
+            return {"found": [Result(super().forward(x_NCHW))]}
+
+    torch.manual_seed(0)
+    assert set(left_alone(Wrapping(by_class))) == {"odd"}
+
+
+def test_the_shape_that_was_told_is_the_one_that_runs() -> None:
+    class OnlyOneSize(nn.Sequential):
+        def forward(self, x_NCHW: Tensor) -> Tensor:
+            if x_NCHW.shape[-1] != 11:
+                raise ValueError("the image must be 11 wide")
+            return self[1](F.conv2d(x_NCHW, self[0].weight))
+
+    network = OnlyOneSize(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)).eval()
+    assert left_alone(network) == {}  # it cannot be run
+    takes(network, (3, 11, 11))
+    assert set(left_alone(network)) == {"0"}
+    assert set(offered(network, ["weight_svd"])) == {"1"}
+    takes(network, (3, 12, 12))
+    with pytest.raises(ValueError, match=r"OnlyOneSize fails on an input of shape \(3, 12, 12\).*11 wide"):
+        left_alone(network)
+
+
+def test_a_network_of_several_inputs_is_run_on_what_was_told() -> None:
+    class Matching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words, self.image, self.text = nn.Embedding(5, 4), nn.Conv2d(3, 4, 3), nn.Linear(4, 4)
+
+        def forward(self, x_NCHW: Tensor, *, words: Tensor) -> Tensor:
+            return self.text(self.words(words)).mean(1) @ self.text.weight + self.image(x_NCHW).mean((2, 3))
+
+    network = Matching()
+    assert "text" in replaceable(network)  # there is no telling what to call it with
+    takes(network, {"x_NCHW": (3, 8, 8), "words": torch.tensor([[0, 4]])})
+    assert set(replaceable(network)) == {"image"}
+    assert left_alone(network) == {"words": "Embedding is not supported", "text": READ_ELSEWHERE}
+
+
+def test_lazy_layers_stay_as_they_are() -> None:
+    network = nn.Sequential(nn.LazyConv2d(8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3))
+    assert set(left_alone(network)) == {"0"}
+    assert type(network[0]) is nn.LazyConv2d

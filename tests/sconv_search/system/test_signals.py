@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from sconv_search.system.signals import INTERRUPTED, TERMINATED, held_back, stopped_status, stopping_in_order
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_sigterm_interrupts_as_ctrl_c_does_with_a_status_of_its_own() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), stopping_in_order():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert stopped_status() == TERMINATED == 143
+    assert signal.getsignal(signal.SIGTERM) == before
+    with pytest.raises(KeyboardInterrupt), stopping_in_order():
+        os.kill(os.getpid(), signal.SIGINT)
+    assert stopped_status() == INTERRUPTED == 130
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_is_held_back_comes_at_the_end(number: signal.Signals) -> None:
+    reached = []
+
+    def held() -> None:
+        with stopping_in_order(), held_back():
+            os.kill(os.getpid(), number)
+            reached.append("the end")
+
+    with pytest.raises(KeyboardInterrupt):
+        held()
+    assert reached == ["the end"]
+    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+
+
+def test_a_process_started_meanwhile_never_sees_ctrl_c() -> None:
+    script = "import os, signal; os.kill(os.getpid(), signal.SIGINT); print('goes on')"
+    with held_back():
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "goes on\n"
+
+
+def test_in_another_thread_signals_stay_as_they_are() -> None:
+    """The main thread alone may say what they do."""
+    seen = []
+
+    def work() -> None:
+        with stopping_in_order(), held_back():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [signal.getsignal(signal.SIGTERM)]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, INTERRUPTED), (signal.SIGTERM, TERMINATED)])
+def test_while_modules_load_a_signal_ends_the_program_in_one_line(number: signal.Signals, status: int) -> None:
+    """Even where what is loading swallows all exceptions."""
+    script = f"""
+import builtins, os, sys
+load = builtins.__import__
+def loads(name, *rest):
+    if name == "sconv_search.studies.cli":
+        try:
+            os.kill(os.getpid(), {int(number)})
+            for _ in range(1000): pass
+        except BaseException: pass
+        print("goes on")
+    return load(name, *rest)
+builtins.__import__ = loads
+from sconv_search.studies.__main__ import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", "stopped; the same command continues\n")

@@ -1,0 +1,89 @@
+"""Copies of networks."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sconv_search.copying import copied
+
+
+class Enclosing(nn.Module):
+    """Holds a layer in a function, in a function within that one, and in a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 3), nn.Linear(3, 3)
+        layer = self.second
+
+        def inner(x: Tensor) -> Tensor:
+            return layer(x)
+
+        self.steps = [lambda x: self.first(x), lambda x: inner(x)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        for step in self.steps:
+            x = step(x)
+        return x
+
+
+def test_functions_hold_the_copies_of_what_they_held() -> None:
+    torch.manual_seed(0)
+    network, x = Enclosing(), torch.randn(2, 3)
+    before = network(x)
+    result = copied(network)
+    torch.testing.assert_close(result(x), before, rtol=0, atol=0)
+    with torch.no_grad():
+        for weight in result.parameters():
+            weight.zero_()
+    torch.testing.assert_close(network(x), before, rtol=0, atol=0)
+    assert not result(x).any()
+    changed = copied(network, {network.first: nn.Identity(), network.second: nn.Identity()})
+    assert torch.equal(changed(x), x)
+    assert torch.equal(network(x), before)
+
+
+def test_what_a_forward_left_behind_is_copied_without_its_graph() -> None:
+    class Keeping(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            self.kept = [super().forward(x)]
+            return self.kept[0]
+
+    network = nn.Sequential(Keeping(3, 3))
+    network(torch.randn(2, 3))
+    with pytest.raises(RuntimeError, match="deepcopy"):
+        copy.deepcopy(network)
+    result = copied(network)
+    assert torch.equal(result[0].kept[0], network[0].kept[0])
+    assert result[0].kept[0].grad_fn is None
+    assert network[0].kept[0].grad_fn is not None
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_networks_with_weight_norm_are_copied() -> None:
+    torch.manual_seed(0)
+    network, x = nn.Sequential(nn.utils.weight_norm(nn.Linear(3, 3))), torch.randn(2, 3)
+    result = copied(network)
+    torch.testing.assert_close(result(x), network(x), rtol=0, atol=0)
+    with torch.no_grad():
+        result[0].weight_v.mul_(-1)
+    torch.testing.assert_close(result(x) - result[0].bias, network[0].bias - network(x))
+
+
+def test_what_cannot_be_copied_is_named() -> None:
+    network = nn.Sequential(nn.ReLU())
+    network[0].stream = (value for value in [1])
+    with pytest.raises(TypeError, match=r"Sequential cannot be copied: .*generator"):
+        copied(network)
+
+
+def test_backward_hooks_go_over() -> None:
+    network, seen = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)), []
+    network[0].register_full_backward_hook(lambda layer, given, made: seen.append(type(layer)))
+    copied(network, {network[0]: nn.Bilinear(3, 3, 3), network[1]: nn.Identity()})
+    other = copied(network, {network[0]: nn.Sequential(nn.Linear(3, 3))})
+    other(torch.randn(2, 3, requires_grad=True)).sum().backward()
+    assert seen == [nn.Sequential]

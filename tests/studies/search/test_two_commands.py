@@ -1,0 +1,120 @@
+"""Two commands at once on one run folder: the second is refused before any work, and the first goes on undisturbed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
+
+import pytest
+
+from sconv_search.studies import RunFolder, StudyContext, StudySpec, confirm
+from sconv_search.studies.search.runner import search
+from sconv_search.studies.trials.trial import Outcome
+
+pytestmark = pytest.mark.usefixtures("untrained")
+
+
+def while_it_works(monkeypatch: pytest.MonkeyPatch, module: str, *others: Callable[[], object]) -> list[BaseException]:
+    """Makes the first training of a command the time in which others are given; what these raised is noted."""
+    first, seen = import_module(module).run_trial, list[BaseException]()
+
+    def trains(*arguments: object, **options: object) -> Outcome:
+        waiting = [] if seen else others
+        for other in waiting:
+            seen.append(AssertionError("it was not refused"))
+            try:
+                other()
+            except RuntimeError as error:
+                seen[-1] = error
+        return first(*arguments, **options)
+
+    monkeypatch.setattr(f"{module}.run_trial", trains)
+    return seen
+
+
+def refused(seen: list[BaseException], folder: RunFolder) -> bool:
+    said = f"another command is working on the run folder {str(folder.path)!r}"
+    return bool(seen) and all(str(error) == said for error in seen)
+
+
+EVALUATOR, CONFIRMATION = "sconv_search.studies.trials.evaluator", "sconv_search.studies.confirmation"
+
+
+def test_a_search_beside_a_search(
+    start: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = search(start, spec, RunFolder(folder.path.parent / "whole"))
+    seen = while_it_works(monkeypatch, EVALUATOR, lambda: search(start, spec, folder))
+    records = search(start, spec, folder)
+    assert refused(seen, folder)
+    assert [(r.number, r.plan, r.val_score) for r in records] == [(r.number, r.plan, r.val_score) for r in whole]
+    assert folder.records() == (records, [])
+
+
+def test_a_confirmation_beside_a_search(
+    start: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search(start, replace(spec, trials=2), folder)
+    seen = while_it_works(monkeypatch, EVALUATOR, lambda: confirm(start, [folder], seeds=1))
+    records = search(start, replace(spec, trials=4), folder)
+    assert refused(seen, folder)
+    assert folder.records() == (records, [])
+    assert [r.stage for r in records] == ["search"] * 4
+
+
+def test_commands_beside_a_confirmation_of_several_runs(
+    start: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every folder is held from the beginning to the end, not the one alone that is worked on."""
+    monkeypatch.setattr(f"{CONFIRMATION}.measure_ready_latencies_ms", lambda networks, shape, batch: [[1.0], [1.0]])
+    other = RunFolder(folder.path.parent / "other")
+    for one in (folder, other):
+        search(start, replace(spec, trials=2), one)
+    seen = while_it_works(
+        monkeypatch,
+        CONFIRMATION,
+        lambda: search(start, replace(spec, trials=3), other),
+        lambda: confirm(start, [other], seeds=1, most=1),
+    )
+    new = confirm(start, [folder, other], seeds=1, most=1)
+    assert refused(seen, other)
+    assert len(seen) == 2
+    assert {r.status for r in new} == {"complete"}
+    for one in (folder, other):
+        records, damaged = one.records()
+        assert not damaged
+        rows = [(r.variant, r.plan, r.seed) for r in records if r.stage == "confirm"]
+        assert len(rows) == len(set(rows)), "no row is there twice"
+
+
+def test_a_run_that_is_named_twice_is_refused(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
+    search(start, replace(spec, trials=1), folder)
+    again = RunFolder(folder.path.parent / "." / folder.path.name)
+    with pytest.raises(ValueError, match="is named twice; name each run once"):
+        confirm(start, [folder, again], seeds=1)
+
+
+def test_a_space_that_was_measured_of_something_else_is_refused_and_kept(
+    start: StudyContext, spec: StudySpec, folder: RunFolder
+) -> None:
+    other = RunFolder(folder.path.parent / "other")
+    search(start, replace(spec, trials=1), folder)
+    search(start, replace(spec, methods=("spatial_svd",), trials=1), other)
+    path = folder.path / "space.json"
+    path.write_bytes((other.path / "space.json").read_bytes())
+    content = path.read_bytes()
+    with pytest.raises(ValueError, match=rf"'{path}' was measured with another methods; name another folder"):
+        search(start, replace(spec, trials=2), folder)
+    assert path.read_bytes() == content
+
+
+def test_a_space_that_does_not_say_what_it_was_measured_of_is_taken(
+    start: StudyContext, spec: StudySpec, folder: RunFolder
+) -> None:
+    """As those of version 0.1."""
+    search(start, replace(spec, trials=1), folder)
+    space = folder.read_space()
+    assert space is not None
+    folder.write_space(replace(space, measured_of={}))
+    assert len(search(start, replace(spec, trials=2), folder)) == 2
