@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import pandas as pd
@@ -62,6 +62,7 @@ class Table:
         key: name of the table's files; empty for one that has none.
         raw: the values behind the cells, for CSV.
         commands: headings of the columns that hold commands or paths, which the page offers to copy.
+        copied: heading -> what a button beside each of the column's cells copies; empty texts have no button.
     """
 
     header: Sequence[str]
@@ -71,6 +72,7 @@ class Table:
     key: str = ""
     raw: pd.DataFrame | None = None
     commands: Sequence[str] = ()
+    copied: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def is_number(self, column: int) -> bool:
         """Whether the column is set right."""

@@ -152,16 +152,19 @@ def _plot(block: Plot, figures: _Figures) -> dict[str, Any]:
 
 
 def _table(table: Table) -> dict[str, Any]:
-    """The cells with the class that decides how they may be broken."""
-    copied = [heading in table.commands for heading in table.header]
-
-    def cells(row: Sequence[str]) -> list[tuple[str, str]]:
-        return [(cell, "command" if copied[at] and cell else _class(table, at, cell)) for at, cell in enumerate(row)]
-
+    """The cells, each with the class that decides how it may be broken, and with what its button copies."""
     return {
-        "header": [(cell, _class(table, at, cell)) for at, cell in enumerate(table.header)],
-        "rows": list(map(cells, table.rows)),
+        "header": [(cell, _class(table, column, cell)) for column, cell in enumerate(table.header)],
+        "rows": [_cells(table, number, row) for number, row in enumerate(table.rows)],
     }
+
+
+def _cells(table: Table, number: int, row: Sequence[str]) -> list[tuple[str, str, str]]:
+    made = []
+    for column, (heading, cell) in enumerate(zip(table.header, row, strict=True)):
+        shown = "command" if heading in table.commands and cell else _class(table, column, cell)
+        made.append((cell, shown, table.copied[heading][number] if heading in table.copied else ""))
+    return made
 
 
 def _class(table: Table, column: int, cell: str) -> str:

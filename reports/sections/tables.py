@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -23,6 +23,7 @@ def data_table(
     texts: int = 1,
     last_is_text: bool = False,
     commands: Sequence[str] = (),
+    copied: Mapping[str, Sequence[str]] | None = None,
 ) -> Table:
     """The columns named in ``formats`` as text, with their raw values for CSV.
 
@@ -31,6 +32,7 @@ def data_table(
         headings: column -> heading, where it is not the column's own.
         texts, last_is_text: as in ``Table``.
         commands: columns that hold commands or paths.
+        copied: column -> what a button beside each cell copies.
     """
     rows = [[show(row[name]) for name, show in formats.items()] for row in records(table)]
     titles = {name: (headings or {}).get(name) or wording.heading(name) for name in formats}
@@ -42,4 +44,5 @@ def data_table(
         key=key,
         raw=table[list(formats)],
         commands=[titles[name] for name in commands],
+        copied={titles[name]: texts_of_rows for name, texts_of_rows in (copied or {}).items()},
     )

@@ -125,7 +125,15 @@ def _networks(plans: pd.DataFrame, choice: Choice, reading: Reading, stem: str) 
     }
     headings = {name: scores.heading(name) for name in ("test_score", "difference", "best_val_score")}
     headings |= {"latency_ms": latency_heading(plans), "files": "files", "export": "export"}
-    return data_table(shown, formats, f"{stem}-networks", headings=headings, texts=3, commands=("files", "export"))
+    return data_table(
+        shown,
+        formats,
+        f"{stem}-networks",
+        headings=headings,
+        texts=3,
+        commands=("files", "export"),
+        copied={"name": list(shown["export"])},
+    )
 
 
 def latency_heading(plans: pd.DataFrame) -> str:

@@ -113,16 +113,15 @@ def confirm(test_score: float, seed: int = 0, **columns: Any) -> TrialRecord:
 @pytest.fixture
 def write_run(tmp_path: Path) -> Callable[..., Path]:
     """Writes records, or text as it stands, as a run folder."""
+    return lambda name, lines: run_folder(tmp_path / "runs" / name, lines)
 
-    def write(name: str, lines: Iterable[TrialRecord | str]) -> Path:
-        folder = tmp_path / "runs" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        lines = list(lines)
-        text = "".join(f"{line if isinstance(line, str) else line.to_json()}\n" for line in lines)
-        (folder / "trials.jsonl").write_text(text, encoding="utf-8")
-        return folder
 
-    return write
+def run_folder(folder: Path, lines: Iterable[TrialRecord | str]) -> Path:
+    """The folder, with records, or text as it stands."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = "".join(f"{line if isinstance(line, str) else line.to_json()}\n" for line in lines)
+    (folder / "trials.jsonl").write_text(text, encoding="utf-8")
+    return folder
 
 
 def study(method: str, place: int, task: str = "cifar10/resnet20") -> list[TrialRecord]:

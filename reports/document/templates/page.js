@@ -205,7 +205,7 @@
   document.addEventListener("click", async (event) => {
     const button = event.target.closest("button.copy");
     if (!button) return;
-    await copied(button.parentElement.querySelector("code").textContent);
+    await copied(button.dataset.text || button.parentElement.querySelector("code").textContent);
     button.textContent = "copied";
     setTimeout(() => { button.textContent = "copy"; }, 1500);
   });

@@ -6,7 +6,6 @@ import io
 import json
 import warnings
 import xml.etree.ElementTree as ElementTree
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -24,7 +23,7 @@ from sconv_search.reports.drawing.styles import OTHERS, STYLES, styles
 from sconv_search.reports.figures.pareto import search_figure
 from sconv_search.reports.page import make_report
 from sconv_search.reports.reading.records_table import read_runs
-from tests.reports.conftest import METHODS, SCORES
+from tests.reports.conftest import METHODS, SCORES, run_folder, write_studies
 
 TASK = "cifar10/resnet20"
 HOSTILE = "<script>alert('$x^{')</script>\n\"a\", Größe \x00 %{y} %s"
@@ -37,9 +36,10 @@ def pareto(table: pd.DataFrame) -> Chart:
     return found
 
 
-@pytest.fixture
-def drawings(runs: list[Path]) -> list[Chart | HeatMap]:
+@pytest.fixture(scope="module")
+def drawings(tmp_path_factory: pytest.TempPathFactory) -> list[Chart | HeatMap]:
     """Every drawing of a whole report."""
+    runs = write_studies(lambda name, lines: run_folder(tmp_path_factory.mktemp("runs") / name, lines))
     plots = [block for block in make_report(read_runs(runs)).blocks if isinstance(block, Plot)]
     return [drawing for plot in plots for drawing in plot.figure.drawings.values() if not isinstance(drawing, Nothing)]
 
