@@ -5,9 +5,11 @@ segmentations.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
+
+from sconv_search.records import Metric
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,20 +63,18 @@ class _MeanIoU:
         return 100 * float(self._index.compute())
 
 
-@dataclass(frozen=True, kw_only=True)
-class Metric:
-    """A score in %, of which more is better.
+@dataclass(frozen=True)
+class LogitMetric(Metric):
+    """A metric of logits against labels, counted batch by batch.
 
     Args:
-        name: what reports call it.
         tally: begins to count the outputs of so many classes.
     """
 
-    name: str
-    tally: Callable[[int], Tally]
+    tally: Callable[[int], Tally] = field(kw_only=True)
 
 
-TOP1 = Metric(name="top-1", tally=partial(_Accuracy, most=1))
-TOP5 = Metric(name="top-5", tally=partial(_Accuracy, most=5))
-MEAN_IOU = Metric(name="mean IoU", tally=_MeanIoU)
+TOP1 = LogitMetric("top-1", unit="%", tally=partial(_Accuracy, most=1))
+TOP5 = LogitMetric("top-5", unit="%", tally=partial(_Accuracy, most=5))
+MEAN_IOU = LogitMetric("mean IoU", unit="%", tally=_MeanIoU)
 METRICS = {metric.name: metric for metric in (TOP1, TOP5, MEAN_IOU)}

@@ -23,7 +23,7 @@ from sconv_search.system.files import append_whole, write_whole
 
 Parsed = TypeVar("Parsed")
 MOST_TOLD = 5
-_NEEDED = ("plan", "val_top1", "flops")
+_NEEDED = ("plan", "val_score", "flops")
 """Fields without which a complete trial of a search says nothing."""
 
 
@@ -239,7 +239,7 @@ class RunFolder:
         """What is wrong with records that another version wrote, which cannot stand beside ours; None where there are
         none.
         """
-        return next((message for message in self.records()[1] if "records of schema" in message), None)
+        return next((message for message in self.records()[1] if "records of the schemas" in message), None)
 
 
 def told(messages: Sequence[str]) -> list[str]:
