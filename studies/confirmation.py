@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from sconv_search.budget import Budgets
-from sconv_search.cost.counting import measure_cost
+from sconv_search.cost.counting import counting_free, measure_cost
 from sconv_search.inference.latency import measure_ready_latencies_ms
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Cost, TrialRecord
@@ -107,7 +107,8 @@ def confirm(
             for candidate in _candidates(start, folder, most, references=place == 0):
                 places = folders if candidate.plan == EMPTY else [folder]
                 if not any(_is_done(one, candidate, seed) for one in places):
-                    new.append(_confirmed(start, folder, candidate, seed, monitor, checkpoint_s))
+                    with counting_free(_spec(folder).count_free):
+                        new.append(_confirmed(start, folder, candidate, seed, monitor, checkpoint_s))
     return new
 
 

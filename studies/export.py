@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sconv_search.cost.counting import example_input, measure_cost
+from sconv_search.cost.counting import counting_free, example_input, measure_cost
 from sconv_search.cost.timing import eager
 from sconv_search.inference.export import export_onnx, export_program, parity, require_parity
 from sconv_search.inference.optimize import SiteChoice, optimize_for_inference
@@ -129,12 +129,14 @@ def export_confirmed(
     *,
     optimized: bool = False,
     calibration: Tensor | None = None,
+    count_free: Sequence[str] = (),
 ) -> Exported:
     """Writes the network to the file, checked by running it from there.
 
     Args:
         optimized: whether it is made ready for inference first; measured in onnxruntime for ONNX, else in PyTorch.
         calibration: (N, C, H, W) inputs, from whose ranges an ONNX file is written in int8; None writes floats.
+        count_free: operators that count nothing in the costs that the file names, as in the study.
 
     Raises:
         ValueError: a package is missing, the network cannot be exported, or weights are to be optimized.
@@ -146,7 +148,7 @@ def export_confirmed(
         )
     shape = tuple(task.input_shape)
     network = rebuild(task.network(), confirmed.folder, shape)
-    example, metadata = example_input(network, shape, 2), _metadata(task, confirmed, network, shape)
+    example, metadata = example_input(network, shape, 2), _metadata(task, confirmed, network, shape, count_free)
     choices: list[SiteChoice] = []
     ready = network
     if optimized:
@@ -182,9 +184,12 @@ def _weights(
     return found
 
 
-def _metadata(task: Task, confirmed: Confirmed, network: nn.Module, shape: tuple[int, ...]) -> dict[str, str]:
+def _metadata(
+    task: Task, confirmed: Confirmed, network: nn.Module, shape: tuple[int, ...], count_free: Sequence[str]
+) -> dict[str, str]:
     """What the file says of itself, as texts."""
-    cost, dense = measure_cost(network, shape), measure_cost(task.network(), shape)
+    with counting_free(count_free):
+        cost, dense = measure_cost(network, shape), measure_cost(task.network(), shape)
     record = confirmed.record
     scores = {"val_top1": record.val_top1, "test_top1": record.test_top1}
     return {

@@ -102,6 +102,7 @@ class StudySpec:
         include: patterns of site names; none given, every site is searched.
         exclude: patterns of site names that stay dense.
         multiple: ranks and channel counts are offered in multiples of this.
+        count_free: operators without a known cost that count nothing, as ``aten::fft_fft``.
         weights_sha256: checksum of the start weights.
         data_sha256: checksum of the data's three splits.
 
@@ -129,6 +130,7 @@ class StudySpec:
     plans: tuple[str, ...] = ()
     screening: int = 1
     latency_batch: int = 16
+    count_free: tuple[str, ...] = ()
     weights_sha256: str = ""
     data_sha256: str = ""
 
@@ -228,7 +230,7 @@ class StudySpec:
 
     def has_same_space(self, other: StudySpec) -> bool:
         """Whether a search space measured for the other serves this one too."""
-        choices = ("methods", "include", "exclude", "multiple", "plans")
+        choices = ("methods", "include", "exclude", "multiple", "plans", "count_free")
         names = ("task", *choices, "times", "latency_batch", "weights_sha256", "data_sha256")
         return all(getattr(self, name) == getattr(other, name) for name in names)
 

@@ -53,7 +53,6 @@ DOORWAYS = {
     "pypdfium2": {"reports/raster.py"},
     "plotly": {"reports/interactive.py"},
     "pyarrow": {"reports/export.py", "reports/bulk.py"},
-    "torch_pruning": {"sconv_search/channels/dependency_graph.py"},
     "timm": {"sconv_search/networks/hrnet.py"},
 }
 MOST_MODULES = 16

@@ -137,6 +137,9 @@ def stand_in(network: nn.Module, dtype: torch.dtype, whole: Collection[str] = ()
     for buffer in network.buffers():
         plain = buffer.detach().cpu().clone()
         memo[id(buffer)] = plain.to(dtype) if plain.is_floating_point() else plain
+    for value in (value for module in network.modules() for value in vars(module).values()):
+        if isinstance(value, Tensor) and not value.is_leaf:  # computed by a hook, which computes it anew
+            memo[id(value)] = value.detach().clone()
     copied = copy.deepcopy(network, memo).eval()
     for name, module in copied.named_modules():
         if isinstance(module, _NormBase):

@@ -31,7 +31,8 @@ def export(
     for name in method or ():
         METHODS.add(name)
     folder = RunFolder(run)
-    task = task_of(folder, spec_of(folder), named)
+    spec = spec_of(folder)
+    task = task_of(folder, spec, named)
     with telling(as_json) as monitor:
         chosen = confirmed_network(folder, network.plan, network.seed)
         name = f"{chosen.folder.name}{'-int8' if file.int8 else ''}.{file.to}"
@@ -39,7 +40,15 @@ def export(
         require_new(path, overwrite)
         calibration = calibration_of(task, data) if file.int8 else None
         with monitor.bar(f"exporting {path.name}"):
-            written = export_confirmed(task, chosen, path, file.to, optimized=file.optimize, calibration=calibration)
+            written = export_confirmed(
+                task,
+                chosen,
+                path,
+                file.to,
+                optimized=file.optimize,
+                calibration=calibration,
+                count_free=spec.count_free,
+            )
         for line in _lines(written):
             monitor.say(line)
     if as_json:

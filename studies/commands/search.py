@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from torch import nn
 
+from sconv_search.cost.counting import required_operators
 from sconv_search.records import Quantity
 from sconv_search.studies.commands.arguments import device_named, start_of
 from sconv_search.studies.commands.dry_run_listing import say_dry_run
@@ -129,6 +130,7 @@ def _spec(task: Task, network: nn.Module, limits: BudgetAndLayers, sampling: Sam
         include=tuple(limits.include or ()),
         exclude=tuple(limits.exclude or ()),
         multiple=limits.multiple,
+        count_free=required_operators(limits.count_free or ()),
         trials=sampling.trials,
         seed=sampling.seed,
         sampler=sampling.sampler,

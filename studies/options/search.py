@@ -12,6 +12,7 @@ from sconv_search.budget import QUANTITIES
 from sconv_search.studies.granularity import Granularity
 from sconv_search.studies.method_registry import METHODS
 from sconv_search.studies.options.shared import (
+    CountFreeOption,
     DataOption,
     ExcludeOption,
     IncludeOption,
@@ -88,6 +89,7 @@ class BudgetAndLayers:
     include: IncludeOption = None
     exclude: ExcludeOption = None
     multiple: MultipleOption = 1
+    count_free: CountFreeOption = None
 
 
 @dataclass(frozen=True, kw_only=True)

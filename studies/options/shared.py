@@ -88,6 +88,14 @@ MultipleOption = Annotated[
     int,
     typer.Option(help="Only offer ranks and channel counts that are multiples of N, such as 4, 8 or 16.", metavar="N"),
 ]
+CountFreeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Count this operator, whose cost is unknown, as nothing, such as aten::fft_fft; repeatable (default: an"
+        " operator without a known cost is an error).",
+        metavar="OPERATOR",
+    ),
+]
 QuantityOption = Annotated[Quantity, typer.Option(help="Quantity that the budget limits, unless the budget names one.")]
 TensorBoardOption = Annotated[
     Path | None,
@@ -139,6 +147,7 @@ class Layers:
     include: IncludeOption = None
     exclude: ExcludeOption = None
     multiple: MultipleOption = 1
+    count_free: CountFreeOption = None
 
 
 @dataclass(frozen=True, kw_only=True)

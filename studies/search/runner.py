@@ -8,7 +8,7 @@ from dataclasses import replace
 from torch import nn
 
 from sconv_search.budget import Budgets
-from sconv_search.cost.counting import measure_cost
+from sconv_search.cost.counting import counting_free, measure_cost
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Cost, TrialRecord
 from sconv_search.search_space.space import SearchSpace
@@ -78,7 +78,7 @@ def search(
     checked_budget(spec, start.network, start.task.input_shape)
     _require_trainable(start, spec, folder)
     spec = replace(spec, weights_sha256=start.weights_sha256, data_sha256=start.data_sha256)
-    with folder.locked():
+    with folder.locked(), counting_free(spec.count_free):
         _adopt(spec, folder, monitor, overwrite=overwrite)
         space = _space(start, spec, folder, monitor)
         budgets = Budgets.parse(spec.budget, dense=space.dense, quantity=spec.quantity)
@@ -113,13 +113,13 @@ def checked_budget(
 
     Raises:
         KeyError: a method is unknown.
-        ValueError: the budget is not understood, a pattern matches no site, or the network's forward fails on the
-            shape.
+        ValueError: the budget is not understood, a pattern matches no site, the network's forward fails on the
+            shape, or an operator has no cost and is not among those that count nothing.
     """
     for name in spec.methods:
         method_named(name)
     spec.selection.require_matches(candidates(network))
-    dense = dense or measure_cost(network, input_shape)
+    dense = dense or measure_cost(network, input_shape, count_free=spec.count_free)
     if spec.times:
         dense = dense_cost(network, input_shape, spec.latency_batch)
     return Budgets.parse(spec.budget, dense=dense, quantity=spec.quantity)

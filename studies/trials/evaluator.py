@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from sconv_search.budget import Budgets
-from sconv_search.cost.counting import measure_cost
+from sconv_search.cost.counting import counting_free, measure_cost
 from sconv_search.inference.latency import measure_ready_latencies_ms
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Cost, TrialRecord
@@ -74,7 +74,8 @@ class TrialEvaluator:
         stopwatch = kept.stopwatch if kept else Stopwatch()
         columns: dict[str, Any] = self._known(job)
         try:
-            columns |= _finite(self._found(job, monitor, kept))
+            with counting_free(self.spec.count_free):
+                columns |= _finite(self._found(job, monitor, kept))
         except OutOfStep:
             raise
         except TrainingDiverged as error:

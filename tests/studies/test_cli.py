@@ -144,6 +144,7 @@ def test_a_damaged_record_is_reported_and_the_rest_is_drawn(run, tmp_path: Path)
 
 
 MYNETS = """
+import torch
 from torch import nn
 
 def small():
@@ -167,6 +168,13 @@ def raises_later():
 
 def raises():
     raise OSError("no checkpoint")
+
+class Spectrum(nn.Module):
+    def forward(self, x):
+        return torch.fft.fft2(x).abs()
+
+def spectral():
+    return nn.Sequential(nn.Conv2d(2, 8, 3, padding=1, bias=False), Spectrum(), nn.Flatten(), nn.Linear(1152, 4))
 
 def talks():
     print("built")
@@ -236,6 +244,20 @@ def test_sites_are_listed_with_a_letter_a_method_and_what_is_left_out(run, mynet
     assert "excluded by '0'" in rows["0"]
     assert "Sequential on 2×12×12: 27,072 MACs" in said  # 36 (8 2 9 + 8 8 9) + 288 4
     assert "by method: a tucker: 1, b weight_svd: 2" in said
+
+
+def test_sites_of_a_network_with_an_operator_without_a_cost_are_listed_as_its_error_says(run, mynets: str) -> None:
+    given = ("sites", f"{mynets}:spectral", "--input", "2,12,12", "--method", "weight_svd")
+    status, said = run(*given)
+    assert (status, len(said.strip().splitlines())) == (2, 1)
+    assert (
+        "no cost is known for aten::fft_fft2, run by 1 (Spectrum). To count as nothing: --count-free aten::fft_f"
+        in said
+    )
+    status, said = run(*given, "--count-free", "aten::fft_fft2")
+    assert (status, "Sequential on 2×12×12: 25,344 MACs" in said) == (0, True), said
+    status, said = run(*given, "--count-free", "aten::fft_ftt2")
+    assert (status, "torch has no operator aten::fft_ftt2; did you mean aten::fft_fft2" in said) == (2, True), said
 
 
 def test_a_pipe_has_a_line_a_layer_with_full_names(mynets: str, monkeypatch: pytest.MonkeyPatch) -> None:
