@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sconv_search.plan import plan_of_file
 from sconv_search.records import TrialRecord, record_fields
 from sconv_search.search_space.space import Option, SearchSpace, option_entry, option_of
-from sconv_search.strict_json import numbered_lines, parsed, shortened, shown
+from sconv_search.strict_json import numbered_lines, parsed, shortened, shown, table
 from sconv_search.studies.spec import StudySpec
 from sconv_search.system.files import append_whole, write_whole
 
@@ -219,7 +219,7 @@ class RunFolder:
         found = []
         for path, parse, consequence in (
             (self.trials, _record, "its trial runs again"),
-            (self.journal, _table, "what the records say is taken"),
+            (self.journal, lambda line: table(parsed(line)), "what the records say is taken"),
         ):
             if cut := _mend_last_line(path, parse):
                 found.append(f"{path}: an incomplete last line of {cut} bytes was dropped; {consequence}")
@@ -272,20 +272,13 @@ def _require_plan(text: str) -> None:
 
 
 def _site_of(line: bytes) -> tuple[str, tuple[Option, ...]]:
-    entry = _table(line)
+    entry = table(parsed(line))
     name, options = entry.get("site"), entry.get("options")
     if not isinstance(name, str):
         raise ValueError(f"field 'site' must be a text, got {shown(name)}")
     if not isinstance(options, list):
         raise ValueError(f"field 'options' must be a list, got {shown(options)}")
     return name, tuple(option_of(option, f"options[{place}]") for place, option in enumerate(options))
-
-
-def _table(line: bytes) -> dict[str, Any]:
-    entry = parsed(line)
-    if not isinstance(entry, dict):
-        raise ValueError(f"not a table: {shown(entry)}")
-    return entry
 
 
 def _mend_last_line(path: Path, parse: Callable[[bytes], object]) -> int:
