@@ -109,6 +109,24 @@ def test_a_space_that_was_measured_of_something_else_is_refused_and_kept(
     assert path.read_bytes() == content
 
 
+def test_sites_of_an_interrupted_measurement_of_something_else_are_not_used(
+    start: StudyContext, spec: StudySpec, folder: RunFolder, notes
+) -> None:
+    search(start, replace(spec, trials=1), folder)
+    space = folder.read_space()
+    assert space is not None
+    other = RunFolder(folder.path.parent / "other")
+    other.path.mkdir()
+    for (name, options), of in zip(space.sites.items(), ("this", "another"), strict=False):
+        other.keep_site(name, options, of)
+    found, said = other.measured_sites("this")
+    assert list(found) == list(space.sites)[:1]
+    assert [line.partition("jsonl ")[2] for line in said] == [
+        "line 2 is not used: it was measured with another network, data or version"
+    ]
+    assert other.measured_sites("this") == (found, said), "nothing is dropped"
+
+
 def test_a_space_that_does_not_say_what_it_was_measured_of_is_taken(
     start: StudyContext, spec: StudySpec, folder: RunFolder
 ) -> None:
