@@ -96,9 +96,10 @@ def report(names: Sequence[str], *, listing_alone: bool) -> tuple[str, bool]:
         [
             "# Seconds to compress wide layers, and to list sites",
             f"{provenance}\n- torchvision {torchvision.__version__}, random weights; a call is timed once",
-            f"Compressed: every layer at its middle option of `{METHOD}`. Listed: all methods, in {LISTED_WITHIN:.0f} s"
-            " as promised. Seconds of the processor, which on one thread are those of an idle machine; on the clock in "
-            "brackets.",
+            f"Compressed: every layer at its middle option of `{METHOD}`. Listed: all methods, "
+            f"in {LISTED_WITHIN:.0f} s "
+            "as promised. Seconds of the processor, which on one thread are those of an idle machine; on the clock "
+            "in brackets.",
             markdown_table(columns, rows),
         ]
     )

@@ -146,7 +146,7 @@ class _Follower(TorchDispatchMode):
     """Labels the tensors of a forward."""
 
     def __init__(self, network: nn.Module, form: Form) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.trace = Trace(form=form)
         self._network = network
         self._labels: Any = WeakTensorKeyDictionary()
@@ -183,7 +183,7 @@ class _Follower(TorchDispatchMode):
             ]
             if is_followed(module) and name not in whole:
                 forwards.append((module, vars(module).get("forward")))
-                module.forward = self._layer(name, module, module.forward)  # type: ignore[method-assign]
+                module.forward = self._layer(name, module, module.forward)
         try:
             yield
         finally:
