@@ -265,14 +265,13 @@ def test_the_tolerance_changes_the_answer_its_command_and_the_line(
 
 
 def test_a_button_copies_the_command(browser: Any, pages: dict[str, Path]) -> None:
+    empty = "field => { field.type = 'text'; field.value = ''; field.focus(); }"
     with opened(browser, pages["demo"], "light") as (tab, complaints):
         export = tab.locator(".question .export").first
         command = export.locator("code").inner_text()
         export.get_by_role("button").click()
         eventually(tab, "() => document.querySelector('.question .export button').textContent === 'copied'")
-        tab.locator(".question input").first.evaluate(
-            "field => { field.type = 'text'; field.value = ''; field.focus(); }"
-        )
+        tab.locator(".question input").first.evaluate(empty)
         tab.keyboard.press("Control+V")
         assert tab.locator(".question input").first.input_value() == command
         row = tab.locator("tbody tr", has_text="spatial SVD, uniform").first
