@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -95,12 +96,22 @@ def cost_row(member: ZooNetwork) -> CostRow:
 
 
 def _counted(network: nn.Module, example: tuple[Any, ...]) -> int | None:
+    """MACs by torch's counter, which sees products of matrices alone: attention and recurrence must run as such."""
     copied = copy.deepcopy(network).requires_grad_(False)
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with (
+            torch.no_grad(),
+            sdpa_kernel(SDPBackend.MATH),
+            torch.backends.mkldnn.flags(enabled=False),
+            FlopCounterMode(display=False) as counter,
+        ):
             copied(*example)
     except Exception:  # of any kind: a network or operator that the counter does not know
         return None
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
     return int(counter.get_total_flops()) // 2
 
 
