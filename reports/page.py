@@ -5,63 +5,93 @@ from __future__ import annotations
 import gc
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 import pandas as pd
 
-from sconv_search.reports.charts import Figure, Nothing
-from sconv_search.reports.export import to_csv, writers
-from sconv_search.reports.figures import KINDS
-from sconv_search.reports.html_page import to_html
-from sconv_search.reports.markup import Block, Fold, Heading, Plot, Table, table_latex, table_markdown, to_markdown
-from sconv_search.reports.metric_words import metric_of, worded
-from sconv_search.reports.prepared.course import courses
-from sconv_search.reports.provenance_section import provenance_section, spent_effort
-from sconv_search.reports.rendering import Job, Studio, studio
-from sconv_search.reports.sections import task_section
-from sconv_search.reports.summary import summarize
-from sconv_search.reports.table import Reading, read_runs
-from sconv_search.reports.verdict import verdicts
-from sconv_search.reports.verdict_section import opening, verdict_frame, verdict_section
+from sconv_search.reports.analysis.choice import choices
+from sconv_search.reports.analysis.effort import effort
+from sconv_search.reports.analysis.method_comparison import verdicts
+from sconv_search.reports.analysis.summary import summarize
+from sconv_search.reports.data_files import to_csv, write_tables
+from sconv_search.reports.document.blocks import Block, Fold, Heading, Plot, Table
+from sconv_search.reports.document.html import to_html
+from sconv_search.reports.document.latex import table_latex
+from sconv_search.reports.document.markdown import table_markdown, to_markdown
+from sconv_search.reports.drawing.chart import Nothing
+from sconv_search.reports.drawing.matplotlib_files import KINDS, FigureWriter, Job, figure_writer
+from sconv_search.reports.figures.search_progress import search_progress
+from sconv_search.reports.reading.records_table import Reading, read_runs
+from sconv_search.reports.sections.provenance import provenance_section
+from sconv_search.reports.sections.task import task_section
+from sconv_search.reports.sections.verdict import opening, verdict_frame, verdict_section
+from sconv_search.reports.wording import score_format
+from sconv_search.strict_json import parsed
+from sconv_search.system.files import atomic_write
 
 TITLE = "sconv-search report"
-Content = bytes | memoryview | Callable[[BinaryIO], None]
-"""What a file holds, or what writes it: the data of very many trials are never in memory as a whole file."""
 Progress = Callable[[int, int], None]
 """Called with (figures drawn, figures in all)."""
 MANIFEST = "data/files.json"
 """Lists what a report wrote, so that the next one in the same folder leaves no figure of the former behind."""
 
 
-def write_report(paths: Iterable[Path | str], out: Path | str, progress: Progress | None = None) -> list[Path]:
+def write_report(
+    paths: Iterable[Path | str], out: Path | str, progress: Progress | None = None, *, overwrite: bool = False
+) -> list[Path]:
     """The files written into ``out``: ``index.html``, ``summary.md``, and ``figures/``, ``tables/`` and ``data/``
     beside them.
 
+    Each appears whole or not at all, the page last; of an earlier report in the folder they take the place.
+
     Args:
-        progress: told of the figures drawn, which take nearly all of the time.
+        progress: told of the figures drawn, which take much of the time.
+        overwrite: whether files of a folder that no report was written to are replaced.
 
     Raises:
+        FileExistsError: the folder holds files of these names that no report wrote.
         FileNotFoundError: a run folder is missing or holds no ``trials.jsonl``.
-        ValueError: no run folder is given, or no line of any is readable.
+        ValueError: no run folder is given, no line of any is readable, or ``out`` is empty.
         NotADirectoryError: ``out``, or a folder above it, is a file.
         PermissionError: ``out`` may not be written to.
     """
+    if not str(out):
+        raise ValueError("the report's folder is empty, as an unset variable is; name one")
     folder = Path(out)
-    with _few_collections(), studio(KINDS, progress) as artist:
+    former = _former(folder)
+    if former is None and not overwrite:
+        _require_free(folder)
+    with _few_collections(), figure_writer(KINDS, progress) as artist:
         report = make_report(read_runs(paths), artist)
-        former = _former(folder)
         for part in (folder, *(folder / name for name in ("figures", "tables", "data"))):
             _make_folder(part)
-        names = _write_all(folder, report_files(report))  # while the figures are drawn
+        files = document_files(report.blocks)
+        pages = {name: files.pop(name) for name in PAGES}  # last: they show what then is there
+        figures = [f"figures/{job.stem}.{kind}" for block in report.blocks for job in _jobs(block) for kind in KINDS]
+        tables = [f"data/{name}.{kind}" for name in report.data for kind in ("csv", "parquet")]
+        # before anything is written, in case it is interrupted
+        _list(folder, [*(former or ()), *tables, *files, *figures, *pages])
+        names = _write_data(folder, report.data)  # while the figures are drawn
+        names += _write_all(folder, files)
         names += _write_all(folder, artist.files())
-    for name in former - set(names):
+        names += _write_all(folder, pages)
+    for name in {name for name in former or () if _LEFT.fullmatch(name)} - set(names):
         (folder / name).unlink(missing_ok=True)
-    manifest = json.dumps(sorted(names), indent=0, ensure_ascii=False).encode("utf-8")
-    return [folder / name for name in (*names, *_write_all(folder, {MANIFEST: manifest}))]
+    _list(folder, names)
+    return [folder / name for name in (*names, MANIFEST)]
+
+
+def _list(folder: Path, names: Iterable[str]) -> None:
+    _write_all(folder, {MANIFEST: json.dumps(sorted(set(names)), indent=0, ensure_ascii=False).encode("utf-8")})
+
+
+PAGES = ("summary.md", "index.html")
+_LEFT = re.compile(r"(figures|tables)/[^/\\]+")
+"""What a later report removes where it does not write it itself."""
 
 
 @contextmanager
@@ -77,14 +107,24 @@ def _few_collections() -> Iterator[None]:
         gc.set_threshold(*usual)
 
 
-def _former(folder: Path) -> set[str]:
-    """Figures and tables of an earlier report in the folder, by its own list; whatever else lies there is not ours."""
+def _former(folder: Path) -> set[str] | None:
+    """What an earlier report wrote into the folder, by its own list; the rest is not ours. None without a list."""
+    if not (folder / MANIFEST).is_file():
+        return None
     try:
-        listed = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        listed = parsed((folder / MANIFEST).read_bytes())
     except (OSError, ValueError):
-        return set()
-    names = {name for name in listed if isinstance(name, str)} if isinstance(listed, list) else set()
-    return {name for name in names if re.fullmatch(r"(figures|tables)/[^/\\]+", name)}
+        return set()  # a report's folder still, of which nothing is known to be left over
+    return {name for name in listed if isinstance(name, str)} if isinstance(listed, list) else set()
+
+
+def _require_free(folder: Path) -> None:
+    """Refuses a folder with files that a report would replace, and that none wrote."""
+    for name in (*PAGES, "data/trials.csv", "data/summary.csv"):
+        if (folder / name).is_file():
+            raise FileExistsError(
+                f"{folder / name} is of no report; choose another folder, or replace it with --overwrite"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,47 +140,47 @@ class Report:
     data: dict[str, pd.DataFrame] = field(default_factory=dict)
 
 
-def report_files(report: Report) -> dict[str, Content]:
-    """File name -> content of the report but its figures; equal reports give equal bytes."""
-    files: dict[str, Content] = dict(pair for table in _tables(report.blocks) for pair in _table_files(table))
-    for name, table in report.data.items():
-        files |= dict(zip((f"data/{name}.csv", f"data/{name}.parquet"), writers(table), strict=True))
-    texts = {"summary.md": to_markdown(report.blocks), "index.html": to_html(TITLE, report.blocks)}
-    return files | {name: text.encode("utf-8") for name, text in texts.items()}
-
-
-def make_report(reading: Reading, artist: Studio | None = None) -> Report:
+def make_report(reading: Reading, artist: FigureWriter | None = None) -> Report:
     """The document and the tidy data of a reading; its figures are given to the artist one by one, as they are
     known.
     """
-    summary, spent = summarize(reading.table), spent_effort(reading)
-    decided = verdicts(reading.table, summary)
-    before: list[Block] = [*opening(reading, spent), *verdict_section(decided)]
-    blocks: list[Block] = [Heading(text=TITLE, level=1), *worded(before, metric_of(reading.table))]
-    taken: set[str] = set()
-    tasks = sorted(reading.table["task"].unique())
-    course = {task: courses(reading.table, task) for task in tasks}
-    for task in tasks:
-        stem = stem_of(task, taken)
-        taken.add(stem.casefold())
-        metric = metric_of(reading.table[reading.table["task"] == task])
-        for plain in task_section(reading, summary, decided, course[task], task, stem):
-            item = worded(plain, metric)
-            blocks.append(_placed(item, stem, task) if isinstance(item, Figure) else item)
+    table = reading.table
+    summary, spent = summarize(table), effort(table, reading.runs)
+    decided, chosen, stems = verdicts(table, summary), choices(summary, reading.runs), _stems(table["task"].unique())
+    blocks: list[Block] = [Heading(text=TITLE, level=1), *opening(reading, spent)]
+
+    def add(part: Iterable[Block]) -> None:
+        for block in part:
+            blocks.append(block)
             if artist is not None:
-                for job in _jobs(blocks[-1:]):
+                for job in _jobs(block):
                     artist.submit(job)
-    blocks += provenance_section(reading, spent)
+
+    add(verdict_section(reading, summary, chosen, decided, stems))
+    progress = {task: search_progress(table, task, score_format(table[table["task"] == task])) for task in stems}
+    for task, stem in stems.items():
+        add(task_section(reading, summary, decided, progress[task], task, stem))
+    add(provenance_section(reading, spent))
     data = {
-        "trials": reading.table,
+        "trials": table,
         "summary": summary,
         "verdict": verdict_frame(decided),
         "effort": spent,
-        "course": pd.concat(
-            [part for part in course.values() if len(part)] or list(course.values()), ignore_index=True
+        "progress": pd.concat(
+            [part for part in progress.values() if len(part)] or list(progress.values()), ignore_index=True
         ),
     }
     return Report(blocks=blocks, data=data)
+
+
+def _stems(tasks: Iterable[str]) -> dict[str, str]:
+    """Task -> with what its files' names begin, different even where upper and lower case are one."""
+    stems: dict[str, str] = {}
+    taken: set[str] = set()
+    for task in sorted(tasks):
+        stems[task] = stem_of(task, taken)
+        taken.add(stems[task].casefold())
+    return stems
 
 
 def stem_of(task: str, taken: set[str]) -> str:
@@ -150,30 +190,18 @@ def stem_of(task: str, taken: set[str]) -> str:
     return next(name for name in names if name.casefold() not in taken)
 
 
-def _placed(figure: Figure, stem: str, task: str) -> Plot:
-    stems: dict[str, str] = {}
-    for name in figure.drawings:
-        own = re.sub(r"\W+", "-", name.replace("λ", "lambda"))[:60].strip("-").lower()
-        wanted = "-".join(part for part in (stem, figure.key, own if len(figure.drawings) > 1 else "") if part)
-        number = sum(other == wanted or other.startswith(f"{wanted}~") for other in stems.values())
-        stems[name] = f"{wanted}~{number + 1}" if number else wanted
-    return Plot(figure=figure, stems=stems, task=task)
+def document_files(blocks: Sequence[Block]) -> dict[str, bytes]:
+    """File name -> content of the tables, the Markdown and, at last, the page; equal reports give equal bytes."""
+    files = dict(pair for table in _tables(blocks) for pair in _table_files(table))
+    texts = {"summary.md": to_markdown(blocks), "index.html": to_html(TITLE, blocks)}
+    return files | {name: text.encode("utf-8") for name, text in texts.items()}
 
 
-def _write_all(folder: Path, contents: Mapping[str, Content]) -> list[str]:
-    for name, content in contents.items():
-        _write(folder / name, content)
-    return list(contents)
-
-
-def _jobs(blocks: Iterable[Block]) -> list[Job]:
-    return [
-        Job(stem=plot.stems[name], drawing=drawing, heading=plot.task)
-        for plot in blocks
-        if isinstance(plot, Plot)
-        for name, drawing in plot.figure.drawings.items()
-        if not isinstance(drawing, Nothing)
-    ]
+def _jobs(block: Block) -> Iterator[Job]:
+    if isinstance(block, Plot):
+        for name, drawing in block.figure.drawings.items():
+            if not isinstance(drawing, Nothing):
+                yield Job(stem=block.stems[name], drawing=drawing, heading=block.task)
 
 
 def _tables(blocks: Iterable[Block]) -> Iterator[Table]:
@@ -183,7 +211,7 @@ def _tables(blocks: Iterable[Block]) -> Iterator[Table]:
             yield table
 
 
-def _table_files(table: Table) -> Iterator[tuple[str, Content]]:
+def _table_files(table: Table) -> Iterator[tuple[str, bytes]]:
     raw = (
         table.raw
         if table.raw is not None
@@ -192,6 +220,23 @@ def _table_files(table: Table) -> Iterator[tuple[str, Content]]:
     yield f"tables/{table.key}.csv", to_csv(raw)
     yield f"tables/{table.key}.md", f"{table_markdown(table)}\n".encode()
     yield f"tables/{table.key}.tex", table_latex(table).encode("utf-8")
+
+
+def _write_data(folder: Path, data: Mapping[str, pd.DataFrame]) -> list[str]:
+    names = []
+    for name, table in data.items():
+        pair = [f"data/{name}.csv", f"data/{name}.parquet"]
+        with ExitStack() as stack:
+            write_tables(table, *(stack.enter_context(_replaced(folder / part)) for part in pair))
+        names += pair
+    return names
+
+
+def _write_all(folder: Path, contents: Mapping[str, bytes]) -> list[str]:
+    for name, content in contents.items():
+        with _replaced(folder / name) as file:
+            file.write(content)
+    return list(contents)
 
 
 def _make_folder(folder: Path) -> None:
@@ -207,10 +252,18 @@ def _make_folder(folder: Path) -> None:
         ) from error
 
 
-def _write(file: Path, content: Content) -> None:
+@contextmanager
+def _replaced(file: Path) -> Iterator[BinaryIO]:
+    """A file to write, which takes the name's place once it is whole; after an error what was there before is left.
+
+    Raises:
+        IsADirectoryError, PermissionError: the file cannot be written; it is named.
+    """
     try:
-        with file.open("wb") as opened:
-            content(opened) if callable(content) else opened.write(content)
+        if file.is_dir():
+            raise IsADirectoryError
+        with atomic_write(file) as partial, partial.open("wb") as opened:
+            yield opened
     except PermissionError as error:
         raise PermissionError(
             f"cannot write {file}: no permission; make it writable or choose another folder"

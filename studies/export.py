@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -24,8 +25,8 @@ from sconv_search.studies.methods import compress
 from sconv_search.studies.options.export import BEST, Format
 from sconv_search.studies.runs.folder import RunFolder
 from sconv_search.studies.runs.rebuild import rebuild
-from sconv_search.studies.spec import StudySpec
-from sconv_search.studies.tasks import task_named
+from sconv_search.studies.task import Task
+from sconv_search.system.files import atomic_write
 from sconv_search.system.weights import load_weights_, save_weights
 
 
@@ -55,53 +56,66 @@ class Exported:
 
 
 def confirmed_network(folder: RunFolder, plan: str, seed: int | None) -> Confirmed:
-    """The confirmed network of a trial by its number, or of the ``best``: of the highest validation accuracy in the
-    search.
+    """A confirmed network by its name in the run, or the ``best``: of the best validation score in the search.
 
     Args:
+        plan: the number of a trial, such as ``3``, or ``uniform``, as reports name networks; or ``best``.
         seed: of its training; None takes the least that there is.
 
     Raises:
-        ValueError: plan is neither, or no network of that plan and seed was confirmed; those that were are named.
+        ValueError: no network of that name and seed was confirmed; those that were are named.
     """
-    if plan != BEST and not plan.isdecimal():
-        raise ValueError(f"--plan must be {BEST!r} or the number of a trial, such as 3, got {plan!r}")
     records = folder.records()[0]
-    found = {
-        (r.number, r.seed): r for r in records if r.stage == "confirm" and r.variant == "searched" and _files(folder, r)
-    }
-    if not found:
+    found = {(r.plan_name, r.seed): r for r in records if r.stage == "confirm" and _files(folder, r)}
+    searched = [(name, own) for (name, own), r in found.items() if r.variant == "searched"]
+    if not searched:
         raise ValueError(
             f"the run in {str(folder.path)!r} holds no confirmed network, and only those are trained to the end; "
             f"run `sconv-search confirm {folder.path}` first"
         )
-    scores = {r.number: (r.val_top1 or 0.0, -(r.flops or 0)) for r in records if r.stage == "search"}
-    best = max((number for number, _ in found), key=lambda number: scores.get(number, (0.0, 0)))
-    number = best if plan == BEST else int(plan)
-    seeds = sorted(own or 0 for other, own in found if other == number)
+    name = _best_name(records, {name for name, _ in searched}) if plan == BEST else plan.removeprefix("searched-")
+    seeds = sorted(own or 0 for other, own in found if other == name)
     if not seeds or (seed is not None and seed not in seeds):
-        asked = f"trial {number}" + ("" if seed is None or not seeds else f" with seed {seed}")
-        known = ", ".join(f"trial {other} seed {own}" for other, own in sorted(found, key=str))
+        asked = f"{_words(name)}" + ("" if seed is None or not seeds else f" with seed {seed}")
+        known = ", ".join(f"{_words(other)} seed {own}" for other, own in sorted(found, key=_order))
         raise ValueError(f"{asked} of {str(folder.path)!r} was not confirmed; there are {known}")
-    record = found[number, seeds[0] if seed is None else seed]
+    record = found[name, seeds[0] if seed is None else seed]
     return Confirmed(record=record, plan=CompressionPlan.from_json(record.plan or ""), folder=_place(folder, record))
 
 
+def _best_name(records: Sequence[TrialRecord], names: Collection[str]) -> str:
+    """Of the best validation score in the search; of equal ones the network with the fewest FLOPs."""
+    known = {
+        str(r.number): (r.quality, -(r.flops or 0)) for r in records if r.stage == "search" and r.quality is not None
+    }
+    return max(sorted(names), key=lambda name: known.get(name, (-math.inf, 0)))
+
+
+def _words(name: str) -> str:
+    return f"trial {name}" if name.isdecimal() else f"network {name!r}"
+
+
+def _order(key: tuple[str, int | None]) -> tuple[bool, int, str, int]:
+    """Trials by number, then the other networks by name."""
+    name, seed = key
+    return not name.isdecimal(), int(name) if name.isdecimal() else 0, name, seed or 0
+
+
 def _place(folder: RunFolder, record: TrialRecord) -> Path:
-    return folder.path / "confirmed" / f"searched-{record.number}-seed{record.seed}"
+    label = record.plan_name if record.number is None else f"{record.variant}-{record.number}"
+    return folder.path / "confirmed" / f"{label}-seed{record.seed}"
 
 
 def _files(folder: RunFolder, record: TrialRecord) -> bool:
     return (_place(folder, record) / "weights.safetensors").is_file()
 
 
-def calibration_of(spec: StudySpec, data: Path | None) -> Tensor:
+def calibration_of(task: Task, data: Path | None) -> Tensor:
     """The study's calibration images, of the training part, as the network's input (N, C, H, W).
 
     Raises:
         FileNotFoundError: the data is missing; the expected layout is given.
     """
-    task = task_named(spec.task)
     if task.layout is not None and not task.layout.downloads:
         task.layout.root(data)
     found = task.data(data, False)
@@ -123,19 +137,21 @@ def require_int8(to: Format, int8: bool, data: Path | None) -> None:
 
 
 def export_confirmed(
-    spec: StudySpec,
+    task: Task,
     confirmed: Confirmed,
     path: Path,
     to: Format,
     *,
     optimized: bool = False,
     calibration: Tensor | None = None,
+    count_free: Sequence[str] = (),
 ) -> Exported:
     """Writes the network to the file, checked by running it from there.
 
     Args:
         optimized: whether it is made ready for inference first; measured in onnxruntime for ONNX, else in PyTorch.
         calibration: (N, C, H, W) inputs, from whose ranges an ONNX file is written in int8; None writes floats.
+        count_free: operators that count nothing in the costs that the file names, as in the study.
 
     Raises:
         ValueError: a package is missing, the network cannot be exported, or weights are to be optimized.
@@ -145,10 +161,9 @@ def export_confirmed(
         raise ValueError(
             "weights alone cannot be made ready for inference, as they are of the plan's layers; use onnx or pt2"
         )
-    task = task_named(spec.task)
     shape = tuple(task.input_shape)
     network = rebuild(task.network(), confirmed.folder, shape)
-    example, metadata = example_input(network, shape, 2), _metadata(spec, confirmed, network, shape)
+    example, metadata = example_input(network, shape, 2), _metadata(task, confirmed, network, shape, count_free)
     choices: list[SiteChoice] = []
     ready = network
     if optimized:
@@ -175,29 +190,34 @@ def _weights(
     example: Tensor,
 ) -> dict[str, float]:
     """Writes the weights; parity is that of the network made again from the file."""
-    save_weights(network, path, metadata)
-    again = compress(architecture, plan)
-    load_weights_(again, path)
-    found = {"rebuilt": parity(network, again.eval(), example)}
-    require_parity(found)
+    with atomic_write(path) as partial:
+        save_weights(network, partial, metadata)
+        again = compress(architecture, plan)
+        load_weights_(again, partial)
+        found = {"rebuilt": parity(network, again.eval(), example)}
+        require_parity(found)
     return found
 
 
-def _metadata(spec: StudySpec, confirmed: Confirmed, network: nn.Module, shape: tuple[int, ...]) -> dict[str, str]:
+def _metadata(
+    task: Task, confirmed: Confirmed, network: nn.Module, shape: tuple[int, ...], count_free: Sequence[str]
+) -> dict[str, str]:
     """What the file says of itself, as texts."""
-    with counting_free(spec.count_free):
-        cost, dense = measure_cost(network, shape), measure_cost(task_named(spec.task).network(), shape)
+    with counting_free(count_free):
+        cost, dense = measure_cost(network, shape), measure_cost(task.network(), shape)
     record = confirmed.record
-    scores = {"val_top1": record.val_top1, "test_top1": record.test_top1}
+    scores = {"val_score": record.val_score, "test_score": record.test_score}
+    metric = {"metric": record.metric, "metric_unit": record.metric_unit, "metric_better": record.metric_better}
     return {
         "version": version("sconv-search"),
         "torch": torch.__version__,
-        "task": spec.task,
-        "trial": str(record.number),
+        "task": task.name,
+        "trial": record.plan_name,
         "seed": str(record.seed),
         "input_shape": json.dumps(shape),
         "plan": confirmed.plan.to_json(),
         "cost": json.dumps({**asdict(cost), "flops": cost.flops}),
         "dense_cost": json.dumps({**asdict(dense), "flops": dense.flops}),
+        **metric,
         **{name: str(score) for name, score in scores.items() if score is not None},
     }

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from sconv_search.budget import QUANTITIES, quantities_of
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Quantity
+from sconv_search.strict_json import LARGEST, built, parsed, shown
 from sconv_search.studies.granularity import Granularity, require_granularity
 from sconv_search.training.schedule import Schedule
 
@@ -136,6 +137,9 @@ class StudySpec:
     def __post_init__(self) -> None:
         if not self.methods:
             raise ValueError("a study needs at least one method")
+        for name in ("trials", "seed", "multiple", "screening", "latency_batch"):
+            if abs(getattr(self, name)) > LARGEST:
+                raise ValueError(f"StudySpec.{name} must have at most 64 bits, got {shown(getattr(self, name))}")
         if self.trials < 1:
             raise ValueError(f"StudySpec.trials must be at least 1, got {self.trials}")
         if not 0 <= self.seed <= MOST_SEED:
@@ -205,31 +209,22 @@ class StudySpec:
             ValueError: the text is not such a spec.
         """
         try:
-            entry: dict[str, Any] = json.loads(text)
-            if entry.pop("format") != FORMAT:
-                raise ValueError(f"its 'format' must be {FORMAT!r}")
-            for name in ("search_schedule", "confirm_schedule"):
-                entry[name] = Schedule(**entry[name])
-            tuples = (
-                "methods",
-                "regularization_range",
-                "regularized_share_range",
-                "include",
-                "exclude",
-                "objectives",
-                "plans",
-                "count_free",
-            )
-            for name in tuples:
-                if entry.get(name) is not None:
-                    entry[name] = tuple(entry[name])
-            return cls(**entry)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            entry = parsed(text)
+            found = entry.pop("format", None) if isinstance(entry, dict) else entry
+            if found != FORMAT:
+                raise ValueError(f"its 'format' must be {FORMAT!r}, got {shown(found)}")
+            return built(cls, entry)
+        except ValueError as error:
             raise ValueError(f"not a study spec: {error}") from error
 
-    def differences(self, other: StudySpec) -> list[str]:
-        """Fields in which two specs differ, in words; the number of trials may grow and is left out."""
-        names = [f.name for f in fields(self) if f.name != "trials"]
+    def differences(self, other: StudySpec, *, begun: bool = True) -> list[str]:
+        """Fields in which two specs differ, in words; the number of trials may grow and is left out.
+
+        Args:
+            begun: whether weights and data are known, so that their checksums are compared too.
+        """
+        out = {"trials", *(() if begun else ("weights_sha256", "data_sha256"))}
+        names = [f.name for f in fields(self) if f.name not in out]
         changed = [name for name in names if getattr(self, name) != getattr(other, name)]
         return [f"{name} was {getattr(other, name)!r}, is {getattr(self, name)!r}" for name in changed]
 

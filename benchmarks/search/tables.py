@@ -11,10 +11,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FormatStrFormatter, NullFormatter
+from sconv_search.reports.hypervolume import hypervolume_course
 
 from benchmarks.search.objective import HELD_OUT, PHOTO_SIDE, PHOTO_STATISTICS, PHOTOS_HELD_OUT, STATISTICS
 from benchmarks.timing import markdown_table
-from sconv_search.reports.hypervolume import hypervolume_course
 
 RANDOM = "random, fills the budget"
 

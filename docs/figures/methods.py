@@ -18,7 +18,6 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # after the backend is chosen
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
-
 from sconv_search.reports.looks import looks
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "images" / "methods"

@@ -12,12 +12,11 @@ from torch import Tensor, nn
 
 from sconv_search.compressor import LAYER_KINDS, site, swapped
 from sconv_search.cost.counting import measure_cost
-from sconv_search.cost.network_inputs import Inputs
+from sconv_search.cost.network_inputs import Inputs, output_tensors
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.search_space.space import Option, SearchSpace
 from sconv_search.studies.methods import compress, method_named
 from sconv_search.studies.monitor import Monitor
-from sconv_search.studies.oneshot.packing import tensors_of
 from sconv_search.studies.selection import offered
 from sconv_search.studies.space.couplings import measured_couplings
 from sconv_search.studies.space.measuring import CostTable, input_shapes
@@ -203,7 +202,7 @@ def _sampled(layer: nn.Module, choice: Choice) -> nn.Module:
 
 @torch.no_grad()
 def _outputs(call: Call, network: nn.Module) -> list[Tensor]:
-    found = tensors_of(call(network))
+    found = [tensor for tensor in output_tensors(call(network)) if tensor.is_floating_point()]
     if not found:
         raise ValueError(f"{type(network).__name__} gives no tensor of floating-point numbers to compare")
     return found

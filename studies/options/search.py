@@ -177,6 +177,13 @@ class Run:
             " --dry-run."
         ),
     ] = None
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Delete what the run folder contains if it is another study or cannot be read (default: refused).",
+        ),
+    ] = False
     workers: Annotated[
         int, typer.Option(help="Number of processes that evaluate trials at once; they share the CPU threads.", min=1)
     ] = 1

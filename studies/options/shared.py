@@ -120,6 +120,9 @@ DevicesOption = Annotated[
         min=1,
     ),
 ]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace files that already exist (default: existing files are refused).")
+]
 JsonOption = Annotated[
     bool,
     typer.Option(
@@ -145,6 +148,27 @@ class Layers:
     exclude: ExcludeOption = None
     multiple: MultipleOption = 1
     count_free: CountFreeOption = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunTask:
+    """Your own code."""
+
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="Task of the runs, needed if it is your own (package.module:function): code that a run folder names is"
+            " not run unasked (default: the runs' built-in task).",
+            metavar="NAME",
+        ),
+    ] = None
+    network: Annotated[
+        str | None,
+        typer.Option(
+            help="Network of the runs, needed if it is your own (package.module:function), as for --task.",
+            metavar="NAME",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
