@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.zoo.networks import ZooNetwork, zoo
 from sconv_search import METHODS, Choice, CompressionPlan, Cost, compress, measure_cost
+from sconv_search.cost.input_shape import takes
 from sconv_search.inference.export import export_onnx
 from sconv_search.studies.selection import candidates
 
@@ -128,6 +129,7 @@ def compression_row(member: ZooNetwork) -> CompressionRow:
     began = time.perf_counter()
     network = _built(member)
     example = member.example(network)
+    takes(network, example)
     dense, offered, shares, failures = measure_cost(network, example), set[str](), {}, {}
     state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     for name, method in METHODS.items():
