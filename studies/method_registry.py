@@ -105,3 +105,4 @@ def _made(made: Any, text: str) -> Compressor:
 
 
 METHODS = Methods()
+"""All methods by key, each made when it is first asked for."""
