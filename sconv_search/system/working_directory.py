@@ -56,6 +56,9 @@ def search_working_directory(folder: str, *names: str) -> None:
     if finder is None:
         finder = _Finder(folder)
         sys.meta_path.append(finder)
+    for other in sys.meta_path:  # a name is looked for in the folder that was named last
+        if isinstance(other, _Finder):
+            other.names.difference_update(names)
     finder.names.update(names)
 
 
