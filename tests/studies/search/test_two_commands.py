@@ -67,7 +67,9 @@ def test_commands_beside_a_confirmation_of_several_runs(
     start: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every folder is held from the beginning to the end, not the one alone that is worked on."""
-    monkeypatch.setattr(f"{CONFIRMATION}.measure_ready_latencies_ms", lambda networks, shape, batch: [[1.0], [1.0]])
+    monkeypatch.setattr(
+        "sconv_search.studies.trials.rows.measure_ready_latencies_ms", lambda networks, shape, batch: [[1.0], [1.0]]
+    )
     other = RunFolder(folder.path.parent / "other")
     for one in (folder, other):
         search(start, replace(spec, trials=2), one)
