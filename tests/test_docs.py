@@ -256,7 +256,7 @@ def test_the_reference_tells_of_every_public_name(site: Path) -> None:
     import sconv_search.studies
 
     for package in (sconv_search, sconv_search.studies, sconv_search.reports):
-        page = (site / "reference" / f"{package.__name__}.html").read_text(encoding="utf-8")
+        page = (site / "reference" / f"{package.__name__.rpartition('.')[2]}.html").read_text(encoding="utf-8")
         places = set(re.findall(r'id="([\w.]+)"', page))
         assert [name for name in package.__all__ if not any(place.endswith(f".{name}") for place in places)] == []
 
