@@ -12,18 +12,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sconv_search.plan import plan_of_file
 from sconv_search.records import TrialRecord, record_fields
 from sconv_search.search_space.space import Option, SearchSpace, option_entry, option_of
-from sconv_search.strict_json import numbered_lines, parsed, shortened, shown
+from sconv_search.strict_json import numbered_lines, parsed, shortened, shown, table
 from sconv_search.studies.spec import StudySpec
 from sconv_search.system.files import append_whole, write_whole
 
 Parsed = TypeVar("Parsed")
 MOST_TOLD = 5
-_NEEDED = ("plan", "val_top1", "flops")
+_NEEDED = ("plan", "val_score", "flops")
 """Fields without which a complete trial of a search says nothing."""
 
 
@@ -228,7 +228,7 @@ class RunFolder:
         found = []
         for path, parse, consequence in (
             (self.trials, _record, "its trial runs again"),
-            (self.journal, _table, "what the records say is taken"),
+            (self.journal, lambda line: table(parsed(line)), "what the records say is taken"),
         ):
             if cut := _mend_last_line(path, parse):
                 found.append(f"{path}: an incomplete last line of {cut} bytes was dropped; {consequence}")
@@ -248,7 +248,7 @@ class RunFolder:
         """What is wrong with records that another version wrote, which cannot stand beside ours; None where there are
         none.
         """
-        return next((message for message in self.records()[1] if "records of schema" in message), None)
+        return next((message for message in self.records()[1] if "records of the schemas" in message), None)
 
 
 def told(messages: Sequence[str]) -> list[str]:
@@ -282,7 +282,7 @@ def _require_plan(text: str) -> None:
 
 def _site_of(line: bytes) -> tuple[str, str, tuple[Option, ...]]:
     """The site of a line, the checksum of what it was measured of, and its options."""
-    entry = _table(line)
+    entry = table(parsed(line))
     name, of, options = entry.get("site"), entry.get("measured_of", ""), entry.get("options")
     if not isinstance(of, str):
         raise ValueError(f"field 'measured_of' must be a text, got {shown(of)}")
@@ -291,13 +291,6 @@ def _site_of(line: bytes) -> tuple[str, str, tuple[Option, ...]]:
     if not isinstance(options, list):
         raise ValueError(f"field 'options' must be a list, got {shown(options)}")
     return name, of, tuple(option_of(option, f"options[{place}]") for place, option in enumerate(options))
-
-
-def _table(line: bytes) -> dict[str, Any]:
-    entry = parsed(line)
-    if not isinstance(entry, dict):
-        raise ValueError(f"not a table: {shown(entry)}")
-    return entry
 
 
 def _mend_last_line(path: Path, parse: Callable[[bytes], object]) -> int:

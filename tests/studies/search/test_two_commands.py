@@ -48,7 +48,7 @@ def test_a_search_beside_a_search(
     seen = while_it_works(monkeypatch, EVALUATOR, lambda: search(start, spec, folder))
     records = search(start, spec, folder)
     assert refused(seen, folder)
-    assert [(r.number, r.plan, r.val_top1) for r in records] == [(r.number, r.plan, r.val_top1) for r in whole]
+    assert [(r.number, r.plan, r.val_score) for r in records] == [(r.number, r.plan, r.val_score) for r in whole]
     assert folder.records() == (records, [])
 
 
