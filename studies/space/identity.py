@@ -29,6 +29,7 @@ def space_identity(start: StudyContext, spec: StudySpec) -> Mapping[str, str]:
         "methods": json.dumps(spec.methods),
         "sites": json.dumps([spec.include, spec.exclude, spec.multiple]),
         "plans": json.dumps(spec.plans),
+        "operators that count nothing": json.dumps(spec.count_free),
         **(timed if spec.times else {}),
     }
 
