@@ -111,6 +111,7 @@ def test_one_file_serves_all_steps_as_the_page_says(typed: Callable[..., Typed],
     (example,) = re.findall(r"```toml\n(.*?)```", readme, flags=re.DOTALL)
     file.write_text(example)
     said = typed("search", "--config", file)
-    assert (said.status, said.err) == (2, "error: weights file 'resnet20.safetensors' does not exist\n")
+    missing = "the data folder 'cifar10' does not exist; name one with --data or SCONV_SEARCH_DATA"
+    assert (said.status, said.err) == (2, f"error: {missing}\n")
     said = typed("confirm", "--config", file)
     assert (said.status, "'runs/mixed' holds no study" in said.err) == (2, True), said
