@@ -104,6 +104,10 @@ COSTS = (
 )
 
 
+SEARCHED = ("flops", "params")
+"""The costs of the search's own figure: drawing many points takes most of a large report's time."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Shown:
     """What the drawings of one figure share.
@@ -133,9 +137,9 @@ def front_figure(table: pd.DataFrame, summary: pd.DataFrame, choice: Choice) -> 
 
 
 def search_figure(table: pd.DataFrame, summary: pd.DataFrame, task: str, scores: ScoreFormat) -> Figure:
-    """The search's trials beside the confirmed plans, with a drawing for each cost that trials have."""
+    """The search's trials beside the confirmed plans, with a drawing for FLOPs and for parameters."""
     shown = _shown(table, summary, task, scores)
-    drawings = {cost.name: pareto_chart(shown, cost) for cost in COSTS if cost.key != "latency"}
+    drawings = {cost.name: pareto_chart(shown, cost) for cost in COSTS if cost.key in SEARCHED}
     return Figure(key="trials", title="Where the search looked", drawings=drawings, caption=_SEARCH_CAPTION)
 
 
