@@ -234,12 +234,12 @@ class TrialRecord:
                 if wrong in COLUMNS
                 else f"unknown field {_shown(wrong)}"
             )
-        for name in floats:
-            if not math.isfinite(entry[name]):
-                raise ValueError(f"field {name!r} must be a finite number or null, got {entry[name]!r}")
-        for name in wholes:
-            if not -largest <= entry[name] <= largest:
-                raise ValueError(f"field {name!r} is too large: {_shown(entry[name])}")
+        if not all(map(math.isfinite, map(entry.__getitem__, floats))):
+            name = next(name for name in floats if not math.isfinite(entry[name]))
+            raise ValueError(f"field {name!r} must be a finite number or null, got {entry[name]!r}")
+        if max(map(abs, map(entry.__getitem__, wholes)), default=0) > largest:
+            name = next(name for name in wholes if abs(entry[name]) > largest)
+            raise ValueError(f"field {name!r} is too large: {_shown(entry[name])}")
         for name, words in _WORDS.items():
             if name in entry and entry[name] not in words:
                 raise ValueError(f"field {name!r} must be one of {', '.join(words)}, got {_shown(entry[name])}")

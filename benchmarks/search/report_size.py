@@ -199,7 +199,7 @@ def report(rows: int) -> tuple[str, bool]:
         ["what", "measured", "at most", "holds"],
         [(what, f"{value:.2f}", f"{most:g}", "yes" if value < most else "NO") for what, (value, most) in found.items()],
     )
-    said = f"{rows:,} records in {len(runs)} runs ({size:.0f} MB), {written} files written in {seconds:.1f} s by the clock; "
+    said = f"{rows:,} records in {len(runs)} runs ({size:.0f} MB), {written} files in {seconds:.1f} s by the clock; "
     said += f"load average before: {load:.1f} on {os.cpu_count()} processors; the page says that points are thinned: "
     head = f"# A report of {rows:,} records\n\n{facts(['none'], 1)}\n\n{said}{'yes' if thinned else 'NO'}.\n\n"
     return head + table, thinned and all(value < most for value, most in found.values())
