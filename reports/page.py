@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -31,6 +30,8 @@ from sconv_search.reports.sections.provenance import provenance_section
 from sconv_search.reports.sections.task import task_section
 from sconv_search.reports.sections.verdict import opening, verdict_frame, verdict_section
 from sconv_search.reports.wording import score_format
+from sconv_search.strict_json import parsed
+from sconv_search.system.files import atomic_write
 
 TITLE = "sconv-search report"
 Progress = Callable[[int, int], None]
@@ -39,34 +40,58 @@ MANIFEST = "data/files.json"
 """Lists what a report wrote, so that the next one in the same folder leaves no figure of the former behind."""
 
 
-def write_report(paths: Iterable[Path | str], out: Path | str, progress: Progress | None = None) -> list[Path]:
+def write_report(
+    paths: Iterable[Path | str], out: Path | str, progress: Progress | None = None, *, overwrite: bool = False
+) -> list[Path]:
     """The files written into ``out``: ``index.html``, ``summary.md``, and ``figures/``, ``tables/`` and ``data/``
     beside them.
 
-    Each file appears whole or not at all; the page comes last.
+    Each appears whole or not at all, the page last; of an earlier report in the folder they take the place.
 
     Args:
         progress: told of the figures drawn, which take much of the time.
+        overwrite: whether files of a folder that no report was written to are replaced.
 
     Raises:
+        FileExistsError: the folder holds files of these names that no report wrote.
         FileNotFoundError: a run folder is missing or holds no ``trials.jsonl``.
-        ValueError: no run folder is given, or no line of any is readable.
+        ValueError: no run folder is given, no line of any is readable, or ``out`` is empty.
         NotADirectoryError: ``out``, or a folder above it, is a file.
         PermissionError: ``out`` may not be written to.
     """
+    if not str(out):
+        raise ValueError("the report's folder is empty, as an unset variable is; name one")
     folder = Path(out)
+    former = _former(folder)
+    if former is None and not overwrite:
+        _require_free(folder)
     with _few_collections(), figure_writer(KINDS, progress) as artist:
         report = make_report(read_runs(paths), artist)
-        former = _former(folder)
         for part in (folder, *(folder / name for name in ("figures", "tables", "data"))):
             _make_folder(part)
+        files = document_files(report.blocks)
+        pages = {name: files.pop(name) for name in PAGES}  # last: they show what then is there
+        figures = [f"figures/{job.stem}.{kind}" for block in report.blocks for job in _jobs(block) for kind in KINDS]
+        tables = [f"data/{name}.{kind}" for name in report.data for kind in ("csv", "parquet")]
+        # before anything is written, in case it is interrupted
+        _list(folder, [*(former or ()), *tables, *files, *figures, *pages])
         names = _write_data(folder, report.data)  # while the figures are drawn
+        names += _write_all(folder, files)
         names += _write_all(folder, artist.files())
-        names += _write_all(folder, document_files(report.blocks))
-    for name in former - set(names):
+        names += _write_all(folder, pages)
+    for name in {name for name in former or () if _LEFT.fullmatch(name)} - set(names):
         (folder / name).unlink(missing_ok=True)
-    manifest = json.dumps(sorted(names), indent=0, ensure_ascii=False).encode("utf-8")
-    return [folder / name for name in (*names, *_write_all(folder, {MANIFEST: manifest}))]
+    _list(folder, names)
+    return [folder / name for name in (*names, MANIFEST)]
+
+
+def _list(folder: Path, names: Iterable[str]) -> None:
+    _write_all(folder, {MANIFEST: json.dumps(sorted(set(names)), indent=0, ensure_ascii=False).encode("utf-8")})
+
+
+PAGES = ("summary.md", "index.html")
+_LEFT = re.compile(r"(figures|tables)/[^/\\]+")
+"""What a later report removes where it does not write it itself."""
 
 
 @contextmanager
@@ -82,14 +107,24 @@ def _few_collections() -> Iterator[None]:
         gc.set_threshold(*usual)
 
 
-def _former(folder: Path) -> set[str]:
-    """Figures and tables of an earlier report in the folder, by its own list; whatever else lies there is not ours."""
+def _former(folder: Path) -> set[str] | None:
+    """What an earlier report wrote into the folder, by its own list; the rest is not ours. None without a list."""
+    if not (folder / MANIFEST).is_file():
+        return None
     try:
-        listed = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        listed = parsed((folder / MANIFEST).read_bytes())
     except (OSError, ValueError):
-        return set()
-    names = {name for name in listed if isinstance(name, str)} if isinstance(listed, list) else set()
-    return {name for name in names if re.fullmatch(r"(figures|tables)/[^/\\]+", name)}
+        return set()  # a report's folder still, of which nothing is known to be left over
+    return {name for name in listed if isinstance(name, str)} if isinstance(listed, list) else set()
+
+
+def _require_free(folder: Path) -> None:
+    """Refuses a folder with files that a report would replace, and that none wrote."""
+    for name in (*PAGES, "data/trials.csv", "data/summary.csv"):
+        if (folder / name).is_file():
+            raise FileExistsError(
+                f"{folder / name} is of no report; choose another folder, or replace it with --overwrite"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,13 +259,11 @@ def _replaced(file: Path) -> Iterator[BinaryIO]:
     Raises:
         IsADirectoryError, PermissionError: the file cannot be written; it is named.
     """
-    partial = file.with_name(f"{file.name}.partial")
     try:
         if file.is_dir():
             raise IsADirectoryError
-        with partial.open("wb") as opened:
+        with atomic_write(file) as partial, partial.open("wb") as opened:
             yield opened
-        os.replace(partial, file)
     except PermissionError as error:
         raise PermissionError(
             f"cannot write {file}: no permission; make it writable or choose another folder"
@@ -239,5 +272,3 @@ def _replaced(file: Path) -> Iterator[BinaryIO]:
         raise IsADirectoryError(
             f"cannot write {file}: a folder has that name; remove it or choose another folder"
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)

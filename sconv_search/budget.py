@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import get_args
 
 from sconv_search.records import Cost, Quantity
+from sconv_search.strict_json import shown
 
 QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
 _MULTIPLES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "ms": 1}
@@ -18,6 +19,7 @@ _FORMS = (
     " are several ('flops=50%,params=60%'); a range such as '30%..90%' asks for the whole front"
 )
 _AMOUNT = r"(\d+(?:\.\d+)?)\s*(%|k|M|G|ms|)"
+_MOST_LETTERS = 100
 _ENTRY = re.compile(rf"\s*(?:(\w+)\s*=)?\s*(?:{_AMOUNT}\s*\.\.)?\s*{_AMOUNT}\s*")
 
 
@@ -52,9 +54,9 @@ class Budget:
         Raises:
             ValueError: the text is not understood, not above 0, or above the dense network's own cost.
         """
-        match = _ENTRY.fullmatch(text)
+        match = _ENTRY.fullmatch(text) if len(text) <= _MOST_LETTERS else None
         if match is None:
-            raise ValueError(f"budget {text!r} is not understood; write {_FORMS}")
+            raise ValueError(f"budget {shown(text)} is not understood; write {_FORMS}")
         named, low, low_unit, high, unit = match.groups()
         if named and named not in QUANTITIES:
             raise ValueError(f"budget {text!r} names {named!r}; quantities are {', '.join(QUANTITIES)}")
@@ -173,8 +175,6 @@ def _amount(text: str, number: str, unit: str, dense: Cost, quantity: Quantity) 
         raise ValueError(f"budget {text!r} leaves nothing; write {_FORMS}")
     if limit > whole:
         have = f"{int(whole):,} {quantity}" if counted else f"{float(whole):.2f} ms"
-        raise ValueError(
-            f"budget {text!r} is {float(limit / max(whole, Fraction(1, 10**9))):.0%} of the dense network's {have}; "
-            "at most 100% makes sense"
-        )
+        share = float(limit / max(whole, Fraction(1, 10**9)))
+        raise ValueError(f"budget {shown(text)} is {share:.0%} of the dense network's {have}; at most 100% makes sense")
     return math.floor(limit) if counted else float(limit)

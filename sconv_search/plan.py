@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+from sconv_search.strict_json import LARGEST, parsed, shown
 
 FORMAT = "sconv-search plan 1"
 Structure = Mapping[str, int]
@@ -15,10 +18,10 @@ Structure = Mapping[str, int]
 
 def _checked_structure(structure: object) -> Structure:
     if not isinstance(structure, Mapping) or not structure:
-        raise ValueError(f"a choice's structure must be a non-empty table of whole numbers, got {structure!r}")
+        raise ValueError(f"a choice's structure must be a non-empty table of whole numbers, got {shown(structure)}")
     for name, value in structure.items():
         if not isinstance(name, str) or isinstance(value, bool) or not isinstance(value, int):
-            raise ValueError(f"structure entry {name!r} must be a whole number, got {value!r}")
+            raise ValueError(f"structure entry {shown(name)} must be a whole number, got {shown(value)}")
     return MappingProxyType(dict(structure))
 
 
@@ -39,7 +42,7 @@ class Choice:
 
     def __post_init__(self) -> None:
         if not isinstance(self.method, str) or not self.method:
-            raise ValueError(f"Choice.method must be the name of a method, got {self.method!r}")
+            raise ValueError(f"Choice.method must be the name of a method, got {shown(self.method)}")
         object.__setattr__(self, "structure", _checked_structure(self.structure))
 
     def __hash__(self) -> int:
@@ -65,7 +68,7 @@ class CompressionPlan:
     def __post_init__(self) -> None:
         for name, choice in self.sites.items():
             if not isinstance(choice, Choice):
-                raise ValueError(f"plan site {name!r} must hold a Choice, got {choice!r}")
+                raise ValueError(f"plan site {name!r} must hold a Choice, got {shown(choice)}")
         object.__setattr__(self, "sites", MappingProxyType(dict(sorted(self.sites.items()))))
 
     def __hash__(self) -> int:
@@ -96,25 +99,54 @@ class CompressionPlan:
             ValueError: the text is not JSON, not of this format, or a site's entry is malformed; the entry is named.
         """
         try:
-            document: Any = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"the plan is not JSON: {error}") from error
+            document: Any = parsed(text)
+        except ValueError as error:
+            raise ValueError(f"the plan is {error}") from error
         found = document.get("format") if isinstance(document, dict) else document
         if not isinstance(document, dict) or found != FORMAT:
-            raise ValueError(f"the plan's 'format' must be {FORMAT!r}, got {found!r}")
+            raise ValueError(f"the plan's 'format' must be {FORMAT!r}, got {shown(found)}")
         sites = document.get("sites")
         if not isinstance(sites, dict):
-            raise ValueError(f"the plan's 'sites' must be a table of site name -> choice, got {sites!r}")
+            raise ValueError(f"the plan's 'sites' must be a table of site name -> choice, got {shown(sites)}")
         return cls(sites={name: _choice_of(name, entry) for name, entry in sites.items()})
 
 
 def _choice_of(name: str, entry: object) -> Choice:
     if not isinstance(entry, dict) or set(entry) != {"method", "structure"}:
-        raise ValueError(f"plan site {name!r} must hold exactly 'method' and 'structure', got {entry!r}")
+        raise ValueError(f"plan site {shown(name)} must hold exactly 'method' and 'structure', got {shown(entry)}")
     try:
         return Choice(method=entry["method"], structure=entry["structure"])
     except ValueError as error:
-        raise ValueError(f"plan site {name!r}: {error}") from error
+        raise ValueError(f"plan site {shown(name)}: {error}") from error
+
+
+def plan_of_file(text: str) -> CompressionPlan:
+    """The plan of a text that stood in a file; its numbers have at most 64 bits.
+
+    Raises:
+        ValueError: as ``CompressionPlan.from_json``, or a number is larger.
+    """
+    plan = CompressionPlan.from_json(text)
+    for name, choice in plan.sites.items():
+        for entry, value in choice.structure.items():
+            if abs(value) > LARGEST:
+                raise ValueError(
+                    f"plan site {shown(name)}: structure entry {shown(entry)} is too large: {shown(value)}"
+                )
+    return plan
+
+
+def read_plan(path: Path) -> CompressionPlan:
+    """The plan of a JSON file.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it holds no plan; file and entry are named.
+    """
+    try:
+        return plan_of_file(path.read_bytes().decode("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"plan file {str(path)!r}: {error}") from error
 
 
 def _choice(method: str, structure: dict[str, int]) -> Choice:

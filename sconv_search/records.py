@@ -10,6 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from sconv_search.strict_json import LARGEST, parsed, shortened, shown
+
 Direction = Literal["lower", "higher"]
 Better = Literal["lower", "higher", "by metric", ""]
 Quantity = Literal["flops", "macs", "params", "activations", "latency_ms"]
@@ -210,39 +212,33 @@ class TrialRecord:
         Raises:
             ValueError: as ``from_json``.
         """
-        try:
-            entry = json.loads(line.decode("utf-8") if isinstance(line, bytes) else line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"not JSON: {error}") from error
-        except RecursionError as error:
-            raise ValueError("not a record: brackets within brackets too deep to read") from error
-        return cls._checked(entry, largest)
+        return cls._checked(parsed(line), largest)
 
     @staticmethod
     def _checked(entry: Any, largest: float) -> dict[str, Any]:
         if not isinstance(entry, dict):
-            raise ValueError(f"not a record: {_shown(entry)}")
+            raise ValueError(f"not a record: {shown(entry)}")
         schema = entry.get("schema")
         if type(schema) is int and schema == 1:
             _to_schema_2_(entry)
         elif type(schema) is not int or schema != SCHEMA:
-            raise ValueError(f"records of the schemas 1 and {SCHEMA} are read, got {_shown(schema)}")
+            raise ValueError(f"records of the schemas 1 and {SCHEMA} are read, got {shown(schema)}")
         wrong, floats, wholes = _checked_types(tuple(entry), tuple(map(type, entry.values())))
         if wrong is not None:
+            if wrong not in COLUMNS:
+                raise ValueError(f"unknown field {shown(wrong)}")
             raise ValueError(
-                f"field {wrong!r} has the wrong type: {_shown(entry[wrong])}"
-                if wrong in COLUMNS
-                else f"unknown field {_shown(wrong)}"
+                f"field {wrong!r} has the wrong type: {shown(entry[wrong])}, it should be {_in_words(wrong)}"
             )
         if not all(map(math.isfinite, map(entry.__getitem__, floats))):
             name = next(name for name in floats if not math.isfinite(entry[name]))
-            raise ValueError(f"field {name!r} must be a finite number or null, got {entry[name]!r}")
+            raise ValueError(f"field {name!r} must be a finite number or null, got {shown(entry[name])}")
         if max(map(abs, map(entry.__getitem__, wholes)), default=0) > largest:
             name = next(name for name in wholes if abs(entry[name]) > largest)
-            raise ValueError(f"field {name!r} is too large: {_shown(entry[name])}")
+            raise ValueError(f"field {name!r} is too large: {shown(entry[name])}, it should have at most 64 bits")
         for name, words in _WORDS.items():
             if name in entry and entry[name] not in words:
-                raise ValueError(f"field {name!r} must be one of {', '.join(words)}, got {_shown(entry[name])}")
+                raise ValueError(f"field {name!r} must be one of {', '.join(words)}, got {shown(entry[name])}")
         if missing := sorted(_REQUIRED - entry.keys()):
             raise ValueError(f"incomplete record: it lacks {', '.join(map(repr, missing))}")
         return entry
@@ -266,21 +262,12 @@ def read_lines(file: Path, *, largest: float = math.inf) -> Iterator[tuple[int, 
                 continue
             try:
                 found = TrialRecord.fields_of(line, largest=largest)
-                if rb"\u" in line:  # an escape can hold half of a surrogate pair, which no file can
-                    json.dumps(found, ensure_ascii=False).encode("utf-8")
             except ValueError as error:
-                yield number, str(error)
+                yield number, shortened(str(error), 300)
             else:
                 yield number, found
 
 
-def _shown(value: Any) -> str:
-    """The value's beginning: an error message stays readable whatever a line holds."""
-    text = repr(value)
-    return text if len(text) <= _LETTERS else f"{text[:_LETTERS]}…"
-
-
-_LETTERS = 80
 _RENAMED = {
     "screen_top1": "screen_score",
     "val_top1_before": "val_score_before",
@@ -318,6 +305,25 @@ _TYPES = {
     f.name: tuple(kind for part in str(f.type).split(" | ") for kind in _KINDS.get(part, (str,)))
     for f in fields(TrialRecord)
 }
+
+
+def record_fields(line: bytes) -> dict[str, Any]:
+    """The fields of one line of ``trials.jsonl``: what every reader of that file takes, the studies and the reports
+    alike.
+
+    Raises:
+        ValueError: the line is not UTF-8, not JSON, or not a record; the field, its value and what would be right are
+            named.
+    """
+    return TrialRecord.fields_of(line, largest=LARGEST)
+
+
+def _in_words(name: str) -> str:
+    words = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", type(None): "null"}
+    kinds = dict.fromkeys(float if float in _TYPES[name] and kind is int else kind for kind in _TYPES[name])
+    return " or ".join(words[kind] for kind in kinds)
+
+
 _REQUIRED = {f.name for f in fields(TrialRecord) if f.default is MISSING}
 _WORDS = {"stage": get_args(Stage), "status": get_args(Status), "metric_better": get_args(Direction)}
 

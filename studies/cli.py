@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from sconv_search.studies.commands.failures import STATUSES, guarded
+from sconv_search.studies.commands.failures import DONE, STATUSES, WORK_FAILED, guarded, require_arguments
+from sconv_search.studies.commands.streams import lasting_streams
 from sconv_search.studies.options.debug import DebugOption
 from sconv_search.studies.options.export import ConfirmedNetwork, File
 from sconv_search.studies.options.groups import Command, Group, flattened
@@ -21,8 +22,10 @@ from sconv_search.studies.options.shared import (
     General,
     JsonOption,
     Layers,
+    OverwriteOption,
     OwnMethodOption,
     QuantityOption,
+    RunTask,
     WeightsOption,
     known_methods,
     known_tasks,
@@ -157,6 +160,7 @@ def confirm(
     ],
     execution: Execution,
     general: General,
+    named: RunTask,
     seeds: Annotated[int, typer.Option(help="Number of trainings of each plan, each with another seed.", min=1)] = 3,
     plans: Annotated[
         int, typer.Option(help="Maximum number of plans per run, taken from its Pareto front.", min=1)
@@ -167,7 +171,7 @@ def confirm(
 ) -> None:
     """Train the best plans on the full schedule with several seeds, and score each network once on the test set.
 
-    Task and network are those of the runs.
+    Task and network are those of the runs; where they are code of yours, name them again.
 
     Example: sconv-search confirm runs/structured runs/spatial --seeds 3
     """
@@ -178,6 +182,7 @@ def confirm(
         seeds=seeds,
         plans=plans,
         method=method,
+        named=named,
         data=data,
         weights=weights,
         execution=execution,
@@ -201,6 +206,7 @@ def best(
         Path | None,
         typer.Option("--plan", help="JSON file to write the best plan of all runs to (default: none is written)."),
     ] = None,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Show the most accurate plan of each run, of those within a budget if one is given.
 
@@ -208,7 +214,7 @@ def best(
     """
     from sconv_search.studies.commands.best import best as run
 
-    run(runs, budget=budget, quantity=quantity, plan=plan, as_json=general.as_json)
+    run(runs, budget=budget, quantity=quantity, plan=plan, overwrite=overwrite, as_json=general.as_json)
 
 
 @_command
@@ -217,8 +223,10 @@ def export(
     file: File,
     network: ConfirmedNetwork,
     general: General,
+    named: RunTask,
     method: OwnMethodOption = None,
     data: DataOption = None,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Export a confirmed network to one file, and check the file by running it.
 
@@ -229,7 +237,7 @@ def export(
     """
     from sconv_search.studies.commands.export import export as body
 
-    body(run, file, network, method=method, data=data, as_json=general.as_json)
+    body(run, file, network, method=method, named=named, data=data, overwrite=overwrite, as_json=general.as_json)
 
 
 @_command
@@ -237,6 +245,7 @@ def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders to compare.")],
     general: General,
     out: Annotated[Path, typer.Option(help="Folder to write the page, figures and tables to.")] = Path("report"),
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Write a report that compares runs: a page with the Pareto fronts, figures and tables.
 
@@ -244,7 +253,7 @@ def report(
     """
     from sconv_search.studies.commands.report import report as run
 
-    run(runs, out=out, as_json=general.as_json)
+    run(runs, out=out, overwrite=overwrite, as_json=general.as_json)
 
 
 @_command
@@ -286,4 +295,13 @@ def main() -> None:
     from sconv_search.system.malloc import keep_freed_memory
 
     keep_freed_memory()
-    sys.exit(guarded(app))
+    with lasting_streams() as out:
+        status = guarded(_run)
+    if status == DONE and out.broken is not None and not out.was_left:
+        status = WORK_FAILED  # what was printed is lost, on a full disk for one
+    sys.exit(status)
+
+
+def _run() -> None:
+    require_arguments(sys.argv[1:])
+    app()

@@ -14,13 +14,13 @@ from typing import Any
 from torch import nn
 
 from sconv_search.budget import Budgets
-from sconv_search.cost.counting import measure_cost
+from sconv_search.cost.counting import counting_free, measure_cost
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Cost, TrialRecord
 from sconv_search.search_space.heuristics import uniform
 from sconv_search.studies.context import StudyContext
 from sconv_search.studies.monitor import Monitor
-from sconv_search.studies.runs.folder import RunFolder
+from sconv_search.studies.runs.folder import RunFolder, told
 from sconv_search.studies.runs.rebuild import save_compressed
 from sconv_search.studies.spec import StudySpec
 from sconv_search.studies.trials.checkpoints import RunCheckpoints, TrialCheckpoints
@@ -104,6 +104,8 @@ def confirm(
         raise ValueError(f"the run folder {str(twice[0].path)!r} is named twice; name each run once")
     for folder in folders:
         _require_same_start(start, folder)
+        for message in told(folder.records()[1]):
+            monitor.say(message)
     new: list[TrialRecord] = []
     rounds = [(seed, place, folder) for seed in range(seeds) for place, folder in enumerate(folders)]
     with ExitStack() as held, monitor.bar("runs confirmed, seed by seed") as step:
@@ -114,7 +116,8 @@ def confirm(
             for candidate in _candidates(start, folder, most, references=place == 0):
                 places = folders if candidate.plan == EMPTY else [folder]
                 if not any(_is_done(one, candidate, seed) for one in places):
-                    new.append(_confirmed(start, folder, candidate, seed, monitor, checkpoint_s))
+                    with counting_free(_spec(folder).count_free):
+                        new.append(_confirmed(start, folder, candidate, seed, monitor, checkpoint_s))
     return new
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sconv_search.cost.counting import example_input, measure_cost
+from sconv_search.cost.counting import counting_free, example_input, measure_cost
 from sconv_search.cost.timing import eager
 from sconv_search.inference.export import export_onnx, export_program, parity, require_parity
 from sconv_search.inference.optimize import SiteChoice, optimize_for_inference
@@ -25,8 +25,8 @@ from sconv_search.studies.methods import compress
 from sconv_search.studies.options.export import BEST, Format
 from sconv_search.studies.runs.folder import RunFolder
 from sconv_search.studies.runs.rebuild import rebuild
-from sconv_search.studies.spec import StudySpec
-from sconv_search.studies.tasks import task_named
+from sconv_search.studies.task import Task
+from sconv_search.system.files import atomic_write
 from sconv_search.system.weights import load_weights_, save_weights
 
 
@@ -110,13 +110,12 @@ def _files(folder: RunFolder, record: TrialRecord) -> bool:
     return (_place(folder, record) / "weights.safetensors").is_file()
 
 
-def calibration_of(spec: StudySpec, data: Path | None) -> Tensor:
+def calibration_of(task: Task, data: Path | None) -> Tensor:
     """The study's calibration images, of the training part, as the network's input (N, C, H, W).
 
     Raises:
         FileNotFoundError: the data is missing; the expected layout is given.
     """
-    task = task_named(spec.task)
     if task.layout is not None and not task.layout.downloads:
         task.layout.root(data)
     found = task.data(data, False)
@@ -138,19 +137,21 @@ def require_int8(to: Format, int8: bool, data: Path | None) -> None:
 
 
 def export_confirmed(
-    spec: StudySpec,
+    task: Task,
     confirmed: Confirmed,
     path: Path,
     to: Format,
     *,
     optimized: bool = False,
     calibration: Tensor | None = None,
+    count_free: Sequence[str] = (),
 ) -> Exported:
     """Writes the network to the file, checked by running it from there.
 
     Args:
         optimized: whether it is made ready for inference first; measured in onnxruntime for ONNX, else in PyTorch.
         calibration: (N, C, H, W) inputs, from whose ranges an ONNX file is written in int8; None writes floats.
+        count_free: operators that count nothing in the costs that the file names, as in the study.
 
     Raises:
         ValueError: a package is missing, the network cannot be exported, or weights are to be optimized.
@@ -160,10 +161,9 @@ def export_confirmed(
         raise ValueError(
             "weights alone cannot be made ready for inference, as they are of the plan's layers; use onnx or pt2"
         )
-    task = task_named(spec.task)
     shape = tuple(task.input_shape)
     network = rebuild(task.network(), confirmed.folder, shape)
-    example, metadata = example_input(network, shape, 2), _metadata(spec, confirmed, network, shape)
+    example, metadata = example_input(network, shape, 2), _metadata(task, confirmed, network, shape, count_free)
     choices: list[SiteChoice] = []
     ready = network
     if optimized:
@@ -190,24 +190,28 @@ def _weights(
     example: Tensor,
 ) -> dict[str, float]:
     """Writes the weights; parity is that of the network made again from the file."""
-    save_weights(network, path, metadata)
-    again = compress(architecture, plan)
-    load_weights_(again, path)
-    found = {"rebuilt": parity(network, again.eval(), example)}
-    require_parity(found)
+    with atomic_write(path) as partial:
+        save_weights(network, partial, metadata)
+        again = compress(architecture, plan)
+        load_weights_(again, partial)
+        found = {"rebuilt": parity(network, again.eval(), example)}
+        require_parity(found)
     return found
 
 
-def _metadata(spec: StudySpec, confirmed: Confirmed, network: nn.Module, shape: tuple[int, ...]) -> dict[str, str]:
+def _metadata(
+    task: Task, confirmed: Confirmed, network: nn.Module, shape: tuple[int, ...], count_free: Sequence[str]
+) -> dict[str, str]:
     """What the file says of itself, as texts."""
-    cost, dense = measure_cost(network, shape), measure_cost(task_named(spec.task).network(), shape)
+    with counting_free(count_free):
+        cost, dense = measure_cost(network, shape), measure_cost(task.network(), shape)
     record = confirmed.record
     scores = {"val_score": record.val_score, "test_score": record.test_score}
     metric = {"metric": record.metric, "metric_unit": record.metric_unit, "metric_better": record.metric_better}
     return {
         "version": version("sconv-search"),
         "torch": torch.__version__,
-        "task": spec.task,
+        "task": task.name,
         "trial": record.plan_name,
         "seed": str(record.seed),
         "input_shape": json.dumps(shape),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from sconv_search.system.named import named
+from sconv_search.system.working_directory import search_working_directory
 
 if TYPE_CHECKING:
     from sconv_search.compressor import Compressor
@@ -62,27 +64,35 @@ class Methods(Mapping[str, "Compressor"]):
         named("method", name, self._methods)
         return self[name]
 
-    def add(self, text: str) -> str:
-        """Takes in the method of a class that a user names as ``package.module:Class``, and returns its key.
+    def add(self, method: str | Compressor) -> str:
+        """Takes in a method, or the class of one that a user names as ``package.module:Class``; returns its key.
 
-        A key of a known method is returned as it is.
+        A key of a known method is returned as it is. A method that is no class of an importable module is not known to
+        the workers of a search.
 
         Raises:
             KeyError: no known method has that key.
             TypeError: what is named is no method; what it lacks is said.
             ValueError: the module or the class does not exist, or another method has that key.
         """
-        if ":" not in text:
-            return self.named(text).name
+        if not isinstance(method, str):
+            return self._added(_made(method, type(method).__name__), type(method).__name__)
+        if ":" not in method:
+            return self.named(method).name
+        search_working_directory(str(Path.cwd()), method.partition(":")[0].partition(".")[0])
         try:
-            method = _made(resolve_name(text), text)
+            made = _made(resolve_name(method), method)
         except (ImportError, AttributeError, ValueError) as error:
-            raise ValueError(f"method {text!r} cannot be imported: {error}") from error
+            raise ValueError(f"method {method!r} cannot be imported: {error}") from error
+        self._added(made, method)
+        self.added.append(method)
+        return made.name
+
+    def _added(self, method: Compressor, text: str) -> str:
         known = self.get(method.name)
         if known is not None and type(known) is not type(method):
             raise ValueError(f"{text} calls itself {method.name!r}, which is the key of {type(known).__name__} already")
         self._methods[method.name] = method
-        self.added.append(text)
         return method.name
 
 
@@ -95,3 +105,4 @@ def _made(made: Any, text: str) -> Compressor:
 
 
 METHODS = Methods()
+"""All methods by key, each made when it is first asked for."""

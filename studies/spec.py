@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from sconv_search.budget import QUANTITIES, quantities_of
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Quantity
+from sconv_search.strict_json import LARGEST, built, parsed, shown
 from sconv_search.studies.granularity import Granularity, require_granularity
 from sconv_search.training.schedule import Schedule
 
@@ -101,6 +102,7 @@ class StudySpec:
         include: patterns of site names; none given, every site is searched.
         exclude: patterns of site names that stay dense.
         multiple: ranks and channel counts are offered in multiples of this.
+        count_free: operators without a known cost that count nothing, as ``aten::fft_fft``.
         weights_sha256: checksum of the start weights.
         data_sha256: checksum of the data's three splits.
 
@@ -128,16 +130,21 @@ class StudySpec:
     plans: tuple[str, ...] = ()
     screening: int = 1
     latency_batch: int = 16
+    count_free: tuple[str, ...] = ()
     weights_sha256: str = ""
     data_sha256: str = ""
 
     def __post_init__(self) -> None:
         if not self.methods:
             raise ValueError("a study needs at least one method")
+        if not 0 <= self.seed <= MOST_SEED:
+            seed = self.seed if abs(self.seed) < 10**40 else shown(self.seed)
+            raise ValueError(f"StudySpec.seed must be a whole number from 0 to {MOST_SEED}, got {seed}")
+        for name in ("trials", "seed", "multiple", "screening", "latency_batch"):
+            if abs(getattr(self, name)) > LARGEST:
+                raise ValueError(f"StudySpec.{name} must have at most 64 bits, got {shown(getattr(self, name))}")
         if self.trials < 1:
             raise ValueError(f"StudySpec.trials must be at least 1, got {self.trials}")
-        if not 0 <= self.seed <= MOST_SEED:
-            raise ValueError(f"StudySpec.seed must be a whole number from 0 to {MOST_SEED}, got {self.seed}")
         if not 0 < self.regularized_share < 1:
             raise ValueError(f"StudySpec.regularized_share must be between 0 and 1, got {self.regularized_share}")
         if self.regularized_share_range is not None:
@@ -203,36 +210,28 @@ class StudySpec:
             ValueError: the text is not such a spec.
         """
         try:
-            entry: dict[str, Any] = json.loads(text)
-            if entry.pop("format") != FORMAT:
-                raise ValueError(f"its 'format' must be {FORMAT!r}")
-            for name in ("search_schedule", "confirm_schedule"):
-                entry[name] = Schedule(**entry[name])
-            tuples = (
-                "methods",
-                "regularization_range",
-                "regularized_share_range",
-                "include",
-                "exclude",
-                "objectives",
-                "plans",
-            )
-            for name in tuples:
-                if entry.get(name) is not None:
-                    entry[name] = tuple(entry[name])
-            return cls(**entry)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            entry = parsed(text)
+            found = entry.pop("format", None) if isinstance(entry, dict) else entry
+            if found != FORMAT:
+                raise ValueError(f"its 'format' must be {FORMAT!r}, got {shown(found)}")
+            return built(cls, entry)
+        except ValueError as error:
             raise ValueError(f"not a study spec: {error}") from error
 
-    def differences(self, other: StudySpec) -> list[str]:
-        """Fields in which two specs differ, in words; the number of trials may grow and is left out."""
-        names = [f.name for f in fields(self) if f.name != "trials"]
+    def differences(self, other: StudySpec, *, begun: bool = True) -> list[str]:
+        """Fields in which two specs differ, in words; the number of trials may grow and is left out.
+
+        Args:
+            begun: whether weights and data are known, so that their checksums are compared too.
+        """
+        out = {"trials", *(() if begun else ("weights_sha256", "data_sha256"))}
+        names = [f.name for f in fields(self) if f.name not in out]
         changed = [name for name in names if getattr(self, name) != getattr(other, name)]
         return [f"{name} was {getattr(other, name)!r}, is {getattr(self, name)!r}" for name in changed]
 
     def has_same_space(self, other: StudySpec) -> bool:
         """Whether a search space measured for the other serves this one too."""
-        choices = ("methods", "include", "exclude", "multiple", "plans")
+        choices = ("methods", "include", "exclude", "multiple", "plans", "count_free")
         names = ("task", *choices, "times", "latency_batch", "weights_sha256", "data_sha256")
         return all(getattr(self, name) == getattr(other, name) for name in names)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import sys
+import pkgutil
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from sconv_search.system.working_directory import search_working_directory
 
 FORM = "package.module:function"
 
@@ -17,7 +19,8 @@ FORM = "package.module:function"
 def made_by(text: str, *wanted: type) -> Any:
     """What the function named by ``text`` returns when it is called without arguments.
 
-    Modules are looked for in the current directory too. Run it only on names that the user typed: importing runs code.
+    Its module is looked for among those that are installed, then in the current directory. Run it only on names that
+    the user typed: importing runs code.
 
     Args:
         text: ``package.module:function``; any callable without required arguments will do.
@@ -42,9 +45,8 @@ def made_by(text: str, *wanted: type) -> Any:
 
 
 def _imported(name: str, text: str) -> ModuleType:
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)  # as `python -m` does; it stays, for imports that the user's function makes later
+    here = Path.cwd()
+    search_working_directory(str(here), name.partition(".")[0])
     importlib.invalidate_caches()  # the file may be younger than the last look into its folder
     try:
         return importlib.import_module(name)
@@ -53,32 +55,37 @@ def _imported(name: str, text: str) -> ModuleType:
             raise ValueError(
                 f"importing {name!r} of {text!r} fails: it needs {error.name!r}, which is not installed"
             ) from error
-        found = [path.stem for path in Path.cwd().glob("*.py")]
+        found = [path.stem for path in here.glob("*.py")]
         near = ", ".join(get_close_matches(error.name, found)) or "none alike"
-        places = f"neither {here!r} nor the installed packages have it"
+        places = f"neither {str(here)!r} nor the installed packages have it"
         raise KeyError(f"no module {error.name!r} for {text!r}: {places}; nearest file: {near}") from error
     except Exception as error:  # of any kind, from the user's own code
         raise ValueError(f"importing {name!r} of {text!r} raises {type(error).__name__}: {error}") from error
 
 
 def _callable(text: str, module: ModuleType, name: str, wanted: tuple[type, ...]) -> Callable[[], Any]:
-    function: Any = module
-    for part in name.split("."):
-        if not hasattr(function, part):
-            public = (
-                [known for known in vars(function) if not known.startswith("_")]
-                if hasattr(function, "__dict__")
-                else []
-            )
-            near = ", ".join(get_close_matches(part, public)) or "none alike"
-            raise KeyError(f"{module.__name__!r} has no {name!r}, asked for by {text!r}; nearest: {near}")
-        function = getattr(function, part)
+    try:
+        function: Any = pkgutil.resolve_name(text)
+    except AttributeError as error:
+        public = [known for known in getattr(error.obj, "__dict__", {}) if not known.startswith("_")]
+        near = ", ".join(get_close_matches(error.name or name, public)) or "none alike"
+        raise KeyError(
+            f"{module.__name__!r} has no {name!r}, asked for by {text!r}; nearest: {near}{_hiding(module)}"
+        ) from error
     if not callable(function) or isinstance(function, wanted):  # a module of layers is callable, but asks for an input
         advice = f"it should be a function that returns a {_titles(wanted)}"
         raise TypeError(f"{text!r} is {_indefinite(function)}, {advice}")
     if needed := _required(function):
         raise TypeError(f"{text!r} needs the arguments {', '.join(needed)}; name a function that takes none")
     return function  # type: ignore[no-any-return]  # whatever the user named
+
+
+def _hiding(module: ModuleType) -> str:
+    """That an installed module hides a file of the working directory, in words; empty where it does not."""
+    file, own = getattr(module, "__file__", None), Path.cwd() / f"{module.__name__.partition('.')[0]}.py"
+    if not own.is_file() or (file is not None and Path(file).is_relative_to(Path.cwd())):
+        return ""
+    return f"; the installed module of that name hides {own.name} of the current directory: rename the file"
 
 
 def _required(function: Callable[..., Any]) -> list[str]:

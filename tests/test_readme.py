@@ -1,4 +1,4 @@
-"""The README's examples do what it says."""
+"""The examples of the README and of the page on the command line do what they say."""
 
 from __future__ import annotations
 
@@ -11,16 +11,27 @@ import pytest
 
 from sconv_search.studies import cli
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-EXAMPLE, TASK = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+PYTHON = re.compile(r"```python\n(.*?)```", flags=re.DOTALL)
+(EXAMPLE,), (TASK,) = PYTHON.findall(README), PYTHON.findall(COMMANDS)
 
 
-def test_the_python_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_python_example_prints_what_the_readme_says(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     assert len(EXAMPLE.splitlines()) <= 10
     exec(compile(EXAMPLE, "README.md", "exec"), {})
-    assert capsys.readouterr().out.startswith(
-        "Cost(macs=40551040, adds=90112, params=269722, activations=274506, latency_ms=0.0) Cost(macs="
-    )
+    printed = re.search(r"```text\n(.*?)```", README, flags=re.DOTALL)
+    assert printed is not None
+    assert capsys.readouterr().out == printed[1]
+    assert {path.name for path in Path("small").iterdir()} == {"plan.json", "weights.safetensors", "config.json"}
+
+
+def test_the_readme_is_a_front_page() -> None:
+    assert len(README.splitlines()) <= 90
 
 
 def save_images(folder: Path) -> None:
@@ -56,5 +67,5 @@ def test_the_task_of_ones_own_is_searched(
 
 
 def test_the_commands_exist() -> None:
-    named = set(re.findall(r"sconv-search (\w+)", README))
+    named = set(re.findall(r"`?sconv-search (\w+)", COMMANDS))
     assert named <= {command.callback.__name__ for command in cli.app.registered_commands if command.callback}

@@ -38,7 +38,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 """So that the same figure gives the same bytes; a PNG that is compressed less is a fiftieth larger, in a third of the
 time.
 """
-# Fixed ids, whole texts as paths, and no "$" read as mathematics: task names are the user's. PDFs embed letters as Type 3:
+# Fixed ids, whole texts as paths, and no "$" read as mathematics: task names are the user's. PDFs embed Type 3 fonts:
 # TrueType (42) takes as long again as drawing, as each file's font is cut out of the whole one.
 _SETTINGS: Any = {"svg.hashsalt": "sconv-search", "svg.fonttype": "path", "text.parse_math": False, "pdf.fonttype": 3}
 _DASHES: Any = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}

@@ -23,6 +23,8 @@ TEXT: Any = pd.StringDtype("python")
 time.
 """
 LARGEST = 2**63 - 1  # pandas and files hold whole numbers in 64 bits
+MOST_TOLD = 100
+"""Messages about damaged lines of one file."""
 _PART = 8192
 """Records that become columns at once: as dictionaries all records would take more memory than as a table."""
 _UNLIKE = ("plan", "layers", "residual_course")
@@ -91,7 +93,8 @@ def read_records(file: Path) -> tuple[pd.DataFrame, list[str]]:
     dropped: list[str] = []
     rows = _rows(file, dropped)
     parts = [record_frame(part) for part in iter(lambda: list(islice(rows, _PART)), [])]
-    return pd.concat(parts, ignore_index=True) if parts else record_frame([]), dropped
+    table, more = pd.concat(parts, ignore_index=True) if parts else record_frame([]), len(dropped) - MOST_TOLD
+    return table, [*dropped[:MOST_TOLD], *([f"{file}: and {more} more lines"] if more > 0 else [])]
 
 
 def _rows(file: Path, dropped: list[str]) -> Iterator[dict[str, Any]]:

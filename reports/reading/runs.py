@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from sconv_search.strict_json import LARGEST, parsed, shortened, shown
 
 Key = tuple[str, tuple[tuple[str, int], ...]]
 """A choice at a site: its method, and its structure as sorted pairs."""
@@ -48,9 +51,9 @@ def read_facts(folder: Path, name: str) -> tuple[RunFacts, list[str]]:
     space = _json(folder / "space.json", complaints)
     try:
         options = {str(site): _options(entries) for site, entries in space.get("sites", {}).items()}
-        dense = {str(key): int(value) for key, value in space.get("dense", {}).items()}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        complaints.append(f"{folder / 'space.json'} is not read: {type(error).__name__} {error}")
+        dense = {str(key): _whole(value) for key, value in space.get("dense", {}).items()}
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+        complaints.append(f"{folder / 'space.json'} is not read: {type(error).__name__} {shortened(str(error), 200)}")
         options, dense = {}, {}
     methods = spec.get("methods")
     family = ",".join(sorted(map(str, methods))) if isinstance(methods, list) else ""
@@ -93,18 +96,27 @@ def _options(entries: Any) -> dict[Key, OptionFacts]:
     found = {}
     for entry in entries:
         cost = entry["cost"]
-        saving = -(2 * int(cost["macs"]) + int(cost["adds"]))
-        found[choice_key(entry)] = OptionFacts(saving=saving, damage=float(entry["damage"]))
+        saving = -(2 * _whole(cost["macs"]) + _whole(cost["adds"]))
+        damage = float(entry["damage"])
+        if not math.isfinite(damage):
+            raise ValueError(f"field 'damage' must be a finite number, got {shown(damage)}")
+        found[choice_key(entry)] = OptionFacts(saving=saving, damage=damage)
     return found
+
+
+def _whole(value: Any) -> int:
+    if not -LARGEST <= (whole := int(value)) <= LARGEST:
+        raise ValueError(f"a number must have at most 64 bits, got {shown(whole)}")
+    return whole
 
 
 def _json(file: Path, complaints: list[str]) -> dict[str, Any]:
     if not file.exists():
         return {}
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = parsed(file.read_bytes())
     except (OSError, ValueError) as error:
-        complaints.append(f"{file} is not read: {error}")
+        complaints.append(f"{file} is not read: {shortened(str(error), 300)}")
         return {}
     if not isinstance(found, dict):
         complaints.append(f"{file} is not read: it holds no table")

@@ -48,7 +48,21 @@ def opening(reading: Reading, spent: pd.DataFrame) -> list[Block]:
     runs = table["run"].nunique()
     blocks: list[Block] = [Paragraph(text=f"{runs} run{'s' * (runs != 1)}, {len(table):,} records: {kept}{dropped}.")]
     blocks += [Paragraph(text=text, role="banner alarm") for text in inequalities(spent)]
+    blocks += [Paragraph(text=text, role="banner") for text in _left_out_of_costs(reading)]
     return blocks + [Paragraph(text=text, role="banner") for text in unfinished(spent)]
+
+
+def _left_out_of_costs(reading: Reading) -> list[str]:
+    """A sentence for the runs that count operators without a known cost as nothing."""
+    runs: dict[str, list[str]] = {}
+    for facts in reading.runs:
+        operators = facts.spec.get("count_free")
+        if isinstance(operators, list) and operators:
+            runs.setdefault(", ".join(map(str, operators)), []).append(facts.name)
+    return [
+        f"Costs leave out operators whose cost is not known, as was asked for: {operators} ({', '.join(names)})."
+        for operators, names in runs.items()
+    ]
 
 
 def verdict_section(

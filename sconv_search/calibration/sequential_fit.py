@@ -56,25 +56,33 @@ class Pairs(NamedTuple):
         xx: of x x^T, (g, F, F).
         y: (g, O).
         yx: of y x^T, (g, O, F).
-        count: of patches.
+        positions: how many patches.
     """
 
     x: Tensor
     xx: Tensor
     y: Tensor
     yx: Tensor
-    count: int
+    positions: int
 
     def plus(self, other: Pairs | None) -> Pairs:
         """The sums over both."""
-        return self if other is None else Pairs(*(one + another for one, another in zip(self, other, strict=True)))
+        if other is None:
+            return self
+        return Pairs(
+            x=self.x + other.x,
+            xx=self.xx + other.xx,
+            y=self.y + other.y,
+            yx=self.yx + other.yx,
+            positions=self.positions + other.positions,
+        )
 
     def averages(self, *, centered: bool) -> tuple[Tensor, Tensor]:
         """Of x x^T and y x^T, about the means or about 0."""
-        xx, yx = self.xx / self.count, self.yx / self.count
+        xx, yx = self.xx / self.positions, self.yx / self.positions
         if not centered:
             return xx, yx
-        x, y = self.x / self.count, self.y / self.count
+        x, y = self.x / self.positions, self.y / self.positions
         return xx - x[:, :, None] * x[:, None], yx - y[:, :, None] * x[:, None]
 
 
@@ -244,15 +252,14 @@ class _Sequence:
         for place, (wanted, run) in enumerate(runs):
             x, y = run.x, dense(wanted.x)
             same = same and x.shape == wanted.x.shape and x.equal(wanted.x)
-            if known:
+            if known and isinstance(layer, Layer):
                 sums = self._pairs(name, layer, x, y, share=len(x) / total)
                 if place % HELD_OUT == HELD_OUT - 1:
                     held = sums.plus(held)
                 else:
                     fitted = sums.plus(fitted)
             wanted.resume(y)
-        if known:
-            assert fitted is not None
+        if fitted is not None and isinstance(layer, Layer):
             built = self._built_in(name, layer, fitted, held, same)
         else:
             built = self._builds[name](layer, None)
@@ -283,7 +290,7 @@ class _Sequence:
         centered = layer.bias is not None or name in self._normed
         whole = fitted.plus(held)
         second, _ = whole.averages(centered=centered)
-        x, y, kernel = whole.x / whole.count, whole.y / whole.count, grouped_kernel(layer).flatten(2)
+        x, y, kernel = whole.x / whole.positions, whole.y / whole.positions, grouped_kernel(layer).flatten(2)
         goal = layer
         if not same:
             kernel = retargeted(kernel, fitted, held, centered=centered)
@@ -291,21 +298,21 @@ class _Sequence:
             goal.weight.copy_(kernel.reshape(layer.weight.shape))
             if goal.bias is not None:
                 goal.bias.copy_((y - (kernel @ x[..., None])[..., 0]).flatten())
-        moved = Moments(x, second + x[:, :, None] * x[:, None] if centered else second, whole.count)
+        moved = Moments(x, second + x[:, :, None] * x[:, None] if centered else second, whole.positions)
         # the batch norm takes the means: without them the layer needs no bias to shift
         if centered and layer.bias is None:
-            moved = Moments(torch.zeros_like(x), second, whole.count)
+            moved = Moments(torch.zeros_like(x), second, whole.positions)
         return self._builds[name](goal, moved)
 
     def _move_mean(self, name: str, runs: Sequence[tuple[SteppedRun, SteppedRun]]) -> None:
-        wanted, moved, count = 0.0, 0.0, 0
-        for dense, run in runs:
-            wanted, moved = wanted + _channel_sums(dense.x), moved + _channel_sums(run.x)
-            count += run.x.numel() // run.x.shape[1]
+        wanted = torch.stack([_channel_sums(dense.x) for dense, _ in runs]).sum(0)
+        moved = torch.stack([_channel_sums(run.x) for _, run in runs]).sum(0)
+        positions = sum(run.x.numel() // run.x.shape[1] for _, run in runs)
         wanted = wanted if name not in self._kept else wanted[self._kept[name].to(wanted.device)]
         _require_same(name, len(wanted), len(moved))
         norm, before = self._compressed.original(name), self._target.original(name)
-        self._shifts[name] = ((moved - wanted) / count).to(norm.running_mean.dtype)
+        assert isinstance(norm.running_mean, Tensor)
+        self._shifts[name] = ((moved - wanted) / positions).to(norm.running_mean.dtype)
         norm.running_mean += self._shifts[name]
         for dense, run in runs:
             dense.resume(before(dense.x))

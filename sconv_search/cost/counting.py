@@ -22,10 +22,11 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from sconv_search.copying import copied
-from sconv_search.cost.network_inputs import Inputs, arguments, example_input, in_words
+from sconv_search.cost.forward_tracing import ForwardTrace, HiddenTrace, UnseenResultError
+from sconv_search.cost.network_inputs import Inputs, arguments, example_input, in_words, output_tensors
 from sconv_search.cost.operator_costs import costs_of_operators, free
 from sconv_search.cost.product_costs import Handle
-from sconv_search.cost.tracing import OnShapes, PlainSizes, Whereabouts
+from sconv_search.cost.tracing import OnShapes
 from sconv_search.records import Cost
 
 with warnings.catch_warnings():
@@ -46,6 +47,8 @@ Result = TypeVar("Result")
 _COUNTED_FREE: ContextVar[frozenset[str]] = ContextVar("_COUNTED_FREE", default=frozenset())
 OWN_FUNCTION = "prim::PythonOp."
 """What a trace calls a ``torch.autograd.Function``, before its name; it holds the operators that the function runs."""
+SCRIPTED = "prim::CallFunction"
+_get_value_trace: Any = getattr(torch._C, "_get_value_trace")  # noqa: B009  # not in the stubs
 
 
 def require_forward(network: nn.Module, inputs: Inputs) -> None:
@@ -146,12 +149,16 @@ def _cost(counts: Mapping[str, int], params: int) -> Cost:
     return Cost(params=params, **{name: int(counts[name]) for name in ("macs", "adds", "activations")})
 
 
+class UntraceableError(ValueError):
+    """A network's forward works, but cannot be traced."""
+
+
 class _Called(nn.Module):
     """A network of any arguments as a module of tensors alone, which is what can be traced."""
 
-    def __init__(self, network: nn.Module, inputs: Inputs) -> None:
+    def __init__(self, network: nn.Module, inputs: Inputs, trace: ForwardTrace) -> None:
         super().__init__()
-        self.network = network
+        self.network, self._trace = network, trace
         leaves, self._structure = pytree.tree_flatten(arguments(network, inputs))
         self._leaves = [None if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         self._places = [index for index, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
@@ -162,43 +169,53 @@ class _Called(nn.Module):
         for index, tensor in zip(self._places, tensors, strict=True):
             leaves[index] = tensor
         args, named = pytree.tree_unflatten(leaves, self._structure)
-        return tuple(leaf for leaf in pytree.tree_leaves(self.network(*args, **named)) if isinstance(leaf, Tensor))
+        with self._trace.forward():
+            result = self.network(*args, **named)
+            self._trace.require_known(result)
+        results = tuple(output_tensors(result))
+        for tensor in results:
+            _get_value_trace(tensor)  # a result that depends on no input becomes a constant, which may be returned
+        return results
 
 
 def _analysis(network: nn.Module, inputs: Inputs) -> JitModelAnalysis:
     """fvcore's counts of a copy in evaluation mode, every operator known; of shapes alone where they suffice."""
+    for name, module in network.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise UntraceableError(
+                f"the cost of {name or 'the network itself'} ({module.original_name}) cannot be counted: it is "
+                "compiled by torch.jit.script, which hides what it runs; measure the network before that"
+            )
     try:
         return on_shapes(network, lambda measured: _analyzed(measured, inputs))
-    except UntraceableError:
-        try:  # some forwards ask whether they are traced, and then want sizes that are tensors
-            return _analyzed(copied(network).eval(), inputs, plain_sizes=False)
+    except (UntraceableError, UnknownOperatorError) as error:
+        if isinstance(error, UnknownOperatorError) and not error.scripted:
+            raise
+        try:  # some networks ask whether they are traced, and go another way then
+            return _analyzed(_on_values(network), inputs, hidden=True)
         except UntraceableError:
-            pass
-        raise
+            raise error from None
 
 
-class UntraceableError(ValueError):
-    """A network's forward works, but not while it is traced."""
-
-
-def _analyzed(measured: nn.Module, inputs: Inputs, plain_sizes: bool = True) -> JitModelAnalysis:
-    called = _Called(measured, inputs)
+def _analyzed(measured: nn.Module, inputs: Inputs, hidden: bool = False) -> JitModelAnalysis:
+    trace = HiddenTrace(measured) if hidden else ForwardTrace(measured)
+    called = _Called(measured, inputs, trace)
     analysis = JitModelAnalysis(called, called.tensors)
     analysis.set_op_handle(**costs_of_operators()).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     analysis.set_op_handle(**dict.fromkeys(_COUNTED_FREE.get(), free))
     analysis.tracer_warnings("none")
     logging.getLogger("fvcore.nn.jit_analysis").setLevel(logging.ERROR)
-    _count(analysis, measured, inputs, plain_sizes)
+    _count(analysis, measured, inputs, trace)
     own = [name for name in analysis.unsupported_ops() if name.startswith(OWN_FUNCTION)]
     if own:
         analysis.set_op_handle(**dict.fromkeys(own, _inside))
-        _count(analysis, measured, inputs, plain_sizes)
+        _count(analysis, measured, inputs, trace)
     if missing := sorted(analysis.unsupported_ops()):
-        raise ValueError(_way_on({name: _runners(analysis, measured, name) for name in missing}))
+        raise UnknownOperatorError({name: _runners(analysis, measured, name) for name in missing})
     return analysis
 
 
-def _count(analysis: JitModelAnalysis, measured: nn.Module, inputs: Inputs, plain_sizes: bool) -> None:
+def _count(analysis: JitModelAnalysis, measured: nn.Module, inputs: Inputs, trace: ForwardTrace) -> None:
     """Traces the network and counts.
 
     Raises:
@@ -207,20 +224,37 @@ def _count(analysis: JitModelAnalysis, measured: nn.Module, inputs: Inputs, plai
     """
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one operator for a whole layer, whose products would not be seen
-    where = Whereabouts(measured)
     try:
-        with torch.no_grad(), where, PlainSizes(measured, plain_sizes):
+        with torch.no_grad(), trace:
             analysis.total()
     except Exception as error:  # of any kind: the forward is the user's own
-        require_forward(measured, inputs)  # says it in words
-        if where.returned:
+        if (trace.returned and not isinstance(error, UnseenResultError)) or any(
+            weight.is_meta for weight in measured.parameters()
+        ):
             raise
+        require_forward(measured, inputs)  # says it in words
         raise UntraceableError(
-            f"{type(measured).__name__} cannot be traced to count its cost: {where.in_words()} fails with"
-            f" {type(error).__name__}: {error}"
+            f"{type(measured).__name__} cannot be traced to count its cost: {trace.in_words()} fails with "
+            f"{type(error).__name__}: {error}"
         ) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
+
+
+class UnknownOperatorError(ValueError):
+    """Operators have no known cost.
+
+    Args:
+        runners: operator -> the modules that run it, in words.
+    """
+
+    def __init__(self, runners: Mapping[str, str]) -> None:
+        self.scripted = SCRIPTED in runners
+        named = "; ".join(f"{operator}, run by {modules}" for operator, modules in runners.items())
+        flags = " ".join(f"--count-free {operator}" for operator in runners)
+        super().__init__(
+            f"no cost is known for {named}. To count as nothing: {flags}, or in Python count_free={list(runners)}"
+        )
 
 
 def _inside(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
@@ -236,7 +270,7 @@ def _inside(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
         if inner.kind() == OWN_FUNCTION.removesuffix("."):
             handle = _inside
         if handle is None and not inner.kind().startswith("prim::"):
-            raise ValueError(_way_on({inner.kind(): f"the function {node.pyname()}"}))
+            raise UnknownOperatorError({inner.kind(): f"the function {node.pyname()}"})
         counts += handle(list(inner.inputs()), list(inner.outputs())) if handle else Counter()
     return counts
 
@@ -252,12 +286,6 @@ def _runners(analysis: JitModelAnalysis, measured: nn.Module, operator: str) -> 
     return ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
 
 
-def _way_on(runners: Mapping[str, str]) -> str:
-    named = "; ".join(f"{operator}, run by {modules}" for operator, modules in runners.items())
-    flags = " ".join(f"--count-free {operator}" for operator in runners)
-    return f"no cost is known for {named}. To count as nothing: {flags}, or in Python count_free={list(runners)}"
-
-
 def on_shapes(network: nn.Module, work: Callable[[nn.Module], Result]) -> Result:
     """What the work gives for a copy in evaluation mode whose tensors have shapes and no values: forwards take no time.
 
@@ -271,5 +299,21 @@ def on_shapes(network: nn.Module, work: Callable[[nn.Module], Result]) -> Result
     try:
         with OnShapes():
             return work(copied(network, memo=memo).eval())
-    except Exception:  # of any kind: the forward is the user's own, and the full copy raises what is wrong with it
-        return work(copied(network).eval())
+    except Exception as error:  # of any kind: the forward is the user's own, which the full copy says in words
+        try:
+            return work(_on_values(network))
+        except Exception:
+            if isinstance(error, UnknownOperatorError):  # which an input of zeros may have kept from running
+                raise error from None
+            raise
+
+
+def _on_values(network: nn.Module) -> nn.Module:
+    """A full copy in evaluation mode; of a network without values, one of zeros."""
+    full = copied(network).eval()
+    if any(tensor.is_meta for tensor in (*full.parameters(), *full.buffers())):
+        full.to_empty(device="cpu")
+        with torch.no_grad():
+            for tensor in (*full.parameters(), *full.buffers()):
+                tensor.zero_()
+    return full

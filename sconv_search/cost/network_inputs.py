@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
@@ -31,19 +32,19 @@ def example_input(network: nn.Module, input_shape: Sequence[int], batch: int = 1
 
 
 def arguments(network: nn.Module, inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The positional and the keyword arguments of a call; tensors are taken to the device of shapes alone with the
-    network's weights.
+    """The positional and the keyword arguments of a call; tensors have values where the network's weights do.
 
     Raises:
         ValueError: a shape is not made of positive whole numbers.
     """
-    weight = next(network.parameters(), None)
-    on_shapes = weight is not None and weight.is_meta
+    weight = next(network.parameters(), torch.zeros(()))
 
     def made(value: Any) -> Any:
-        if isinstance(value, Tensor):
-            return value.to("meta") if on_shapes else value
-        return example_input(network, value) if is_shape(value) else value
+        if not isinstance(value, Tensor):
+            return example_input(network, value) if is_shape(value) else value
+        if weight.is_meta:
+            return value.to("meta")
+        return torch.zeros_like(value, device=weight.device) if value.is_meta else value
 
     if is_shape(inputs) or isinstance(inputs, Tensor):
         return (made(inputs),), {}
@@ -72,3 +73,15 @@ def _are_parameters(network: nn.Module, named: Mapping[str, Any]) -> bool:
     except TypeError:
         return False
     return True
+
+
+def output_tensors(output: Any) -> list[Tensor]:
+    """All tensors of a network's output, which may be tuples, dicts and dataclasses of any depth."""
+    leaves = [output] if isinstance(output, Tensor) else pytree.tree_leaves(output)
+    found: list[Tensor] = []
+    for leaf in leaves:
+        if isinstance(leaf, Tensor):
+            found.append(leaf)
+        elif is_dataclass(leaf) and not isinstance(leaf, type):
+            found += output_tensors([getattr(leaf, field.name) for field in fields(leaf)])
+    return found

@@ -7,13 +7,14 @@ for every width that pruning can leave.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
 from sconv_search.plan import Choice
 from sconv_search.records import Cost
+from sconv_search.strict_json import built, shown
 
 AMOUNTS = tuple(f.name for f in fields(Cost))
 
@@ -84,13 +85,41 @@ def narrowing_entry(narrowing: Narrowing) -> dict[str, Any]:
     return {**sides, "widths": [list(pair) for pair in narrowing.widths], "beyond": beyond}
 
 
-def narrowing_of(entry: Mapping[str, Any]) -> Narrowing:
-    """The narrowing that ``narrowing_entry`` wrote."""
+@dataclass(frozen=True, kw_only=True)
+class _BeyondEntry:
+    method: str
+    structure: Mapping[str, int]
+    costs: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _NarrowingEntry:
+    inputs: Side
+    outputs: Side
+    widths: tuple[tuple[int, int], ...]
+    beyond: tuple[_BeyondEntry, ...]
+
+
+def narrowing_of(entry: Any, where: str = "") -> Narrowing:
+    """The narrowing that ``narrowing_entry`` wrote.
+
+    Args:
+        where: what the entry is, for errors.
+
+    Raises:
+        ValueError: a field is missing, unknown or of a wrong type.
+    """
+    own = built(_NarrowingEntry, entry, where)
     beyond = {
-        Choice(method=own["method"], structure=own["structure"]): tuple(
-            Cost(**dict(zip(AMOUNTS, amounts, strict=True))) for amounts in own["costs"]
-        )
-        for own in entry["beyond"]
+        Choice(method=one.method, structure=one.structure): tuple(_cost(amounts, where) for amounts in one.costs)
+        for one in own.beyond
     }
-    widths = tuple((int(inputs), int(outputs)) for inputs, outputs in entry["widths"])
-    return Narrowing(inputs=Side(**entry["inputs"]), outputs=Side(**entry["outputs"]), widths=widths, beyond=beyond)
+    return Narrowing(inputs=own.inputs, outputs=own.outputs, widths=own.widths, beyond=beyond)
+
+
+def _cost(amounts: Sequence[float], where: str) -> Cost:
+    if len(amounts) != len(AMOUNTS):
+        raise ValueError(
+            f"a cost of {shown(where)} must be {len(AMOUNTS)} numbers ({', '.join(AMOUNTS)}), got {shown(amounts)}"
+        )
+    return built(Cost, dict(zip(AMOUNTS, amounts, strict=True)), where)

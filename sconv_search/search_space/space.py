@@ -23,6 +23,7 @@ from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.records import Cost, Quantity
 from sconv_search.search_space.interactions import Interplay
 from sconv_search.search_space.narrowing import Narrowing, narrowing_entry, narrowing_of
+from sconv_search.strict_json import built, parsed, shown, table, typed
 
 FORMAT = "sconv-search space 2"
 EMPHASES = (1.0, 4.0, 16.0, 64.0)
@@ -101,6 +102,10 @@ class SearchSpace:
         if found is None:
             raise ValueError(f"the search space offers no {choice.method} {dict(choice.structure)} at site {name!r}")
         return found
+
+    def offers(self, plan: CompressionPlan) -> bool:
+        """Whether the plan can be chosen here."""
+        return all(choice in self._places.get(name, {}) for name, choice in plan.sites.items())
 
     @cached_property
     def _places(self) -> Mapping[str, Mapping[Choice, int]]:
@@ -231,21 +236,29 @@ class SearchSpace:
             ValueError: the text is not such a space.
         """
         try:
-            document = json.loads(text)
-            if document["format"] != FORMAT:
-                raise ValueError(f"its 'format' must be {FORMAT!r}, got {document['format']!r}")
-            sites = {name: tuple(option_of(entry) for entry in entries) for name, entries in document["sites"].items()}
-            couplings = tuple(Coupling(**{**entry, "cost": Cost(**entry["cost"])}) for entry in document["couplings"])
-            narrowings = {name: narrowing_of(entry) for name, entry in document.get("narrowings", {}).items()}
-            measured_of = {str(name): str(value) for name, value in document.get("measured_of", {}).items()}
+            document = parsed(text)
+            found = document.get("format") if isinstance(document, dict) else document
+            if found != FORMAT:
+                raise ValueError(f"its 'format' must be {FORMAT!r}, got {shown(found)}")
+            if missing := [name for name in ("dense", "sites", "couplings") if name not in document]:
+                raise ValueError(f"it lacks {missing[0]!r}")
+            sites = {
+                name: tuple(
+                    option_of(entry, f"sites.{name}[{place}]")
+                    for place, entry in enumerate(_listed(entries, f"sites.{name}"))
+                )
+                for name, entries in table(document["sites"], "sites").items()
+            }
+            narrowed = table(document.get("narrowings", {}), "narrowings")
+            measured_of = table(document.get("measured_of", {}), "measured_of")
             return cls(
-                dense=Cost(**document["dense"]),
+                dense=built(Cost, document["dense"], "dense"),
                 sites=sites,
-                couplings=couplings,
-                narrowings=narrowings,
-                measured_of=measured_of,
+                couplings=typed(document["couplings"], tuple[Coupling, ...], "couplings"),
+                narrowings={name: narrowing_of(entry, f"narrowings.{name}") for name, entry in narrowed.items()},
+                measured_of={str(name): str(value) for name, value in measured_of.items()},
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except ValueError as error:
             raise ValueError(f"not a search space: {error}") from error
 
 
@@ -261,9 +274,35 @@ def option_entry(option: Option) -> dict[str, Any]:
     }
 
 
-def option_of(entry: Mapping[str, Any]) -> Option:
-    """The option that ``option_entry`` wrote."""
-    choice = Choice(method=entry["method"], structure=entry["structure"])
-    error = None if entry["error"] is None else float(entry["error"])
-    cost, damage = Cost(**entry["cost"]), float(entry["damage"])
-    return Option(choice=choice, cost=cost, damage=damage, error=error, dropped=int(entry["dropped"]))
+@dataclass(frozen=True, kw_only=True)
+class _OptionEntry:
+    method: str
+    structure: Mapping[str, int]
+    cost: Cost
+    damage: float
+    error: float | None
+    dropped: int
+
+
+def option_of(entry: Any, where: str = "") -> Option:
+    """The option that ``option_entry`` wrote.
+
+    Args:
+        where: what the entry is, for errors.
+
+    Raises:
+        ValueError: a field is missing, unknown, of a wrong type or below what it can be.
+    """
+    own = built(_OptionEntry, entry, where)
+    for name, value in (("damage", own.damage), ("error", own.error), ("dropped", own.dropped)):
+        if value is not None and value < 0:
+            raise ValueError(f"field {shown(f'{where}.{name}'.strip('.'))} must be at least 0, got {shown(value)}")
+    choice = Choice(method=own.method, structure=own.structure)
+    error = None if own.error is None else float(own.error)
+    return Option(choice=choice, cost=own.cost, damage=float(own.damage), error=error, dropped=own.dropped)
+
+
+def _listed(value: Any, where: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"field {shown(where)} must be a list, got {shown(value)}")
+    return value

@@ -7,10 +7,11 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from sconv_search.system.files import atomic_write
+from sconv_search.strict_json import shortened
+from sconv_search.system.files import write_whole
 
 SHOWN = 5
 
@@ -18,8 +19,8 @@ SHOWN = 5
 def save_weights(network: nn.Module, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
     """Writes the network's state dict, and texts that say what it is; the file appears whole or not at all."""
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
-    with atomic_write(Path(path)) as partial:
-        save_file(tensors, partial, metadata=None if metadata is None else dict(metadata))
+    # As bytes first, so that the size is known before a full disk refuses them.
+    write_whole(Path(path), save(tensors, metadata=None if metadata is None else dict(metadata)))
 
 
 def load_weights_(network: nn.Module, path: str | Path) -> None:
@@ -41,7 +42,9 @@ def load_weights_(network: nn.Module, path: str | Path) -> None:
             wrong = _differences(expected, shapes, optional)
             given = {} if wrong else {name: file.get_tensor(name) for name in shapes}
     except SafetensorError as error:
-        raise ValueError(f"weights file {str(path)!r} is not a safetensors file: {error}") from error
+        raise ValueError(
+            f"weights file {str(path)!r} is not a safetensors file: {shortened(str(error), 200)}"
+        ) from error
     wrong = wrong or _other_kinds(network.state_dict(), given)
     if wrong:
         raise ValueError(f"weights file {str(path)!r} does not fit {type(network).__name__}: {_listed(wrong)}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -18,7 +17,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sconv_search.system.files import atomic_write, partial_file
+from sconv_search.system.files import remove_partial_files, write_whole
 from sconv_search.training.process_group import ProcessGroup
 from sconv_search.training.schedule import EVERY_S
 from sconv_search.training.weight_average import WeightAverage
@@ -214,10 +213,7 @@ class Checkpoint:
             "watched": json.dumps(watched),
         }
         try:
-            with atomic_write(self.path) as partial, open(partial, "wb") as file:
-                file.write(save(content, metadata))
-                file.flush()
-                os.fsync(file.fileno())
+            write_whole(self.path, save(content, metadata))
         except OSError as error:
             self.say(f"checkpoint {str(self.path)!r} cannot be written: {error.strerror}; the training goes on without")
 
@@ -260,7 +256,7 @@ class Checkpoint:
     def remove(self) -> None:
         """Removes the file, if there is one."""
         self.path.unlink(missing_ok=True)
-        partial_file(self.path).unlink(missing_ok=True)
+        remove_partial_files(self.path)
 
 
 def _text(identity: Mapping[str, Any]) -> str:

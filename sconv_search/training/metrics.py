@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from sconv_search.records import Metric
+from sconv_search.system.packages import require_package
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,12 +48,12 @@ class _MeanIoU:
 
     def __init__(self, classes: int) -> None:
         # here: importing them takes seconds, and metrics are named without torch
-        from torchmetrics.classification import MulticlassJaccardIndex
+        kinds = require_package("torchmetrics.classification", "tasks", "the mean intersection over union needs")
 
         from sconv_search.data.splits import IGNORED
 
         self._ignored = IGNORED
-        self._index = MulticlassJaccardIndex(classes, average="macro", ignore_index=IGNORED, validate_args=False)
+        self._index = kinds.MulticlassJaccardIndex(classes, average="macro", ignore_index=IGNORED, validate_args=False)
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
         """Counts a batch."""

@@ -11,13 +11,24 @@ from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.options.shared import known_devices
 from sconv_search.studies.runs.folder import RunFolder
 from sconv_search.studies.spec import StudySpec
+from sconv_search.studies.task import Task
 from sconv_search.studies.tasks import task_named
 from sconv_search.training.process_group import SINGLE_PROCESS, ProcessGroup
 from sconv_search.training.schedule import EVERY_S
 
 
+def require_new(path: Path, overwrite: bool) -> None:
+    """Refuses to replace a file unasked.
+
+    Raises:
+        FileExistsError: it is there.
+    """
+    if path.is_file() and not overwrite:
+        raise FileExistsError(f"the file {str(path)!r} is there already; name another, or replace it with --overwrite")
+
+
 def start_of(
-    task: str,
+    task: str | Task,
     data: Path | None,
     weights: Path | None,
     device: str,
@@ -31,7 +42,7 @@ def start_of(
     """
     found = device_named(device) if processes.device is None else processes.device
     return context_from_task(
-        task_named(task),
+        task if isinstance(task, Task) else task_named(task),
         data=data,
         weights=weights,
         cache=runs / "dense",
@@ -54,7 +65,7 @@ def device_named(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:  # torch's answer to a missing CUDA is an assertion
-        reason = str(error).strip().splitlines()[0]
+        reason = str(error).strip().partition("\n")[0]
         raise ValueError(
             f"device {name!r} cannot be used here; name one of {', '.join(known_devices())}: {reason}"
         ) from error

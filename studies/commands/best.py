@@ -14,20 +14,30 @@ from rich.table import Table
 from sconv_search.budget import Budgets
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Cost, Metric, Quantity, TrialRecord
-from sconv_search.studies.commands.arguments import spec_of
+from sconv_search.studies.commands.arguments import require_new, spec_of
 from sconv_search.studies.commands.output import print_json
-from sconv_search.studies.runs.folder import RunFolder
+from sconv_search.studies.monitor import RichMonitor
+from sconv_search.studies.runs.folder import RunFolder, told
+from sconv_search.system.files import write_whole
+
+MISSING = "–"
 
 
 def best(
-    runs: list[Path], *, budget: list[str] | None, quantity: Quantity, plan: Path | None = None, as_json: bool = False
+    runs: list[Path],
+    *,
+    budget: list[str] | None,
+    quantity: Quantity,
+    plan: Path | None = None,
+    overwrite: bool = False,
+    as_json: bool = False,
 ) -> None:
     """Shows each run's best plan under a budget, or of all; writes the best of all runs where a file is named."""
+    if plan is not None:
+        require_new(plan, overwrite)
     found = [_best(RunFolder(run), None if budget is None else ",".join(budget), quantity) for run in runs]
     if plan is not None:
-        top = _top(found)
-        plan.parent.mkdir(parents=True, exist_ok=True)
-        plan.write_text(CompressionPlan.from_json(top["plan"]).to_json(), encoding="utf-8")
+        write_whole(plan, CompressionPlan.from_json(_top(found)["plan"]).to_json().encode("utf-8"))
     if as_json:
         print_json({"budget": budget, "plans": found})
         return
@@ -50,7 +60,9 @@ def _best(folder: RunFolder, budget: str | None, quantity: Any) -> dict[str, Any
         ValueError: no complete trial fits.
     """
     spec_of(folder)
-    records, space = folder.records()[0], folder.read_space()
+    (records, damaged), space = folder.records(), folder.read_space()
+    for message in told(damaged):
+        RichMonitor(Console(stderr=True)).say(message)
     complete = [r for r in records if r.stage == "search" and r.status == "complete" and r.quality is not None]
     if not complete or space is None:
         raise ValueError(f"the run in {str(folder.path)!r} has no complete trial; run `sconv-search search` first")
@@ -62,7 +74,7 @@ def _best(folder: RunFolder, budget: str | None, quantity: Any) -> dict[str, Any
         least = min(complete, key=lambda r: r.flops or 0)
         raise ValueError(
             f"no complete trial of {str(folder.path)!r} fits {budget}; the cheapest has {least.flops:,} FLOPs "
-            f"({(least.flops or 0) / space.dense.flops:.1%})"
+            f"({(least.flops or 0) / max(1, space.dense.flops):.1%})"
         )
     top = max(fitting, key=lambda r: (r.quality or 0.0, -(r.flops or 0)))
     return {
@@ -117,6 +129,6 @@ def _cells(one: dict[str, Any]) -> tuple[object, ...]:
     scores, metric = one["test_score"], _metric(one)
     spread = f" ± {metric.text(stdev(scores)).partition(' ')[0]}" if len(scores) > 1 else ""
     test = f"{metric.text(mean(scores))}{spread} (n = {len(scores)})" if scores else "not confirmed"
-    share = f"{one['flops'] / one['dense_flops']:.1%}"
-    params = f"{one['params']:,}"
+    share = f"{one['flops'] / one['dense_flops']:.1%}" if one["dense_flops"] else MISSING
+    params = MISSING if one["params"] is None else f"{one['params']:,}"
     return one["run"].name, one["trial"], one["methods"], share, params, metric.text(one["val_score"]), test

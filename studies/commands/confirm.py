@@ -8,10 +8,11 @@ from sconv_search.studies.commands.arguments import device_named, spec_of, start
 from sconv_search.studies.commands.output import print_json, telling
 from sconv_search.studies.commands.processes import together
 from sconv_search.studies.commands.results import confirm_result
+from sconv_search.studies.commands.run_task import task_of
 from sconv_search.studies.confirmation import confirm as confirm_runs
 from sconv_search.studies.method_registry import METHODS
 from sconv_search.studies.monitor import Monitor
-from sconv_search.studies.options.shared import Execution
+from sconv_search.studies.options.shared import Execution, RunTask
 from sconv_search.studies.runs.folder import RunFolder
 from sconv_search.studies.runs.tensorboard import logged
 from sconv_search.studies.trials.trial import join_trials
@@ -23,6 +24,7 @@ def confirm(
     seeds: int,
     plans: int,
     method: list[str] | None,
+    named: RunTask,
     data: Path | None,
     weights: Path | None,
     execution: Execution,
@@ -32,8 +34,9 @@ def confirm(
     for name in method or ():
         METHODS.add(name)
     folders = [RunFolder(run) for run in runs]
-    task = spec_of(folders[0]).task
-    schedules = [spec_of(folder).confirm_schedule for folder in folders]
+    specs = [spec_of(folder) for folder in folders]
+    task = task_of(folders[0], specs[0], named, ask=execution.devices == 1)
+    schedules = [spec.confirm_schedule for spec in specs]
     with together(execution.devices, device_named(execution.device), schedules) as processes:
         beginning = (task, data, weights, execution.device, runs[0].parent)
         if not processes.is_main:

@@ -5,16 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 
 from sconv_search.inference.optimize import choice_table
-from sconv_search.studies.commands.arguments import spec_of
+from sconv_search.studies.commands.arguments import require_new, spec_of
 from sconv_search.studies.commands.output import print_json, telling
+from sconv_search.studies.commands.run_task import task_of
 from sconv_search.studies.export import Exported, calibration_of, confirmed_network, export_confirmed, require_int8
 from sconv_search.studies.method_registry import METHODS
 from sconv_search.studies.options.export import ConfirmedNetwork, File
+from sconv_search.studies.options.shared import RunTask
 from sconv_search.studies.runs.folder import RunFolder
 
 
 def export(
-    run: Path, file: File, network: ConfirmedNetwork, *, method: list[str] | None, data: Path | None, as_json: bool
+    run: Path,
+    file: File,
+    network: ConfirmedNetwork,
+    *,
+    method: list[str] | None,
+    named: RunTask,
+    data: Path | None,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Writes a confirmed network as one file, and runs it from there to check it."""
     require_int8(file.to, file.int8, data)
@@ -22,13 +32,23 @@ def export(
         METHODS.add(name)
     folder = RunFolder(run)
     spec = spec_of(folder)
+    task = task_of(folder, spec, named)
     with telling(as_json) as monitor:
         chosen = confirmed_network(folder, network.plan, network.seed)
         name = f"{chosen.folder.name}{'-int8' if file.int8 else ''}.{file.to}"
         path = file.out or run / "exported" / name
-        calibration = calibration_of(spec, data) if file.int8 else None
+        require_new(path, overwrite)
+        calibration = calibration_of(task, data) if file.int8 else None
         with monitor.bar(f"exporting {path.name}"):
-            written = export_confirmed(spec, chosen, path, file.to, optimized=file.optimize, calibration=calibration)
+            written = export_confirmed(
+                task,
+                chosen,
+                path,
+                file.to,
+                optimized=file.optimize,
+                calibration=calibration,
+                count_free=spec.count_free,
+            )
         for line in _lines(written):
             monitor.say(line)
     if as_json:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from sconv_search.strict_json import shortened
 from sconv_search.studies.options.debug import shown
 from sconv_search.system.signals import INTERRUPTED, STOPPED, TERMINATED, stopped_status, stopping_in_order
 
@@ -38,6 +39,30 @@ def guarded(command: Callable[[], object]) -> int:
     return DONE
 
 
+def require_arguments(arguments: Sequence[str]) -> None:
+    """Refuses, before any work, what no command can mean: an empty argument, or one that is not UTF-8.
+
+    Raises:
+        ValueError: the argument is named.
+    """
+    for place, argument in enumerate(arguments):
+        before = arguments[place - 1] if place else ""
+        flag, equals, value = argument.partition("=")
+        if not argument or (flag.startswith("--") and equals and not value):
+            name = flag or (before if before.startswith("-") else "an argument")
+            raise ValueError(f"{name} is empty, as an unset variable is; give a value, or leave it out")
+        try:
+            argument.encode("utf-8")
+        except UnicodeEncodeError as error:
+            shown_argument = shortened(ascii(argument), 200)
+            raise ValueError(f"the argument {shown_argument} is not UTF-8; name files and folders in UTF-8") from error
+
+
+def one_line(text: str) -> str:
+    """The text in one line of at most ``MOST_LETTERS``, what a terminal does not show written as escapes."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in shortened(text.strip()))
+
+
 def _stopped() -> int:
     _say(STOPPED)
     return stopped_status()
@@ -46,4 +71,4 @@ def _stopped() -> int:
 def _say(text: str) -> None:
     from rich.console import Console  # here: a command that succeeds does without
 
-    Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
+    Console(stderr=True).print(one_line(text), markup=False, highlight=False, soft_wrap=True)

@@ -35,9 +35,26 @@ def together(
     Raises:
         ValueError: batches cannot be shared, several workers are asked for besides, or devices are not there.
     """
+    require_processes(devices, device, schedules, workers=workers)
+    if max(devices, launched()) == 1:
+        yield SINGLE_PROCESS
+        return
+    if not is_main_process():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the leading process's to handle
+        end_with_parent()
+    processes = launch(devices, device)
+    with _leading(processes) if processes.is_main else _following():
+        yield processes
+
+
+def require_processes(devices: int, device: torch.device, schedules: Iterable[Schedule], *, workers: int = 1) -> None:
+    """Refuses what several processes cannot do together; one can do everything.
+
+    Raises:
+        ValueError: batches cannot be shared, several workers are asked for besides, or one of several devices is named.
+    """
     count = max(devices, launched())
     if count == 1:
-        yield SINGLE_PROCESS
         return
     if workers > 1:
         raise ValueError(
@@ -47,12 +64,6 @@ def together(
         raise ValueError(f"--device {device} is one device; with --devices give its kind, {device.type}")
     for schedule in schedules:
         require_shares(schedule.batch_size, schedule.accumulation, count)
-    if not is_main_process():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the leading process's to handle
-        end_with_parent()
-    processes = launch(devices, device)
-    with _leading(processes) if processes.is_main else _following():
-        yield processes
 
 
 @contextmanager
@@ -72,7 +83,7 @@ def _leading(processes: ProcessGroup) -> Iterator[None]:
 def _following() -> Iterator[None]:
     """Says nothing of its own, unless it fails while the leading process goes on."""
     parent = os.getppid()
-    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
         try:
             yield
         except OutOfStep:

@@ -18,18 +18,18 @@ from sconv_search.studies.monitor import RichMonitor
 COLUMNS = ("change", "of", "before", "after", "difference")
 
 
-def report(runs: list[Path], *, out: Path, as_json: bool) -> None:
+def report(runs: list[Path], *, out: Path, overwrite: bool, as_json: bool) -> None:
     """Draws the comparison of runs, with its tables."""
     with telling(as_json) as monitor:
-        result = reported(runs, out, monitor)
+        result = reported(runs, out, monitor, overwrite=overwrite)
     if as_json:
         print_json(result)
 
 
-def reported(runs: list[Path], out: Path, monitor: RichMonitor) -> dict[str, Any]:
+def reported(runs: list[Path], out: Path, monitor: RichMonitor, *, overwrite: bool = False) -> dict[str, Any]:
     """The report's files, which are written now."""
     with monitor.bar("drawing") as step:
-        written = write_report(runs, out, step)
+        written = write_report(runs, out, step, **({"overwrite": True} if overwrite else {}))
     monitor.say(f"report: open {out / 'index.html'} ({len(written)} files)")
     return {"folder": out, "page": out / "index.html", "runs": runs, "files": written}
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, cast
 
+from torch import nn
+
+from sconv_search.cost.counting import required_operators
 from sconv_search.records import Quantity
 from sconv_search.studies.commands.arguments import device_named, start_of
 from sconv_search.studies.commands.dry_run_listing import say_dry_run
 from sconv_search.studies.commands.output import print_json, telling
-from sconv_search.studies.commands.processes import together
+from sconv_search.studies.commands.processes import require_processes, together
 from sconv_search.studies.commands.results import search_result
 from sconv_search.studies.context import require_data
 from sconv_search.studies.methods import METHODS
@@ -25,16 +28,17 @@ from sconv_search.studies.options.search import (
 )
 from sconv_search.studies.options.shared import Execution
 from sconv_search.studies.runs.folder import RunFolder
-from sconv_search.studies.runs.tensorboard import logged
+from sconv_search.studies.runs.tensorboard import logged, require_tensorboard
 from sconv_search.studies.search.dry_run import dry_run, require_reachable
 from sconv_search.studies.search.loop import StoppingCriterion
-from sconv_search.studies.search.runner import checked_budget
+from sconv_search.studies.search.runner import checked_budget, require_own
 from sconv_search.studies.search.runner import search as run_search
 from sconv_search.studies.space.given_plans import given_plan
 from sconv_search.studies.spec import StudySpec
 from sconv_search.studies.task import Task
 from sconv_search.studies.tasks import task_named, with_network
 from sconv_search.studies.trials.trial import join_trials
+from sconv_search.system.weights import load_weights_
 from sconv_search.training.distributed import is_main_process
 from sconv_search.training.schedule import Schedule
 
@@ -53,27 +57,39 @@ def search(
     do.
     """
     known = task_named(with_network(source.task, source.network))
-    spec = _spec(known, limits, sampling, training)
+    if not run.dry:
+        require_data(known, source.data, source.weights)
+    built = known.network()
+    spec = _spec(known, built, limits, sampling, training)
+    for flag, value in (("--minutes", sampling.minutes), ("--patience", sampling.patience)):
+        if value is not None and not value > 0:  # NaN is not
+            raise ValueError(f"{flag} must be above 0, got {value}")
+    kind = device_named(execution.device)
+    if source.weights is not None:
+        load_weights_(built, source.weights)  # whether they fit
+    if execution.tensorboard is not None:
+        require_tensorboard()
+    folder = None if run.out is None else RunFolder(run.out)
+    if folder is not None and not run.overwrite:
+        require_own(spec, folder, begun=False)
+    schedules = (spec.search_schedule, *(() if source.weights else (known.dense_schedule,)))
+    require_processes(execution.devices, kind, schedules, workers=run.workers)
     if run.dry:
         with telling(as_json) as terminal:
             found = dry_run(known, spec, source.data, terminal)
         print_json(found) if as_json else say_dry_run(found, terminal)
         return
-    if run.out is None:
+    if folder is None or run.out is None:
         raise ValueError("a search needs a folder for its run; name one with --out, such as --out runs/first")
-    folder = RunFolder(run.out)
     seconds = None if sampling.minutes is None else 60 * sampling.minutes
     stops = StoppingCriterion(seconds=seconds, patience=sampling.patience)
-    kind = device_named(execution.device)
-    require_data(known, source.data, source.weights)
-    checked_budget(spec, known.network(), known.input_shape)  # before a dense network is trained for it
+    checked_budget(spec, built, known.input_shape)  # before a dense network is trained for it
     if is_main_process():
         if source.weights is None and folder.read_space() is None:
             with telling(as_json) as terminal:
                 require_reachable(known, spec, terminal)
         with folder.locked():
             pass
-    schedules = (spec.search_schedule, *(() if source.weights else (known.dense_schedule,)))
     with together(execution.devices, kind, schedules, workers=run.workers) as processes:
         beginning = (known.name, source.data, source.weights, execution.device, run.out.parent)
         if not processes.is_main:
@@ -82,16 +98,25 @@ def search(
         with telling(as_json) as terminal, logged(terminal, execution.tensorboard) as monitor:
             every_s = execution.checkpoint_seconds
             start = start_of(*beginning, monitor, processes, every_s)
-            run_search(start, spec, folder, monitor, workers=run.workers, stops=stops, checkpoint_s=every_s)
+            run_search(
+                start,
+                spec,
+                folder,
+                monitor,
+                workers=run.workers,
+                stops=stops,
+                checkpoint_s=every_s,
+                overwrite=run.overwrite,
+            )
             monitor.say(f"records: {folder.trials}; next: sconv-search confirm {run.out}")
     if as_json:
         print_json(search_result(folder))
 
 
-def _spec(task: Task, limits: BudgetAndLayers, sampling: Sampling, training: Training) -> StudySpec:
+def _spec(task: Task, network: nn.Module, limits: BudgetAndLayers, sampling: Sampling, training: Training) -> StudySpec:
     """The study that the options describe."""
     methods = tuple(map(METHODS.add, limits.method or [DEFAULT_METHOD]))
-    plans = [given_plan(text, task.network(), methods).to_json() for text in sampling.start_plan or ()]
+    plans = [given_plan(text, network, methods).to_json() for text in sampling.start_plan or ()]
     loss: dict[str, Any] = {"distillation": training.distillation, "label_smoothing": training.label_smoothing}
     short = _changed(task.search_schedule, training.epochs, training.learning_rate)
     full = _changed(task.confirm_schedule, training.confirm_epochs, training.confirm_learning_rate)
@@ -106,6 +131,7 @@ def _spec(task: Task, limits: BudgetAndLayers, sampling: Sampling, training: Tra
         include=tuple(limits.include or ()),
         exclude=tuple(limits.exclude or ()),
         multiple=limits.multiple,
+        count_free=required_operators(limits.count_free or ()),
         trials=sampling.trials,
         seed=sampling.seed,
         sampler=sampling.sampler,

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import nn
 
+from sconv_search.cost.counting import required_operators
 from sconv_search.studies.commands.output import PIPE_WIDTH, amount, in_a_pipe, print_json, telling
 from sconv_search.studies.methods import METHODS
 from sconv_search.studies.monitor import RichMonitor
@@ -27,10 +28,13 @@ def sites(network: str, *, shape: str | None, method: list[str] | None, layers: 
     selection = Selection(
         include=tuple(layers.include or ()), exclude=tuple(layers.exclude or ()), multiple=layers.multiple
     )
+    count_free = required_operators(layers.count_free or ())
     with telling(as_json):  # the user's own function may print, too
         built, input_shape = _network(network, shape)
         monitor = RichMonitor(Console(stderr=True))  # the table alone goes into a pipe
-        table = site_table(built, input_shape, tuple(map(METHODS.add, method or METHODS)), selection, monitor)
+        table = site_table(
+            built, input_shape, tuple(map(METHODS.add, method or METHODS)), selection, monitor, count_free
+        )
     if as_json:
         print_json(table)
     else:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import typer
 
+from sconv_search.strict_json import shortened, shown
 from sconv_search.system.named import named
 
 _WORDS = {
@@ -60,7 +61,7 @@ def _defaults(context: typer.Context, path: Path) -> dict[str, Any]:
             raise ValueError(f"{path}: {key!r} means nothing to {context.info_name}; put it under [{others[0]}]")
         name = named(f"key in {path}", flag, parameters)
         if not _fits(value, hints[name]):
-            raise ValueError(f"{path}: {key!r} is {value!r}, it should be {_words(hints[name])}")
+            raise ValueError(f"{path}: {shown(key)} is {shown(value)}, it should be {_words(hints[name])}")
         found[name] = [value] if _is_list(hints[name]) and not isinstance(value, list) else value
     return found
 
@@ -100,11 +101,13 @@ def _commands_with(flag: str, context: typer.Context) -> list[str]:
 
 def _content(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_bytes().decode("utf-8"))
     except OSError as error:
         raise OSError(f"the file of --config {str(path)!r} cannot be read: {error.strerror}") from error
+    except RecursionError:
+        raise ValueError(f"the file of --config {str(path)!r} is nested too deeply") from None
     except ValueError as error:  # of TOML, or of UTF-8
-        raise ValueError(f"the file of --config {str(path)!r} is not TOML: {error}") from error
+        raise ValueError(f"the file of --config {str(path)!r} is not TOML: {shortened(str(error), 200)}") from error
 
 
 def _fits(value: Any, wanted: Any) -> bool:
@@ -115,6 +118,8 @@ def _fits(value: Any, wanted: Any) -> bool:
         return all(_fits(one, parts[0]) for one in (value if isinstance(value, list) else [value]))
     if kind in (Union, UnionType):
         return any(_fits(value, part) for part in parts)
+    if wanted is Path and isinstance(value, str) and (not value or "\0" in value):
+        return False
     # by the type itself: true is no whole number here, whatever Python says
     return type(value) in {float: (int, float), Path: (str,)}.get(wanted, (wanted,))
 

@@ -12,6 +12,7 @@ from sconv_search.budget import QUANTITIES
 from sconv_search.studies.granularity import Granularity
 from sconv_search.studies.method_registry import METHODS
 from sconv_search.studies.options.shared import (
+    CountFreeOption,
     DataOption,
     ExcludeOption,
     IncludeOption,
@@ -88,6 +89,7 @@ class BudgetAndLayers:
     include: IncludeOption = None
     exclude: ExcludeOption = None
     multiple: MultipleOption = 1
+    count_free: CountFreeOption = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +177,13 @@ class Run:
             " --dry-run."
         ),
     ] = None
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Delete what the run folder contains if it is another study or cannot be read (default: refused).",
+        ),
+    ] = False
     workers: Annotated[
         int, typer.Option(help="Number of processes that evaluate trials at once; they share the CPU threads.", min=1)
     ] = 1

@@ -88,6 +88,14 @@ MultipleOption = Annotated[
     int,
     typer.Option(help="Only offer ranks and channel counts that are multiples of N, such as 4, 8 or 16.", metavar="N"),
 ]
+CountFreeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Count this operator, whose cost is unknown, as nothing, such as aten::fft_fft; repeatable (default: an"
+        " operator without a known cost is an error).",
+        metavar="OPERATOR",
+    ),
+]
 QuantityOption = Annotated[Quantity, typer.Option(help="Quantity that the budget limits, unless the budget names one.")]
 TensorBoardOption = Annotated[
     Path | None,
@@ -111,6 +119,9 @@ DevicesOption = Annotated[
         " 'distributed'.",
         min=1,
     ),
+]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace files that already exist (default: existing files are refused).")
 ]
 JsonOption = Annotated[
     bool,
@@ -136,6 +147,28 @@ class Layers:
     include: IncludeOption = None
     exclude: ExcludeOption = None
     multiple: MultipleOption = 1
+    count_free: CountFreeOption = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunTask:
+    """Your own code."""
+
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="Task of the runs, needed if it is your own (package.module:function): code that a run folder names is"
+            " not run unasked (default: the runs' built-in task).",
+            metavar="NAME",
+        ),
+    ] = None
+    network: Annotated[
+        str | None,
+        typer.Option(
+            help="Network of the runs, needed if it is your own (package.module:function), as for --task.",
+            metavar="NAME",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,31 +3,49 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
-from sconv_search.records import TrialRecord, read_lines
+from sconv_search.plan import plan_of_file
+from sconv_search.records import TrialRecord, record_fields
 from sconv_search.search_space.space import Option, SearchSpace, option_entry, option_of
+from sconv_search.strict_json import numbered_lines, parsed, shortened, shown, table
 from sconv_search.studies.spec import StudySpec
-from sconv_search.system.files import atomic_write, writing
+from sconv_search.system.files import append_whole, write_whole
 
 Parsed = TypeVar("Parsed")
+MOST_TOLD = 5
+_NEEDED = ("plan", "val_score", "flops")
+"""Fields without which a complete trial of a search says nothing."""
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Reads and writes the files of ``runs/<study>/``; every write appears whole or not at all."""
+    """Reads and writes the files of ``runs/<study>/``; every write appears whole or not at all.
+
+    Raises:
+        ValueError: the path is not UTF-8, in which records hold the folder's name.
+    """
 
     path: Path
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         object.__setattr__(self, "path", Path(path))  # frozen
+        whole = os.path.realpath(self.path)
+        try:
+            whole.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"the run folder {whole!a} must have a name in UTF-8, in which its records are written"
+            ) from error
 
     @property
     def name(self) -> str:
@@ -66,7 +84,7 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            handle = open(self.path / ".lock", "w")  # noqa: SIM115  # held until the context ends
+            handle = open(self.path / ".lock", "w", encoding="utf-8")  # noqa: SIM115  # held until the context ends
         except OSError as error:
             raise OSError(
                 f"the run folder {str(self.path)!r} cannot be written: {error.strerror}; name another with --out"
@@ -80,8 +98,7 @@ class RunFolder:
 
     def write(self, name: str, text: str) -> None:
         """A file of the folder, replaced atomically."""
-        with writing(self.path / name), atomic_write(self.path / name) as partial:
-            partial.write_text(text, encoding="utf-8")
+        write_whole(self.path / name, text.encode("utf-8"))
 
     def read_spec(self) -> StudySpec | None:
         """The spec that the run was started with, or None for a new run.
@@ -89,11 +106,7 @@ class RunFolder:
         Raises:
             ValueError: the file is damaged; it is named.
         """
-        return (
-            None
-            if (text := self._text("spec.json")) is None
-            else _parsed(self.path / "spec.json", StudySpec.from_json, text)
-        )
+        return self._read("spec.json", StudySpec.from_json)
 
     def read_space(self) -> SearchSpace | None:
         """The search space, or None where it is not measured yet.
@@ -101,52 +114,101 @@ class RunFolder:
         Raises:
             ValueError: the file is damaged; it is named.
         """
-        return (
-            None
-            if (text := self._text("space.json")) is None
-            else _parsed(self.path / "space.json", SearchSpace.from_json, text)
-        )
+        return self._read("space.json", SearchSpace.from_json)
 
     @property
     def has_space(self) -> bool:
         """Whether the search space is measured."""
         return (self.path / "space.json").exists()
 
-    def _text(self, name: str) -> str | None:
+    def _read(self, name: str, parse: Callable[[str], Parsed]) -> Parsed | None:
         path = self.path / name
-        return path.read_text(encoding="utf-8") if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            return parse(path.read_bytes().decode("utf-8"))
+        except ValueError as error:
+            raise ValueError(
+                f"{path}: {shortened(str(error), 300)}; a run that is damaged or of another version cannot go on: "
+                "name another folder with --out, or replace this one with --overwrite"
+            ) from error
 
-    def forget(self, *, space: bool) -> None:
-        """Drops the sampler's state, and the search space if asked; for a study that has trained nothing."""
+    @property
+    def trained(self) -> str | None:
+        """What was computed here by training, in words; None where nothing was."""
+        if any(True for _ in numbered_lines(self.trials)):
+            return "records of trials"
+        return "confirmed networks" if self._confirmed.is_dir() and any(self._confirmed.iterdir()) else None
+
+    @property
+    def _confirmed(self) -> Path:
+        return self.path / "confirmed"
+
+    def set_aside(self, *, space: bool) -> list[str]:
+        """Renames the sampler's state, and the search space if asked, out of the way of another study; says which and
+        how.
+        """
+        said = []
         for path in (self.journal, *((self.path / "space.json", self._measured) if space else ())):
-            path.unlink(missing_ok=True)
+            if path.exists() and path.stat().st_size:
+                former = _free_name(path)
+                path.rename(former)
+                said.append(f"{path} is of another study; it was renamed to {former.name}")
+        return said
+
+    def clear(self) -> None:
+        """Deletes what a study computed here: records, confirmed networks, sampler's state and space; not what was
+        exported.
+        """
+        for part in (
+            self.trials,
+            self.journal,
+            self._confirmed,
+            self.checkpoints,
+            self._measured,
+            self.path / "space.json",
+        ):
+            shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
+        (self.path / "spec.json").unlink(missing_ok=True)
 
     @property
     def _measured(self) -> Path:
         """The sites of a search space that is being measured, one a line."""
         return self.path / "space.partial.jsonl"
 
-    def keep_site(self, name: str, options: tuple[Option, ...]) -> None:
-        """Keeps a site's measured options, for the case that the measurement is interrupted."""
-        with writing(self._measured), open(self._measured, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"site": name, "options": [option_entry(option) for option in options]}) + "\n")
+    def keep_site(self, name: str, options: tuple[Option, ...], measured_of: str = "") -> None:
+        """Keeps a site's measured options, for the case that the measurement is interrupted.
 
-    def measured_sites(self) -> tuple[dict[str, tuple[Option, ...]], list[str]]:
-        """What an interrupted measurement finished, and a message for each line that is damaged; those are left out."""
-        text = self._measured.read_text(encoding="utf-8", errors="replace") if self._measured.exists() else ""
-        lines = text.splitlines(keepends=True)
-        found, kept, damaged = {}, [], []
-        for number, line in enumerate(lines, start=1):
-            if not line.endswith("\n"):
-                break  # it was being written when the measurement was interrupted
+        Args:
+            measured_of: checksum of what the space is measured of.
+        """
+        entry = {"site": name, "measured_of": measured_of, "options": [option_entry(option) for option in options]}
+        append_whole(self._measured, json.dumps(entry) + "\n")
+
+    def measured_sites(self, measured_of: str = "") -> tuple[dict[str, tuple[Option, ...]], list[str]]:
+        """What an interrupted measurement of this finished, and a message for each line that is damaged or of another
+        one; those are left out.
+        """
+        found: dict[str, tuple[Option, ...]] = {}
+        kept, damaged, torn = [], [], False
+        for number, line in numbered_lines(self._measured):
             try:
-                entry = json.loads(line)
-                found[entry["site"]] = tuple(option_of(option) for option in entry["options"])
-                kept.append(line)
-            except (KeyError, TypeError, ValueError) as error:
-                damaged.append(f"{self._measured} line {number} is not read: {error}; its layer is measured again")
-        if lines:
-            self._measured.write_text("".join(kept), encoding="utf-8")
+                name, of, options = _site_of(line)
+            except ValueError as error:
+                torn = True
+                if line.endswith(b"\n"):  # else it was being written when the measurement was interrupted
+                    reason = shortened(str(error), 300)
+                    damaged.append(f"{self._measured} line {number} is not read: {reason}; its layer is measured again")
+            else:
+                if of in ("", measured_of):
+                    found[name] = options
+                else:
+                    reason = "it was measured with another network, data or version"
+                    damaged.append(f"{self._measured} line {number} is not used: {reason}")
+                kept.append(line.removesuffix(b"\n") + b"\n")
+                torn |= not line.endswith(b"\n")
+        if torn:
+            write_whole(self._measured, b"".join(kept))
         return found, damaged
 
     def write_space(self, space: SearchSpace) -> None:
@@ -156,46 +218,95 @@ class RunFolder:
 
     def append(self, record: TrialRecord) -> None:
         """Adds a record and waits until it is on the disk."""
-        with writing(self.trials), open(self.trials, "a", encoding="utf-8") as file:
-            file.write(record.to_json() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_whole(self.trials, record.to_json() + "\n")
 
     def mend(self) -> list[str]:
-        """Cuts last lines of records and journal that a killed process, or a full disk, left incomplete; says so."""
+        """Cuts last lines of records and journal that a killed process, or a full disk, left incomplete; says so.
+
+        One that is whole, and lacks its newline alone, is kept and gets it.
+        """
         found = []
-        for path, consequence in (
-            (self.trials, "its trial runs again"),
-            (self.journal, "what the records say is taken"),
+        for path, parse, consequence in (
+            (self.trials, _record, "its trial runs again"),
+            (self.journal, lambda line: table(parsed(line)), "what the records say is taken"),
         ):
-            if cut := _cut_incomplete_line(path):
+            if cut := _mend_last_line(path, parse):
                 found.append(f"{path}: an incomplete last line of {cut} bytes was dropped; {consequence}")
         return found
 
     def records(self) -> tuple[list[TrialRecord], list[str]]:
         """The readable records, and a message for each line that is damaged."""
         found, damaged = [], []
-        for number, fields_or_reason in read_lines(self.trials) if self.trials.exists() else ():
-            if isinstance(fields_or_reason, str):
-                damaged.append(f"{self.trials} line {number} is not read: {fields_or_reason}")
-            else:
-                found.append(TrialRecord(**fields_or_reason))
+        for number, line in numbered_lines(self.trials):
+            try:
+                found.append(_record(line))
+            except ValueError as error:
+                damaged.append(f"{self.trials} line {number} is not read: {shortened(str(error), 300)}")
         return found, damaged
 
+    def of_another_schema(self) -> str | None:
+        """What is wrong with records that another version wrote, which cannot stand beside ours; None where there are
+        none.
+        """
+        return next((message for message in self.records()[1] if "records of the schemas" in message), None)
 
-def _cut_incomplete_line(path: Path) -> int:
+
+def told(messages: Sequence[str]) -> list[str]:
+    """The first of many messages, and how many more there are."""
+    more = len(messages) - MOST_TOLD
+    return [*messages[:MOST_TOLD], *([f"and {more} more such lines"] if more > 0 else [])]
+
+
+def _record(line: bytes) -> TrialRecord:
+    """The record of a line, whose plan is one.
+
+    Raises:
+        ValueError: it is none; the field, its value and what would be right are named.
+    """
+    found = TrialRecord(**record_fields(line))
+    if found.plan is not None:
+        _require_plan(found.plan)
+    needed = _NEEDED if found.stage == "search" and found.status == "complete" else ()
+    if missing := [name for name in needed if getattr(found, name) is None]:
+        raise ValueError(f"field {missing[0]!r} of a complete trial must not be missing")
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _require_plan(text: str) -> None:
+    try:
+        plan_of_file(text)
+    except ValueError as error:
+        raise ValueError(f"field 'plan' must hold a plan as JSON: {error}") from error
+
+
+def _site_of(line: bytes) -> tuple[str, str, tuple[Option, ...]]:
+    """The site of a line, the checksum of what it was measured of, and its options."""
+    entry = table(parsed(line))
+    name, of, options = entry.get("site"), entry.get("measured_of", ""), entry.get("options")
+    if not isinstance(of, str):
+        raise ValueError(f"field 'measured_of' must be a text, got {shown(of)}")
+    if not isinstance(name, str):
+        raise ValueError(f"field 'site' must be a text, got {shown(name)}")
+    if not isinstance(options, list):
+        raise ValueError(f"field 'options' must be a list, got {shown(options)}")
+    return name, of, tuple(option_of(option, f"options[{place}]") for place, option in enumerate(options))
+
+
+def _mend_last_line(path: Path, parse: Callable[[bytes], object]) -> int:
     """Number of bytes that were cut."""
     if not path.exists() or not (content := path.read_bytes()) or content.endswith(b"\n"):
         return 0
     whole = content.rfind(b"\n") + 1
-    os.truncate(path, whole)
-    return len(content) - whole
-
-
-def _parsed(path: Path, parse: Callable[[str], Parsed], text: str) -> Parsed:
     try:
-        return parse(text)
-    except ValueError as error:
-        raise ValueError(
-            f"{path}: {error}; a run that is damaged or of another version cannot go on: name another folder"
-        ) from error
+        parse(content[whole:])
+    except ValueError:
+        os.truncate(path, whole)
+        return len(content) - whole
+    append_whole(path, "\n")
+    return 0
+
+
+def _free_name(path: Path) -> Path:
+    names = (path.with_name(f"{path.name}.former{number}") for number in itertools.count(1))
+    return next(name for name in names if not name.exists())

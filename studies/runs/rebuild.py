@@ -7,8 +7,9 @@ from pathlib import Path
 
 from torch import nn
 
-from sconv_search.plan import CompressionPlan
+from sconv_search.plan import CompressionPlan, read_plan
 from sconv_search.studies.methods import compress
+from sconv_search.system.files import write_whole
 from sconv_search.system.weights import load_weights_, save_weights
 
 
@@ -17,7 +18,7 @@ def save_compressed(network: nn.Module, plan: CompressionPlan, folder: str | Pat
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     save_weights(network, folder / "weights.safetensors")
-    (folder / "plan.json").write_text(plan.to_json(indent=1), encoding="utf-8")
+    write_whole(folder / "plan.json", plan.to_json(indent=1).encode("utf-8"))
 
 
 def rebuild(architecture: nn.Module, folder: str | Path, input_shape: Sequence[int] | None = None) -> nn.Module:
@@ -36,7 +37,6 @@ def rebuild(architecture: nn.Module, folder: str | Path, input_shape: Sequence[i
     path = folder / "plan.json"
     if not path.is_file():
         raise FileNotFoundError(f"{str(folder)!r} holds no plan.json")
-    plan = CompressionPlan.from_json(path.read_text(encoding="utf-8"))
-    network = compress(architecture, plan, input_shape=input_shape)
+    network = compress(architecture, read_plan(path), input_shape=input_shape)
     load_weights_(network, folder / "weights.safetensors")
     return network.eval()

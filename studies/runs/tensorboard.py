@@ -81,6 +81,15 @@ def logged(monitor: Monitor, folder: Path | None) -> Iterator[Monitor]:
         logging.close()
 
 
+def require_tensorboard() -> None:
+    """Refuses, before any work, logs that nothing here can write.
+
+    Raises:
+        ValueError: the package ``tensorboard`` is not installed.
+    """
+    _writer_class()
+
+
 def _writer_class() -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter  # here: it takes a second, and the package may be absent

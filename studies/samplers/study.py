@@ -6,9 +6,10 @@ all else it needs stands in the journal. So a search that was killed at any mome
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from sconv_search.records import COLUMNS, TrialRecord
 from sconv_search.search_space.decoder import SHARPNESS_RANGE
-from sconv_search.studies.samplers.journal import JournalFile
+from sconv_search.strict_json import LARGEST, shown
+from sconv_search.studies.samplers.journal import ADVICE, JournalFile
 from sconv_search.studies.samplers.optuna_samplers import Rows, sampler_for
 from sconv_search.studies.spec import SamplerName
 
@@ -114,18 +116,38 @@ class Sampler:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         self._file = _Journal(self.journal)
-        storage = optuna.storages.JournalStorage(self._file)
         directions = [StudyDirection.MAXIMIZE, *(StudyDirection.MINIMIZE for _ in self.domain.costs)]
-        self._study = optuna.create_study(
-            storage=storage, study_name=self._name(storage), directions=directions, load_if_exists=True
-        )
+        self._file.require_fields()
+        with self._file.making_sense():
+            storage = optuna.storages.JournalStorage(self._file)
+            names = optuna.get_all_study_names(storage)
+        if self.journal.stat().st_size and not names:
+            raise ValueError(f"{self.journal} holds no study; {ADVICE}")
+        with self._file.making_sense():
+            if names:  # creating it once more would add an entry; an older journal calls it "search"
+                self._study = optuna.load_study(storage=storage, study_name=names[0])
+            else:  # by the run's folder, by which optuna-dashboard tells runs apart
+                name = self.journal.resolve().parent.name
+                self._study = optuna.create_study(storage=storage, study_name=name, directions=directions)
+        self._require_sense(directions)
         if not self._study.trials:
             self._study.set_metric_names(["validation score", *(COLUMNS[name]["label"] for name in self.domain.costs)])
 
-    def _name(self, storage: optuna.storages.JournalStorage) -> str:
-        """The study's name in the journal: that of the run's folder, by which optuna-dashboard tells runs apart."""
-        known = optuna.get_all_study_names(storage)  # an older journal calls it "search"
-        return known[0] if known else self.journal.resolve().parent.name
+    def _require_sense(self, directions: Sequence[StudyDirection]) -> None:
+        """Refuses a study that Optuna has read and that is none of ours: it would fail much later.
+
+        Raises:
+            ValueError: the file, and what of which trial makes no sense.
+        """
+        if self._study.directions != directions:
+            had = ", ".join(direction.name for direction in self._study.directions)
+            wanted = ", ".join(direction.name for direction in directions)
+            raise ValueError(f"{self.journal} is of a study with the aims {had}, this one has {wanted}; {ADVICE}")
+        for trial in self._study.get_trials(deepcopy=False):
+            if problem := _problem(trial, len(directions)):
+                raise ValueError(
+                    f"{self.journal}: trial {trial.number} of Optuna's makes no sense: {problem}; {ADVICE}"
+                )
 
     def reconcile(self, records: Mapping[int, TrialRecord]) -> list[int]:
         """After a kill: trials whose record is on the disk are told, the others are dropped and come again; returns
@@ -278,12 +300,30 @@ class Sampler:
         for name in _SHOWN:
             if (value := getattr(record, name)) is not None:
                 trial.set_user_attr(name, value)
-        if record.status == "complete":
-            self._study.tell(trial, [record.quality or 0.0, *(getattr(record, name) for name in self.domain.costs)])
+        values = [record.quality, *(getattr(record, name) for name in self.domain.costs)]
+        if record.status == "complete" and None not in values:  # a record from elsewhere may lack a cost
+            self._study.tell(trial, values)
             return
         if record.status == "screened" and not self.domain.costs:
             trial.report(record.screen_quality or 0.0, step=1)
         self._study.tell(trial, state=TrialState.FAIL if record.status == "failed" else TrialState.PRUNED)
+
+
+def _problem(trial: FrozenTrial, aims: int) -> str | None:
+    """What of a trial from the journal can have been written by no search; None where nothing is."""
+    number = trial.user_attrs.get(NUMBER, 0)
+    if type(number) is not int or not 0 <= number <= LARGEST:
+        return f"{NUMBER!r} must be a whole number of at least 0, got {shown(number)}"
+    for name, value in trial.params.items():
+        if not isinstance(value, (bool, int, float)) or not math.isfinite(value):
+            return f"{name!r} must be a finite number, got {shown(value)}"
+    values: list[Any] = [] if trial.values is None else list(trial.values)
+    if trial.state == TrialState.COMPLETE and len(values) != aims:
+        return f"it must have {aims} values, got {shown(values)}"
+    for value in (*values, *trial.intermediate_values.values()):
+        if type(value) not in (int, float) or not math.isfinite(value):
+            return f"its values must be finite numbers, got {shown(value)}"
+    return None
 
 
 class _Journal(JournalFile, BaseJournalBackend):

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from sconv_search.cost.counting import measure_cost
+from sconv_search.cost.counting import counting_free, measure_cost
 from sconv_search.cost.input_shape import takes
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.records import Cost
@@ -73,12 +73,17 @@ def dry_run(task: Task, spec: StudySpec, folder: Path | None, monitor: Monitor) 
     Raises:
         KeyError: a method is unknown.
         ValueError: the budget is not understood or is one of latency, which takes a search's time to measure, a pattern
-            matches no site, or no layer can be compressed.
+            matches no site, no layer can be compressed, or an operator has no cost.
     """
     if spec.times:
         raise ValueError(
             "a dry run counts operations and measures no time; leave budgets and objectives of latency_ms out"
         )
+    with counting_free(spec.count_free):
+        return _dry_run(task, spec, folder, monitor)
+
+
+def _dry_run(task: Task, spec: StudySpec, folder: Path | None, monitor: Monitor) -> DryRun:
     network = _featureless(task.network())
     takes(network, task.input_shape)
     dense = measure_cost(network, task.input_shape)
@@ -120,6 +125,11 @@ def require_reachable(task: Task, spec: StudySpec, monitor: Monitor) -> None:
     """
     if spec.times or spec.plans:
         return
+    with counting_free(spec.count_free):
+        _require_reachable(task, spec, monitor)
+
+
+def _require_reachable(task: Task, spec: StudySpec, monitor: Monitor) -> None:
     network = _featureless(task.network())
     dense = measure_cost(network, task.input_shape)
     budgets = checked_budget(spec, network, task.input_shape, dense)

@@ -96,8 +96,10 @@ class Proposals:
             self._informed = Informed(self._arrays, random_keys, spec.seed, screened=spec.screening > 1)
 
     def learn(self, records: Iterable[TrialRecord]) -> None:
-        """Notes what plans scored, and how measured latencies compare with the predicted ones."""
+        """Notes what plans of the space scored, and how measured latencies compare with the predicted ones."""
         for r in records:
+            if r.plan is None or not self._space.offers(CompressionPlan.from_json(r.plan)):
+                continue
             if self._informed is not None:
                 self._informed.learn(r)
             if r.latency_ms is not None and r.plan is not None and self._spec.times:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from torch import nn
 
 from sconv_search.budget import Budgets
-from sconv_search.cost.counting import measure_cost
+from sconv_search.cost.counting import counting_free, measure_cost
+from sconv_search.plan import CompressionPlan
 from sconv_search.records import Cost, TrialRecord
 from sconv_search.search_space.space import SearchSpace
 from sconv_search.search_space.tables import SpaceArrays
+from sconv_search.strict_json import shortened, shown
 from sconv_search.studies.context import StudyContext
 from sconv_search.studies.granularity import grouped
 from sconv_search.studies.methods import METHODS, method_named
 from sconv_search.studies.monitor import Monitor, counted
-from sconv_search.studies.runs.folder import RunFolder
+from sconv_search.studies.runs.folder import RunFolder, told
 from sconv_search.studies.samplers.random_keys import RandomKeys
 from sconv_search.studies.samplers.study import Domain, Sampler
 from sconv_search.studies.search.loop import SearchLoop, StoppingCriterion
@@ -24,7 +27,7 @@ from sconv_search.studies.search.proposals import Proposals
 from sconv_search.studies.search.workers import executor, require_workers
 from sconv_search.studies.selection import candidates, offered
 from sconv_search.studies.space.given_plans import require_fit
-from sconv_search.studies.space.identity import require_measured_of, space_identity
+from sconv_search.studies.space.identity import identity_sha256, require_measured_of, space_identity
 from sconv_search.studies.space.measuring import dense_cost, input_shapes, measured_space
 from sconv_search.studies.space.site_text import site_lines
 from sconv_search.studies.space.sites import left_out
@@ -46,6 +49,7 @@ def search(
     workers: int = 1,
     stops: StoppingCriterion | None = None,
     checkpoint_s: float = EVERY_S,
+    overwrite: bool = False,
 ) -> list[TrialRecord]:
     """Runs a study, or continues the one in the folder, until it has ``spec.trials`` trainings; returns all its
     records.
@@ -58,6 +62,7 @@ def search(
         workers: processes that evaluate trials at the same time, among which the threads are divided.
         stops: ends the search earlier.
         checkpoint_s: seconds between checkpoints of a training; 0 writes one after every step.
+        overwrite: whether another study in the folder, or one that cannot be read, is deleted; this one is continued.
 
     Raises:
         KeyError: a method is unknown.
@@ -74,8 +79,8 @@ def search(
     checked_budget(spec, start.network, start.task.input_shape)
     _require_trainable(start, spec, folder)
     spec = replace(spec, weights_sha256=start.weights_sha256, data_sha256=start.data_sha256)
-    with folder.locked():
-        _adopt(spec, folder, monitor)
+    with folder.locked(), counting_free(spec.count_free):
+        _adopt(spec, folder, monitor, overwrite=overwrite)
         space = _space(start, spec, folder, monitor)
         budgets = Budgets.parse(spec.budget, dense=space.dense, quantity=spec.quantity)
         _announce(start, spec, space, budgets, monitor)
@@ -109,26 +114,51 @@ def checked_budget(
 
     Raises:
         KeyError: a method is unknown.
-        ValueError: the budget is not understood, a pattern matches no site, or the network's forward fails on the
-            shape.
+        ValueError: the budget is not understood, a pattern matches no site, the network's forward fails on the
+            shape, or an operator has no cost and is not among those that count nothing.
     """
     for name in spec.methods:
         method_named(name)
     spec.selection.require_matches(candidates(network))
-    dense = dense or measure_cost(network, input_shape)
+    dense = dense or measure_cost(network, input_shape, count_free=spec.count_free)
     if spec.times:
         dense = dense_cost(network, input_shape, spec.latency_batch)
     return Budgets.parse(spec.budget, dense=dense, quantity=spec.quantity)
 
 
-def _adopt(spec: StudySpec, folder: RunFolder, monitor: Monitor) -> None:
+def require_own(spec: StudySpec, folder: RunFolder, *, begun: bool = True) -> None:
+    """Refuses a folder in which something else was computed: nothing of it is deleted or overwritten unasked.
+
+    Args:
+        begun: whether the spec holds the checksums of weights and data, so that they are compared too.
+
+    Raises:
+        ValueError: the folder holds another study's records or networks, or a file that cannot be read; it is named.
+    """
+    known, trained = folder.read_spec(), folder.trained
+    advice = "name another with --out, or replace it with --overwrite"
+    if known is None and trained:
+        raise ValueError(f"the run folder {str(folder.path)!r} holds {trained} of a study, but no spec.json; {advice}")
+    if known is not None and trained and (changed := spec.differences(known, begun=begun)):
+        where = f"the run folder {str(folder.path)!r} holds another study"
+        raise ValueError(f"{where}: {shortened('; '.join(changed), 300)}; {advice}")
+    if other := folder.of_another_schema():
+        raise ValueError(f"{other}; a search by another version cannot go on; {advice}")
+
+
+def _adopt(spec: StudySpec, folder: RunFolder, monitor: Monitor, *, overwrite: bool) -> None:
     """Makes the folder this study's, or makes sure that it is."""
+    try:
+        require_own(spec, folder)
+    except ValueError as error:
+        if not overwrite:
+            raise
+        monitor.say(f"{folder.path}: what it held is deleted, as --overwrite says ({shortened(str(error), 200)})")
+        folder.clear()
     known = folder.read_spec()
-    if known is not None and (changed := spec.differences(known)):
-        if folder.records()[0]:
-            where = f"the run folder {str(folder.path)!r} holds another study"
-            raise ValueError(f"{where}: {'; '.join(changed)}; name another with --out")
-        folder.forget(space=not spec.has_same_space(known))  # nothing was trained: a corrected command starts afresh
+    if known is None or spec.differences(known):  # nothing was trained: a corrected command starts afresh
+        for note in folder.set_aside(space=known is None or not spec.has_same_space(known)):
+            monitor.say(note)
     for note in folder.mend():
         monitor.say(note)
     folder.write("spec.json", spec.to_json())
@@ -143,9 +173,11 @@ def _space(start: StudyContext, spec: StudySpec, folder: RunFolder, monitor: Mon
     space, identity = folder.read_space(), space_identity(start, spec)
     if space is not None:
         require_measured_of(space, identity, folder.path / "space.json")
+        _require_of(space, start, spec, folder)
     else:
-        known, damaged = folder.measured_sites()
-        for message in damaged:
+        checksum = identity_sha256(identity)
+        known, damaged = folder.measured_sites(checksum)
+        for message in told(damaged):
             monitor.say(message)
         if known:
             monitor.say(f"measured before: {counted(len(known), 'layer')}")
@@ -158,11 +190,29 @@ def _space(start: StudyContext, spec: StudySpec, folder: RunFolder, monitor: Mon
             given=spec.given,
             latency_batch=batch,
             known=known,
-            keep=folder.keep_site,
+            keep=partial(folder.keep_site, measured_of=checksum),
         )
         space = replace(space, measured_of=identity)
         folder.write_space(space)
     return space
+
+
+def _require_of(space: SearchSpace, start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
+    """Refuses a space that was read and is not of this network and these methods.
+
+    Raises:
+        ValueError: the file, and the first entry that does not fit.
+    """
+    path, advice = folder.path / "space.json", "without the file the space is measured again"
+    if (dense := measure_cost(start.network, start.task.input_shape)) != space.dense.counted():
+        raise ValueError(f"{path}: 'dense' is {space.dense.counted()}, the network measures {dense}; {advice}")
+    known = candidates(start.network)
+    for name, options in space.sites.items():
+        for choice in (option.choice for option in options):
+            if name not in known or choice.method not in spec.methods:
+                raise ValueError(
+                    f"{path}: site {shown(name)} has {shown(str(choice))}, which this study does not offer; {advice}"
+                )
 
 
 def _announce(start: StudyContext, spec: StudySpec, space: SearchSpace, budgets: Budgets, monitor: Monitor) -> None:
@@ -197,6 +247,13 @@ def amounts(cost: Cost) -> str:
     return counted + latency
 
 
+def _not_offered(records: Sequence[TrialRecord], space: SearchSpace, folder: RunFolder) -> Iterator[str]:
+    """A message for each record of whose plan the search can learn nothing."""
+    for r in records:
+        if r.stage == "search" and r.plan is not None and not space.offers(CompressionPlan.from_json(r.plan)):
+            yield f"{folder.trials}: the plan of trial {r.number} is none of the search space; nothing is learned of it"
+
+
 def _run_trials(
     bench: TrialEvaluator,
     folder: RunFolder,
@@ -208,7 +265,7 @@ def _run_trials(
 ) -> list[TrialRecord]:
     spec, start = bench.spec, bench.start
     records, damaged = folder.records()
-    for message in damaged:
+    for message in told([*damaged, *_not_offered(records, space, folder)]):
         monitor.say(message)
     shapes = input_shapes(start.network, start.task.input_shape, space.sites)
     random_keys = RandomKeys(SpaceArrays(space), grouped(space.sites, spec.granularity, shapes))

@@ -28,6 +28,7 @@ from sconv_search.studies.trials.evaluator import TrialEvaluator, TrialRequest
 from sconv_search.system.malloc import keep_freed_memory
 from sconv_search.system.parent_watch import EndingWithParent
 from sconv_search.system.signals import held_back
+from sconv_search.system.working_directory import UserModules, safe_path
 
 MOST_ATTEMPTS = 2
 
@@ -127,9 +128,11 @@ class Workers:
 class _Worker:
     def __init__(self, bench: TrialEvaluator, threads: int) -> None:
         self.pipe, theirs = torch.multiprocessing.get_context("spawn").Pipe()
-        self.process = EndingWithParent(target=_work, args=(theirs, bench, threads, METHODS.added), daemon=True)
+        # The user's modules come first: what follows may be made of their classes.
+        given = (UserModules(), theirs, bench, threads, METHODS.added)
+        self.process = EndingWithParent(target=_work, args=given, daemon=True)
         try:
-            with held_back():
+            with held_back(), safe_path():
                 self.process.start()
         except BaseException:  # Ctrl-C too
             if self.process.pid is not None:
@@ -139,7 +142,7 @@ class _Worker:
         theirs.close()
 
 
-def _work(pipe: Connection[Any, Any], bench: TrialEvaluator, threads: int, methods: list[str]) -> None:
+def _work(modules: object, pipe: Connection[Any, Any], bench: TrialEvaluator, threads: int, methods: list[str]) -> None:
     """A worker's life: until the process that made it is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     torch.set_num_threads(threads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from torch import nn
 
 from sconv_search.budget import Budgets
 from sconv_search.compressor import site
-from sconv_search.plan import Choice, CompressionPlan
+from sconv_search.plan import Choice, CompressionPlan, read_plan
 from sconv_search.search_space.space import SearchSpace
 from sconv_search.structured.paper_plans import paper_plan
 from sconv_search.studies.methods import method_named
@@ -29,11 +30,8 @@ def given_plan(text: str, network: nn.Module, methods: Sequence[str]) -> Compres
         ValueError: the file holds no plan, the rule finds no layer, or the study has no method of structured
             convolutions.
     """
-    if text.endswith(".json") or Path(text).is_file():
-        try:
-            return CompressionPlan.from_json(Path(text).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"plan file {text!r}: {error}") from error
+    if text.endswith(".json") or os.path.isfile(text):
+        return read_plan(Path(text))
     method = next((name for name in PAPER_METHODS if name in methods), PAPER_METHODS[0])
     plan = paper_plan(text, network, method)
     if method not in methods:

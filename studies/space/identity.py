@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 from collections.abc import Mapping
@@ -28,8 +29,14 @@ def space_identity(start: StudyContext, spec: StudySpec) -> Mapping[str, str]:
         "methods": json.dumps(spec.methods),
         "sites": json.dumps([spec.include, spec.exclude, spec.multiple]),
         "plans": json.dumps(spec.plans),
+        "operators that count nothing": json.dumps(spec.count_free),
         **(timed if spec.times else {}),
     }
+
+
+def identity_sha256(identity: Mapping[str, str]) -> str:
+    """SHA-256 of it, for files of which every line says what it is of."""
+    return hashlib.sha256(json.dumps(dict(identity), sort_keys=True).encode()).hexdigest()
 
 
 def require_measured_of(space: SearchSpace, identity: Mapping[str, str], path: Path) -> None:

@@ -18,7 +18,7 @@ from sconv_search.channels.dependency_graph import UntraceableError
 from sconv_search.channels.groups import Dependencies, dependencies
 from sconv_search.channels.removal import narrowed
 from sconv_search.compressor import sharing_copy
-from sconv_search.cost.counting import measure_cost, require_forward
+from sconv_search.cost.counting import counting_free, measure_cost, require_forward
 from sconv_search.cost.input_shape import takes
 from sconv_search.layer_kinds import LAYER_KINDS
 from sconv_search.plan import Choice
@@ -85,17 +85,19 @@ def site_table(
     methods: Sequence[str] = tuple(METHODS),
     selection: Selection = EVERYTHING,
     monitor: Monitor | None = None,
+    count_free: Sequence[str] = (),
 ) -> SiteTable:
     """The network's sites as the methods see them; the network is not modified.
+
+    Args:
+        count_free: operators without a known cost that count nothing.
 
     Raises:
         KeyError: a method is unknown.
         ValueError: the network fails on the shape, runs an operator without a cost, or a pattern matches no site.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # the notes say what cannot be traced; how well a kernel is fit matters nothing here
+    with warnings.catch_warnings(), counting_free(count_free):
+        warnings.simplefilter("ignore")  # the notes say what cannot be traced; how well a kernel is fit does not matter
         return _site_table(sharing_copy(network).eval(), tuple(input_shape), methods, selection, monitor or Monitor())
 
 

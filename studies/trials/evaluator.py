@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from sconv_search.budget import Budgets
-from sconv_search.cost.counting import measure_cost
+from sconv_search.cost.counting import counting_free, measure_cost
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Cost, TrialRecord
 from sconv_search.studies.context import StudyContext
@@ -76,7 +76,8 @@ class TrialEvaluator:
         stopwatch = kept.stopwatch if kept else Stopwatch()
         columns: dict[str, Any] = self._known(job)
         try:
-            columns |= _finite(self._found(job, monitor, kept))
+            with counting_free(self.spec.count_free):
+                columns |= _finite(self._found(job, monitor, kept))
         except OutOfStep:
             raise
         except TrainingDiverged as error:

@@ -80,6 +80,9 @@ def metric_field(task: Task) -> dict[str, Any]:
 
 
 def record(study: str, spec: StudySpec, **columns: Any) -> TrialRecord:
-    """A record of a study, with its provenance."""
+    """A record of a study, with its provenance and the operators that its costs leave out."""
     known: dict[str, Any] = {"study": study, "task": spec.task, "budget": budget_words(spec), **provenance()}
+    if spec.count_free:
+        own = f"counted as nothing: {', '.join(spec.count_free)}"
+        columns["notes"] = f"{own}; {columns['notes']}" if columns.get("notes") else own
     return TrialRecord(**known, **columns)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from sconv_search.data.splits import DataSet, Split
+from sconv_search.reports.page import write_report
 from sconv_search.studies import RunFolder, StudyContext, confirm, context_from_network, search_network
 from sconv_search.training.evaluation import Score
 from sconv_search.training.schedule import Schedule
@@ -63,3 +64,38 @@ def test_another_network_is_another_study(start: StudyContext, tmp_path: Path) -
     nn.init.zeros_(next(other.parameters()))
     with pytest.raises(ValueError, match="holds another study: weights_sha256 was"):
         search_network(other, start.data, tmp_path / "run", **given)
+
+
+class Spectral(nn.Module):
+    """Ends in the magnitudes of a Fourier transform, which has no cost of its own."""
+
+    def __init__(self, features: nn.Module, classes: nn.Module) -> None:
+        super().__init__()
+        self.features, self.classes = features, classes
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.classes(torch.fft.fft2(self.features(x)).abs().mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def test_an_operator_counted_as_nothing_is_recorded_and_reported(start: StudyContext, tmp_path: Path) -> None:
+    channels = start.task.input_shape[0]
+    torch.manual_seed(0)
+    features = nn.Sequential(nn.Conv2d(channels, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3))
+    network = Spectral(features, nn.Linear(8, start.data.train.classes))
+    given = {"methods": ["spatial_svd"], "budget": "70%", "trials": 1, "start": QUICK}
+    with pytest.raises(
+        ValueError, match=r"no cost is known for aten::fft_fft2, run by the network itself \(Spectral\)"
+    ):
+        search_network(network, start.data, tmp_path / "refused", **given)
+    counted = {**given, "count_free": ("aten::fft_fft2",)}
+    (record,) = search_network(network, start.data, tmp_path / "run", **counted)
+    assert (record.status, record.notes) == ("complete", "counted as nothing: aten::fft_fft2")
+    folder = RunFolder(tmp_path / "run")
+    spec = folder.read_spec()
+    assert spec is not None
+    assert spec.count_free == ("aten::fft_fft2",)
+    rows = confirm(context_from_network(network, start.data, **QUICK), [folder], seeds=1, most=1)
+    assert all(str(row.notes).startswith("counted as nothing: aten::fft_fft2") for row in rows)
+    write_report([tmp_path / "run"], tmp_path / "report")
+    page = (tmp_path / "report/summary.md").read_text(encoding="utf-8")
+    assert "Costs leave out operators whose cost is not known, as was asked for: aten::fft_fft2 (run)." in page

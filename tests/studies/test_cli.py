@@ -69,7 +69,7 @@ def test_the_same_command_continues(run, tmp_path: Path) -> None:
         (("--budget", "fifty"), "error: budget 'fifty' is not understood"),
         (("--budget", "50"), "error: budget '50' is 50 flops; did you mean '50%'?"),
         (("--budget", "0.5"), "error: budget '0.5' is 0.5 flops; did you mean '50%'?"),
-        (("--budget", "params=30..90"), "error: budget 'params=30..90' is 30 params; did you mean 'params=30%..90%'?"),
+        (("--budget", "macs=30..90"), "error: budget 'macs=30..90' is 30 macs; did you mean 'macs=30%..90%'?"),
         (("--budget", "1%"), "cannot be met: the cheapest plan needs"),
         (
             ("--task", "cornes"),
@@ -144,6 +144,7 @@ def test_a_damaged_record_is_reported_and_the_rest_is_drawn(run, tmp_path: Path)
 
 
 MYNETS = """
+import torch
 from torch import nn
 
 def small():
@@ -156,7 +157,7 @@ def logits_of_three():
     return nn.Sequential(nn.Flatten(), nn.Linear(288, 3))
 
 def not_flat():
-    return nn.Conv2d(2, 4, 3)
+    return nn.Sequential(nn.Conv2d(2, 4, 3))
 
 class Unready(nn.Conv2d):
     def forward(self, x):
@@ -167,6 +168,13 @@ def raises_later():
 
 def raises():
     raise OSError("no checkpoint")
+
+class Spectrum(nn.Module):
+    def forward(self, x):
+        return torch.fft.fft2(x).abs()
+
+def spectral():
+    return nn.Sequential(nn.Conv2d(2, 8, 3, padding=1, bias=False), Spectrum(), nn.Flatten(), nn.Linear(1152, 4))
 
 def talks():
     print("built")
@@ -196,7 +204,12 @@ def test_a_network_of_ones_own_is_searched_confirmed_and_reported(run, tmp_path:
     assert set(space.sites) == {"0", "3"} or set(space.sites) == {"3"}
     assert all(option.choice.structure["c"] % 4 == 0 for option in space.sites["3"])
     assert (spec.task, spec.exclude, spec.multiple) == ("corners@mynets:small", ("7",), 4)
-    status, said = run("confirm", folder, "--seeds", 1, "--plans", 1, "--device", "cpu")
+    confirm = ("confirm", folder, "--seeds", 1, "--plans", 1, "--device", "cpu")
+    status, said = run(*confirm)
+    assert (status, f"give --network '{mynets}:small'" in said) == (2, True), (
+        "code that a folder names is not run unasked"
+    )
+    status, said = run(*confirm, "--network", f"{mynets}:small")
     assert status == 0, said
     assert "run searched-" in said
     status, said = run("report", folder, "--out", tmp_path / "report")
@@ -206,7 +219,7 @@ def test_a_network_of_ones_own_is_searched_confirmed_and_reported(run, tmp_path:
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        ("logits_of_three", "gives (1, 3) for one input; the data's 4 classes need logits of shape (1, 4)"),
+        ("logits_of_three", "gives (1, 3) for one input, which is 3 classes, but the train labels go up to 3"),
         ("raises", "error: 'mynets:raises' raises OSError: no checkpoint"),
         ("raises_later", "error: Unready fails on an input of shape (2, 12, 12): AttributeError: "),
         ("not_flat", "gives (1, 4, 10, 10) for one input; the data's 4 classes need logits of shape (1, 4)"),
@@ -231,6 +244,20 @@ def test_sites_are_listed_with_a_letter_a_method_and_what_is_left_out(run, mynet
     assert "excluded by '0'" in rows["0"]
     assert "Sequential on 2×12×12: 27,072 MACs" in said  # 36 (8 2 9 + 8 8 9) + 288 4
     assert "by method: a tucker: 1, b weight_svd: 2" in said
+
+
+def test_sites_of_a_network_with_an_operator_without_a_cost_are_listed_as_its_error_says(run, mynets: str) -> None:
+    given = ("sites", f"{mynets}:spectral", "--input", "2,12,12", "--method", "weight_svd")
+    status, said = run(*given)
+    assert (status, len(said.strip().splitlines())) == (2, 1)
+    assert (
+        "no cost is known for aten::fft_fft2, run by 1 (Spectrum). To count as nothing: --count-free aten::fft_f"
+        in said
+    )
+    status, said = run(*given, "--count-free", "aten::fft_fft2")
+    assert (status, "Sequential on 2×12×12: 25,344 MACs" in said) == (0, True), said
+    status, said = run(*given, "--count-free", "aten::fft_ftt2")
+    assert (status, "torch has no operator aten::fft_ftt2; did you mean aten::fft_fft2" in said) == (2, True), said
 
 
 def test_a_pipe_has_a_line_a_layer_with_full_names(mynets: str, monkeypatch: pytest.MonkeyPatch) -> None:

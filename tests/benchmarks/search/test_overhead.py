@@ -30,7 +30,7 @@ def test_a_study_without_trainings_goes_on_from_trial_to_trial(tmp_path: Path) -
 
 def test_the_clock_tells_training_and_scoring_from_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("search_overhead.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("benchmarks.search.overhead.time.perf_counter", lambda: now[0])
 
     def takes(seconds: float) -> None:
         now[0] += seconds

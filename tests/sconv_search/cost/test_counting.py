@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sconv_search import Cost, StructuredConv2d, StructuredConv3d, StructuredLinear, measure_cost
-from sconv_search.cost.counting import example_input, on_shapes
+from sconv_search.cost.counting import counting_free, example_input, measure_modules, on_shapes
 from sconv_search.networks.resnet import cifar_resnet
 
 
@@ -182,22 +183,221 @@ def test_a_shared_layer_costs_each_use_and_its_parameters_once() -> None:
     assert replace(cost, activations=0) == Cost(macs=2 * (6 * 6) * 4 * 4 * 9, adds=0, params=4 * 4 * 9 + 4)
 
 
+class Spectrum(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.fft.fft(x).real
+
+
+class Solved(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.linalg.inv(x)
+
+
+def test_an_operator_without_a_cost_is_refused_with_its_module_and_the_way_on() -> None:
+    network = nn.Sequential(nn.Linear(8, 8), nn.Sequential(nn.ReLU(), Spectrum()), Solved())
+    with pytest.raises(
+        ValueError, match=r"no cost is known for aten::fft_fft, run by 1\.1 \(Spectrum\); aten::linalg_inv, "
+    ) as caught:
+        measure_cost(network, (8, 8))
+    assert "run by 2 (Solved)" in str(caught.value)
+    assert "--count-free aten::fft_fft --count-free aten::linalg_inv, or in Python count_free=['aten::fft_fft'" in str(
+        caught.value
+    )
+
+
+def test_an_operator_can_be_counted_as_nothing() -> None:
+    network = nn.Sequential(nn.Linear(8, 8), Spectrum())
+    for name in ("aten::fft_fft", "fft_fft"):
+        assert measure_cost(network, (8,), count_free=[name]).macs == 64
+    assert measure_modules(network, (8,), count_free=["aten::fft_fft"])["1"].flops == 0
+    with counting_free(["aten::fft_fft"]):
+        assert measure_cost(network, (8,)).macs == 64
+    with pytest.raises(ValueError, match="no cost is known for aten::fft_fft"):
+        measure_cost(network, (8,))
+
+
 @pytest.mark.parametrize(
-    ("run", "operator"),
+    ("name", "cause"),
     [
-        (lambda x: x.cumsum(1), r"aten::cumsum"),
-        (lambda x: torch.fft.fft(x).real, r"aten::fft_fft"),
-        (lambda x: x.exp().cumsum(1), r"aten::cumsum, aten::exp"),
+        ("aten::linear", "the cost of aten::linear is known; only an operator without a known cost"),
+        ("aten::ftt_fft", "torch has no operator aten::ftt_fft; did you mean aten::fft_fft"),
     ],
 )
-def test_an_operator_without_handle_is_refused_by_name(run: Callable[[Tensor], Tensor], operator: str) -> None:
-    with pytest.raises(ValueError, match=f"no cost handle for {operator}.*OP_HANDLES"):
-        measure_cost(nn.Sequential(nn.Linear(8, 8), Runs(run)), (8,))
+def test_a_name_that_cannot_be_counted_free_is_refused(name: str, cause: str) -> None:
+    with pytest.raises(ValueError, match=cause):
+        measure_cost(nn.Linear(8, 8), (8,), count_free=[name])
 
 
-def test_a_window_that_depends_on_the_input_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"avg_pool .* use adaptive_avg_pool"):
-        measure_cost(Runs(lambda x: F.avg_pool2d(x, x.size()[2:])), (3, 8, 8))
+@torch.jit.script
+def scripted(x: Tensor) -> Tensor:
+    return x * torch.sigmoid(x)
+
+
+class RunsScripted(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return scripted(x)
+
+
+def test_scripted_code_is_refused_and_not_counted_as_nothing() -> None:
+    with pytest.raises(ValueError, match=r"no cost is known for prim::CallFunction, run by 1 \(RunsScripted\)"):
+        measure_cost(nn.Sequential(nn.Linear(8, 8), RunsScripted()), (8,))
+    with pytest.raises(ValueError, match=r"the cost of 1 \(Linear\) cannot be counted: it is compiled"):
+        measure_cost(nn.Sequential(nn.Linear(8, 8), torch.jit.script(nn.Linear(8, 8))), (8,))
+
+
+class AsksWhetherItIsTraced(nn.Module):
+    """As detectors do: traced, it computes with sizes as tensors, by a scripted function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.jit.is_tracing():
+            return torch.stack([x.shape[0]]) + scripted(x)  # type: ignore[list-item]
+        return self.layer(x) + x
+
+
+def test_a_network_that_asks_whether_it_is_traced_is_counted_as_it_runs() -> None:
+    network = nn.Sequential(AsksWhetherItIsTraced(), nn.Linear(8, 8))
+    costs = measure_modules(network, (8,))
+    assert (costs[""].macs, costs[""].adds, costs["0"].macs, costs["0.layer"].macs, costs["1"].macs) == (
+        128,
+        8,
+        64,
+        64,
+        64,
+    )
+
+
+class AsksAndIsScripted(AsksWhetherItIsTraced):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(scripted(x))
+
+
+def test_what_runs_unseen_by_a_trace_is_never_left_out_of_a_count() -> None:
+    with pytest.raises(ValueError, match="cannot be traced to count its cost"):
+        measure_cost(AsksAndIsScripted(), (8,))
+
+
+class RefusesTraces(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        if torch._C._get_tracing_state() or torch.nn.functional.relu(x) is None:
+            x.view(7, 7)
+        return scripted(x)
+
+
+def test_a_forward_that_fails_traced_alone_is_named_with_module_and_function() -> None:
+    with pytest.raises(
+        ValueError, match=r"Sequential cannot be traced .*: view in 1\.0 \(RefusesTraces\) fails with RuntimeError"
+    ):
+        measure_cost(nn.Sequential(nn.Linear(8, 8), nn.Sequential(RefusesTraces())), (8,))
+
+
+def test_a_window_that_depends_on_the_input_is_counted() -> None:
+    cost = arithmetic(Runs(lambda x: F.avg_pool2d(x, x.size()[2:])), (3, 8, 8))
+    assert cost == Cost(macs=0, adds=3 * 64, params=0)
+
+
+class Takes(nn.Module):
+    """Two inputs of different kinds, by name or by place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.layer = nn.Embedding(10, 4), nn.Linear(4, 2)
+
+    def forward(self, pixels: Tensor, words: Tensor, scale: float = 1.0) -> dict[str, Tensor]:
+        return {"first": self.layer(pixels), "second": self.layer(self.words(words)) * scale}
+
+
+class TakesOne(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Takes()
+
+    def forward(self, batch: dict[str, Tensor]) -> list[Tensor]:
+        return list(self.inner(**batch).values())
+
+
+PIXELS, WORDS = torch.zeros(3, 4), torch.zeros(5, dtype=torch.long)
+
+
+@pytest.mark.parametrize(
+    ("network", "inputs"),
+    [
+        (Takes(), (PIXELS, WORDS)),
+        (Takes(), {"pixels": PIXELS, "words": WORDS}),
+        (Takes(), {"words": WORDS, "pixels": PIXELS, "scale": 2.0}),
+        (TakesOne(), {"pixels": PIXELS, "words": WORDS}),
+        (TakesOne(), ({"pixels": PIXELS, "words": WORDS},)),
+        (Takes().bfloat16(), (PIXELS.bfloat16(), WORDS)),
+        (Takes().to("meta"), (PIXELS, WORDS.to("meta"))),
+    ],
+)
+def test_an_example_is_passed_as_the_network_is_called(network: nn.Module, inputs: Any) -> None:
+    measured = measure_cost(network, inputs)
+    assert (measured.macs, measured.adds) == ((3 + 5) * 4 * 2, 5 * 2)
+
+
+def test_shapes_in_a_tuple_or_dict_are_inputs_each() -> None:
+    for inputs in (((3, 4), (5, 4)), {"input": (3, 4), "weight": (5, 4)}):
+        assert measure_cost(Multiplies(), inputs).macs == 3 * 5 * 4
+
+
+class Multiplies(nn.Module):
+    def forward(self, input: Tensor, weight: Tensor) -> Tensor:
+        return input @ weight.mT
+
+
+def test_an_example_on_which_the_forward_fails_is_named_by_its_shapes() -> None:
+    with pytest.raises(
+        ValueError, match=r"Takes fails on the example of shapes \(3, 5\), \(5,\): .*cannot be multiplied"
+    ):
+        measure_cost(Takes(), (torch.zeros(3, 5), WORDS))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_networks_of_any_float_type_are_counted(dtype: torch.dtype) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4), nn.GELU(), nn.Flatten(), nn.Linear(4 * 16, 5)).to(
+        dtype
+    )
+    assert measure_cost(network, (3, 6, 6)).macs == 4 * 27 * 16 + 4 * 16 * 5
+
+
+class InAList(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = ([nn.Linear(4, 4), nn.Linear(4, 4)],)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers[0]:
+            x = layer(x)
+        return x
+
+
+def test_layers_that_no_module_finds_are_counted() -> None:
+    assert measure_cost(nn.Sequential(nn.Linear(4, 4), InAList()), (4,)).macs == 3 * 16
+
+
+def test_results_that_depend_on_no_input_do_not_matter() -> None:
+    network = Runs(lambda x: {"sum": x + x, "anchors": torch.ones(3), "kept": ANCHORS, "name": "boxes", "none": None})
+    assert measure_cost(network, (4,)).adds == 4
+
+
+ANCHORS = torch.ones(3)
+
+
+def test_counting_works_where_no_gradients_are_kept() -> None:
+    with torch.inference_mode():
+        assert measure_cost(nn.Linear(4, 4), (4,)).macs == 16
+    layer = nn.Linear(4, 4)
+    with torch.inference_mode(), torch.no_grad():
+        assert measure_cost(layer, (4,)).macs == 16
+
+
+def test_a_network_without_values_whose_shapes_do_not_suffice_is_counted_on_zeros() -> None:
+    network = nn.Sequential(nn.Conv1d(3, 4, 1), nn.LSTM(5, 6, batch_first=True)).to("meta")
+    assert measure_cost(network, (3, 5)).macs == 4 * 5 * 3 + 4 * 24 * (5 + 6)
 
 
 @pytest.mark.parametrize(

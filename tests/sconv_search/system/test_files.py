@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import multiprocessing
+import os
+import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import BinaryIO
 
 import pytest
 
-from sconv_search.system.files import atomic_write, partial_file
+from sconv_search.system.files import atomic_write, partial_file, write_whole
 
 
 def test_a_file_gets_its_name_and_its_folder_at_the_end(tmp_path: Path) -> None:
@@ -43,3 +51,95 @@ def test_what_a_killed_process_left_is_written_over(tmp_path: Path) -> None:
         partial.write_text("new")
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_name_of_the_greatest_length_and_letters_of_patterns_are_no_hindrance(tmp_path: Path) -> None:
+    for name in ("x" * 250 + ".json", "日" * 80 + ".json", "a[b]*?.json", "no suffix", "u\u2028v\n.json"):
+        write_whole(tmp_path / name, b"whole")
+        assert (tmp_path / name).read_bytes() == b"whole"
+    assert len(list(tmp_path.iterdir())) == 5
+
+
+def test_the_half_of_a_process_that_lives_is_left_to_it_and_that_of_a_dead_one_is_removed(tmp_path: Path) -> None:
+    path, process = tmp_path / "a.json", multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    process.start()
+    other = partial_file(path).with_name(partial_file(path).name.replace(f"-{os.getpid()}.", f"-{process.pid}."))
+    other.write_text("half")
+    write_whole(path, b"ours")
+    assert other.read_text() == "half"
+    process.kill()
+    process.join()
+    write_whole(path, b"ours")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_stays_and_its_file_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "real.json").write_text("before")
+    (tmp_path / "link.json").symlink_to("real.json")
+    write_whole(tmp_path / "link.json", b"after")
+    assert (tmp_path / "link.json").is_symlink()
+    assert (tmp_path / "real.json").read_text() == "after"
+
+
+def test_into_a_pipe_is_written_directly(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = multiprocessing.get_context("fork").Process(target=lambda: (tmp_path / "pipe").read_bytes())
+    reader.start()
+    write_whole(tmp_path / "pipe", b"whole")
+    reader.join()
+    assert list(tmp_path.iterdir()) == [tmp_path / "pipe"]
+
+
+def test_a_folder_in_its_place_and_one_that_may_not_be_written_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.json").mkdir()
+    with pytest.raises(IsADirectoryError, match=r"a.json'$"):
+        write_whole(tmp_path / "a.json", b"x")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OSError, match=r"file/a.json'$"):
+        write_whole(tmp_path / "file" / "a.json", b"x")
+
+
+def full(error: Exception) -> Callable[[BinaryIO], object]:
+    def write(file: BinaryIO) -> None:
+        file.write(b"half")
+        raise error
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        ValueError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_names_the_file_and_the_room_that_is_free(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(OSError, match=r"[\d,]+ bytes are free there\): '.*a.json'$"):
+        write_whole(tmp_path / "a.json", full(error))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_room_that_is_missing_is_said_where_the_size_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1_000))
+
+    def write() -> None:
+        with atomic_write(tmp_path / "a.json", size=5_000):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match=r"\(1,000 bytes are free there; it needs 5,000 bytes, 4,000 more\): '.*a.json'$"):
+        write()
+
+
+def test_a_library_that_fails_on_a_full_disk_in_its_own_words_is_understood(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failure = RuntimeError("PytorchStreamWriter failed writing file")
+    with pytest.raises(RuntimeError, match="PytorchStreamWriter"):
+        write_whole(tmp_path / "a.pt2", full(failure))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+    with pytest.raises(OSError, match=r"No space left on device \(4 bytes are free there\): '.*a.pt2'$"):
+        write_whole(tmp_path / "a.pt2", full(failure))

@@ -145,7 +145,8 @@ def test_a_checkpoint_of_another_training_is_not_resumed(
     other, case = change(kept, EVERYTHING)
     assert equal(trained(case, checkpoint=other), trained(case))
     where = f"checkpoint {str(kept.path)!r}"
-    assert said == [f"{where} is of another training, which differs in {named}; the training starts afresh"]
+    says = f"{where} is of another training, which differs in {named}; the training starts afresh"
+    assert said == [f"{says}; it is kept as '{kept.path.name}.refused1'"]
 
 
 def test_a_checkpoint_of_another_network_is_not_resumed(kept: Checkpoint, said: list[str]) -> None:
@@ -166,7 +167,7 @@ def test_a_damaged_checkpoint_is_said_and_the_training_starts_afresh(
     assert equal(trained(EVERYTHING, checkpoint=kept), trained(EVERYTHING))
     assert len(said) == 1
     assert said[0].startswith(f"checkpoint {str(kept.path)!r} is damaged (")
-    assert said[0].endswith("; the training starts afresh")
+    assert "; the training starts afresh; it is kept as " in said[0]
     assert ("its checksum is wrong" in said[0]) == (damage == "flipped")
 
 

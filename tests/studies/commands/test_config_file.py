@@ -106,8 +106,8 @@ def test_a_file_that_cannot_be_read_is_named(typed: Callable[..., Typed], file: 
     assert said.err == "error: the file of --config 'absent.toml' cannot be read: No such file or directory\n"
 
 
-def test_one_file_serves_all_steps_as_in_the_readme(typed: Callable[..., Typed], file: Path) -> None:
-    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+def test_one_file_serves_all_steps_as_the_page_says(typed: Callable[..., Typed], file: Path) -> None:
+    readme = (Path(__file__).parents[3] / "docs" / "command-line.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```toml\n(.*?)```", readme, flags=re.DOTALL)
     file.write_text(example)
     said = typed("search", "--config", file)

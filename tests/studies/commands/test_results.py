@@ -104,7 +104,9 @@ def test_the_demo_prints_all_its_steps(
 ) -> None:
     """The demo as it is takes minutes; here its task and recipe are tiny, and nothing is drawn."""
     monkeypatch.setattr(tasks, "TASKS", {"demo": replace(task, name="demo")})
-    monkeypatch.setattr("sconv_search.reports.write_report", lambda runs, out, progress: [out / "index.html"])
+    monkeypatch.setattr(
+        "sconv_search.studies.commands.report.write_report", lambda runs, out, progress: [out / "index.html"]
+    )
     monkeypatch.setattr(recipes, "demo", lambda: [replace(spec, task="demo", trials=1)])
     said = typed("demo", "--runs", tmp_path, "--seeds", 1, "--json")
     found = document(said)

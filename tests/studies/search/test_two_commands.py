@@ -67,7 +67,9 @@ def test_commands_beside_a_confirmation_of_several_runs(
     start: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every folder is held from the beginning to the end, not the one alone that is worked on."""
-    monkeypatch.setattr(f"{CONFIRMATION}.measure_ready_latencies_ms", lambda networks, shape, batch: [[1.0], [1.0]])
+    monkeypatch.setattr(
+        "sconv_search.studies.trials.rows.measure_ready_latencies_ms", lambda networks, shape, batch: [[1.0], [1.0]]
+    )
     other = RunFolder(folder.path.parent / "other")
     for one in (folder, other):
         search(start, replace(spec, trials=2), one)
@@ -107,6 +109,24 @@ def test_a_space_that_was_measured_of_something_else_is_refused_and_kept(
     with pytest.raises(ValueError, match=rf"'{path}' was measured with another methods; name another folder"):
         search(start, replace(spec, trials=2), folder)
     assert path.read_bytes() == content
+
+
+def test_sites_of_an_interrupted_measurement_of_something_else_are_not_used(
+    start: StudyContext, spec: StudySpec, folder: RunFolder, notes
+) -> None:
+    search(start, replace(spec, trials=1), folder)
+    space = folder.read_space()
+    assert space is not None
+    other = RunFolder(folder.path.parent / "other")
+    other.path.mkdir()
+    for (name, options), of in zip(space.sites.items(), ("this", "another"), strict=False):
+        other.keep_site(name, options, of)
+    found, said = other.measured_sites("this")
+    assert list(found) == list(space.sites)[:1]
+    assert [line.partition("jsonl ")[2] for line in said] == [
+        "line 2 is not used: it was measured with another network, data or version"
+    ]
+    assert other.measured_sites("this") == (found, said), "nothing is dropped"
 
 
 def test_a_space_that_does_not_say_what_it_was_measured_of_is_taken(

@@ -168,7 +168,7 @@ class Squared(WeightSVD):
 
 
 def test_a_cost_that_is_not_linear_in_ranks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(METHODS, "squared", Squared())
+    monkeypatch.setitem(METHODS._methods, "squared", Squared())
     reasons = refused_at_the_head(Choice(method="squared", structure={"rank": 2}), Cost(macs=0, adds=0, params=0))
     assert reasons == {("2", "squared"): "the cost of squared is not linear in channels and rank"}
 

@@ -1,0 +1,151 @@
+"""What is refused before any work: flags that mean nothing, files that would be lost, and inputs that are damaged."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sconv_search.studies import RunFolder
+from sconv_search.studies.commands.failures import one_line, require_arguments
+from tests.studies.conftest import SMALL, Typed
+
+HUGE = json.dumps(
+    {"format": "sconv-search space 2", "dense": {"macs": 10**400, "adds": 0, "params": 1}, "sites": {}, "couplings": []}
+)
+DRY = ("search", "--task", "corners", "--dry-run")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--device", "x"), "device 'x' cannot be used here"),
+        (("--minutes", "-1"), "--minutes must be above 0, got -1"),
+        (("--minutes", "nan"), "--minutes must be above 0, got nan"),
+        (("--patience", "0"), "--patience must be above 0, got 0"),
+        (("--weights", "absent.safetensors"), "weights file 'absent.safetensors' does not exist"),
+        (("--devices", "3", "--workers", "2"), "3 devices train one network together"),
+        (("--budget", "9" * 400 + "%"), "budget '999"),
+        (("--budget", "1" * 5000), "budget '111"),
+        (("--trials", "9" * 30), "StudySpec.trials must have at most 64 bits"),
+    ],
+)
+def test_a_dry_run_checks_all_flags(typed: Callable[..., Typed], flags: tuple[str, ...], message: str) -> None:
+    said = typed(*DRY, *flags)
+    assert (said.status, message in said.err, len(said.err) < 520) == (2, True, True), said
+
+
+def test_a_dry_run_refuses_a_folder_of_another_study(typed: Callable[..., Typed], tmp_path: Path) -> None:
+    assert typed("search", "--task", "corners", "--out", tmp_path / "run", *SMALL).status == 0
+    said = typed(*DRY, "--out", tmp_path / "run", "--budget", "60%")
+    assert (said.status, "holds another study: budget was '50%', is '60%'" in said.err) == (2, True), said
+    other = ("search", "--task", "corners", "--out", tmp_path / "run", *SMALL, "--budget", "60%")
+    assert typed(*other).status == 2
+    before = (tmp_path / "run" / "trials.jsonl").read_bytes()
+    said = typed(*other, "--overwrite")
+    assert (said.status, "deleted, as --overwrite says" in said.out) == (0, True), said
+    assert (tmp_path / "run" / "trials.jsonl").read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("search", "--out", ""), "--out is empty, as an unset variable is"),
+        (("search", "--out="), "--out is empty"),
+        (("best", ""), "an argument is empty"),
+        (("report", "run", "--out", ""), "--out is empty"),
+        (("best", "run\udcff"), r"the argument 'run\udcff' is not UTF-8"),
+        (("search", "--out", "\udcff" * 5000), "is not UTF-8"),
+    ],
+)
+def test_empty_arguments_and_such_that_are_not_utf8_are_refused(
+    typed: Callable[..., Typed],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = typed(*arguments)
+    assert (said.status, message in said.err) == (2, True), said
+    assert os.listdir(tmp_path) == []
+
+
+def test_arguments_with_a_meaning_pass() -> None:
+    require_arguments(["search", "--out", "runs/λ\u2028", "--budget", "flops=50%", "--task=demo", "-h"])
+
+
+def test_an_error_is_one_line_of_letters_that_a_terminal_shows() -> None:
+    assert one_line("a\nb\u2028c\x1b[31m\udcff λ") == r"a\nb\u2028c\x1b[31m\udcff λ"
+    assert len(one_line("x" * 10_000)) == 500
+
+
+def test_a_plan_and_a_report_replace_no_file_unasked(typed: Callable[..., Typed], tmp_path: Path) -> None:
+    run, plan, page = tmp_path / "run", tmp_path / "plan.json", tmp_path / "page"
+    assert typed("search", "--task", "corners", "--out", run, *SMALL).status == 0
+    plan.write_text("mine")
+    said = typed("best", run, "--plan", plan)
+    assert (said.status, "is there already" in said.err, plan.read_text()) == (2, True, "mine"), said
+    assert typed("best", run, "--plan", plan, "--overwrite").status == 0
+    assert "sites" in json.loads(plan.read_text())
+    page.mkdir()
+    (page / "index.html").write_text("mine")
+    said = typed("report", run, "--out", page)
+    assert (said.status, "index.html is of no report" in said.err) == (2, True), said
+    assert [path.name for path in page.iterdir()] == ["index.html"]
+    assert typed("report", run, "--out", page, "--overwrite").status == 0
+    assert typed("report", run, "--out", page).status == 0, "a report's own folder is written again"
+    assert (page / "index.html").read_text(encoding="utf-8").endswith("</html>\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("trials = " + "[" * 50_000, "is nested too deeply"),
+        ("trials = " + "9" * 5000, "is not TOML"),
+        ('out = ""', "it should be a path in quotes"),
+        ('out = "a\\u0000b"', "it should be a path in quotes"),
+        ("minutes = nan", "--minutes must be above 0, got nan"),
+        ("trials = '" + "x" * 5000 + "'", "it should be a whole number"),
+    ],
+)
+def test_a_hostile_configuration_is_refused_in_few_words(
+    typed: Callable[..., Typed], tmp_path: Path, text: str, message: str
+) -> None:
+    (tmp_path / "study.toml").write_text(text)
+    said = typed(*DRY, "--config", tmp_path / "study.toml")
+    assert (said.status, message in said.err, len(said.err) < 520) == (2, True, True), said
+
+
+@pytest.mark.parametrize("command", ["best", "confirm", "export", "search"])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("spec.json", "[" * 100_000),
+        ("spec.json", '{"format": "sconv-search study 1", "trials": Infinity}'),
+        ("spec.json", "\udcff"),
+        ("space.json", HUGE),
+        ("space.json", '{"format": "sconv-search space 2", "sites": []}'),
+    ],
+)
+def test_a_damaged_document_is_named_by_every_command(
+    typed: Callable[..., Typed], tmp_path: Path, searched: Path, command: str, name: str, content: str
+) -> None:
+    run = RunFolder(searched)
+    (run.path / name).write_bytes(content.encode("utf-8", "surrogateescape"))
+    arguments = {"export": ("--to", "safetensors"), "confirm": ("--device", "cpu")}
+    typing = ("search", "--task", "corners", "--out", run.path, *SMALL) if command == "search" else (command, run.path)
+    said = typed(*typing, *arguments.get(command, ()))
+    if command == "export" and name == "space.json":
+        assert "holds no confirmed network" in said.err  # it reads no space
+        return
+    assert (said.status, str(run.path / name) in said.err, len(said.err) < 520) == (2, True, True), said
+
+
+@pytest.fixture
+def searched(typed: Callable[..., Typed], tmp_path: Path) -> Path:
+    assert typed("search", "--task", "corners", "--out", tmp_path / "run", *SMALL).status == 0
+    return tmp_path / "run"
