@@ -16,6 +16,8 @@ try:
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(f"a report's data files need {error.name}; pip install 'sconv-search[report]'") from error
 
+UNLIKE = ("plan", "layers", "residual_course")
+"""Columns of texts that hardly repeat: no dictionary of them makes a file smaller."""
 ROWS = 8192
 """Rows that are Arrow's at once: as one table they would take as much memory again as the texts."""
 _FORMULA = pa.array(["=", "+", "-", "@", "\t", "\r", "\n"])
@@ -28,7 +30,11 @@ def write_tables(table: pd.DataFrame, csv: BinaryIO, parquet: BinaryIO) -> None:
     """
     schema = _schema(table)
     # Arrow quotes every text; pandas leaves a lone carriage return bare, at which a reader would end the row.
-    with pa.csv.CSVWriter(csv, schema) as rows, pa.parquet.ParquetWriter(parquet, schema) as columns:
+    repeated = [name for name in schema.names if name not in UNLIKE]
+    with (
+        pa.csv.CSVWriter(csv, schema) as rows,
+        pa.parquet.ParquetWriter(parquet, schema, use_dictionary=repeated) as columns,
+    ):
         for part in _parts(table, schema):
             columns.write_table(part)
             rows.write_table(_without_formulas(part))

@@ -230,12 +230,12 @@ class TrialRecord:
             raise ValueError(
                 f"field {wrong!r} has the wrong type: {shown(entry[wrong])}, it should be {_in_words(wrong)}"
             )
-        for name in floats:
-            if not math.isfinite(entry[name]):
-                raise ValueError(f"field {name!r} must be a finite number or null, got {shown(entry[name])}")
-        for name in wholes:
-            if not -largest <= entry[name] <= largest:
-                raise ValueError(f"field {name!r} is too large: {shown(entry[name])}, it should have at most 64 bits")
+        if not all(map(math.isfinite, map(entry.__getitem__, floats))):
+            name = next(name for name in floats if not math.isfinite(entry[name]))
+            raise ValueError(f"field {name!r} must be a finite number or null, got {shown(entry[name])}")
+        if max(map(abs, map(entry.__getitem__, wholes)), default=0) > largest:
+            name = next(name for name in wholes if abs(entry[name]) > largest)
+            raise ValueError(f"field {name!r} is too large: {shown(entry[name])}, it should have at most 64 bits")
         for name, words in _WORDS.items():
             if name in entry and entry[name] not in words:
                 raise ValueError(f"field {name!r} must be one of {', '.join(words)}, got {shown(entry[name])}")

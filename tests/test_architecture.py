@@ -45,6 +45,16 @@ STUDY_ROOMS = {
 """The same within ``studies/``. "" are the values that its rooms share, among them methods, tasks and the context."""
 STUDY_ENTRANCES = {"api", "cli", "confirmation", "export", "__init__", "__main__"}
 """Modules directly in ``studies/`` that put its rooms together, which only they and commands import."""
+REPORT_ROOMS = {
+    "wording": set(),
+    "drawing": {"wording"},
+    "reading": {"wording"},
+    "analysis": {"reading", "wording"},
+    "figures": {"analysis", "drawing", "reading", "wording"},
+    "document": {"analysis", "drawing", "wording"},
+    "sections": {"analysis", "document", "drawing", "figures", "reading", "wording"},
+}
+"""The same within ``reports/``; its other modules put the rooms together."""
 DOORWAYS = {
     "fvcore": {"sconv_search/cost/counting.py"},
     "lightning_fabric": {"sconv_search/training/distributed.py"},
@@ -118,8 +128,19 @@ def test_the_rooms_of_studies_follow_their_arrows(path: Path) -> None:
         assert not {parts[1] for parts in inside if len(parts) > 1} & STUDY_ENTRANCES
 
 
+@pytest.mark.parametrize(
+    "path",
+    [path for path in FILES if parts_of(path)[0] == "reports" and parts_of(path)[1] in REPORT_ROOMS],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_the_rooms_of_reports_follow_their_arrows(path: Path) -> None:
+    room = parts_of(path)[1]
+    inside = {parts[1] for parts in ours(path) if parts[0] == "reports"}
+    assert inside - {room} <= REPORT_ROOMS[room]
+
+
 def test_rooms_have_no_circle() -> None:
-    for rooms in (ROOMS, STUDY_ROOMS):
+    for rooms in (ROOMS, STUDY_ROOMS, REPORT_ROOMS):
         known: set[str] = set()
         for room, may in rooms.items():
             assert may <= known, f"{room} names a room below it"

@@ -6,18 +6,17 @@ import argparse
 import json
 import os
 import random
+import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from benchmarks.timing import facts, markdown_table, publish
 from sconv_search.records import TrialRecord
-from sconv_search.reports import write_report
 
 MOST_SECONDS, MOST_GIB, MOST_MB = 20.0, 1.0, 6.0
 METHODS = {"structured_conv": ("c", "n"), "spatial_svd": ("rank",), "tucker": ("rank",), "channel_pruning": ("keep",)}
@@ -139,16 +138,16 @@ def write_runs(folder: Path, rows: int) -> list[Path]:
 
 
 class Memory(threading.Thread):
-    """Peak memory of this process and those that it starts, shared pages counted once; Linux alone says so."""
+    """Peak memory of a process and those that it starts, shared pages counted once; Linux alone says so."""
 
-    def __init__(self) -> None:
+    def __init__(self, process: int) -> None:
         super().__init__(daemon=True)
-        self.peak, self._ended = 0, threading.Event()
+        self.peak, self._process, self._ended = 0, process, threading.Event()
 
     def run(self) -> None:
         """Looks once a second: a look walks all pages of a process, and more of them would slow what is measured."""
         while not self._ended.wait(1.0):
-            self.peak = max(self.peak, sum(map(_proportional, (os.getpid(), *_children()))))
+            self.peak = max(self.peak, sum(map(_proportional, (self._process, *_children(self._process)))))
 
     def end(self) -> int:
         """The peak in KiB."""
@@ -157,44 +156,50 @@ class Memory(threading.Thread):
         return self.peak
 
 
-def _children() -> list[int]:
-    tasks = Path("/proc/self/task").glob("*/children")
-    return [int(pid) for task in tasks for pid in task.read_text().split()]
+def _children(process: int) -> list[int]:
+    try:
+        return [
+            int(pid) for task in Path(f"/proc/{process}/task").glob("*/children") for pid in task.read_text().split()
+        ]
+    except (FileNotFoundError, ProcessLookupError):  # a process that just ended
+        return []
 
 
 def _proportional(pid: int) -> int:
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    except (FileNotFoundError, ProcessLookupError):  # a process that just ended
+    except (FileNotFoundError, ProcessLookupError):
         return 0
     return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
 
 
 def report(rows: int) -> tuple[str, bool]:
-    """The measurements as Markdown, and whether all promises hold."""
+    """The measurements of the command as Markdown, and whether all promises hold."""
     with tempfile.TemporaryDirectory() as name:
-        with ProcessPoolExecutor(1) as other:  # in another process, so that its memory is not counted here
-            runs = other.submit(write_runs, Path(name) / "runs", rows).result()
+        runs, out = write_runs(Path(name) / "runs", rows), Path(name) / "report"
         size = sum((run / "trials.jsonl").stat().st_size for run in runs) / 1e6
-        load = os.getloadavg()[0]  # beside other work the seconds are an upper bound
-        memory = Memory()
+        load = os.getloadavg()[0]  # beside other work the times are upper bounds
+        before, began = os.times(), time.perf_counter()
+        command = [sys.executable, "-m", "sconv_search.studies", "report", *map(str, runs), "--out", str(out)]
+        running = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        memory = Memory(running.pid)
         memory.start()
-        began, before = time.perf_counter(), os.times()
-        written = write_report(runs, Path(name) / "report")
-        seconds, after = time.perf_counter() - began, os.times()
-        worked = sum(after[:4]) - sum(before[:4])  # processes that drew figures included
-        gib = memory.end() / 2**20
-        page = (Path(name) / "report" / "index.html").stat().st_size / 1e6
-        thinned = "Thinned: drawn are" in (Path(name) / "report" / "summary.md").read_text()
-    found = {"seconds": (seconds, MOST_SECONDS), "peak memory (GiB)": (gib, MOST_GIB), "page (MB)": (page, MOST_MB)}
+        if running.wait():
+            raise RuntimeError(f"{' '.join(command)} ended with status {running.returncode}")
+        seconds, after, gib = time.perf_counter() - began, os.times(), memory.end() / 2**20
+        worked = sum(after[2:4]) - sum(before[2:4])  # of processes that ended: starting, and those that drew figures
+        page, written = (out / "index.html").stat().st_size / 1e6, sum(path.is_file() for path in out.rglob("*"))
+        thinned = "Thinned: drawn are" in (out / "summary.md").read_text()
+    found = {
+        "processor time (s)": (worked, MOST_SECONDS),
+        "peak memory (GiB)": (gib, MOST_GIB),
+        "page (MB)": (page, MOST_MB),
+    }
     table = markdown_table(
         ["what", "measured", "at most", "holds"],
         [(what, f"{value:.2f}", f"{most:g}", "yes" if value < most else "NO") for what, (value, most) in found.items()],
     )
-    said = (
-        f"{rows:,} records in {len(runs)} runs ({size:.0f} MB), {len(written)} files written, {worked:.1f} s of"
-        " processor; "
-    )
+    said = f"{rows:,} records in {len(runs)} runs ({size:.0f} MB), {written} files in {seconds:.1f} s by the clock; "
     said += f"load average before: {load:.1f} on {os.cpu_count()} processors; the page says that points are thinned: "
     head = f"# A report of {rows:,} records\n\n{facts(['none'], 1)}\n\n{said}{'yes' if thinned else 'NO'}.\n\n"
     return head + table, thinned and all(value < most for value, most in found.values())

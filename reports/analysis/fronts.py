@@ -13,6 +13,8 @@ from sconv_search.records import COLUMNS, Metric
 
 DENSE_COST = 100.0
 """Cost in % of the dense network at the reference point: a network as expensive as the dense one adds no area."""
+_BLOCK = 256
+"""Networks that are compared with the front at once."""
 
 
 def pareto_front(table: pd.DataFrame, cost: str, score: str) -> pd.DataFrame:
@@ -55,8 +57,11 @@ def hypervolume(costs: Sequence[float], scores: Sequence[float], metric: Metric)
         costs: in % of the dense network's; the reference point has 100 % and ``worst_score``.
         scores: in %, one a cost.
     """
-    curve = hypervolume_curve(costs, scores, metric)
-    return None if curve is None else curve[-1] if curve else 0.0
+    worst = worst_score(metric)
+    if worst is None:
+        return None
+    points, reference = _points(costs, scores, metric), _reference(worst, metric)
+    return _share(points[(points < reference).all(axis=1)], reference)
 
 
 def hypervolume_curve(costs: Sequence[float], scores: Sequence[float], metric: Metric) -> list[float] | None:
@@ -64,15 +69,32 @@ def hypervolume_curve(costs: Sequence[float], scores: Sequence[float], metric: M
     worst = worst_score(metric)
     if worst is None:
         return None
-    reference = np.array([DENSE_COST, -metric.quality(worst)])
-    front, areas, area = np.empty((0, 2)), [], 0.0
-    for point in np.stack([np.asarray(costs, "float64"), [-metric.quality(score) for score in scores]], axis=1):
+    reference, front, areas, area = _reference(worst, metric), np.empty((0, 2)), [], 0.0
+    points = _points(costs, scores, metric)
+    for start in range(0, len(points), _BLOCK):
+        block = points[start : start + _BLOCK]
         # The front is short, and few points join it: only then is the area computed anew.
-        if (point < reference).all() and not (front <= point).all(axis=1).any():
-            front = np.vstack([front[~(point <= front).all(axis=1)], point])
-            area = 100 * float(moocore.hypervolume(front, ref=reference)) / (DENSE_COST * 100.0)
-        areas.append(area)
+        may_join = ~(front[:, None] <= block).all(axis=2).any(axis=0) & (block < reference).all(axis=1)
+        for point, joins in zip(block, may_join, strict=True):
+            if joins and not (front <= point).all(axis=1).any():
+                front = np.vstack([front[~(point <= front).all(axis=1)], point])
+                area = _share(front, reference)
+            areas.append(area)
     return areas
+
+
+def _points(costs: Sequence[float], scores: Sequence[float], metric: Metric) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The networks as points (N, 2), of which less is better in both columns."""
+    return np.array([costs, [-metric.quality(score) for score in scores]], dtype="float64").T.reshape(-1, 2)
+
+
+def _reference(worst: float, metric: Metric) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return np.array([DENSE_COST, -metric.quality(worst)])
+
+
+def _share(points: np.ndarray[Any, np.dtype[np.float64]], reference: np.ndarray[Any, np.dtype[np.float64]]) -> float:
+    """The area in % of the rectangle, whose sides are 100 % of the cost and of the score."""
+    return float(moocore.hypervolume(points, ref=reference)) / DENSE_COST if len(points) else 0.0
 
 
 def _directed(table: pd.DataFrame, name: str) -> str:

@@ -38,8 +38,9 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 """So that the same figure gives the same bytes; a PNG that is compressed less is a fiftieth larger, in a third of the
 time.
 """
-# Fixed ids, whole texts as paths, and no "$" read as mathematics: task names are the user's.
-_SETTINGS: Any = {"svg.hashsalt": "sconv-search", "svg.fonttype": "path", "text.parse_math": False, "pdf.fonttype": 42}
+# Fixed ids, whole texts as paths, and no "$" read as mathematics: task names are the user's. PDFs embed Type 3 fonts:
+# TrueType (42) takes as long again as drawing, as each file's font is cut out of the whole one.
+_SETTINGS: Any = {"svg.hashsalt": "sconv-search", "svg.fonttype": "path", "text.parse_math": False, "pdf.fonttype": 3}
 _DASHES: Any = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
 _FAINT: dict[str, Any] = {"linestyle": "", "markersize": 4, "markeredgewidth": 0, "alpha": 0.35}
 _MOST_LEGEND = 24
@@ -298,8 +299,8 @@ class FigureWriter:
 @contextmanager
 def figure_writer(kinds: Sequence[str], progress: Callable[[int, int], None] | None = None) -> Iterator[FigureWriter]:
     """A writer, to be opened before tables are read: its processes then share, and hold, none of them."""
-    workers = min(MOST_WORKERS, _processors())
-    if workers < 2 or not kinds:
+    workers = min(MOST_WORKERS, _processors() - 1)  # one is busy with the tables
+    if workers < 1 or not kinds:
         yield FigureWriter(kinds=kinds, progress=progress)
         return
     # Forked, so that a library's caller needs no guarded main module. The workers only draw, with what they are sent;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import pandas as pd
@@ -23,8 +24,8 @@ _CAPTION = (
     "how it was regularized. "
     "+1: leaving the layer alone goes with a better score; −1: compressing it does. Under one budget a layer "
     "left alone means "
-    "another compressed further, so this is what goes together, not what causes; of n trials, values below 2/√n "
-    "are noise."
+    "another compressed further, so this is what goes together, not what causes. Of n trials, values below 2/√n "
+    "are noise and not written."
 )
 
 
@@ -41,6 +42,13 @@ def importances(table: SiteTable) -> dict[str, float | None]:
         for name, values in penalty.items()
     }
     return found | varied | {DIRECT: spearman(weight.isna().astype("float64"), score)}
+
+
+def _text(value: float | None, trials: int) -> str:
+    """The correlation, unless so many trials would show as much by chance."""
+    if value is None or abs(value) < 2 / math.sqrt(trials):
+        return ""
+    return f"{value:+.2f}".replace("-", "−")
 
 
 def importance_figure(tables: Sequence[SiteTable]) -> Figure:
@@ -60,7 +68,7 @@ def importance_figure(tables: Sequence[SiteTable]) -> Figure:
         rows=[str(name) for name in shown.index],
         columns=[f"{table.run.name} n={len(table.rows)}" for table in enough],
         values=values,
-        texts=[["" if value is None else f"{value:+.2f}".replace("-", "−") for value in row] for row in values],
+        texts=[[_text(value, len(table.rows)) for value, table in zip(row, enough, strict=True)] for row in values],
         hovers=[
             ["" if value is None else multiline(str(name), f"ρ = {value:+.2f}") for value in row]
             for name, row in zip(shown.index, values, strict=True)

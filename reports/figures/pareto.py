@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import median, median_high
 from typing import Any
 
@@ -104,6 +104,10 @@ COSTS = (
 )
 
 
+SEARCHED = ("flops", "params")
+"""The costs of the search's own figure: drawing many points takes most of a large report's time."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Shown:
     """What the drawings of one figure share.
@@ -122,31 +126,40 @@ class _Shown:
 
 def front_figure(table: pd.DataFrame, summary: pd.DataFrame, choice: Choice) -> Figure:
     """The confirmed plans of the choice's task, with a drawing for each cost."""
-    shown = _shown(table, summary, choice.task, choice.scores)
     rules = []
     if choice.dense is not None and choice.options:
         least = choice.dense - choice.scores.metric.quality(choice.tolerance)
         rules = [Rule(name="tolerance", at=least, axis="y", dash="dot", moves=True)]
-    shown = replace(shown, scored=shown.scored.iloc[:0], tolerance=tuple(rules))
+    rows = table.loc[table["task"] == choice.task, _NEEDED]
+    shown = _shown(rows, rows.iloc[:0], summary, choice.task, choice.scores, tolerance=tuple(rules))
     drawings = {cost.name: pareto_chart(shown, cost) for cost in COSTS}
     return Figure(key="front", title="Confirmed networks: score against cost", drawings=drawings, caption=_CAPTION)
 
 
 def search_figure(table: pd.DataFrame, summary: pd.DataFrame, task: str, scores: ScoreFormat) -> Figure:
-    """The search's trials beside the confirmed plans, with a drawing for each cost that trials have."""
-    shown = _shown(table, summary, task, scores)
-    drawings = {cost.name: pareto_chart(shown, cost) for cost in COSTS if cost.key != "latency"}
+    """The search's trials beside the confirmed plans, with a drawing for FLOPs and for parameters."""
+    rows = table.loc[table["task"] == task, _NEEDED]
+    scored = (rows["stage"] == "search") & (rows["status"] == "complete") & rows["val_score"].notna()
+    searched = rows[scored & ~rows["variant"].isin(REFERENCES)]
+    shown = _shown(rows, searched, summary, task, scores)
+    drawings = {cost.name: pareto_chart(shown, cost) for cost in COSTS if cost.key in SEARCHED}
     return Figure(key="trials", title="Where the search looked", drawings=drawings, caption=_SEARCH_CAPTION)
 
 
-def _shown(table: pd.DataFrame, summary: pd.DataFrame, task: str, scores: ScoreFormat) -> _Shown:
-    rows, plans = table.loc[table["task"] == task, _NEEDED], summary[summary["task"] == task].drop(columns="layers")
-    searched = rows[(rows["stage"] == "search") & (rows["status"] == "complete") & rows["val_score"].notna()]
+def _shown(
+    rows: pd.DataFrame,
+    searched: pd.DataFrame,
+    summary: pd.DataFrame,
+    task: str,
+    scores: ScoreFormat,
+    tolerance: tuple[Rule, ...] = (),
+) -> _Shown:
     return _Shown(
         scores=scores,
         budgets=rows[["budget", "dense_flops"]].drop_duplicates(),
-        plans=plans,
-        scored=searched[~searched["variant"].isin(REFERENCES)],
+        plans=summary[summary["task"] == task].drop(columns="layers"),
+        scored=searched,
+        tolerance=tolerance,
     )
 
 

@@ -38,7 +38,6 @@ _DRAWINGS = {
     "best, by training": ("best", "training"),
     "best, by second": ("best", "seconds"),
     "hypervolume, by training": ("area", "training"),
-    "hypervolume, by second": ("area", "seconds"),
 }
 _TITLES = {
     "training": "trainings",

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from sconv_search.records import TrialRecord, read_lines
@@ -105,18 +107,26 @@ def _rows(file: Path, dropped: list[str]) -> Iterator[dict[str, Any]]:
 
 def record_frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Records' fields as typed columns; a field that is absent is missing."""
-    columns = zip(*(map(row.get, DTYPES) for row in rows), strict=True) if rows else [()] * len(DTYPES)
+    whole = itemgetter(*DTYPES)  # several times as fast as to ask for each field
+    values = [whole(row) if len(row) == len(DTYPES) else tuple(map(row.get, DTYPES)) for row in rows]
+    columns: Iterable[Sequence[Any]] = zip(*values, strict=True) if rows else [()] * len(DTYPES)
     return pd.DataFrame(
         {name: _column(name, values) for name, values in zip(DTYPES, columns, strict=True)}, index=range(len(rows))
     )
 
 
 def _column(name: str, values: Sequence[Any]) -> Any:
-    dtype = DTYPES[name]
-    if dtype == TEXT and name not in _UNLIKE:
+    """The values as an array of the column's type, None as missing; of texts that repeat one copy is kept."""
+    dtype = str(DTYPES[name])
+    if dtype == "Float64":
+        numbers = np.array(values, dtype="float64")  # None becomes not-a-number, which no record holds
+        return pd.arrays.FloatingArray(numbers, np.isnan(numbers))
+    if DTYPES[name] != TEXT:
+        return pd.array(list(values), dtype=DTYPES[name])
+    if name not in _UNLIKE:
         one_copy = {value: value for value in values}
         values = [one_copy[value] for value in values]
-    return pd.array(list(values), dtype=dtype)
+    return pd.array(list(values), dtype=TEXT)
 
 
 def _dtype(annotation: str) -> Any:

@@ -86,7 +86,7 @@ def test_every_figure_of_a_comparison_has_its_files(runs: list[Path], monkeypatc
         "front-flops front-macs front-additions front-parameters front-latency plan protected trials-flops"
         " progress-1-best-by-training "
     )
-    keys += "progress-1-hypervolume-by-second importance lambda-residual lambda-top-1 compression latency "
+    keys += "progress-1-hypervolume-by-training importance lambda-residual lambda-top-1 compression latency "
     keys += "agreement-predicted-damage-against-short-training"
     assert {f"figures/cifar10-resnet20-{key}.svg" for key in keys.split()} <= stems
     assert sum("-residuals-" in name for name in stems) == 3  # the structured plans that were trained with a weight

@@ -86,7 +86,6 @@ def test_samplers_stand_side_by_side_and_random_is_dotted(facts: RunFacts) -> No
         "best, by training",
         "best, by second",
         "hypervolume, by training",
-        "hypervolume, by second",
     ]
     found = figure.drawings["best, by training"]
     assert isinstance(found, Chart)
