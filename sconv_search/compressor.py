@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -194,7 +193,7 @@ def skipped(network: nn.Module, offered: Iterable[str]) -> dict[str, str]:
 
 def sharing_copy(network: nn.Module) -> nn.Module:
     """A copy of the network's modules that hold the very weights and buffers of the network."""
-    return copy.deepcopy(network, {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())})
+    return copied(network, memo={id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())})
 
 
 def swapped(network: nn.Module, replacements: Mapping[str, nn.Module]) -> nn.Module:

@@ -4,13 +4,13 @@ words.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from sconv_search.copying import copied
 from sconv_search.cost.counting import example_input
 from sconv_search.data.splits import SPLITS, DataSet, Images, Split
 from sconv_search.system.memory_format import channels_last_
@@ -135,12 +135,12 @@ def require_training_step(network: nn.Module, data: DataSet, schedule: Schedule)
     """
     if not schedule.epochs:
         return
-    copied, generator = channels_last_(copy.deepcopy(network)).train(), torch.Generator().manual_seed(0)
+    trained, generator = channels_last_(copied(network)).train(), torch.Generator().manual_seed(0)
     (batch,) = data.train.batches([torch.arange(schedule.batch_size // schedule.accumulation)], 0)
-    title, device = f"{type(network).__name__} in training mode", next(copied.parameters(), batch.images).device
+    title, device = f"{type(network).__name__} in training mode", next(trained.parameters(), batch.images).device
 
     def forward(x_NCHW: Tensor) -> Tensor:
-        return _logits_of(title, copied(x_NCHW), batch)
+        return _logits_of(title, trained(x_NCHW), batch)
 
     try:
         with seeded(0, device):
