@@ -11,12 +11,15 @@ from typing import Any
 
 import pandas as pd
 
-from sconv_search.reports.words import MISSING, amount, general, one_line, signed, spread
+from sconv_search.reports.wording import MISSING, ScoreFormat, amount, general, one_line, score_format
 
 _SHOWN = {"flops": amount, "macs": amount, "params": amount, "latency_ms": general, "seeds": general}
 _FACTS = ("machine", "versions", "commit", "threads", "dtype", "latency_batch")
 _ADVICE = "give two folders that `sconv-search report` wrote"
-_TOLERANCE = 0.005
+_TOLERANCE = 0.00005
+"""Of the larger score: less is what rounding leaves, as 0.005 points of 100 %."""
+_OF_0_1 = {"test_top1": "test_score", "test_top1_std": "test_score_std"}
+"""Columns of reports of version 0.1, which have no metric: all their scores are in %."""
 _NOTHING = "Nothing changed: verdicts, plans, scores, costs and effort are the same."
 
 
@@ -93,10 +96,22 @@ def _read(folder: Path) -> dict[str, pd.DataFrame]:
         if not file.is_file():
             raise FileNotFoundError(f"{folder} holds no data/{name}.parquet; {_ADVICE}")
         try:
-            found[name] = pd.read_parquet(file)
+            found[name] = _with_metric(pd.read_parquet(file).rename(columns=_OF_0_1))
         except (OSError, ValueError) as error:
             raise ValueError(f"{file} cannot be read: {error}; {_ADVICE}") from error
     return found
+
+
+def _with_metric(table: pd.DataFrame) -> pd.DataFrame:
+    """The table, with the columns of the metric, the run and the plan's name where an older version wrote none."""
+    metric = table["metric"].fillna("top-1") if "metric" in table else "top-1"
+    known: dict[str, Any] = {
+        "metric_unit": "%",
+        "metric_better": "higher",
+        "run": pd.NA,
+        "name": table.get("key", pd.NA),
+    }
+    return table.assign(metric=metric, **{name: value for name, value in known.items() if name not in table})
 
 
 def _counts(old: pd.DataFrame, new: pd.DataFrame) -> Iterator[Change]:
@@ -123,7 +138,7 @@ def _verdicts(old: pd.DataFrame, new: pd.DataFrame) -> Iterator[Change]:
 def _leaders(verdict: pd.DataFrame) -> dict[tuple[str, str], str]:
     methods = verdict[verdict["family"].fillna("") != ""].drop_duplicates(["task", "budget_group"])
     return {
-        (str(row["task"]), str(row["budget_group"])): f"{row['label']} {row['score']} %"
+        (str(row["task"]), str(row["budget_group"])): f"{row['label']} {row['score']} {row['metric_unit']}".rstrip()
         for row in methods.to_dict("records")
     }
 
@@ -150,24 +165,38 @@ def _by_plan(summary: pd.DataFrame) -> dict[tuple[str, str], dict[Any, Any]]:
 
 
 def _plan_name(row: dict[Any, Any]) -> str:
-    return f"{one_line(row['label'])}, {row['key']} ({one_line(row['task'])})"
+    run = "" if pd.isna(row["run"]) else f" of {one_line(row['run'])}"
+    return f"{one_line(row['label'])}, plan {one_line(str(row['name']))}{run} ({one_line(row['task'])})"
 
 
 def _plan_words(row: dict[Any, Any]) -> str:
-    return f"{spread(row['test_top1'], row['test_top1_std'])} % at {amount(row['flops'])} FLOPs"
+    scores = _scores(row)
+    return f"{scores.spread(row['test_score'], row['test_score_std'])}{scores.unit} at {amount(row['flops'])} FLOPs"
+
+
+def _scores(row: dict[Any, Any]) -> ScoreFormat:
+    return score_format(pd.DataFrame([row]))
 
 
 def _plan(row: dict[Any, Any]) -> dict[str, Any]:
-    return {name: _value(row[name]) for name in ("test_top1", "test_top1_std", "seeds", "flops")}
+    return {name: _value(row[name]) for name in ("test_score", "test_score_std", "seeds", "flops")}
 
 
 def _changes(old: dict[Any, Any], new: dict[Any, Any]) -> Iterator[Change]:
     about: dict[str, Any] = {"kind": "plan changed", "subject": _plan_name(new)}
-    if _differs(old["test_top1"], new["test_top1"], _TOLERANCE):
-        values: dict[str, Any] = {"before": _value(old["test_top1"]), "after": _value(new["test_top1"])}
-        first, second = (spread(row["test_top1"], row["test_top1_std"]) for row in (old, new))
-        moved = f"{signed(new['test_top1'] - old['test_top1'])} points"
-        yield Change(**about, quantity="test top-1", **values, words=(first, f"{second} %"), difference=moved)
+    scale = max((abs(float(row["test_score"])) for row in (old, new) if not pd.isna(row["test_score"])), default=0.0)
+    if _differs(old["test_score"], new["test_score"], _TOLERANCE * scale):
+        scores = _scores(new)
+        values: dict[str, Any] = {"before": _value(old["test_score"]), "after": _value(new["test_score"])}
+        first, second = (scores.spread(row["test_score"], row["test_score_std"]) for row in (old, new))
+        moved = f"{scores.signed(new['test_score'] - old['test_score'])} {scores.difference_unit}".rstrip()
+        yield Change(
+            **about,
+            quantity=scores.label("test_score"),
+            **values,
+            words=(first, f"{second}{scores.unit}"),
+            difference=moved,
+        )
     for name, form in _SHOWN.items():
         scale = 0 if pd.isna(old[name]) else abs(float(old[name]))
         if _differs(old[name], new[name], 0.02 * scale if name == "latency_ms" else 0.0):

@@ -5,29 +5,33 @@ from __future__ import annotations
 import gc
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import pandas as pd
 
-from sconv_search.reports.charts import Figure, Nothing
-from sconv_search.reports.export import to_csv, writers
-from sconv_search.reports.figures import KINDS
-from sconv_search.reports.html_page import to_html
-from sconv_search.reports.markup import Block, Fold, Heading, Plot, Table, table_latex, table_markdown, to_markdown
-from sconv_search.reports.metric_words import metric_of, worded
-from sconv_search.reports.prepared.course import courses
-from sconv_search.reports.provenance_section import provenance_section, spent_effort
-from sconv_search.reports.rendering import Job, Studio, studio
-from sconv_search.reports.sections import task_section
-from sconv_search.reports.summary import summarize
-from sconv_search.reports.table import Reading, read_runs
-from sconv_search.reports.verdict import verdicts
-from sconv_search.reports.verdict_section import opening, verdict_frame, verdict_section
+from sconv_search.reports.analysis.choice import choices
+from sconv_search.reports.analysis.effort import effort
+from sconv_search.reports.analysis.method_comparison import verdicts
+from sconv_search.reports.analysis.summary import summarize
+from sconv_search.reports.data_files import to_csv, write_tables
+from sconv_search.reports.document.blocks import Block, Fold, Heading, Plot, Table
+from sconv_search.reports.document.html import to_html
+from sconv_search.reports.document.latex import table_latex
+from sconv_search.reports.document.markdown import table_markdown, to_markdown
+from sconv_search.reports.drawing.chart import Nothing
+from sconv_search.reports.drawing.matplotlib_files import KINDS, FigureWriter, Job, figure_writer
+from sconv_search.reports.figures.search_progress import search_progress
+from sconv_search.reports.reading.records_table import Reading, read_runs
+from sconv_search.reports.sections.provenance import provenance_section
+from sconv_search.reports.sections.task import task_section
+from sconv_search.reports.sections.verdict import opening, verdict_frame, verdict_section
+from sconv_search.reports.wording import score_format
 from sconv_search.strict_json import parsed
-from sconv_search.system.files import Content, write_whole
+from sconv_search.system.files import atomic_write
 
 TITLE = "sconv-search report"
 Progress = Callable[[int, int], None]
@@ -45,7 +49,7 @@ def write_report(
     Each appears whole or not at all, the page last; of an earlier report in the folder they take the place.
 
     Args:
-        progress: told of the figures drawn, which take nearly all of the time.
+        progress: told of the figures drawn, which take much of the time.
         overwrite: whether files of a folder that no report was written to are replaced.
 
     Raises:
@@ -61,16 +65,18 @@ def write_report(
     former = _former(folder)
     if former is None and not overwrite:
         _require_free(folder)
-    with _few_collections(), studio(KINDS, progress) as artist:
+    with _few_collections(), figure_writer(KINDS, progress) as artist:
         report = make_report(read_runs(paths), artist)
         for part in (folder, *(folder / name for name in ("figures", "tables", "data"))):
             _make_folder(part)
-        files = report_files(report)
+        files = document_files(report.blocks)
         pages = {name: files.pop(name) for name in PAGES}  # last: they show what then is there
-        figures = [f"figures/{job.stem}.{kind}" for job in _jobs(report.blocks) for kind in KINDS]
+        figures = [f"figures/{job.stem}.{kind}" for block in report.blocks for job in _jobs(block) for kind in KINDS]
+        tables = [f"data/{name}.{kind}" for name in report.data for kind in ("csv", "parquet")]
         # before anything is written, in case it is interrupted
-        _list(folder, [*(former or ()), *files, *figures, *pages])
-        names = _write_all(folder, files)  # while the figures are drawn
+        _list(folder, [*(former or ()), *tables, *files, *figures, *pages])
+        names = _write_data(folder, report.data)  # while the figures are drawn
+        names += _write_all(folder, files)
         names += _write_all(folder, artist.files())
         names += _write_all(folder, pages)
     for name in {name for name in former or () if _LEFT.fullmatch(name)} - set(names):
@@ -80,7 +86,7 @@ def write_report(
 
 
 def _list(folder: Path, names: Iterable[str]) -> None:
-    _write(folder / MANIFEST, json.dumps(sorted(set(names)), indent=0, ensure_ascii=False).encode("utf-8"))
+    _write_all(folder, {MANIFEST: json.dumps(sorted(set(names)), indent=0, ensure_ascii=False).encode("utf-8")})
 
 
 PAGES = ("summary.md", "index.html")
@@ -134,47 +140,47 @@ class Report:
     data: dict[str, pd.DataFrame] = field(default_factory=dict)
 
 
-def report_files(report: Report) -> dict[str, Content]:
-    """File name -> content of the report but its figures; equal reports give equal bytes."""
-    files: dict[str, Content] = dict(pair for table in _tables(report.blocks) for pair in _table_files(table))
-    for name, table in report.data.items():
-        files |= dict(zip((f"data/{name}.csv", f"data/{name}.parquet"), writers(table), strict=True))
-    texts = {"summary.md": to_markdown(report.blocks), "index.html": to_html(TITLE, report.blocks)}
-    return files | {name: text.encode("utf-8") for name, text in texts.items()}
-
-
-def make_report(reading: Reading, artist: Studio | None = None) -> Report:
+def make_report(reading: Reading, artist: FigureWriter | None = None) -> Report:
     """The document and the tidy data of a reading; its figures are given to the artist one by one, as they are
     known.
     """
-    summary, spent = summarize(reading.table), spent_effort(reading)
-    decided = verdicts(reading.table, summary)
-    before: list[Block] = [*opening(reading, spent), *verdict_section(decided)]
-    blocks: list[Block] = [Heading(text=TITLE, level=1), *worded(before, metric_of(reading.table))]
-    taken: set[str] = set()
-    tasks = sorted(reading.table["task"].unique())
-    course = {task: courses(reading.table, task) for task in tasks}
-    for task in tasks:
-        stem = stem_of(task, taken)
-        taken.add(stem.casefold())
-        metric = metric_of(reading.table[reading.table["task"] == task])
-        for plain in task_section(reading, summary, decided, course[task], task, stem):
-            item = worded(plain, metric)
-            blocks.append(_placed(item, stem, task) if isinstance(item, Figure) else item)
+    table = reading.table
+    summary, spent = summarize(table), effort(table, reading.runs)
+    decided, chosen, stems = verdicts(table, summary), choices(summary, reading.runs), _stems(table["task"].unique())
+    blocks: list[Block] = [Heading(text=TITLE, level=1), *opening(reading, spent)]
+
+    def add(part: Iterable[Block]) -> None:
+        for block in part:
+            blocks.append(block)
             if artist is not None:
-                for job in _jobs(blocks[-1:]):
+                for job in _jobs(block):
                     artist.submit(job)
-    blocks += provenance_section(reading, spent)
+
+    add(verdict_section(reading, summary, chosen, decided, stems))
+    progress = {task: search_progress(table, task, score_format(table[table["task"] == task])) for task in stems}
+    for task, stem in stems.items():
+        add(task_section(reading, summary, decided, progress[task], task, stem))
+    add(provenance_section(reading, spent))
     data = {
-        "trials": reading.table,
+        "trials": table,
         "summary": summary,
         "verdict": verdict_frame(decided),
         "effort": spent,
-        "course": pd.concat(
-            [part for part in course.values() if len(part)] or list(course.values()), ignore_index=True
+        "progress": pd.concat(
+            [part for part in progress.values() if len(part)] or list(progress.values()), ignore_index=True
         ),
     }
     return Report(blocks=blocks, data=data)
+
+
+def _stems(tasks: Iterable[str]) -> dict[str, str]:
+    """Task -> with what its files' names begin, different even where upper and lower case are one."""
+    stems: dict[str, str] = {}
+    taken: set[str] = set()
+    for task in sorted(tasks):
+        stems[task] = stem_of(task, taken)
+        taken.add(stems[task].casefold())
+    return stems
 
 
 def stem_of(task: str, taken: set[str]) -> str:
@@ -184,30 +190,18 @@ def stem_of(task: str, taken: set[str]) -> str:
     return next(name for name in names if name.casefold() not in taken)
 
 
-def _placed(figure: Figure, stem: str, task: str) -> Plot:
-    stems: dict[str, str] = {}
-    for name in figure.drawings:
-        own = re.sub(r"\W+", "-", name.replace("λ", "lambda"))[:60].strip("-").lower()
-        wanted = "-".join(part for part in (stem, figure.key, own if len(figure.drawings) > 1 else "") if part)
-        number = sum(other == wanted or other.startswith(f"{wanted}~") for other in stems.values())
-        stems[name] = f"{wanted}~{number + 1}" if number else wanted
-    return Plot(figure=figure, stems=stems, task=task)
+def document_files(blocks: Sequence[Block]) -> dict[str, bytes]:
+    """File name -> content of the tables, the Markdown and, at last, the page; equal reports give equal bytes."""
+    files = dict(pair for table in _tables(blocks) for pair in _table_files(table))
+    texts = {"summary.md": to_markdown(blocks), "index.html": to_html(TITLE, blocks)}
+    return files | {name: text.encode("utf-8") for name, text in texts.items()}
 
 
-def _write_all(folder: Path, contents: Mapping[str, Content]) -> list[str]:
-    for name, content in contents.items():
-        _write(folder / name, content)
-    return list(contents)
-
-
-def _jobs(blocks: Iterable[Block]) -> list[Job]:
-    return [
-        Job(stem=plot.stems[name], drawing=drawing, heading=plot.task)
-        for plot in blocks
-        if isinstance(plot, Plot)
-        for name, drawing in plot.figure.drawings.items()
-        if not isinstance(drawing, Nothing)
-    ]
+def _jobs(block: Block) -> Iterator[Job]:
+    if isinstance(block, Plot):
+        for name, drawing in block.figure.drawings.items():
+            if not isinstance(drawing, Nothing):
+                yield Job(stem=block.stems[name], drawing=drawing, heading=block.task)
 
 
 def _tables(blocks: Iterable[Block]) -> Iterator[Table]:
@@ -217,7 +211,7 @@ def _tables(blocks: Iterable[Block]) -> Iterator[Table]:
             yield table
 
 
-def _table_files(table: Table) -> Iterator[tuple[str, Content]]:
+def _table_files(table: Table) -> Iterator[tuple[str, bytes]]:
     raw = (
         table.raw
         if table.raw is not None
@@ -226,6 +220,23 @@ def _table_files(table: Table) -> Iterator[tuple[str, Content]]:
     yield f"tables/{table.key}.csv", to_csv(raw)
     yield f"tables/{table.key}.md", f"{table_markdown(table)}\n".encode()
     yield f"tables/{table.key}.tex", table_latex(table).encode("utf-8")
+
+
+def _write_data(folder: Path, data: Mapping[str, pd.DataFrame]) -> list[str]:
+    names = []
+    for name, table in data.items():
+        pair = [f"data/{name}.csv", f"data/{name}.parquet"]
+        with ExitStack() as stack:
+            write_tables(table, *(stack.enter_context(_replaced(folder / part)) for part in pair))
+        names += pair
+    return names
+
+
+def _write_all(folder: Path, contents: Mapping[str, bytes]) -> list[str]:
+    for name, content in contents.items():
+        with _replaced(folder / name) as file:
+            file.write(content)
+    return list(contents)
 
 
 def _make_folder(folder: Path) -> None:
@@ -241,9 +252,18 @@ def _make_folder(folder: Path) -> None:
         ) from error
 
 
-def _write(file: Path, content: Content) -> None:
+@contextmanager
+def _replaced(file: Path) -> Iterator[BinaryIO]:
+    """A file to write, which takes the name's place once it is whole; after an error what was there before is left.
+
+    Raises:
+        IsADirectoryError, PermissionError: the file cannot be written; it is named.
+    """
     try:
-        write_whole(file, content)
+        if file.is_dir():
+            raise IsADirectoryError
+        with atomic_write(file) as partial, partial.open("wb") as opened:
+            yield opened
     except PermissionError as error:
         raise PermissionError(
             f"cannot write {file}: no permission; make it writable or choose another folder"

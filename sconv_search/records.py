@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal, get_args
 
-from sconv_search.strict_json import LARGEST, parsed, shown
+from sconv_search.strict_json import LARGEST, parsed, shortened, shown
 
-Better = Literal["lower", "higher", ""]
+Direction = Literal["lower", "higher"]
+Better = Literal["lower", "higher", "by metric", ""]
 Quantity = Literal["flops", "macs", "params", "activations", "latency_ms"]
 Stage = Literal["search", "confirm"]
 Status = Literal["complete", "screened", "over_budget", "failed"]
-SCHEMA = 1
+SCHEMA = 2
+"""The schema that is written; schema 1, whose scores were all called top-1, is read too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +60,47 @@ class Cost:
         return replace(self, latency_ms=0.0)
 
 
+@dataclass(frozen=True)
+class Metric:
+    """What a score is.
+
+    Args:
+        name: as reports write it, such as ``top-1``, ``mean IoU`` or ``val loss``.
+        better: whether a ``higher`` or a ``lower`` score is better.
+        unit: such as ``%``, ``nat`` or ``dB``; empty for a bare number.
+
+    Raises:
+        ValueError: the name is empty, or ``better`` is neither.
+    """
+
+    name: str
+    better: Direction = field(default="higher", kw_only=True)
+    unit: str = field(default="", kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name.strip():
+            raise ValueError(f"a metric needs a name, such as 'top-1', got {self.name!r}")
+        if self.better not in get_args(Direction):
+            raise ValueError(f"Metric.better must be 'higher' or 'lower', got {self.better!r}")
+
+    def quality(self, score: float) -> float:
+        """The score, negated where a lower one is better: of two networks the better one has more of it."""
+        return score if self.better == "higher" else -score
+
+    def text(self, score: float) -> str:
+        """The score with its unit: two decimals in percent, else four significant digits."""
+        number = f"{score:.2f}" if self.unit == "%" else f"{score:.4g}"
+        return f"{number} {self.unit}".rstrip()
+
+
 def column(label: str, unit: str = "", better: Better = "", *, default: Any = None) -> Any:
     """A field with what tables and figures need to know of it; None, the default, says that the value is missing."""
     return field(default=default, metadata={"label": label, "unit": unit, "better": better})
+
+
+def score_column(label: str) -> Any:
+    """A field with a score by the record's metric; ``{}`` in its label stands for the metric's name."""
+    return field(default=None, metadata={"label": label, "unit": "", "better": "by metric"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +109,9 @@ class TrialRecord:
 
     ``variant`` says what a row is for: ``searched``, ``uniform``, or for the references ``dense`` and
     ``dense_finetuned``; ``origin`` says which rule made a searched plan, or that the sampler did. Scores on the
-    validation split steer the search; the test set is read in ``confirm`` alone. ``metric`` names what the columns of
-    top-1 hold where that is another score, such as mean IoU.
+    validation split steer the search; the test set is read in ``confirm`` alone. What the score columns hold is said by
+    the three columns of the metric.
+    ``name`` is that of a confirmed network in its run: what ``sconv-search export --plan`` takes.
     """
 
     study: str = column("study", default=MISSING)
@@ -77,7 +120,10 @@ class TrialRecord:
     variant: str = column("variant", default=MISSING)
     status: Status = column("status", default=MISSING)
     schema: int = column("schema", default=SCHEMA)
-    metric: str | None = column("score")
+    metric: str = column("metric", default="top-1")
+    metric_unit: str = column("unit of the metric", default="%")
+    metric_better: Direction = column("better direction of the metric", default="higher")
+    name: str | None = column("name in the run")
     number: int | None = column("trial")
     seed: int | None = column("seed")
     reason: str | None = column("reason")
@@ -88,7 +134,7 @@ class TrialRecord:
     budget: str | None = column("budget")
     origin: str | None = column("how the plan was made")
     predicted_damage: float | None = column("predicted damage", "nat", "lower")
-    screen_top1: float | None = column("validation top-1 compressed, not trained", "%", "higher")
+    screen_score: float | None = score_column("validation {} compressed, not trained")
     screen_loss: float | None = column("validation loss compressed, not trained", "nat", "lower")
     macs: int | None = column("MACs", "MAC", "lower")
     adds: int | None = column("other additions", "addition", "lower")
@@ -97,13 +143,19 @@ class TrialRecord:
     activations: int | None = column("activations", "", "lower")
     dense_flops: int | None = column("FLOPs of the dense network", "FLOP")
     residual: float | None = column("mean relative residual at compression", "", "lower")
-    val_top1_before: float | None = column("validation top-1 just before compression", "%", "higher")
-    val_top1_after: float | None = column("validation top-1 just after compression", "%", "higher")
-    val_top1: float | None = column("validation top-1", "%", "higher")
+    val_score_before: float | None = score_column("validation {} just before compression")
+    val_score_after: float | None = score_column("validation {} just after compression")
+    val_score: float | None = score_column("validation {}")
     val_loss: float | None = column("validation loss", "nat", "lower")
-    test_top1: float | None = column("test top-1", "%", "higher")
+    test_score: float | None = score_column("test {}")
     latency_ms: float | None = column("latency of 16 inputs", "ms", "lower")
     dense_latency_ms: float | None = column("latency of the dense network, measured in turn", "ms", "lower")
+    speed_up_spread: float | None = column(
+        "half the distance between the quartiles of the speed-up over its rounds", "times"
+    )
+    busy_share: float | None = column(
+        "share of the processors that other work took during the latency measurement", "", "lower"
+    )
     threads: int | None = column("threads of the latency measurement")
     dtype: str | None = column("number type of the latency measurement")
     latency_batch: int | None = column("inputs of one latency measurement")
@@ -117,23 +169,42 @@ class TrialRecord:
     commit: str | None = column("commit")
     command: str | None = column("command")
 
+    @property
+    def score_metric(self) -> Metric:
+        """What the record's scores are."""
+        return Metric(self.metric, better=self.metric_better, unit=self.metric_unit)
+
+    @property
+    def quality(self) -> float | None:
+        """The validation score, negated where a lower one is better; None where it is missing."""
+        return None if self.val_score is None else self.score_metric.quality(self.val_score)
+
+    @property
+    def screen_quality(self) -> float | None:
+        """As ``quality``, of the score without training."""
+        return None if self.screen_score is None else self.score_metric.quality(self.screen_score)
+
+    @property
+    def plan_name(self) -> str:
+        """The network's name in its run, in records of schema 1 too: the trial's number, or what the row is for."""
+        return self.name or (self.variant if self.number is None else str(self.number))
+
     def to_json(self) -> str:
         """The record as one line of JSON. NaN is refused: a score that is missing is null."""
         return json.dumps(asdict(self), allow_nan=False, ensure_ascii=False)
 
     @classmethod
-    def from_json(cls, line: str) -> TrialRecord:
-        """The record that ``to_json`` wrote.
+    def from_json(cls, line: str | bytes) -> TrialRecord:
+        """The record that ``to_json`` wrote, or a version that wrote schema 1.
 
         Raises:
             ValueError: the line is not a JSON object, is of another schema, or has missing, unknown or mistyped fields.
         """
-        return cls(**cls.checked_fields(parsed(line)))
+        return cls(**cls.fields_of(line))
 
-    @staticmethod
-    def checked_fields(entry: Any, *, largest: float = math.inf) -> dict[str, Any]:
-        """The fields of a line's JSON, checked as ``from_json`` does, without a record's birth: for tables of very
-        many.
+    @classmethod
+    def fields_of(cls, line: str | bytes, *, largest: float = math.inf) -> dict[str, Any]:
+        """The fields of a line, checked as ``from_json`` does, without making a record: for tables of very many.
 
         Args:
             largest: whole numbers of more than this, or less than its negative, are refused.
@@ -141,10 +212,17 @@ class TrialRecord:
         Raises:
             ValueError: as ``from_json``.
         """
+        return cls._checked(parsed(line), largest)
+
+    @staticmethod
+    def _checked(entry: Any, largest: float) -> dict[str, Any]:
         if not isinstance(entry, dict):
             raise ValueError(f"not a record: {shown(entry)}")
-        if entry.get("schema") != SCHEMA:
-            raise ValueError(f"records of schema {SCHEMA} are read, got {shown(entry.get('schema'))}")
+        schema = entry.get("schema")
+        if type(schema) is int and schema == 1:
+            _to_schema_2_(entry)
+        elif type(schema) is not int or schema != SCHEMA:
+            raise ValueError(f"records of the schemas 1 and {SCHEMA} are read, got {shown(schema)}")
         wrong, floats, wholes = _checked_types(tuple(entry), tuple(map(type, entry.values())))
         if wrong is not None:
             if wrong not in COLUMNS:
@@ -166,10 +244,55 @@ class TrialRecord:
         return entry
 
 
+def read_lines(file: Path, *, largest: float = math.inf) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """The one reader of ``trials.jsonl``: of each line that is not blank its number and its fields, or why it is
+    dropped.
+
+    Lines end at ``\\n`` alone, as JSON may hold all other line separators; a whole last line without one is kept.
+
+    Args:
+        largest: as in ``TrialRecord.fields_of``.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with open(file, "rb") as opened:
+        for number, line in enumerate(opened, start=1):
+            if line.isspace():
+                continue
+            try:
+                found = TrialRecord.fields_of(line, largest=largest)
+            except ValueError as error:
+                yield number, shortened(str(error), 300)
+            else:
+                yield number, found
+
+
+_RENAMED = {
+    "screen_top1": "screen_score",
+    "val_top1_before": "val_score_before",
+    "val_top1_after": "val_score_after",
+    "val_top1": "val_score",
+    "test_top1": "test_score",
+}
+"""Columns of schema 1 and what they are called since."""
+
+
+def _to_schema_2_(entry: dict[str, Any]) -> None:
+    """Schema 1 had no metric for top-1 accuracies; all its metrics were in %, more being better."""
+    for old, new in _RENAMED.items():
+        if old in entry:
+            entry[new] = entry.pop(old)
+    if entry.get("metric") is None:
+        entry["metric"] = "top-1"
+    entry |= {"schema": SCHEMA, "metric_unit": "%", "metric_better": "higher"}
+
+
 COLUMNS = {f.name: f.metadata for f in fields(TrialRecord)}
 """Field name -> unit, direction (``lower`` or ``higher`` is better) and label: the one source for tables, plots and
 fronts.
-"""
+
+Scores are better ``by metric``, which stands in the record."""
 
 _KINDS: dict[str, tuple[type, ...]] = {
     "str": (str,),
@@ -192,7 +315,7 @@ def record_fields(line: bytes) -> dict[str, Any]:
         ValueError: the line is not UTF-8, not JSON, or not a record; the field, its value and what would be right are
             named.
     """
-    return TrialRecord.checked_fields(parsed(line), largest=LARGEST)
+    return TrialRecord.fields_of(line, largest=LARGEST)
 
 
 def _in_words(name: str) -> str:
@@ -202,7 +325,7 @@ def _in_words(name: str) -> str:
 
 
 _REQUIRED = {f.name for f in fields(TrialRecord) if f.default is MISSING}
-_WORDS = {"stage": get_args(Stage), "status": get_args(Status)}
+_WORDS = {"stage": get_args(Stage), "status": get_args(Status), "metric_better": get_args(Direction)}
 
 
 @lru_cache(maxsize=4096)

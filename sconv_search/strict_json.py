@@ -41,6 +41,17 @@ def parsed(text: str | bytes) -> Any:
     return value
 
 
+def table(value: Any, where: str = "") -> dict[str, Any]:
+    """The value, which has to be a table.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(value, dict):
+        raise ValueError(f"{f'field {where!r}' if where else 'it'} must be a table, got {shown(value)}")
+    return value
+
+
 def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """The file's lines that are not blank, with their numbers; none where there is no file.
 

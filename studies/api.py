@@ -47,8 +47,8 @@ def context_from_network(
         data: its validation split steers the search, so the network must not have been trained on it.
         name: the task's name in records and reports.
         train: trains a network in place, with the arguments of ``sconv_search.training.loop.train_``.
-        score: scores a network on a split, with the arguments of ``sconv_search.training.evaluation.evaluate``; higher
-            ``top1`` is better.
+        score: scores a network on a split, with the arguments of ``sconv_search.training.evaluation.evaluate``; more is
+            better.
 
     Raises:
         ValueError: the network's weights are not finite or not in float32, its forward fails on the images' shape, or

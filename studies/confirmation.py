@@ -9,15 +9,12 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-import torch
 from torch import nn
 
 from sconv_search.budget import Budgets
 from sconv_search.cost.counting import counting_free, measure_cost
-from sconv_search.inference.latency import measure_ready_latencies_ms
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Cost, TrialRecord
 from sconv_search.search_space.heuristics import uniform
@@ -28,7 +25,14 @@ from sconv_search.studies.runs.rebuild import save_compressed
 from sconv_search.studies.spec import StudySpec
 from sconv_search.studies.trials.checkpoints import RunCheckpoints, TrialCheckpoints
 from sconv_search.studies.trials.layer_costs import layer_costs
-from sconv_search.studies.trials.rows import cost_fields, metric_field, outcome_fields, plan_fields, record
+from sconv_search.studies.trials.rows import (
+    cost_fields,
+    latency_fields,
+    metric_field,
+    outcome_fields,
+    plan_fields,
+    record,
+)
 from sconv_search.studies.trials.trial import Outcome, run_trial
 from sconv_search.training.input_checks import require_batches
 from sconv_search.training.loop import TrainingDiverged, train_
@@ -52,19 +56,24 @@ class Candidate:
     @property
     def label(self) -> str:
         """Name for files and lines of the terminal."""
-        return f"{self.variant}{self.place}" if self.number is None else f"{self.variant}-{self.number}"
+        return self.name if self.number is None else f"{self.variant}-{self.number}"
+
+    @property
+    def name(self) -> str:
+        """Name in the run: what ``sconv-search export --plan`` takes."""
+        return f"{self.variant}{self.place}" if self.number is None else str(self.number)
 
 
 def front(records: Sequence[TrialRecord], most: int) -> list[TrialRecord]:
     """The best ``most`` of the search's complete trials that no other beats in both FLOPs and validation accuracy."""
     complete = [
-        r for r in records if r.stage == "search" and r.status == "complete" and r.val_top1 is not None and r.flops
+        r for r in records if r.stage == "search" and r.status == "complete" and r.quality is not None and r.flops
     ]
     chosen: list[TrialRecord] = []
-    for r in sorted(complete, key=lambda r: (r.flops or 0, -(r.val_top1 or 0), r.number or 0)):
-        if not chosen or (r.val_top1 or 0) > (chosen[-1].val_top1 or 0):
+    for r in sorted(complete, key=lambda r: (r.flops or 0, -(r.quality or 0), r.number or 0)):
+        if not chosen or (r.quality or 0) > (chosen[-1].quality or 0):
             chosen.append(r)
-    return sorted(chosen, key=lambda r: -(r.val_top1 or 0))[:most]
+    return sorted(chosen, key=lambda r: -(r.quality or 0))[:most]
 
 
 def confirm(
@@ -188,6 +197,7 @@ def _confirmed(
     known: dict[str, Any] = {
         "stage": "confirm",
         "variant": candidate.variant,
+        "name": candidate.name,
         "number": candidate.number,
         "seed": seed,
         **plan_fields(candidate.plan, candidate.regularization, candidate.regularized_share),
@@ -209,8 +219,8 @@ def _confirmed(
     folder.forget_checkpoints(kept.folder.name)
     monitor.recorded(found)
     score = (
-        f"test {start.task.metric.name} {found.test_top1:.2f} %"
-        if found.test_top1 is not None
+        f"test {found.metric} {found.score_metric.text(found.test_score)}"
+        if found.test_score is not None
         else f"failed, {found.reason}"
     )
     monitor.say(f"{folder.name} {candidate.label}, seed {seed}: {score}")
@@ -246,15 +256,10 @@ def _outcome(
 def _measured(start: StudyContext, network: nn.Module, dense: Cost) -> dict[str, Any]:
     """The columns that need the finished network: cost, test score, latency in turn with the dense network's."""
     shape = start.task.input_shape
-    own, reference = measure_ready_latencies_ms([network, start.network], shape, batch=LATENCY_BATCH)
     return {
         **cost_fields(measure_cost(network, shape), dense),
-        "test_top1": start.score(network, start.data, start.data.test).top1,
-        "latency_ms": median(own),
-        "dense_latency_ms": median(reference),
-        "threads": torch.get_num_threads(),
-        "dtype": str(next(network.parameters()).dtype).removeprefix("torch."),
-        "latency_batch": LATENCY_BATCH,
+        "test_score": start.score(network, start.data, start.data.test).value,
+        **latency_fields(network, start.network, shape, LATENCY_BATCH),
         "layers": json.dumps(layer_costs(start.network, network, shape)),
     }
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -55,40 +56,54 @@ class Exported:
 
 
 def confirmed_network(folder: RunFolder, plan: str, seed: int | None) -> Confirmed:
-    """The confirmed network of a trial by its number, or of the ``best``: of the highest validation accuracy in the
-    search.
+    """A confirmed network by its name in the run, or the ``best``: of the best validation score in the search.
 
     Args:
+        plan: the number of a trial, such as ``3``, or ``uniform``, as reports name networks; or ``best``.
         seed: of its training; None takes the least that there is.
 
     Raises:
-        ValueError: plan is neither, or no network of that plan and seed was confirmed; those that were are named.
+        ValueError: no network of that name and seed was confirmed; those that were are named.
     """
-    if plan != BEST and not plan.isdecimal():
-        raise ValueError(f"--plan must be {BEST!r} or the number of a trial, such as 3, got {plan!r}")
     records = folder.records()[0]
-    found = {
-        (r.number, r.seed): r for r in records if r.stage == "confirm" and r.variant == "searched" and _files(folder, r)
-    }
-    if not found:
+    found = {(r.plan_name, r.seed): r for r in records if r.stage == "confirm" and _files(folder, r)}
+    searched = [(name, own) for (name, own), r in found.items() if r.variant == "searched"]
+    if not searched:
         raise ValueError(
             f"the run in {str(folder.path)!r} holds no confirmed network, and only those are trained to the end; "
             f"run `sconv-search confirm {folder.path}` first"
         )
-    scores = {r.number: (r.val_top1 or 0.0, -(r.flops or 0)) for r in records if r.stage == "search"}
-    best = max((number for number, _ in found), key=lambda number: scores.get(number, (0.0, 0)))
-    number = best if plan == BEST else int(plan)
-    seeds = sorted(own or 0 for other, own in found if other == number)
+    name = _best_name(records, {name for name, _ in searched}) if plan == BEST else plan.removeprefix("searched-")
+    seeds = sorted(own or 0 for other, own in found if other == name)
     if not seeds or (seed is not None and seed not in seeds):
-        asked = f"trial {number}" + ("" if seed is None or not seeds else f" with seed {seed}")
-        known = ", ".join(f"trial {other} seed {own}" for other, own in sorted(found, key=str))
+        asked = f"{_words(name)}" + ("" if seed is None or not seeds else f" with seed {seed}")
+        known = ", ".join(f"{_words(other)} seed {own}" for other, own in sorted(found, key=_order))
         raise ValueError(f"{asked} of {str(folder.path)!r} was not confirmed; there are {known}")
-    record = found[number, seeds[0] if seed is None else seed]
+    record = found[name, seeds[0] if seed is None else seed]
     return Confirmed(record=record, plan=CompressionPlan.from_json(record.plan or ""), folder=_place(folder, record))
 
 
+def _best_name(records: Sequence[TrialRecord], names: Collection[str]) -> str:
+    """Of the best validation score in the search; of equal ones the network with the fewest FLOPs."""
+    known = {
+        str(r.number): (r.quality, -(r.flops or 0)) for r in records if r.stage == "search" and r.quality is not None
+    }
+    return max(sorted(names), key=lambda name: known.get(name, (-math.inf, 0)))
+
+
+def _words(name: str) -> str:
+    return f"trial {name}" if name.isdecimal() else f"network {name!r}"
+
+
+def _order(key: tuple[str, int | None]) -> tuple[bool, int, str, int]:
+    """Trials by number, then the other networks by name."""
+    name, seed = key
+    return not name.isdecimal(), int(name) if name.isdecimal() else 0, name, seed or 0
+
+
 def _place(folder: RunFolder, record: TrialRecord) -> Path:
-    return folder.path / "confirmed" / f"searched-{record.number}-seed{record.seed}"
+    label = record.plan_name if record.number is None else f"{record.variant}-{record.number}"
+    return folder.path / "confirmed" / f"{label}-seed{record.seed}"
 
 
 def _files(folder: RunFolder, record: TrialRecord) -> bool:
@@ -191,16 +206,18 @@ def _metadata(
     with counting_free(count_free):
         cost, dense = measure_cost(network, shape), measure_cost(task.network(), shape)
     record = confirmed.record
-    scores = {"val_top1": record.val_top1, "test_top1": record.test_top1}
+    scores = {"val_score": record.val_score, "test_score": record.test_score}
+    metric = {"metric": record.metric, "metric_unit": record.metric_unit, "metric_better": record.metric_better}
     return {
         "version": version("sconv-search"),
         "torch": torch.__version__,
         "task": task.name,
-        "trial": str(record.number),
+        "trial": record.plan_name,
         "seed": str(record.seed),
         "input_shape": json.dumps(shape),
         "plan": confirmed.plan.to_json(),
         "cost": json.dumps({**asdict(cost), "flops": cost.flops}),
         "dense_cost": json.dumps({**asdict(dense), "flops": dense.flops}),
+        **metric,
         **{name: str(score) for name, score in scores.items() if score is not None},
     }

@@ -137,13 +137,13 @@ class StudySpec:
     def __post_init__(self) -> None:
         if not self.methods:
             raise ValueError("a study needs at least one method")
+        if not 0 <= self.seed <= MOST_SEED:
+            raise ValueError(f"StudySpec.seed must be a whole number from 0 to {MOST_SEED}, got {shown(self.seed)}")
         for name in ("trials", "seed", "multiple", "screening", "latency_batch"):
             if abs(getattr(self, name)) > LARGEST:
                 raise ValueError(f"StudySpec.{name} must have at most 64 bits, got {shown(getattr(self, name))}")
         if self.trials < 1:
             raise ValueError(f"StudySpec.trials must be at least 1, got {self.trials}")
-        if not 0 <= self.seed <= MOST_SEED:
-            raise ValueError(f"StudySpec.seed must be a whole number from 0 to {MOST_SEED}, got {self.seed}")
         if not 0 < self.regularized_share < 1:
             raise ValueError(f"StudySpec.regularized_share must be between 0 and 1, got {self.regularized_share}")
         if self.regularized_share_range is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sconv_search.data.layout import Layout
-from sconv_search.training.metrics import TOP1, Metric
+from sconv_search.training.metrics import TOP1, LogitMetric
 from sconv_search.training.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -40,5 +40,5 @@ class Task:
     dense_schedule: Schedule
     search_schedule: Schedule
     confirm_schedule: Schedule
-    metric: Metric = TOP1
+    metric: LogitMetric = TOP1
     layout: Layout | None = None

@@ -70,10 +70,10 @@ def measure(given: argparse.Namespace) -> None:
                 "way": way,
                 "seed": seed,
                 "residual": found.residual,
-                "before": found.before and found.before.top1,
-                "after": found.after and found.after.top1,
-                "final": found.final.top1,
-                "test": evaluate(found.network, start.data, start.data.test).top1,
+                "before": found.before and found.before.value,
+                "after": found.after and found.after.value,
+                "final": found.final.value,
+                "test": evaluate(found.network, start.data, start.data.test).value,
                 "seconds": time.perf_counter() - began,
             }
             with given.rows.open("a") as file:

@@ -83,7 +83,7 @@ class Objective:
             with torch.autocast("cpu", torch.bfloat16, enabled=self._photos):
                 score = evaluate(small, self._data, self._scored)
             seconds = time.perf_counter() - began
-            self._known[text] = (score.loss, score.top1, seconds)
+            self._known[text] = (score.loss, score.value, seconds)
             self.worked += seconds
         loss, top1, seconds = self._known[text]
         self.charged += seconds

@@ -115,7 +115,7 @@ class Suggesting:
             number=job.number,
             plan=job.plan.to_json(),
             regularization=job.regularization,
-            val_top1=self._score(job.plan),
+            val_score=self._score(job.plan),
             origin=job.origin,
         )
         self._sampler.tell(job.number, told)

@@ -72,7 +72,7 @@ def filling(setting: Setting, kind: SamplerName, seed: int, count: int) -> Found
                 status="complete",
                 number=job.number,
                 plan=job.plan.to_json(),
-                val_top1=-loss,
+                val_score=-loss,
             )
             sampler.tell(job.number, told)
             proposals.learn([told])

@@ -14,7 +14,8 @@ from matplotlib.ticker import FormatStrFormatter, NullFormatter
 
 from benchmarks.search.objective import HELD_OUT, PHOTO_SIDE, PHOTO_STATISTICS, PHOTOS_HELD_OUT, STATISTICS
 from benchmarks.timing import markdown_table
-from sconv_search.reports.hypervolume import hypervolume_course
+from sconv_search.records import Metric
+from sconv_search.reports.analysis.fronts import hypervolume_curve
 
 RANDOM = "random, fills the budget"
 
@@ -75,12 +76,10 @@ def hypervolumes(row: dict[str, Any]) -> list[float]:
     """After each plan, the area that accuracy over FLOPs dominates, in % of that of a network without FLOPs or
     errors.
     """
-    return [
-        area / 100
-        for area in hypervolume_course(
-            (100 * flops, top1) for flops, top1 in zip(row["flops"], row["top1"], strict=True)
-        )
-    ]
+    top1 = Metric("top-1", better="higher", unit="%")
+    areas = hypervolume_curve([100 * flops for flops in row["flops"]], row["top1"], top1)
+    assert areas is not None
+    return areas
 
 
 def _first_at_most(course: Iterable[float], bound: float) -> int | None:

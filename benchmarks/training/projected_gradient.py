@@ -81,9 +81,9 @@ def main() -> None:
                         monitor=Monitor(),
                         watch_compression=True,
                     )
-                scores.append(f"{outcome.final.top1:.1f}")
-                print(words, rate, projected, outcome.final.top1, flush=True)
-            before = f"{outcome.after.top1:.1f}" if outcome.after else ""
+                scores.append(f"{outcome.final.value:.1f}")
+                print(words, rate, projected, outcome.final.value, flush=True)
+            before = f"{outcome.after.value:.1f}" if outcome.after else ""
             rows.append((words, f"{share:.0%}", rate, before, *scores))
     columns = ("structure", "FLOPs", "learning rate", "untrained", "projected gradient", "plain gradient")
     note = f"Validation top-1, %, after {given.epochs} epochs at batch 128, one seed."

@@ -13,11 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.zoo.networks import ZooNetwork, zoo
 from sconv_search import METHODS, Choice, CompressionPlan, Cost, compress, measure_cost
+from sconv_search.cost.input_shape import takes
 from sconv_search.inference.export import export_onnx
 from sconv_search.studies.selection import candidates
 
@@ -95,12 +97,22 @@ def cost_row(member: ZooNetwork) -> CostRow:
 
 
 def _counted(network: nn.Module, example: tuple[Any, ...]) -> int | None:
+    """MACs by torch's counter, which sees products of matrices alone: attention and recurrence must run as such."""
     copied = copy.deepcopy(network).requires_grad_(False)
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with (
+            torch.no_grad(),
+            sdpa_kernel(SDPBackend.MATH),
+            torch.backends.mkldnn.flags(enabled=False),
+            FlopCounterMode(display=False) as counter,
+        ):
             copied(*example)
     except Exception:  # of any kind: a network or operator that the counter does not know
         return None
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
     return int(counter.get_total_flops()) // 2
 
 
@@ -117,6 +129,7 @@ def compression_row(member: ZooNetwork) -> CompressionRow:
     began = time.perf_counter()
     network = _built(member)
     example = member.example(network)
+    takes(network, example)
     dense, offered, shares, failures = measure_cost(network, example), set[str](), {}, {}
     state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     for name, method in METHODS.items():

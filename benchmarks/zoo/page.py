@@ -13,12 +13,13 @@ from sconv_search import METHODS
 Rows = Mapping[tuple[str, str], Mapping[str, Any]]
 LONGEST = 160
 INTRODUCTION = """\
-All builders of torchvision {torchvision} but the quantized, and the smallest network of each family of timm {timm},
-with random weights and the smallest input that they take: what is counted, and what each method does with the middle
-option at all of its sites. A method passes where the compressed network gives finite outputs of the same shapes and
-costs fewer FLOPs, the argument is untouched, gradients reach the parameters, and the network rebuilt from plan and
-weights computes the same. One network in five is also exported to ONNX, and run from the file. Made by
-`python -m benchmarks.zoo run` and `table`."""
+All builders of torchvision {torchvision} but the quantized, and the smallest network of each family
+of timm {timm}, with random weights and the smallest input that they take: what is counted, and what
+each method does with the middle option at all of its sites. A method passes where the compressed
+network gives finite outputs of the same shapes and costs fewer FLOPs, the argument is untouched,
+gradients reach the parameters, and the network rebuilt from plan and weights computes the same. One
+network in five is also exported to ONNX, and run from the file. Made by `python -m benchmarks.zoo
+run` and `table`."""
 
 
 def page(rows: Rows) -> str:

@@ -19,7 +19,7 @@ from matplotlib import pyplot as plt  # after the backend is chosen
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 
-from sconv_search.reports.looks import looks
+from sconv_search.reports.drawing.styles import styles
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "images" / "methods"
 COLORS = LinearSegmentedColormap.from_list("blue-orange", ["#00497A", "#0072B2", "#F7F7F7", "#D55E00", "#7F3300"])
@@ -88,7 +88,7 @@ def draw(picture: Picture, path: Path) -> None:
 
 def draw_mixed(costs: Mapping[str, tuple[str, int, int]], path: Path) -> None:
     """Writes the picture of a mixed plan: each layer's MACs before and after, colored by its method."""
-    colors = {name: color for name, (color, _) in looks(method for method, *_ in costs.values() if method).items()}
+    colors = {name: color for name, (color, _) in styles(method for method, *_ in costs.values() if method).items()}
     figure, axes = plt.subplots(figsize=(7.5, 0.42 * len(costs) + 0.7), facecolor=PAPER)
     for place, (method, before, after) in enumerate(costs.values()):
         axes.barh(place, before / 1e6, height=0.72, color="#E3E6EA")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-from sconv_search.compressor import LAYER_KINDS
+from sconv_search.layer_kinds import COMPUTING, KINDS
 
 CHANNELWISE = (_NormBase, nn.PReLU)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -23,10 +23,12 @@ def is_depthwise(layer: nn.Module) -> bool:
 
 
 def makes_channels(layer: nn.Module) -> bool:
-    """Whether the layer is exactly of a kind whose outputs can be pruned; a subclass may compute something else."""
-    return type(layer) in LAYER_KINDS or (
-        isinstance(layer, TRANSPOSED) and type(layer) in TRANSPOSED and layer.groups == 1
-    )
+    """Whether the outputs of this kind of layer can be pruned; a subclass that computes by methods of its own is of no
+    kind.
+    """
+    kind = next((kind for kind in KINDS if isinstance(layer, kind)), None)
+    own = any(getattr(type(layer), name, None) is not getattr(kind, name, None) for name in COMPUTING)
+    return kind is not None and not own and (not isinstance(layer, TRANSPOSED) or layer.groups == 1)
 
 
 def is_known(layer: nn.Module) -> bool:

@@ -106,6 +106,7 @@ class _Known:
             self.at[key] = found
             for component in np.unique(found[found >= 0]).tolist():
                 self.sides.setdefault(component, []).append(key)
+        self.order = {key: place for place, key in enumerate(self.at)}
 
 
 def _group(name: str, network: nn.Module, known: _Known, whole: Collection[str] | Mapping[str, str]) -> Group:
@@ -130,9 +131,9 @@ def _group(name: str, network: nn.Module, known: _Known, whole: Collection[str] 
         raise ValueError(reason)
     if len(np.unique(own)) < len(own):
         raise ValueError("several of its channels can only go together")
-    channel_of = dict(zip(own.tolist(), range(len(own)), strict=True))
-    order = {key: place for place, key in enumerate(known.at)}
-    keys = sorted({key for component in channel_of for key in known.sides[component]}, key=order.__getitem__)
+    channel_of = np.full(len(known.components.of_label), -1)
+    channel_of[own] = np.arange(len(own))
+    keys = sorted({key for component in own.tolist() for key in known.sides[component]}, key=known.order.__getitem__)
     members = tuple(_member(*key, known.at[key], channel_of) for key in keys)
     if not any(member.side == "in" for member in members):
         raise ValueError("no layer reads its channels: they are the network's output")
@@ -140,10 +141,12 @@ def _group(name: str, network: nn.Module, known: _Known, whole: Collection[str] 
     return Group(site=name, channels=len(own), blocks=_blocks(members, len(own), network), members=members, least=least)
 
 
-def _member(layer: str, side: str, found: Numbers, channel_of: Mapping[int, int]) -> Member:
-    pairs = [(place, channel_of[own]) for place, own in enumerate(found.tolist()) if own in channel_of]
-    positions, channels = torch.tensor(pairs, dtype=torch.int64).unbind(1)
-    return Member(layer=layer, side=side, positions=positions, channels=channels)
+def _member(layer: str, side: str, found: Numbers, channel_of: Numbers) -> Member:
+    channels = np.where(found >= 0, channel_of[found], -1)
+    positions = (channels >= 0).nonzero()[0]
+    return Member(
+        layer=layer, side=side, positions=torch.from_numpy(positions), channels=torch.from_numpy(channels[positions])
+    )
 
 
 def _blocks(members: Sequence[Member], channels: int, network: nn.Module) -> int:

@@ -1,9 +1,8 @@
 """Which forwards tell of a network's channels: an input on which it runs, and each path that it takes.
 
-Paths differ in what is called: heads that run in training alone, branches on the input's size. Where the input's shape
-    is
-known, its path is followed at that very shape; then a smaller input of the same path is looked for, on which groups are
-put to the test.
+Paths differ in what is called: heads that run in training alone, branches on the input's size. Where the shape of the
+input is known, its path is followed at that very shape; then a smaller input of the same path is looked for, on which
+groups are put to the test.
 """
 
 from __future__ import annotations
@@ -36,10 +35,10 @@ def traces_of(double: nn.Module, shape: tuple[int, ...] | None, whole: Collectio
     Raises:
         UntraceableError: it fails on that shape, or on every shape tried.
     """
-    tries = iter([shape] if shape is not None else guesses(double))
-    first = _first_that_runs(double, tries, whole)
-    found = [first]
-    _add_training_(found, double, first.form, whole)
+    tries = guesses(double) if shape is None else iter([shape])
+    forms = map(_form, tries) if shape is None else iter([_form(shape), Form(shape=(1, *shape))])
+    found = [_first_that_runs(double, forms, whole)]
+    _add_training_(found, double, whole)
     if shape is None:
         _add_sizes_(found, double, tries, whole)
     return found
@@ -47,15 +46,16 @@ def traces_of(double: nn.Module, shape: tuple[int, ...] | None, whole: Collectio
 
 def small_traces(double: nn.Module, traces: Collection[Trace], whole: Collection[str]) -> list[Trace]:
     """For each trace one of the same path on an input as small as was found, for tests that take many forwards."""
-    return [_smaller(double, trace, whole) for trace in traces]
+    return [_smaller_(trace, double, whole) for trace in traces]
 
 
-def _first_that_runs(double: nn.Module, tries: Iterator[tuple[int, ...]], whole: Collection[str]) -> Trace:
+def _first_that_runs(double: nn.Module, forms: Iterator[Form], whole: Collection[str]) -> Trace:
     cause: Exception | None = None
-    for shape in tries:
+    for form in forms:
         try:
-            return traced(double, _form(shape), whole)
+            return traced(double, form, whole)
         except Exception as error:  # of any kind: the forward is the user's own
+            shape = form.shape[1:]
             cause = UntraceableError(f"{type(double).__name__} fails on an input of shape {shape}: {_words(error)}")
             cause.__cause__ = error
     if cause is None:
@@ -78,11 +78,16 @@ def _attempt(double: nn.Module, form: Form, whole: Collection[str]) -> Trace | N
         return None
 
 
-def _add_training_(found: list[Trace], double: nn.Module, form: Form, whole: Collection[str]) -> None:
-    """Adds the path of training, where there is one of its own."""
-    trace = _attempt(double, replace(form, training=True), whole)
-    if trace is not None and all(trace.sequence != known.sequence for known in found):
-        found.append(trace)
+def _add_training_(found: list[Trace], double: nn.Module, whole: Collection[str]) -> None:
+    """Adds the path of training, where there is one of its own; whether there is shows on a small input."""
+    small = _smaller_(found[0], double, whole)
+    training = _attempt(double, replace(small.form, training=True), whole)
+    if training is not None and training.sequence == small.sequence:
+        return
+    if small is not found[0]:
+        training = _attempt(double, replace(found[0].form, training=True), whole)
+    if training is not None and training.sequence != found[0].sequence:
+        found.append(training)
 
 
 def _add_sizes_(
@@ -102,14 +107,18 @@ def _add_sizes_(
                 ran |= trace.ran
 
 
-def _smaller(double: nn.Module, trace: Trace, whole: Collection[str]) -> Trace:
-    _, channels, *space = trace.form.shape
-    for size in SMALLER:
+def _smaller_(trace: Trace, double: nn.Module, whole: Collection[str]) -> Trace:
+    """A trace of the same path on a smaller input, which is then kept with the trace."""
+    if trace.small is None:
+        found = (_attempt(double, form, whole) for form in _smaller_forms(trace.form))
+        alike = (small for small in found if small is not None and small.sequence == trace.sequence)
+        trace.small = next(alike, trace)
+    return trace.small
+
+
+def _smaller_forms(form: Form) -> Iterator[Form]:
+    _, channels, *space = form.shape
+    for size in SMALLER if space else ():
         shape = (channels, *(min(size, length) for length in space))
-        if not space or math.prod(shape) >= math.prod(trace.form.shape[1:]):
-            break
-        form = replace(_form(shape), training=trace.form.training)
-        small = _attempt(double, form, whole)
-        if small is not None and small.sequence == trace.sequence:
-            return small
-    return trace
+        if math.prod(shape) < math.prod(form.shape[1:]):
+            yield replace(_form(shape), training=form.training)

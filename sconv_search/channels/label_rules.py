@@ -189,7 +189,7 @@ def _moved(operator: Any, args: Sequence[Any], named: Mapping[str, Any], labeled
 
 
 def _order(labels: Tensor) -> list[int]:
-    return numbers(labels).tolist()
+    return [int(label) for label in numbers(labels)]
 
 
 def _reduced(

@@ -71,6 +71,7 @@ class Trace:
         sides: layer and side -> the label at each position; 0 where there is none.
         read_outside: layers whose weights other code reads, with the words for it.
         calls: module -> what it was given, at most ``MOST_CALLS + 1`` times.
+        small: of the same path on a smaller input, once it was looked for.
     """
 
     form: Form
@@ -79,6 +80,7 @@ class Trace:
     sides: dict[tuple[str, str], Tensor] = field(default_factory=dict)
     read_outside: dict[str, str] = field(default_factory=dict)
     calls: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = field(default_factory=dict)
+    small: Trace | None = None
 
     @property
     def ran(self) -> set[str]:
@@ -144,7 +146,7 @@ class _Follower(TorchDispatchMode):
     """Labels the tensors of a forward."""
 
     def __init__(self, network: nn.Module, form: Form) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.trace = Trace(form=form)
         self._network = network
         self._labels: Any = WeakTensorKeyDictionary()
@@ -181,7 +183,7 @@ class _Follower(TorchDispatchMode):
             ]
             if is_followed(module) and name not in whole:
                 forwards.append((module, vars(module).get("forward")))
-                module.forward = self._layer(name, module, module.forward)  # type: ignore[method-assign]
+                module.forward = self._layer(name, module, module.forward)
         try:
             yield
         finally:

@@ -14,7 +14,7 @@ from torch import nn
 
 from sconv_search.channels.dependency_graph import Group
 from sconv_search.channels.label_tracing import MOST_CALLS, Like, Trace
-from sconv_search.channels.proof import Part, UntestableError, defects
+from sconv_search.channels.proof import Call, Part, UntestableError, defects
 from sconv_search.channels.stand_in import is_thin
 from sconv_search.system.cache import architecture
 from sconv_search.system.content import content_of
@@ -88,8 +88,8 @@ def _home(network: nn.Module, group: Group, traces: Sequence[Trace]) -> str:
 
 def _part(network: nn.Module, name: str, traces: Sequence[Trace], whole: Collection[str]) -> Part:
     if not name:
-        calls = [(trace.form, (Like(trace.form.shape),), {}) for trace in traces]
-        return Part(module=network, calls=calls, whole=whole)
+        on_inputs: list[Call] = [(trace.form, (Like(trace.form.shape),), {}) for trace in traces]
+        return Part(module=network, calls=on_inputs, whole=whole)
     calls = [(trace.form, *given) for trace in traces for given in trace.calls.get(name, ())]
     inner = {layer.removeprefix(f"{name}.") for layer in whole if layer.startswith(f"{name}.")}
     return Part(module=network.get_submodule(name), calls=calls, whole=inner)

@@ -28,6 +28,10 @@ class UntestableError(Exception):
     """The part fails by itself, whatever is pruned."""
 
 
+Call = tuple[Form, tuple[Any, ...], dict[str, Any]]
+"""The path on which a module is called, with what arguments, and with what named ones."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Part:
     """A module by itself, and what it is given in each path of the network.
@@ -38,7 +42,7 @@ class Part:
     """
 
     module: nn.Module
-    calls: Sequence[tuple[Form, tuple[Any, ...], dict[str, Any]]]
+    calls: Sequence[Call]
     whole: Collection[str] = field(default=())
 
 
@@ -124,7 +128,7 @@ def _differs(part: Part, ignoring: nn.Module, kept: Sequence[tuple[Group, Tensor
     return None
 
 
-def _outputs(module: nn.Module, call: tuple[Form, tuple[Any, ...], dict[str, Any]]) -> list[Tensor]:
+def _outputs(module: nn.Module, call: Call) -> list[Tensor]:
     """All tensors that the module gives for a call."""
     form, args, named = call
     form.set_(module)

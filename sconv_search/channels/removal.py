@@ -27,9 +27,10 @@ def remaining(network: nn.Module, kept: Iterable[tuple[Group, Tensor]]) -> dict[
     """
     gone: dict[tuple[str, str], list[Tensor]] = {}
     for group, channels in kept:
+        lost = torch.ones(group.channels, dtype=torch.bool)
+        lost[channels] = False
         for member in group.members:
-            lost = ~torch.isin(member.channels, channels)
-            gone.setdefault((member.layer, member.side), []).append(member.positions[lost])
+            gone.setdefault((member.layer, member.side), []).append(member.positions[lost[member.channels]])
     found = {}
     for (name, side), positions in gone.items():
         remains = torch.ones(sizes(network.get_submodule(name))[side != "in"], dtype=torch.bool)

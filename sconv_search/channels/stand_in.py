@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 from sconv_search.channels.cutting import TRANSPOSED, cut_, ignore_, is_depthwise, makes_channels, sizes
 
@@ -51,8 +51,8 @@ class Thin:
     def __call__(self, *args: Any, **named: Any) -> Tensor:
         """The output for the arguments of the layer's own forward."""
         x = args[0] if args else named.pop("input")
-        read = type(self.reading).forward(self.reading, x)  # type: ignore[attr-defined]
-        result: Tensor = type(self.making).forward(self.making, read, *args[1:], **named)  # type: ignore[attr-defined]
+        read = type(self.reading).forward(self.reading, x)
+        result: Tensor = type(self.making).forward(self.making, read, *args[1:], **named)
         return result
 
     def cut_(self, side: str, kept: Tensor) -> None:
@@ -129,7 +129,7 @@ def stand_in(network: nn.Module, dtype: torch.dtype, whole: Collection[str] = ()
     empty = {id(network.get_submodule(name).weight) for name in thin}
     memo: dict[int, Any] = {}
     for name, weight in network.named_parameters():
-        if isinstance(weight, UninitializedTensorMixin):
+        if is_lazy(weight):
             raise UntraceableError(f"{name!r} has no shape yet; run the network once")
         if weight.is_meta:
             raise UntraceableError(f"{name!r} has no values, it is on the device 'meta'")
@@ -137,12 +137,15 @@ def stand_in(network: nn.Module, dtype: torch.dtype, whole: Collection[str] = ()
     for buffer in network.buffers():
         plain = buffer.detach().cpu().clone()
         memo[id(buffer)] = plain.to(dtype) if plain.is_floating_point() else plain
+    for value in (value for module in network.modules() for value in vars(module).values()):
+        if isinstance(value, Tensor) and not value.is_leaf:  # computed by a hook, which computes it anew
+            memo[id(value)] = value.detach().clone()
     copied = copy.deepcopy(network, memo).eval()
     for name, module in copied.named_modules():
         if isinstance(module, _NormBase):
             module.reset_running_stats()
         if name in thin:
-            module.forward = Thin(module, generator)  # type: ignore[method-assign,assignment]
+            module.forward = Thin(module, generator)
     return copied
 
 

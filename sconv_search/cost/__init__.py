@@ -14,9 +14,10 @@ if TYPE_CHECKING:
         measure_modules,
         on_shapes,
         require_forward,
+        required_operators,
     )
     from sconv_search.cost.input_shape import guessed_shape, guesses, takes, told_inputs, told_shape
-    from sconv_search.cost.network_inputs import Inputs, arguments, is_shape
+    from sconv_search.cost.network_inputs import Inputs, arguments, is_shape, output_tensors
     from sconv_search.cost.timing import (
         TOLERATED,
         Prepare,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         compiled,
         compiled_call,
         eager,
+        other_work,
         screened_in_turn,
         seconds_of,
         stolen_seconds,
@@ -39,6 +41,7 @@ _HOMES = {
     "measure_modules": "counting",
     "on_shapes": "counting",
     "require_forward": "counting",
+    "required_operators": "counting",
     "guessed_shape": "input_shape",
     "guesses": "input_shape",
     "takes": "input_shape",
@@ -47,6 +50,7 @@ _HOMES = {
     "Inputs": "network_inputs",
     "arguments": "network_inputs",
     "is_shape": "network_inputs",
+    "output_tensors": "network_inputs",
     "Prepare": "timing",
     "Run": "timing",
     "TOLERATED": "timing",
@@ -54,6 +58,7 @@ _HOMES = {
     "compiled": "timing",
     "compiled_call": "timing",
     "eager": "timing",
+    "other_work": "timing",
     "screened_in_turn": "timing",
     "seconds_of": "timing",
     "stolen_seconds": "timing",
@@ -80,7 +85,10 @@ __all__ = [
     "measure_cost",
     "measure_modules",
     "on_shapes",
+    "other_work",
+    "output_tensors",
     "require_forward",
+    "required_operators",
     "screened_in_turn",
     "seconds_of",
     "stolen_seconds",

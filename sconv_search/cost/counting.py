@@ -23,7 +23,7 @@ from torch.utils import _pytree as pytree
 
 from sconv_search.copying import copied
 from sconv_search.cost.forward_tracing import ForwardTrace, HiddenTrace, UnseenResultError
-from sconv_search.cost.network_inputs import Inputs, arguments, example_input, in_words
+from sconv_search.cost.network_inputs import Inputs, arguments, example_input, in_words, output_tensors
 from sconv_search.cost.operator_costs import costs_of_operators, free
 from sconv_search.cost.product_costs import Handle
 from sconv_search.cost.tracing import OnShapes
@@ -172,7 +172,7 @@ class _Called(nn.Module):
         with self._trace.forward():
             result = self.network(*args, **named)
             self._trace.require_known(result)
-        results = tuple(leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor))
+        results = tuple(output_tensors(result))
         for tensor in results:
             _get_value_trace(tensor)  # a result that depends on no input becomes a constant, which may be returned
         return results

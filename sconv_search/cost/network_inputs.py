@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
@@ -72,3 +73,15 @@ def _are_parameters(network: nn.Module, named: Mapping[str, Any]) -> bool:
     except TypeError:
         return False
     return True
+
+
+def output_tensors(output: Any) -> list[Tensor]:
+    """All tensors of a network's output, which may be tuples, dicts and dataclasses of any depth."""
+    leaves = [output] if isinstance(output, Tensor) else pytree.tree_leaves(output)
+    found: list[Tensor] = []
+    for leaf in leaves:
+        if isinstance(leaf, Tensor):
+            found.append(leaf)
+        elif is_dataclass(leaf) and not isinstance(leaf, type):
+            found += output_tensors([getattr(leaf, field.name) for field in fields(leaf)])
+    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from types import FunctionType
 from typing import Any, NamedTuple
 
@@ -18,6 +18,10 @@ STATISTICS = Path("/proc/stat")
 STOLEN_COLUMN = 8
 """Of a processor's line in ``STATISTICS`` (proc(5)): the time in which it wanted to work, and the host let another
 guest.
+"""
+BUSY_COLUMNS = (1, 2, 3, 6, 7, STOLEN_COLUMN)
+"""Work of users, nice work, the system's, interrupts, and other guests': all but idle time and what is counted
+twice.
 """
 TOLERATED = 0.02
 """The share of a measurement that may be stolen, as that of its last digits."""
@@ -53,6 +57,36 @@ def warm_up(run: Callable[[], object], seconds: float) -> None:
         run()
         if perf_counter() - began >= seconds:
             return
+
+
+def other_work() -> Callable[[], float | None]:
+    """Starts to watch; what it returns gives the share of the processors' time since then that went to other processes.
+
+    Of the processors that this process may use; other guests of the host count, too. None where the system does not
+    say, which Linux alone does. Ticks are hundredths of a second, so it means something from tenths of a second on.
+    """
+    busy, own, began = _busy_seconds(), process_time(), perf_counter()
+
+    def share() -> float | None:
+        now = _busy_seconds()
+        if busy is None or now is None:
+            return None
+        others = (now - busy) - (process_time() - own)
+        return min(1.0, max(0.0, others / (max(perf_counter() - began, 1e-9) * len(os.sched_getaffinity(0)))))
+
+    return share
+
+
+def _busy_seconds() -> float | None:
+    """Seconds that all work took since the start of the machine, of all processors that this process may use."""
+    try:
+        lines = STATISTICS.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    own = {f"cpu{number}" for number in os.sched_getaffinity(0)}
+    rows = [words for words in map(str.split, lines) if words and words[0] in own]
+    ticks = sum(int(words[column]) for words in rows for column in BUSY_COLUMNS if column < len(words))
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def stolen_seconds() -> float:

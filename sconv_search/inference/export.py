@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sconv_search.inference.runtimes import Forward, onnx_forward, openvino_forward, require_package
+from sconv_search.inference.runtimes import ONNX, Forward, onnx_forward, openvino_forward
 from sconv_search.system.files import atomic_write
+from sconv_search.system.packages import require_package
 
 PARITY_TOLERANCE = 1e-3
 CHECKED_BATCHES = (1, 5)
@@ -36,7 +37,7 @@ def export_onnx(network: nn.Module, example: Tensor, path: Path, metadata: Mappi
         ValueError: a package is missing, or the network cannot be exported for all batch sizes.
         RuntimeError: the file does not compute what the network does.
     """
-    require_package("onnxscript")
+    require_package("onnxscript", "onnx", ONNX)
     program = torch.onnx.export(
         _exported(network, example), dynamo=True, verbose=False, input_names=["input"], output_names=["output"]
     )

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from sconv_search.inference.export import export_onnx, keyed
-from sconv_search.inference.runtimes import onnx_forward, onnx_session, require_package
+from sconv_search.inference.runtimes import ONNX, onnx_forward, onnx_session
 from sconv_search.system.files import atomic_write
+from sconv_search.system.packages import require_package
 
 CALIBRATION_BATCH = 64
 
@@ -35,7 +36,7 @@ def export_int8(
         ValueError: as ``export_onnx``.
         RuntimeError: as ``export_onnx``.
     """
-    onnx = require_package("onnx")
+    onnx = require_package("onnx", "onnx", ONNX)
     with TemporaryDirectory() as folder:
         given, written = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
         found = export_onnx(network, example, given, metadata)
@@ -71,8 +72,8 @@ def quantize_onnx(
     Raises:
         ValueError: a package is missing.
     """
-    quantization = require_package("onnxruntime.quantization")
-    shapes = require_package("onnxruntime.quantization.shape_inference")
+    quantization = require_package("onnxruntime.quantization", "onnx", ONNX)
+    shapes = require_package("onnxruntime.quantization.shape_inference", "onnx", ONNX)
     with TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         prepared = Path(folder) / "prepared.onnx"

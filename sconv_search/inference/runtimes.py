@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import io
 import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sconv_search.system.packages import require_package
+
+ONNX = "ONNX files need"
 ENDS_SPINNING = "session.force_spinning_stop"
 """Ends the busy waiting of a session's threads with its run: where several are timed in turn they would hinder one
 another.
@@ -90,7 +91,7 @@ def onnx_session(model: bytes) -> Any:
     Raises:
         ValueError: the package is missing.
     """
-    onnxruntime = require_package("onnxruntime")
+    onnxruntime = require_package("onnxruntime", "onnx", ONNX)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.add_session_config_entry(ENDS_SPINNING, "1")
@@ -115,17 +116,4 @@ def _openvino_core() -> Any:
     two do not go in the opposite order of coming, the stack of one that is gone stays in use, and the next signal
     overwrites whatever lies there by then.
     """
-    return require_package("openvino").Core()
-
-
-def require_package(name: str) -> ModuleType:
-    """The package, imported.
-
-    Raises:
-        ValueError: it is missing; says how to get it.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        needed = f"ONNX files need the package {name}, which is not installed"
-        raise ValueError(f"{needed}; pip install 'sconv-search[onnx]'") from error
+    return require_package("openvino", "openvino", ONNX).Core()

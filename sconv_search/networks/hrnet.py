@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sconv_search.system.packages import require_package
+
 
 class HighResolutionSegmenter(nn.Module):
     """The "HRNetV2" head on a backbone of several resolutions: all are upsampled, joined, and classified by 1x1
@@ -44,7 +46,7 @@ def hrnet_segmenter(name: str = "hrnet_w18_small_v2", classes: int = 19) -> High
     Raises:
         RuntimeError: timm knows no network of that name.
     """
-    from timm import create_model  # here: it takes a second, and only this needs it
+    create_model = require_package("timm", "tasks", "HRNet needs").create_model
 
     backbone: Any = create_model(
         name, pretrained=False, features_only=True, feature_location="", out_indices=(1, 2, 3, 4)

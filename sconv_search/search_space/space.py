@@ -23,7 +23,7 @@ from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.records import Cost, Quantity
 from sconv_search.search_space.interactions import Interplay
 from sconv_search.search_space.narrowing import Narrowing, narrowing_entry, narrowing_of
-from sconv_search.strict_json import built, parsed, shown, typed
+from sconv_search.strict_json import built, parsed, shown, table, typed
 
 FORMAT = "sconv-search space 2"
 EMPHASES = (1.0, 4.0, 16.0, 64.0)
@@ -247,10 +247,10 @@ class SearchSpace:
                     option_of(entry, f"sites.{name}[{place}]")
                     for place, entry in enumerate(_listed(entries, f"sites.{name}"))
                 )
-                for name, entries in _table(document["sites"], "sites").items()
+                for name, entries in table(document["sites"], "sites").items()
             }
-            narrowed = _table(document.get("narrowings", {}), "narrowings")
-            measured_of = _table(document.get("measured_of", {}), "measured_of")
+            narrowed = table(document.get("narrowings", {}), "narrowings")
+            measured_of = table(document.get("measured_of", {}), "measured_of")
             return cls(
                 dense=built(Cost, document["dense"], "dense"),
                 sites=sites,
@@ -300,12 +300,6 @@ def option_of(entry: Any, where: str = "") -> Option:
     choice = Choice(method=own.method, structure=own.structure)
     error = None if own.error is None else float(own.error)
     return Option(choice=choice, cost=own.cost, damage=float(own.damage), error=error, dropped=own.dropped)
-
-
-def _table(value: Any, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError(f"field {where!r} must be a table, got {shown(value)}")
-    return value
 
 
 def _listed(value: Any, where: str) -> list[Any]:

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     )
     from sconv_search.system.content import content_of
     from sconv_search.system.derived import Derivation
-    from sconv_search.system.files import atomic_write, partial_file, writing
+    from sconv_search.system.files import append_whole, atomic_write, remove_partial_files, write_whole
     from sconv_search.system.identity import lasting_sha256
     from sconv_search.system.lazy import lazy_names
     from sconv_search.system.malloc import keep_freed_memory
     from sconv_search.system.memory_format import channels_last, channels_last_, lay_out_, layout
+    from sconv_search.system.packages import require_package
     from sconv_search.system.parent_watch import EndingWithParent, end_with_parent
     from sconv_search.system.seeds import seeded
     from sconv_search.system.signals import (
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     )
     from sconv_search.system.symbolic import as_node
     from sconv_search.system.weights import file_checksum, load_weights_, not_finite, save_weights
+    from sconv_search.system.working_directory import UserModules, safe_path, search_working_directory
 
 _HOMES = {
     "KEPT_BYTES": "cache",
@@ -49,9 +51,10 @@ _HOMES = {
     "unwritten_content": "cache",
     "content_of": "content",
     "Derivation": "derived",
+    "append_whole": "files",
     "atomic_write": "files",
-    "partial_file": "files",
-    "writing": "files",
+    "remove_partial_files": "files",
+    "write_whole": "files",
     "lasting_sha256": "identity",
     "lazy_names": "lazy",
     "keep_freed_memory": "malloc",
@@ -59,6 +62,7 @@ _HOMES = {
     "channels_last_": "memory_format",
     "lay_out_": "memory_format",
     "layout": "memory_format",
+    "require_package": "packages",
     "EndingWithParent": "parent_watch",
     "end_with_parent": "parent_watch",
     "seeded": "seeds",
@@ -74,6 +78,9 @@ _HOMES = {
     "load_weights_": "weights",
     "not_finite": "weights",
     "save_weights": "weights",
+    "UserModules": "working_directory",
+    "safe_path": "working_directory",
+    "search_working_directory": "working_directory",
 }
 __getattr__ = lazy_names(__name__, _HOMES)
 
@@ -85,6 +92,8 @@ __all__ = [
     "Memo",
     "STOPPED",
     "TERMINATED",
+    "UserModules",
+    "append_whole",
     "architecture",
     "as_node",
     "atomic_write",
@@ -105,12 +114,15 @@ __all__ = [
     "load_weights_",
     "network_content",
     "not_finite",
-    "partial_file",
     "remembered",
+    "remove_partial_files",
+    "require_package",
+    "safe_path",
     "save_weights",
+    "search_working_directory",
     "seeded",
     "stopped_status",
     "stopping_in_order",
     "unwritten_content",
-    "writing",
+    "write_whole",
 ]

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 from torch.utils.weak import WeakIdKeyDictionary
 
 from sconv_search.system.content import PLAIN, content_of, tensor_content
@@ -174,7 +174,7 @@ def _empty(value: object) -> bool:
 
 
 def _shape(tensor: Tensor) -> tuple[int, ...] | None:
-    return None if isinstance(tensor, UninitializedTensorMixin) else tuple(tensor.shape)
+    return None if is_lazy(tensor) else tuple(tensor.shape)
 
 
 def _class_content(kind: type[nn.Module]) -> Hashable:

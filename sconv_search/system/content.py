@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), enum.Enum)
 TORCH_PLAIN = (torch.dtype, torch.device, torch.memory_format, torch.layout)
@@ -51,7 +51,7 @@ def content_of(value: object, known: Mapping[int, tuple[int, object]] | None = N
 
 def tensor_content(tensor: Tensor) -> Hashable:
     """Equal for tensors of equal values, shape, type and device; of those without values, of equal shape and type."""
-    if isinstance(tensor, UninitializedTensorMixin):
+    if is_lazy(tensor):
         return ("no shape", tensor.dtype, tensor.device)
     facts = (tuple(tensor.shape), tensor.dtype, tensor.device)
     if tensor.is_meta:
@@ -67,7 +67,7 @@ def _content(value: Any, seen: Seen) -> Hashable:
         # a nan is no other than itself
         return (type(value), repr(value) if isinstance(value, (float, complex)) else value)
     if isinstance(value, (type, *TORCH_PLAIN)):
-        return value  # type: ignore[no-any-return]
+        return value
     if isinstance(value, Tensor):
         return tensor_content(value)
     if id(value) in seen:

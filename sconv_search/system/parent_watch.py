@@ -11,8 +11,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from multiprocessing import spawn
 from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 EVERY_S = 0.5
@@ -56,11 +57,21 @@ class EndingWithParent(SpawnProcess):
     Spawned, not forked, as threads and CUDA do not survive a fork.
     """
 
-    def __reduce__(self) -> tuple[Callable[[int], EndingWithParent], tuple[int], dict[str, Any]]:
-        """What the new process reads: the watch comes before the target, whose modules take seconds to load."""
-        return _watched, (os.getpid(),), self.__dict__
+    @staticmethod
+    def _Popen(process_obj: BaseProcess) -> Any:  # multiprocessing's name for what starts the process
+        """Puts the watch before all else that the new process does: its modules take seconds to load."""
+        command = spawn.get_command_line
 
+        def watched(**options: Any) -> list[str]:
+            found = list(command(**options))
+            if "-c" in found:  # else it is a program of its own, frozen with its interpreter
+                place = found.index("-c") + 1
+                watch = f"import runpy; runpy.run_path({__file__!r})['end_with_parent']({os.getpid()})"
+                found[place] = f"{watch}; {found[place]}"
+            return found
 
-def _watched(parent: int) -> EndingWithParent:
-    end_with_parent(parent)
-    return EndingWithParent.__new__(EndingWithParent)
+        spawn.get_command_line = watched
+        try:
+            return SpawnProcess._Popen(process_obj)
+        finally:
+            spawn.get_command_line = command

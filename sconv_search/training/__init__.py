@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     )
     from sconv_search.training.loop import Progress, TrainingDiverged, train_
     from sconv_search.training.loss import Forward
-    from sconv_search.training.metrics import MEAN_IOU, TOP1, Metric
+    from sconv_search.training.metrics import MEAN_IOU, TOP1, LogitMetric
     from sconv_search.training.process_group import SINGLE_PROCESS, OutOfStep, ProcessGroup
     from sconv_search.training.schedule import EVERY_S, Schedule
 
@@ -63,8 +63,8 @@ _HOMES = {
     "TrainingDiverged": "loop",
     "train_": "loop",
     "Forward": "loss",
+    "LogitMetric": "metrics",
     "MEAN_IOU": "metrics",
-    "Metric": "metrics",
     "TOP1": "metrics",
     "OutOfStep": "process_group",
     "ProcessGroup": "process_group",
@@ -80,8 +80,8 @@ __all__ = [
     "EVERY_S",
     "Forward",
     "Identity",
+    "LogitMetric",
     "MEAN_IOU",
-    "Metric",
     "OutOfStep",
     "ProcessGroup",
     "Progress",

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sconv_search.data.splits import DataSet, Images
-from sconv_search.training.metrics import TOP1, Metric
+from sconv_search.training.metrics import TOP1, LogitMetric
 
 EVALUATION_BATCH = 500
 
@@ -19,10 +19,10 @@ class Score:
     """How right a network is, and its cross-entropy in nat, the mean over all predictions.
 
     Args:
-        top1: top-1 accuracy in %, or the score in % by the task's own metric.
+        value: the score by the task's metric, in its unit.
     """
 
-    top1: float
+    value: float
     loss: float
 
 
@@ -33,7 +33,7 @@ def predict(network: nn.Module, data: DataSet, images: Tensor, batch: int = EVAL
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, data: DataSet, split: Images, metric: Metric = TOP1) -> Score:
+def evaluate(network: nn.Module, data: DataSet, split: Images, metric: LogitMetric = TOP1) -> Score:
     """Score and loss on a split, in evaluation mode; the network's own mode is put back.
 
     Args:
@@ -50,4 +50,4 @@ def evaluate(network: nn.Module, data: DataSet, split: Images, metric: Metric = 
     network.train(was_training)
     if tally is None or not predictions:
         raise ValueError(f"data set {data.name!r} has no labeled image to score")
-    return Score(top1=tally.result(), loss=loss / predictions)
+    return Score(value=tally.result(), loss=loss / predictions)

@@ -5,9 +5,12 @@ segmentations.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
+
+from sconv_search.records import Metric
+from sconv_search.system.packages import require_package
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,12 +48,12 @@ class _MeanIoU:
 
     def __init__(self, classes: int) -> None:
         # here: importing them takes seconds, and metrics are named without torch
-        from torchmetrics.classification import MulticlassJaccardIndex
+        kinds = require_package("torchmetrics.classification", "tasks", "the mean intersection over union needs")
 
         from sconv_search.data.splits import IGNORED
 
         self._ignored = IGNORED
-        self._index = MulticlassJaccardIndex(classes, average="macro", ignore_index=IGNORED, validate_args=False)
+        self._index = kinds.MulticlassJaccardIndex(classes, average="macro", ignore_index=IGNORED, validate_args=False)
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
         """Counts a batch."""
@@ -61,20 +64,18 @@ class _MeanIoU:
         return 100 * float(self._index.compute())
 
 
-@dataclass(frozen=True, kw_only=True)
-class Metric:
-    """A score in %, of which more is better.
+@dataclass(frozen=True)
+class LogitMetric(Metric):
+    """A metric of logits against labels, counted batch by batch.
 
     Args:
-        name: what reports call it.
         tally: begins to count the outputs of so many classes.
     """
 
-    name: str
-    tally: Callable[[int], Tally]
+    tally: Callable[[int], Tally] = field(kw_only=True)
 
 
-TOP1 = Metric(name="top-1", tally=partial(_Accuracy, most=1))
-TOP5 = Metric(name="top-5", tally=partial(_Accuracy, most=5))
-MEAN_IOU = Metric(name="mean IoU", tally=_MeanIoU)
+TOP1 = LogitMetric("top-1", unit="%", tally=partial(_Accuracy, most=1))
+TOP5 = LogitMetric("top-5", unit="%", tally=partial(_Accuracy, most=5))
+MEAN_IOU = LogitMetric("mean IoU", unit="%", tally=_MeanIoU)
 METRICS = {metric.name: metric for metric in (TOP1, TOP5, MEAN_IOU)}

@@ -13,13 +13,12 @@ from rich.table import Table
 
 from sconv_search.budget import Budgets
 from sconv_search.plan import CompressionPlan
-from sconv_search.records import Cost, Quantity, TrialRecord
+from sconv_search.records import Cost, Metric, Quantity, TrialRecord
 from sconv_search.studies.commands.arguments import require_new, spec_of
 from sconv_search.studies.commands.output import print_json
 from sconv_search.studies.monitor import RichMonitor
 from sconv_search.studies.runs.folder import RunFolder, told
 from sconv_search.system.files import write_whole
-from sconv_search.training.metrics import TOP1
 
 MISSING = "–"
 
@@ -38,8 +37,7 @@ def best(
         require_new(plan, overwrite)
     found = [_best(RunFolder(run), None if budget is None else ",".join(budget), quantity) for run in runs]
     if plan is not None:
-        top = max(found, key=lambda one: one["val_top1"])
-        write_whole(plan, CompressionPlan.from_json(top["plan"]).to_json().encode("utf-8"))
+        write_whole(plan, CompressionPlan.from_json(_top(found)["plan"]).to_json().encode("utf-8"))
     if as_json:
         print_json({"budget": budget, "plans": found})
         return
@@ -55,7 +53,7 @@ def best(
 
 
 def _best(folder: RunFolder, budget: str | None, quantity: Any) -> dict[str, Any]:
-    """The complete trial with the highest validation accuracy that fits, and what confirmation said of its plan.
+    """The complete trial with the best validation score that fits, and what confirmation said of its plan.
 
     Raises:
         FileNotFoundError: the folder holds no study.
@@ -65,7 +63,7 @@ def _best(folder: RunFolder, budget: str | None, quantity: Any) -> dict[str, Any
     (records, damaged), space = folder.records(), folder.read_space()
     for message in told(damaged):
         RichMonitor(Console(stderr=True)).say(message)
-    complete = [r for r in records if r.stage == "search" and r.status == "complete"]
+    complete = [r for r in records if r.stage == "search" and r.status == "complete" and r.quality is not None]
     if not complete or space is None:
         raise ValueError(f"the run in {str(folder.path)!r} has no complete trial; run `sconv-search search` first")
     fitting = complete
@@ -78,10 +76,12 @@ def _best(folder: RunFolder, budget: str | None, quantity: Any) -> dict[str, Any
             f"no complete trial of {str(folder.path)!r} fits {budget}; the cheapest has {least.flops:,} FLOPs "
             f"({(least.flops or 0) / max(1, space.dense.flops):.1%})"
         )
-    top = max(fitting, key=lambda r: (r.val_top1 or 0.0, -(r.flops or 0)))
+    top = max(fitting, key=lambda r: (r.quality or 0.0, -(r.flops or 0)))
     return {
         "run": folder.path,
-        "metric": top.metric or TOP1.name,
+        "metric": top.metric,
+        "metric_unit": top.metric_unit,
+        "metric_better": top.metric_better,
         "trial": top.number,
         "methods": top.methods,
         "flops": top.flops,
@@ -91,10 +91,27 @@ def _best(folder: RunFolder, budget: str | None, quantity: Any) -> dict[str, Any
         "activations": top.activations,
         "latency_ms": top.latency_ms,
         "regularization": top.regularization,
-        "val_top1": top.val_top1,
-        "test_top1": _confirmed(records, top),
+        "val_score": top.val_score,
+        "test_score": _confirmed(records, top),
         "plan": top.plan,
     }
+
+
+def _metric(one: dict[str, Any]) -> Metric:
+    return Metric(one["metric"], better=one["metric_better"], unit=one["metric_unit"])
+
+
+def _top(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The best plan of all runs.
+
+    Raises:
+        ValueError: the runs are scored by different metrics.
+    """
+    metrics = {_metric(one) for one in found}
+    if len(metrics) > 1:
+        names = " and ".join(sorted(metric.name for metric in metrics))
+        raise ValueError(f"--plan cannot take the best of runs that are scored by {names}; give the runs of one metric")
+    return max(found, key=lambda one: _metric(one).quality(one["val_score"]))
 
 
 def _cost(r: TrialRecord) -> Cost:
@@ -103,15 +120,15 @@ def _cost(r: TrialRecord) -> Cost:
 
 
 def _confirmed(records: Sequence[TrialRecord], top: TrialRecord) -> list[float]:
-    """Test accuracies of the same plan and weight, a value a seed."""
+    """Test scores of the same plan and weight, a value a seed."""
     same = [r for r in records if r.stage == "confirm" and (r.plan, r.regularization) == (top.plan, top.regularization)]
-    return [r.test_top1 for r in same if r.test_top1 is not None]
+    return [r.test_score for r in same if r.test_score is not None]
 
 
 def _cells(one: dict[str, Any]) -> tuple[object, ...]:
-    scores = one["test_top1"]
-    spread = f" ± {stdev(scores):.2f}" if len(scores) > 1 else ""
-    test = f"{mean(scores):.2f} %{spread} (n = {len(scores)})" if scores else "not confirmed"
+    scores, metric = one["test_score"], _metric(one)
+    spread = f" ± {metric.text(stdev(scores)).partition(' ')[0]}" if len(scores) > 1 else ""
+    test = f"{metric.text(mean(scores))}{spread} (n = {len(scores)})" if scores else "not confirmed"
     share = f"{one['flops'] / one['dense_flops']:.1%}" if one["dense_flops"] else MISSING
     params = MISSING if one["params"] is None else f"{one['params']:,}"
-    return one["run"].name, one["trial"], one["methods"], share, params, f"{one['val_top1']:.2f} %", test
+    return one["run"].name, one["trial"], one["methods"], share, params, metric.text(one["val_score"]), test

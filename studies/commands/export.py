@@ -57,6 +57,7 @@ def export(
                 "file": written.path,
                 "format": file.to,
                 "trial": chosen.record.number,
+                "name": chosen.record.plan_name,
                 "seed": chosen.record.seed,
                 "parity": dict(written.parity),
                 "metadata": dict(written.metadata),

@@ -12,7 +12,7 @@ from sconv_search.records import Stage, Status, TrialRecord
 from sconv_search.studies.confirmation import front
 from sconv_search.studies.runs.folder import RunFolder
 
-_MADE = ("seed", "regularization", "flops", "dense_flops", "macs", "adds", "params", "residual", "val_top1")
+_MADE = ("seed", "regularization", "flops", "dense_flops", "macs", "adds", "params", "residual", "val_score")
 
 
 def search_result(folder: RunFolder) -> dict[str, Any]:
@@ -55,19 +55,19 @@ def _parsed(plan: str | None) -> Mapping[str, Any] | None:
 def _networks(folder: RunFolder, records: Iterable[TrialRecord]) -> Iterator[dict[str, Any]]:
     groups: dict[Any, list[TrialRecord]] = {}
     for record in records:
-        if record.stage == "confirm" and record.test_top1 is not None:
+        if record.stage == "confirm" and record.test_score is not None:
             groups.setdefault((record.variant, record.number, record.plan), []).append(record)
     for (variant, number, plan), group in groups.items():
-        scores = [record.test_top1 for record in group if record.test_top1 is not None]
+        scores = [record.test_score for record in group if record.test_score is not None]
         label = variant if number is None else f"{variant}-{number}"
         places = [folder.path / "confirmed" / f"{label}-seed{record.seed}" for record in group]
         yield {
             "run": folder.path,
             "network": label,
             "seeds": [record.seed for record in group],
-            "test_top1": scores,
-            "test_top1_mean": mean(scores),
-            "test_top1_std": stdev(scores) if len(scores) > 1 else None,
+            "test_score": scores,
+            "test_score_mean": mean(scores),
+            "test_score_std": stdev(scores) if len(scores) > 1 else None,
             **{
                 name: getattr(group[0], name)
                 for name in ("flops", "dense_flops", "params", "latency_ms", "dense_latency_ms")

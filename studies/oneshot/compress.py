@@ -71,7 +71,8 @@ def compress(
         data: batches, such as a ``DataLoader``; the first ``samples`` inputs of them are used.
         inputs: what of a batch the network is called with; by default the batch itself, or its first entry.
         samples: inputs that the layers are fitted to.
-        include, exclude: patterns of the names of layers that may, or may not, be compressed.
+        include: patterns of the names of layers that may be compressed; by default all.
+        exclude: patterns of the names of layers that may not.
         multiple: ranks and channel counts are multiples of this.
         count_free: operators without a known cost that count nothing, see ``measure_cost``.
         progress: whether a bar shows what is being done; by default, on a terminal.

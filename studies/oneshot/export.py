@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sconv_search.cost.network_inputs import Inputs, example_input
-from sconv_search.cost.timing import eager
+from sconv_search.cost.timing import Prepare, eager
 from sconv_search.inference.export import export_onnx, export_program
 from sconv_search.inference.optimize import optimize_for_inference
 from sconv_search.inference.quantization import export_int8
@@ -63,12 +63,10 @@ def export(
     given = _example(network, example)
     ready = network.eval()
     if optimize:
-        prepare = {"onnxruntime": onnx_run, "openvino": openvino_run, "torch": eager}[chosen]
-        ready, _ = optimize_for_inference(ready, _batch(given, TIMED_BATCH), prepare=prepare)
-    metadata = (
-        {} if not isinstance(getattr(network, "plan", None), CompressionPlan) else {"plan": network.plan.to_json()}
-    )
-    metadata |= {"torch": torch.__version__}
+        prepare: Mapping[Runtime, Prepare] = {"onnxruntime": onnx_run, "openvino": openvino_run, "torch": eager}
+        ready, _ = optimize_for_inference(ready, _batch(given, TIMED_BATCH), prepare=prepare[chosen])
+    plan = getattr(network, "plan", None)
+    metadata = {"torch": torch.__version__, **({"plan": plan.to_json()} if isinstance(plan, CompressionPlan) else {})}
     two = _batch(given, 2)
     if int8:
         assert data is not None

@@ -12,12 +12,11 @@ from torch import Tensor, nn
 
 from sconv_search.compressor import LAYER_KINDS, site, swapped
 from sconv_search.cost.counting import measure_cost
-from sconv_search.cost.network_inputs import Inputs
+from sconv_search.cost.network_inputs import Inputs, output_tensors
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.search_space.space import Option, SearchSpace
 from sconv_search.studies.methods import compress, method_named
 from sconv_search.studies.monitor import Monitor
-from sconv_search.studies.oneshot.packing import tensors_of
 from sconv_search.studies.selection import offered
 from sconv_search.studies.space.couplings import measured_couplings
 from sconv_search.studies.space.measuring import CostTable, input_shapes
@@ -186,24 +185,26 @@ def _built(layer: nn.Module, choice: Choice) -> nn.Module:
 @torch.no_grad()
 def _sampled(layer: nn.Module, choice: Choice) -> nn.Module:
     """The layer with some of its filters alone, to read an error from, where the method can do the same to fewer."""
-    outputs = getattr(layer, "out_channels", None) or getattr(layer, "out_features", 0)
-    if type(layer) not in LAYER_KINDS or outputs <= SAMPLED_FILTERS or getattr(layer, "groups", 1) != 1:
+    if not isinstance(layer, LAYER_KINDS) or getattr(layer, "groups", 1) != 1:
         return layer
-    inputs = getattr(layer, "in_channels", None) or layer.in_features
+    outputs, inputs = layer.weight.shape[:2]
+    if outputs <= SAMPLED_FILTERS:
+        return layer
     method = method_named(choice.method)
     few = resized(layer, inputs, SAMPLED_FILTERS)
+    assert isinstance(few, LAYER_KINDS)
     if method.limits(few) != method.limits(layer):
         return layer
     chosen = torch.linspace(0, outputs - 1, SAMPLED_FILTERS, device=layer.weight.device).long()
     few.weight.copy_(layer.weight[chosen])
-    if layer.bias is not None:
+    if layer.bias is not None and few.bias is not None:
         few.bias.copy_(layer.bias[chosen])
     return few.eval()
 
 
 @torch.no_grad()
 def _outputs(call: Call, network: nn.Module) -> list[Tensor]:
-    found = tensors_of(call(network))
+    found = [tensor for tensor in output_tensors(call(network)) if tensor.is_floating_point()]
     if not found:
         raise ValueError(f"{type(network).__name__} gives no tensor of floating-point numbers to compare")
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import fields, is_dataclass
 from itertools import islice
 from typing import Any
 
@@ -48,20 +47,6 @@ class PackedNetwork(nn.Module):
         leaves = [next(parts) if leaf is None else leaf for leaf in self._leaves]
         positional, named = pytree.tree_unflatten(leaves, self._spec)
         return self.network(*positional, **named)
-
-
-def tensors_of(output: Any) -> list[Tensor]:
-    """All floating-point tensors of a network's output: tuples, dicts and dataclasses of any depth."""
-    if is_dataclass(output) and not isinstance(output, type):
-        output = {field.name: getattr(output, field.name) for field in fields(output)}
-    leaves, _ = pytree.tree_flatten(output)
-    found: list[Tensor] = []
-    for leaf in leaves:
-        if isinstance(leaf, Tensor) and leaf.is_floating_point():
-            found.append(leaf)
-        elif is_dataclass(leaf) and not isinstance(leaf, type):
-            found += tensors_of(leaf)
-    return found
 
 
 def first_inputs(

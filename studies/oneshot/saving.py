@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from sconv_search.plan import CompressionPlan
+from sconv_search.plan import CompressionPlan, read_plan
 from sconv_search.records import Cost
+from sconv_search.strict_json import built, parsed, table
 from sconv_search.studies.oneshot.compress import Compressed
 from sconv_search.studies.runs.rebuild import rebuild, save_compressed
-from sconv_search.system.files import atomic_write
+from sconv_search.system.files import write_whole
 
 FORMAT = "sconv-search compressed network 1"
 
@@ -32,8 +33,7 @@ def save(network: nn.Module, folder: str | Path) -> None:
     if not isinstance(plan, CompressionPlan):
         raise TypeError(f"{type(network).__name__} has no plan; save what sconv_search.compress returned")
     save_compressed(network, plan, folder)
-    with atomic_write(folder / "config.json") as partial:
-        partial.write_text(json.dumps(config_of(network), indent=1) + "\n", encoding="utf-8")
+    write_whole(folder / "config.json", (json.dumps(config_of(network), indent=1) + "\n").encode("utf-8"))
 
 
 def config_of(network: nn.Module) -> dict[str, Any]:
@@ -78,14 +78,15 @@ def load(folder: str | Path, network: nn.Module) -> Compressed:
     """
     folder = Path(folder)
     loaded = cast(Compressed, rebuild(network, folder))
-    loaded.plan = CompressionPlan.from_json((folder / "plan.json").read_text(encoding="utf-8"))
+    loaded.plan = read_plan(folder / "plan.json")
     path = folder / "config.json"
     if path.is_file():
         try:
-            config = json.loads(path.read_text(encoding="utf-8"))
+            config = table(parsed(path.read_bytes()))
             for name in ("cost", "dense_cost"):
                 if name in config:
-                    setattr(loaded, name, Cost(**{key: value for key, value in config[name].items() if key != "flops"}))
-        except (ValueError, TypeError, AttributeError) as error:
+                    counted = {key: value for key, value in table(config[name], name).items() if key != "flops"}
+                    setattr(loaded, name, built(Cost, counted, name))
+        except ValueError as error:
             raise ValueError(f"{path}: not what sconv_search.save writes: {error}") from error
     return loaded

@@ -40,7 +40,8 @@ class ConfirmedNetwork:
     """Confirmed network."""
 
     plan: Annotated[
-        str, typer.Option(help="Number of a confirmed trial, or best for the best one.", metavar="NUMBER|best")
+        str,
+        typer.Option(help="A network's name in the report: a trial's number, uniform; or best.", metavar="NAME|best"),
     ] = BEST
     seed: Annotated[
         int | None,

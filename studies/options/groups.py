@@ -53,7 +53,7 @@ def _options(group: type) -> Iterator[inspect.Parameter]:
     """A parameter for every field of the group."""
     title = (group.__doc__ or group.__name__).splitlines()[0].rstrip(".")
     kinds = get_type_hints(group, include_extras=True)
-    for field in fields(group):  # type: ignore[arg-type]  # a dataclass
+    for field in fields(group):
         default = inspect.Parameter.empty if field.default is MISSING else field.default
         kind = _in_panel(kinds[field.name], title)
         yield inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)

@@ -12,18 +12,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sconv_search.plan import plan_of_file
 from sconv_search.records import TrialRecord, record_fields
 from sconv_search.search_space.space import Option, SearchSpace, option_entry, option_of
-from sconv_search.strict_json import numbered_lines, parsed, shortened, shown
+from sconv_search.strict_json import numbered_lines, parsed, shortened, shown, table
 from sconv_search.studies.spec import StudySpec
 from sconv_search.system.files import append_whole, write_whole
 
 Parsed = TypeVar("Parsed")
 MOST_TOLD = 5
-_NEEDED = ("plan", "val_top1", "flops")
+_NEEDED = ("plan", "val_score", "flops")
 """Fields without which a complete trial of a search says nothing."""
 
 
@@ -176,26 +176,35 @@ class RunFolder:
         """The sites of a search space that is being measured, one a line."""
         return self.path / "space.partial.jsonl"
 
-    def keep_site(self, name: str, options: tuple[Option, ...]) -> None:
-        """Keeps a site's measured options, for the case that the measurement is interrupted."""
-        append_whole(
-            self._measured, json.dumps({"site": name, "options": [option_entry(option) for option in options]}) + "\n"
-        )
+    def keep_site(self, name: str, options: tuple[Option, ...], measured_of: str = "") -> None:
+        """Keeps a site's measured options, for the case that the measurement is interrupted.
 
-    def measured_sites(self) -> tuple[dict[str, tuple[Option, ...]], list[str]]:
-        """What an interrupted measurement finished, and a message for each line that is damaged; those are left out."""
+        Args:
+            measured_of: checksum of what the space is measured of.
+        """
+        entry = {"site": name, "measured_of": measured_of, "options": [option_entry(option) for option in options]}
+        append_whole(self._measured, json.dumps(entry) + "\n")
+
+    def measured_sites(self, measured_of: str = "") -> tuple[dict[str, tuple[Option, ...]], list[str]]:
+        """What an interrupted measurement of this finished, and a message for each line that is damaged or of another
+        one; those are left out.
+        """
         found: dict[str, tuple[Option, ...]] = {}
         kept, damaged, torn = [], [], False
         for number, line in numbered_lines(self._measured):
             try:
-                name, options = _site_of(line)
+                name, of, options = _site_of(line)
             except ValueError as error:
                 torn = True
                 if line.endswith(b"\n"):  # else it was being written when the measurement was interrupted
                     reason = shortened(str(error), 300)
                     damaged.append(f"{self._measured} line {number} is not read: {reason}; its layer is measured again")
             else:
-                found[name] = options
+                if of in ("", measured_of):
+                    found[name] = options
+                else:
+                    reason = "it was measured with another network, data or version"
+                    damaged.append(f"{self._measured} line {number} is not used: {reason}")
                 kept.append(line.removesuffix(b"\n") + b"\n")
                 torn |= not line.endswith(b"\n")
         if torn:
@@ -219,7 +228,7 @@ class RunFolder:
         found = []
         for path, parse, consequence in (
             (self.trials, _record, "its trial runs again"),
-            (self.journal, _table, "what the records say is taken"),
+            (self.journal, lambda line: table(parsed(line)), "what the records say is taken"),
         ):
             if cut := _mend_last_line(path, parse):
                 found.append(f"{path}: an incomplete last line of {cut} bytes was dropped; {consequence}")
@@ -239,7 +248,7 @@ class RunFolder:
         """What is wrong with records that another version wrote, which cannot stand beside ours; None where there are
         none.
         """
-        return next((message for message in self.records()[1] if "records of schema" in message), None)
+        return next((message for message in self.records()[1] if "records of the schemas" in message), None)
 
 
 def told(messages: Sequence[str]) -> list[str]:
@@ -271,21 +280,17 @@ def _require_plan(text: str) -> None:
         raise ValueError(f"field 'plan' must hold a plan as JSON: {error}") from error
 
 
-def _site_of(line: bytes) -> tuple[str, tuple[Option, ...]]:
-    entry = _table(line)
-    name, options = entry.get("site"), entry.get("options")
+def _site_of(line: bytes) -> tuple[str, str, tuple[Option, ...]]:
+    """The site of a line, the checksum of what it was measured of, and its options."""
+    entry = table(parsed(line))
+    name, of, options = entry.get("site"), entry.get("measured_of", ""), entry.get("options")
+    if not isinstance(of, str):
+        raise ValueError(f"field 'measured_of' must be a text, got {shown(of)}")
     if not isinstance(name, str):
         raise ValueError(f"field 'site' must be a text, got {shown(name)}")
     if not isinstance(options, list):
         raise ValueError(f"field 'options' must be a list, got {shown(options)}")
-    return name, tuple(option_of(option, f"options[{place}]") for place, option in enumerate(options))
-
-
-def _table(line: bytes) -> dict[str, Any]:
-    entry = parsed(line)
-    if not isinstance(entry, dict):
-        raise ValueError(f"not a table: {shown(entry)}")
-    return entry
+    return name, of, tuple(option_of(option, f"options[{place}]") for place, option in enumerate(options))
 
 
 def _mend_last_line(path: Path, parse: Callable[[bytes], object]) -> int:

@@ -12,8 +12,8 @@ from sconv_search.records import TrialRecord
 from sconv_search.studies.monitor import Monitor
 from sconv_search.training.loop import Progress as Step
 
-SEARCH_COLUMNS = ("val_top1", "val_loss", "regularization", "regularized_share", "residual", "wall_s")
-CONFIRM_COLUMNS = ("test_top1", "val_top1_before", "val_top1_after", "val_top1", "residual", "latency_ms", "wall_s")
+SEARCH_COLUMNS = ("val_score", "val_loss", "regularization", "regularized_share", "residual", "wall_s")
+CONFIRM_COLUMNS = ("test_score", "val_score_before", "val_score_after", "val_score", "residual", "latency_ms", "wall_s")
 STEPS_AN_EPOCH = 1000
 """TensorBoard counts in whole steps: a residual's step is in thousandths of an epoch."""
 

@@ -15,6 +15,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from sconv_search.studies.spec import SamplerName
+from sconv_search.system.packages import require_package
 
 POPULATION = 24
 Rows = dict[tuple[str, ...], dict[int, NDArray[np.float64]]]
@@ -93,6 +94,7 @@ def sampler_for(
     if kind == "nsga2":
         made = _Nsga2(seed=seed, population_size=min(POPULATION, max(4, startup)))
     elif kind == "cmaes":
+        require_package("cmaes", "cmaes", "the sampler 'cmaes' needs")
         made = _CmaEs(number, seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
     elif kind == "gp":
         made = _Gp(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)

@@ -131,7 +131,7 @@ class Sampler:
                 self._study = optuna.create_study(storage=storage, study_name=name, directions=directions)
         self._require_sense(directions)
         if not self._study.trials:
-            self._study.set_metric_names([COLUMNS[name]["label"] for name in ("val_top1", *self.domain.costs)])
+            self._study.set_metric_names(["validation score", *(COLUMNS[name]["label"] for name in self.domain.costs)])
 
     def _require_sense(self, directions: Sequence[StudyDirection]) -> None:
         """Refuses a study that Optuna has read and that is none of ours: it would fail much later.
@@ -288,7 +288,9 @@ class Sampler:
         return self._repeats
 
     def tell(self, number: int, record: TrialRecord) -> None:
-        """The trial's result: its accuracy and costs; or that it was not worth a training, over budget, or failed."""
+        """The trial's result: its score, negated where a lower one is better, and its costs; or that it was not worth a
+        training, over budget, or failed.
+        """
         self._repeats = 0
         with self._file.together():
             self._finish(self._asked.pop(number), record)
@@ -298,12 +300,12 @@ class Sampler:
         for name in _SHOWN:
             if (value := getattr(record, name)) is not None:
                 trial.set_user_attr(name, value)
-        values = [getattr(record, name) for name in ("val_top1", *self.domain.costs)]
+        values = [record.quality, *(getattr(record, name) for name in self.domain.costs)]
         if record.status == "complete" and None not in values:  # a record from elsewhere may lack a cost
             self._study.tell(trial, values)
             return
         if record.status == "screened" and not self.domain.costs:
-            trial.report(float(record.screen_top1 or 0.0), step=1)
+            trial.report(record.screen_quality or 0.0, step=1)
         self._study.tell(trial, state=TrialState.FAIL if record.status == "failed" else TrialState.PRUNED)
 
 

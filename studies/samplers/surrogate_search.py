@@ -57,7 +57,7 @@ class Informed:
         if found.plan is None:
             return
         at_S = self._arrays.positions(CompressionPlan.from_json(found.plan))
-        score = found.screen_top1 if self._screened else found.val_top1
+        score = found.screen_quality if self._screened else found.quality
         if score is None or found.status not in ("complete", "screened"):
             self._without_score.add(at_S.tobytes())
         else:

@@ -78,7 +78,7 @@ class SearchLoop:
         self._ended = False
         self._halving = Halving(spec.screening, 1 + len(spec.costs))
         for r in searched:
-            if r.screen_top1 is not None:
+            if r.screen_score is not None:
                 self._halving.promotes(self._objectives(r))
         proposals.learn(searched)
 
@@ -102,7 +102,7 @@ class SearchLoop:
                 return
             job, found = executor.result()
             if found.status == "screened" and self._is_promoted(found):
-                screen = Score(top1=found.screen_top1 or 0.0, loss=found.screen_loss or 0.0)
+                screen = Score(value=found.screen_score or 0.0, loss=found.screen_loss or 0.0)
                 executor.submit(replace(job, rung="train", screen=screen))
                 continue
             self._running -= 1

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from sconv_search.records import TrialRecord
 from sconv_search.studies.spec import StudySpec
-from sconv_search.training.metrics import TOP1
 
 
 class SearchProgress:
@@ -28,12 +27,12 @@ class SearchProgress:
 
     @property
     def best(self) -> TrialRecord | None:
-        """The trial with the highest validation accuracy."""
-        return max(self.front, key=lambda r: r.val_top1 or 0.0, default=None)
+        """The trial with the best validation score."""
+        return max(self.front, key=lambda r: r.quality or 0.0, default=None)
 
     def take(self, found: TrialRecord) -> None:
         """Counts one more trial."""
-        if found.status != "complete" or found.val_top1 is None:
+        if found.status != "complete" or found.val_score is None:
             return
         self.trained, self.fresh = self.trained + 1, self.fresh + 1
         if any(self._covers(other, found) for other in self.front):
@@ -45,19 +44,23 @@ class SearchProgress:
     def _covers(self, one: TrialRecord, other: TrialRecord) -> bool:
         """Whether one is at least as good as the other in everything that counts."""
         costs = [(getattr(one, name) or 0) <= (getattr(other, name) or 0) for name in self._costs]
-        return (one.val_top1 or 0.0) >= (other.val_top1 or 0.0) and all(costs)
+        return (one.quality or 0.0) >= (other.quality or 0.0) and all(costs)
 
     @property
-    def hypervolume(self) -> float:
+    def hypervolume(self) -> float | None:
         """Area that the front dominates, of the rectangle from (dense FLOPs, 0 %) to (0 FLOPs, 100 %), in %; two
         objectives.
+
+        None where scores are not in % of which more is better: then nothing fixes the rectangle.
         """
+        if any((r.metric_unit, r.metric_better) != ("%", "higher") for r in self.front):
+            return None
         area, height = 0.0, 0.0
-        steps = [(1 - _share(r), (r.val_top1 or 0.0) / 100) for r in self.front]
-        for width, top1 in sorted(steps, key=lambda step: -step[0]):
-            if top1 > height:
-                area += max(0.0, width) * (top1 - height)
-                height = top1
+        steps = [(1 - _share(r), (r.val_score or 0.0) / 100) for r in self.front]
+        for width, score in sorted(steps, key=lambda step: -step[0]):
+            if score > height:
+                area += max(0.0, width) * (score - height)
+                height = score
         return 100 * area
 
 
@@ -68,21 +71,26 @@ def trial_line(found: TrialRecord, standing: SearchProgress, seconds: float) -> 
     share = f"{100 * _share(found):.1f} % FLOPs"
     weight = "direct" if found.regularization is None else f"λ {found.regularization:.2g}"
     if found.status == "screened":
-        return f"trial {found.number}: {share}, {found.origin}, screened at {found.screen_top1:.2f} %, not trained"
-    score = f"validation {found.metric or TOP1.name} {found.val_top1:.2f} % in {found.wall_s or 0:.0f} s"
+        screen = "" if found.screen_score is None else f" at {found.score_metric.text(found.screen_score)}"
+        return f"trial {found.number}: {share}, {found.origin}, screened{screen}, not trained"
+    score = f"validation {found.metric} {_score(found)} in {found.wall_s or 0:.0f} s"
     head = f"trial {found.number} ({standing.trained}/{standing.trials}): {share}, {weight}"
     return f"{head}, {score}; {_outlook(standing, seconds)}"
 
 
 def _outlook(standing: SearchProgress, seconds: float) -> str:
     best = standing.best
-    front = (
-        f"front of {len(standing.front)}, hypervolume {standing.hypervolume:.1f} %, " if len(standing.front) > 1 else ""
-    )
+    area = standing.hypervolume
+    volume = "" if area is None else f"hypervolume {area:.1f} %, "
+    front = f"front of {len(standing.front)}, {volume}" if len(standing.front) > 1 else ""
     rate = 60 * standing.fresh / max(seconds, 1e-9)
     left = (standing.trials - standing.trained) / rate if rate else 0.0
     remaining = f", {_per_minute(rate)}, {left:.1f} min left" if left and standing.fresh > 1 else ""
-    return f"{front}best {best.val_top1 if best else 0:.2f} %{remaining}"
+    return f"{front}best {_score(best) if best else 'none'}{remaining}"
+
+
+def _score(found: TrialRecord) -> str:
+    return "not measured" if found.val_score is None else found.score_metric.text(found.val_score)
 
 
 def _per_minute(rate: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from torch import nn
 
@@ -26,7 +27,7 @@ from sconv_search.studies.search.proposals import Proposals
 from sconv_search.studies.search.workers import executor, require_workers
 from sconv_search.studies.selection import candidates, offered
 from sconv_search.studies.space.given_plans import require_fit
-from sconv_search.studies.space.identity import require_measured_of, space_identity
+from sconv_search.studies.space.identity import identity_sha256, require_measured_of, space_identity
 from sconv_search.studies.space.measuring import dense_cost, input_shapes, measured_space
 from sconv_search.studies.space.site_text import site_lines
 from sconv_search.studies.space.sites import left_out
@@ -174,7 +175,8 @@ def _space(start: StudyContext, spec: StudySpec, folder: RunFolder, monitor: Mon
         require_measured_of(space, identity, folder.path / "space.json")
         _require_of(space, start, spec, folder)
     else:
-        known, damaged = folder.measured_sites()
+        checksum = identity_sha256(identity)
+        known, damaged = folder.measured_sites(checksum)
         for message in told(damaged):
             monitor.say(message)
         if known:
@@ -188,7 +190,7 @@ def _space(start: StudyContext, spec: StudySpec, folder: RunFolder, monitor: Mon
             given=spec.given,
             latency_batch=batch,
             known=known,
-            keep=folder.keep_site,
+            keep=partial(folder.keep_site, measured_of=checksum),
         )
         space = replace(space, measured_of=identity)
         folder.write_space(space)

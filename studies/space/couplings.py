@@ -9,6 +9,7 @@ from itertools import combinations
 from torch import nn
 
 from sconv_search.cost.counting import measure_cost
+from sconv_search.cost.network_inputs import Inputs
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Cost
 from sconv_search.search_space.space import Coupling, Option
@@ -18,7 +19,7 @@ from sconv_search.system.cache import architecture
 
 
 def measured_couplings(
-    network: nn.Module, input_shape: Sequence[int], sites: Mapping[str, Sequence[Option]], dense: Cost, monitor: Monitor
+    network: nn.Module, inputs: Inputs, sites: Mapping[str, Sequence[Option]], dense: Cost, monitor: Monitor
 ) -> tuple[Coupling, ...]:
     """What two choices save less together than the sum of both, a pair of dropped channels at a time.
 
@@ -44,9 +45,7 @@ def measured_couplings(
     with monitor.bar(f"measuring {len(pairs)} pairs of coupled sites") as step:
         for done, (first, second) in enumerate(pairs, start=1):
             both = CompressionPlan(sites={**plans[first].sites, **plans[second].sites})
-            beyond = (
-                measure_cost(compress(network, both), input_shape) - dense - largest[first].cost - largest[second].cost
-            )
+            beyond = measure_cost(compress(network, both), inputs) - dense - largest[first].cost - largest[second].cost
             cost = _each(beyond.counted(), largest[first].dropped * largest[second].dropped, first, second)
             found.append(Coupling(first=first, second=second, cost=cost))
             step(done, len(pairs))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 from collections.abc import Mapping
@@ -30,6 +31,11 @@ def space_identity(start: StudyContext, spec: StudySpec) -> Mapping[str, str]:
         "plans": json.dumps(spec.plans),
         **(timed if spec.times else {}),
     }
+
+
+def identity_sha256(identity: Mapping[str, str]) -> str:
+    """SHA-256 of it, for files of which every line says what it is of."""
+    return hashlib.sha256(json.dumps(dict(identity), sort_keys=True).encode()).hexdigest()
 
 
 def require_measured_of(space: SearchSpace, identity: Mapping[str, str], path: Path) -> None:

@@ -36,6 +36,10 @@ def channels_dropped(network: nn.Module, name: str, choice: Choice) -> int:
     return method_named(choice.method).dropped(site(network, name), choice.structure)
 
 
+def _reshapes(choice: Choice) -> bool:
+    return method_named(choice.method).reshapes_neighbors
+
+
 def left_by_pruning(
     network: nn.Module, choices: Mapping[str, Sequence[Choice]]
 ) -> tuple[dict[str, Widths], dict[str, str]]:
@@ -44,9 +48,11 @@ def left_by_pruning(
 
     A layer of which the second says why can be pruned or compressed in a study, but not both.
     """
+    pruning = {name: [choice for choice in options if _reshapes(choice)] for name, options in choices.items()}
     drops = {
         name: sorted({0, *(channels_dropped(network, name, choice) for choice in options)})
-        for name, options in choices.items()
+        for name, options in pruning.items()
+        if options
     }
     drops = {name: counts for name, counts in drops.items() if len(counts) > 1}
     if not drops:
@@ -55,7 +61,7 @@ def left_by_pruning(
     found: dict[str, Widths] = {}
     refused: dict[str, str] = {}
     for name, options in choices.items():
-        if all(method_named(choice.method).reshapes_neighbors for choice in options):
+        if len(pruning[name]) == len(options):
             continue
         others = (groups[place] for place in drops if place != name)  # a site that prunes has no other choice
         met = [group for group in others if any(member.layer == name for member in group.members)]

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from statistics import median
 from typing import Any, Literal
-
-import torch
-from torch import nn
 
 from sconv_search.budget import Budgets
 from sconv_search.cost.counting import counting_free, measure_cost
-from sconv_search.inference.latency import measure_ready_latencies_ms
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Cost, TrialRecord
 from sconv_search.studies.context import StudyContext
@@ -20,7 +15,14 @@ from sconv_search.studies.methods import compress
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.spec import StudySpec
 from sconv_search.studies.trials.checkpoints import RunCheckpoints, TrialCheckpoints
-from sconv_search.studies.trials.rows import cost_fields, metric_field, outcome_fields, plan_fields, record
+from sconv_search.studies.trials.rows import (
+    cost_fields,
+    latency_fields,
+    metric_field,
+    outcome_fields,
+    plan_fields,
+    record,
+)
 from sconv_search.studies.trials.trial import run_trial, screened
 from sconv_search.system.cache import forget_idle
 from sconv_search.training.checkpoint import Stopwatch
@@ -99,7 +101,7 @@ class TrialEvaluator:
         )
 
     def _known(self, job: TrialRequest) -> dict[str, Any]:
-        screen = {"screen_top1": job.screen.top1, "screen_loss": job.screen.loss} if job.screen else {}
+        screen = {"screen_score": job.screen.value, "screen_loss": job.screen.loss} if job.screen else {}
         return {
             "stage": "search",
             "variant": "searched",
@@ -124,7 +126,7 @@ class TrialEvaluator:
             return {**columns, "status": "over_budget", "reason": job.budgets.exceeded(cost)}
         if job.rung == "screen":
             score = screened(self.start, job.plan, seed=self.spec.seed)
-            return {**columns, "status": "screened", "screen_top1": score.top1, "screen_loss": score.loss}
+            return {**columns, "status": "screened", "screen_score": score.value, "screen_loss": score.loss}
         outcome = run_trial(
             self.start,
             job.plan,
@@ -144,10 +146,8 @@ class TrialEvaluator:
         columns = cost_fields(cost, self.dense)
         if not self.spec.times:
             return cost, columns
-        batch = self.spec.latency_batch
-        measured = measure_ready_latencies_ms([built, self.start.network], shape, batch=batch)
-        own, dense = (median(rounds) for rounds in measured)
-        return replace(cost, latency_ms=own), {**columns, **latency_fields(built, own, dense, batch)}
+        measured = latency_fields(built, self.start.network, shape, self.spec.latency_batch)
+        return replace(cost, latency_ms=measured["latency_ms"]), {**columns, **measured}
 
 
 def trial_name(number: int | str) -> str:
@@ -162,14 +162,3 @@ def _finite(columns: dict[str, Any]) -> dict[str, Any]:
         return columns
     values = ", ".join(f"{name} is {value}" for name, value in wrong.items())
     return {**columns, **dict.fromkeys(wrong), "status": "failed", "reason": f"the loss is not finite: {values}"}
-
-
-def latency_fields(network: nn.Module, own_ms: float, dense_ms: float, batch: int) -> dict[str, Any]:
-    """The columns that say how long a forward takes, and under what circumstances."""
-    return {
-        "latency_ms": own_ms,
-        "dense_latency_ms": dense_ms,
-        "threads": torch.get_num_threads(),
-        "dtype": str(next(network.parameters()).dtype).removeprefix("torch."),
-        "latency_batch": batch,
-    }

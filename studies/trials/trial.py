@@ -121,7 +121,7 @@ def join_trials(start: StudyContext) -> None:
 
 def _unscored(network: nn.Module, data: DataSet, split: Images) -> Score:
     """The leading process alone reads scores."""
-    return Score(top1=0.0, loss=0.0)
+    return Score(value=0.0, loss=0.0)
 
 
 def _run(start: StudyContext, config: TrialConfig, monitor: Monitor, checkpoints: TrialCheckpoints | None) -> Outcome:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from sconv_search.records import TrialRecord
 from sconv_search.reports import page as report_page
 from sconv_search.reports import write_report
 from tests.reports.conftest import confirm, record, write_studies
@@ -82,11 +83,23 @@ def _hostile(root: Path) -> list[Path]:
     return [folder]
 
 
+def _with_networks(root: Path, source: Path) -> list[Path]:
+    """The runs, with a folder for each confirmed network, as ``confirm`` leaves them."""
+    shutil.copytree(source, root)
+    for run in root.iterdir():
+        for line in (run / "trials.jsonl").read_text(encoding="utf-8").splitlines():
+            found = TrialRecord.from_json(line)
+            if found.stage == "confirm":
+                label = found.plan_name if found.number is None else f"{found.variant}-{found.number}"
+                (run / "confirmed" / f"{label}-seed{found.seed}").mkdir(parents=True, exist_ok=True)
+    return sorted(root.iterdir())
+
+
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Name -> page: the demo, ResNet-20 on CIFAR-10 (both real runs), six methods (made up), hostile names."""
     root = tmp_path_factory.mktemp("pages")
-    runs = {name: sorted((RUNS / name).iterdir()) for name in ("demo", "resnet20")}
+    runs = {name: _with_networks(root / f"{name}-runs", RUNS / name) for name in ("demo", "resnet20")}
     runs["six"] = write_studies(lambda name, lines: _folder(root / "six-runs", name, list(lines)))
     runs["hostile"] = _hostile(root)
     with pytest.MonkeyPatch.context() as patched:

@@ -119,13 +119,13 @@ def test_the_switch_changes_the_axis_and_the_points(
     browser: Any, pages: dict[str, Path], picture: Callable[..., None], name: str, look: str
 ) -> None:
     with opened(browser, pages[name], look) as (tab, complaints):
-        figure = tab.locator('.figure[data-key="pareto"]').first
+        figure = tab.locator('.figure[data-key="front"]').first
         titles, places = [], []
         for metric in METRICS:
             figure.get_by_role("button", name=metric, exact=True).click()
             assert figure.locator('button[aria-pressed="true"]').all_inner_texts() == [metric]
             tab.wait_for_timeout(60)
-            other = "known => document.querySelector('.figure[data-key=pareto] .xtitle').textContent !== known"
+            other = "known => document.querySelector('.figure[data-key=front] .xtitle').textContent !== known"
             eventually(tab, other, titles[-1] if titles else "")
             titles.append(figure.locator(".xtitle").text_content())
             places.append(figure.locator(".plot").evaluate("plot => JSON.stringify(plot.data.map(trace => trace.x))"))
@@ -156,10 +156,10 @@ def test_every_drawing_of_every_switch_is_whole(browser: Any, pages: dict[str, P
 def confirmed_point(tab: Any) -> Any:
     """The first strong point of the Pareto figure, scrolled into sight."""
     place = tab.evaluate("""() => {
-      const plot = document.querySelector('.figure[data-key="pareto"] .plot');
+      const plot = document.querySelector('.figure[data-key="front"] .plot');
       return plot.data.findIndex(trace => trace.meta && trace.meta.kind === 'strong');
     }""")
-    plot = tab.locator('.figure[data-key="pareto"] .plot').first
+    plot = tab.locator('.figure[data-key="front"] .plot').first
     plot.scroll_into_view_if_needed()
     handle = plot.evaluate_handle(f"plot => plot.calcdata[{place}][0].node3.node().querySelector('.points path')")
     box = handle.as_element().bounding_box()
@@ -172,23 +172,24 @@ def test_hovering_names_the_plan_and_a_click_opens_its_table(
     browser: Any, pages: dict[str, Path], picture: Callable[..., None], name: str, look: str
 ) -> None:
     with opened(browser, pages[name], look) as (tab, complaints):
-        tab.evaluate("""document.querySelector('.figure[data-key="pareto"]').scrollIntoView()""")
+        tab.evaluate("""document.querySelector('.figure[data-key="front"]').scrollIntoView()""")
         x, y = confirmed_point(tab)
         tab.mouse.move(x, y)
         tab.wait_for_selector(".hoverlayer .hovertext")
         shown = "".join(tab.locator(".hoverlayer").all_text_contents())
         assert "plan " in shown
         assert "test top-1" in shown
-        picture(tab.locator('.figure[data-key="pareto"]').first, f"{name}-{look}-hover")
+        picture(tab.locator('.figure[data-key="front"]').first, f"{name}-{look}-hover")
         assert tab.locator("details[open]").count() == 0
         tab.mouse.click(x, y)
         tab.wait_for_selector("details.picked[open]")
         table = tab.locator("details.picked")
-        key = table.get_attribute("id").removeprefix("plan-")
-        assert key in shown
+        title = table.locator("summary").inner_text()
+        plan = title[title.index("plan ") : title.index(":")]
+        assert plan in shown.replace("\xa0", " ")
         assert "FLOPs kept (%)" in table.inner_text()
         assert table.locator("tbody tr").count() >= 7
-        assert f"plan {key}" in tab.locator(".chosen").first.inner_text()
+        assert plan in tab.locator(".chosen").first.inner_text()
         tab.wait_for_timeout(500)
         picture(tab, f"{name}-{look}-click")
         assert complaints == []
@@ -226,9 +227,64 @@ def test_the_figures_follow_the_window_s_width(browser: Any, pages: dict[str, Pa
 @pytest.mark.parametrize(("look", "least"), [("light", 0.4), ("dark", 0.7)])
 def test_faint_points_are_seen_on_either_ground(browser: Any, pages: dict[str, Path], look: str, least: float) -> None:
     with opened(browser, pages["resnet20"], look) as (tab, complaints):
-        faint = tab.locator('.figure[data-key="pareto"] .plot').first.evaluate(
+        faint = tab.locator('.figure[data-key="trials"] .plot').first.evaluate(
             "plot => plot.data.filter(trace => trace.meta && trace.meta.kind === 'faint').map(trace => trace.opacity)"
         )
         assert faint
         assert all(least <= opacity < 1 for opacity in faint)
+        assert complaints == []
+
+
+LINES = """() => document.querySelector('.figure[data-key="front"] .plot').layout.shapes
+  .filter(shape => shape.name === 'tolerance').map(shape => shape.y0)"""
+
+
+def test_the_tolerance_changes_the_answer_its_command_and_the_line(
+    browser: Any, pages: dict[str, Path], picture: Callable[..., None]
+) -> None:
+    with opened(browser, pages["demo"], "light") as (tab, complaints):
+        question = tab.locator(".question").first
+        field = question.locator("input")
+        (line,) = tab.evaluate(LINES)
+        dense = line + float(field.input_value())
+        answers = []
+        for tolerance in ("0", "1.0", "1.5"):
+            field.fill(tolerance)
+            answers.append((question.locator(".smallest").inner_text(), question.locator(".export code").inner_text()))
+            assert tab.evaluate(LINES) == [pytest.approx(dense - float(tolerance))]
+            tab.locator('.figure[data-key="front"]').get_by_role("button", name="MACs", exact=True).click()
+            assert tab.evaluate(LINES) == [pytest.approx(dense - float(tolerance))]
+            picture(question, f"question-{tolerance}")
+        assert answers[0][0].startswith("none of the 8 confirmed networks. The nearest: spatial SVD, plan 2 of run")
+        assert "plan 0 of run demo-spatial_svd-25" in answers[1][0]
+        assert "uniform plan of run demo-spatial_svd-25" in answers[2][0]
+        assert answers[2][1].endswith("demo-spatial_svd-25 --plan uniform --to onnx")
+        field.fill("")
+        assert question.locator(".smallest").inner_text() == answers[2][0]
+        assert complaints == []
+
+
+def test_a_button_copies_the_command(browser: Any, pages: dict[str, Path]) -> None:
+    empty = "field => { field.type = 'text'; field.value = ''; field.focus(); }"
+    with opened(browser, pages["demo"], "light") as (tab, complaints):
+        export = tab.locator(".question .export").first
+        command = export.locator("code").inner_text()
+        export.get_by_role("button").click()
+        eventually(tab, "() => document.querySelector('.question .export button').textContent === 'copied'")
+        tab.locator(".question input").first.evaluate(empty)
+        tab.keyboard.press("Control+V")
+        assert tab.locator(".question input").first.input_value() == command
+        row = tab.locator("tbody tr", has_text="spatial SVD, uniform").first
+        row.get_by_role("button").first.click()
+        tab.locator(".question input").first.evaluate(empty)
+        tab.keyboard.press("Control+V")
+        assert tab.locator(".question input").first.input_value().endswith("--plan uniform --to onnx")
+        assert complaints == []
+
+
+def test_the_links_to_layers_open_them(browser: Any, pages: dict[str, Path]) -> None:
+    with opened(browser, pages["demo"], "light") as (tab, complaints):
+        link = tab.locator(".question .layers").first
+        link.click()
+        assert tab.locator(link.get_attribute("href")).get_attribute("open") is not None
         assert complaints == []

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
-from sconv_search.records import TrialRecord
-from sconv_search.reports.table import to_table
+from sconv_search.records import Metric, TrialRecord
+from sconv_search.reports.data_files import write_tables
+from sconv_search.reports.reading.records_table import record_frame, with_derived
+from sconv_search.reports.reading.runs import RunFacts
+from sconv_search.reports.wording import ScoreFormat
 
 DENSE_FLOPS = 82_000_000
 METHODS = ("structured_conv", "spatial_svd", "weight_svd", "tucker", "cp", "channel_pruning")
@@ -31,6 +36,22 @@ def record(**columns: Any) -> TrialRecord:
     return TrialRecord(**defaults | columns)
 
 
+def to_table(records: Iterable[TrialRecord], runs: Sequence[RunFacts] = ()) -> pd.DataFrame:
+    """The records as a report's table, each of a run with its study's name."""
+    rows = list(records)
+    return with_derived(record_frame([vars(row) for row in rows]), [row.study for row in rows], runs)
+
+
+def parquet(table: pd.DataFrame) -> bytes:
+    file = io.BytesIO()
+    write_tables(table, io.BytesIO(), file)
+    return file.getvalue()
+
+
+SCORES = ScoreFormat(metric=Metric("top-1", unit="%"))
+LOSS = ScoreFormat(metric=Metric("val loss", better="lower", unit="nat"))
+OF_LOSS = {"metric": "val loss", "metric_unit": "nat", "metric_better": "lower"}
+"""Columns of records that are scored by a loss."""
 TRIALS = 20
 SITES = ("conv1", "layer1.conv1", "layer2.conv1")
 OPTIONS = 4
@@ -85,23 +106,22 @@ LAYERS = json.dumps(
 COURSE = json.dumps({"epochs": [0.0, 1.5, 3.0], "sites": {"conv1": [0.6, 0.3, 0.02], "layer1.conv1": [0.5, 0.2, 0.01]}})
 
 
-def confirm(test_top1: float, seed: int = 0, **columns: Any) -> TrialRecord:
-    return record(stage="confirm", test_top1=test_top1, seed=seed, **columns)
+def confirm(test_score: float, seed: int = 0, **columns: Any) -> TrialRecord:
+    return record(stage="confirm", test_score=test_score, seed=seed, **columns)
 
 
 @pytest.fixture
 def write_run(tmp_path: Path) -> Callable[..., Path]:
     """Writes records, or text as it stands, as a run folder."""
+    return lambda name, lines: run_folder(tmp_path / "runs" / name, lines)
 
-    def write(name: str, lines: Iterable[TrialRecord | str]) -> Path:
-        folder = tmp_path / "runs" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        lines = list(lines)
-        text = "".join(f"{line if isinstance(line, str) else line.to_json()}\n" for line in lines)
-        (folder / "trials.jsonl").write_text(text, encoding="utf-8")
-        return folder
 
-    return write
+def run_folder(folder: Path, lines: Iterable[TrialRecord | str]) -> Path:
+    """The folder, with records, or text as it stands."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = "".join(f"{line if isinstance(line, str) else line.to_json()}\n" for line in lines)
+    (folder / "trials.jsonl").write_text(text, encoding="utf-8")
+    return folder
 
 
 def study(method: str, place: int, task: str = "cifar10/resnet20") -> list[TrialRecord]:
@@ -115,10 +135,10 @@ def study(method: str, place: int, task: str = "cifar10/resnet20") -> list[Trial
     }
     origin |= {"study": f"{task.replace('/', '-')}-{method}", "task": task, "methods": method}
     rows = [record(**origin, **_trial(number, place, rng)) for number in range(40)]
-    best = sorted((r for r in rows if r.val_top1), key=lambda r: -(r.val_top1 or 0))[:3]
+    best = sorted((r for r in rows if r.val_score), key=lambda r: -(r.val_score or 0))[:3]
     for seed in range(3):
         for r in best:
-            score = (r.val_top1 or 0) - 0.4 + rng.gauss(0, 0.2)
+            score = (r.val_score or 0) - 0.4 + rng.gauss(0, 0.2)
             rows.append(
                 _confirmed(score, seed, {**origin, "variant": "searched", "plan": r.plan, "flops": r.flops}, rng)
             )
@@ -166,7 +186,7 @@ def _trial(number: int, place: int, rng: random.Random) -> dict[str, Any]:
     if place == 0 and number % 2:
         weight = 0.05 * 40 ** rng.random()
         row |= {"regularization": weight, "residual": 0.5 / (1 + 5 * weight)}
-    return row | {"val_top1": score, "wall_s": rng.uniform(50, 70), "epochs": 2.0}
+    return row | {"val_score": score, "wall_s": rng.uniform(50, 70), "epochs": 2.0}
 
 
 def _confirmed(score: float, seed: int, columns: dict[str, Any], rng: random.Random) -> TrialRecord:
@@ -174,7 +194,7 @@ def _confirmed(score: float, seed: int, columns: dict[str, Any], rng: random.Ran
     costs = {"macs": flops // 2 - 400_000, "adds": 800_000, "params": flops // 300, "epochs": 6.0, "wall_s": 190.0}
     if columns["methods"]:
         before, after = 91.0 + rng.gauss(0, 0.1), 84.0 + rng.gauss(0, 0.4)
-        costs |= {"layers": LAYERS, "val_top1_before": before, "val_top1_after": after, "val_top1": score + 0.2}
+        costs |= {"layers": LAYERS, "val_score_before": before, "val_score_after": after, "val_score": score + 0.2}
     if columns["methods"] == "structured_conv" and columns["variant"] == "searched":
         costs |= {"regularization": 0.5, "residual": 0.015, "residual_course": COURSE}
     costs |= {"threads": 1, "dtype": "float32", "latency_batch": 16}

@@ -9,10 +9,9 @@ import pytest
 
 from sconv_search.records import TrialRecord
 from sconv_search.reports import compare_reports
-from sconv_search.reports.export import to_parquet
 from sconv_search.reports.page import make_report
-from sconv_search.reports.table import read_runs
-from tests.reports.conftest import confirm, record
+from sconv_search.reports.reading.records_table import read_runs
+from tests.reports.conftest import confirm, parquet, record
 
 AT = {"budget": "50% flops", "flops": 40_000_000}
 DENSE = confirm(92.0, variant="dense", methods=None, flops=82_000_000)
@@ -26,7 +25,7 @@ def reported(tmp_path: Path, write_run: Callable[..., Path]) -> Callable[..., Pa
         run = write_run(f"{name}/study", records)
         (tmp_path / name / "data").mkdir(parents=True)
         for table, content in make_report(read_runs([run])).data.items():
-            (tmp_path / name / "data" / f"{table}.parquet").write_bytes(to_parquet(content))
+            (tmp_path / name / "data" / f"{table}.parquet").write_bytes(parquet(content))
         return tmp_path / name
 
     return make

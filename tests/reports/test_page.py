@@ -6,7 +6,10 @@ import csv
 import io
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,10 +17,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from sconv_search.reports import figures, page, rendering, write_report
-from sconv_search.reports.interactive import library
+from sconv_search.reports import page, write_report
+from sconv_search.reports.drawing import matplotlib_files
+from sconv_search.reports.drawing.matplotlib_files import figure_writer
+from sconv_search.reports.drawing.plotly_figures import library
 from sconv_search.reports.page import make_report
-from sconv_search.reports.table import read_runs
+from sconv_search.reports.reading.records_table import read_runs
 from tests.reports.conftest import DENSE_FLOPS, METHODS, confirm, record, study, write_studies
 
 Write = Callable[..., Path]
@@ -57,7 +62,7 @@ def text_of(folder: Path, name: str = "summary.md") -> str:
 def test_every_figure_is_svg_png_and_pdf_and_every_table_csv_markdown_and_latex(
     write_run: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(page, "KINDS", figures.KINDS)
+    monkeypatch.setattr(page, "KINDS", matplotlib_files.KINDS)
     plots = [confirm(80 + seed, seed, plan="P", flops=DENSE_FLOPS // 2, budget="50% flops") for seed in range(3)]
     out = tmp_path / "report"
     write_report([write_run("a", plots)], out)
@@ -69,27 +74,27 @@ def test_every_figure_is_svg_png_and_pdf_and_every_table_csv_markdown_and_latex(
         assert all(path.stat().st_size > 40 for path in (out / part).iterdir())
     starts = {"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF"}
     for kind, start in starts.items():
-        assert (out / "figures" / f"cifar10-resnet20-pareto-flops.{kind}").read_bytes().startswith(start)
+        assert (out / "figures" / f"cifar10-resnet20-front-flops.{kind}").read_bytes().startswith(start)
 
 
 def test_every_figure_of_a_comparison_has_its_files(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rendering, "rendered_in", lambda figure, kinds: dict.fromkeys(kinds, b""))
-    with rendering.studio(("svg",)) as artist:
+    monkeypatch.setattr(matplotlib_files, "rendered", lambda figure, kind: b"")
+    with figure_writer(("svg",)) as artist:
         make_report(read_runs(runs), artist)
         stems = set(artist.files())
     keys = (
-        "pareto-flops pareto-macs pareto-additions pareto-parameters pareto-latency plan protected"
-        " course-1-best-by-training "
+        "front-flops front-macs front-additions front-parameters front-latency plan protected trials-flops"
+        " progress-1-best-by-training "
     )
-    keys += "course-1-hypervolume-by-second importance lambda-residual lambda-accuracy decomposition latency "
-    keys += "rungs-predicted-damage-against-short-training"
+    keys += "progress-1-hypervolume-by-second importance lambda-residual lambda-top-1 compression latency "
+    keys += "agreement-predicted-damage-against-short-training"
     assert {f"figures/cifar10-resnet20-{key}.svg" for key in keys.split()} <= stems
     assert sum("-residuals-" in name for name in stems) == 3  # the structured plans that were trained with a weight
     assert all(name.isascii() for name in stems)
 
 
 def test_the_tidy_data_is_csv_and_parquet_and_both_agree(comparison: Path) -> None:
-    for name in ("trials", "summary", "verdict", "effort", "course"):
+    for name in ("trials", "summary", "verdict", "effort", "progress"):
         parquet = pd.read_parquet(comparison / "data" / f"{name}.parquet")
         with open(comparison / "data" / f"{name}.csv", encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
@@ -101,12 +106,9 @@ def test_the_tidy_data_is_csv_and_parquet_and_both_agree(comparison: Path) -> No
 def test_the_page_comes_in_the_order_of_the_questions(comparison: Path) -> None:
     text = text_of(comparison)
     parts = [
-        "## Verdict",
-        "At 50 % FLOPs, ",
-        "## cifar10/resnet20",
-        "Accuracy against cost",
-        "### The plan",
-        "### The search",
+        *("## Which network to take", "The smallest network within", "Confirmed networks: score against cost"),
+        *("| network |", "## Which method is best at a budget", "At 50 % FLOPs, ", "## cifar10/resnet20"),
+        *("### The plan", "### The search"),
     ]
     parts += ["### MACs are not milliseconds", "### All trials", "## Provenance", "Equal effort"]
     places = [text.index(part) for part in parts]
@@ -144,7 +146,7 @@ def test_the_page_is_one_small_file_that_loads_nothing(comparison: Path) -> None
     assert html.count(library()) == 1
     rest = html.replace(library(), "")
     assert not re.search(r"""(src|href)=["'](?!#|data:)""", rest)
-    assert "default-src 'none'" in rest
+    assert "default-src 'none'" in unescape(rest)
 
 
 def test_unequal_effort_is_an_alarm(write_run: Write, tmp_path: Path) -> None:
@@ -161,7 +163,7 @@ def test_equal_effort_raises_no_alarm(comparison: Path) -> None:
 
 
 def test_a_run_in_progress_is_said(write_run: Write, tmp_path: Path) -> None:
-    folder = write_run("a", [record(val_top1=1.0, flops=4, budget="50% flops")])
+    folder = write_run("a", [record(val_score=1.0, flops=4, budget="50% flops")])
     (folder / "spec.json").write_text(json.dumps({"methods": ["structured_conv"], "trials": 12}))
     write_report([folder], tmp_path / "report")
     assert "In progress: structured convolution in cifar10/resnet20 at 50 % FLOPs has 1 of 12 trainings." in text_of(
@@ -174,12 +176,12 @@ def test_tasks_have_figures_of_their_own_names(
     write_run: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(page, "KINDS", ("png",))
-    monkeypatch.setattr(rendering, "rendered_in", lambda figure, kinds: dict.fromkeys(kinds, b"png"))
+    monkeypatch.setattr(matplotlib_files, "rendered", lambda figure, kind: b"png")
     tasks = ["a/b", "a-b", "../../etc", "日本"]
     folder = write_run("a", [confirm(80, task=task, flops=DENSE_FLOPS // 2) for task in tasks])
     written = write_report([folder], tmp_path / "report")
-    pictures = {path.name for path in written if path.name.endswith("pareto-flops.png")}
-    assert pictures == {f"{stem}-pareto-flops.png" for stem in ("a-b", "a-b-2", "etc", "日本")}
+    pictures = {path.name for path in written if path.name.endswith("front-flops.png")}
+    assert pictures == {f"{stem}-front-flops.png" for stem in ("a-b", "a-b-2", "etc", "日本")}
     assert {path.parent.parent for path in written if path.parent != tmp_path / "report"} == {tmp_path / "report"}
 
 
@@ -203,10 +205,10 @@ def test_a_second_report_leaves_nothing_of_the_first_behind_but_what_is_not_its_
 
 
 def test_dropped_lines_stand_in_the_report(write_run: Write, tmp_path: Path) -> None:
-    write_report([write_run("a", [record(val_top1=1.0, flops=4), "oops"])], tmp_path / "report")
+    write_report([write_run("a", [record(val_score=1.0, flops=4), "oops"])], tmp_path / "report")
     for name in ("summary.md", "index.html"):
         assert "trials.jsonl line 2 dropped: not JSON" in text_of(tmp_path / "report", name)
-    assert "1 damaged lines or files were dropped" in text_of(tmp_path / "report")
+    assert "1 damaged line or file dropped" in text_of(tmp_path / "report")
 
 
 def test_a_search_without_any_score_still_gives_a_report(write_run: Write, tmp_path: Path) -> None:
@@ -254,7 +256,7 @@ def test_hostile_names_are_text_in_html(hostile: Path) -> None:
     assert "img" not in tags.tags
     assert not [name for name in tags.attributes if name.startswith("on")]
     assert "&lt;script&gt;" in html
-    data = json.loads(html.partition('id="figures">')[2].partition("</script>")[0])
+    data = json.loads(html.partition('id="data">')[2].partition("</script>")[0])
     assert any("&lt;script&gt;" in text for text in data["texts"])
 
 
@@ -335,4 +337,78 @@ def test_studies_of_different_tasks_share_a_report(write_run: Write) -> None:
     folders = [write_run(task, study("structured_conv", 0, f"{task}/net")) for task in ("mnist", "cifar10")]
     blocks = make_report(read_runs(folders)).blocks
     titles = [block.text for block in blocks if getattr(block, "level", 0) == 2]
-    assert titles == ["Verdict", "cifar10/net", "mnist/net", "Provenance"]
+    assert titles == [
+        *("Which network to take", "Which method is best at a budget", "cifar10/net", "mnist/net", "Provenance")
+    ]
+
+
+def saved_run(write_run: Write, scores: dict[str, Any] | None = None) -> Path:
+    """A run with a dense network and two confirmed plans, whose weights lie in its folder."""
+    dense = confirm((scores or {}).get("dense", 92.0), variant="dense", methods=None, flops=DENSE_FLOPS)
+    rows = [dense]
+    for number, flops, score in ((3, DENSE_FLOPS // 4, 90.5), (8, DENSE_FLOPS // 2, 91.5)):
+        known = {"number": number, "plan": f"P{number}", "flops": flops, "budget": "50% flops"}
+        rows += [confirm(score, seed, latency_ms=2.0, dense_latency_ms=4.0, **known) for seed in range(2)]
+    folder = write_run("run", rows)
+    (folder / "confirmed" / "searched-8-seed0").mkdir(parents=True)
+    return folder
+
+
+def test_the_answer_its_path_and_its_command_stand_in_page_and_markdown(write_run: Write, tmp_path: Path) -> None:
+    folder = saved_run(write_run)
+    write_report([folder], tmp_path / "report")
+    command = f"sconv-search export {folder} --plan 8 --to onnx"
+    html = unescape(text_of(tmp_path / "report", "index.html"))
+    assert "The smallest network within" in html
+    assert "plan 8 of run run: 50.0 % of the FLOPs, 2.00 ± 0.00 times as fast as dense" in html
+    assert f"<code>{command}</code>" in html
+    assert f"<code>{folder / 'confirmed' / 'searched-8-seed0'}</code>" in html
+    text = text_of(tmp_path / "report")
+    assert "**The smallest network within 1.0 points of dense (top-1 92.00 %): structured convolution, plan 8" in text
+    assert f"- export: `{command}`" in text
+    answers = json.loads(html.partition('id="data">')[2].partition("</script>")[0])["answers"][0]
+    assert [answer["least"] for answer in answers] == [None, pytest.approx(0.5), pytest.approx(1.5)]
+
+
+def test_of_another_metric_no_word_says_top_1(write_run: Write, tmp_path: Path) -> None:
+    of = {"metric": "val loss", "metric_unit": "nat", "metric_better": "lower"}
+    rows = [record(val_score=0.5 + number / 50, number=number, flops=5 + number, **of) for number in range(9)]
+    rows += [confirm(0.4, variant="dense", methods=None, flops=DENSE_FLOPS, **of)]
+    for seed in range(3):
+        known = {"budget": "50% flops", "flops": DENSE_FLOPS // 2, "val_score": 0.41, "val_score_before": 0.4} | of
+        rows.append(confirm(0.403 + seed / 100, seed, plan="P", number=1, val_score_after=0.9, **known))
+        rows.append(confirm(0.503 + seed / 90, seed, plan="Q", number=2, methods="cp", **known))
+    write_report([write_run("a", rows)], tmp_path / "report")
+    html = unescape(text_of(tmp_path / "report", "index.html").replace(library(), ""))
+    text = text_of(tmp_path / "report")
+    for words in (html, text):
+        assert "top-1" not in words
+        assert "accuracy" not in words.lower()
+        assert "test val loss (nat)" in words
+    assert "structured convolution loses 0.013 ± 0.01 nat against the dense network; CP loses" in text
+    found = pd.read_parquet(tmp_path / "report" / "data" / "verdict.parquet")
+    assert found["family"].to_list()[:2] == ["structured_conv", "cp"]
+    assert set(found["metric_better"]) == {"lower"}
+
+
+def test_an_error_leaves_the_former_files_as_they_were(
+    write_run: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, out = saved_run(write_run), tmp_path / "report"
+    write_report([folder], out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+    def broken(*blocks: Any) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(page, "to_html", broken)
+    with pytest.raises(OSError, match="No space"):
+        write_report([folder], out)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    assert not list(out.rglob("*.partial"))
+
+
+def test_reports_need_neither_torch_nor_fvcore() -> None:
+    code = "import sys, sconv_search.reports; print({'torch', 'fvcore', 'plotly'} & {*sys.modules})"
+    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert said.stdout.strip() == "set()"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import FrozenInstanceError, fields, replace
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sconv_search import COLUMNS, Budget, Cost, TrialRecord
+from sconv_search.records import Metric, read_lines
 
 some = settings(max_examples=50, deadline=None, derandomize=True)
 DENSE = Cost(macs=1_000_000_000, adds=500_000_000, params=1_001)  # 2.5 GFLOP
 RECORD = TrialRecord(
-    study="s", task="digits", stage="search", variant="searched", status="complete", macs=3, val_top1=91.5
+    study="s", task="digits", stage="search", variant="searched", status="complete", macs=3, val_score=91.5
 )
 
 
@@ -91,6 +93,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "str": st.text(),
     "int": st.integers(),
     "float": st.floats(allow_nan=False, allow_infinity=False),
+    "Direction": st.sampled_from(["higher", "lower"]),
     "Stage": st.sampled_from(["search", "confirm"]),
     "Status": st.sampled_from(["complete", "over_budget", "failed"]),
     "None": st.none(),
@@ -125,12 +128,15 @@ def test_a_number_that_is_none_is_refused(value: float) -> None:
     ("changed", "complaint"),
     [
         ({"unheard": 1}, "unknown field 'unheard'"),
-        ({"schema": 2}, "schema 1 are read, got 2"),
+        ({"schema": 3}, "schemas 1 and 2 are read, got 3"),
+        ({"schema": True}, "schemas 1 and 2 are read, got True"),
+        ({"metric_better": "more"}, "field 'metric_better' must be one of lower, higher, got 'more'"),
+        ({"reason": 10**60}, "'reason' has the wrong type: 1000000"),
         ({"macs": "3"}, "field 'macs' has the wrong type: '3'"),
         ({"macs": 3.5}, "field 'macs' has the wrong type: 3.5"),
         ({"macs": True}, "field 'macs' has the wrong type: True"),
-        ({"val_top1": "high"}, "field 'val_top1' has the wrong type: 'high'"),
-        ({"val_top1": False}, "field 'val_top1' has the wrong type: False"),
+        ({"val_score": "high"}, "field 'val_score' has the wrong type: 'high'"),
+        ({"val_score": False}, "field 'val_score' has the wrong type: False"),
         ({"study": None}, "field 'study' has the wrong type: None"),
         ({"stage": "rehearsal"}, "field 'stage' must be one of search, confirm, got 'rehearsal'"),
         ({"status": "pruned"}, "field 'status' must be one of complete, screened, over_budget, failed, got 'pruned'"),
@@ -172,17 +178,99 @@ def test_every_field_is_a_column_with_label_unit_and_direction() -> None:
     for facts in COLUMNS.values():
         assert set(facts) == {"label", "unit", "better"}
         assert facts["label"]
-        assert facts["better"] in ("lower", "higher", "")
+        assert facts["better"] in ("lower", "higher", "by metric", "")
 
 
-def test_scores_are_better_higher_and_costs_lower() -> None:
-    higher = {name for name, facts in COLUMNS.items() if facts["better"] == "higher"}
-    assert higher == {"val_top1_before", "val_top1_after", "val_top1", "test_top1", "screen_top1"}
+def test_scores_are_better_by_their_metric_and_costs_lower() -> None:
+    scores = {name for name, facts in COLUMNS.items() if facts["better"] == "by metric"}
+    assert scores == {"val_score_before", "val_score_after", "val_score", "test_score", "screen_score"}
     assert {COLUMNS[name]["better"] for name in ("macs", "adds", "flops", "params", "latency_ms", "val_loss")} == {
         "lower"
     }
 
 
 def test_missing_values_are_none() -> None:
-    assert TrialRecord.from_json(RECORD.to_json()).test_top1 is None
-    assert json.loads(RECORD.to_json())["test_top1"] is None
+    assert TrialRecord.from_json(RECORD.to_json()).test_score is None
+    assert json.loads(RECORD.to_json())["test_score"] is None
+
+
+OLD = {
+    "study": "s",
+    "task": "digits",
+    "stage": "confirm",
+    "variant": "searched",
+    "status": "complete",
+    "schema": 1,
+    "number": 3,
+    "val_top1_before": 92.0,
+    "val_top1_after": 80.0,
+    "val_top1": 91.0,
+    "test_top1": 90.5,
+    "screen_top1": 50.0,
+}
+"""A line of version 0.1."""
+
+
+def test_a_line_of_schema_1_is_a_record_of_today() -> None:
+    found = TrialRecord.from_json(json.dumps(OLD))
+    assert (found.schema, found.score_metric) == (2, Metric("top-1", unit="%"))
+    scores = ("val_score_before", "val_score_after", "val_score", "test_score", "screen_score")
+    assert [getattr(found, name) for name in scores] == [92, 80, 91, 90.5, 50]
+    assert found.plan_name == "3"
+    assert TrialRecord.from_json(json.dumps({**OLD, "metric": "mean IoU"})).metric == "mean IoU"
+    assert TrialRecord.from_json(found.to_json()) == found
+
+
+def test_a_column_of_schema_1_is_unknown_in_schema_2() -> None:
+    with pytest.raises(ValueError, match="unknown field 'val_top1"):
+        TrialRecord.from_json(json.dumps({**OLD, "schema": 2}))
+
+
+@pytest.mark.parametrize(
+    ("metric", "quality", "text"),
+    [
+        (Metric("top-1", unit="%"), 12.3456, "12.35 %"),
+        (Metric("val loss", better="lower", unit="nat"), -12.3456, "12.35 nat"),
+        (Metric("PSNR", unit="dB"), 12.3456, "12.35 dB"),
+        (Metric("loss", better="lower"), -12.3456, "12.35"),
+    ],
+)
+def test_a_metric_says_which_way_is_better_and_in_what_unit(metric: Metric, quality: float, text: str) -> None:
+    assert (metric.quality(12.3456), metric.text(12.3456)) == (quality, text)
+
+
+def test_a_metric_is_checked_at_birth() -> None:
+    with pytest.raises(ValueError, match="'more'"):
+        Metric("a", better="more")
+    with pytest.raises(ValueError, match="needs a name"):
+        Metric(" ")
+
+
+def test_quality_follows_the_metric_and_is_missing_with_the_score() -> None:
+    loss = replace(RECORD, metric="val loss", metric_better="lower", metric_unit="nat", val_score=0.5)
+    assert (RECORD.quality, loss.quality, replace(loss, val_score=None).quality) == (91.5, -0.5, None)
+    assert replace(loss, screen_score=0.7).screen_quality == -0.7
+
+
+def test_every_line_of_a_file_is_a_record_or_a_reason(tmp_path: Path) -> None:
+    """Lines end at line feeds alone; the last may lack its own."""
+    lines = [
+        RECORD.to_json().encode(),
+        b"",
+        b"oops",
+        replace(RECORD, reason="one\u2028two\x85three").to_json().encode(),
+        b'{"schema": 2}\r',
+        b"\xff",
+        b"[" * 100_000,
+        json.dumps(OLD).encode(),
+        json.dumps({**OLD, "reason": "\ud800"}).encode(),
+        json.dumps({**OLD, "macs": 2**80}).encode(),
+        RECORD.to_json().encode(),
+    ]
+    (tmp_path / "trials.jsonl").write_bytes(b"\n".join(lines))
+    found = dict(read_lines(tmp_path / "trials.jsonl", largest=2**63 - 1))
+    assert [number for number, entry in found.items() if isinstance(entry, dict)] == [1, 4, 8, 11]
+    reasons = {number: entry for number, entry in found.items() if isinstance(entry, str)}
+    words = {3: "not JSON", 5: "incomplete", 6: "utf-8", 7: "too deep", 9: "surrogates", 10: "'macs' is too large"}
+    assert set(reasons) == set(words)
+    assert all(words[number] in reason and len(reason) < 500 for number, reason in reasons.items())

@@ -22,6 +22,8 @@ REPORT = ("report", "runs/one", "--out", "report")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 ENDED_BY = {signal.SIGKILL: (-signal.SIGKILL,), signal.SIGTERM: (143,), signal.SIGINT: (130,)}
 OUTLIVE_S = 2.0
+MOST_A_RUN = 4
+"""Kills of one run; then it may come to its end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,9 +148,10 @@ def _until_done(
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(undisturbed / scenario.needs, folder)
     wanted = undisturbed / {"start": "searched", "searched": "confirmed"}.get(scenario.needs, "wanted")
-    status: int | None = None
+    status, before = None, sum(found.done.values())
     while status != 0:
-        enough = sum(found.done.values()) >= most
+        made = sum(found.done.values())
+        enough = made >= most or made - before >= MOST_A_RUN
         began, running = time.monotonic(), start(scenario.arguments, folder, folder / "said.txt")
         name = "" if enough else _strike(running, draw, draw.uniform(0, 1.2 * seconds[scenario.name]))
         status = running.wait()

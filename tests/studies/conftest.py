@@ -129,7 +129,7 @@ def told(plan: CompressionPlan, regularization: float | None) -> Outcome:
     digest = hashlib.sha256(f"{plan.to_json()} {regularization}".encode()).digest()
     top1 = int.from_bytes(digest[:4]) % 10_000 / 100
     return Outcome(
-        network=nn.Identity(), residual=None, before=None, after=None, final=Score(top1=top1, loss=2 - top1 / 100)
+        network=nn.Identity(), residual=None, before=None, after=None, final=Score(value=top1, loss=2 - top1 / 100)
     )
 
 

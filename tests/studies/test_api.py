@@ -24,7 +24,7 @@ def test_a_network_and_its_data_are_searched_confirmed_and_continued(start: Stud
     first = search_network(start.network, start.data, tmp_path / "run", trials=1, **given)
     records = search_network(start.network, start.data, tmp_path / "run", trials=2, **given)
     assert records[0] == first[0]
-    assert [(r.task, r.status, r.test_top1) for r in records] == [("corners", "complete", None)] * 2
+    assert [(r.task, r.status, r.test_score) for r in records] == [("corners", "complete", None)] * 2
     begun = context_from_network(start.network, start.data, name="corners", **QUICK)
     rows = confirm(begun, [RunFolder(tmp_path / "run")], seeds=1, most=1)
     assert {r.variant for r in rows} == {"dense", "dense_finetuned", "searched", "uniform"}
@@ -38,7 +38,7 @@ def test_the_users_own_training_and_score_take_the_place_of_ours(start: StudyCon
         trained.append(seed)
 
     def score(network: nn.Module, data: DataSet, split: Split) -> Score:
-        return Score(top1=float(sum(weight.numel() for weight in network.parameters()) % 97), loss=1.0)
+        return Score(value=float(sum(weight.numel() for weight in network.parameters()) % 97), loss=1.0)
 
     records = search_network(
         start.network,
@@ -49,7 +49,7 @@ def test_the_users_own_training_and_score_take_the_place_of_ours(start: StudyCon
         start={"train": train, "score": score},
     )
     assert len(trained) == 2
-    assert all(r.val_top1 == (r.params or 0) % 97 for r in records)
+    assert all(r.val_score == (r.params or 0) % 97 for r in records)
 
 
 def test_a_network_that_does_not_fit_the_data_is_refused(start: StudyContext) -> None:

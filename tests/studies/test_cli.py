@@ -69,7 +69,7 @@ def test_the_same_command_continues(run, tmp_path: Path) -> None:
         (("--budget", "fifty"), "error: budget 'fifty' is not understood"),
         (("--budget", "50"), "error: budget '50' is 50 flops; did you mean '50%'?"),
         (("--budget", "0.5"), "error: budget '0.5' is 0.5 flops; did you mean '50%'?"),
-        (("--budget", "params=30..90"), "error: budget 'params=30..90' is 30 params; did you mean 'params=30%..90%'?"),
+        (("--budget", "macs=30..90"), "error: budget 'macs=30..90' is 30 macs; did you mean 'macs=30%..90%'?"),
         (("--budget", "1%"), "cannot be met: the cheapest plan needs"),
         (
             ("--task", "cornes"),
@@ -157,7 +157,7 @@ def logits_of_three():
     return nn.Sequential(nn.Flatten(), nn.Linear(288, 3))
 
 def not_flat():
-    return nn.Conv2d(2, 4, 3)
+    return nn.Sequential(nn.Conv2d(2, 4, 3))
 
 class Unready(nn.Conv2d):
     def forward(self, x):
@@ -219,7 +219,7 @@ def test_a_network_of_ones_own_is_searched_confirmed_and_reported(run, tmp_path:
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        ("logits_of_three", "gives (1, 3) for one input; the data's 4 classes need logits of shape (1, 4)"),
+        ("logits_of_three", "gives (1, 3) for one input, which is 3 classes, but the train labels go up to 3"),
         ("raises", "error: 'mynets:raises' raises OSError: no checkpoint"),
         ("raises_later", "error: Unready fails on an input of shape (2, 12, 12): AttributeError: "),
         ("not_flat", "gives (1, 4, 10, 10) for one input; the data's 4 classes need logits of shape (1, 4)"),

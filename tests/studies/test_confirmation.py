@@ -35,7 +35,7 @@ def test_every_variant_is_trained_with_every_seed_and_the_references_once(
     ]
     assert rows(runs[1]) == [("searched", 0), ("uniform", 0), ("searched", 1), ("uniform", 1)]
     for r in runs[0].records()[0]:
-        assert (r.test_top1 is not None) == (r.stage == "confirm")
+        assert (r.test_score is not None) == (r.stage == "confirm")
 
 
 def test_a_confirmation_reads_the_test_set_once_for_each_network(start: StudyContext, runs: list[RunFolder]) -> None:
@@ -64,7 +64,7 @@ def test_a_confirmed_network_is_rebuilt_from_its_files(start: StudyContext, runs
     assert CompressionPlan.from_json((place / "plan.json").read_text()) == CompressionPlan.from_json(
         searched.plan or ""
     )
-    assert evaluate(network, start.data, start.data.test).top1 == searched.test_top1
+    assert evaluate(network, start.data, start.data.test).value == searched.test_score
     assert measure_cost(network, start.task.input_shape).flops == searched.flops
 
 
@@ -101,7 +101,7 @@ def trial(number: int, flops: int, top1: float | None, status="complete") -> Tri
         status=status,
         number=number,
         flops=flops,
-        val_top1=top1,
+        val_score=top1,
     )
 
 

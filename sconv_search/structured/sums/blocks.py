@@ -73,7 +73,8 @@ def _blocks(vectors_CF: Tensor, count: int, signed: bool) -> list[Tensor]:
 
 def _leading(seen: Tensor) -> Tensor:
     """The direction in which the rows' squares sum to the most."""
-    return torch.linalg.eigh(seen.T @ seen).eigenvectors[:, -1]
+    leading: Tensor = torch.linalg.eigh(seen.T @ seen).eigenvectors[:, -1]
+    return leading
 
 
 def _shares(heights: list[Tensor], count: int) -> list[int]:

@@ -20,7 +20,7 @@ def test_evaluation_counts_right_answers() -> None:
         constant[1].weight.zero_()
         constant[1].bias.copy_(torch.tensor([1.0, 0.0]))
     score = evaluate(constant.train(), data, data.test)
-    assert score.top1 == 50
+    assert score.value == 50
     assert score.loss == pytest.approx(math.log(1 + math.e) - 0.5, abs=1e-5)
     assert constant.training
 
@@ -38,5 +38,5 @@ def test_labels_below_0_count_nowhere_in_scores(metric: Metric) -> None:
     known = scored(images[10:], labels[10:])
     labels[:10] = -1
     found = scored(images, labels)
-    assert found.top1 == known.top1
+    assert found.value == known.value
     assert found.loss == pytest.approx(known.loss, rel=1e-6)

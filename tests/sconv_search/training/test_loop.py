@@ -48,7 +48,7 @@ def trained(data: DataSet, seed: int = 0, **options) -> nn.Module:
 def test_training_learns_and_ends_in_evaluation_mode(data: DataSet) -> None:
     result = trained(data)
     assert not result.training
-    assert evaluate(result, data, data.validation).top1 > 90
+    assert evaluate(result, data, data.validation).value > 90
 
 
 def test_a_network_with_a_convolution_of_volumes_is_trained(data: DataSet) -> None:
@@ -103,7 +103,7 @@ def test_distillation_draws_the_logits_to_the_teacher(data: DataSet) -> None:
     schedule = Schedule(epochs=3, batch_size=16, learning_rate=0.05, distillation=1.0)
     taught = network()
     train_(taught, data, schedule, seed=0, teacher=contrary)
-    assert evaluate(taught, data, data.test).top1 < 10
+    assert evaluate(taught, data, data.test).value < 10
 
 
 def test_a_loss_that_is_not_finite_ends_training_with_its_reason(data: DataSet) -> None:
@@ -165,7 +165,7 @@ def test_a_network_ends_with_the_average_of_its_weights(data: DataSet) -> None:
     train_(averaged, data, dataclasses.replace(SCHEDULE, average_decay=0.9), seed=0)
     assert not torch.allclose(plain[0].weight, averaged[0].weight)
     assert int(averaged[1].num_batches_tracked) == int(plain[1].num_batches_tracked)
-    assert evaluate(averaged, data, data.validation).top1 > 90
+    assert evaluate(averaged, data, data.validation).value > 90
 
 
 def test_batch_norm_is_reestimated_to_the_mean_of_its_inputs(data: DataSet) -> None:

@@ -72,6 +72,6 @@ def test_a_segmentation_is_scored_pixel_by_pixel() -> None:
             return 3 * logits_of(x[:, 0].round().long(), 3)
 
     score = evaluate(Reads(), data, split, MEAN_IOU)
-    assert score.top1 == 100
+    assert score.value == 100
     assert score.loss == pytest.approx(float(-F.log_softmax(torch.tensor([3.0, 0, 0]), 0)[0]), abs=1e-6)
     assert set(METRICS) == {"top-1", "top-5", "mean IoU"}

@@ -36,10 +36,12 @@ def run(spec: StudySpec, tmp_path: Path) -> RunFolder:
                 "activations": 5,
                 "dense_flops": 2000,
             }
-            folder.append(TrialRecord(stage="search", val_top1=top1, plan=plan, methods="spatial_svd", **known, **cost))
+            folder.append(
+                TrialRecord(stage="search", val_score=top1, plan=plan, methods="spatial_svd", **known, **cost)
+            )
             for seed in range(2) if number == 1 else ():
                 folder.append(
-                    TrialRecord(stage="confirm", test_top1=93.0 + seed, seed=seed, plan=plan, **known, **cost)
+                    TrialRecord(stage="confirm", test_score=93.0 + seed, seed=seed, plan=plan, **known, **cost)
                 )
     return folder
 
@@ -53,7 +55,7 @@ def test_the_best_that_fits_is_shown_and_written(
     assert said.status == 0
     (found,) = json.loads(said.out)["plans"]
     assert found["trial"] == number
-    assert found["test_top1"] == ([93.0, 94.0] if number == 1 else [])
+    assert found["test_score"] == ([93.0, 94.0] if number == 1 else [])
     assert CompressionPlan.from_json(file.read_text()).sites["0"].structure == {"rank": number + 1}
 
 

@@ -50,13 +50,13 @@ def run(spec: StudySpec, tmp_path: Path) -> RunFolder:
     with folder.locked():
         folder.write("spec.json", replace(spec, budget="90%").to_json())
         for number, top1 in ((1, 95.0), (4, 90.0), (7, 99.0)):
-            folder.append(TrialRecord(stage="search", val_top1=top1, methods="any", **known(number)))
+            folder.append(TrialRecord(stage="search", val_score=top1, methods="any", **known(number)))
         for number, seeds in SEEDS.items():
             for seed in seeds:
                 torch.manual_seed(10 * number + seed)
                 network = compress(tiny_network().eval(), PLANS[number])
                 save_compressed(network, PLANS[number], folder.path / "confirmed" / f"searched-{number}-seed{seed}")
-                folder.append(TrialRecord(stage="confirm", test_top1=91.5, seed=seed, methods="any", **known(number)))
+                folder.append(TrialRecord(stage="confirm", test_score=91.5, seed=seed, methods="any", **known(number)))
     return folder
 
 
@@ -104,7 +104,7 @@ def test_the_file_computes_what_the_network_does(
     assert CompressionPlan.from_json(texts["plan"]) == PLANS[int(place[9])]
     cost = measure_cost(network, (2, 12, 12))
     assert json.loads(texts["cost"])["flops"] == cost.flops < json.loads(texts["dense_cost"])["flops"]
-    assert (texts["task"], texts["test_top1"], json.loads(texts["input_shape"])) == ("corners", "91.5", [2, 12, 12])
+    assert (texts["task"], texts["test_score"], json.loads(texts["input_shape"])) == ("corners", "91.5", [2, 12, 12])
     assert "parity, " in said.out
     assert str(file) in said.out.replace("\n", "")
     assert [path.name for path in file.parent.iterdir()] == [file.name]
@@ -133,6 +133,20 @@ def test_made_ready_it_computes_the_same(typed: Callable[..., Typed], run: RunFo
     other, texts = READERS[to](Path(found["file"]))
     torch.testing.assert_close(other(drawn(3)), network(drawn(3)), rtol=0, atol=1e-5)
     assert json.loads(texts["implementations"]) == found["implementations"]
+
+
+@pytest.mark.parametrize(("name", "sites"), [("uniform-low", 1), ("dense", 0), ("searched-4", 1), ("4", 1)])
+def test_networks_are_exported_by_the_names_that_reports_give_them(
+    typed: Callable[..., Typed], run: RunFolder, name: str, sites: int
+) -> None:
+    others = {"uniform-low": ("uniform", PLANS[4]), "dense": ("dense", CompressionPlan(sites={}))}
+    for label, (variant, plan) in others.items():
+        save_compressed(compress(tiny_network().eval(), plan), plan, run.path / "confirmed" / f"{label}-seed0")
+        columns = {**known(4), "number": None, "variant": variant, "plan": plan.to_json(), "name": label}
+        run.append(TrialRecord(stage="confirm", test_score=91.5, seed=0, methods="any", **columns))
+    found = json.loads(typed("export", run.path, "--to", "safetensors", "--plan", name, "--json").out)
+    assert found["name"] == name.removeprefix("searched-")
+    assert len(json.loads(found["metadata"]["plan"])["sites"]) == sites
 
 
 def test_openvino_is_asked_where_it_is_installed(typed: Callable[..., Typed], run: RunFolder) -> None:
@@ -173,7 +187,7 @@ def kinds(file: Path) -> set[Any]:
         (("--to", "pt2", "--int8"), "--int8 writes ONNX files alone, got --to pt2; use --to onnx"),
         (("--to", "onnx", "--data", "images"), "--data is read for --int8 alone"),
         (("--to", "tflite"), "'tflite' is not one of 'onnx', 'pt2', 'safetensors'"),
-        (("--to", "onnx", "--plan", "beste"), "--plan must be 'best' or the number of a trial, such as 3, got 'beste'"),
+        (("--to", "onnx", "--plan", "beste"), "network 'beste' of"),
         (
             ("--to", "onnx", "--plan", "7"),
             "was not confirmed; there are trial 1 seed 0, trial 1 seed 2, trial 4 seed 0",
@@ -198,7 +212,7 @@ def test_a_run_without_confirmed_networks_is_told_to_confirm(
     folder = RunFolder(tmp_path / "run")
     with folder.locked():
         folder.write("spec.json", spec.to_json())
-        folder.append(TrialRecord(stage="search", val_top1=90.0, methods="any", **known(1)))
+        folder.append(TrialRecord(stage="search", val_score=90.0, methods="any", **known(1)))
     said = typed("export", folder.path, "--to", "onnx")
     assert (said.status, f"run `sconv-search confirm {folder.path}` first" in said.err) == (2, True)
 

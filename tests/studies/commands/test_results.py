@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 
-from sconv_search.reports.export import to_parquet
 from sconv_search.reports.page import make_report
-from sconv_search.reports.table import read_runs
+from sconv_search.reports.reading.records_table import read_runs
 from sconv_search.studies import RunFolder, StudySpec, Task, recipes, tasks
-from tests.reports.conftest import confirm, write_run
+from tests.reports.conftest import confirm, parquet, write_run
 from tests.studies.conftest import SMALL, Typed
 
 __all__ = ["write_run"]  # a fixture
@@ -39,8 +38,8 @@ def test_search_confirm_report_and_compare_print_what_they_made(typed: Callable[
         "space": "space.json",
     }
     records = RunFolder(run).records()[0]
-    best = max(records, key=lambda r: (r.val_top1 or 0, -(r.flops or 0)))
-    assert (found["best"]["number"], found["best"]["val_top1"]) == (best.number, best.val_top1)
+    best = max(records, key=lambda r: (r.val_score or 0, -(r.flops or 0)))
+    assert (found["best"]["number"], found["best"]["val_score"]) == (best.number, best.val_score)
     assert found["best"]["plan"] == json.loads(best.plan or "")
     assert found["study"]["task"] == "corners"
 
@@ -53,7 +52,7 @@ def test_search_confirm_report_and_compare_print_what_they_made(typed: Callable[
     )  # dense once, else two seeds: fine-tuned, searched, uniform
     searched = next(network for network in found["networks"] if network["network"].startswith("searched"))
     assert searched["seeds"] == [0, 1]
-    assert searched["test_top1_mean"] == pytest.approx(sum(searched["test_top1"]) / 2)
+    assert searched["test_score_mean"] == pytest.approx(sum(searched["test_score"]) / 2)
     assert all((Path(place) / "weights.safetensors").is_file() for place in searched["saved"])
     assert len(searched["saved"]) == 2
 
@@ -72,7 +71,7 @@ def reports(write_run: Callable[..., Path], tmp_path: Path) -> list[Path]:
     for count, folder in enumerate(folders, start=1):
         (folder / "data").mkdir(parents=True)
         for name, table in make_report(read_runs([write_run(f"{count}/run", rows[:count])])).data.items():
-            (folder / "data" / f"{name}.parquet").write_bytes(to_parquet(table))
+            (folder / "data" / f"{name}.parquet").write_bytes(parquet(table))
     return folders
 
 
@@ -105,7 +104,9 @@ def test_the_demo_prints_all_its_steps(
 ) -> None:
     """The demo as it is takes minutes; here its task and recipe are tiny, and nothing is drawn."""
     monkeypatch.setattr(tasks, "TASKS", {"demo": replace(task, name="demo")})
-    monkeypatch.setattr("sconv_search.reports.write_report", lambda runs, out, progress: [out / "index.html"])
+    monkeypatch.setattr(
+        "sconv_search.studies.commands.report.write_report", lambda runs, out, progress: [out / "index.html"]
+    )
     monkeypatch.setattr(recipes, "demo", lambda: [replace(spec, task="demo", trials=1)])
     said = typed("demo", "--runs", tmp_path, "--seeds", 1, "--json")
     found = document(said)

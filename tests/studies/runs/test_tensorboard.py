@@ -27,7 +27,7 @@ def test_a_search_and_its_confirmation_are_logged(typed: Callable[..., Typed], t
     assert typed("search", "--task", "corners", "--out", run, "--tensorboard", logs, *SMALL).status == 0
     records = RunFolder(run).records()[0]
     found = scalars(logs / "run")
-    for name in ("val_top1", "wall_s"):
+    for name in ("val_score", "wall_s"):
         assert found[f"search/{name}"] == [(r.number, pytest.approx(getattr(r, name), rel=1e-6)) for r in records]
     shares = [(r.number, pytest.approx(100 * r.flops / r.dense_flops, rel=1e-6)) for r in records]
     assert found["search/flops_percent_of_dense"] == shares
@@ -36,7 +36,9 @@ def test_a_search_and_its_confirmation_are_logged(typed: Callable[..., Typed], t
     confirm = ("confirm", run, "--seeds", 1, "--plans", 1, "--device", "cpu", "--tensorboard", logs)
     assert typed(*confirm).status == 0
     dense = next(r for r in RunFolder(run).records()[0] if r.variant == "dense")
-    assert scalars(logs / "run" / "dense-seed0")["confirm/test_top1"] == [(0, pytest.approx(dense.test_top1, rel=1e-6))]
+    assert scalars(logs / "run" / "dense-seed0")["confirm/test_score"] == [
+        (0, pytest.approx(dense.test_score, rel=1e-6))
+    ]
 
 
 def test_residuals_are_drawn_over_thousandths_of_an_epoch_and_what_is_missing_is_left_out(

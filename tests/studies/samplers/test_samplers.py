@@ -22,7 +22,7 @@ FRONTS = tuple(name for name in SAMPLERS if name != "cmaes")
 
 
 def facts(records: list[TrialRecord]) -> list[tuple[object, ...]]:
-    return [(r.number, r.plan, r.regularization, r.val_top1, r.origin, r.status) for r in records]
+    return [(r.number, r.plan, r.regularization, r.val_score, r.origin, r.status) for r in records]
 
 
 def study(spec: StudySpec, sampler: str) -> StudySpec:
@@ -41,7 +41,7 @@ def test_every_sampler_runs_a_study_without_repetition_in_which_all_fit(
     assert all(2 * (r.flops or 0) <= (r.dense_flops or 0) for r in records)
     assert [r.origin for r in records].count(sampler) == 4, "half of the trials are by rule at most"
     (journal,) = optuna_trials(folder)
-    assert [t.values for t in journal if "repeats trial" not in t.user_attrs] == [[r.val_top1] for r in records]
+    assert [t.values for t in journal if "repeats trial" not in t.user_attrs] == [[r.val_score] for r in records]
 
 
 def optuna_trials(folder: RunFolder) -> Iterator[list]:
@@ -85,7 +85,7 @@ def test_every_trial_of_a_front_fits_its_own_budget_and_tells_two_objectives(
     assert len(set(limits)) > 1
     (journal,) = optuna_trials(folder)
     told = [t.values for t in journal if "repeats trial" not in t.user_attrs]
-    assert told == [[r.val_top1, float(r.flops or 0)] for r in records]
+    assert told == [[r.val_score, float(r.flops or 0)] for r in records]
 
 
 def test_a_front_has_the_objectives_that_were_asked_for(
@@ -94,7 +94,7 @@ def test_a_front_has_the_objectives_that_were_asked_for(
     asked = replace(spec, budget="30%..90%", objectives=("params", "macs"), trials=3)
     records = search(start, asked, folder)
     (journal,) = optuna_trials(folder)
-    assert [t.values for t in journal] == [[r.val_top1, float(r.params or 0), float(r.macs or 0)] for r in records]
+    assert [t.values for t in journal] == [[r.val_score, float(r.params or 0), float(r.macs or 0)] for r in records]
 
 
 def test_a_front_by_cmaes_is_refused(spec: StudySpec) -> None:
@@ -188,7 +188,7 @@ def test_trials_interrupted_while_later_ones_ended_come_first(folder: RunFolder)
     folder.path.mkdir()
     domain = Domain(random_keys=("a",))
     ended = TrialRecord(
-        study="s", task="t", stage="search", variant="searched", status="complete", number=1, val_top1=50.0
+        study="s", task="t", stage="search", variant="searched", status="complete", number=1, val_score=50.0
     )
     first = Sampler(folder.journal, domain, "tpe", 0, startup=4)
     for _ in range(4):

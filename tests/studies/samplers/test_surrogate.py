@@ -86,14 +86,14 @@ def test_plans_that_score_alike_give_no_error() -> None:
 
 
 def record(number: int, plan: CompressionPlan, **changes: object) -> TrialRecord:
-    known = {"status": "complete", "val_top1": score(plan), "number": number, "plan": plan.to_json(), **changes}
+    known = {"status": "complete", "val_score": score(plan), "number": number, "plan": plan.to_json(), **changes}
     return TrialRecord(study="s", task="t", stage="search", variant="searched", **known)  # type: ignore[arg-type]
 
 
 def informed(count: int, *, screened: bool = False) -> Informed:
     found = Informed(ARRAYS, PREFERENCES, 0, screened=screened)
     for number, plan in enumerate(plans(count, 0)):
-        found.learn(record(number, plan, screen_top1=score(plan)))
+        found.learn(record(number, plan, screen_score=score(plan)))
     return found
 
 
@@ -122,7 +122,7 @@ def test_it_suggests_what_fits_and_is_new_and_soon_better_than_all_it_was_shown(
         assert found.plan.to_json() not in known
         assert BUDGETS.excess(SPACE.cost(found.plan)) <= 0
         known.add(found.plan.to_json())
-        search.learn(record(number, found.plan, screen_top1=score(found.plan)))
+        search.learn(record(number, found.plan, screen_score=score(found.plan)))
         scores.append(score(found.plan))
     assert max(scores) > shown
     assert np.mean(scores[-10:]) > np.mean([score(plan) for plan in plans(40, 5)])
@@ -132,7 +132,7 @@ def test_a_plan_that_failed_or_runs_is_not_suggested_again() -> None:
     search = informed(12)
     first = suggested(search, 12)
     assert first is not None
-    search.learn(record(12, first.plan, status="failed", val_top1=None, reason="no memory"))
+    search.learn(record(12, first.plan, status="failed", val_score=None, reason="no memory"))
     second = suggested(search, 12)
     assert second is not None
     search.began(13, second.plan)

@@ -36,7 +36,7 @@ pytestmark = pytest.mark.usefixtures("untrained")
 
 
 def facts(records: list[TrialRecord]) -> list[tuple[object, ...]]:
-    return [(r.number, r.plan, r.regularization, r.val_top1, r.status) for r in records]
+    return [(r.number, r.plan, r.regularization, r.val_score, r.status) for r in records]
 
 
 def whole(start: StudyContext, spec: StudySpec, folder: RunFolder) -> list[TrialRecord]:
@@ -341,7 +341,7 @@ def test_a_clock_that_goes_back_changes_nothing(
 
 
 NAN = Outcome(
-    network=torch.nn.Identity(), residual=None, before=None, after=None, final=Score(top1=10.0, loss=float("nan"))
+    network=torch.nn.Identity(), residual=None, before=None, after=None, final=Score(value=10.0, loss=float("nan"))
 )
 FAULTS: dict[str, tuple[BaseException | Outcome, str, str]] = {
     "diverged": (TrainingDiverged("the loss is nan at step 4"), "the loss is nan at step 4", "a lower --learning-rate"),

@@ -45,9 +45,9 @@ def test_screening_trains_as_many_as_asked_and_records_the_others(
     untrained = [r for r in records if r.status == "screened"]
     assert (len(trained), len(records)) == (4, len(trained) + len(untrained))
     assert untrained
-    assert all(r.val_top1 is None for r in untrained)
-    assert all(r.screen_top1 is not None and r.screen_loss is not None for r in records)
-    assert all(r.val_top1 is not None for r in trained)
+    assert all(r.val_score is None for r in untrained)
+    assert all(r.screen_score is not None and r.screen_loss is not None for r in records)
+    assert all(r.val_score is not None for r in trained)
     assert len(screens) == len(records), "each plan is screened once"
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder.journal)))
     told_trials = [
@@ -59,7 +59,7 @@ def test_screening_trains_as_many_as_asked_and_records_the_others(
     assert states == {r.number: "COMPLETE" if r.status == "complete" else "PRUNED" for r in records}
     if budget == "50%":
         values = {t.user_attrs["number"]: t.value for t in told_trials if t.state.name == "PRUNED"}
-        assert values == {r.number: r.screen_top1 for r in untrained}
+        assert values == {r.number: r.screen_score for r in untrained}
 
 
 def test_the_promoted_are_the_best_third_so_far(
@@ -107,7 +107,7 @@ def test_a_screening_that_is_not_finite_is_a_failure(
     start: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        sconv_search.studies.trials.evaluator, "screened", lambda *args, **options: Score(top1=10.0, loss=float("inf"))
+        sconv_search.studies.trials.evaluator, "screened", lambda *args, **options: Score(value=10.0, loss=float("inf"))
     )
     with pytest.raises(RuntimeError, match="the loss is not finite: screen_loss is inf"):
         search(start, replace(spec, screening=2), folder)
@@ -153,7 +153,7 @@ def test_numbers_that_jump_are_explained(
 def test_a_search_ends_when_nothing_improves(
     start: StudyContext, spec: StudySpec, folder: RunFolder, notes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outcome = replace(told(CompressionPlan(), None), final=Score(top1=50.0, loss=1.0))
+    outcome = replace(told(CompressionPlan(), None), final=Score(value=50.0, loss=1.0))
     monkeypatch.setattr(sconv_search.studies.trials.evaluator, "run_trial", lambda *args, **options: outcome)
     records = search(start, replace(spec, trials=9), folder, notes, stops=StoppingCriterion(patience=2))
     assert len(records) == 3, "the first improves on nothing, two more do not improve on it"

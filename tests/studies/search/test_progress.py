@@ -27,7 +27,7 @@ DENSE = 1000
 
 def record(top1: float | None, flops: int = 500, status: str = "complete", **others) -> TrialRecord:
     known = {"study": "s", "task": "any", "stage": "search", "variant": "searched", "number": 3, "dense_flops": DENSE}
-    return TrialRecord(**{**known, "status": status, "val_top1": top1, "flops": flops, **others})
+    return TrialRecord(**{**known, "status": status, "val_score": top1, "flops": flops, **others})
 
 
 # Few values, so that ties are common; some plans cost more than dense.
@@ -40,7 +40,7 @@ POINTS = st.lists(
 @settings(deadline=None, derandomize=True)
 def test_front_and_hypervolume_are_moocore_s(points: list[tuple[int, float]]) -> None:
     standing = SearchProgress(FRONT, [record(top1, flops) for flops, top1 in points])
-    ours = {(r.flops, r.val_top1) for r in standing.front}
+    ours = {(r.flops, r.val_score) for r in standing.front}
     if not points:
         assert (ours, standing.hypervolume, standing.best) == (set(), 0.0, None)
         return
@@ -49,7 +49,7 @@ def test_front_and_hypervolume_are_moocore_s(points: list[tuple[int, float]]) ->
     assert ours == {point for point, is_kept in zip(points, kept, strict=True) if is_kept}
     assert standing.hypervolume == pytest.approx(100 * moocore.hypervolume(costs, ref=np.array([1.0, 0.0])), abs=1e-9)
     assert standing.best is not None
-    assert standing.best.val_top1 == max(top1 for _, top1 in points)
+    assert standing.best.val_score == max(top1 for _, top1 in points)
 
 
 @given(POINTS)
@@ -58,7 +58,7 @@ def test_stagnant_counts_since_the_front_last_grew(points: list[tuple[int, float
     standing, stagnant, before = SearchProgress(FRONT, []), 0, set()
     for flops, top1 in points:
         standing.take(record(top1, flops))
-        after = {(r.flops, r.val_top1) for r in standing.front}
+        after = {(r.flops, r.val_score) for r in standing.front}
         stagnant = stagnant + 1 if after == before else 0
         before = after
         assert standing.stagnant == stagnant
@@ -69,7 +69,7 @@ def test_under_one_budget_the_best_accuracy_alone_counts() -> None:
     standing = SearchProgress(SPEC, [record(80.0, 500), record(80.0, 400), record(79.0, 100)])
     assert ([r.flops for r in standing.front], standing.stagnant) == ([500], 2)
     standing.take(record(81.0, 500))
-    assert ([r.val_top1 for r in standing.front], standing.stagnant) == ([81.0], 0)
+    assert ([r.val_score for r in standing.front], standing.stagnant) == ([81.0], 0)
 
 
 def test_a_front_of_two_costs_keeps_what_is_cheaper_in_one() -> None:
@@ -84,7 +84,7 @@ def test_only_trainings_count_and_those_of_earlier_commands_are_not_fresh() -> N
     earlier = [
         record(80.0),
         record(None, status="failed", reason="x"),
-        record(None, status="screened", screen_top1=50.0),
+        record(None, status="screened", screen_score=50.0),
     ]
     standing = SearchProgress(SPEC, earlier)
     assert (standing.trained, standing.fresh, standing.stagnant) == (1, 0, 0)
@@ -117,7 +117,7 @@ def test_a_line_of_a_trial_without_result_gives_the_reason(status: str) -> None:
 
 
 def test_a_line_of_a_screened_plan_says_so() -> None:
-    found = record(None, status="screened", screen_top1=61.5, origin="tpe")
+    found = record(None, status="screened", screen_score=61.5, origin="tpe")
     assert (
         trial_line(found, SearchProgress(SPEC, []), 1.0)
         == "trial 3: 50.0 % FLOPs, tpe, screened at 61.50 %, not trained"

@@ -23,7 +23,7 @@ class Killed(BaseException):
 
 
 def searched(records: list[TrialRecord]) -> list[tuple[str | None, float | None, float | None]]:
-    return [(r.plan, r.regularization, r.val_top1) for r in records]
+    return [(r.plan, r.regularization, r.val_score) for r in records]
 
 
 def test_a_search_trains_as_many_plans_as_asked_and_all_fit_the_budget(
@@ -35,7 +35,7 @@ def test_a_search_trains_as_many_plans_as_asked_and_all_fit_the_budget(
     for r in records:
         built = compress(start.network, CompressionPlan.from_json(r.plan or ""))
         assert measure_cost(built, (2, 12, 12)).flops == r.flops <= dense // 2
-        assert r.test_top1 is None
+        assert r.test_score is None
     assert folder.records() == (records, [])
     assert any("reachable" in line for line in notes.lines)
     assert any("skipped 6: excluded by '6'" in line for line in notes.lines)
@@ -171,7 +171,7 @@ def test_a_diverged_trial_leaves_its_reason_and_three_stop_the_study(
     advice = r"3 trials in a row gave no result, the last because: the loss is nan.*; a lower --learning-rate"
     with pytest.raises(RuntimeError, match=advice):
         search(start, spec, folder)
-    assert [(r.status, r.reason, r.val_top1) for r in folder.records()[0]] == [
+    assert [(r.status, r.reason, r.val_score) for r in folder.records()[0]] == [
         ("failed", "the loss is nan at step 4 of 8", None)
     ] * 3
 
@@ -204,9 +204,7 @@ def test_a_plan_slower_than_its_latency_budget_is_not_trained(
         lambda dense, layers, *_, **__: (1.0, [0.8] * len(layers)),
     )
     monkeypatch.setattr(
-        sconv_search.studies.trials.evaluator,
-        "measure_ready_latencies_ms",
-        lambda *args, **options: [[2.0] * 3, [1.0] * 3],
+        sconv_search.studies.trials.rows, "measure_ready_latencies_ms", lambda *args, **options: [[2.0] * 3, [1.0] * 3]
     )
     monkeypatch.setattr(
         sconv_search.studies.trials.evaluator, "run_trial", lambda *args, **options: pytest.fail("trained")

@@ -48,7 +48,7 @@ def test_a_search_beside_a_search(
     seen = while_it_works(monkeypatch, EVALUATOR, lambda: search(start, spec, folder))
     records = search(start, spec, folder)
     assert refused(seen, folder)
-    assert [(r.number, r.plan, r.val_top1) for r in records] == [(r.number, r.plan, r.val_top1) for r in whole]
+    assert [(r.number, r.plan, r.val_score) for r in records] == [(r.number, r.plan, r.val_score) for r in whole]
     assert folder.records() == (records, [])
 
 
@@ -107,6 +107,24 @@ def test_a_space_that_was_measured_of_something_else_is_refused_and_kept(
     with pytest.raises(ValueError, match=rf"'{path}' was measured with another methods; name another folder"):
         search(start, replace(spec, trials=2), folder)
     assert path.read_bytes() == content
+
+
+def test_sites_of_an_interrupted_measurement_of_something_else_are_not_used(
+    start: StudyContext, spec: StudySpec, folder: RunFolder, notes
+) -> None:
+    search(start, replace(spec, trials=1), folder)
+    space = folder.read_space()
+    assert space is not None
+    other = RunFolder(folder.path.parent / "other")
+    other.path.mkdir()
+    for (name, options), of in zip(space.sites.items(), ("this", "another"), strict=False):
+        other.keep_site(name, options, of)
+    found, said = other.measured_sites("this")
+    assert list(found) == list(space.sites)[:1]
+    assert [line.partition("jsonl ")[2] for line in said] == [
+        "line 2 is not used: it was measured with another network, data or version"
+    ]
+    assert other.measured_sites("this") == (found, said), "nothing is dropped"
 
 
 def test_a_space_that_does_not_say_what_it_was_measured_of_is_taken(

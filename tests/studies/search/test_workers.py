@@ -29,7 +29,7 @@ def no_training(network: nn.Module, *args: object, **options: object) -> None:
 
 
 def by_parameters(network: nn.Module, data: DataSet, split: Split) -> Score:
-    return Score(top1=sum(weight.numel() for weight in network.parameters()) % 100, loss=1.0)
+    return Score(value=sum(weight.numel() for weight in network.parameters()) % 100, loss=1.0)
 
 
 def dies_once(network: nn.Module, *args: object, **options: object) -> None:
@@ -134,7 +134,7 @@ class Unpicklable(nn.Sequential):
     ("change", "part"),
     [
         (lambda start: replace(start, network=Unpicklable(*start.network)), "network"),
-        (lambda start: replace(start, score=lambda *args: Score(top1=0.0, loss=1.0)), "score"),
+        (lambda start: replace(start, score=lambda *args: Score(value=0.0, loss=1.0)), "score"),
         (lambda start: replace(start, train=lambda *args, **options: None), "train"),
     ],
     ids=["network", "score", "train"],

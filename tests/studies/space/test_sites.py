@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sconv_search import Choice, CompressionPlan, measure_cost
+from sconv_search.channels.dependency_graph import UntraceableError
 from sconv_search.studies import METHODS, compress
 from sconv_search.studies.space.sites import Layer, SiteTable, in_words, left_out, site_table
 from sconv_search.studies.spec import Selection
@@ -122,22 +123,55 @@ def test_patterns_are_the_reason_where_they_leave_a_site_out(network: nn.Module)
     assert in_words(layer(table, "depthwise").reasons) == "not included by 'stem' or 'head'"
 
 
-def test_a_failed_tracing_is_a_note_and_other_methods_still_work(recwarn: pytest.WarningsRecorder) -> None:
+def test_a_failed_tracing_is_a_note_and_other_methods_still_work(
+    recwarn: pytest.WarningsRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def untraceable(*_: object) -> None:
+        raise UntraceableError("no path\nleads through it")
+
+    monkeypatch.setattr("sconv_search.channels.groups.traces_of", untraceable)
+    network = nn.Sequential(nn.Conv2d(5, 8, 3), nn.Conv2d(8, 4, 3)).eval()
+    table = site_table(network, (5, 11, 11), ["channel_pruning", "weight_svd"])
+    assert [set(row.offers) for row in table.layers] == [{"weight_svd"}] * 2
+    assert table.notes == ("no channel pruning: no path leads through it; other methods still work",)
+    assert table.layers[0].reasons["channel_pruning"] == "no path leads through it"
+    assert not recwarn.list
+
+
+def test_the_shape_that_is_given_is_the_one_that_is_traced() -> None:
     class Elsewhere(nn.Sequential):
         def forward(self, x_NCHW: Tensor) -> Tensor:
-            if x_NCHW.shape[0] != 1:  # tracing takes two
+            if x_NCHW.shape[-1] != 11:  # a size that would not be guessed
+                raise ValueError("the image must be 11 wide")
+            return super().forward(x_NCHW)
+
+    table = site_table(Elsewhere(nn.Conv2d(4, 8, 3), nn.Conv2d(8, 4, 3)).eval(), (4, 11, 11), ["channel_pruning"])
+    assert [set(row.offers) for row in table.layers] == [{"channel_pruning"}, set()]
+    assert table.notes == ()
+
+
+def test_a_network_that_takes_one_input_at_a_time_is_traced_on_one() -> None:
+    class Single(nn.Sequential):
+        def forward(self, x_NCHW: Tensor) -> Tensor:
+            if x_NCHW.shape[0] != 1:
                 raise ValueError("one image at a time")
             return super().forward(x_NCHW)
 
-    table = site_table(
-        Elsewhere(nn.Conv2d(4, 8, 3), nn.Conv2d(8, 4, 3)).eval(), (4, 11, 11), ["channel_pruning", "weight_svd"]
-    )
-    assert [set(row.offers) for row in table.layers] == [{"weight_svd"}] * 2
-    (note,) = table.notes
-    assert note.startswith("no channel pruning: ")
-    assert "one image at a time" in note
-    assert note.endswith("; other methods still work")
-    assert not recwarn.list
+    table = site_table(Single(nn.Conv2d(4, 8, 3), nn.Conv2d(8, 4, 3)).eval(), (4, 11, 11), ["channel_pruning"])
+    assert [set(row.offers) for row in table.layers] == [{"channel_pruning"}, set()]
+
+
+def test_no_weight_is_read_and_no_grouping_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise AssertionError("weights are read")
+
+    for place in ("sums.merging.merged_groups", "sums.chains.chain_order", "sums.variants._chosen"):
+        monkeypatch.setattr(f"sconv_search.structured.{place}", refused)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Flatten(), nn.Linear(512, 4)).eval()
+    for weight in network.parameters():
+        nn.init.constant_(weight, torch.nan)
+    table = site_table(network, SHAPE)
+    assert [len(row.offers) >= 5 for row in table.layers] == [True] * 3
 
 
 def test_a_wrong_shape_is_named(network: nn.Module) -> None:

@@ -89,7 +89,7 @@ def test_a_life_killed_in_both_phases_is_that_of_an_uninterrupted_one(start: Stu
 
 
 def facts(records: list[TrialRecord]) -> list[tuple[object, ...]]:
-    return [(r.number, r.plan, r.regularization, r.val_top1, r.val_loss, r.residual, r.status) for r in records]
+    return [(r.number, r.plan, r.regularization, r.val_score, r.val_loss, r.residual, r.status) for r in records]
 
 
 def test_a_killed_search_goes_on_at_the_step(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:

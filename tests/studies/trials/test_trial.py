@@ -53,8 +53,8 @@ def test_regularized_training_leaves_little_for_compression_to_lose(start: Study
     assert regularized.residual < 0.1 * direct.residual
     assert regularized.before is not None
     assert regularized.after is not None
-    assert regularized.after.top1 >= regularized.before.top1 - 2
-    assert regularized.final.top1 > 90
+    assert regularized.after.value >= regularized.before.value - 2
+    assert regularized.final.value > 90
 
 
 def test_the_start_network_is_not_modified(start: StudyContext) -> None:

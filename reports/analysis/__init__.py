@@ -1,0 +1,1 @@
+"""What the report says: numbers from records, and the sentences made of them."""

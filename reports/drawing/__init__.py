@@ -1,0 +1,1 @@
+"""What figures show, as plain values, and how matplotlib and plotly draw it."""
