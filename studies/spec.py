@@ -138,7 +138,8 @@ class StudySpec:
         if not self.methods:
             raise ValueError("a study needs at least one method")
         if not 0 <= self.seed <= MOST_SEED:
-            raise ValueError(f"StudySpec.seed must be a whole number from 0 to {MOST_SEED}, got {shown(self.seed)}")
+            seed = self.seed if abs(self.seed) < 10**40 else shown(self.seed)
+            raise ValueError(f"StudySpec.seed must be a whole number from 0 to {MOST_SEED}, got {seed}")
         for name in ("trials", "seed", "multiple", "screening", "latency_batch"):
             if abs(getattr(self, name)) > LARGEST:
                 raise ValueError(f"StudySpec.{name} must have at most 64 bits, got {shown(getattr(self, name))}")

@@ -54,7 +54,6 @@ DOORWAYS = {
     "moocore": {"reports/analysis/fronts.py"},
     "plotly": {"reports/drawing/plotly_figures.py"},
     "pyarrow": {"reports/data_files.py"},
-    "timm": {"sconv_search/networks/hrnet.py"},
 }
 MOST_MODULES = 16
 """In one folder; a larger one wants rooms of its own."""

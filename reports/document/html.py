@@ -34,6 +34,7 @@ def to_html(title: str, blocks: Sequence[Block]) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     views = [_view(block, figures, questions) for block in blocks]
     data = figures.data() | {"answers": [_answers_data(choice) for choice in questions]}

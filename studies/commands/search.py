@@ -57,6 +57,8 @@ def search(
     do.
     """
     known = task_named(with_network(source.task, source.network))
+    if not run.dry:
+        require_data(known, source.data, source.weights)
     built = known.network()
     spec = _spec(known, built, limits, sampling, training)
     for flag, value in (("--minutes", sampling.minutes), ("--patience", sampling.patience)):
@@ -81,7 +83,6 @@ def search(
         raise ValueError("a search needs a folder for its run; name one with --out, such as --out runs/first")
     seconds = None if sampling.minutes is None else 60 * sampling.minutes
     stops = StoppingCriterion(seconds=seconds, patience=sampling.patience)
-    require_data(known, source.data, source.weights)
     checked_budget(spec, built, known.input_shape)  # before a dense network is trained for it
     if is_main_process():
         if source.weights is None and folder.read_space() is None:

@@ -105,7 +105,8 @@ def test_damage_is_that_of_the_whole_network_on_its_first_images(
     dense = _log_probabilities(start.network, start, images)
     for name, options in space.sites.items():
         for option in options:
-            built = compress(start.network, CompressionPlan(sites={name: option.choice}), calibration_inputs(start))
+            plan = CompressionPlan(sites={name: option.choice})
+            built = compress(start.network, plan, calibration_inputs(start), in_sequence=False)
             moved = _log_probabilities(built, start, images)
             expected = F.kl_div(moved, dense, reduction="batchmean", log_target=True)
             assert option.damage == max(0.0, float(expected))
@@ -122,7 +123,7 @@ def test_methods_are_fitted_to_the_calibration_images(start: StudyContext, monke
     monkeypatch.setattr(
         sconv_search.studies.space.measuring,
         "compress",
-        lambda network, plan, inputs: (given.append(inputs), compress(network, plan, inputs))[1],
+        lambda network, plan, inputs, **how: (given.append(inputs), compress(network, plan, inputs, **how))[1],
     )
     space = measured_space(start, ["spatial_svd"], Monitor())
     assert len(given) == sum(map(len, space.sites.values()))

@@ -69,7 +69,7 @@ def command(environment: dict[str, str], folder: Path, *words: str) -> subproces
 
 def test_a_method_of_another_package_is_searched_confirmed_and_reported(tmp_path: Path) -> None:
     environment = packaged(tmp_path / "site", entry_points=True)
-    search = "search --task demo --method halves --budget 99.9% --trials 1 --epochs 0.01 --confirm-epochs 0.01"
+    search = "search --task demo --method halves --budget 99.995% --trials 1 --epochs 0.01 --confirm-epochs 0.01"
     for words in (f"{search} --out runs/halves", "confirm runs/halves --seeds 1", "report runs/halves --out report"):
         done = command(environment, tmp_path, *words.split())
         assert done.returncode == 0, done.stderr

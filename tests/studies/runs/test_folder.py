@@ -69,7 +69,7 @@ def test_a_damaged_line_costs_that_line(
         ("plan", "[" * 100_000, "field 'plan' must hold a plan as JSON: the plan is not JSON that can be read"),
         ("plan", "{}", "field 'plan' must hold a plan as JSON: the plan's 'format' must be"),
         ("plan", None, "field 'plan' of a complete trial must not be missing"),
-        ("val_top1", None, "field 'val_top1' of a complete trial must not be missing"),
+        ("val_score", None, "field 'val_score' of a complete trial must not be missing"),
         ("flops", 10**400, "field 'flops' is too large: a whole number of 1329 bits"),
         ("number", "1", "field 'number' has the wrong type: '1', it should be a whole number or null"),
     ],
@@ -97,7 +97,7 @@ def test_a_folder_that_cannot_be_read_is_refused_and_left_as_it_is(
     search(start, spec, folder)
     other = replace(spec, budget="40%")
     if damage == "another schema":
-        folder.trials.write_bytes(folder.trials.read_bytes().replace(b'"schema": 1', b'"schema": 2'))
+        folder.trials.write_bytes(folder.trials.read_bytes().replace(b'"schema": 2', b'"schema": 3'))
         other = spec
     elif damage == "all lines":
         folder.trials.write_bytes(b"\xff\n" * 3)

@@ -49,7 +49,8 @@ def forkable(start: StudyContext, monkeypatch: pytest.MonkeyPatch) -> None:
     """A search runs no layer, once its plans were measured: convolutions may wait for ever in a forked process."""
     dense, shape = measure_cost(start.network, start.task.input_shape), start.task.input_shape
     shapes = input_shapes(start.network, shape, [name for name, layer in start.network.named_modules() if name])
-    monkeypatch.setattr(sconv_search.studies.search.runner, "measure_cost", lambda network, shape: dense)
+    monkeypatch.setattr(sconv_search.studies.search.runner, "measure_cost", lambda network, shape, **_: dense)
+    monkeypatch.setattr(sconv_search.studies.search.runner, "require_training_step", lambda *_: None)
     monkeypatch.setattr(sconv_search.studies.search.runner, "input_shapes", lambda network, shape, names: shapes)
 
 
