@@ -152,7 +152,7 @@ def factorize(conv: Conv, rank_in: int, rank_out: int, moments: Moments | None =
     shift = None
     if moments is not None:
         inners = (inner, _weighted_axes(kernel.double(), moments)[:, :rank_in])
-        fits = [_calibrated(kernel.double(), found, rank_out, moments, conv.bias is not None) for found in inners]
+        fits = [_calibrated(kernel.double(), factors, rank_out, moments, conv.bias is not None) for factors in inners]
         core, outer, inner, shift, _ = min(fits, key=lambda fit: fit[-1])
     axes = range(len(conv.kernel_size))
     ones = [1 for _ in axes]

@@ -73,8 +73,8 @@ def _noise_variance(energies: Tensor, alpha: float, edge: float) -> float:
             math.log10(lower), math.log10(max(upper, lower)), CANDIDATES, dtype=torch.float64
         ).tolist()
         values = [_free_energy(energies / variance, alpha, edge) for variance in tries]
-        place = values.index(min(values))
-        best, lower, upper = tries[place], tries[max(0, place - 1)], tries[min(place + 1, CANDIDATES - 1)]
+        index = values.index(min(values))
+        best, lower, upper = tries[index], tries[max(0, index - 1)], tries[min(index + 1, CANDIDATES - 1)]
     return best
 
 
