@@ -32,7 +32,6 @@ from sconv_search.baselines.decomposition import (
     singular_factors,
 )
 from sconv_search.baselines.factorized_layer import factorized_layer
-from sconv_search.baselines.tucker_ranks import mode
 from sconv_search.calibration.moments import Moments, least_squares_tail
 from sconv_search.plan import Structure
 from sconv_search.system.cache import remembered
@@ -196,3 +195,8 @@ def _calibrated(
         mean = reduce(moments.mean[:, None].unflatten(2, kernel.shape[1:])).flatten()
         shift = shift + (tail.kernel[0] - kept @ tail.kernel[0]) @ mean
     return core, outer, inner, shift, tail.error + float(left_out)
+
+
+def mode(kernel: Tensor, axis: int) -> Tensor:
+    """The kernel unfolded along one axis, (1, that axis, all others)."""
+    return kernel.detach().movedim(axis, 0).reshape(1, kernel.shape[axis], -1)

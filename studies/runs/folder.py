@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import json
 import os
@@ -13,6 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
+
+from filelock import FileLock, Timeout
 
 from sconv_search.plan import plan_of_file
 from sconv_search.records import TrialRecord, record_fields
@@ -84,16 +85,14 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            handle = open(self.path / ".lock", "w", encoding="utf-8")  # noqa: SIM115  # held until the context ends
+            lock = FileLock(self.path / ".lock").acquire(blocking=False)
+        except Timeout as error:
+            raise RuntimeError(f"another command is working on the run folder {str(self.path)!r}") from error
         except OSError as error:
             raise OSError(
                 f"the run folder {str(self.path)!r} cannot be written: {error.strerror}; name another with --out"
             ) from error
-        with handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise RuntimeError(f"another command is working on the run folder {str(self.path)!r}") from error
+        with lock:
             yield
 
     def write(self, name: str, text: str) -> None:
