@@ -45,10 +45,9 @@ def refit_readers_(
     channels.
 
     The inputs are those that the layers have in the network as given; the fit never has a greater squared error on
-    them.
-    Without a bias, the second moments are taken about 0: fits about the mean leave a shift in the outputs that a batch
-        norm
-    must be re-estimated to take off (ResNet-20 at half the FLOPs: equal scores after that, 5 to 30 points less before).
+    them. Without a bias, the second moments are taken about 0: fits about the mean leave a shift in the outputs that a
+    batch norm must be re-estimated to take off (ResNet-20 at half the FLOPs: equal scores after that, 5 to 30 points
+    less before).
     """
     readers = {name: positions for (name, side), positions in remaining(network, kept).items() if side == "in"}
     known = {

@@ -6,9 +6,8 @@ Legend: O filters, C input channels, (H, W) taps, R rank; the kernel is the sum 
 Source: Lebedev, Ganin, Rakhuba, Oseledets, Lempitsky, Speeding-up Convolutional Neural Networks Using Fine-tuned
 CP-Decomposition, ICLR 2015. Terms of opposite sign may grow without bound (Phan et al., Stable Low-rank Tensor
 Decomposition for Compression of Convolutional Neural Network, ECCV 2020), so the least squares carry a ridge, and an
-answer that is not
-finite or worse than the closed form of ``tap_terms`` gives way: to the sweeps from that form or, at worst, to the form
-itself.
+answer that is not finite or worse than the closed form of ``tap_terms`` gives way: to the sweeps from that form or, at
+worst, to the form itself.
 
 Transposed convolutions are not offered here; weight SVD, spatial SVD and Tucker-2 take them.
 """
@@ -186,8 +185,7 @@ def alternating_least_squares(kernel: Tensor, start: Factors, sweeps: int) -> Fa
     """Factors of a kernel of norm 1 after that many sweeps from a start.
 
     The products follow the order of the axes by hand: tensorly's ``parafac`` builds an (O C H) x R matrix for the
-        columns,
-    400 MB and 2 s a sweep at 256 filters, channels and ranks.
+    columns, 400 MB and 2 s a sweep at 256 filters, channels and ranks.
     """
     a, b, rows, columns = start
     for _ in range(sweeps):

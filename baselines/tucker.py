@@ -4,12 +4,9 @@ one.
 Legend: O filters, C input channels, T taps, Ri and Ro the ranks along C and O.
 
 Source: Kim, Park, Yoo, Choi, Yang, Shin, Compression of Deep Convolutional Neural Networks for Fast and Low Power
-    Mobile
-Applications, ICLR 2016, section 3.1 (Tucker-2). The factors from higher-order orthogonal iteration (tensorly). With
-data,
-core and outer factor are the optimum for a given inner factor: the least-squares fit of the outputs, cut to rank Ro
-    along
-the leading axes of its own outputs (reduced-rank regression, Izenman 1975).
+Mobile Applications, ICLR 2016, section 3.1 (Tucker-2). The factors from higher-order orthogonal iteration (tensorly).
+With data, core and outer factor are the optimum for a given inner factor: the least-squares fit of the outputs, cut to
+rank Ro along the leading axes of its own outputs (reduced-rank regression, Izenman 1975).
 """
 
 from __future__ import annotations

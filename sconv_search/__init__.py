@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sconv_search.inference.optimize import SiteChoice, choice_table, optimize_for_inference
     from sconv_search.plan import Choice, CompressionPlan, Structure
     from sconv_search.records import COLUMNS, Cost, TrialRecord
-    from sconv_search.reports.page import write_report
+    from sconv_search.reports.page import write_report as report
     from sconv_search.structured.composite import CompositeConv2d
     from sconv_search.structured.conv import StructuredConv1d, StructuredConv2d, StructuredConv3d
     from sconv_search.structured.conv_transpose import (
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sconv_search.structured.linear import StructuredLinear
     from sconv_search.structured.method import StructuredConvolution
     from sconv_search.structured.regularization import structural_loss
-    from sconv_search.studies.api import search_network
+    from sconv_search.studies.api import search_network as search
     from sconv_search.studies.confirmation import confirm
     from sconv_search.studies.context import StudyContext
     from sconv_search.studies.method_registry import METHODS
@@ -65,7 +65,7 @@ _HOMES = {
     "SiteChoice": "inference.optimize",
     "choice_table": "inference.optimize",
     "optimize_for_inference": "inference.optimize",
-    "search_network": "studies.api",
+    "search": "studies.api:search_network",
     "confirm": "studies.confirmation",
     "METHODS": "studies.method_registry",
     "compress": "studies.oneshot.compress",
@@ -79,7 +79,7 @@ _HOMES = {
     "StudySpec": "studies.spec",
     "Task": "studies.task",
     "TASKS": "studies.tasks",
-    "write_report": "reports.page",
+    "report": "reports.page:write_report",
 }
 __getattr__ = lazy_names(__name__, _HOMES)
 
@@ -111,17 +111,17 @@ __all__ = [
     "TrialRecord",
     "choice_table",
     "compress",
+    "confirm",
     "export",
     "load",
-    "save",
-    "confirm",
     "measure_cost",
     "optimize_for_inference",
     "rebuild",
+    "report",
+    "save",
     "save_compressed",
-    "search_network",
+    "search",
     "structural_loss",
-    "write_report",
 ]
 
 

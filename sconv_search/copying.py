@@ -29,10 +29,8 @@ def copied(
     """A deep copy of the network, in which other modules stand in for some of its own.
 
     A replacement stands wherever the network refers to the module: under its names, in plain lists, in hooks. It takes
-        over
-    what the outside can see of the module: hooks, mode, and, from a layer with a weight, the attributes that it lacks,
-        the
-    memory format, and whether weights and bias are trained.
+    over what the outside can see of the module: hooks, mode, and, from a layer with a weight, the attributes that it
+    lacks, the memory format, and whether weights and bias are trained.
 
     Functions that hold modules of the network, such as ``lambda x: self.conv(x)``, are copied with it. Tensors that a
     forward left in attributes, with the graph that made them, are copied without that graph: torch copies no others.

@@ -1,10 +1,9 @@
 """Whether the search earns its keep: loss without training against the number of evaluations, for rules and samplers.
 
 The objective is real and cheap: compress a pretrained network, re-estimate its batch norms, and take the loss on
-    held-out
-images. Rules (uniform, greedy, minimax, least error) are one evaluation each. Compared are the surrogate, TPE and
-random search over budget-filling preferences, and TPE and random search over one integer a layer with the budget as a
-constraint. Rows are appended as they come, so an interrupted run continues; without ``--network`` they become a table
+held-out images. Rules (uniform, greedy, minimax, least error) are one evaluation each. Compared are the surrogate, TPE
+and random search over budget-filling preferences, and TPE and random search over one integer a layer with the budget as
+a constraint. Rows are appended as they come, so an interrupted run continues; without ``--network`` they become a table
 and a figure.
 """
 

@@ -5,8 +5,7 @@ Structured networks come in two forms: *structured*, the paper's choice of fewer
 *merged*, fewer sums of channels under all taps.
 
 Weights are random: they do not change the time. The structured plans are fixed by layer, all others follow them: each
-    site
-takes the same share of what its method offers, the share by bisection, so that the whole network has as nearly the
+site takes the same share of what its method offers, the share by bisection, so that the whole network has as nearly the
 structured one's MACs as the ladders allow.
 """
 

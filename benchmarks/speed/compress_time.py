@@ -1,8 +1,7 @@
 """Seconds to compress torchvision's ResNet-50 by each method, every site at once; random weights.
 
 Each method compresses three times: every site at its middle option, then at the next cheaper one (as the next trial of
-    a
-search would; what does not depend on the option is remembered), then at that one again (all of it is).
+a search would; what does not depend on the option is remembered), then at that one again (all of it is).
 """
 
 from __future__ import annotations

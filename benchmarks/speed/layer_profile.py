@@ -2,9 +2,8 @@
 sums.
 
 Every kind of layer that is compressed is timed between two small pointwise ones, in each form of the network: dense,
-    spatial
-SVD, structured and merged channels in their fastest implementations; and these without sums, their small convolution
-alone on an input of sums. Totals count each kind as often as the network has it.
+spatial SVD, structured and merged channels in their fastest implementations; and these without sums, their small
+convolution alone on an input of sums. Totals count each kind as often as the network has it.
 """
 
 from __future__ import annotations

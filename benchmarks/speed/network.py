@@ -1,11 +1,10 @@
 """Whole networks against the clock: do fewer MACs mean fewer milliseconds, by which method, and how much memory?
 
 For each network: dense; structured at about 2 and 4 times fewer MACs, by the paper's structures and by merged channels
-    alone;
-spatial SVD, Tucker-2 and channel pruning of equal MACs (weight SVD takes the 1x1 layers where those are compressed);
-with ``--by-time`` structured forms and SVDs of these MACs too whose layers are chosen by their measured times. All
-forms are made ready by ``optimize_for_inference`` for the mode in which they then run (PyTorch as it is, compiled,
-onnxruntime, OpenVINO), and measured in turn, in one run.
+alone; spatial SVD, Tucker-2 and channel pruning of equal MACs (weight SVD takes the 1x1 layers where those are
+compressed); with ``--by-time`` structured forms and SVDs of these MACs too whose layers are chosen by their measured
+times. All forms are made ready by ``optimize_for_inference`` for the mode in which they then run (PyTorch as it is,
+compiled, onnxruntime, OpenVINO), and measured in turn, in one run.
 
 Rows are appended to a file, all modes of a type, number of threads and batch together, so an interrupted run continues.
 Without ``--network`` the rows become tables and a figure.

@@ -107,8 +107,7 @@ class NaivelyPooled(nn.Module):
     """A structured layer as the paper draws it: every box summed on its own, then a small convolution in the box basis.
 
     Written as fast as that form allows: it stays channels-last, and ``avg_pool2d`` serves where channels are not
-        pooled.
-    bf16 is pooled in fp32, as in ``StructuredConv2d``; ``avg_pool3d`` has no bf16 kernel on the CPU.
+    pooled. bf16 is pooled in fp32, as in ``StructuredConv2d``; ``avg_pool3d`` has no bf16 kernel on the CPU.
     """
 
     def __init__(self, layer: StructuredConv2d) -> None:
@@ -135,8 +134,7 @@ def low_rank(layer: Layer, dense: nn.Conv2d, macs: int) -> tuple[str, nn.Sequent
     """The layer's SVD of as nearly ``macs`` MACs an input as a whole rank allows, and its name.
 
     Spatial SVD; for a pointwise layer, which has no taps to separate, the pair of pointwise layers (weight SVD, of
-    random
-    weights: they do not change the time). A depthwise layer has at least rank 1 in each channel.
+    random weights: they do not change the time). A depthwise layer has at least rank 1 in each channel.
     """
     a_rank = layer.size**2 * layer.kernel * (layer.inputs + layer.outputs)
     rank = max(1, round(macs / a_rank))

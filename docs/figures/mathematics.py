@@ -1,7 +1,7 @@
 """Draws the pictures of docs/mathematics.md, each from the project's own functions and built layers.
 
 Legend: C channels, c boxes along them, L = C - c + 1 the length of a box; N taps along a spatial axis, n boxes along
-    it.
+it.
 """
 
 from __future__ import annotations

@@ -72,8 +72,7 @@ def input_moments(network: nn.Module, names: Iterable[str], inputs: Tensor) -> d
 
     Results are kept by the contents of network and inputs, so asking again for another copy of them costs their hash
     only. Of a layer with more output positions than ``MOST_POSITIONS`` says, as many, spread evenly, are read.
-    Transposed
-    convolutions are not supported: their output positions read patches of different shapes.
+    Transposed convolutions are not supported: their output positions read patches of different shapes.
 
     Args:
         names: Conv1d, Conv2d, Conv3d (any padding, stride, dilation, groups) or Linear layers of the network.
@@ -259,8 +258,7 @@ def least_squares_tail(
     """The last linear map T that best continues a fixed one P to the dense layer's outputs over the calibration inputs.
 
     ``T = T_0 + (W - T_0 P) S P^T (P S P^T + ridge)^-1``, with W the dense kernel, T_0 the data-free tail and S the
-    second
-    moments: never a greater squared error than T_0's on the patches that were read.
+    second moments: never a greater squared error than T_0's on the patches that were read.
 
     Args:
         kernel_gOCT: the dense layer's kernel by group, (g, O, C, taps...), see ``grouped_kernel``.

@@ -1,10 +1,9 @@
 """Which layers of a network another layer can stand in for, found by running the network with such layers.
 
 A network may do more with a layer than call it: read its weights by itself, ask for its class, or reach it by a way
-    that a
-copy does not follow. So all layers are put to the proof on one input: layers stand in for them that compute the same,
-but show a ``weight`` without meaning. Where the network then fails, or its outputs change, the layers at fault are left
-alone.
+that a copy does not follow. So all layers are put to the proof on one input: layers stand in for them that compute the
+same, but show a ``weight`` without meaning. Where the network then fails, or its outputs change, the layers at fault
+are left alone.
 """
 
 from __future__ import annotations

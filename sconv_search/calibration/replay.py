@@ -46,8 +46,7 @@ def outputs_before(network: nn.Module, name: str, run: Run, once: Collection[str
     """What the outermost modules gave that are done when the named one is called, by their names.
 
     Left out are those whose calls cannot be replaced by what they gave: which give something else than one tensor, or
-        change
-    their inputs beyond it.
+    change their inputs beyond it.
 
     Args:
         network: deterministic; it is copied.

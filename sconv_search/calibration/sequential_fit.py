@@ -8,8 +8,7 @@ the patch is that to y, because ``W' Cov(x) P^T = Cov(y, x) P^T``. Means go into
 means of batch norms.
 
 Source of the asymmetric target: Zhang, Zou, He, Sun, Accelerating Very Deep Convolutional Networks for Classification
-    and
-Detection, TPAMI 2016, section 3.3; the batch norms' means and the ridge by held-out inputs are this project's own.
+and Detection, TPAMI 2016, section 3.3; the batch norms' means and the ridge by held-out inputs are this project's own.
 
 Legend: g groups, O outputs and F = C * taps patch features of one group, n patches.
 """

@@ -120,8 +120,8 @@ def imitating(filling: Filling, at_S: Positions) -> Array:
     """Preferences (S, M) by site and method, each in -3..3, under which decoding comes near a plan's positions.
 
     Found by repetition: a site that saves more than in the plan is preferred less, one that saves less is preferred
-        more, and
-    a method that is not the plan's gives way to the one that is, by ever smaller steps; the nearest so far is kept.
+    more, and a method that is not the plan's gives way to the one that is, by ever smaller steps; the nearest so far is
+    kept.
     """
     arrays = filling.arrays
     preferences_SM = np.zeros((len(at_S), len(arrays.methods)))

@@ -1,8 +1,7 @@
 """What every option of a space would save from where the sites stand, where choices change each other's layers.
 
 Legend of shapes: P plans, S sites, O options (0 is dense; rows with fewer options are padded), B budgets, L narrowed
-    layers,
-K pairs of a site and a narrowed layer whose cost the site's choice changes, A amounts of a cost.
+layers, K pairs of a site and a narrowed layer whose cost the site's choice changes, A amounts of a cost.
 """
 
 from __future__ import annotations

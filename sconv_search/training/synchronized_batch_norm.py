@@ -17,8 +17,7 @@ class SynchronizedBatchNorm(TorchFunctionMode):
     processes.
 
     The call is what is intercepted, not the module: subclasses of batch norm, such as timm's with an activation, work
-        too. On
-    GPUs torch's own kernels compute it; on the CPU, for which torch has none, ``gathered_batch_norm``.
+    too. On GPUs torch's own kernels compute it; on the CPU, for which torch has none, ``gathered_batch_norm``.
     """
 
     def __torch_function__(

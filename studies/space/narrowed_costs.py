@@ -2,8 +2,7 @@
 
 How a layer's cost depends on its channels and on the entries of its structure (ranks, sums) is the same for all layers
 of one geometry, and linear in each of these; so it is measured on layers of a few channels, built and traced as all
-others.
-That it holds is checked: on further small layers, and on every option as it was measured in the network.
+others. That it holds is checked: on further small layers, and on every option as it was measured in the network.
 """
 
 from __future__ import annotations

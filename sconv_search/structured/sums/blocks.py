@@ -4,10 +4,9 @@ Legend: C channels, F entries of a channel's kernel vector, c groups.
 
 Time and memory of Ward's agglomeration and of the exchanges grow with C^2 and more: 25,088 inputs, of VGG's first
 linear layer, would take 15 GB and hours. A block is halved along the direction in which its channels differ most until
-it is small.
-How many groups each block gets follows from all trees together: the merges of least cost are carried out, wherever they
-are. Beside all channels at once, at 4,096 of them and c of 512 to 3,584, the squared residual rises by 0.3 to 0.6 % on
-Gaussian kernels, and by 2 to 5 % on kernels that mostly follow 16 directions.
+it is small. How many groups each block gets follows from all trees together: the merges of least cost are carried out,
+wherever they are. Beside all channels at once, at 4,096 of them and c of 512 to 3,584, the squared residual rises by
+0.3 to 0.6 % on Gaussian kernels, and by 2 to 5 % on kernels that mostly follow 16 directions.
 """
 
 from __future__ import annotations

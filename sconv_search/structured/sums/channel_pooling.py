@@ -1,8 +1,7 @@
 """Which sums of input channels a structured layer makes, and the kernels that such sums can express.
 
 Legend: g groups of the convolution, C input channels and c sums of one group; w (O, C, ...) a kernel, v (O, c, ...) the
-    small
-kernel of the same layer. Channels enter a sum with the weight 1, or -1 where signs are given.
+small kernel of the same layer. Channels enter a sum with the weight 1, or -1 where signs are given.
 
 - ``NaturalChains``: the paper's boxes, channels in the order of the network.
 - ``PermutedChains``: the same after a permutation of the channels, chosen so that the kernel is nearer to the

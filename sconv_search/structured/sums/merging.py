@@ -1,7 +1,7 @@
 """Which channels to merge: the groups (and signs) whose sums keep a kernel best.
 
 Legend: C channels, c groups; gram_CC the inner products of the channels' kernel vectors, all that the choice depends
-    on.
+on.
 
 Replacing each channel's kernel vector by its group's mean leaves the squared residual that k-means minimizes. Ward's
 agglomeration starts lower than k-means from 8 random starts (mean relative residual of the pretrained CIFAR ResNet-20's
