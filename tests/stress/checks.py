@@ -14,7 +14,18 @@ from sconv_search.records import record_fields
 
 ENDS = {".html": b"</html>\n", ".svg": b"</svg>\n", ".png": b"IEND\xaeB`\x82", ".parquet": b"PAR1"}
 MOST_LETTERS = 500
-FACTS = ("stage", "variant", "number", "seed", "status", "plan", "regularization", "val_score", "val_loss", "test_score")
+FACTS = (
+    "stage",
+    "variant",
+    "number",
+    "seed",
+    "status",
+    "plan",
+    "regularization",
+    "val_score",
+    "val_loss",
+    "test_score",
+)
 
 
 def broken_files(folder: Path) -> Iterator[str]:
