@@ -14,6 +14,9 @@ from tests.stress.mutations import mutate
 from tests.stress.pairs import pair
 from tests.stress.results import PAGE, page
 
+ROUNDS = 20
+"""In which the work is done: each does a part of all, so that what is stopped has results of every kind."""
+
 
 def main() -> None:
     """Ends with 1 where there is a problem."""
@@ -33,13 +36,15 @@ def main() -> None:
         found = mutate(again, given.input, given.seed)
         print(again, (again / "said.txt").read_text(encoding="utf-8", errors="replace")[-3000:])
         sys.exit(bool(found.problems))
-    parts = {
-        "Kills": kill(work, given.kills, given.seed),
-        "Two commands at once": pair(work, given.pairs, given.seed),
-        "Damaged inputs": mutate(work, range(given.inputs), given.seed),
-    }
-    counts = f"--kills {given.kills} --pairs {given.pairs} --inputs {given.inputs} --seed {given.seed}"
-    given.page.write_text(page(parts, f"python -m tests.stress {counts}"), encoding="utf-8")
+    for share in range(1, ROUNDS + 1):
+        counts = [count * share // ROUNDS for count in (given.kills, given.pairs, given.inputs)]
+        parts = {
+            "Kills": kill(work, counts[0], given.seed),
+            "Two commands at once": pair(work, counts[1], given.seed),
+            "Damaged inputs": mutate(work, range(counts[2]), given.seed),
+        }
+        said = f"--kills {counts[0]} --pairs {counts[1]} --inputs {counts[2]} --seed {given.seed}"
+        given.page.write_text(page(parts, f"python -m tests.stress {said}"), encoding="utf-8")
     print(", ".join(f"{part.all} {title.lower()}" for title, part in parts.items()), given.page)
     sys.exit(any(part.problems for part in parts.values()))
 

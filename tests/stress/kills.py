@@ -22,7 +22,7 @@ REPORT = ("report", "runs/one", "--out", "report")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 ENDED_BY = {signal.SIGKILL: (-signal.SIGKILL,), signal.SIGTERM: (143,), signal.SIGINT: (130,)}
 OUTLIVE_S = 2.0
-MOST_A_RUN = 4
+MOST_A_RUN = 8
 """Kills of one run; then it may come to its end."""
 
 
