@@ -47,7 +47,7 @@ PAIRS = (
         second=CONFIRM,
         seconds=6,
         scenario=CONFIRMED,
-        may_say=("has no", "no trial", "not a run folder", "is no run folder"),
+        may_say=("holds no study",),
     ),
     Pair(name="confirm and confirm", first=CONFIRM, second=CONFIRM, seconds=3, scenario=CONFIRMED),
     Pair(name="report and report", first=REPORT, second=REPORT, seconds=3, scenario=REPORTED),
@@ -95,8 +95,6 @@ def _both(kind: Pair, folder: Path, undisturbed: Path, found: Found, draw: rando
 def _ended(kind: Pair, status: int | None, said: str) -> Iterator[str]:
     if status is None:
         yield "it hung"
-    elif status == 2 and not any(words in said for words in (HELD, *kind.may_say)):
-        yield f"it was refused in other words: {said[-300:]}"
-    elif status not in (0, 2):
+    elif status != 0 and not (status == 1 and HELD in said or status == 2 and any(w in said for w in kind.may_say)):
         yield f"it ended with {status}: {said[-300:]}"
     yield from misleading(said)
