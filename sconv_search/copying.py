@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from types import CellType, FunctionType
+from functools import partial
+from types import CellType, FunctionType, MethodType
 from typing import Any, TypeVar
 
 import torch
@@ -17,6 +18,8 @@ OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 """Attributes that every module has."""
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 """Of tensors of so many dimensions."""
+MOST_DEPTH = 8
+"""Of containers and bound methods that a function holds, one within the other, in which modules are looked for."""
 HOOKS = (
     *("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called"),
     *("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_backward_hooks", "_backward_pre_hooks"),
@@ -93,8 +96,8 @@ def _take_over_(new: nn.Module, old: nn.Module, known: dict[int, Any]) -> None:
 
 def _with_copied_functions(value: Any, known: dict[int, Any]) -> Any:
     """An attribute of a copy in which functions hold the copies of what they held; containers are changed in place."""
-    if isinstance(value, FunctionType):
-        return _rebound(value, known)
+    if isinstance(value, (FunctionType, MethodType, partial)):
+        return _in_copy(value, known)
     if type(value) in (dict, OrderedDict):
         for key, attribute in value.items():
             value[key] = _with_copied_functions(attribute, known)
@@ -103,22 +106,60 @@ def _with_copied_functions(value: Any, known: dict[int, Any]) -> Any:
     return value
 
 
+def _in_copy(held: Any, known: dict[int, Any], depth: int = MOST_DEPTH) -> Any:
+    """What stands in a copy for what a function held: itself where that holds nothing that was copied."""
+    if id(held) in known:
+        return known[id(held)]
+    if isinstance(held, FunctionType):
+        return _rebound(held, known)
+    if isinstance(held, MethodType):
+        parts: list[Any] = [held.__func__, held.__self__]
+    elif type(held) is partial:
+        parts = [held.func, *held.args, *held.keywords.values()]
+    elif type(held) in (list, tuple):
+        parts = list(held)
+    elif type(held) is dict:
+        parts = list(held.values())
+    else:
+        return held
+    made = [_in_copy(part, known, depth - 1) for part in parts] if depth else parts
+    if all(new is old for new, old in zip(made, parts, strict=True)):
+        return held
+    if isinstance(held, MethodType):
+        return MethodType(made[0], made[1])
+    if isinstance(held, partial):
+        after = 1 + len(held.args)
+        return partial(*made[:after], **dict(zip(held.keywords, made[after:], strict=True)))
+    changed: Any = (
+        dict(zip(held, made, strict=True)) if isinstance(held, dict) else made if type(held) is list else tuple(made)
+    )
+    known[id(held)] = changed  # other functions hold the same one
+    return changed
+
+
 def _rebound(function: FunctionType, known: dict[int, Any]) -> FunctionType:
-    """The function with the copies of the objects that it encloses; itself where none of them was copied."""
-    if id(function) in known or not function.__closure__:
-        return known.get(id(function), function)  # type: ignore[no-any-return]  # what was made of it
-    cells = tuple(CellType() for _ in function.__closure__)
-    made = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__, cells)
-    made.__kwdefaults__, made.__qualname__ = function.__kwdefaults__, function.__qualname__
+    """The function with the copies of the objects that it encloses, or has as defaults; itself where none of them was
+    copied.
+    """
+    if id(function) in known:
+        return known[id(function)]  # type: ignore[no-any-return]  # what was made of it
+    closure = function.__closure__ or ()
+    defaults, named = function.__defaults__, function.__kwdefaults__
+    if not (closure or defaults or named):
+        return function
+    cells = tuple(CellType() for _ in closure)
+    made = FunctionType(function.__code__, function.__globals__, function.__name__, None, cells)
+    made.__qualname__ = function.__qualname__
     vars(made).update(vars(function))
     known[id(function)] = made  # before its cells are filled: it may enclose itself
-    changed = False
-    for new, old in zip(cells, function.__closure__, strict=True):
+    made.__defaults__, made.__kwdefaults__ = _in_copy(defaults, known), _in_copy(named, known)
+    changed = made.__defaults__ is not defaults or made.__kwdefaults__ is not named
+    for new, old in zip(cells, closure, strict=True):
         try:
             held = old.cell_contents
         except ValueError:  # of a name that was never set
             continue
-        new.cell_contents = _rebound(held, known) if isinstance(held, FunctionType) else known.get(id(held), held)
+        new.cell_contents = _in_copy(held, known)
         changed = changed or not any(new.cell_contents is same for same in (held, made))
     if not changed:
         known[id(function)] = function

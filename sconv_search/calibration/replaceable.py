@@ -8,7 +8,8 @@ are left alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -54,7 +55,8 @@ def left_alone(network: nn.Module) -> dict[str, str]:
 
     Known of every network is what shows without running it. Where its tensors have values, it is run in evaluation
     mode on what ``takes`` was told, else on an input of the first common shape on which it runs: twice, if nothing is
-    wrong. Another network of the same architecture is not run again.
+    wrong, and once in training mode, for weights that it reads in training alone. Another network of the same
+    architecture is not run again.
 
     Raises:
         ValueError: the network fails on what was told.
@@ -144,18 +146,28 @@ class _Proof:
     def failures(self) -> dict[str, str]:
         """Layers for which others cannot stand in, with the reason."""
         dense = copied(self._network).eval()
-        reads = _Reads({name: dense.get_submodule(name) for name in self._layers})
+        reads = _Reads({name: dense.get_submodule(name) for name in self._layers}, self._network)
         try:
             with reads:
                 self._outputs = self._run(dense)
         except Exception:  # of any kind: the forward is the user's own
             require_forward(dense, self._told)  # says it in words
             raise
-        self._read = reads.read
-        failed = dict.fromkeys(reads.elsewhere(), READ_ELSEWHERE)
+        self._read = {name: list(read) for name, read in reads.read.items()}
+        with reads, suppress(Exception):  # whether it can be trained, and on what, is not what is asked here
+            self._run(dense.train())
+        failed = dict.fromkeys(reads.elsewhere(), READ_ELSEWHERE) | self._not_copied(reads.strays)
         while at_fault := self._at_fault([name for name in self._layers if name not in failed]):
             failed |= at_fault
         return {name: failed[name] for name in self._layers if name in failed}
+
+    def _not_copied(self, strays: Collection[str]) -> dict[str, str]:
+        """All layers, where a copy does not have every module for itself: training it would train the original."""
+        reason = (
+            f"the network reaches its module {next(iter(strays), '')!r} by a way that no copy follows, as through "
+            "a global name or a weak reference"
+        )
+        return dict.fromkeys(self._layers, reason) if strays else {}
 
     def _at_fault(self, names: Sequence[str]) -> dict[str, str]:
         """Some of the layers that the network cannot have replaced, found by bisection; none if it can have all
@@ -202,13 +214,22 @@ class _Reads(TorchFunctionMode):
 
     Args:
         watched: layers by name.
+        original: the network of which the one that runs is a copy.
 
     Attributes:
         read: by name of a layer, some of what it was given in each call.
+        strays: modules of the original whose weights or buffers were read.
     """
 
-    def __init__(self, watched: Mapping[str, nn.Module]) -> None:
+    def __init__(self, watched: Mapping[str, nn.Module], original: nn.Module) -> None:
         super().__init__()
+        self._original = {
+            id(tensor): name
+            for name, module in original.named_modules()
+            for tensor in (*module._parameters.values(), *module._buffers.values())
+            if tensor is not None
+        }
+        self.strays: dict[str, None] = {}
         self._names = {id(weight): name for name, layer in watched.items() for weight in layer.parameters()}
         self._watched, self._inside, self._found = watched, 0, set[str]()
         self.read: dict[str, list[Tensor]] = {name: [] for name in watched}
@@ -239,11 +260,13 @@ class _Reads(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
+        given = pytree.tree_leaves((args, kwargs))
+        self.strays |= {name: None for leaf in given if (name := self._original.get(id(leaf))) is not None}
         result = func(*args, **(kwargs or {}))
         if not self._inside and any(
             isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(result)
         ):  # not of shape or type alone
-            read = (self._names.get(id(leaf)) for leaf in pytree.tree_leaves((args, kwargs)))
+            read = (self._names.get(id(leaf)) for leaf in given)
             self._found.update(name for name in read if name is not None)
         return result
 

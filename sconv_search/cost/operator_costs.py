@@ -261,6 +261,7 @@ OUTSIDE = {
     "torchvision::roi_align": region_mean,
     "torchvision::roi_pool": free,
     "torchvision::nms": free,
+    **dict.fromkeys((f"profiler::_record_function_{name}" for name in ("enter", "enter_new", "exit")), free),
 }
 """Operators of other libraries."""
 

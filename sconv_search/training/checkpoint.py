@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import count
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sconv_search.system.files import remove_partial_files, write_whole
+from sconv_search.system.weights import tensors_checksum
 from sconv_search.training.process_group import ProcessGroup
 from sconv_search.training.schedule import EVERY_S
 from sconv_search.training.weight_average import WeightAverage
@@ -208,7 +208,7 @@ class Checkpoint:
         metadata = {
             "identity": _text({**self.identity, **identity}),
             "steps": str(steps),
-            "crc32": str(_checksum(content)),
+            "crc32": str(tensors_checksum(content)),
             "seconds": str(self.stopwatch.seconds),
             "watched": json.dumps(watched),
         }
@@ -231,7 +231,7 @@ class Checkpoint:
                 float(metadata["seconds"]),
                 json.loads(metadata["watched"]),
             )
-            if int(metadata["crc32"]) != _checksum(tensors):
+            if int(metadata["crc32"]) != tensors_checksum(tensors):
                 raise ValueError("its checksum is wrong")
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             self.refuse(f"is damaged ({type(error).__name__}: {error})")
@@ -261,12 +261,3 @@ class Checkpoint:
 
 def _text(identity: Mapping[str, Any]) -> str:
     return json.dumps(identity, sort_keys=True, default=asdict)
-
-
-def _checksum(tensors: Tensors) -> int:
-    """CRC-32 over names and contents: what a disk or a transfer damages shows."""
-    checksum = 0
-    for name in sorted(tensors):
-        content = tensors[name].reshape(-1).view(torch.uint8).numpy()
-        checksum = zlib.crc32(content.data, zlib.crc32(name.encode(), checksum))
-    return checksum
