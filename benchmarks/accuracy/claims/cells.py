@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
+
+from torch import nn
 
 from sconv_search.budget import Budgets
 from sconv_search.plan import CompressionPlan
 from sconv_search.search_space.heuristics import RULES
-from sconv_search.search_space.space import SearchSpace
+from sconv_search.search_space.space import Option, SearchSpace
 from sconv_search.structured.paper_plans import paper_plan
 
 TASK, PAPER_PLAN = "cifar10/resnet20", "cifar/resnet20/A"
@@ -20,12 +22,12 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     STRUCTURED: ("structured_conv",),
     SPATIAL_SVD: ("spatial_svd",),
     PRUNING: ("channel_pruning",),
-    MIXED: ("structured_conv", "spatial_svd", "channel_pruning"),
+    MIXED: ("structured_conv", "spatial_svd"),
 }
 """Kind of network -> the methods that its plan may choose. The kinds that are not named here need no search space."""
-EVERY_METHOD = METHODS[MIXED]
+UNIFORM_RULE, ERROR_RULE = "uniform", "least_squares"
 RATE, BATCH = 0.02, 128
-FIRST = (PLAN_A, UNIFORM, SPATIAL_SVD, PRUNING, MIXED)
+FIRST = (PLAN_A, SPATIAL_SVD, STRUCTURED, MIXED, PRUNING, UNIFORM)
 WEIGHTS = (0.0, 0.1, 1.0, 10.0, 30.0)
 
 
@@ -71,33 +73,32 @@ def all_cells() -> list[Cell]:
     structural_loss = [Cell(kind=PLAN_A, budget=45, epochs=2, weight=weight) for weight in WEIGHTS]
     quarter = [Cell(kind=kind, budget=25, epochs=5) for kind in (STRUCTURED, SPATIAL_SVD, MIXED, PRUNING)]
     references = [Cell(kind=kind, budget=100, epochs=1) for kind in (DENSE,)]
-    long = [Cell(kind=kind, budget=45, epochs=15, seed=seed) for seed in range(3) for kind in (*FIRST, STRUCTURED)]
+    long = [Cell(kind=kind, budget=45, epochs=15, seed=seed) for seed in range(3) for kind in FIRST]
     longest = [Cell(kind=PLAN_A, budget=45, epochs=60)]
     return [*one_epoch, *references, *five_epochs, *structural_loss, *quarter, *long, *longest]
 
 
-def restricted(space: SearchSpace, methods: tuple[str, ...]) -> SearchSpace:
-    """The space with the options of these methods alone."""
-    sites = {
-        name: kept
-        for name, options in space.sites.items()
-        if (kept := tuple(option for option in options if option.choice.method in methods))
-    }
-    pruned = "channel_pruning" in methods
-    couplings = [pair for pair in space.couplings if pair.first in sites and pair.second in sites] if pruned else []
-    narrowings = {name: one for name, one in space.narrowings.items() if name in sites} if pruned else {}
-    return SearchSpace(dense=space.dense, sites=sites, couplings=tuple(couplings), narrowings=narrowings)
+def merged(spaces: Sequence[SearchSpace]) -> SearchSpace:
+    """One space with the options of all, whose damages are the relative errors of their layers' outputs."""
+    sites: dict[str, tuple[Option, ...]] = {}
+    for space in spaces:
+        for name, options in space.sites.items():
+            sites[name] = (*sites.get(name, ()), *(replace(option, error=option.damage) for option in options))
+    return SearchSpace(dense=spaces[0].dense, sites=sites)
 
 
-def plans_by_rule(kind: str, budget: int, network: Any, space: SearchSpace | None) -> dict[str, CompressionPlan]:
-    """The plans from which a kind's is chosen, by the rule that makes them."""
-    if kind == DENSE:
-        return {"dense": CompressionPlan(sites={})}
-    if kind == PLAN_A:
-        return {"paper": paper_plan(PAPER_PLAN, network)}
-    assert space is not None
-    own = restricted(space, METHODS[kind])
-    budgets = Budgets.parse(f"{budget}%", dense=own.dense)
-    rules = {"uniform": RULES["uniform"]} if kind == UNIFORM else RULES
-    found = {name: rule(own, budgets) for name, rule in rules.items()}
-    return {name: plan for name, plan in found.items() if plan is not None}
+def plan_of(cell_kind: str, budget: int, network: nn.Module, spaces: Sequence[SearchSpace]) -> CompressionPlan:
+    """The plan of a kind of network.
+
+    Args:
+        spaces: of the kind's methods; none for the dense network and the paper's plan.
+    """
+    if cell_kind == DENSE:
+        return CompressionPlan(sites={})
+    if cell_kind == PLAN_A:
+        return paper_plan(PAPER_PLAN, network)
+    rule = RULES[UNIFORM_RULE if cell_kind in (UNIFORM, PRUNING) else ERROR_RULE]
+    plan = rule(merged(spaces), Budgets.parse(f"{budget}%", dense=spaces[0].dense))
+    if plan is None:
+        raise ValueError(f"no plan of {cell_kind} fits {budget} % of the dense FLOPs")
+    return plan

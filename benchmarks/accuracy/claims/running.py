@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.accuracy.claims.cells import BATCH, EVERY_METHOD, METHODS, RATE, TASK, Cell, plans_by_rule
+from benchmarks.accuracy.claims.cells import BATCH, METHODS, RATE, TASK, Cell, plan_of
+from benchmarks.accuracy.post_training import Case, layer_space
 from sconv_search.calibration.reconstruction import Reconstruction, reconstruct
 from sconv_search.cost.counting import measure_cost
 from sconv_search.plan import CompressionPlan
@@ -23,7 +24,6 @@ from sconv_search.studies.context import StudyContext
 from sconv_search.studies.methods import compress
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.runs.rebuild import rebuild, save_compressed
-from sconv_search.studies.space.measuring import measured_space
 from sconv_search.studies.tasks import task_named
 from sconv_search.studies.trials.checkpoints import TrialCheckpoints
 from sconv_search.studies.trials.trial import run_trial
@@ -104,14 +104,11 @@ class Study:
         )
         return replace(found, data=replace(found.data, calibration_images=FITTED))
 
-    @cached_property
-    def space(self) -> SearchSpace:
-        """All options of all methods, measured once."""
-        path = self.work / "space.json"
+    def space(self, method: str) -> SearchSpace:
+        """The method's options with the relative errors of their layers' outputs as damages, measured once."""
+        path = self.work / f"space-{method}.json"
         if not path.exists():
-            data = replace(self.start.data, calibration_images=256)
-            space = measured_space(replace(self.start, data=data), list(EVERY_METHOD), Monitor())
-            path.write_text(space.to_json())
+            path.write_text(layer_space(Case(name="resnet20", start=self.start), method).to_json())
         return SearchSpace.from_json(path.read_text())
 
     def run(self, cell: Cell) -> None:
@@ -131,26 +128,13 @@ class Study:
     def _images(self, count: int) -> Tensor:
         return self.start.data.normalized(self.start.data.train.take(torch.arange(count)).images)
 
-    def plan(self, kind: str, budget: int) -> tuple[str, CompressionPlan]:
-        """The rule and the plan that keep most on the validation images when layers are fitted in sequence."""
-        space = self.space if kind in METHODS else None
-        plans = plans_by_rule(kind, budget, self.start.network, space)
-        if len(plans) == 1:
-            return next(iter(plans.items()))
-        scores: dict[str, float] = {}
-        for rule, plan in plans.items():
-            fitted = compress(self.start.network, plan, self._images(FITTED))
-            scores[rule] = evaluate(fitted, self.start.data, self.start.data.validation).value
-        best = max(scores, key=lambda rule: scores[rule])
-        print(f"{kind}, {budget} %: {best} of {scores}", flush=True)
-        return best, plans[best]
-
     def start_network(self, kind: str, budget: int) -> tuple[nn.Module, CompressionPlan]:
         """The network of a kind with layers fitted in sequence and blocks reconstructed; made once, with its rows."""
         folder = self.work / "starts" / f"{kind}-{budget}"
         if not (folder / "plan.json").exists():
-            rule, plan = self.plan(kind, budget)
-            known: Row = {"kind": kind, "budget": budget, "rule": rule, "plan": plan.to_json()}
+            spaces = [self.space(method) for method in METHODS.get(kind, ())]
+            plan = plan_of(kind, budget, self.start.network, spaces)
+            known: Row = {"kind": kind, "budget": budget, "plan": plan.to_json()}
             if not plan.sites:
                 append(self.rows, {"step": "dense", **known, "flops": 1.0, **self._scores(self.start.network)})
                 save_compressed(self.start.network, plan, folder)
