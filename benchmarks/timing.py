@@ -93,13 +93,13 @@ def interleaved(candidates: Mapping[str, Callable[[], object]], rounds: int) -> 
     if rounds < 1:
         raise ValueError(f"rounds must be 1 or more, got {rounds}")
     repeats = {name: _repeats(candidate) for name, candidate in candidates.items()}
-    found: dict[str, list[float]] = {name: [] for name in candidates}
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
     order = random.Random(0)
     for _ in range(rounds):
         for name in order.sample(list(candidates), len(candidates)):
             warm_up(candidates[name], WARM_SECONDS)
-            found[name].append(seconds_of(candidates[name], repeats[name], attempts=PATIENT) / repeats[name])
-    return found
+            seconds[name].append(seconds_of(candidates[name], repeats[name], attempts=PATIENT) / repeats[name])
+    return seconds
 
 
 def _cpu_info(key: str) -> str:

@@ -52,7 +52,7 @@ def copied(
             _take_over_(new, old, known)
     except (RuntimeError, TypeError) as error:
         raise TypeError(f"{type(network).__name__} cannot be copied: {error}") from error
-    parts = {part for one in (replacements or {}).values() for part in one.modules()}
+    parts = {part for replacement in (replacements or {}).values() for part in replacement.modules()}
     for module in (module for module in result.modules() if module not in parts):
         for name, value in vars(module).items():
             vars(module)[name] = _with_copied_functions(value, known)
@@ -98,10 +98,10 @@ def _with_copied_functions(value: Any, known: dict[int, Any]) -> Any:
     if isinstance(value, FunctionType):
         return _rebound(value, known)
     if type(value) in (dict, OrderedDict):
-        for key, one in value.items():
-            value[key] = _with_copied_functions(one, known)
+        for key, attribute in value.items():
+            value[key] = _with_copied_functions(attribute, known)
     elif type(value) is list:
-        value[:] = [_with_copied_functions(one, known) for one in value]
+        value[:] = [_with_copied_functions(attribute, known) for attribute in value]
     return value
 
 

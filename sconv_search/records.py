@@ -261,11 +261,11 @@ def read_lines(file: Path, *, largest: float = math.inf) -> Iterator[tuple[int, 
             if line.isspace():
                 continue
             try:
-                found = TrialRecord.fields_of(line, largest=largest)
+                fields = TrialRecord.fields_of(line, largest=largest)
             except ValueError as error:
                 yield number, shortened(str(error), 300)
             else:
-                yield number, found
+                yield number, fields
 
 
 _RENAMED = {

@@ -189,9 +189,9 @@ def _surroundings(network: nn.Module, example: Tensor) -> tuple[set[str], set[st
         module.register_forward_hook(leave)
     with torch.no_grad():
         observed(example)
-    places = dict(observed.named_modules(remove_duplicate=False))
-    once = {name for name, module in places.items() if calls[module] == 1}
-    return once, {name for name in once if places[name] in normed}
+    modules = dict(observed.named_modules(remove_duplicate=False))
+    once = {name for name, module in modules.items() if calls[module] == 1}
+    return once, {name for name in once if modules[name] in normed}
 
 
 def _keeps_statistics(module: nn.Module) -> bool:
@@ -249,12 +249,12 @@ class _Sequence:
         fitted: Pairs | None = None
         held: Pairs | None = None
         same, total = True, sum(len(run.x) for _, run in runs)
-        for place, (wanted, run) in enumerate(runs):
+        for index, (wanted, run) in enumerate(runs):
             x, y = run.x, dense(wanted.x)
             same = same and x.shape == wanted.x.shape and x.equal(wanted.x)
             if known and isinstance(layer, Layer):
                 sums = self._pairs(name, layer, x, y, share=len(x) / total)
-                if place % HELD_OUT == HELD_OUT - 1:
+                if index % HELD_OUT == HELD_OUT - 1:
                     held = sums.plus(held)
                 else:
                     fitted = sums.plus(fitted)

@@ -56,9 +56,9 @@ def _sharing(space: SearchSpace, budget: AnyBudget, most: Mapping[str, float]) -
 
     def saving_share(depth: float) -> CompressionPlan:
         """Each site saves at least ``depth`` of what it could, by the least harmful option that does."""
-        enough = {name: [one for one in options if one[1] >= depth > 0] for name, options in saved.items()}
+        enough = {name: [option for option in options if option[1] >= depth > 0] for name, options in saved.items()}
         return CompressionPlan(
-            sites={name: min(them, key=lambda one: one[:2])[2] for name, them in enough.items() if them}
+            sites={name: min(them, key=lambda option: option[:2])[2] for name, them in enough.items() if them}
         )
 
     plans = (saving_share(float(depth)) for depth in np.linspace(0, 1, DEPTHS))
@@ -89,8 +89,8 @@ def least_error(space: SearchSpace, budget: AnyBudget) -> CompressionPlan | None
         low, high = (low, middle) if budget.excess(space.cost(plan)) <= 0 else (middle + 1, high)
     if low == len(thresholds):
         return None
-    found = _within(known, thresholds[low], budget)
-    return found if budget.excess(space.cost(found)) <= 0 else None
+    best_plan = _within(known, thresholds[low], budget)
+    return best_plan if budget.excess(space.cost(best_plan)) <= 0 else None
 
 
 def _within(known: Mapping[str, list[Option]], threshold: float, budget: AnyBudget) -> CompressionPlan:

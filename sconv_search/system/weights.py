@@ -55,26 +55,26 @@ def load_weights_(network: nn.Module, path: str | Path) -> None:
 
 def not_finite(tensors: Mapping[str, Tensor], buffers: Collection[str]) -> list[str]:
     """Tensors with numbers that no trained network has, in words; buffers may hold infinities, as masks do."""
-    found = []
+    names = []
     for name, tensor in tensors.items():
         if tensor.is_meta or not (tensor.is_floating_point() or tensor.is_complex()):
             continue
         bad = tensor.isnan() if name in buffers else ~tensor.isfinite()
         if count := int(bad.sum()):
             kind = "NaN" if bool(tensor.isnan().any()) else "infinite"
-            found.append(f"{name} is {kind} in {count} of {tensor.numel()} places")
-    return found
+            names.append(f"{name} is {kind} in {count} of {tensor.numel()} places")
+    return names
 
 
 def _listed(wrong: Sequence[str]) -> str:
     return "; ".join(wrong[:SHOWN]) + (f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else "")
 
 
-def _other_kinds(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+def _other_kinds(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
     """Whole numbers where others are expected, or the other way round; a precision may differ."""
     return [
         f"{name} must be {expected[name].dtype}, is {tensor.dtype}"
-        for name, tensor in found.items()
+        for name, tensor in given.items()
         if _kind(expected[name]) != _kind(tensor)
     ]
 
@@ -84,14 +84,14 @@ def _kind(tensor: Tensor) -> tuple[bool, bool]:
 
 
 def _differences(
-    expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]], optional: set[str]
+    expected: dict[str, tuple[int, ...]], given: dict[str, tuple[int, ...]], optional: set[str]
 ) -> list[str]:
-    missing = [f"{name} is missing" for name in expected if name not in found and name not in optional]
-    unknown = [f"{name} is unknown" for name in found if name not in expected]
+    missing = [f"{name} is missing" for name in expected if name not in given and name not in optional]
+    unknown = [f"{name} is unknown" for name in given if name not in expected]
     shapes = [
-        f"{name} must be {expected[name]}, is {found[name]}"
+        f"{name} must be {expected[name]}, is {given[name]}"
         for name in expected
-        if name in found and found[name] != expected[name]
+        if name in given and given[name] != expected[name]
     ]
     return missing + shapes + unknown
 

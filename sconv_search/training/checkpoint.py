@@ -38,15 +38,15 @@ class TrainingState:
 
     def tensors(self) -> Tensors:
         """Copies of everything, by name; momentum is there after the first step."""
-        found = {f"network.{name}": tensor.clone() for name, tensor in self.network.state_dict().items()}
-        for place, weight in enumerate(self._weights()):
+        entries = {f"network.{name}": tensor.clone() for name, tensor in self.network.state_dict().items()}
+        for index, weight in enumerate(self._weights()):
             if (momentum := self.optimizer.state[weight].get(MOMENTUM)) is not None:
-                found[f"momentum.{place}"] = momentum.clone()
-        return {**found, **self._average(), "generator": self.generator.get_state()}
+                entries[f"momentum.{index}"] = momentum.clone()
+        return {**entries, **self._average(), "generator": self.generator.get_state()}
 
     def misfit(self, tensors: Mapping[str, Tensor]) -> str | None:
         """The first name or shape of a checkpoint that is not this training's."""
-        optional = {f"momentum.{place}": tuple(weight.shape) for place, weight in enumerate(self._weights())}
+        optional = {f"momentum.{index}": tuple(weight.shape) for index, weight in enumerate(self._weights())}
         expected = {name: tuple(tensor.shape) for name, tensor in self.tensors().items()}
         for name in sorted(tensors, key=lambda name: (not name.startswith("network."), name)):
             if {**optional, **expected}.get(name) != (shape := tuple(tensors[name].shape)):
@@ -59,8 +59,8 @@ class TrainingState:
         current = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         for name, tensor in {**current, **self._average()}.items():
             tensor.copy_(tensors[name])
-        for place, weight in enumerate(self._weights()):
-            if (saved := tensors.get(f"momentum.{place}")) is not None:
+        for index, weight in enumerate(self._weights()):
+            if (saved := tensors.get(f"momentum.{index}")) is not None:
                 self.optimizer.state[weight][MOMENTUM] = torch.empty_like(weight).copy_(saved)
         self.generator.set_state(tensors["generator"])
 
@@ -265,8 +265,8 @@ def _text(identity: Mapping[str, Any]) -> str:
 
 def _checksum(tensors: Tensors) -> int:
     """CRC-32 over names and contents: what a disk or a transfer damages shows."""
-    found = 0
+    checksum = 0
     for name in sorted(tensors):
         content = tensors[name].reshape(-1).view(torch.uint8).numpy()
-        found = zlib.crc32(content.data, zlib.crc32(name.encode(), found))
-    return found
+        checksum = zlib.crc32(content.data, zlib.crc32(name.encode(), checksum))
+    return checksum

@@ -71,9 +71,9 @@ def gathered_batch_norm(
     centered = values - mean.view(shape)
     variance = _total(centered.square().sum(axes)) / count
     with torch.no_grad():
-        for running, found in ((running_mean, mean), (running_var, variance * count / (count - 1).clamp_min(1))):
+        for running, estimate in ((running_mean, mean), (running_var, variance * count / (count - 1).clamp_min(1))):
             if running is not None:
-                running.lerp_(found.to(running), momentum)
+                running.lerp_(estimate.to(running), momentum)
     result = centered * torch.rsqrt(variance + eps).view(shape)
     result = result if weight is None else result * weight.view(shape)
     return (result if bias is None else result + bias.view(shape)).to(x.dtype)

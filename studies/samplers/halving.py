@@ -33,8 +33,8 @@ def promoted(judged: Sequence[Sequence[float]], reduction: int) -> bool:
     return better * reduction < len(judged)
 
 
-def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:
-    return all(a >= b for a, b in zip(one, other, strict=True)) and tuple(one) != tuple(other)
+def _dominates(first: Sequence[float], other: Sequence[float]) -> bool:
+    return all(a >= b for a, b in zip(first, other, strict=True)) and tuple(first) != tuple(other)
 
 
 class Halving:

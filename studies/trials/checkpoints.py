@@ -55,14 +55,14 @@ class RunCheckpoints:
     def of(
         self,
         name: str,
-        start: StudyContext,
+        context: StudyContext,
         plan: CompressionPlan,
         regularization: float | None,
         regularized_share: float,
     ) -> TrialCheckpoints:
         """Those of a life that has this name in the run."""
         identity = {
-            **start.identity,
+            **context.identity,
             "plan": plan.to_json(),
             "regularization": regularization,
             "regularized_share": regularized_share,

@@ -40,8 +40,8 @@ def merged_in_blocks(vectors_CF: Tensor, count: int, signed: bool = False) -> tu
     members, signs = torch.empty(len(vectors_CF), dtype=torch.int64), torch.ones(len(vectors_CF), dtype=torch.float64)
     start = 0
     for block, gram, own in zip(blocks, grams, counts, strict=True):
-        found, turned = merged_groups(gram, own, signed)
-        members[block] = found + start
+        labels, turned = merged_groups(gram, own, signed)
+        members[block] = labels + start
         if turned is not None:
             signs[block] = turned
         start += own
@@ -59,16 +59,16 @@ def _blocks(vectors_CF: Tensor, count: int, signed: bool) -> list[Tensor]:
     seen = (vectors_CF @ towards).double()
     if signed:
         seen = seen * torch.where(seen @ _leading(seen) < 0, -1.0, 1.0)[:, None]
-    waiting, found = [torch.arange(len(seen))], list[Tensor]()
+    waiting, blocks = [torch.arange(len(seen))], list[Tensor]()
     while waiting:
         block = waiting.pop()
-        if len(block) <= BLOCK or len(waiting) + len(found) + 2 > count:
-            found.append(block)
+        if len(block) <= BLOCK or len(waiting) + len(blocks) + 2 > count:
+            blocks.append(block)
             continue
         centered = seen[block] - seen[block].mean(0)
         order = block[(centered @ _leading(centered)).argsort(stable=True)]
         waiting += [half.sort().values for half in order.chunk(2)]
-    return found
+    return blocks
 
 
 def _leading(seen: Tensor) -> Tensor:

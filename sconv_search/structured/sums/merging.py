@@ -43,8 +43,8 @@ def _ward(gram_CC: Tensor, count: int, signed: bool) -> Tensor:
     if len(gram_CC) == 1:
         return torch.zeros(1, dtype=torch.int64)
     (tree,) = _agglomerated(gram_CC, signed)
-    found = torch.as_tensor(fcluster(tree.numpy(), count, "maxclust"), dtype=torch.int64) - 1
-    return _filled(found, count)
+    labels = torch.as_tensor(fcluster(tree.numpy(), count, "maxclust"), dtype=torch.int64) - 1
+    return _filled(labels, count)
 
 
 def merge_heights(gram_CC: Tensor, signed: bool) -> Tensor:
