@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from sconv_search.studies.method_registry import METHODS
     from sconv_search.studies.oneshot.compress import compress
     from sconv_search.studies.oneshot.export import export
+    from sconv_search.studies.oneshot.reconstruct import reconstruct
     from sconv_search.studies.oneshot.saving import load, save
     from sconv_search.studies.runs.folder import RunFolder
     from sconv_search.studies.runs.rebuild import rebuild, save_compressed
@@ -70,6 +71,7 @@ _HOMES = {
     "METHODS": "studies.method_registry",
     "compress": "studies.oneshot.compress",
     "export": "studies.oneshot.export",
+    "reconstruct": "studies.oneshot.reconstruct",
     "load": "studies.oneshot.saving",
     "save": "studies.oneshot.saving",
     "RunFolder": "studies.runs.folder",
@@ -117,6 +119,7 @@ __all__ = [
     "measure_cost",
     "optimize_for_inference",
     "rebuild",
+    "reconstruct",
     "report",
     "save",
     "save_compressed",

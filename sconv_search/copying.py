@@ -129,7 +129,7 @@ def _in_copy(held: Any, known: dict[int, Any], depth: int = MOST_DEPTH) -> Any:
         return MethodType(made[0], made[1])
     if isinstance(held, partial):
         after = 1 + len(held.args)
-        return partial(*made[:after], **dict(zip(held.keywords, made[after:], strict=True)))
+        return partial(made[0], *made[1:after], **dict(zip(held.keywords, made[after:], strict=True)))
     changed: Any = (
         dict(zip(held, made, strict=True)) if isinstance(held, dict) else made if type(held) is list else tuple(made)
     )
