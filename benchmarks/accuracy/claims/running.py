@@ -108,7 +108,7 @@ class Study:
         """The method's options with the relative errors of their layers' outputs as damages, measured once."""
         path = self.work / f"space-{method}.json"
         if not path.exists():
-            path.write_text(layer_space(Case(name="resnet20", start=self.start), method).to_json())
+            path.write_text(layer_space(Case(name="resnet20", context=self.start), method).to_json())
         return SearchSpace.from_json(path.read_text())
 
     def run(self, cell: Cell) -> None:
