@@ -293,7 +293,7 @@ def _run_trials(
     if known := sampler.known(by_number):
         monitor.say(f"trial {', '.join(map(str, known))} was trained, but its record is lost; it counts as trained")
     proposals = Proposals(spec, space, budgets, sampler, random_keys, weights)
-    course = SearchLoop(spec, folder, records, sampler, proposals, stops, monitor)
+    loop = SearchLoop(spec, folder, records, sampler, proposals, stops, monitor)
     with executor(evaluator, workers, monitor) as where:
-        course.run(where, lost=len(known))
-    return course.records
+        loop.run(where, lost=len(known))
+    return loop.records

@@ -146,7 +146,7 @@ class _Worker:
 def _work(
     modules: object, pipe: Connection[Any, Any], evaluator: TrialEvaluator, threads: int, methods: list[str]
 ) -> None:
-    """A worker's life: until the process that made it is gone."""
+    """Evaluates what comes through the pipe, until the process that made the worker is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     torch.set_num_threads(threads)
     for method in methods:
