@@ -100,6 +100,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
         "--screening",
         "--device",
         "--regularized-share",
+        "--distill",
         "--distillation",
         "--label-smoothing",
         "--checkpoint-seconds",
