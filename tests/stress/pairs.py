@@ -95,6 +95,6 @@ def _both(kind: Pair, folder: Path, undisturbed: Path, found: Found, draw: rando
 def _ended(kind: Pair, status: int | None, said: str) -> Iterator[str]:
     if status is None:
         yield "it hung"
-    elif status != 0 and not (status == 1 and HELD in said or status == 2 and any(w in said for w in kind.may_say)):
+    elif status != 0 and not ((status == 1 and HELD in said) or (status == 2 and any(w in said for w in kind.may_say))):
         yield f"it ended with {status}: {said[-300:]}"
     yield from misleading(said)
