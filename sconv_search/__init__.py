@@ -6,6 +6,15 @@ alone loads neither torch nor pandas.
 
 from __future__ import annotations
 
+import sys
+
+if sys.argv[:1] == ["-m"] and "sconv_search.studies" in sys.orig_argv and not sys.flags.safe_path:
+    # Python puts the working directory first, where a ``json.py`` would stand in for everybody's; what the user names
+    # there is found by ``system.working_directory``.
+    _folder = sys.path.pop(0)
+    if f"{_folder}/sconv_search" == __path__[0]:
+        sys.path.append(_folder)  # it is not installed, and found there alone
+
 from typing import TYPE_CHECKING
 
 from sconv_search.system.lazy import lazy_names
