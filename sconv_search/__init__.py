@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from sconv_search.structured.method import StructuredConvolution
     from sconv_search.structured.regularization import structural_loss
     from sconv_search.studies.api import search_network as search
+    from sconv_search.studies.callbacks import lightning, transformers
     from sconv_search.studies.confirmation import confirm
     from sconv_search.studies.context import StudyContext
     from sconv_search.studies.method_registry import METHODS
@@ -78,6 +79,8 @@ _HOMES = {
     "search": "studies.api:search_network",
     "confirm": "studies.confirmation",
     "METHODS": "studies.method_registry",
+    "lightning": "studies.callbacks",
+    "transformers": "studies.callbacks",
     "compress": "studies.oneshot.compress",
     "export": "studies.oneshot.export",
     "reconstruct": "studies.oneshot.reconstruct",
@@ -124,6 +127,7 @@ __all__ = [
     "compress",
     "confirm",
     "export",
+    "lightning",
     "load",
     "measure_cost",
     "optimize_for_inference",
@@ -134,6 +138,7 @@ __all__ = [
     "save_compressed",
     "search",
     "structural_loss",
+    "transformers",
 ]
 
 
