@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from time import monotonic
 
 from sconv_search.records import TrialRecord
+from sconv_search.studies.executors.protocol import Executor
 from sconv_search.studies.monitor import Monitor, counted
 from sconv_search.studies.runs.folder import RunFolder
 from sconv_search.studies.samplers.halving import Halving
 from sconv_search.studies.samplers.study import Sampler
 from sconv_search.studies.search.progress import SearchProgress, trial_line
 from sconv_search.studies.search.proposals import Evaluated, Proposals, as_evaluated, evaluated
-from sconv_search.studies.search.workers import Executor
 from sconv_search.studies.spec import StudySpec
 from sconv_search.studies.trials.evaluator import TrialRequest, trial_name
 from sconv_search.training.evaluation import Score
@@ -82,7 +82,7 @@ class SearchLoop:
                 self._halving.promotes(self._objectives(r))
         proposals.learn(searched)
 
-    def run(self, executor: Executor, lost: int) -> None:
+    def run(self, executor: Executor[TrialRequest, TrialRecord], lost: int) -> None:
         """Evaluates until the end.
 
         Args:
@@ -100,7 +100,9 @@ class SearchLoop:
                 self._running += 1
             if not self._running:
                 return
-            job, found = executor.result()
+            if (finished := executor.result()) is None:
+                continue
+            job, found = finished
             if found.status == "screened" and self._is_promoted(found):
                 screen = Score(value=found.screen_score or 0.0, loss=found.screen_loss or 0.0)
                 executor.submit(replace(job, rung="train", screen=screen))
@@ -128,6 +130,7 @@ class SearchLoop:
         """The next job that was not evaluated before; what was is told without evaluating it again."""
         repeated: list[int] = []
         while self._sampler.repeats < MOST_REPEATED:
+            self._sampler.parallel = self._running > 0
             job = self._proposals.next()
             key = _key(job)
             if (same := self._known.get(key)) is not None:
