@@ -31,7 +31,7 @@ docs: install
 	@echo "open build/site/index.html; with its search: python3 -m http.server --directory build/site"
 
 test: lint types
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $$(nproc)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $$(nproc) --dist loadgroup
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

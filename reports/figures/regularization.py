@@ -147,7 +147,8 @@ def _residual_chart(row: dict[str, Any]) -> Chart | None:
             y=values,
             dash=dashes[site],
             texts=[
-                f"{site}\nafter {general(at)} epochs: {general(one)}" for at, one in zip(epochs, values, strict=False)
+                f"{site}\nafter {general(at)} epochs: {general(residual)}"
+                for at, residual in zip(epochs, values, strict=False)
             ],
         )
         for site in layers

@@ -9,7 +9,7 @@ from torch import nn
 
 from sconv_search.cost.counting import required_operators
 from sconv_search.records import Quantity
-from sconv_search.studies.commands.arguments import device_named, start_of
+from sconv_search.studies.commands.arguments import context_of, device_named
 from sconv_search.studies.commands.dry_run_listing import say_dry_run
 from sconv_search.studies.commands.output import print_json, telling
 from sconv_search.studies.commands.processes import placement_of, require_processes, together
@@ -81,8 +81,8 @@ def search(
         StudyDatabase(run.storage)  # whether it is one
     if run.dry:
         with telling(as_json) as terminal:
-            found = dry_run(known, spec, source.data, terminal)
-        print_json(found) if as_json else say_dry_run(found, terminal)
+            preview = dry_run(known, spec, source.data, terminal)
+        print_json(preview) if as_json else say_dry_run(preview, terminal)
         return
     if folder is None or run.out is None:
         raise ValueError("a search needs a folder for its run; name one with --out, such as --out runs/first")
@@ -98,13 +98,13 @@ def search(
     with together(execution.devices, kind, schedules, workers=run.workers) as processes:
         beginning = (known.name, source.data, source.weights, execution.device, run.out.parent)
         if not processes.is_main:
-            join_trials(start_of(*beginning, Monitor(), processes))
+            join_trials(context_of(*beginning, Monitor(), processes))
             return
         with telling(as_json) as terminal, logged(terminal, execution.tensorboard) as monitor:
             every_s = execution.checkpoint_seconds
-            start = start_of(*beginning, monitor, processes, every_s)
+            context = context_of(*beginning, monitor, processes, every_s)
             run_search(
-                start,
+                context,
                 spec,
                 folder,
                 monitor,

@@ -55,9 +55,9 @@ def installed_lookup() -> Callable[[], dict[str, str]]:
 
 def checked_here(evaluator: Any) -> dict[str, str]:
     """Checksums of the data and the network as this process reads them; in place of one that cannot be read, why."""
-    found = {"network": _weights_sha256(evaluator.start.network)}
+    found = {"network": _weights_sha256(evaluator.context.network)}
     try:
-        found["data"] = evaluator.start.data.checksum()
+        found["data"] = evaluator.context.data.checksum()
     except (OSError, ValueError) as error:
         found["data"] = f"{MISSING}{error}"
     return found
@@ -65,7 +65,7 @@ def checked_here(evaluator: Any) -> dict[str, str]:
 
 def wanted_of(evaluator: Any) -> dict[str, str]:
     """What ``checked_here`` must give on every node."""
-    return {"network": _weights_sha256(evaluator.start.network), "data": evaluator.start.data_sha256}
+    return {"network": _weights_sha256(evaluator.context.network), "data": evaluator.context.data_sha256}
 
 
 def _weights_sha256(network: Any) -> str:

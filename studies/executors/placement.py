@@ -36,7 +36,7 @@ class Placement:
         if self.cluster is not None and self.workers > 1:
             raise ValueError("a cluster runs as many trials as its nodes have room for; give workers or a cluster")
 
-    def require(self, start: StudyContext) -> None:
+    def require(self, context: StudyContext) -> None:
         """Refuses, before long work, what is missing or cannot be sent to other processes.
 
         Raises:
@@ -46,7 +46,7 @@ class Placement:
         if self.cluster is not None:
             require_package("ray", "cluster", "trials on a cluster need")
         if self.cluster is not None or self.workers > 1:
-            require_sendable(start)
+            require_sendable(context)
 
     @contextmanager
     def executor(self, evaluator: Evaluator[JobT, ResultT], monitor: Monitor) -> Iterator[Executor[JobT, ResultT]]:

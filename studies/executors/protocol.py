@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from sconv_search.studies.context import StudyContext
 from sconv_search.studies.monitor import Monitor
@@ -29,13 +29,13 @@ class Evaluator(Protocol[JobT_contra, ResultT_co]):
     """Runs jobs: a dataclass with all that they share, which is sent to other processes once."""
 
     @property
-    def start(self) -> StudyContext:
+    def context(self) -> StudyContext:
         """The trained dense network and the data."""
 
-    def evaluate(self, job: JobT_contra, monitor: Monitor) -> ResultT_co:
+    def evaluate(self, job: JobT_contra, monitor: Monitor, /) -> ResultT_co:
         """The job's result; an exception of the job becomes its result, too."""
 
-    def failure(self, job: JobT_contra, reason: str) -> ResultT_co:
+    def failure(self, job: JobT_contra, reason: str, /) -> ResultT_co:
         """The result of a job that could not be run."""
 
 
@@ -51,7 +51,3 @@ class Executor(Protocol[JobT, ResultT]):
 
     def result(self) -> tuple[JobT, ResultT] | None:
         """Waits for the next finished job; None where, meanwhile, there is room for more jobs than run."""
-
-
-Placed = dict[Any, tuple[JobT, int]]
-"""What a job is known by while it runs -> the job, and its attempt."""

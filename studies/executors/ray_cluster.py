@@ -22,7 +22,7 @@ import torch
 from sconv_search.strict_json import shortened
 from sconv_search.studies.executors.nodes import FitNode, checked_here, installed_lookup, misfit, wanted_of
 from sconv_search.studies.executors.processes import say_all
-from sconv_search.studies.executors.protocol import MOST_ATTEMPTS, Evaluator, JobT, Placed, ResultT
+from sconv_search.studies.executors.protocol import MOST_ATTEMPTS, Evaluator, JobT, ResultT
 from sconv_search.studies.executors.sending import Notes, Sent, on_device, sendable
 from sconv_search.studies.monitor import Monitor
 from sconv_search.system.packages import require_package
@@ -84,7 +84,7 @@ class RayExecutor(Generic[JobT, ResultT]):
     def __init__(self, evaluator: Evaluator[JobT, ResultT], cluster: Cluster, monitor: Monitor) -> None:
         self._ray: Any = require_package("ray", "cluster", "trials on a cluster need")
         self._evaluator, self._cluster, self._monitor = evaluator, cluster, monitor
-        self._placed: Placed[JobT] = {}
+        self._placed: dict[Any, tuple[JobT, int]] = {}
         self._nodes: dict[str, FitNode] = {}
         self._asked: dict[Any, tuple[str, str]] = {}
         self._unfit: dict[str, str] = {}

@@ -49,18 +49,18 @@ class Sent:
 
 def sendable(evaluator: Any) -> Any:
     """The evaluator without what only its start needs: the task's builders may be functions that cannot be sent."""
-    start = evaluator.start
-    return replace(evaluator, start=replace(start, task=replace(start.task, network=_no_network, data=_no_data)))
+    context = evaluator.context
+    return replace(evaluator, context=replace(context, task=replace(context.task, network=_no_network, data=_no_data)))
 
 
 def on_device(evaluator: Any, device: torch.device) -> Any:
     """The evaluator with network and data on a device."""
-    start = evaluator.start
-    weight = next(start.network.parameters(), torch.zeros(()))
+    context = evaluator.context
+    weight = next(context.network.parameters(), torch.zeros(()))
     if weight.device == device:
         return evaluator
-    network = channels_last_(copied(start.network).to(device)).eval()
-    return replace(evaluator, start=replace(start, network=network, data=start.data.to(device)))
+    network = channels_last_(copied(context.network).to(device)).eval()
+    return replace(evaluator, context=replace(context, network=network, data=context.data.to(device)))
 
 
 def _no_network() -> nn.Module:
@@ -71,13 +71,13 @@ def _no_data(folder: object, train_was_seen: bool) -> DataSet:
     raise RuntimeError("a worker evaluates on the data that it was given and reads none")
 
 
-def require_sendable(start: StudyContext) -> None:
+def require_sendable(context: StudyContext) -> None:
     """Refuses, before long work, what cannot be sent to other processes.
 
     Raises:
         TypeError: network or functions cannot be pickled.
     """
-    parts = {"network": start.network, "train": start.train, "score": start.score}
+    parts = {"network": context.network, "train": context.train, "score": context.score}
     for name, part in parts.items():
         try:
             pickle.dumps(part)

@@ -196,8 +196,8 @@ class ManyMachines:
     checkpoints: Annotated[
         str | None,
         typer.Option(
-            help="Folder for checkpoints that all nodes see, a path or an address such as s3://BUCKET/FOLDER; a training"
-            " that loses its node continues at its step on another one (default: it begins anew).",
+            help="Folder for checkpoints that all nodes see, a path or an address such as s3://BUCKET/FOLDER: one"
+            " that loses its node continues at its step elsewhere (default: it begins anew).",
             metavar="FOLDER",
         ),
     ] = None

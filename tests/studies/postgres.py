@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 PASSWORD = "right"
@@ -35,6 +37,15 @@ def _unprivileged() -> pwd.struct_passwd | None:
     return names.get("postgres") or names.get("nobody")
 
 
+def _free_port() -> int:
+    """Below those that outgoing connections take: one of them could take it while the server is stopped."""
+    for port in random.sample(range(15_000, 30_000), 100):
+        with socket.socket() as free, suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no port is free")
+
+
 class Server:
     """A server with one user, whose password is asked for; it can be stopped, killed and started again."""
 
@@ -53,9 +64,7 @@ class Server:
         options = ("--username=tests", f"--pwfile={secret}", "--auth=scram-sha-256", "--encoding=UTF8", "--no-sync")
         command = [str(_program("initdb")), "-D", str(self._data), "--locale=C", *options]
         subprocess.run(command, check=True, capture_output=True, cwd=folder, **self._as)  # type: ignore[call-overload]
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port = _free_port()
         self.start()
 
     def url(self, password: str = PASSWORD, user: str = "tests", database: str = "postgres") -> str:

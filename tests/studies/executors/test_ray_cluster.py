@@ -44,7 +44,7 @@ class Errands:
         folder: where the files are left, and where an errand that waits looks for ``go``.
     """
 
-    start: StudyContext
+    context: StudyContext
     folder: Path
 
     def evaluate(self, job: Errand, monitor: Monitor) -> str:
@@ -75,9 +75,9 @@ class ReadThere(DataSet):
 
 @contextmanager
 def executing(
-    cluster: LocalCluster, start: StudyContext, folder: Path, monitor: Monitor
+    cluster: LocalCluster, context: StudyContext, folder: Path, monitor: Monitor
 ) -> Iterator[RayExecutor[Errand, str]]:
-    where = RayExecutor(Errands(start=start, folder=folder), Cluster(address=cluster.address), monitor)
+    where = RayExecutor(Errands(context=context, folder=folder), Cluster(address=cluster.address), monitor)
     try:
         yield where
     finally:
@@ -99,22 +99,22 @@ def finished(where: RayExecutor[Errand, str]) -> str:
 
 
 def test_with_one_slot_the_trials_are_those_of_this_process_bit_for_bit(
-    cluster: LocalCluster, start: StudyContext, spec: StudySpec, folder: RunFolder, notes
+    cluster: LocalCluster, context: StudyContext, spec: StudySpec, folder: RunFolder, notes
 ) -> None:
     cluster.alone()
-    here = search(start, spec, RunFolder(folder.path.parent / "here"))
+    here = search(context, spec, RunFolder(folder.path.parent / "here"))
     placement = Placement(cluster=Cluster(address=cluster.address))
-    there = search(start, spec, folder, notes, placement=placement)
+    there = search(context, spec, folder, notes, placement=placement)
     names = ("number", "plan", "regularization", "status", "val_score", "val_loss", "residual", "flops", "command")
     assert [[getattr(r, name) for name in names] for r in there] == [[getattr(r, name) for name in names] for r in here]
     assert any(line.startswith("cluster: room for 1 trials at a time on 1 nodes") for line in notes.lines)
 
 
 def test_a_job_that_loses_its_node_runs_once_more_and_nodes_that_join_are_used(
-    cluster: LocalCluster, start: StudyContext, tmp_path: Path, notes
+    cluster: LocalCluster, context: StudyContext, tmp_path: Path, notes
 ) -> None:
     first = cluster.alone()
-    with executing(cluster, start, tmp_path, notes) as where:
+    with executing(cluster, context, tmp_path, notes) as where:
         assert where.slots == 1
         where.submit(Errand(title="waiting", does="wait"))
         until(lambda: any(tmp_path.glob("waiting at *")))
@@ -133,7 +133,7 @@ def test_a_job_that_loses_its_node_runs_once_more_and_nodes_that_join_are_used(
 
 
 def test_nodes_that_lack_something_are_named_and_not_used(
-    cluster: LocalCluster, start: StudyContext, tmp_path: Path, notes
+    cluster: LocalCluster, context: StudyContext, tmp_path: Path, notes
 ) -> None:
     other = tmp_path / "packages" / "sconv_search-99.dist-info"
     other.mkdir(parents=True)
@@ -142,7 +142,7 @@ def test_nodes_that_lack_something_are_named_and_not_used(
     cluster.alone()
     bad = [cluster.join("old", PYTHONPATH=path), cluster.join("bare", SCONV_SEARCH_TEST_DATA="/nowhere")]
     reading = replace(
-        start, data=ReadThere(**{field.name: getattr(start.data, field.name) for field in fields(start.data)})
+        context, data=ReadThere(**{field.name: getattr(context.data, field.name) for field in fields(context.data)})
     )
     with executing(cluster, reading, tmp_path, notes) as where:
         assert where.slots == 1
@@ -156,7 +156,7 @@ def test_nodes_that_lack_something_are_named_and_not_used(
         "data [Errno 2] No such file or directory: '/nowhere/train'",
         "sconv-search is 99 there, and 0.1.0 here",
     ]
-    elsewhere = Errands(start=replace(start, data_sha256="0" * 64), folder=tmp_path)
+    elsewhere = Errands(context=replace(context, data_sha256="0" * 64), folder=tmp_path)
     with pytest.raises(ValueError, match=REFUSED):
         RayExecutor(elsewhere, Cluster(address=cluster.address), notes)
     for node in bad:
@@ -190,7 +190,7 @@ def test_a_cluster_and_workers_are_not_both_to_be_had() -> None:
         Placement(workers=2, cluster=Cluster())
 
 
-def test_an_address_without_a_cluster_is_named(start: StudyContext, tmp_path: Path) -> None:
+def test_an_address_without_a_cluster_is_named(context: StudyContext, tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="ray is not installed; `pip install 'sconv-search[cluster]'`")
     with pytest.raises(ValueError, match=r"there is no Ray cluster at 127\.0\.0\.1:9: .*; start one with `ray start"):
-        RayExecutor(Errands(start=start, folder=tmp_path), Cluster(address="127.0.0.1:9"), Monitor())
+        RayExecutor(Errands(context=context, folder=tmp_path), Cluster(address="127.0.0.1:9"), Monitor())

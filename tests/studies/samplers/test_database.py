@@ -18,7 +18,7 @@ from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.samplers.database import DatabaseLost, StudyDatabase
 from sconv_search.studies.search import runner
 from sconv_search.studies.search.runner import search
-from sconv_search.studies.trials.evaluator import TrialEvaluator
+from sconv_search.studies.trials.trial import TrialEvaluator
 from tests.studies.postgres import Server
 
 pytestmark = [pytest.mark.usefixtures("untrained"), pytest.mark.xdist_group("postgresql")]
@@ -44,43 +44,43 @@ def forget(server: Server, run: RunFolder) -> None:
 
 @pytest.mark.parametrize("sampler", ["surrogate", "tpe"])
 def test_the_trials_are_those_with_the_journal_also_when_continued(
-    server: Server, start: StudyContext, spec: StudySpec, run: RunFolder, sampler
+    server: Server, context: StudyContext, spec: StudySpec, run: RunFolder, sampler
 ) -> None:
     spec = replace(spec, trials=5, sampler=sampler)
-    wanted = search(start, spec, RunFolder(run.path.parent / "journal"))
-    search(start, replace(spec, trials=3), run, storage=server.url())
-    records = search(start, spec, run, storage=server.url())
+    wanted = search(context, spec, RunFolder(run.path.parent / "journal"))
+    search(context, replace(spec, trials=3), run, storage=server.url())
+    records = search(context, spec, run, storage=server.url())
     assert facts(records) == facts(wanted)
     told = [trial for trial in trials_of(server, run) if trial.state.is_finished()]
     assert [trial.user_attrs["number"] for trial in told if "record" in trial.user_attrs] == [r.number for r in records]
     assert [trial.value for trial in told if "record" in trial.user_attrs] == [r.quality for r in records]
-    assert facts(search(start, replace(spec, trials=5), run)) == facts(wanted), "the journal is its copy"
+    assert facts(search(context, replace(spec, trials=5), run)) == facts(wanted), "the journal is its copy"
 
 
 def test_lost_records_are_restored_from_the_database(
-    server: Server, start: StudyContext, spec: StudySpec, run: RunFolder, notes
+    server: Server, context: StudyContext, spec: StudySpec, run: RunFolder, notes
 ) -> None:
-    wanted = search(start, replace(spec, trials=5), run, storage=server.url())
+    wanted = search(context, replace(spec, trials=5), run, storage=server.url())
     lines = run.trials.read_bytes().splitlines(keepends=True)
     run.trials.write_bytes(b"".join(lines[:2]))
-    assert search(start, replace(spec, trials=5), run, notes, storage=server.url()) == wanted
+    assert search(context, replace(spec, trials=5), run, notes, storage=server.url()) == wanted
     assert f"{run.trials}: 3 records restored from the database" in notes.lines
     again = RunFolder(run.path.parent / "elsewhere" / run.name)
-    assert facts(search(start, replace(spec, trials=6), again, storage=server.url()))[:5] == facts(wanted)
+    assert facts(search(context, replace(spec, trials=6), again, storage=server.url()))[:5] == facts(wanted)
 
 
 @pytest.mark.parametrize("journal", [True, False], ids=["with its copy", "from records alone"])
 def test_a_lost_database_is_restored_from_the_folder(
-    server: Server, start: StudyContext, spec: StudySpec, run: RunFolder, notes, journal: bool
+    server: Server, context: StudyContext, spec: StudySpec, run: RunFolder, notes, journal: bool
 ) -> None:
     spec = replace(spec, sampler="tpe" if journal else "surrogate")
-    wanted = search(start, replace(spec, trials=5), RunFolder(run.path.parent / "whole"))
-    search(start, replace(spec, trials=4), run, storage=server.url())
+    wanted = search(context, replace(spec, trials=5), RunFolder(run.path.parent / "whole"))
+    search(context, replace(spec, trials=4), run, storage=server.url())
     before = [(t.state, t.values, t.params if journal else None) for t in trials_of(server, run)]
     forget(server, run)
     if not journal:
         run.journal.unlink()
-    records = search(start, replace(spec, trials=5), run, notes, storage=server.url())
+    records = search(context, replace(spec, trials=5), run, notes, storage=server.url())
     assert "the database: 4 trials restored from the folder" in notes.lines
     assert [(t.state, t.values, t.params if journal else None) for t in trials_of(server, run)][:4] == before
     assert facts(records)[:4] == facts(wanted)[:4]
@@ -89,26 +89,28 @@ def test_a_lost_database_is_restored_from_the_folder(
 
 
 def test_another_study_under_the_name_is_refused_and_replaced_only_when_asked(
-    server: Server, start: StudyContext, spec: StudySpec, run: RunFolder
+    server: Server, context: StudyContext, spec: StudySpec, run: RunFolder
 ) -> None:
-    search(start, spec, run, storage=server.url())
+    search(context, spec, run, storage=server.url())
     other = RunFolder(run.path.parent / "elsewhere" / run.name)
     with pytest.raises(
         ValueError, match=rf"holds another study '{run.name}': budget was '50%', is '60%'; name another"
     ):
-        search(start, replace(spec, budget="60%"), other, storage=server.url())
+        search(context, replace(spec, budget="60%"), other, storage=server.url())
     assert len(trials_of(server, run)) == 3
-    assert len(search(start, replace(spec, budget="60%"), other, storage=server.url(), overwrite=True)) == 3
+    assert len(search(context, replace(spec, budget="60%"), other, storage=server.url(), overwrite=True)) == 3
     with pytest.raises(ValueError, match=r"holds another study .*: budget was '60%', is '50%'"):
-        search(start, spec, run, storage=server.url())
+        search(context, spec, run, storage=server.url())
 
 
-def test_a_run_of_other_trials_is_refused(server: Server, start: StudyContext, spec: StudySpec, run: RunFolder) -> None:
-    records = search(start, spec, run, storage=server.url())
+def test_a_run_of_other_trials_is_refused(
+    server: Server, context: StudyContext, spec: StudySpec, run: RunFolder
+) -> None:
+    records = search(context, spec, run, storage=server.url())
     changed = [replace(records[0], plan=records[1].plan), *records[1:]]
     run.trials.write_text("".join(f"{r.to_json()}\n" for r in changed))
     with pytest.raises(ValueError, match=r"hold different trials 0; they are of two runs: name another folder"):
-        search(start, replace(spec, trials=4), run, storage=server.url())
+        search(context, replace(spec, trials=4), run, storage=server.url())
 
 
 def test_a_second_command_is_refused_and_takes_over_when_the_first_is_gone(server: Server) -> None:
@@ -163,10 +165,10 @@ class Striking(Monitor):
 
 
 def test_a_search_waits_for_a_database_that_is_gone_for_a_while(
-    server: Server, start: StudyContext, spec: StudySpec, run: RunFolder
+    server: Server, context: StudyContext, spec: StudySpec, run: RunFolder
 ) -> None:
     """It comes back as soon as the search has said that it waits."""
-    wanted = search(start, replace(spec, trials=6), RunFolder(run.path.parent / "journal"))
+    wanted = search(context, replace(spec, trials=6), RunFolder(run.path.parent / "journal"))
     monitor = Striking(3, server.stop)
     waits = monitor.say
 
@@ -176,7 +178,7 @@ def test_a_search_waits_for_a_database_that_is_gone_for_a_while(
             threading.Timer(1.5, server.start).start()
 
     monitor.say = say  # type: ignore[method-assign]
-    records = search(start, replace(spec, trials=6), run, monitor, storage=server.url())
+    records = search(context, replace(spec, trials=6), run, monitor, storage=server.url())
     assert facts(records) == facts(wanted)
     assert [line.partition(" (")[0] for line in monitor.lines if "database" in line][:1] == [
         "the database does not answer"
@@ -186,18 +188,18 @@ def test_a_search_waits_for_a_database_that_is_gone_for_a_while(
 
 
 def test_a_database_that_stays_away_ends_the_search_which_then_continues(
-    server: Server, start: StudyContext, spec: StudySpec, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+    server: Server, context: StudyContext, spec: StudySpec, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = runner.StudyDatabase
     monkeypatch.setattr(runner, "StudyDatabase", lambda url, say: made(url, say, most_s=1.5))
-    wanted = search(start, replace(spec, trials=5), RunFolder(run.path.parent / "journal"))
+    wanted = search(context, replace(spec, trials=5), RunFolder(run.path.parent / "journal"))
     try:
         with pytest.raises(DatabaseLost, match=r"did not answer for \d+ s: .*; all records are in the run's folder"):
-            search(start, replace(spec, trials=5), run, Striking(2, server.stop), storage=server.url())
+            search(context, replace(spec, trials=5), run, Striking(2, server.stop), storage=server.url())
     finally:
         server.start()
     assert facts(run.records()[0]) == facts(wanted)[:2]
-    assert facts(search(start, replace(spec, trials=5), run, storage=server.url())) == facts(wanted)
+    assert facts(search(context, replace(spec, trials=5), run, storage=server.url())) == facts(wanted)
 
 
 def test_a_study_that_another_command_took_during_an_outage_is_given_up(server: Server) -> None:
@@ -230,14 +232,14 @@ class OutOfOrder:
 
 
 def test_with_several_slots_seed_and_order_decide_with_a_journal_and_a_database(
-    server: Server, start: StudyContext, spec: StudySpec, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+    server: Server, context: StudyContext, spec: StudySpec, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sconv_search.studies.executors import placement
 
     def searched(folder: str, seed: int, **options: str) -> list[tuple[object, ...]]:
         monkeypatch.setattr(placement, "Processes", lambda evaluator, count, monitor: OutOfOrder(evaluator, seed))
         whole = replace(spec, trials=12, sampler="tpe")
-        found = search(start, whole, RunFolder(run.path.parent / folder), placement=Placement(workers=3), **options)
+        found = search(context, whole, RunFolder(run.path.parent / folder), placement=Placement(workers=3), **options)
         return facts(found)
 
     first = searched("first", 0)
