@@ -161,6 +161,7 @@ def confirm(
         typer.Argument(help="Run folders of searches on one task. Confirm the methods of a comparison together."),
     ],
     execution: Execution,
+    machines: ManyMachines,
     general: General,
     named: RunTask,
     seeds: Annotated[int, typer.Option(help="Number of trainings of each plan, each with another seed.", min=1)] = 3,
@@ -188,6 +189,7 @@ def confirm(
         data=data,
         weights=weights,
         execution=execution,
+        machines=machines,
         as_json=general.as_json,
     )
 
