@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUNS ?= runs
 export OMP_NUM_THREADS ?= $(shell nproc)
 
-.PHONY: demo test lint types docs install clean
+.PHONY: demo cluster-demo test lint types docs install clean
 
 install: $(VENV)/installed
 
@@ -18,6 +18,10 @@ $(VENV)/installed: pyproject.toml
 
 demo: install
 	$(BIN)/sconv-search demo --runs $(RUNS)
+
+# Three Ray nodes, processes of this machine, and PostgreSQL where it is installed; a node is killed half-way.
+cluster-demo: install
+	$(BIN)/python -m benchmarks.search.cluster_demo --runs $(RUNS)
 
 lint: install
 	$(BIN)/ruff check .

@@ -39,7 +39,7 @@ class Evaluator(Protocol[JobT_contra, ResultT_co]):
         """The result of a job that could not be run."""
 
 
-class Executor(Protocol[JobT, ResultT]):
+class Executor(Protocol[JobT, ResultT_co]):
     """Runs several jobs at the same time, as many as there are slots."""
 
     @property
@@ -49,5 +49,5 @@ class Executor(Protocol[JobT, ResultT]):
     def submit(self, job: JobT) -> None:
         """Takes a job."""
 
-    def result(self) -> tuple[JobT, ResultT] | None:
+    def result(self) -> tuple[JobT, ResultT_co] | None:
         """Waits for the next finished job; None where, meanwhile, there is room for more jobs than run."""

@@ -24,7 +24,7 @@ from sconv_search.studies.executors.nodes import FitNode, checked_here, installe
 from sconv_search.studies.executors.processes import say_all
 from sconv_search.studies.executors.protocol import MOST_ATTEMPTS, Evaluator, JobT, ResultT
 from sconv_search.studies.executors.sending import Notes, Sent, on_device, sendable
-from sconv_search.studies.monitor import Monitor
+from sconv_search.studies.monitor import Monitor, counted
 from sconv_search.system.packages import require_package
 
 LOOK_S = 1.0
@@ -182,7 +182,8 @@ class RayExecutor(Generic[JobT, ResultT]):
             raise ValueError(f"no node of the cluster can be used: {'; '.join(self._unfit.values())}")
         room = sum(node.room for node in self._nodes.values())
         names = ", ".join(sorted(node.name for node in self._nodes.values()))
-        self._monitor.say(f"cluster: room for {room} trials at a time on {len(self._nodes)} nodes ({names})")
+        trials, nodes = counted(room, "trial"), counted(len(self._nodes), "node")
+        self._monitor.say(f"cluster: room for {trials} at a time on {nodes} ({names})")
 
     def _look(self) -> None:
         """Reads which nodes there are; new ones are checked, and used once they are found fit."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,7 +88,8 @@ def shared_checkpoints(address: str, run: str, every_s: float) -> RunCheckpoints
         OSError: the folder cannot be written.
         ValueError: the address cannot be used, or the seconds are negative.
     """
-    folder = file_at(address) / run
+    here = address if "://" in address else os.path.abspath(address)  # nodes work in folders of their own
+    folder = file_at(here) / run
     probe = folder / "writable"
     write_file(probe, b"")
     probe.unlink()

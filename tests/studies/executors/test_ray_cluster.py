@@ -11,16 +11,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from torch import nn
 
+from benchmarks.search.local_cluster import NODE, LocalCluster
 from sconv_search.data.splits import DataSet
 from sconv_search.studies import RunFolder, StudyContext, StudySpec
 from sconv_search.studies.executors.placement import Placement
 from sconv_search.studies.executors.ray_cluster import Cluster, RayExecutor
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.search.runner import search
-from tests.studies.executors.conftest import SEEN, LocalCluster
+from sconv_search.training.loop import train_
+from sconv_search.training.schedule import Schedule
+from tests.studies.conftest import SMALL, Typed
 
 pytestmark = pytest.mark.xdist_group("ray")
 REFUSED = r"no node of the cluster can be used: .*data is \w{20} there, and 0+ here"
@@ -48,7 +53,7 @@ class Errands:
     folder: Path
 
     def evaluate(self, job: Errand, monitor: Monitor) -> str:
-        node = os.environ[SEEN]
+        node = os.environ[NODE]
         (self.folder / f"{job.title} at {node}").touch()
         monitor.say(f"works at {node}")
         if job.does == "raise":
@@ -98,16 +103,34 @@ def finished(where: RayExecutor[Errand, str]) -> str:
     return found[1]
 
 
-def test_with_one_slot_the_trials_are_those_of_this_process_bit_for_bit(
-    cluster: LocalCluster, context: StudyContext, spec: StudySpec, folder: RunFolder, notes
+def test_with_one_slot_the_commands_give_what_they_give_here_bit_for_bit(
+    cluster: LocalCluster, typed: Callable[..., Typed], tmp_path: Path
 ) -> None:
     cluster.alone()
-    here = search(context, spec, RunFolder(folder.path.parent / "here"))
-    placement = Placement(cluster=Cluster(address=cluster.address))
-    there = search(context, spec, folder, notes, placement=placement)
-    names = ("number", "plan", "regularization", "status", "val_score", "val_loss", "residual", "flops", "command")
-    assert [[getattr(r, name) for name in names] for r in there] == [[getattr(r, name) for name in names] for r in here]
-    assert any(line.startswith("cluster: room for 1 trials at a time on 1 nodes") for line in notes.lines)
+    found = {}
+    for name, flags in (("here", ()), ("there", ("--cluster", cluster.address))):
+        out = tmp_path / name / "run"
+        said = typed("search", "--task", "corners", "--out", out, *SMALL, "--trials", "4", *flags)
+        assert said.status == 0, said
+        assert ("cluster: room for 1 trial at a time on 1 node (" in said.out) == (name == "there")
+        said = typed("confirm", out, "--device", "cpu", "--seeds", "1", "--plans", "1", *flags)
+        assert said.status == 0, said
+        columns = (
+            "number",
+            "stage",
+            "variant",
+            "plan",
+            "regularization",
+            "status",
+            "val_loss",
+            "residual",
+            "test_score",
+        )
+        found[name] = [[getattr(r, column) for column in columns] for r in RunFolder(out).records()[0]]
+    assert found["there"] == found["here"]
+    weights = [path.read_bytes() for path in sorted(tmp_path.rglob("confirmed/*/weights.safetensors"))]
+    assert len(weights) == 8
+    assert weights[:4] == weights[4:]
 
 
 def test_a_job_that_loses_its_node_runs_once_more_and_nodes_that_join_are_used(
@@ -130,6 +153,40 @@ def test_a_job_that_loses_its_node_runs_once_more_and_nodes_that_join_are_used(
             where.submit(Errand(title=does, does=does))
             assert finished(where) == f"{does} failed: {told}"
         assert "die: its worker process died; it runs once more" in notes.lines
+
+
+def dies_at_step_three(network: nn.Module, data: DataSet, schedule: Schedule, **options: Any) -> None:
+    """Trains; the process of the first training ends at its third step."""
+    progress, died = options.pop("progress"), Path(options["checkpoint"].path).parents[2] / "died"
+
+    def step(done: int, total: int) -> None:
+        progress(done, total)
+        if done == 4 and not died.exists():
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    train_(network, data, schedule, progress=step, **options)
+
+
+def test_a_training_that_loses_its_process_goes_on_at_its_step(
+    cluster: LocalCluster, context: StudyContext, spec: StudySpec, folder: RunFolder, tmp_path: Path, notes
+) -> None:
+    cluster.alone()
+    spec = replace(spec, trials=2)
+    wanted = search(context, spec, RunFolder(folder.path.parent / "here"))
+    records = search(
+        replace(context, train=dies_at_step_three),
+        spec,
+        folder,
+        notes,
+        placement=Placement(cluster=Cluster(address=cluster.address)),
+        checkpoints=str(tmp_path / "shared"),
+        checkpoint_s=0,
+    )
+    assert [(r.number, r.plan, r.val_loss) for r in records] == [(r.number, r.plan, r.val_loss) for r in wanted]
+    assert "trial 0: its worker process died; it runs once more" in notes.lines
+    assert any(line.startswith("trial 0: resumed at step ") for line in notes.lines)
+    assert not list((tmp_path / "shared").rglob("*.safetensors"))
 
 
 def test_nodes_that_lack_something_are_named_and_not_used(

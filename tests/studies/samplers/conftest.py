@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.studies.postgres import Server, missing
+from benchmarks.search.local_postgres import Server, missing
 
 
 @pytest.fixture(scope="session")

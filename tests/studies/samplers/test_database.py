@@ -11,6 +11,7 @@ import numpy as np
 import optuna
 import pytest
 
+from benchmarks.search.local_postgres import Server
 from sconv_search import TrialRecord
 from sconv_search.studies import RunFolder, StudyContext, StudySpec
 from sconv_search.studies.executors.placement import Placement
@@ -19,7 +20,6 @@ from sconv_search.studies.samplers.database import DatabaseLost, StudyDatabase
 from sconv_search.studies.search import runner
 from sconv_search.studies.search.runner import search
 from sconv_search.studies.trials.trial import TrialEvaluator
-from tests.studies.postgres import Server
 
 pytestmark = [pytest.mark.usefixtures("untrained"), pytest.mark.xdist_group("postgresql")]
 

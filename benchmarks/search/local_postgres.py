@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own, in a temporary folder, on a port of this machine alone."""
+"""A PostgreSQL server for tests and benchmarks, in a temporary folder, on a port of this machine alone."""
 
 from __future__ import annotations
 
