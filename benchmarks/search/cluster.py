@@ -201,7 +201,8 @@ class Threads:
 
     def _sleeping(self, job: Any) -> TrialRecord:
         time.sleep(SLEEP_S)
-        return replace(self._evaluator.failure(job, ""), status="complete", reason=None, val_score=50.0)
+        record: TrialRecord = self._evaluator.failure(job, "")
+        return replace(record, status="complete", reason=None, val_score=50.0)
 
     def result(self) -> tuple[Any, TrialRecord]:
         """The next finished trial."""

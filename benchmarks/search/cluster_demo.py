@@ -66,8 +66,7 @@ def main() -> None:
         for spec in recipes.demo():
             folders.append(RunFolder(given.runs / f"cluster-{spec.methods[0]}-{spec.budget.rstrip('%')}"))
             monitor.say(f"\nsearch: {spec.methods[0]} under {spec.budget} of dense FLOPs")
-            options = {"placement": placement, "storage": storage, "checkpoints": checkpoints}
-            search(context, spec, folders[-1], monitor, **options)
+            search(context, spec, folders[-1], monitor, placement=placement, storage=storage, checkpoints=checkpoints)
         confirm(context, folders, seeds=given.seeds, most=1, monitor=monitor, placement=placement)
         reported([folder.path for folder in folders], given.runs / "cluster-report", monitor)
 

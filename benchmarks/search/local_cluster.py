@@ -66,4 +66,4 @@ class LocalCluster:
 
     def end(self) -> None:
         """Ends all nodes."""
-        self._cluster.shutdown()
+        self._cluster.shutdown()  # type: ignore[no-untyped-call]

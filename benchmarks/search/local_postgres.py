@@ -50,7 +50,8 @@ class Server:
     """A server with one user, whose password is asked for; it can be stopped, killed and started again."""
 
     def __init__(self, folder: Path) -> None:
-        self._data, self._log, self._process = folder / "data", folder / "log.txt", None
+        self._data, self._log = folder / "data", folder / "log.txt"
+        self._process: subprocess.Popen[bytes] | None = None
         self._as: dict[str, int] = {}
         if os.geteuid() == 0 and (user := _unprivileged()) is not None:
             self._as = {"user": user.pw_uid, "group": user.pw_gid}
@@ -75,7 +76,7 @@ class Server:
         """Starts the server, and waits until it answers."""
         options = [f"-c{option}" for option in FAST]
         where = ["-h", "127.0.0.1", "-p", str(self.port), "-k", str(self._data)]
-        self._process = subprocess.Popen(  # type: ignore[call-overload]
+        process = self._process = subprocess.Popen(  # type: ignore[call-overload]
             [str(_program("postgres")), "-D", str(self._data), *where, *options],
             stdout=self._log.open("a"),
             stderr=subprocess.STDOUT,
@@ -89,7 +90,7 @@ class Server:
             try:
                 psycopg.connect(self.url().replace("+psycopg", ""), connect_timeout=5).close()
             except psycopg.OperationalError:
-                if time.monotonic() > end or self._process.poll() is not None:
+                if time.monotonic() > end or process.poll() is not None:
                     raise RuntimeError(f"no server: {self._log.read_text()[-2000:]}") from None
                 time.sleep(0.05)
             else:

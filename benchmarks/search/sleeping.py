@@ -66,8 +66,8 @@ def _images(count: int, seed: int) -> Split:
 def sleeping_context(seconds: float) -> StudyContext:
     """The start of a study whose trainings take these seconds."""
     mean, std = (0.5, 0.5, 0.5), (0.3, 0.3, 0.3)
-    parts = {"train": _images(64, 0), "validation": _images(16, 1), "test": _images(16, 2)}
-    data = DataSet(name="noise", **parts, mean=mean, std=std)
+    train, validation, test = _images(64, 0), _images(16, 1), _images(16, 2)
+    data = DataSet(name="noise", train=train, validation=validation, test=test, mean=mean, std=std)
     schedule = Schedule(epochs=1, batch_size=16)
     return context_from_network(
         network(),
