@@ -17,6 +17,8 @@ from sconv_search.cost.counting import require_forward
 from sconv_search.data.splits import DataSet, Images
 from sconv_search.records import Quantity, TrialRecord
 from sconv_search.studies.context import StudyContext
+from sconv_search.studies.executors.placement import Placement
+from sconv_search.studies.executors.ray_cluster import Cluster
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.runs.folder import RunFolder
 from sconv_search.studies.search.loop import StoppingCriterion
@@ -102,6 +104,7 @@ def search_network(
     methods: Sequence[str] = ("structured_conv",),
     trials: int = 20,
     workers: int = 1,
+    cluster: Cluster | None = None,
     stops: StoppingCriterion | None = None,
     monitor: Monitor | None = None,
     start: dict[str, Any] | None = None,
@@ -111,6 +114,7 @@ def search_network(
 
     Args:
         out: the run's folder.
+        workers, cluster: where trials run, as for ``Placement``.
         start: further arguments of ``context_from_network``.
         study: further arguments of ``StudySpec``, such as ``sampler`` or ``screening``.
 
@@ -130,7 +134,8 @@ def search_network(
         confirm_schedule=begun.task.confirm_schedule,
         **study,
     )
-    return search(begun, spec, RunFolder(out), monitor, workers=workers, stops=stops)
+    placement = Placement(workers=workers, cluster=cluster)
+    return search(begun, spec, RunFolder(out), monitor, placement=placement, stops=stops)
 
 
 def _checksum(network: nn.Module) -> str:

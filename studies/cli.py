@@ -22,6 +22,7 @@ from sconv_search.studies.options.shared import (
     General,
     JsonOption,
     Layers,
+    ManyMachines,
     OverwriteOption,
     OwnMethodOption,
     QuantityOption,
@@ -139,6 +140,7 @@ def search(
     sampling: Sampling,
     training: Training,
     execution: Execution,
+    machines: ManyMachines,
     general: General,
 ) -> None:
     """Search for the most accurate compression plan within a budget, or for a Pareto front over a range of budgets.
@@ -149,7 +151,7 @@ def search(
     """
     from sconv_search.studies.commands.search import search as body
 
-    body(run, source, limits, sampling, training, execution, as_json=general.as_json)
+    body(run, source, limits, sampling, training, execution, machines, as_json=general.as_json)
 
 
 @_command
@@ -159,6 +161,7 @@ def confirm(
         typer.Argument(help="Run folders of searches on one task. Confirm the methods of a comparison together."),
     ],
     execution: Execution,
+    machines: ManyMachines,
     general: General,
     named: RunTask,
     seeds: Annotated[int, typer.Option(help="Number of trainings of each plan, each with another seed.", min=1)] = 3,
@@ -186,6 +189,7 @@ def confirm(
         data=data,
         weights=weights,
         execution=execution,
+        machines=machines,
         as_json=general.as_json,
     )
 

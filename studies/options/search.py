@@ -19,6 +19,7 @@ from sconv_search.studies.options.shared import (
     IncludeOption,
     MultipleOption,
     QuantityOption,
+    StorageOption,
     TaskOption,
     WeightsOption,
     known_methods,
@@ -212,6 +213,7 @@ class Run:
     workers: Annotated[
         int, typer.Option(help="Number of processes that evaluate trials at once; they share the CPU threads.", min=1)
     ] = 1
+    storage: StorageOption = None
     dry: Annotated[
         bool,
         typer.Option(
