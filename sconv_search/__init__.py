@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from sconv_search.studies.method_registry import METHODS
     from sconv_search.studies.oneshot.compress import compress
     from sconv_search.studies.oneshot.export import export
+    from sconv_search.studies.oneshot.networks import named_network
     from sconv_search.studies.oneshot.saving import load, save
     from sconv_search.studies.runs.folder import RunFolder
     from sconv_search.studies.runs.rebuild import rebuild, save_compressed
@@ -71,6 +72,7 @@ _HOMES = {
     "compress": "studies.oneshot.compress",
     "export": "studies.oneshot.export",
     "load": "studies.oneshot.saving",
+    "named_network": "studies.oneshot.networks",
     "save": "studies.oneshot.saving",
     "RunFolder": "studies.runs.folder",
     "rebuild": "studies.runs.rebuild",
@@ -116,6 +118,7 @@ __all__ = [
     "save",
     "confirm",
     "measure_cost",
+    "named_network",
     "optimize_for_inference",
     "rebuild",
     "save_compressed",

@@ -96,8 +96,9 @@ def sites(
     network: Annotated[
         str,
         typer.Argument(
-            help=f"Task ({', '.join(TASKS)}), or package.module:function, a function that returns a network or a Task."
-            " Modules in the current directory are found, too.",
+            help=f"Network: torchvision:NAME, timm:NAME, hf-hub:ORG/NAME, local-dir:PATH, or package.module:function, a"
+            " function that returns a network or a Task (modules in the current directory are found, too); or a task"
+            f" ({', '.join(TASKS)}), whose network is listed.",
             autocompletion=known_tasks,
         ),
     ],
@@ -107,7 +108,8 @@ def sites(
         str | None,
         typer.Option(
             "--input",
-            help="Shape of one input without the batch dimension, such as 3,224,224 (default: the task's).",
+            help="Shape of one input without the batch dimension, such as 3,224,224 (default: the"
+            " network's or the task's own).",
             metavar="SHAPE",
         ),
     ] = None,
@@ -124,7 +126,7 @@ def sites(
 
     Costs are shares of the layer's own FLOPs.
 
-    Example: sconv-search sites torchvision.models:resnet18 --input 3,224,224
+    Example: sconv-search sites torchvision:resnet18
     """
     from sconv_search.studies.commands.sites import sites as run
 
