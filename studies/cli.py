@@ -11,6 +11,7 @@ import typer
 
 from sconv_search.studies.commands.failures import DONE, STATUSES, WORK_FAILED, guarded, require_arguments
 from sconv_search.studies.commands.streams import lasting_streams
+from sconv_search.studies.options.compress import OneShotBudget, OneShotFiles, OneShotNetwork
 from sconv_search.studies.options.debug import DebugOption
 from sconv_search.studies.options.export import ConfirmedNetwork, File
 from sconv_search.studies.options.groups import Command, Group, flattened
@@ -131,6 +132,34 @@ def sites(
     from sconv_search.studies.commands.sites import sites as run
 
     run(network, shape=shape, method=method, layers=layers, as_json=general.as_json)
+
+
+@_command
+def compress(
+    network: Annotated[
+        str,
+        typer.Argument(
+            help="Network: torchvision:NAME, torchvision:NAME@WEIGHTS, timm:NAME, hf-hub:ORG/NAME, local-dir:PATH,"
+            " package.module:function, a function that returns one, or a task, whose network is taken; arguments as"
+            " timm:resnet18?num_classes=10.",
+            autocompletion=known_tasks,
+        ),
+    ],
+    source: OneShotNetwork,
+    limits: OneShotBudget,
+    files: OneShotFiles,
+    general: General,
+    device: DeviceOption = "auto",
+) -> None:
+    """Compress a trained network to a budget at once, without training, and write it to a folder.
+
+    Without --data the weights alone are used; with it, the layers are fitted to the outputs of the dense network.
+
+    Example: sconv-search compress torchvision:resnet18@DEFAULT --budget 50% --data photos --out small --export onnx
+    """
+    from sconv_search.studies.commands.one_network.compress import compress as run
+
+    run(network, source, limits, files, device=device, as_json=general.as_json)
 
 
 @_command

@@ -20,7 +20,7 @@ from sconv_search.system.working_directory import search_working_directory
 if TYPE_CHECKING:
     from torch import nn
 
-    from sconv_search.networks.photos import Photos
+    from sconv_search.data.crops import Photos
 
 FORM = "package.module:function"
 FORMS = f"torchvision:NAME, torchvision:NAME@WEIGHTS, timm:NAME, hf-hub:ORG/NAME, local-dir:PATH or {FORM}"

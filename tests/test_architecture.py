@@ -15,7 +15,7 @@ ROOMS = {
     VALUES: set(),
     "system": {VALUES},
     "data": {VALUES, "system"},
-    "networks": {VALUES, "system"},
+    "networks": {VALUES, "system", "data"},
     "cost": {VALUES, "system"},
     "calibration": {VALUES, "system", "cost"},
     "channels": {VALUES, "system", "cost"},

@@ -8,7 +8,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sconv_search.networks.photos import Photos, photos_of_timm, photos_of_torchvision
+from sconv_search.data.crops import Photos
+from sconv_search.networks.photos import photos_of_timm, photos_of_torchvision
 from sconv_search.system.packages import require_package
 
 if TYPE_CHECKING:

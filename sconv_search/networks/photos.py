@@ -1,32 +1,11 @@
-"""How a network wants photos: size and normalization, as its library's configuration says."""
+"""How a network wants photos, read from its library's configuration."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-
-@dataclass(frozen=True, kw_only=True)
-class Photos:
-    """How photos become inputs of a network.
-
-    Args:
-        size: height and width of an input.
-        resize: the shorter side before the central crop of that size.
-        mean: of pixels scaled to 0..1, per channel; subtracted.
-        std: likewise; divided by.
-    """
-
-    size: tuple[int, int]
-    resize: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape (C, H, W) of an input."""
-        return (len(self.mean), *self.size)
+from sconv_search.data.crops import Photos
 
 
 def photos_of_timm(config: Mapping[str, Any], channels: int | None = None) -> Photos:

@@ -12,6 +12,8 @@ from rich.text import Text
 from torch import nn
 
 from sconv_search.cost.counting import required_operators
+from sconv_search.studies.commands.one_network.inputs import input_shape
+from sconv_search.studies.commands.one_network.typed import shape_of
 from sconv_search.studies.commands.output import PIPE_WIDTH, amount, in_a_pipe, print_json, telling
 from sconv_search.studies.methods import METHODS
 from sconv_search.studies.monitor import RichMonitor
@@ -41,20 +43,9 @@ def sites(network: str, *, shape: str | None, method: list[str] | None, layers: 
 
 def _network(text: str, shape: str | None) -> tuple[nn.Module, tuple[int, ...]]:
     """The network of that name, and the shape of its input."""
-    given = None if shape is None else _shape(shape)
+    given = None if shape is None else shape_of(shape)
     found = found_network(text, trained=False)
-    if given is None and found.shape is None:
-        raise ValueError(
-            f"{text!r} does not say what inputs it takes; give the shape of one, such as --input 3,224,224"
-        )
-    return found.network, given or found.shape or ()
-
-
-def _shape(text: str) -> tuple[int, ...]:
-    parts = text.replace("x", ",").split(",")
-    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
-        raise ValueError(f"--input must be positive whole numbers, such as 3,224,224 (without the batch), got {text!r}")
-    return tuple(map(int, parts))
+    return found.network, given or input_shape(text, found, None)
 
 
 def say_sites(table: SiteTable, console: Console) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from torch import nn
 
+from sconv_search.data.crops import Photos
 from sconv_search.networks.libraries import LIBRARIES
-from sconv_search.networks.photos import Photos
 from sconv_search.networks.trained import returns_trained
 from sconv_search.studies.task import Task
 from sconv_search.studies.tasks import TASKS, task_named

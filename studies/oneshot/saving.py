@@ -20,10 +20,14 @@ from sconv_search.studies.runs.rebuild import rebuild, save_compressed
 from sconv_search.system.files import write_whole
 
 FORMAT = "sconv-search compressed network 1"
+FILES = ("plan.json", "weights.safetensors", "config.json")
 
 
-def save(network: nn.Module, folder: str | Path) -> None:
+def save(network: nn.Module, folder: str | Path, *, network_name: str | None = None) -> None:
     """Writes ``plan.json``, ``weights.safetensors`` and ``config.json`` of a network that ``compress`` returned.
+
+    Args:
+        network_name: of the original network, as ``named_network`` reads it; ``load`` then builds it by itself.
 
     Raises:
         TypeError: the network has no plan.
@@ -33,10 +37,10 @@ def save(network: nn.Module, folder: str | Path) -> None:
     if not isinstance(plan, CompressionPlan):
         raise TypeError(f"{type(network).__name__} has no plan; save what sconv_search.compress returned")
     save_compressed(network, plan, folder)
-    write_whole(folder / "config.json", (json.dumps(config_of(network), indent=1) + "\n").encode("utf-8"))
+    write_whole(folder / "config.json", (json.dumps(config_of(network, network_name), indent=1) + "\n").encode("utf-8"))
 
 
-def config_of(network: nn.Module) -> dict[str, Any]:
+def config_of(network: nn.Module, network_name: str | None = None) -> dict[str, Any]:
     """What ``config.json`` holds: the plan, the costs, and of what network it is."""
     costs = {
         name: {**asdict(cost), "flops": cost.flops}
@@ -50,6 +54,7 @@ def config_of(network: nn.Module) -> dict[str, Any]:
         "format": FORMAT,
         "version": version("sconv-search"),
         "torch": torch.__version__,
+        "network": network_name,
         "architecture": f"{type(network).__module__}.{type(network).__qualname__}",
         "example": shapes if example is None or _is_json(shapes) else repr(shapes),
         "plan": json.loads(plan.to_json()),
