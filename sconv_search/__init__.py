@@ -6,6 +6,15 @@ alone loads neither torch nor pandas.
 
 from __future__ import annotations
 
+import sys
+
+if sys.argv[:1] == ["-m"] and "sconv_search.studies" in sys.orig_argv and not sys.flags.safe_path:
+    # Python puts the working directory first, where a ``json.py`` would stand in for everybody's; what the user names
+    # there is found by ``system.working_directory``.
+    _folder = sys.path.pop(0)
+    if f"{_folder}/sconv_search" == __path__[0]:
+        sys.path.append(_folder)  # it is not installed, and found there alone
+
 from typing import TYPE_CHECKING
 
 from sconv_search.system.lazy import lazy_names
@@ -17,7 +26,7 @@ if TYPE_CHECKING:
     from sconv_search.inference.optimize import SiteChoice, choice_table, optimize_for_inference
     from sconv_search.plan import Choice, CompressionPlan, Structure
     from sconv_search.records import COLUMNS, Cost, TrialRecord
-    from sconv_search.reports.page import write_report
+    from sconv_search.reports.page import write_report as report
     from sconv_search.structured.composite import CompositeConv2d
     from sconv_search.structured.conv import StructuredConv1d, StructuredConv2d, StructuredConv3d
     from sconv_search.structured.conv_transpose import (
@@ -28,13 +37,14 @@ if TYPE_CHECKING:
     from sconv_search.structured.linear import StructuredLinear
     from sconv_search.structured.method import StructuredConvolution
     from sconv_search.structured.regularization import structural_loss
-    from sconv_search.studies.api import search_network
+    from sconv_search.studies.api import search_network as search
     from sconv_search.studies.confirmation import confirm
     from sconv_search.studies.context import StudyContext
     from sconv_search.studies.method_registry import METHODS
     from sconv_search.studies.oneshot.compress import compress
     from sconv_search.studies.oneshot.export import export
     from sconv_search.studies.oneshot.networks import named_network
+    from sconv_search.studies.oneshot.reconstruct import reconstruct
     from sconv_search.studies.oneshot.saving import load, save
     from sconv_search.studies.runs.folder import RunFolder
     from sconv_search.studies.runs.rebuild import rebuild, save_compressed
@@ -66,11 +76,12 @@ _HOMES = {
     "SiteChoice": "inference.optimize",
     "choice_table": "inference.optimize",
     "optimize_for_inference": "inference.optimize",
-    "search_network": "studies.api",
+    "search": "studies.api:search_network",
     "confirm": "studies.confirmation",
     "METHODS": "studies.method_registry",
     "compress": "studies.oneshot.compress",
     "export": "studies.oneshot.export",
+    "reconstruct": "studies.oneshot.reconstruct",
     "load": "studies.oneshot.saving",
     "named_network": "studies.oneshot.networks",
     "save": "studies.oneshot.saving",
@@ -81,7 +92,7 @@ _HOMES = {
     "StudySpec": "studies.spec",
     "Task": "studies.task",
     "TASKS": "studies.tasks",
-    "write_report": "reports.page",
+    "report": "reports.page:write_report",
 }
 __getattr__ = lazy_names(__name__, _HOMES)
 
@@ -113,18 +124,19 @@ __all__ = [
     "TrialRecord",
     "choice_table",
     "compress",
+    "confirm",
     "export",
     "load",
-    "save",
-    "confirm",
     "measure_cost",
     "named_network",
     "optimize_for_inference",
     "rebuild",
+    "reconstruct",
+    "report",
+    "save",
     "save_compressed",
-    "search_network",
+    "search",
     "structural_loss",
-    "write_report",
 ]
 
 

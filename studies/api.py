@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,11 @@ from sconv_search.training.input_checks import require_fit, require_sound_networ
 from sconv_search.training.loop import train_
 from sconv_search.training.schedule import Schedule
 
-SHORT, FULL = Schedule(epochs=1, learning_rate=0.01), Schedule(epochs=10, learning_rate=0.02)
+SHORT, FULL = (
+    Schedule(epochs=epochs, learning_rate=rate, distillation=1.0, teacher_loss="logits")
+    for epochs, rate in ((1, 0.01), (10, 0.02))
+)
+"""A trained network is given, so its logits are learned."""
 
 
 def context_from_network(
@@ -37,8 +42,8 @@ def context_from_network(
     name: str = "mine",
     train: Callable[..., None] = train_,
     score: Callable[[nn.Module, DataSet, Images], Score] = evaluate,
-    search_schedule: Schedule = SHORT,
-    confirm_schedule: Schedule = FULL,
+    search_schedule: Schedule | None = None,
+    confirm_schedule: Schedule | None = None,
 ) -> StudyContext:
     """The start of studies of a trained network, for ``search`` and ``confirm``; the network is copied.
 
@@ -48,12 +53,18 @@ def context_from_network(
         train: trains a network in place, with the arguments of ``sconv_search.training.loop.train_``.
         score: scores a network on a split, with the arguments of ``sconv_search.training.evaluation.evaluate``; more is
             better.
+        search_schedule, confirm_schedule: by default compressed networks learn the given one's logits; labels are
+            learned with ``Schedule(distillation=0, ...)``, and what a ``train`` of one's own makes of its arguments.
 
     Raises:
         ValueError: the network's weights are not finite or not in float32, its forward fails on the images' shape, or
             gives no logits of the classes of all splits.
     """
     shape = data.train.shape
+    search_schedule, confirm_schedule = (
+        given or (default if train is train_ else replace(default, distillation=0.0))
+        for given, default in ((search_schedule, SHORT), (confirm_schedule, FULL))
+    )
     task = Task(
         name=name,
         network=lambda: copied(network),

@@ -81,9 +81,9 @@ class StudyContext:
         }
 
 
-def calibration_inputs(start: StudyContext) -> Tensor:
+def calibration_inputs(context: StudyContext) -> Tensor:
     """The calibration images as the network's input, (N, C, H, W)."""
-    return start.data.normalized(start.data.calibration)
+    return context.data.normalized(context.data.calibration)
 
 
 def context_from_task(
@@ -124,24 +124,24 @@ def context_from_task(
     if weights is None and trained is None:
         require_trainable(task)
     with monitor.bar("reading the data"):
-        found = task.data(data, weights is not None or trained is not None)
-        checksum = found.checksum()
-    for note in found.notes:
+        splits = task.data(data, weights is not None or trained is not None)
+        checksum = splits.checksum()
+    for note in splits.notes:
         monitor.say(note)
-    require_fit(task.name, task.input_shape, network, found)
+    require_fit(task.name, task.input_shape, network, splits)
     if weights is not None:
         weights_sha256 = file_checksum(weights)
     elif trained is not None:
         weights_sha256 = state_checksum(network)
     else:
-        path = _dense_weights(task, network, found, checksum, cache, device, monitor, seed, processes, checkpoint_s)
+        path = _dense_weights(task, network, splits, checksum, cache, device, monitor, seed, processes, checkpoint_s)
         load_weights_(network, path)
         weights_sha256 = file_checksum(path)
     placed = channels_last_(network.to(device)).eval()
     return StudyContext(
         task=task,
         network=placed,
-        data=found.to(device),
+        data=splits.to(device),
         weights_sha256=weights_sha256,
         data_sha256=checksum,
         score=partial(evaluate, metric=task.metric),

@@ -40,8 +40,8 @@ def _digits(folder: Path | None, train_was_seen: bool) -> DataSet:
 
 
 def _read(reader: str, folder: Path | None, train_was_seen: bool, **options: Any) -> DataSet:
-    found: DataSet = _made(reader, folder, train_was_seen=train_was_seen, **options)
-    return found
+    splits: DataSet = _made(reader, folder, train_was_seen=train_was_seen, **options)
+    return splits
 
 
 def _photos(folder: Path | None, train_was_seen: bool) -> DataSet:
@@ -196,11 +196,11 @@ def task_named(name: str) -> Task:
         TypeError, ValueError: what the user's name stands for is no task; see ``made_by``.
     """
     base, _, network = name.partition("@")
-    found = made_by(base, Task) if ":" in base else named("task", base, TASKS)
+    task = made_by(base, Task) if ":" in base else named("task", base, TASKS)
     if not network:
-        return replace(found, name=name)
+        return replace(task, name=name)
     built, trained = partial(_network_by, network), partial(_trained_by, network)
-    return replace(found, name=name, network=built, trained_network=trained)
+    return replace(task, name=name, network=built, trained_network=trained)
 
 
 def _network_by(text: str) -> nn.Module:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 
 from sconv_search.budget import Budgets
@@ -20,7 +18,7 @@ from sconv_search.records import Cost
 from sconv_search.search_space.decoder import greedy
 from sconv_search.studies import methods as mixed
 from sconv_search.studies.method_registry import METHODS
-from sconv_search.studies.monitor import Monitor, RichMonitor
+from sconv_search.studies.monitor import Monitor, monitor_of
 from sconv_search.studies.oneshot.damages import DAMAGE_INPUTS
 from sconv_search.studies.oneshot.options import options_of
 from sconv_search.studies.oneshot.packing import PREFIX, PackedNetwork, first_inputs
@@ -91,7 +89,7 @@ def compress(
         return cast(Compressed, mixed.compress(network, example, given, reference))
     if budget is None or isinstance(budget, Tensor):
         raise ValueError("compress needs a budget, such as budget='50%', or a plan")
-    monitor = _monitor(progress)
+    monitor = monitor_of(progress)
     methods = tuple(map(METHODS.add, [methods] if isinstance(methods, str) else methods))
     dense = swapped(network, {}).eval()
     require_forward(dense, example)
@@ -173,10 +171,3 @@ def _text(budget: str | Mapping[str, str]) -> str:
 
 def _device(network: nn.Module) -> torch.device:
     return next((weight.device for weight in network.parameters()), torch.device("cpu"))
-
-
-def _monitor(progress: bool | Monitor | None) -> Monitor:
-    if isinstance(progress, Monitor):
-        return progress
-    wanted = sys.stderr.isatty() if progress is None else progress
-    return RichMonitor(Console(stderr=True)) if wanted else Monitor()

@@ -24,7 +24,8 @@ from sconv_search.records import TrialRecord
 from sconv_search.studies.context import StudyContext
 from sconv_search.studies.method_registry import METHODS
 from sconv_search.studies.monitor import Monitor
-from sconv_search.studies.trials.evaluator import TrialEvaluator, TrialRequest
+from sconv_search.studies.trials.request import TrialRequest
+from sconv_search.studies.trials.trial import TrialEvaluator
 from sconv_search.system.malloc import keep_freed_memory
 from sconv_search.system.parent_watch import EndingWithParent
 from sconv_search.system.signals import held_back
@@ -38,7 +39,7 @@ class Executor(Protocol):
 
     slots: int
 
-    def submit(self, job: TrialRequest) -> None:
+    def submit(self, request: TrialRequest) -> None:
         """Takes a job; at most ``slots`` at a time."""
 
     def result(self) -> tuple[TrialRequest, TrialRecord]:
@@ -50,17 +51,17 @@ class Here:
 
     slots = 1
 
-    def __init__(self, bench: TrialEvaluator, monitor: Monitor) -> None:
-        self._bench, self._monitor, self._jobs = bench, monitor, deque[TrialRequest]()
+    def __init__(self, evaluator: TrialEvaluator, monitor: Monitor) -> None:
+        self._evaluator, self._monitor, self._jobs = evaluator, monitor, deque[TrialRequest]()
 
-    def submit(self, job: TrialRequest) -> None:
+    def submit(self, request: TrialRequest) -> None:
         """Takes a job."""
-        self._jobs.append(job)
+        self._jobs.append(request)
 
     def result(self) -> tuple[TrialRequest, TrialRecord]:
         """Evaluates the oldest job."""
-        job = self._jobs.popleft()
-        return job, self._bench.evaluate(job, self._monitor)
+        request = self._jobs.popleft()
+        return request, self._evaluator.evaluate(request, self._monitor)
 
 
 class Workers:
@@ -68,9 +69,9 @@ class Workers:
     more.
     """
 
-    def __init__(self, bench: TrialEvaluator, count: int, monitor: Monitor) -> None:
+    def __init__(self, evaluator: TrialEvaluator, count: int, monitor: Monitor) -> None:
         self.slots, self._monitor = count, monitor
-        self._bench = replace(bench, start=replace(bench.start, task=_sendable(bench)))
+        self._evaluator = replace(evaluator, context=replace(evaluator.context, task=_sendable(evaluator)))
         self._threads = max(1, torch.get_num_threads() // count)
         self._made: list[_Worker] = []
         self._idle: list[_Worker] = []
@@ -82,28 +83,28 @@ class Workers:
             self.close()
             raise
 
-    def submit(self, job: TrialRequest) -> None:
+    def submit(self, request: TrialRequest) -> None:
         """Hands a job to an idle worker."""
-        self._hand(self._idle.pop(), job, 1)
+        self._hand(self._idle.pop(), request, 1)
 
     def result(self) -> tuple[TrialRequest, TrialRecord]:
         """Waits for the next finished job."""
         while True:
             ready = wait([worker.pipe for worker, _, _ in self._busy.values()])
-            worker, job, attempt = self._busy.pop(ready[0])
+            worker, request, attempt = self._busy.pop(ready[0])
             try:
-                found: TrialRecord = worker.pipe.recv()
+                reply: TrialRecord = worker.pipe.recv()
             except (EOFError, OSError):  # it died before or while it answered
                 worker.process.join()
                 reason = f"its worker process ended with exit code {worker.process.exitcode}"
                 worker = self._new_worker()
                 if attempt < MOST_ATTEMPTS:
-                    self._monitor.say(f"trial {job.number}: {reason}; it runs once more")
-                    self._hand(worker, job, attempt + 1)
+                    self._monitor.say(f"trial {request.number}: {reason}; it runs once more")
+                    self._hand(worker, request, attempt + 1)
                     continue
-                found = self._bench.failure(job, f"{reason}, {attempt} times")
+                reply = self._evaluator.failure(request, f"{reason}, {attempt} times")
             self._idle.append(worker)
-            return job, found
+            return request, reply
 
     def close(self) -> None:
         """Ends all workers, whatever they are at."""
@@ -111,25 +112,25 @@ class Workers:
             worker.process.kill()
             worker.process.join()
 
-    def _hand(self, worker: _Worker, job: TrialRequest, attempt: int) -> None:
+    def _hand(self, worker: _Worker, request: TrialRequest, attempt: int) -> None:
         try:
-            worker.pipe.send(job)
+            worker.pipe.send(request)
         except OSError:  # it died while it was idle
             worker.process.join()
             worker = self._new_worker()
-            worker.pipe.send(job)
-        self._busy[worker.pipe] = (worker, job, attempt)
+            worker.pipe.send(request)
+        self._busy[worker.pipe] = (worker, request, attempt)
 
     def _new_worker(self) -> _Worker:
-        self._made.append(_Worker(self._bench, self._threads))
+        self._made.append(_Worker(self._evaluator, self._threads))
         return self._made[-1]
 
 
 class _Worker:
-    def __init__(self, bench: TrialEvaluator, threads: int) -> None:
+    def __init__(self, evaluator: TrialEvaluator, threads: int) -> None:
         self.pipe, theirs = torch.multiprocessing.get_context("spawn").Pipe()
         # The user's modules come first: what follows may be made of their classes.
-        given = (UserModules(), theirs, bench, threads, METHODS.added)
+        given = (UserModules(), theirs, evaluator, threads, METHODS.added)
         self.process = EndingWithParent(target=_work, args=given, daemon=True)
         try:
             with held_back(), safe_path():
@@ -142,8 +143,10 @@ class _Worker:
         theirs.close()
 
 
-def _work(modules: object, pipe: Connection[Any, Any], bench: TrialEvaluator, threads: int, methods: list[str]) -> None:
-    """A worker's life: until the process that made it is gone."""
+def _work(
+    modules: object, pipe: Connection[Any, Any], evaluator: TrialEvaluator, threads: int, methods: list[str]
+) -> None:
+    """Evaluates what comes through the pipe, until the process that made the worker is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     torch.set_num_threads(threads)
     for method in methods:
@@ -152,14 +155,14 @@ def _work(modules: object, pipe: Connection[Any, Any], bench: TrialEvaluator, th
     monitor = Monitor()
     while True:
         try:
-            pipe.send(bench.evaluate(pipe.recv(), monitor))
+            pipe.send(evaluator.evaluate(pipe.recv(), monitor))
         except (EOFError, BrokenPipeError, ConnectionResetError):  # of the pipe: a trial's own errors become its record
             return
 
 
-def _sendable(bench: TrialEvaluator) -> Any:
+def _sendable(evaluator: TrialEvaluator) -> Any:
     """The task without what only its start needs: its builders may be functions that cannot be sent."""
-    return replace(bench.start.task, network=_no_network, data=_no_data)
+    return replace(evaluator.context.task, network=_no_network, data=_no_data)
 
 
 def _no_network() -> nn.Module:
@@ -170,7 +173,7 @@ def _no_data(folder: object, train_was_seen: bool) -> DataSet:
     raise RuntimeError("a worker evaluates on the data that it was given and reads none")
 
 
-def require_workers(start: StudyContext, count: int) -> None:
+def require_workers(context: StudyContext, count: int) -> None:
     """Refuses, before long work, a number of workers that cannot be, and what cannot be sent to several.
 
     Raises:
@@ -181,7 +184,7 @@ def require_workers(start: StudyContext, count: int) -> None:
         raise ValueError(f"the number of workers must be at least 1, got {count}")
     if count == 1:
         return
-    parts = {"network": start.network, "train": start.train, "score": start.score}
+    parts = {"network": context.network, "train": context.train, "score": context.score}
     for name, part in parts.items():
         try:
             pickle.dumps(part)
@@ -193,12 +196,12 @@ def require_workers(start: StudyContext, count: int) -> None:
 
 
 @contextmanager
-def executor(bench: TrialEvaluator, count: int, monitor: Monitor) -> Iterator[Executor]:
+def executor(evaluator: TrialEvaluator, count: int, monitor: Monitor) -> Iterator[Executor]:
     """An executor with so many workers, as ``require_workers`` lets pass; one evaluates here."""
     if count == 1:
-        yield Here(bench, monitor)
+        yield Here(evaluator, monitor)
         return
-    workers = Workers(bench, count, monitor)
+    workers = Workers(evaluator, count, monitor)
     try:
         yield workers
     finally:

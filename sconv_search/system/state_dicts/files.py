@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,13 @@ class StateFile:
         shapes: name -> shape; a large file of other weights is refused by them before it is read.
         tensors: reads all of them.
         notes: what was recognized in the file, in words.
+        metadata: texts beside the tensors.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
     tensors: Callable[[], Mapping[str, Tensor]]
     notes: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 def state_file(path: Path) -> StateFile:
@@ -53,11 +55,12 @@ def state_file(path: Path) -> StateFile:
     try:
         with safe_open(path, "pt") as file:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  # no mapping
+            metadata = dict(file.metadata() or {})
     except SafetensorError as error:
         raise ValueError(
             f"weights file {str(path)!r} is not a safetensors file, nor one of torch.save: {shortened(str(error), 200)}"
         ) from error
-    return StateFile(shapes=shapes, tensors=partial(_safetensors, path))
+    return StateFile(shapes=shapes, tensors=partial(_safetensors, path), metadata=metadata)
 
 
 def _safetensors(path: Path) -> Mapping[str, Tensor]:

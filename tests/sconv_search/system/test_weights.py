@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
@@ -197,3 +198,27 @@ def test_safetensors_whose_first_byte_is_that_of_a_pickle_are_read(tmp_path: Pat
         holder.register_buffer(name, torch.full_like(tensor, 7))
     load_weights_(holder, tmp_path / "w")
     assert float(holder.state_dict()["a" * width]) == 1
+
+
+def test_a_flipped_bit_is_found(tmp_path: Path) -> None:
+    save_weights(network(), tmp_path / "w", {"of": "a test"})
+    content = bytearray((tmp_path / "w").read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "w").write_bytes(content)
+    other = network()
+    before = {key: tensor.clone() for key, tensor in other.state_dict().items()}
+    with pytest.raises(ValueError, match=r"w' is damaged: the checksum of its numbers is \d+, and was \d+ when"):
+        load_weights_(other, tmp_path / "w")
+    assert all(torch.equal(tensor, before[key]) for key, tensor in other.state_dict().items())
+
+
+def test_equal_weights_give_equal_files(tmp_path: Path) -> None:
+    """The library writes the texts in an order that differs from file to file."""
+    saved, texts = network(), {name: f"λ {name}" for name in "abcdefgh"}
+    files = set()
+    for number in range(5):
+        save_weights(saved, tmp_path / str(number), texts)
+        files.add((tmp_path / str(number)).read_bytes())
+    assert len(files) == 1
+    with safe_open(tmp_path / "0", "pt") as file:
+        assert {name: text for name, text in file.metadata().items() if name in texts} == texts
