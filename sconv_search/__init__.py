@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from sconv_search.studies.method_registry import METHODS
     from sconv_search.studies.oneshot.compress import compress
     from sconv_search.studies.oneshot.export import export
+    from sconv_search.studies.oneshot.hub import HubNetwork
     from sconv_search.studies.oneshot.networks import named_network
     from sconv_search.studies.oneshot.reconstruct import reconstruct
     from sconv_search.studies.oneshot.saving import load, save
@@ -83,6 +84,7 @@ _HOMES = {
     "export": "studies.oneshot.export",
     "reconstruct": "studies.oneshot.reconstruct",
     "load": "studies.oneshot.saving",
+    "HubNetwork": "studies.oneshot.hub",
     "named_network": "studies.oneshot.networks",
     "save": "studies.oneshot.saving",
     "RunFolder": "studies.runs.folder",
@@ -105,6 +107,7 @@ __all__ = [
     "CompressionPlan",
     "Compressor",
     "Cost",
+    "HubNetwork",
     "METHODS",
     "RunFolder",
     "SiteChoice",

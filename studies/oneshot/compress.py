@@ -35,6 +35,7 @@ class Compressed(nn.Module):
     cost: Cost
     dense_cost: Cost
     example: Inputs
+    network_name: str | None
 
 
 def compress(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,6 +15,7 @@ from sconv_search.networks.trained import returns_trained
 from sconv_search.studies.task import Task
 from sconv_search.studies.tasks import TASKS, task_named
 from sconv_search.studies.user_code import FORM, NamedNetwork, made_by, network_by
+from sconv_search.system.packages import require_package
 from sconv_search.system.weights import load_weights_
 
 
@@ -65,6 +67,11 @@ def found_network(name: str, weights: str | Path | None = None, *, trained: bool
     base, _, own = name.partition("@")
     if ":" not in base or ":" in own:
         found = _of_task(_known(name), wanted)
+    elif (folder := compressed_folder(name)) is not None:
+        from sconv_search.studies.oneshot.saving import load  # here: it builds networks by name, too
+
+        loaded = load(folder)
+        found = FoundNetwork(network=loaded, shape=getattr(loaded, "example", None), trained=True)
     elif base.partition(":")[0] in LIBRARIES:
         found = _of_library(network_by(name), wanted)
     else:
@@ -77,6 +84,37 @@ def found_network(name: str, weights: str | Path | None = None, *, trained: bool
     if weights is None:
         return found
     return replace(found, trained=True, notes=load_weights_(network, weights))
+
+
+def compressed_folder(name: str) -> Path | None:
+    """The folder of a compressed network that the name stands for; None where it is no such network.
+
+    ``config.json`` of the folder or repository tells it; a repository's files are downloaded, or taken from the cache.
+    """
+    library, _, rest = name.partition("?")[0].partition(":")
+    if library == "local-dir":
+        folder = Path(rest).expanduser()
+        return folder if _is_ours(folder / "config.json") else None
+    if library != "hf-hub":
+        return None
+    hub = require_package("huggingface_hub", "hub", f"{name!r} needs")
+    try:
+        if not _is_ours(Path(hub.hf_hub_download(rest, "config.json"))):
+            return None
+        return Path(hub.snapshot_download(rest, allow_patterns=["plan.json", "weights.safetensors", "config.json"]))
+    except (OSError, ValueError):  # it is not there, or cannot be reached: timm says so, or finds it elsewhere
+        return None
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a ``config.json`` is that of a compressed network, as ``save`` writes it."""
+    if not path.is_file():
+        return False
+    try:
+        config = json.loads(path.read_bytes())
+    except ValueError:
+        return False
+    return isinstance(config, dict) and str(config.get("format", "")).startswith("sconv-search compressed network")
 
 
 def _of_library(named: NamedNetwork, trained: bool) -> FoundNetwork:
