@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from sconv_search.studies.api import search_network as search
     from sconv_search.studies.confirmation import confirm
     from sconv_search.studies.context import StudyContext
+    from sconv_search.studies.integrations import lightning, transformers
     from sconv_search.studies.method_registry import METHODS
     from sconv_search.studies.oneshot.compress import compress
     from sconv_search.studies.oneshot.export import export
@@ -79,6 +80,8 @@ _HOMES = {
     "optimize_for_inference": "inference.optimize",
     "search": "studies.api:search_network",
     "confirm": "studies.confirmation",
+    "lightning": "studies.integrations",
+    "transformers": "studies.integrations",
     "METHODS": "studies.method_registry",
     "compress": "studies.oneshot.compress",
     "export": "studies.oneshot.export",
@@ -129,6 +132,7 @@ __all__ = [
     "compress",
     "confirm",
     "export",
+    "lightning",
     "load",
     "measure_cost",
     "named_network",
@@ -140,6 +144,7 @@ __all__ = [
     "save_compressed",
     "search",
     "structural_loss",
+    "transformers",
 ]
 
 

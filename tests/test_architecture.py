@@ -39,6 +39,7 @@ STUDY_ROOMS = {
     "trials": {"", "runs"},
     "search": {"", "samplers", "runs", "space", "trials"},
     "oneshot": {"", "runs", "space"},
+    "integrations": {""},
     "options": {""},
     "commands": {"", "samplers", "runs", "space", "trials", "search", "oneshot", "options"},
 }
