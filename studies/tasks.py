@@ -182,20 +182,26 @@ TASKS: Mapping[str, Task] = {
     )
 }
 """Key on the command line -> task."""
+FOLDER_TASKS = ("images", "masks")
+"""Tasks that are made of a network by name and a folder, see ``folder_tasks``."""
 
 
 def task_named(name: str) -> Task:
     """The task of that key, or a user's own, with a user's own network where the name says so.
 
     Args:
-        name: a key of ``TASKS`` or ``package.module:function`` of a function that returns a ``Task``; then, after an
-            ``@``, the name of the network to take in place of the task's, as ``user_code.network_by`` reads it.
+        name: a key of ``TASKS``; ``package.module:function`` of a function that returns a ``Task``; or, for photos in a
+            folder, ``images`` or ``masks`` (``images?size=64``). Then, after an ``@``, the name of the network to take
+            in place of the task's, as ``user_code.network_by`` reads it.
 
     Raises:
         KeyError: there is no such task, module or function; the nearest are given.
         TypeError, ValueError: what the user's name stands for is no task; see ``made_by``.
     """
     base, _, network = name.partition("@")
+    if (kind := base.partition("?")[0]) in FOLDER_TASKS:
+        task: Task = _made("studies.folder_tasks.tasks:folder_task", kind, base, network)
+        return replace(task, network=partial(_network_by, network), trained_network=partial(_trained_by, network))
     task = made_by(base, Task) if ":" in base else named("task", base, TASKS)
     if not network:
         return replace(task, name=name)

@@ -59,7 +59,7 @@ def network_by(text: str) -> NamedNetwork:
     """
     from sconv_search.networks.libraries import LIBRARIES, LibraryNetwork  # here: with torch
 
-    name, options = _with_options(text)
+    name, options = with_options(text)
     library, colon, rest = name.partition(":")
     if not colon or not rest:
         raise ValueError(f"{text!r} names no network; write {FORMS}, and arguments as NAME?num_classes=10")
@@ -81,7 +81,7 @@ def _function(text: str, trained: bool) -> nn.Module:
     return made
 
 
-def _with_options(text: str) -> tuple[str, Mapping[str, Any]]:
+def with_options(text: str) -> tuple[str, Mapping[str, Any]]:
     """The name before the question mark, and the keyword arguments after it.
 
     Raises:
@@ -125,7 +125,7 @@ def made_by(text: str, *wanted: type) -> Any:
         KeyError: the module is not found, or lacks the name.
         TypeError: the name is not callable, needs arguments, or returns something else.
     """
-    named, options = _with_options(text)
+    named, options = with_options(text)
     module, _, name = named.partition(":")
     if not name or not all(part.isidentifier() for part in (*module.split("."), *name.split("."))):
         raise ValueError(f"{text!r} must have the form {FORM}, such as mynets:small")

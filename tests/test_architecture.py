@@ -40,6 +40,7 @@ STUDY_ROOMS = {
     "search": {"", "samplers", "runs", "space", "trials"},
     "oneshot": {"", "runs", "space"},
     "integrations": {""},
+    "folder_tasks": {""},
     "options": {""},
     "commands": {"", "samplers", "runs", "space", "trials", "search", "oneshot", "options"},
 }

@@ -13,10 +13,8 @@ from torch import Tensor
 from sconv_search.data.class_folders import IMAGE_SUFFIXES, is_hidden, is_image
 from sconv_search.data.crops import Photos
 from sconv_search.data.disk import opened
+from sconv_search.data.photo_views import MODES, require_channels
 from sconv_search.data.splits import SPLIT_SEED
-
-MODES = {1: "L", 3: "RGB"}
-"""Channels of an input -> how Pillow calls such images."""
 
 
 class PhotoFolder:
@@ -35,8 +33,7 @@ class PhotoFolder:
     def __init__(self, folder: Path, photos: Photos, *, batch: int = 32) -> None:
         if not folder.is_dir():
             raise FileNotFoundError(f"the data folder {str(folder)!r} does not exist")
-        if len(photos.mean) not in MODES:
-            raise ValueError(f"photos have 1 or 3 channels; the network takes inputs of {len(photos.mean)}")
+        require_channels(photos)
         root = folder / "train" if (folder / "train").is_dir() else folder
         paths = sorted(_images(root))
         if not paths:

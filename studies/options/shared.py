@@ -56,7 +56,8 @@ DeviceOption = Annotated[
 TaskOption = Annotated[
     str,
     typer.Option(
-        help=f"Task to run: {', '.join(TASKS)}, or package.module:function, a function that returns your own Task.",
+        help=f"Task to run: {', '.join(TASKS)}; images or masks, any network on a folder of photos; or"
+        " package.module:function, a function that returns your own Task.",
         autocompletion=known_tasks,
         metavar="NAME",
     ),

@@ -64,7 +64,9 @@ def next_command(name: str, source: OneShotNetwork, limits: OneShotBudget, folde
     words += [] if source.weights is None else ["--weights", str(source.weights)]
     for flag, values in (("--budget", limits.budget or [DEFAULT_BUDGET]), ("--method", limits.method or [])):
         words += [word for value in values for word in (flag, value)]
-    words += ["--start-plan", str(folder / "plan.json"), "--out", f"runs/{folder.resolve().name}", "--task", "TASK"]
+    words += ["--start-plan", str(folder / "plan.json"), "--out", f"runs/{folder.resolve().name}"]
+    known = source.data is not None and (source.data / "train").is_dir()
+    words += ["--task", "images", "--data", str(source.data)] if known else ["--task", "TASK"]
     return " ".join(map(quote, words))
 
 
