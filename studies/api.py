@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 from torch import nn
 
 from sconv_search.copying import copied
@@ -26,6 +24,7 @@ from sconv_search.studies.search.runner import search
 from sconv_search.studies.spec import StudySpec
 from sconv_search.studies.task import Task
 from sconv_search.system.memory_format import channels_last_
+from sconv_search.system.weights import state_checksum
 from sconv_search.training.evaluation import Score, evaluate
 from sconv_search.training.input_checks import require_fit, require_sound_network
 from sconv_search.training.loop import train_
@@ -87,7 +86,7 @@ def context_from_network(
         task=task,
         network=channels_last_(placed),
         data=data.to(weight.device),
-        weights_sha256=_checksum(placed),
+        weights_sha256=state_checksum(placed),
         data_sha256=data.checksum(),
         train=train,
         score=score,
@@ -136,10 +135,3 @@ def search_network(
     )
     placement = Placement(workers=workers, cluster=cluster)
     return search(begun, spec, RunFolder(out), monitor, placement=placement, stops=stops)
-
-
-def _checksum(network: nn.Module) -> str:
-    """SHA-256 of the network's weights and buffers."""
-    plain = torch.contiguous_format  # the file format knows no other
-    state = {name: tensor.detach().clone(memory_format=plain) for name, tensor in network.state_dict().items()}
-    return hashlib.sha256(save(state)).hexdigest()

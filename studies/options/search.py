@@ -47,8 +47,9 @@ class NetworkAndData:
     network: Annotated[
         str | None,
         typer.Option(
-            help="Network to compress instead of the task's own: package.module:function, a function that returns it"
-            " (default: the task's network).",
+            help="Network to compress instead of the task's own: torchvision:NAME, timm:NAME, hf-hub:ORG/NAME,"
+            " local-dir:PATH, or package.module:function, a function that returns it; arguments as"
+            " timm:resnet18?num_classes=10 (default: the task's network).",
             metavar="NAME",
         ),
     ] = None
