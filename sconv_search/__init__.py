@@ -38,11 +38,14 @@ if TYPE_CHECKING:
     from sconv_search.structured.method import StructuredConvolution
     from sconv_search.structured.regularization import structural_loss
     from sconv_search.studies.api import search_network as search
+    from sconv_search.studies.callbacks import lightning, transformers
     from sconv_search.studies.confirmation import confirm
     from sconv_search.studies.context import StudyContext
     from sconv_search.studies.method_registry import METHODS
     from sconv_search.studies.oneshot.compress import compress
     from sconv_search.studies.oneshot.export import export
+    from sconv_search.studies.oneshot.hub import HubNetwork
+    from sconv_search.studies.oneshot.networks import named_network
     from sconv_search.studies.oneshot.reconstruct import reconstruct
     from sconv_search.studies.oneshot.saving import load, save
     from sconv_search.studies.runs.folder import RunFolder
@@ -78,10 +81,14 @@ _HOMES = {
     "search": "studies.api:search_network",
     "confirm": "studies.confirmation",
     "METHODS": "studies.method_registry",
+    "lightning": "studies.callbacks",
+    "transformers": "studies.callbacks",
     "compress": "studies.oneshot.compress",
     "export": "studies.oneshot.export",
     "reconstruct": "studies.oneshot.reconstruct",
     "load": "studies.oneshot.saving",
+    "HubNetwork": "studies.oneshot.hub",
+    "named_network": "studies.oneshot.networks",
     "save": "studies.oneshot.saving",
     "RunFolder": "studies.runs.folder",
     "rebuild": "studies.runs.rebuild",
@@ -103,6 +110,7 @@ __all__ = [
     "CompressionPlan",
     "Compressor",
     "Cost",
+    "HubNetwork",
     "METHODS",
     "RunFolder",
     "SiteChoice",
@@ -124,8 +132,10 @@ __all__ = [
     "compress",
     "confirm",
     "export",
+    "lightning",
     "load",
     "measure_cost",
+    "named_network",
     "optimize_for_inference",
     "rebuild",
     "reconstruct",
@@ -134,6 +144,7 @@ __all__ = [
     "save_compressed",
     "search",
     "structural_loss",
+    "transformers",
 ]
 
 
