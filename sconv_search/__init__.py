@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sconv_search.inference.optimize import SiteChoice, choice_table, optimize_for_inference
     from sconv_search.plan import Choice, CompressionPlan, Structure
     from sconv_search.records import COLUMNS, Cost, TrialRecord
-    from sconv_search.reports.page import write_report
+    from sconv_search.reports.page import write_report as report
     from sconv_search.structured.composite import CompositeConv2d
     from sconv_search.structured.conv import StructuredConv1d, StructuredConv2d, StructuredConv3d
     from sconv_search.structured.conv_transpose import (
@@ -37,12 +37,16 @@ if TYPE_CHECKING:
     from sconv_search.structured.linear import StructuredLinear
     from sconv_search.structured.method import StructuredConvolution
     from sconv_search.structured.regularization import structural_loss
-    from sconv_search.studies.api import search_network
+    from sconv_search.studies.api import search_network as search
+    from sconv_search.studies.callbacks import lightning, transformers
     from sconv_search.studies.confirmation import confirm
     from sconv_search.studies.context import StudyContext
     from sconv_search.studies.method_registry import METHODS
     from sconv_search.studies.oneshot.compress import compress
     from sconv_search.studies.oneshot.export import export
+    from sconv_search.studies.oneshot.hub import HubNetwork
+    from sconv_search.studies.oneshot.networks import named_network
+    from sconv_search.studies.oneshot.reconstruct import reconstruct
     from sconv_search.studies.oneshot.saving import load, save
     from sconv_search.studies.runs.folder import RunFolder
     from sconv_search.studies.runs.rebuild import rebuild, save_compressed
@@ -74,12 +78,17 @@ _HOMES = {
     "SiteChoice": "inference.optimize",
     "choice_table": "inference.optimize",
     "optimize_for_inference": "inference.optimize",
-    "search_network": "studies.api",
+    "search": "studies.api:search_network",
     "confirm": "studies.confirmation",
     "METHODS": "studies.method_registry",
+    "lightning": "studies.callbacks",
+    "transformers": "studies.callbacks",
     "compress": "studies.oneshot.compress",
     "export": "studies.oneshot.export",
+    "reconstruct": "studies.oneshot.reconstruct",
     "load": "studies.oneshot.saving",
+    "HubNetwork": "studies.oneshot.hub",
+    "named_network": "studies.oneshot.networks",
     "save": "studies.oneshot.saving",
     "RunFolder": "studies.runs.folder",
     "rebuild": "studies.runs.rebuild",
@@ -88,7 +97,7 @@ _HOMES = {
     "StudySpec": "studies.spec",
     "Task": "studies.task",
     "TASKS": "studies.tasks",
-    "write_report": "reports.page",
+    "report": "reports.page:write_report",
 }
 __getattr__ = lazy_names(__name__, _HOMES)
 
@@ -101,6 +110,7 @@ __all__ = [
     "CompressionPlan",
     "Compressor",
     "Cost",
+    "HubNetwork",
     "METHODS",
     "RunFolder",
     "SiteChoice",
@@ -120,17 +130,21 @@ __all__ = [
     "TrialRecord",
     "choice_table",
     "compress",
-    "export",
-    "load",
-    "save",
     "confirm",
+    "export",
+    "lightning",
+    "load",
     "measure_cost",
+    "named_network",
     "optimize_for_inference",
     "rebuild",
+    "reconstruct",
+    "report",
+    "save",
     "save_compressed",
-    "search_network",
+    "search",
     "structural_loss",
-    "write_report",
+    "transformers",
 ]
 
 

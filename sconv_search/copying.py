@@ -32,10 +32,8 @@ def copied(
     """A deep copy of the network, in which other modules stand in for some of its own.
 
     A replacement stands wherever the network refers to the module: under its names, in plain lists, in hooks. It takes
-        over
-    what the outside can see of the module: hooks, mode, and, from a layer with a weight, the attributes that it lacks,
-        the
-    memory format, and whether weights and bias are trained.
+    over what the outside can see of the module: hooks, mode, and, from a layer with a weight, the attributes that it
+    lacks, the memory format, and whether weights and bias are trained.
 
     Functions that hold modules of the network, such as ``lambda x: self.conv(x)``, are copied with it. Tensors that a
     forward left in attributes, with the graph that made them, are copied without that graph: torch copies no others.
@@ -55,7 +53,7 @@ def copied(
             _take_over_(new, old, known)
     except (RuntimeError, TypeError) as error:
         raise TypeError(f"{type(network).__name__} cannot be copied: {error}") from error
-    parts = {part for one in (replacements or {}).values() for part in one.modules()}
+    parts = {part for replacement in (replacements or {}).values() for part in replacement.modules()}
     for module in (module for module in result.modules() if module not in parts):
         for name, value in vars(module).items():
             vars(module)[name] = _with_copied_functions(value, known)
@@ -101,10 +99,10 @@ def _with_copied_functions(value: Any, known: dict[int, Any]) -> Any:
     if isinstance(value, (FunctionType, MethodType, partial)):
         return _in_copy(value, known)
     if type(value) in (dict, OrderedDict):
-        for key, one in value.items():
-            value[key] = _with_copied_functions(one, known)
+        for key, attribute in value.items():
+            value[key] = _with_copied_functions(attribute, known)
     elif type(value) is list:
-        value[:] = [_with_copied_functions(one, known) for one in value]
+        value[:] = [_with_copied_functions(attribute, known) for attribute in value]
     return value
 
 
@@ -131,8 +129,10 @@ def _in_copy(held: Any, known: dict[int, Any], depth: int = MOST_DEPTH) -> Any:
         return MethodType(made[0], made[1])
     if isinstance(held, partial):
         after = 1 + len(held.args)
-        return partial(*made[:after], **dict(zip(held.keywords, made[after:], strict=True)))
-    changed = dict(zip(held, made, strict=True)) if isinstance(held, dict) else type(held)(made)
+        return partial(made[0], *made[1:after], **dict(zip(held.keywords, made[after:], strict=True)))
+    changed: Any = (
+        dict(zip(held, made, strict=True)) if isinstance(held, dict) else made if type(held) is list else tuple(made)
+    )
     known[id(held)] = changed  # other functions hold the same one
     return changed
 

@@ -91,9 +91,9 @@ def obstacles(network: nn.Module) -> dict[str, str]:
         for parameter in module._parameters.values():
             if parameter is not None:
                 holders.setdefault(parameter, []).append(name)
-    for one, other in _sharing_memory(holders):
-        holders[one], holders[other] = [*holders[one], *holders[other]], [*holders[other], *holders[one]]
-    found = {}
+    for first, other in _sharing_memory(holders):
+        holders[first], holders[other] = [*holders[first], *holders[other]], [*holders[other], *holders[first]]
+    reasons = {}
     for name, module in network.named_modules():
         own = [
             parameter for parameter in module._parameters.values() if parameter is not None and not is_lazy(parameter)
@@ -109,5 +109,5 @@ def obstacles(network: nn.Module) -> dict[str, str]:
                 f"its weights are those of {others[0]!r} too" if others[0] else "its weights are read outside of it"
             )
         if reason:
-            found[name] = reason
-    return found
+            reasons[name] = reason
+    return reasons

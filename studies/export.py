@@ -20,12 +20,12 @@ from sconv_search.inference.quantization import export_int8
 from sconv_search.inference.runtimes import onnx_run
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import TrialRecord
-from sconv_search.studies.confirmation import LATENCY_BATCH
 from sconv_search.studies.methods import compress
 from sconv_search.studies.options.export import BEST, Format
 from sconv_search.studies.runs.folder import RunFolder
 from sconv_search.studies.runs.rebuild import rebuild
 from sconv_search.studies.task import Task
+from sconv_search.studies.trials.confirming import LATENCY_BATCH
 from sconv_search.system.files import atomic_write
 from sconv_search.system.weights import load_weights_, save_weights
 
@@ -66,20 +66,20 @@ def confirmed_network(folder: RunFolder, plan: str, seed: int | None) -> Confirm
         ValueError: no network of that name and seed was confirmed; those that were are named.
     """
     records = folder.records()[0]
-    found = {(r.plan_name, r.seed): r for r in records if r.stage == "confirm" and _files(folder, r)}
-    searched = [(name, own) for (name, own), r in found.items() if r.variant == "searched"]
+    saved = {(r.plan_name, r.seed): r for r in records if r.stage == "confirm" and _files(folder, r)}
+    searched = [(name, own) for (name, own), r in saved.items() if r.variant == "searched"]
     if not searched:
         raise ValueError(
             f"the run in {str(folder.path)!r} holds no confirmed network, and only those are trained to the end; "
             f"run `sconv-search confirm {folder.path}` first"
         )
     name = _best_name(records, {name for name, _ in searched}) if plan == BEST else plan.removeprefix("searched-")
-    seeds = sorted(own or 0 for other, own in found if other == name)
+    seeds = sorted(own or 0 for other, own in saved if other == name)
     if not seeds or (seed is not None and seed not in seeds):
         asked = f"{_words(name)}" + ("" if seed is None or not seeds else f" with seed {seed}")
-        known = ", ".join(f"{_words(other)} seed {own}" for other, own in sorted(found, key=_order))
+        known = ", ".join(f"{_words(other)} seed {own}" for other, own in sorted(saved, key=_order))
         raise ValueError(f"{asked} of {str(folder.path)!r} was not confirmed; there are {known}")
-    record = found[name, seeds[0] if seed is None else seed]
+    record = saved[name, seeds[0] if seed is None else seed]
     return Confirmed(record=record, plan=CompressionPlan.from_json(record.plan or ""), folder=_place(folder, record))
 
 
@@ -118,8 +118,8 @@ def calibration_of(task: Task, data: Path | None) -> Tensor:
     """
     if task.layout is not None and not task.layout.downloads:
         task.layout.root(data)
-    found = task.data(data, False)
-    return found.normalized(found.calibration)
+    splits = task.data(data, False)
+    return splits.normalized(splits.calibration)
 
 
 def require_int8(to: Format, int8: bool, data: Path | None) -> None:
@@ -173,12 +173,12 @@ def export_confirmed(
     same_class = None
     if calibration is not None:
         metadata["weights"] = "int8"
-        found, same_class = export_int8(ready, example, calibration, path, metadata)
+        parities, same_class = export_int8(ready, example, calibration, path, metadata)
     elif to == "safetensors":
-        found = _weights(network, task.network(), confirmed.plan, path, metadata, example)
+        parities = _weights(network, task.network(), confirmed.plan, path, metadata, example)
     else:
-        found = (export_onnx if to == "onnx" else export_program)(ready, example, path, metadata)
-    return Exported(path=path, parity=found, metadata=metadata, choices=tuple(choices), same_class=same_class)
+        parities = (export_onnx if to == "onnx" else export_program)(ready, example, path, metadata)
+    return Exported(path=path, parity=parities, metadata=metadata, choices=tuple(choices), same_class=same_class)
 
 
 def _weights(
@@ -194,9 +194,9 @@ def _weights(
         save_weights(network, partial, metadata)
         again = compress(architecture, plan)
         load_weights_(again, partial)
-        found = {"rebuilt": parity(network, again.eval(), example)}
-        require_parity(found)
-    return found
+        parities = {"rebuilt": parity(network, again.eval(), example)}
+        require_parity(parities)
+    return parities
 
 
 def _metadata(

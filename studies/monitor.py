@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -56,3 +57,11 @@ class RichMonitor(Monitor):
                 progress.update(bar, completed=done, total=total)
 
             yield step
+
+
+def monitor_of(progress: bool | Monitor | None) -> Monitor:
+    """Bars on the standard error output, or silence; by default bars where that is a terminal. A monitor stays."""
+    if isinstance(progress, Monitor):
+        return progress
+    wanted = sys.stderr.isatty() if progress is None else progress
+    return RichMonitor(Console(stderr=True)) if wanted else Monitor()

@@ -104,8 +104,8 @@ def window_mean(axes: int) -> Handle:
     """
 
     def handle(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-        found = constant(inputs[1])
-        kernel = found if isinstance(found, list) else [found]
+        exponent = constant(inputs[1])
+        kernel = exponent if isinstance(exponent, list) else [exponent]
         if None in kernel:
             raise ValueError(
                 "the window of an avg_pool is computed from the input, so cannot be counted; use adaptive_avg_pool"

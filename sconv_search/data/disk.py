@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import numpy as np
 import torch
@@ -78,8 +78,10 @@ class DiskSplit:
 
     def some(self, index: Tensor) -> Self:
         """The files at these positions, still on disk."""
-        places = index.tolist()
-        return replace(self, files=tuple(self.files[i] for i in places), targets=tuple(self.targets[i] for i in places))
+        indices = index.tolist()
+        return replace(
+            self, files=tuple(self.files[i] for i in indices), targets=tuple(self.targets[i] for i in indices)
+        )
 
     def take(self, index: Tensor) -> Split:
         """The images at these positions, in memory."""
@@ -97,7 +99,8 @@ class DiskSplit:
         numbered = list(zip(index, seeds.split(list(map(len, index))), strict=True))[start:]
         shares = [(shard.of(part).tolist(), shard.of(numbers).tolist()) for part, numbers in numbered]
         wanted = [
-            [(place, None if seed is None else number) for place, number in zip(*one, strict=True)] for one in shares
+            [(entry, None if seed is None else number) for entry, number in zip(*batch, strict=True)]
+            for batch in shares
         ]
         processes = min(_workers(self.workers), len(wanted) - 1)
         loader: Any = DataLoader(
@@ -135,13 +138,13 @@ class DiskSplit:
             raise ValueError(f"{str(part)!r} is empty; restore it from the data set's archive")
         return f"{part.relative_to(self.root).as_posix()}:{size}"
 
-    def read(self, place: int, seed: int | None) -> tuple[Tensor, Tensor]:
+    def read(self, index: int, seed: int | None) -> tuple[Tensor, Tensor]:
         """One image with its label, viewed, or augmented by a seed.
 
         Raises:
             ValueError: a file cannot be decoded, holds another shape than the others, or a label that is no class.
         """
-        file, target = self.files[place], self.targets[place]
+        file, target = self.files[index], self.targets[index]
         label = _label_image(target) if isinstance(target, Path) else target
         image = opened(file, "RGB")
         if seed is None:
@@ -181,22 +184,24 @@ def _label_image(path: Path) -> Image.Image:
     return image
 
 
-def opened(path: Path, mode: str | None) -> Image.Image:
+def opened(path: Path | IO[bytes], mode: str | None, *, title: str | None = None) -> Image.Image:
     """The decoded image file; with a mode, 16 bits a pixel are scaled to 8.
+
+    Args:
+        title: how errors call the file, where it has no path.
 
     Raises:
         ValueError: it is missing or damaged, or has 32 bits a pixel, whose range is not known.
     """
+    name = title or str(path)
     try:
         with Image.open(path) as image:
-            return _converted(image, path, mode) if mode else image.copy()
+            return _converted(image, name, mode) if mode else image.copy()
     except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"image file {str(path)!r} is damaged: {error}; restore it from the data set's archive"
-        ) from error
+        raise ValueError(f"image file {name!r} is damaged: {error}; restore it from the data set's archive") from error
 
 
-def _converted(image: Image.Image, path: Path, mode: str) -> Image.Image:
+def _converted(image: Image.Image, name: str, mode: str) -> Image.Image:
     """Pillow alone would clip 16 and 32 bits a pixel to the range of 8."""
     formats = SIXTEEN_BITS.get(image.mode, ())
     if formats is None or image.format in formats:
@@ -204,7 +209,7 @@ def _converted(image: Image.Image, path: Path, mode: str) -> Image.Image:
         return Image.fromarray(((pixels + 128) // 257).astype(np.uint8)).convert(mode)
     if image.mode in ("I", "F"):
         kind = "whole numbers of 32 bits" if image.mode == "I" else "floating-point numbers"
-        raise ValueError(f"image file {str(path)!r} holds {kind}, of unknown range; save it with 8 or 16 bits a pixel")
+        raise ValueError(f"image file {name!r} holds {kind}, of unknown range; save it with 8 or 16 bits a pixel")
     return image.convert(mode)
 
 

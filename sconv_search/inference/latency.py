@@ -48,7 +48,7 @@ def measure_ready_latencies_ms(
         RuntimeError: a network draws random numbers or changes its state in evaluation mode.
     """
     return measure_latencies_ms(
-        [_ready(one, input_shape, batch) for one in networks], input_shape, batch=batch, rounds=rounds
+        [_ready(model, input_shape, batch) for model in networks], input_shape, batch=batch, rounds=rounds
     )
 
 

@@ -1,4 +1,8 @@
-"""The loss that training descends: cross-entropy, and the distance to a teacher's logits."""
+"""The loss that training descends: cross-entropy, and the distance to a teacher's logits.
+
+Sources: soft targets of Hinton, Vinyals, Dean, arXiv 1503.02531; squared differences of logits of Kim, Oh, Kim, Cho,
+Yun, Comparing Kullback-Leibler Divergence and Mean Squared Error Loss in Knowledge Distillation, IJCAI 2021.
+"""
 
 from __future__ import annotations
 
@@ -43,18 +47,27 @@ def training_loss(
     Where the batch is the share of one of several processes, the losses of all have the whole batch's as their mean.
     """
     x_NCHW = data.normalized(data.augmented(batch, generator, processes.shard))
+    share = 0.0 if teacher is None else schedule.distillation
     with _autocast(schedule, x_NCHW.device):
         logits = network(x_NCHW)
-        loss = _cross_entropy(logits, batch.labels, data.class_weights, schedule.label_smoothing, processes)
-        if teacher is None or schedule.distillation == 0:
-            return loss
-        with torch.no_grad():
-            wanted = F.log_softmax(teacher(x_NCHW) / schedule.temperature, dim=1)
-        given = F.log_softmax(logits / schedule.temperature, dim=1)
-        distance = (
-            F.kl_div(given, wanted, reduction="sum", log_target=True) * schedule.temperature**2 / batch.labels.numel()
-        )
-        return (1 - schedule.distillation) * loss + schedule.distillation * distance
+        parts = []
+        if share < 1:
+            labels = _cross_entropy(logits, batch.labels, data.class_weights, schedule.label_smoothing, processes)
+            parts.append((1 - share) * labels if share else labels)
+        if teacher is not None and share:
+            with torch.no_grad():
+                wanted = teacher(x_NCHW)
+            parts.append(share * _distance(logits, wanted, batch.labels.numel(), schedule))
+        return torch.stack(parts).sum()
+
+
+def _distance(logits: Tensor, wanted: Tensor, predictions: int, schedule: Schedule) -> Tensor:
+    """How far logits are from a teacher's, a mean over all predictions."""
+    if schedule.teacher_loss == "logits":
+        return F.mse_loss(logits.float(), wanted.float())
+    given, wanted = (F.log_softmax(found / schedule.temperature, dim=1) for found in (logits, wanted))
+    divergence = F.kl_div(given, wanted, reduction="sum", log_target=True)
+    return divergence * schedule.temperature**2 / predictions
 
 
 def _cross_entropy(

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 
 from sconv_search.budget import Budgets
@@ -20,8 +18,9 @@ from sconv_search.records import Cost
 from sconv_search.search_space.decoder import greedy
 from sconv_search.studies import methods as mixed
 from sconv_search.studies.method_registry import METHODS
-from sconv_search.studies.monitor import Monitor, RichMonitor
-from sconv_search.studies.oneshot.options import DAMAGE_INPUTS, options_of
+from sconv_search.studies.monitor import Monitor, monitor_of
+from sconv_search.studies.oneshot.damages import DAMAGE_INPUTS
+from sconv_search.studies.oneshot.options import options_of
 from sconv_search.studies.oneshot.packing import PREFIX, PackedNetwork, first_inputs
 from sconv_search.studies.spec import Selection
 
@@ -36,6 +35,7 @@ class Compressed(nn.Module):
     cost: Cost
     dense_cost: Cost
     example: Inputs
+    network_name: str | None
 
 
 def compress(
@@ -53,7 +53,7 @@ def compress(
     multiple: int = 1,
     count_free: Sequence[str] = (),
     calibration: Tensor | None = None,
-    progress: bool | None = None,
+    progress: bool | Monitor | None = None,
 ) -> Compressed:
     """A new network within a budget, or by a plan; the argument is not modified.
 
@@ -75,7 +75,7 @@ def compress(
         exclude: patterns of the names of layers that may not.
         multiple: ranks and channel counts are multiples of this.
         count_free: operators without a known cost that count nothing, see ``measure_cost``.
-        progress: whether a bar shows what is being done; by default, on a terminal.
+        progress: whether a bar shows what is being done, by default on a terminal; or what shows it.
 
     Returns:
         The network, in evaluation mode, with the attributes ``plan``, ``cost``, ``dense_cost`` and ``example``.
@@ -90,7 +90,7 @@ def compress(
         return cast(Compressed, mixed.compress(network, example, given, reference))
     if budget is None or isinstance(budget, Tensor):
         raise ValueError("compress needs a budget, such as budget='50%', or a plan")
-    monitor = _monitor(progress)
+    monitor = monitor_of(progress)
     methods = tuple(map(METHODS.add, [methods] if isinstance(methods, str) else methods))
     dense = swapped(network, {}).eval()
     require_forward(dense, example)
@@ -172,8 +172,3 @@ def _text(budget: str | Mapping[str, str]) -> str:
 
 def _device(network: nn.Module) -> torch.device:
     return next((weight.device for weight in network.parameters()), torch.device("cpu"))
-
-
-def _monitor(progress: bool | None) -> Monitor:
-    wanted = sys.stderr.isatty() if progress is None else progress
-    return RichMonitor(Console(stderr=True)) if wanted else Monitor()

@@ -79,16 +79,16 @@ def export(
 
 
 def _example(network: nn.Module, example: Inputs | None) -> Tensor:
-    found = getattr(network, "example", None) if example is None else example
-    if found is None:
+    inputs = getattr(network, "example", None) if example is None else example
+    if inputs is None:
         raise ValueError("export needs an example input; give example=, a tensor (N, ...) or the shape of one input")
-    if isinstance(found, (tuple, list)) and len(found) == 1 and isinstance(found[0], Tensor):
-        found = found[0]
-    if isinstance(found, Tensor):
-        return found
-    if isinstance(found, (tuple, list)) and all(isinstance(size, int) for size in found):
-        return example_input(network, found)
-    raise ValueError(f"export takes networks of one tensor, got an example of type {type(found).__name__}")
+    if isinstance(inputs, (tuple, list)) and len(inputs) == 1 and isinstance(inputs[0], Tensor):
+        inputs = inputs[0]
+    if isinstance(inputs, Tensor):
+        return inputs
+    if isinstance(inputs, (tuple, list)) and all(isinstance(size, int) for size in inputs):
+        return example_input(network, inputs)
+    raise ValueError(f"export takes networks of one tensor, got an example of type {type(inputs).__name__}")
 
 
 def _batch(example: Tensor, count: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -16,15 +17,16 @@ from sconv_search.search_space.space import SearchSpace
 from sconv_search.search_space.tables import SpaceArrays
 from sconv_search.strict_json import shortened, shown
 from sconv_search.studies.context import StudyContext
+from sconv_search.studies.executors.placement import HERE, Placement
 from sconv_search.studies.granularity import grouped
 from sconv_search.studies.methods import METHODS, method_named
 from sconv_search.studies.monitor import Monitor, counted
 from sconv_search.studies.runs.folder import RunFolder, told
+from sconv_search.studies.samplers.database import StudyDatabase
 from sconv_search.studies.samplers.random_keys import RandomKeys
 from sconv_search.studies.samplers.study import Domain, Sampler
 from sconv_search.studies.search.loop import SearchLoop, StoppingCriterion
 from sconv_search.studies.search.proposals import Proposals
-from sconv_search.studies.search.workers import executor, require_workers
 from sconv_search.studies.selection import candidates, offered
 from sconv_search.studies.space.given_plans import require_fit
 from sconv_search.studies.space.identity import identity_sha256, require_measured_of, space_identity
@@ -33,23 +35,25 @@ from sconv_search.studies.space.site_text import site_lines
 from sconv_search.studies.space.sites import left_out
 from sconv_search.studies.space.widths import unmixed
 from sconv_search.studies.spec import StudySpec
-from sconv_search.studies.trials.checkpoints import RunCheckpoints
-from sconv_search.studies.trials.evaluator import TrialEvaluator, trial_name
+from sconv_search.studies.trials.checkpoints import RunCheckpoints, shared_checkpoints
+from sconv_search.studies.trials.trial import TrialEvaluator, trial_name
 from sconv_search.training.input_checks import require_batches, require_training_step
 from sconv_search.training.loop import train_
 from sconv_search.training.schedule import EVERY_S
 
 
 def search(
-    start: StudyContext,
+    context: StudyContext,
     spec: StudySpec,
     folder: RunFolder,
     monitor: Monitor | None = None,
     *,
-    workers: int = 1,
+    placement: Placement = HERE,
     stops: StoppingCriterion | None = None,
     checkpoint_s: float = EVERY_S,
     overwrite: bool = False,
+    storage: str | None = None,
+    checkpoints: str | None = None,
 ) -> list[TrialRecord]:
     """Runs a study, or continues the one in the folder, until it has ``spec.trials`` trainings; returns all its
     records.
@@ -59,49 +63,70 @@ def search(
     uninterrupted run. Trials that fail leave a record with the reason.
 
     Args:
-        workers: processes that evaluate trials at the same time, among which the threads are divided.
+        placement: where trials run: here, in several processes, or on a cluster.
         stops: ends the search earlier.
         checkpoint_s: seconds between checkpoints of a training; 0 writes one after every step.
         overwrite: whether another study in the folder, or one that cannot be read, is deleted; this one is continued.
+        checkpoints: path or address of a folder for the trainings' checkpoints that all nodes of a cluster see; None
+            keeps them in the run's folder, and on a cluster none at all.
+        storage: URL of a PostgreSQL database for the Optuna study; None keeps that in the folder.
 
     Raises:
         KeyError: a method is unknown.
         OutOfStep: one of several processes that train together failed alone.
-        TypeError: several workers are asked for, and the network or a function cannot be sent to them.
-        ValueError: the budget is not understood or cannot be met, the folder holds another study, there are no workers,
-            a batch is larger than the data, or a training step fails.
+        TypeError: trials run in other processes, and the network or a function cannot be sent to them.
+        ValueError: the budget is not understood or cannot be met, the folder holds another study, a batch is larger
+            than the data, a training step fails, or no node of the cluster can be used.
         RuntimeError: three trials in a row gave nothing for one reason, ten for any, or another command works on the
             folder.
         OSError: the folder cannot be written.
     """
     monitor = monitor or Monitor()
-    require_workers(start, workers)
-    checked_budget(spec, start.network, start.task.input_shape)
-    _require_trainable(start, spec, folder)
-    spec = replace(spec, weights_sha256=start.weights_sha256, data_sha256=start.data_sha256)
-    with folder.locked(), counting_free(spec.count_free):
+    placement.require(context)
+    checked_budget(spec, context.network, context.task.input_shape)
+    _require_trainable(context, spec, folder)
+    spec = replace(spec, weights_sha256=context.weights_sha256, data_sha256=context.data_sha256)
+    database = None if storage is None else StudyDatabase(storage, monitor.say)
+    held = nullcontext() if database is None else database.locked(folder.name)
+    with folder.locked(), held, counting_free(spec.count_free):
         _adopt(spec, folder, monitor, overwrite=overwrite)
-        space = _space(start, spec, folder, monitor)
+        if database is not None:
+            database.adopt(spec, overwrite=overwrite)
+        space = _space(context, spec, folder, monitor)
         budgets = Budgets.parse(spec.budget, dense=space.dense, quantity=spec.quantity)
-        _announce(start, spec, space, budgets, monitor)
+        _announce(context, spec, space, budgets, monitor)
         space.require_reachable(budgets)
         require_fit(spec.given, space, budgets)
-        checkpoints = RunCheckpoints(folder=folder.checkpoints, every_s=checkpoint_s)
-        bench = TrialEvaluator(start=start, spec=spec, study=folder.name, dense=space.dense, checkpoints=checkpoints)
-        records = _run_trials(bench, folder, space, budgets, monitor, workers, stops or StoppingCriterion())
+        kept = _checkpoints(folder, checkpoints, placement, checkpoint_s, monitor)
+        evaluator = TrialEvaluator(context=context, spec=spec, study=folder.name, dense=space.dense, checkpoints=kept)
+        records = _run_trials(
+            evaluator, folder, space, budgets, monitor, placement, stops or StoppingCriterion(), database
+        )
         folder.forget_checkpoints(trial_name("*"))  # of trials that did not come again
         return records
 
 
-def _require_trainable(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
+def _checkpoints(
+    folder: RunFolder, address: str | None, placement: Placement, every_s: float, monitor: Monitor
+) -> RunCheckpoints | None:
+    """Where the trials' trainings keep their state; None where no folder is seen by all."""
+    if address is not None:
+        return shared_checkpoints(address, folder.name, every_s)
+    if placement.cluster is None:
+        return RunCheckpoints(folder=folder.checkpoints, every_s=every_s)
+    monitor.say("a trial that loses its node begins anew; with --checkpoints FOLDER, which all nodes see, it continues")
+    return None
+
+
+def _require_trainable(context: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
     """Refuses, before the space is measured, what no trial could be trained with; a training of the user's own is not
     tried.
     """
-    if start.train is not train_:
+    if context.train is not train_:
         return
-    require_batches(start.data, {"search": spec.search_schedule, "confirmation": spec.confirm_schedule})
+    require_batches(context.data, {"search": spec.search_schedule, "confirmation": spec.confirm_schedule})
     if not folder.has_space:
-        require_training_step(start.network, start.data, spec.search_schedule)
+        require_training_step(context.network, context.data, spec.search_schedule)
 
 
 def checked_budget(
@@ -164,16 +189,16 @@ def _adopt(spec: StudySpec, folder: RunFolder, monitor: Monitor, *, overwrite: b
     folder.write("spec.json", spec.to_json())
 
 
-def _space(start: StudyContext, spec: StudySpec, folder: RunFolder, monitor: Monitor) -> SearchSpace:
+def _space(context: StudyContext, spec: StudySpec, folder: RunFolder, monitor: Monitor) -> SearchSpace:
     """The folder's search space, measured now if it has none; an interrupted measurement is continued.
 
     Raises:
         ValueError: the folder's space was measured of something else; it is named.
     """
-    space, identity = folder.read_space(), space_identity(start, spec)
+    space, identity = folder.read_space(), space_identity(context, spec)
     if space is not None:
         require_measured_of(space, identity, folder.path / "space.json")
-        _require_of(space, start, spec, folder)
+        _require_of(space, context, spec, folder)
     else:
         checksum = identity_sha256(identity)
         known, damaged = folder.measured_sites(checksum)
@@ -183,7 +208,7 @@ def _space(start: StudyContext, spec: StudySpec, folder: RunFolder, monitor: Mon
             monitor.say(f"measured before: {counted(len(known), 'layer')}")
         batch = spec.latency_batch if spec.times else None
         space = measured_space(
-            start,
+            context,
             spec.methods,
             monitor,
             spec.selection,
@@ -197,16 +222,16 @@ def _space(start: StudyContext, spec: StudySpec, folder: RunFolder, monitor: Mon
     return space
 
 
-def _require_of(space: SearchSpace, start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
+def _require_of(space: SearchSpace, context: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
     """Refuses a space that was read and is not of this network and these methods.
 
     Raises:
         ValueError: the file, and the first entry that does not fit.
     """
     path, advice = folder.path / "space.json", "without the file the space is measured again"
-    if (dense := measure_cost(start.network, start.task.input_shape)) != space.dense.counted():
+    if (dense := measure_cost(context.network, context.task.input_shape)) != space.dense.counted():
         raise ValueError(f"{path}: 'dense' is {space.dense.counted()}, the network measures {dense}; {advice}")
-    known = candidates(start.network)
+    known = candidates(context.network)
     for name, options in space.sites.items():
         for choice in (option.choice for option in options):
             if name not in known or choice.method not in spec.methods:
@@ -215,16 +240,16 @@ def _require_of(space: SearchSpace, start: StudyContext, spec: StudySpec, folder
                 )
 
 
-def _announce(start: StudyContext, spec: StudySpec, space: SearchSpace, budgets: Budgets, monitor: Monitor) -> None:
+def _announce(context: StudyContext, spec: StudySpec, space: SearchSpace, budgets: Budgets, monitor: Monitor) -> None:
     """What can be reached, before anything is trained."""
     monitor.say(f"dense network: {amounts(space.dense)}")
     for line in reachable(space, budgets):
         monitor.say(line)
-    options = {name: len(found) for name, found in space.sites.items()}
+    options = {name: len(site_options) for name, site_options in space.sites.items()}
     layers, choices = counted(len(options), "layer"), counted(sum(options.values()), "option")
     monitor.say(f"search space: {layers}, {choices}, {space.plans:.2g} plans")
-    apart = unmixed(start.network, offered(start.network, spec.methods, spec.selection))
-    rest = left_out(start.network, space.sites, spec.methods, spec.selection)
+    apart = unmixed(context.network, offered(context.network, spec.methods, spec.selection))
+    rest = left_out(context.network, space.sites, spec.methods, spec.selection)
     for line in site_lines(options, {**rest, **apart}):
         monitor.say(line)
 
@@ -254,20 +279,37 @@ def _not_offered(records: Sequence[TrialRecord], space: SearchSpace, folder: Run
             yield f"{folder.trials}: the plan of trial {r.number} is none of the search space; nothing is learned of it"
 
 
+def _by_number(records: Sequence[TrialRecord]) -> dict[int, TrialRecord]:
+    return {r.number: r for r in records if r.stage == "search" and r.number is not None}
+
+
+def _restored(records: list[TrialRecord], sampler: Sampler, folder: RunFolder, monitor: Monitor) -> list[TrialRecord]:
+    """The records, with those that the database alone has, and writes back; it gets what the folder alone has."""
+    lines, added = sampler.restore(_by_number(records))
+    for line in lines:
+        folder.append(TrialRecord.from_json(line))
+    if lines:
+        monitor.say(f"{folder.trials}: {counted(len(lines), 'record')} restored from the database")
+    if added:
+        monitor.say(f"the database: {counted(len(added), 'trial')} restored from the folder")
+    return folder.records()[0] if lines else records
+
+
 def _run_trials(
-    bench: TrialEvaluator,
+    evaluator: TrialEvaluator,
     folder: RunFolder,
     space: SearchSpace,
     budgets: Budgets,
     monitor: Monitor,
-    workers: int,
+    placement: Placement,
     stops: StoppingCriterion,
+    database: StudyDatabase | None,
 ) -> list[TrialRecord]:
-    spec, start = bench.spec, bench.start
+    spec, context = evaluator.spec, evaluator.context
     records, damaged = folder.records()
     for message in told([*damaged, *_not_offered(records, space, folder)]):
         monitor.say(message)
-    shapes = input_shapes(start.network, start.task.input_shape, space.sites)
+    shapes = input_shapes(context.network, context.task.input_shape, space.sites)
     random_keys = RandomKeys(SpaceArrays(space), grouped(space.sites, spec.granularity, shapes))
     regularizable = spec.search_schedule.epochs > 0 and any(METHODS[name].regularizable for name in spec.methods)
     weights = spec.regularization_range if regularizable else None
@@ -279,8 +321,9 @@ def _run_trials(
         costs=spec.costs,
     )
     startup = max(4, spec.trials // 4)
-    sampler = Sampler(folder.journal, domain, spec.sampler, spec.seed, startup, parallel=workers > 1)
-    by_number = {r.number: r for r in records if r.stage == "search" and r.number is not None}
+    sampler = Sampler(folder.journal, domain, spec.sampler, spec.seed, startup, database=database)
+    records = _restored(records, sampler, folder, monitor)
+    by_number = _by_number(records)
     if again := sampler.reconcile(by_number):
         monitor.say(f"trial {', '.join(map(str, again))} was interrupted and runs again")
     if unknown := sampler.unknown(by_number):
@@ -291,7 +334,7 @@ def _run_trials(
     if known := sampler.known(by_number):
         monitor.say(f"trial {', '.join(map(str, known))} was trained, but its record is lost; it counts as trained")
     proposals = Proposals(spec, space, budgets, sampler, random_keys, weights)
-    course = SearchLoop(spec, folder, records, sampler, proposals, stops, monitor)
-    with executor(bench, workers, monitor) as where:
-        course.run(where, lost=len(known))
-    return course.records
+    loop = SearchLoop(spec, folder, records, sampler, proposals, stops, monitor, checkpoints=evaluator.checkpoints)
+    with placement.executor(evaluator, monitor) as where:
+        loop.run(where, lost=len(known))
+    return loop.records

@@ -53,7 +53,11 @@ class Latencies:
         beyond: dict[Choice, float] = {}
         for whole in (True, False):
             pairs = zip(options, built, strict=True)
-            alike = {o.choice: one for o, one in pairs if method_named(o.choice.method).reshapes_neighbors is whole}
+            alike = {
+                o.choice: timed_option
+                for o, timed_option in pairs
+                if method_named(o.choice.method).reshapes_neighbors is whole
+            }
             if alike:
                 beyond |= zip(alike, self._beyond(name, alike, whole=whole), strict=True)
         return [replace(option, cost=replace(option.cost, latency_ms=beyond[option.choice])) for option in options]

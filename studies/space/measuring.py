@@ -42,7 +42,7 @@ DAMAGE_PIXELS = 2**22
 
 
 def measured_space(
-    start: StudyContext,
+    context: StudyContext,
     methods: Sequence[str],
     monitor: Monitor,
     selection: Selection = EVERYTHING,
@@ -70,7 +70,7 @@ def measured_space(
     Raises:
         ValueError: a given plan has a choice whose cost beside pruned channels is not known.
     """
-    network, shape = start.network, start.task.input_shape
+    network, shape = context.network, context.task.input_shape
     with monitor.bar("asking the methods for their options"):
         every = with_given(offered(network, methods, selection), given, network, methods, selection)
         choices = mixable(network, every)
@@ -78,10 +78,10 @@ def measured_space(
     whole = dense_cost(network, shape, latency_batch)
     shapes = input_shapes(network, shape, choices)
     latencies = None if latency_batch is None else Latencies(network, shape, shapes, latency_batch)
-    measuring = _Measuring(start, shapes, whole, latencies, wanted)
+    measuring = _Measuring(context, shapes, whole, latencies, wanted)
     sites, total, done = dict(known or {}), sum(map(len, choices.values())), 0
     with monitor.bar("reading what the layers are given"):
-        measuring.read_moments({name: found for name, found in choices.items() if name not in sites})
+        measuring.read_moments({name: site_choices for name, site_choices in choices.items() if name not in sites})
     with monitor.bar(f"measuring {total} options of {len(choices)} layers") as step:
         for name, alternatives in choices.items():
             if name not in sites:
@@ -118,17 +118,17 @@ class _Measuring:
 
     def __init__(
         self,
-        start: StudyContext,
+        context: StudyContext,
         shapes: Mapping[str, Sequence[tuple[int, ...]]],
         whole: Cost,
         latencies: Latencies | None,
         wanted: Collection[tuple[str, Choice]],
     ) -> None:
-        self._start, self._shapes, self._whole, self._latencies = start, shapes, whole, latencies
-        self._inputs, calibration = calibration_inputs(start), start.data.calibration
+        self._context, self._shapes, self._whole, self._latencies = context, shapes, whole, latencies
+        self._inputs, calibration = calibration_inputs(context), context.data.calibration
         self._images = calibration[: max(2, DAMAGE_PIXELS // calibration[0, 0].numel())]
-        self._dense, self._costs = _log_probabilities(start.network, start, self._images), CostTable()
-        self._once = called_once(start.network, lambda network: predict(network, start.data, self._images[:1]))
+        self._dense, self._costs = _log_probabilities(context.network, context, self._images), CostTable()
+        self._once = called_once(context.network, lambda network: predict(network, context.data, self._images[:1]))
         self._before: dict[str, Given] = {}
         self._wanted = wanted
 
@@ -136,18 +136,18 @@ class _Measuring:
         """One pass over the calibration inputs for all layers, of which the options find the results remembered."""
         wanted, total = [], 0
         for name, alternatives in choices.items():
-            layer = site(self._start.network, name)
+            layer = site(self._context.network, name)
             if layer_kind(layer) in LAYER_KINDS and not all(map(_reshapes, alternatives)):
                 total += moment_bytes(layer)
                 if total <= KEPT_BYTES:
                     wanted.append(name)
         if self._inputs is not None:
-            input_moments(self._start.network, wanted, self._inputs)
+            input_moments(self._context.network, wanted, self._inputs)
 
     def options(self, name: str, alternatives: Sequence[Choice], step: Callable[[int], None]) -> tuple[Option, ...]:
         """The choices of one site that save operations, or are wanted, and whose outputs are finite."""
-        network, found, layers = self._start.network, [], []
-        read_N = _layer_input(network, name, self._start.data.normalized(self._images[:ERROR_INPUTS]))
+        network, measured, layers = self._context.network, [], []
+        read_N = _layer_input(network, name, self._context.data.normalized(self._images[:ERROR_INPUTS]))
         before: dict[str, Given] = {}
         if not all(map(_reshapes, alternatives)):
             # all up to the last site, mostly the layer before
@@ -159,28 +159,28 @@ class _Measuring:
             cost = (
                 self._cost(name, choice, built)
                 if alone
-                else measure_cost(built, self._start.task.input_shape) - self._whole
+                else measure_cost(built, self._context.task.input_shape) - self._whole
             )
             if cost.flops < 0 or (name, choice) in self._wanted:
                 error = _relative_error(site(network, name), site(built, name), read_N) if alone else None
                 dropped = channels_dropped(network, name, choice)
                 damage = self._damage(built, before if alone else {})
                 if math.isfinite(damage):
-                    found.append(
+                    measured.append(
                         Option(choice=choice, cost=cost.counted(), damage=damage, error=error, dropped=dropped)
                     )
                     layers.append(site(built, name) if alone else built)
             step(count)
-        return tuple(found if self._latencies is None else self._latencies.timed(name, found, layers))
+        return tuple(measured if self._latencies is None else self._latencies.timed(name, measured, layers))
 
     def _cost(self, name: str, choice: Choice, built: nn.Module) -> Cost:
-        return self._costs.difference(site(self._start.network, name), site(built, name), choice, self._shapes[name])
+        return self._costs.difference(site(self._context.network, name), site(built, name), choice, self._shapes[name])
 
     def _predicted(self, network: nn.Module) -> Tensor:
-        return predict(network, self._start.data, self._images, batch=len(self._images))
+        return predict(network, self._context.data, self._images, batch=len(self._images))
 
     def _damage(self, built: nn.Module, before: Mapping[str, Given]) -> float:
-        moved = _log_probabilities(replayed(built, before), self._start, self._images)
+        moved = _log_probabilities(replayed(built, before), self._context, self._images)
         divergence = float(F.kl_div(moved, self._dense, reduction="batchmean", log_target=True))
         return divergence if math.isnan(divergence) else max(0.0, divergence)
 
@@ -263,12 +263,12 @@ class CostTable:
         return self._known[*same, choice] - self._known[same]
 
 
-def _log_probabilities(network: nn.Module, start: StudyContext, images: Tensor) -> Tensor:
+def _log_probabilities(network: nn.Module, context: StudyContext, images: Tensor) -> Tensor:
     """Log-probabilities (predictions, classes) with batch norms on the batch's statistics; the network is not
     modified.
     """
     observed = _on_batch_statistics(network)
-    logits = predict(observed, start.data, images, batch=len(images))
+    logits = predict(observed, context.data, images, batch=len(images))
     return F.log_softmax(logits.movedim(1, -1).flatten(0, -2), dim=1)
 
 

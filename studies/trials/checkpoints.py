@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 from sconv_search.plan import CompressionPlan
 from sconv_search.studies.context import StudyContext
 from sconv_search.training.checkpoint import Checkpoint, Stopwatch, Watched
+from sconv_search.training.remote_files import SomeFile, file_at, write_file
 from sconv_search.training.schedule import EVERY_S
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialCheckpoints:
-    """The checkpoints of one network's life, a file a phase.
+    """The checkpoints of one trial or confirmation, a file a phase.
 
     Args:
-        folder: of this life alone.
-        identity: what the life is of: weights, data, plan.
+        folder: of this trial alone.
+        identity: what the trial is of: weights, data, plan.
         every_s: seconds between two writings.
-        stopwatch: tells how long the life took, all interrupted processes together.
+        stopwatch: tells how long the trial took, all interrupted processes together.
     """
 
-    folder: Path
+    folder: SomeFile
     identity: Mapping[str, Any]
     every_s: float = EVERY_S
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
@@ -39,13 +42,13 @@ class TrialCheckpoints:
 
 @dataclass(frozen=True, kw_only=True)
 class RunCheckpoints:
-    """The checkpoints of a run's lives, in a folder each.
+    """The checkpoints of a run's trials and confirmations, in a folder each.
 
     Raises:
         ValueError: the seconds are negative.
     """
 
-    folder: Path
+    folder: SomeFile
     every_s: float = EVERY_S
 
     def __post_init__(self) -> None:
@@ -55,16 +58,39 @@ class RunCheckpoints:
     def of(
         self,
         name: str,
-        start: StudyContext,
+        context: StudyContext,
         plan: CompressionPlan,
         regularization: float | None,
         regularized_share: float,
     ) -> TrialCheckpoints:
-        """Those of a life that has this name in the run."""
+        """Those of the trial that has this name in the run."""
         identity = {
-            **start.identity,
+            **context.identity,
             "plan": plan.to_json(),
             "regularization": regularization,
             "regularized_share": regularized_share,
         }
         return TrialCheckpoints(folder=self.folder / name, identity=identity, every_s=self.every_s)
+
+    def forget(self, name: str) -> None:
+        """Drops those of a life that is over."""
+        folder = self.folder / name
+        if not isinstance(folder, Path):
+            folder.unlink(missing_ok=True)
+        elif folder.is_dir():
+            rmtree(folder)
+
+
+def shared_checkpoints(address: str, run: str, every_s: float) -> RunCheckpoints:
+    """The checkpoints of a run in a folder that all nodes see.
+
+    Raises:
+        OSError: the folder cannot be written.
+        ValueError: the address cannot be used, or the seconds are negative.
+    """
+    here = address if "://" in address else os.path.abspath(address)  # nodes work in folders of their own
+    folder = file_at(here) / run
+    probe = folder / "writable"
+    write_file(probe, b"")
+    probe.unlink()
+    return RunCheckpoints(folder=folder, every_s=every_s)

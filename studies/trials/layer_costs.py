@@ -18,13 +18,13 @@ def layer_costs(dense: nn.Module, compressed: nn.Module, input_shape: Sequence[i
     the module of the same name stands for it, whatever it is made of. Measured on the networks as built.
     """
     before, after = measure_modules(dense, input_shape), measure_modules(compressed, input_shape)
-    found = {}
+    rows = {}
     for name, module in dense.named_modules():
         weight = getattr(module, "weight", None)
         if isinstance(weight, Tensor) and weight.dim() >= 2 and not list(module.children()) and name in after:
             facts = {"kind": type(module).__name__, "weight": list(weight.shape)}
-            found[name] = {**facts, "before": _amounts(before[name]), "after": _amounts(after[name])}
-    return found
+            rows[name] = {**facts, "before": _amounts(before[name]), "after": _amounts(after[name])}
+    return rows
 
 
 def _amounts(cost: Cost) -> list[int]:

@@ -101,6 +101,8 @@ FLAGS: dict[str, tuple[str, ...]] = {
         "--screening",
         "--device",
         "--regularized-share",
+        "--distill",
+        "--reconstruct",
         "--distillation",
         "--label-smoothing",
         "--checkpoint-seconds",

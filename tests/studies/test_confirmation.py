@@ -8,16 +8,20 @@ import torch
 from sconv_search import CompressionPlan, TrialRecord, measure_cost
 from sconv_search.studies import RunFolder, StudyContext, StudySpec, confirm, rebuild
 from sconv_search.studies.confirmation import front
+from sconv_search.studies.executors import placement
+from sconv_search.studies.executors.placement import Placement
+from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.search.runner import search
+from sconv_search.studies.trials.confirming import Confirmation, ConfirmationEvaluator, ConfirmationRequest
 from sconv_search.training.evaluation import evaluate
 
 
 @pytest.fixture
-def runs(start: StudyContext, spec: StudySpec, folder: RunFolder) -> list[RunFolder]:
+def runs(context: StudyContext, spec: StudySpec, folder: RunFolder) -> list[RunFolder]:
     """One complete search for each of two methods."""
     other = RunFolder(folder.path.parent / "other")
-    search(start, replace(spec, trials=2), folder)
-    search(start, replace(spec, trials=1, methods=("spatial_svd",)), other)
+    search(context, replace(spec, trials=2), folder)
+    search(context, replace(spec, trials=1, methods=("spatial_svd",)), other)
     return [folder, other]
 
 
@@ -26,9 +30,9 @@ def rows(folder: RunFolder) -> list[tuple[str, int | None]]:
 
 
 def test_every_variant_is_trained_with_every_seed_and_the_references_once(
-    start: StudyContext, runs: list[RunFolder]
+    context: StudyContext, runs: list[RunFolder]
 ) -> None:
-    confirm(start, runs, seeds=2, most=1)
+    confirm(context, runs, seeds=2, most=1)
     assert rows(runs[0]) == [
         *(("dense", 0), ("dense_finetuned", 0), ("searched", 0), ("uniform", 0)),
         *(("dense_finetuned", 1), ("searched", 1), ("uniform", 1)),
@@ -38,58 +42,95 @@ def test_every_variant_is_trained_with_every_seed_and_the_references_once(
         assert (r.test_score is not None) == (r.stage == "confirm")
 
 
-def test_a_confirmation_reads_the_test_set_once_for_each_network(start: StudyContext, runs: list[RunFolder]) -> None:
+def test_a_confirmation_reads_the_test_set_once_for_each_network(context: StudyContext, runs: list[RunFolder]) -> None:
     read = []
 
     def score(network, data, split):
         read.append(split is data.test)
         return evaluate(network, data, split)
 
-    new = confirm(replace(start, score=score), runs, seeds=1, most=1)
+    new = confirm(replace(context, score=score), runs, seeds=1, most=1)
     assert sum(read) == len(new)
 
 
-def test_a_confirmation_that_is_complete_does_nothing_more(start: StudyContext, runs: list[RunFolder]) -> None:
-    confirm(start, runs, seeds=1, most=1)
-    assert confirm(start, runs, seeds=1, most=1) == []
-    assert confirm(start, runs[::-1], seeds=1, most=1) == []
-    assert {r.seed for r in confirm(start, runs, seeds=2, most=1)} == {1}
+def test_a_confirmation_that_is_complete_does_nothing_more(context: StudyContext, runs: list[RunFolder]) -> None:
+    confirm(context, runs, seeds=1, most=1)
+    assert confirm(context, runs, seeds=1, most=1) == []
+    assert confirm(context, runs[::-1], seeds=1, most=1) == []
+    assert {r.seed for r in confirm(context, runs, seeds=2, most=1)} == {1}
 
 
-def test_a_confirmed_network_is_rebuilt_from_its_files(start: StudyContext, runs: list[RunFolder]) -> None:
-    new = confirm(start, runs[:1], seeds=1, most=1)
+class Losing:
+    """In place of several processes: runs trainings here, and loses those of one seed."""
+
+    slots = 2
+
+    def __init__(self, evaluator: ConfirmationEvaluator, lost_seed: int | None) -> None:
+        self._evaluator, self._lost_seed, self._jobs = evaluator, lost_seed, []
+
+    def submit(self, job: ConfirmationRequest) -> None:
+        self._jobs.append(job)
+
+    def result(self) -> tuple[ConfirmationRequest, Confirmation]:
+        job = self._jobs.pop()
+        if job.seed == self._lost_seed:
+            return job, self._evaluator.failure(job, "its node died, 2 times")
+        return job, self._evaluator.evaluate(job, Monitor())
+
+    def close(self) -> None:
+        """Nothing was started."""
+
+
+def test_trainings_that_are_lost_leave_no_record_and_come_again(
+    context: StudyContext, runs: list[RunFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    several = Placement(workers=2)
+    monkeypatch.setattr(placement, "Processes", lambda evaluator, count, monitor: Losing(evaluator, 1))
+    with pytest.raises(
+        RuntimeError, match=r"3 trainings gave nothing, run .*, seed 1: its node died, 2 times; the same"
+    ):
+        confirm(context, runs[:1], seeds=2, most=1, placement=several)
+    assert sorted(rows(runs[0])) == [("dense", 0), ("dense_finetuned", 0), ("searched", 0), ("uniform", 0)]
+    monkeypatch.setattr(placement, "Processes", lambda evaluator, count, monitor: Losing(evaluator, None))
+    new = confirm(context, runs[:1], seeds=2, most=1, placement=several)
+    assert sorted((r.variant, r.seed) for r in new) == [("dense_finetuned", 1), ("searched", 1), ("uniform", 1)]
+    assert len(list((runs[0].path / "confirmed").iterdir())) == 7
+
+
+def test_a_confirmed_network_is_rebuilt_from_its_files(context: StudyContext, runs: list[RunFolder]) -> None:
+    new = confirm(context, runs[:1], seeds=1, most=1)
     searched = next(r for r in new if r.variant == "searched")
     place = next(path for path in (runs[0].path / "confirmed").iterdir() if path.name.startswith("searched"))
-    network = rebuild(start.task.network(), place)
+    network = rebuild(context.task.network(), place)
     assert CompressionPlan.from_json((place / "plan.json").read_text()) == CompressionPlan.from_json(
         searched.plan or ""
     )
-    assert evaluate(network, start.data, start.data.test).value == searched.test_score
-    assert measure_cost(network, start.task.input_shape).flops == searched.flops
+    assert evaluate(network, context.data, context.data.test).value == searched.test_score
+    assert measure_cost(network, context.task.input_shape).flops == searched.flops
 
 
-def test_a_plan_for_another_network_is_refused(start: StudyContext, runs: list[RunFolder]) -> None:
-    confirm(start, runs[:1], seeds=1, most=1)
+def test_a_plan_for_another_network_is_refused(context: StudyContext, runs: list[RunFolder]) -> None:
+    confirm(context, runs[:1], seeds=1, most=1)
     place = next(path for path in (runs[0].path / "confirmed").iterdir() if path.name.startswith("searched"))
     with pytest.raises(KeyError, match=r"plan names site '\d', which Linear lacks"):
         rebuild(torch.nn.Linear(3, 4), place)
 
 
-def test_seeds_differ_and_dense_finetuned_has_the_same_epochs(start: StudyContext, runs: list[RunFolder]) -> None:
-    new = confirm(start, runs, seeds=2, most=1)
+def test_seeds_differ_and_dense_finetuned_has_the_same_epochs(context: StudyContext, runs: list[RunFolder]) -> None:
+    new = confirm(context, runs, seeds=2, most=1)
     networks = [path / "weights.safetensors" for path in (runs[0].path / "confirmed").glob("searched-*")]
     assert len({path.read_bytes() for path in networks}) == 2
-    assert {r.epochs for r in new if r.variant != "dense"} == {start.task.confirm_schedule.epochs}
+    assert {r.epochs for r in new if r.variant != "dense"} == {context.task.confirm_schedule.epochs}
 
 
-def test_start_weights_of_another_study_are_refused(start: StudyContext, runs: list[RunFolder]) -> None:
+def test_start_weights_of_another_study_are_refused(context: StudyContext, runs: list[RunFolder]) -> None:
     with pytest.raises(ValueError, match=r"has weights_sha256 '\w+', the confirmation 'other'; give the same --task"):
-        confirm(replace(start, weights_sha256="other"), runs)
+        confirm(replace(context, weights_sha256="other"), runs)
 
 
-def test_a_run_without_a_complete_trial_is_refused(start: StudyContext, folder: RunFolder) -> None:
+def test_a_run_without_a_complete_trial_is_refused(context: StudyContext, folder: RunFolder) -> None:
     with pytest.raises(ValueError, match="holds no study; run `sconv-search search` first"):
-        confirm(start, [folder])
+        confirm(context, [folder])
 
 
 def trial(number: int, flops: int, top1: float | None, status="complete") -> TrialRecord:
