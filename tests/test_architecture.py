@@ -170,7 +170,9 @@ def test_reports_read_records_and_budgets_alone() -> None:
     assert {name for name in others if name.startswith("system")} == system
 
 
-@pytest.mark.parametrize("name", ["plan", "records", "budget", "strict_json", "system/files", "system/parent_watch", "system/signals"])
+@pytest.mark.parametrize(
+    "name", ["plan", "records", "budget", "strict_json", "system/files", "system/parent_watch", "system/signals"]
+)
 def test_the_values_need_the_standard_library_alone(name: str) -> None:
     others = {module.split(".")[0] for module in imported(ROOT / "sconv_search" / f"{name}.py")}
     assert others.isdisjoint({"torch", "numpy", "pandas"})
