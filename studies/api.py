@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 from torch import nn
 
 from sconv_search.copying import copied
@@ -25,12 +24,17 @@ from sconv_search.studies.search.runner import search
 from sconv_search.studies.spec import StudySpec
 from sconv_search.studies.task import Task
 from sconv_search.system.memory_format import channels_last_
+from sconv_search.system.weights import state_checksum
 from sconv_search.training.evaluation import Score, evaluate
 from sconv_search.training.input_checks import require_fit, require_sound_network
 from sconv_search.training.loop import train_
 from sconv_search.training.schedule import Schedule
 
-SHORT, FULL = Schedule(epochs=1, learning_rate=0.01), Schedule(epochs=10, learning_rate=0.02)
+SHORT, FULL = (
+    Schedule(epochs=epochs, learning_rate=rate, distillation=1.0, teacher_loss="logits")
+    for epochs, rate in ((1, 0.01), (10, 0.02))
+)
+"""A trained network is given, so its logits are learned."""
 
 
 def context_from_network(
@@ -40,8 +44,8 @@ def context_from_network(
     name: str = "mine",
     train: Callable[..., None] = train_,
     score: Callable[[nn.Module, DataSet, Images], Score] = evaluate,
-    search_schedule: Schedule = SHORT,
-    confirm_schedule: Schedule = FULL,
+    search_schedule: Schedule | None = None,
+    confirm_schedule: Schedule | None = None,
 ) -> StudyContext:
     """The start of studies of a trained network, for ``search`` and ``confirm``; the network is copied.
 
@@ -51,12 +55,19 @@ def context_from_network(
         train: trains a network in place, with the arguments of ``sconv_search.training.loop.train_``.
         score: scores a network on a split, with the arguments of ``sconv_search.training.evaluation.evaluate``; more is
             better.
+        search_schedule: of trials. By default compressed networks learn the given one's logits; labels are learned with
+            ``Schedule(distillation=0, ...)``, and what a ``train`` of one's own makes of its arguments.
+        confirm_schedule: of confirmations, likewise.
 
     Raises:
         ValueError: the network's weights are not finite or not in float32, its forward fails on the images' shape, or
             gives no logits of the classes of all splits.
     """
     shape = data.train.shape
+    search_schedule, confirm_schedule = (
+        given or (default if train is train_ else replace(default, distillation=0.0))
+        for given, default in ((search_schedule, SHORT), (confirm_schedule, FULL))
+    )
     task = Task(
         name=name,
         network=lambda: copied(network),
@@ -75,7 +86,7 @@ def context_from_network(
         task=task,
         network=channels_last_(placed),
         data=data.to(weight.device),
-        weights_sha256=_checksum(placed),
+        weights_sha256=state_checksum(placed),
         data_sha256=data.checksum(),
         train=train,
         score=score,
@@ -124,10 +135,3 @@ def search_network(
     )
     placement = Placement(workers=workers, cluster=cluster)
     return search(begun, spec, RunFolder(out), monitor, placement=placement, stops=stops)
-
-
-def _checksum(network: nn.Module) -> str:
-    """SHA-256 of the network's weights and buffers."""
-    plain = torch.contiguous_format  # the file format knows no other
-    state = {name: tensor.detach().clone(memory_format=plain) for name, tensor in network.state_dict().items()}
-    return hashlib.sha256(save(state)).hexdigest()

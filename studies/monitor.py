@@ -59,7 +59,9 @@ class RichMonitor(Monitor):
             yield step
 
 
-def monitor_of(progress: bool | None) -> Monitor:
-    """Bars on the standard error output, or silence; by default bars where that is a terminal."""
+def monitor_of(progress: bool | Monitor | None) -> Monitor:
+    """Bars on the standard error output, or silence; by default bars where that is a terminal. A monitor stays."""
+    if isinstance(progress, Monitor):
+        return progress
     wanted = sys.stderr.isatty() if progress is None else progress
     return RichMonitor(Console(stderr=True)) if wanted else Monitor()

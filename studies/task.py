@@ -31,6 +31,8 @@ class Task:
         confirm_schedule: all phases of one confirmation together.
         metric: what networks are scored by.
         layout: the files that the data builder reads; None where it reads none, or says so itself.
+        trained_network: builds the dense network that is trained already, where there is one; it gives None where its
+            function turns out to return an untrained one.
     """
 
     name: str
@@ -42,3 +44,4 @@ class Task:
     confirm_schedule: Schedule
     metric: LogitMetric = TOP1
     layout: Layout | None = None
+    trained_network: Callable[[], nn.Module | None] | None = None

@@ -15,7 +15,7 @@ ROOMS = {
     VALUES: set(),
     "system": {VALUES},
     "data": {VALUES, "system"},
-    "networks": {VALUES, "system"},
+    "networks": {VALUES, "system", "data"},
     "cost": {VALUES, "system"},
     "calibration": {VALUES, "system", "cost"},
     "channels": {VALUES, "system", "cost"},
@@ -40,7 +40,9 @@ STUDY_ROOMS = {
     "executors": {""},
     "search": {"", "samplers", "runs", "space", "trials", "executors"},
     "oneshot": {"", "runs", "space"},
+    "folder_tasks": {""},
     "options": {""},
+    "callbacks": {""},
     "commands": {"", "samplers", "runs", "space", "trials", "executors", "search", "oneshot", "options"},
 }
 """The same within ``studies/``. "" are the values that its rooms share, among them methods, tasks and the context."""

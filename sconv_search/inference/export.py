@@ -65,6 +65,17 @@ def export_program(network: nn.Module, example: Tensor, path: Path, metadata: Ma
     )
 
 
+def require_writer(form: str) -> None:
+    """Refuses a format that needs a package which is not installed.
+
+    Raises:
+        ValueError: the package, and how to get it.
+    """
+    if form == "onnx":
+        for package in ("onnxscript", "onnxruntime"):
+            require_package(package, "onnx", ONNX)
+
+
 def parity(network: Forward, other: Forward, example: Tensor) -> float:
     """The largest difference of two networks' outputs over the largest output, on random inputs like the example."""
     generator, worst = torch.Generator().manual_seed(0), 0.0

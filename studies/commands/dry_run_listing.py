@@ -37,7 +37,14 @@ def _words(schedule: Schedule) -> str:
     if not schedule.epochs:
         return "no training"
     peak = f"learning rate up to {schedule.learning_rate:g}"
-    return f"{counted(schedule.epochs, 'epoch')}, batches of {schedule.batch_size}, {peak}"
+    return f"{counted(schedule.epochs, 'epoch')}, batches of {schedule.batch_size}, {peak}, learning {_goal(schedule)}"
+
+
+def _goal(schedule: Schedule) -> str:
+    if not schedule.distillation:
+        return "the labels"
+    outputs = "logits" if schedule.teacher_loss == "logits" else "soft targets"
+    return f"the dense network's {outputs}" + (" and the labels" if schedule.distillation < 1 else "")
 
 
 def _data(preview: DryRun) -> str:

@@ -20,6 +20,7 @@ from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.options.search import (
     DEFAULT_BUDGET,
     DEFAULT_METHOD,
+    SHARES,
     BudgetAndLayers,
     NetworkAndData,
     Run,
@@ -62,7 +63,7 @@ def search(
     if not run.dry:
         require_data(known, source.data, source.weights)
     built = known.network()
-    spec = _spec(known, built, limits, sampling, training)
+    spec = _spec(known, built, limits, sampling, training, weights=source.weights is not None)
     for flag, value in (("--minutes", sampling.minutes), ("--patience", sampling.patience)):
         if value is not None and not value > 0:  # NaN is not
             raise ValueError(f"{flag} must be above 0, got {value}")
@@ -120,11 +121,17 @@ def search(
         print_json(search_result(folder))
 
 
-def _spec(task: Task, network: nn.Module, limits: BudgetAndLayers, sampling: Sampling, training: Training) -> StudySpec:
-    """The study that the options describe."""
+def _spec(
+    task: Task, network: nn.Module, limits: BudgetAndLayers, sampling: Sampling, training: Training, *, weights: bool
+) -> StudySpec:
+    """The study that the options describe.
+
+    Args:
+        weights: whether the dense network's are given.
+    """
     methods = tuple(map(METHODS.add, limits.method or [DEFAULT_METHOD]))
     plans = [given_plan(text, network, methods).to_json() for text in sampling.start_plan or ()]
-    loss: dict[str, Any] = {"distillation": training.distillation, "label_smoothing": training.label_smoothing}
+    loss = {**_taught(training, weights=weights), "label_smoothing": training.label_smoothing}
     short = _changed(task.search_schedule, training.epochs, training.learning_rate)
     full = _changed(task.confirm_schedule, training.confirm_epochs, training.confirm_learning_rate)
     return StudySpec(
@@ -144,10 +151,21 @@ def _spec(task: Task, network: nn.Module, limits: BudgetAndLayers, sampling: Sam
         sampler=sampling.sampler,
         granularity=sampling.granularity,
         screening=sampling.screening,
+        reconstruction=training.reconstruct,
         **_share(training.regularized_share),
         search_schedule=replace(short, **loss),
         confirm_schedule=replace(full, **loss),
     )
+
+
+def _taught(training: Training, *, weights: bool) -> dict[str, Any]:
+    """The fields of a schedule that say what is learned of the dense network."""
+    automatic = "logits" if weights or training.distillation else "labels"
+    chosen = automatic if training.distill == "auto" else training.distill
+    share = SHARES[chosen] if training.distillation is None else training.distillation
+    if chosen == "labels" and share > 0:
+        raise ValueError(f"--distill labels reads nothing of the dense network: leave out --distillation {share:g}")
+    return {"distillation": share, "teacher_loss": "logits" if chosen == "logits" else "soft_targets"}
 
 
 def _changed(schedule: Schedule, epochs: float | None, learning_rate: float | None) -> Schedule:

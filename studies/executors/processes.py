@@ -100,7 +100,7 @@ class _Worker:
 
 
 def _work(sent: Sent, pipe: Connection[Any, Any]) -> None:
-    """A worker's life: until the process that made it is gone."""
+    """Evaluates what comes through the pipe, until the process that made the worker is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     evaluator = sent.begin()
     while True:

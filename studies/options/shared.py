@@ -40,8 +40,9 @@ DataOption = Annotated[
 WeightsOption = Annotated[
     Path | None,
     typer.Option(
-        help="Weights of the trained dense network, a safetensors file. They count as trained on all training images"
-        " (default: the dense network is trained first)."
+        help="Weights of the trained dense network: a safetensors file, or a state dict of torch.save (.pth, .pt). They"
+        " count as trained on all training images (default: the network's own where its name says trained weights, else"
+        " the dense network is trained first)."
     ),
 ]
 DeviceOption = Annotated[
@@ -55,7 +56,8 @@ DeviceOption = Annotated[
 TaskOption = Annotated[
     str,
     typer.Option(
-        help=f"Task to run: {', '.join(TASKS)}, or package.module:function, a function that returns your own Task.",
+        help=f"Task to run: {', '.join(TASKS)}; images or masks, any network on a folder of photos; or"
+        " package.module:function, a function that returns your own Task.",
         autocompletion=known_tasks,
         metavar="NAME",
     ),

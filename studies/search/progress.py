@@ -64,7 +64,7 @@ class SearchProgress:
         return 100 * area
 
 
-def trial_line(result: TrialRecord, standing: SearchProgress, seconds: float) -> str:
+def trial_line(result: TrialRecord, progress: SearchProgress, seconds: float) -> str:
     """One trial in one line of the terminal."""
     if result.status in ("failed", "over_budget"):
         return f"trial {result.number}: {result.status}, {result.reason}"
@@ -74,18 +74,18 @@ def trial_line(result: TrialRecord, standing: SearchProgress, seconds: float) ->
         screen = "" if result.screen_score is None else f" at {result.score_metric.text(result.screen_score)}"
         return f"trial {result.number}: {share}, {result.origin}, screened{screen}, not trained"
     score = f"validation {result.metric} {_score(result)} in {result.wall_s or 0:.0f} s"
-    head = f"trial {result.number} ({standing.trained}/{standing.trials}): {share}, {weight}"
-    return f"{head}, {score}; {_outlook(standing, seconds)}"
+    head = f"trial {result.number} ({progress.trained}/{progress.trials}): {share}, {weight}"
+    return f"{head}, {score}; {_outlook(progress, seconds)}"
 
 
-def _outlook(standing: SearchProgress, seconds: float) -> str:
-    best = standing.best
-    area = standing.hypervolume
+def _outlook(progress: SearchProgress, seconds: float) -> str:
+    best = progress.best
+    area = progress.hypervolume
     volume = "" if area is None else f"hypervolume {area:.1f} %, "
-    front = f"front of {len(standing.front)}, {volume}" if len(standing.front) > 1 else ""
-    rate = 60 * standing.fresh / max(seconds, 1e-9)
-    left = (standing.trials - standing.trained) / rate if rate else 0.0
-    remaining = f", {_per_minute(rate)}, {left:.1f} min left" if left and standing.fresh > 1 else ""
+    front = f"front of {len(progress.front)}, {volume}" if len(progress.front) > 1 else ""
+    rate = 60 * progress.fresh / max(seconds, 1e-9)
+    left = (progress.trials - progress.trained) / rate if rate else 0.0
+    remaining = f", {_per_minute(rate)}, {left:.1f} min left" if left and progress.fresh > 1 else ""
     return f"{front}best {_score(best) if best else 'none'}{remaining}"
 
 

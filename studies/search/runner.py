@@ -334,7 +334,7 @@ def _run_trials(
     if known := sampler.known(by_number):
         monitor.say(f"trial {', '.join(map(str, known))} was trained, but its record is lost; it counts as trained")
     proposals = Proposals(spec, space, budgets, sampler, random_keys, weights)
-    course = SearchLoop(spec, folder, records, sampler, proposals, stops, monitor, checkpoints=evaluator.checkpoints)
+    loop = SearchLoop(spec, folder, records, sampler, proposals, stops, monitor, checkpoints=evaluator.checkpoints)
     with placement.executor(evaluator, monitor) as where:
-        course.run(where, lost=len(known))
-    return course.records
+        loop.run(where, lost=len(known))
+    return loop.records

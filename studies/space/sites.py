@@ -228,7 +228,10 @@ def _costs(
             both = [options[0], options[-1]]
             if _reshapes(method):
                 assert isinstance(known, Dependencies)
-                left = [narrowed(layer, name, known.groups[name], choice.structure["keep"]) for choice in both]
+                group, dropped = known.groups[name], method_named(method).dropped
+                left = [
+                    narrowed(layer, name, group, group.channels - dropped(layer, choice.structure)) for choice in both
+                ]
                 ends[method] = options, [asked(site, _read_by(site, read)) for site in left]
             else:
                 ends[method] = options, [asked(layer, read, choice) for choice in both]

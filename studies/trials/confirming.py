@@ -174,6 +174,7 @@ class ConfirmationEvaluator:
             regularized_share=candidate.regularized_share,
             monitor=monitor,
             watch_compression=candidate.variant != "dense_finetuned",
+            reconstruction=request.spec.reconstruction,
             checkpoints=kept,
         )
 
