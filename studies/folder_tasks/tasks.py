@@ -81,8 +81,8 @@ def _photos(named: NamedNetwork, given: Mapping[str, Any], text: str) -> Photos:
     photos = named.photos(network) or Photos(size=(224, 224), resize=256, mean=MEAN, std=STD)
     channels = _channels(network)
     if channels is not None and channels != len(photos.mean):
-        gray = {name: (sum(getattr(photos, name)) / len(photos.mean),) * channels for name in ("mean", "std")}
-        photos = replace(photos, **gray)
+        gray = [(sum(values) / len(values),) * channels for values in (photos.mean, photos.std)]
+        photos = replace(photos, mean=gray[0], std=gray[1])
     require_channels(photos)
     if "size" in given:
         size = _numbers("size", given["size"], 2, text)
@@ -90,9 +90,10 @@ def _photos(named: NamedNetwork, given: Mapping[str, Any], text: str) -> Photos:
             raise ValueError(f"task {text!r}: size must be whole numbers above 0, as size=224 or size=256,512")
         height, width = int(size[0]), int(size[1])
         photos = replace(photos, size=(height, width), resize=max(height, width, round(min(size) * RESIZE)))
-    for name in ("mean", "std"):
-        if name in given:
-            photos = replace(photos, **{name: _numbers(name, given[name], len(photos.mean), text)})
+    if "mean" in given:
+        photos = replace(photos, mean=_numbers("mean", given["mean"], len(photos.mean), text))
+    if "std" in given:
+        photos = replace(photos, std=_numbers("std", given["std"], len(photos.mean), text))
     if min(photos.std) <= 0:
         raise ValueError(f"task {text!r}: std must be above 0")
     return photos

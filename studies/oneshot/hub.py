@@ -12,7 +12,7 @@ from sconv_search.plan import CompressionPlan
 from sconv_search.studies.oneshot.saving import FILES, load, save
 
 
-class HubNetwork(nn.Module, PyTorchModelHubMixin, library_name="sconv-search", tags=["model-compression"]):  # type: ignore[misc]  # the mixin is untyped
+class HubNetwork(nn.Module, PyTorchModelHubMixin, library_name="sconv-search", tags=["model-compression"]):
     """A compressed network that is pushed to the hub and loaded from it: plan, weights and ``config.json``.
 
     ``save_pretrained(folder)``, ``push_to_hub("ORG/NAME")`` and ``from_pretrained("ORG/NAME")`` are those of

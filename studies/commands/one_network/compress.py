@@ -47,7 +47,8 @@ def compress(
         require_forward(network, shape)
         with counting_free(count_free):
             Budgets.parse(budget, dense=measure_cost(network, shape))
-        data, notes = None, ()
+        data = None
+        notes: tuple[str, ...] = ()
         if source.data is not None:
             photos, notes = photos_for(source, found, shape)
             data = PhotoFolder(source.data, photos)

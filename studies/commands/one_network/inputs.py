@@ -42,7 +42,8 @@ def photos_for(source: OneShotNetwork, found: FoundNetwork, shape: tuple[int, ..
     if len(shape) != 3:
         raise ValueError(f"--data reads photos, for inputs (channels, height, width); the network's are {shape}")
     channels, size = shape[0], (shape[1], shape[2])
-    known, notes = found.photos, ()
+    known = found.photos
+    notes: tuple[str, ...] = ()
     if known is None or len(known.mean) != channels:
         mean, std = (
             values if len(values) == channels else (sum(values) / len(values),) * channels for values in (MEAN, STD)
