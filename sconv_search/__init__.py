@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from sconv_search.structured.method import StructuredConvolution
     from sconv_search.structured.regularization import structural_loss
     from sconv_search.studies.api import search_network as search
+    from sconv_search.studies.callbacks import lightning, transformers
     from sconv_search.studies.confirmation import confirm
     from sconv_search.studies.context import StudyContext
-    from sconv_search.studies.integrations import lightning, transformers
     from sconv_search.studies.method_registry import METHODS
     from sconv_search.studies.oneshot.compress import compress
     from sconv_search.studies.oneshot.export import export
@@ -80,9 +80,9 @@ _HOMES = {
     "optimize_for_inference": "inference.optimize",
     "search": "studies.api:search_network",
     "confirm": "studies.confirmation",
-    "lightning": "studies.integrations",
-    "transformers": "studies.integrations",
     "METHODS": "studies.method_registry",
+    "lightning": "studies.callbacks",
+    "transformers": "studies.callbacks",
     "compress": "studies.oneshot.compress",
     "export": "studies.oneshot.export",
     "reconstruct": "studies.oneshot.reconstruct",

@@ -15,6 +15,8 @@ from sconv_search.cost.counting import require_forward
 from sconv_search.data.splits import DataSet, Images
 from sconv_search.records import Quantity, TrialRecord
 from sconv_search.studies.context import StudyContext
+from sconv_search.studies.executors.placement import Placement
+from sconv_search.studies.executors.ray_cluster import Cluster
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.runs.folder import RunFolder
 from sconv_search.studies.search.loop import StoppingCriterion
@@ -53,8 +55,9 @@ def context_from_network(
         train: trains a network in place, with the arguments of ``sconv_search.training.loop.train_``.
         score: scores a network on a split, with the arguments of ``sconv_search.training.evaluation.evaluate``; more is
             better.
-        search_schedule, confirm_schedule: by default compressed networks learn the given one's logits; labels are
-            learned with ``Schedule(distillation=0, ...)``, and what a ``train`` of one's own makes of its arguments.
+        search_schedule: of trials. By default compressed networks learn the given one's logits; labels are learned with
+            ``Schedule(distillation=0, ...)``, and what a ``train`` of one's own makes of its arguments.
+        confirm_schedule: of confirmations, likewise.
 
     Raises:
         ValueError: the network's weights are not finite or not in float32, its forward fails on the images' shape, or
@@ -100,6 +103,7 @@ def search_network(
     methods: Sequence[str] = ("structured_conv",),
     trials: int = 20,
     workers: int = 1,
+    cluster: Cluster | None = None,
     stops: StoppingCriterion | None = None,
     monitor: Monitor | None = None,
     start: dict[str, Any] | None = None,
@@ -109,6 +113,7 @@ def search_network(
 
     Args:
         out: the run's folder.
+        workers, cluster: where trials run, as for ``Placement``.
         start: further arguments of ``context_from_network``.
         study: further arguments of ``StudySpec``, such as ``sampler`` or ``screening``.
 
@@ -128,4 +133,5 @@ def search_network(
         confirm_schedule=begun.task.confirm_schedule,
         **study,
     )
-    return search(begun, spec, RunFolder(out), monitor, workers=workers, stops=stops)
+    placement = Placement(workers=workers, cluster=cluster)
+    return search(begun, spec, RunFolder(out), monitor, placement=placement, stops=stops)

@@ -23,6 +23,7 @@ from sconv_search.studies.options.shared import (
     General,
     JsonOption,
     Layers,
+    ManyMachines,
     OverwriteOption,
     OwnMethodOption,
     QuantityOption,
@@ -170,6 +171,7 @@ def search(
     sampling: Sampling,
     training: Training,
     execution: Execution,
+    machines: ManyMachines,
     general: General,
 ) -> None:
     """Search for the most accurate compression plan within a budget, or for a Pareto front over a range of budgets.
@@ -180,7 +182,7 @@ def search(
     """
     from sconv_search.studies.commands.search import search as body
 
-    body(run, source, limits, sampling, training, execution, as_json=general.as_json)
+    body(run, source, limits, sampling, training, execution, machines, as_json=general.as_json)
 
 
 @_command
@@ -190,6 +192,7 @@ def confirm(
         typer.Argument(help="Run folders of searches on one task. Confirm the methods of a comparison together."),
     ],
     execution: Execution,
+    machines: ManyMachines,
     general: General,
     named: RunTask,
     seeds: Annotated[int, typer.Option(help="Number of trainings of each plan, each with another seed.", min=1)] = 3,
@@ -217,6 +220,7 @@ def confirm(
         data=data,
         weights=weights,
         execution=execution,
+        machines=machines,
         as_json=general.as_json,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -45,6 +46,9 @@ from sconv_search.training.loop import train_
 from sconv_search.training.process_group import SINGLE_PROCESS, ProcessGroup
 from sconv_search.training.schedule import EVERY_S
 
+RECONSTRUCTION_IMAGES, RECONSTRUCTION_PIXELS = 2048, 2**23
+"""At most, of CIFAR's images and of larger ones: 167 of 224x224 pixels."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StudyContext:
@@ -84,6 +88,13 @@ class StudyContext:
 def calibration_inputs(context: StudyContext) -> Tensor:
     """The calibration images as the network's input, (N, C, H, W)."""
     return context.data.normalized(context.data.calibration)
+
+
+def reconstruction_inputs(context: StudyContext) -> Tensor:
+    """The first training images as the network's input, (N, C, H, W), as many as memory bears between two blocks."""
+    pixels = math.prod(context.data.train.shape[1:])
+    count = min(RECONSTRUCTION_IMAGES, max(1, RECONSTRUCTION_PIXELS // pixels), len(context.data.train))
+    return context.data.normalized(context.data.train.take(torch.arange(count)).images)
 
 
 def context_from_task(

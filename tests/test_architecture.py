@@ -37,12 +37,13 @@ STUDY_ROOMS = {
     "runs": {""},
     "space": {"", "runs"},
     "trials": {"", "runs"},
-    "search": {"", "samplers", "runs", "space", "trials"},
+    "executors": {""},
+    "search": {"", "samplers", "runs", "space", "trials", "executors"},
     "oneshot": {"", "runs", "space"},
-    "integrations": {""},
     "folder_tasks": {""},
     "options": {""},
-    "commands": {"", "samplers", "runs", "space", "trials", "search", "oneshot", "options"},
+    "callbacks": {""},
+    "commands": {"", "samplers", "runs", "space", "trials", "executors", "search", "oneshot", "options"},
 }
 """The same within ``studies/``. "" are the values that its rooms share, among them methods, tasks and the context."""
 STUDY_ENTRANCES = {"api", "cli", "confirmation", "export", "__init__", "__main__"}
@@ -60,12 +61,15 @@ REPORT_ROOMS = {
 DOORWAYS = {
     "fvcore": {"sconv_search/cost/counting.py"},
     "lightning_fabric": {"sconv_search/training/distributed.py"},
-    "optuna": {"studies/samplers/study.py", "studies/samplers/optuna_samplers.py", "studies/samplers/halving.py"},
+    "optuna": {f"studies/samplers/{name}.py" for name in ("study", "optuna_samplers", "halving", "database", "mirror")},
+    "psycopg": set(),  # SQLAlchemy loads it
+    "sqlalchemy": set(),  # the sampler's database loads it when there is one
     "jinja2": {"reports/document/html.py"},
     "matplotlib": {"reports/drawing/matplotlib_files.py"},
     "moocore": {"reports/analysis/fronts.py"},
     "plotly": {"reports/drawing/plotly_figures.py"},
     "pyarrow": {"reports/data_files.py"},
+    "ray": {"studies/executors/ray_cluster.py"},
 }
 MOST_MODULES = 16
 """In one folder; a larger one wants rooms of its own."""

@@ -19,6 +19,7 @@ from sconv_search.studies.options.shared import (
     IncludeOption,
     MultipleOption,
     QuantityOption,
+    StorageOption,
     TaskOption,
     WeightsOption,
     known_methods,
@@ -163,6 +164,16 @@ class Training:
             metavar="SHARE",
         ),
     ] = "0.5"
+    reconstruct: Annotated[
+        int,
+        typer.Option(
+            help="Before a trial or confirmation trains, train each block of the compressed network on so many images"
+            " to give the dense block's outputs, without labels; 0 trains no blocks. With --epochs 0 the search ranks"
+            " plans by that alone.",
+            min=0,
+            metavar="IMAGES",
+        ),
+    ] = 0
     distill: Annotated[
         Distill,
         typer.Option(
@@ -203,6 +214,7 @@ class Run:
     workers: Annotated[
         int, typer.Option(help="Number of processes that evaluate trials at once; they share the CPU threads.", min=1)
     ] = 1
+    storage: StorageOption = None
     dry: Annotated[
         bool,
         typer.Option(

@@ -102,6 +102,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
         "--device",
         "--regularized-share",
         "--distill",
+        "--reconstruct",
         "--distillation",
         "--label-smoothing",
         "--checkpoint-seconds",
