@@ -81,8 +81,8 @@ def _photos(named: NamedNetwork, given: Mapping[str, Any], text: str) -> Photos:
     photos = named.photos(network) or Photos(size=(224, 224), resize=256, mean=MEAN, std=STD)
     channels = _channels(network)
     if channels is not None and channels != len(photos.mean):
-        gray = [(sum(values) / len(values),) * channels for values in (photos.mean, photos.std)]
-        photos = replace(photos, mean=gray[0], std=gray[1])
+        mean, std = ((sum(values) / len(values),) * channels for values in (photos.mean, photos.std))
+        photos = replace(photos, mean=mean, std=std)
     require_channels(photos)
     if "size" in given:
         size = _numbers("size", given["size"], 2, text)
@@ -93,7 +93,7 @@ def _photos(named: NamedNetwork, given: Mapping[str, Any], text: str) -> Photos:
     if "mean" in given:
         photos = replace(photos, mean=_numbers("mean", given["mean"], len(photos.mean), text))
     if "std" in given:
-        photos = replace(photos, std=_numbers("std", given["std"], len(photos.mean), text))
+        photos = replace(photos, std=_numbers("std", given["std"], len(photos.std), text))
     if min(photos.std) <= 0:
         raise ValueError(f"task {text!r}: std must be above 0")
     return photos

@@ -47,7 +47,7 @@ def compress(
         require_forward(network, shape)
         with counting_free(count_free):
             Budgets.parse(budget, dense=measure_cost(network, shape))
-        data = None
+        data: PhotoFolder | None = None
         notes: tuple[str, ...] = ()
         if source.data is not None:
             photos, notes = photos_for(source, found, shape)
