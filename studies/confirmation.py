@@ -99,7 +99,7 @@ def _run(
     """
     new, lost = list[TrialRecord](), list[str]()
     waiting, running = deque(requests), 0
-    with monitor.bar("trainings confirmed") as step:
+    with monitor.bar("confirmations") as step:
         while waiting or running:
             step(len(new) + len(lost), len(requests))
             while waiting and running < executor.slots:

@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
@@ -45,6 +45,7 @@ from sconv_search.studies.spec import SamplerName
 
 SECONDS, NODES, LINEAR = 0.5, 4, 0.9
 SLEEP_S = 4.0
+SAMPLERS: tuple[SamplerName, ...] = ("random", "tpe", "surrogate")
 
 
 def _lines(out: Path) -> int:
@@ -241,24 +242,22 @@ def _rate(written: list[float], slots: int) -> float:
     return 60 * (len(first) - 1) / (first[-1] - first[0])
 
 
-def suggestions(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Seconds of a suggestion while others run, by sampler."""
-    found: dict[str, list[float]] = {}
-    kinds: tuple[SamplerName, ...] = ("random", "tpe", "surrogate")
+def suggestions(given: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
+    """Seconds of a suggestion while others run, a row a sampler."""
     study = Suggesting(kind="random", folder=folder)
     for _ in range(given.told):
         study.trial()
     for _ in range(given.pending):
-        study._proposals.next()
-    study._sampler.parallel = True
-    for kind in kinds:
+        study.suggest()
+    for kind in SAMPLERS:
         study.by(kind)
-        found[kind] = []
+        seconds = []
         for _ in range(given.rounds):
             began = time.perf_counter()
-            study._proposals.next()
-            found[kind].append(time.perf_counter() - began)
-    return {"part": "suggestions", "told": given.told, "pending": given.pending, "load": os.getloadavg()[0], **found}
+            study.suggest()
+            seconds.append(time.perf_counter() - began)
+        amounts = {"told": given.told, "pending": given.pending, "load": os.getloadavg()[0]}
+        yield {"part": "suggestions", "sampler": kind, **amounts, "seconds": seconds}
 
 
 def page(rows: list[dict[str, Any]]) -> Iterator[str]:
@@ -274,13 +273,19 @@ def page(rows: list[dict[str, Any]]) -> Iterator[str]:
     if (row := last.get("scaling")) is not None:
         words = f"Trials sleep {SLEEP_S:g} s; load average {row['load']:.1f}."
         yield f"## Scaling\n\n{words}\n\n{_scaling_table(row)}"
-    if (row := last.get("suggestions")) is not None:
-        kinds = ("random", "tpe", "surrogate")
-        cells = [(kind, ", ".join(f"{seconds:.2f}" for seconds in row[kind])) for kind in kinds]
-        load = f"load average {row['load']:.1f}"
-        words = f"60 layers of 19 options, {row['told']:,} trials told, {row['pending']} running; {load}."
-        table = markdown_table(("sampler", "seconds of suggestions in a row"), cells)
-        yield f"## Suggestions\n\n{words}\n\n{table}"
+    if told := {row["sampler"]: row for row in rows if row["part"] == "suggestions"}:
+        cells = [
+            (
+                kind,
+                f"{row['told']:,}",
+                row["pending"],
+                ", ".join(f"{s:.2f}" for s in row["seconds"]),
+                f"{row['load']:.1f}",
+            )
+            for kind, row in told.items()
+        ]
+        columns = ("sampler", "trials told", "trials running", "seconds of suggestions in a row", "load average")
+        yield f"## Suggestions\n\n60 layers of 19 options.\n\n{markdown_table(columns, cells)}"
 
 
 def _faults_table(row: dict[str, Any]) -> str:
@@ -305,6 +310,7 @@ def _scaling_table(row: dict[str, Any]) -> str:
 
 def main() -> None:
     """Command line."""
+    parts: dict[str, Callable[[argparse.Namespace, Path], dict[str, Any] | Iterator[dict[str, Any]]]]
     parts = {"faults": faults, "overhead": overhead, "scaling": scaling, "suggestions": suggestions}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=parts, help="measure this; without it, make the page")
@@ -322,10 +328,11 @@ def main() -> None:
     torch.set_num_threads(1)
     if given.part:
         with tempfile.TemporaryDirectory() as folder:
-            row = parts[given.part](given, Path(folder))
-        with open(given.rows, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-        print(json.dumps(row), flush=True)
+            found = parts[given.part](given, Path(folder))
+            for row in [found] if isinstance(found, dict) else found:
+                with open(given.rows, "a", encoding="utf-8") as file:
+                    file.write(json.dumps(row) + "\n")
+                print(json.dumps(row), flush=True)
         return
     rows = [json.loads(line) for line in given.rows.read_text(encoding="utf-8").splitlines()]
     publish("\n\n".join([f"# A search on many machines\n\n{facts(['fp32'], 1)}", *page(rows)]), given.out)

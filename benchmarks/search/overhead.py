@@ -127,6 +127,11 @@ class Suggesting:
         harms = (self._true[name] * self.space.option(name, choice).damage for name, choice in plan.sites.items())
         return 90 - 20 * sum(harms)
 
+    def suggest(self) -> None:
+        """Begins one more trial, which runs and is told nothing; the next are suggested while others run."""
+        self._sampler.parallel = True
+        self._proposals.next()
+
     def by(self, kind: SamplerName) -> None:
         """Another sampler goes on."""
         self._sampler.kind = kind

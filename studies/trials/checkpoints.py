@@ -73,7 +73,7 @@ class RunCheckpoints:
         return TrialCheckpoints(folder=self.folder / name, identity=identity, every_s=self.every_s)
 
     def forget(self, name: str) -> None:
-        """Drops those of a life that is over."""
+        """Drops those of a trial that is over."""
         folder = self.folder / name
         if not isinstance(folder, Path):
             folder.unlink(missing_ok=True)

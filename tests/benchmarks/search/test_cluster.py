@@ -18,14 +18,14 @@ def test_the_page_says_what_holds() -> None:
         {"part": "faults", "seconds": 12.3, "node": 20, "complete": 200, "same best plan": True},
         {"part": "overhead", "trials": 8, "load": 1.0, "seconds a trial": {"in this process": 0.25}},
         {"part": "scaling", "load": 1.0, "threads": linear, "nodes": {"1": 60 / cluster.SLEEP_S}},
-        {"part": "suggestions", "told": 5000, "pending": 256, "load": 1, "random": [0.1], "tpe": [1], "surrogate": [9]},
+        {"part": "suggestions", "sampler": "tpe", "told": 5000, "pending": 256, "load": 1.0, "seconds": [0.1, 0.25]},
     ]
     text = "\n".join(cluster.page(rows))
     assert "| nodes killed | 20 |" in text
     assert "| in this process | 0.25 |" in text
     assert "| threads of the coordinator | 2 | 30.0 | 1.00 | holds |" in text
     assert "| threads of the coordinator | 4 | 30.0 | 0.50 | **missed** |" in text
-    assert "5,000 trials told, 256 running" in text
+    assert "| tpe | 5,000 | 256 | 0.10, 0.25 | 1.0 |" in text
 
 
 def test_a_sleeping_search_gives_scores_that_follow_from_plans(tmp_path) -> None:
