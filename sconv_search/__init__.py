@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sconv_search.cost.counting import measure_cost
     from sconv_search.inference.optimize import SiteChoice, choice_table, optimize_for_inference
     from sconv_search.plan import Choice, CompressionPlan, Structure
-    from sconv_search.records import COLUMNS, Cost, TrialRecord
+    from sconv_search.records import COLUMNS, Cost, Metric, TrialRecord
     from sconv_search.reports.page import write_report
     from sconv_search.structured.composite import CompositeConv2d
     from sconv_search.structured.conv import StructuredConv1d, StructuredConv2d, StructuredConv3d
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sconv_search.structured.linear import StructuredLinear
     from sconv_search.structured.method import StructuredConvolution
     from sconv_search.structured.regularization import structural_loss
-    from sconv_search.studies.api import search_network
+    from sconv_search.studies.api import Study, search_network
     from sconv_search.studies.confirmation import confirm
     from sconv_search.studies.context import StudyContext
     from sconv_search.studies.method_registry import METHODS
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from sconv_search.studies.spec import StudySpec
     from sconv_search.studies.task import Task
     from sconv_search.studies.tasks import TASKS
+    from sconv_search.training.schedule import Schedule
 
 _HOMES = {
     "Budget": "budget",
@@ -49,6 +50,7 @@ _HOMES = {
     "Structure": "plan",
     "COLUMNS": "records",
     "Cost": "records",
+    "Metric": "records",
     "TrialRecord": "records",
     "Compressor": "compressor",
     "measure_cost": "cost.counting",
@@ -65,6 +67,7 @@ _HOMES = {
     "SiteChoice": "inference.optimize",
     "choice_table": "inference.optimize",
     "optimize_for_inference": "inference.optimize",
+    "Study": "studies.api",
     "search_network": "studies.api",
     "confirm": "studies.confirmation",
     "METHODS": "studies.method_registry",
@@ -79,6 +82,7 @@ _HOMES = {
     "StudySpec": "studies.spec",
     "Task": "studies.task",
     "TASKS": "studies.tasks",
+    "Schedule": "training.schedule",
     "write_report": "reports.page",
 }
 __getattr__ = lazy_names(__name__, _HOMES)
@@ -93,7 +97,9 @@ __all__ = [
     "Compressor",
     "Cost",
     "METHODS",
+    "Metric",
     "RunFolder",
+    "Schedule",
     "SiteChoice",
     "Structure",
     "StructuredConv1d",
@@ -104,6 +110,7 @@ __all__ = [
     "StructuredConvTranspose3d",
     "StructuredConvolution",
     "StructuredLinear",
+    "Study",
     "StudyContext",
     "StudySpec",
     "TASKS",

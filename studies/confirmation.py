@@ -37,9 +37,11 @@ from sconv_search.studies.trials.trial import Outcome, run_trial
 from sconv_search.training.input_checks import require_batches
 from sconv_search.training.loop import TrainingDiverged, train_
 from sconv_search.training.schedule import EVERY_S
+from sconv_search.training.user_functions import UserScore
 
 EMPTY = CompressionPlan(sites={})
 LATENCY_BATCH = 16
+NO_TEST = "no test= was given: the test score is that of the validation data"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,6 +215,8 @@ def _confirmed(
         epochs = 0.0 if candidate.variant == "dense" else spec.confirm_schedule.epochs
         scores = outcome_fields(outcome, epochs)
         seconds = kept.stopwatch.seconds
+        if isinstance(start.score, UserScore) and start.score.test is None:
+            scores["notes"] = "; ".join(filter(None, (scores["notes"], NO_TEST)))
         found = record(folder.name, spec, status="complete", wall_s=seconds, **known, **scores, **measured)
         _keep(folder, candidate, seed, outcome.network)
     folder.append(found)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from safetensors.torch import save
+from torch import nn
 
 from sconv_search.cost.counting import require_forward
 from sconv_search.cost.input_shape import takes
+from sconv_search.cost.network_inputs import Inputs, is_shape, shape_text
 from sconv_search.data.layout import data_folder
-from sconv_search.data.splits import DataSet, Images
+from sconv_search.data.loader import LoaderData
+from sconv_search.data.splits import DataSet
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.task import Task
 from sconv_search.system.cache import architecture
@@ -57,11 +62,11 @@ class StudyContext:
 
     task: Task
     network: nn.Module
-    data: DataSet
+    data: DataSet | LoaderData
     weights_sha256: str
     data_sha256: str
     train: Callable[..., None] = train_
-    score: Callable[[nn.Module, DataSet, Images], Score] = evaluate
+    score: Callable[[nn.Module, Any, Any], Score] = evaluate
     processes: ProcessGroup = SINGLE_PROCESS
 
     def __post_init__(self) -> None:
@@ -73,16 +78,17 @@ class StudyContext:
         return {
             "weights": self.weights_sha256,
             "data": self.data_sha256,
-            "views of the data": views_sha256(self.data),
+            "views of the data": "" if isinstance(self.data, LoaderData) else views_sha256(self.data),
             "network": lasting_sha256(architecture(self.network)),
-            "input shape": str(tuple(self.task.input_shape)),
+            "input shape": str(tuple(shape)) if is_shape(shape := self.task.input_shape) else shape_text(shape),
             "version": version("sconv-search"),
         }
 
 
-def calibration_inputs(start: StudyContext) -> Tensor:
-    """The calibration images as the network's input, (N, C, H, W)."""
-    return start.data.normalized(start.data.calibration)
+def calibration_inputs(start: StudyContext) -> Inputs:
+    """The calibration inputs as the network is called with them, (N, ...) each."""
+    inputs: Inputs = start.data.calibration_inputs()
+    return inputs
 
 
 def context_from_task(
@@ -112,7 +118,8 @@ def context_from_task(
             training.
     """
     require_data(task, data, weights)
-    torch.manual_seed(seed)  # the network's initial weights; module constructors take no generator
+    if not task.trained:
+        torch.manual_seed(seed)  # the network's initial weights; module constructors take no generator
     network = task.network().eval()
     require_sound_network(network)
     require_forward(network, task.input_shape)
@@ -123,21 +130,34 @@ def context_from_task(
         checksum = found.checksum()
     for note in found.notes:
         monitor.say(note)
-    require_fit(task.name, task.input_shape, network, found)
-    path = weights or _dense_weights(
-        task, network, found, checksum, cache, device, monitor, seed, processes, checkpoint_s
-    )
-    load_weights_(network, path)
+    if isinstance(found, DataSet):
+        require_fit(task.name, task.input_shape, network, found)
+    if task.trained and weights is None:
+        weights_sha256 = state_sha256(network)
+    else:
+        path = weights or _dense_weights(
+            task, network, found, checksum, cache, device, monitor, seed, processes, checkpoint_s
+        )
+        load_weights_(network, path)
+        weights_sha256 = file_checksum(path)
     placed = channels_last_(network.to(device)).eval()
     return StudyContext(
         task=task,
         network=placed,
         data=found.to(device),
-        weights_sha256=file_checksum(path),
+        weights_sha256=weights_sha256,
         data_sha256=checksum,
-        score=partial(evaluate, metric=task.metric),
+        train=task.train or train_,
+        score=task.score or partial(evaluate, metric=task.metric),
         processes=processes,
     )
+
+
+def state_sha256(network: nn.Module) -> str:
+    """SHA-256 of the network's weights and buffers."""
+    plain = torch.contiguous_format  # the file format knows no other
+    state = {name: tensor.detach().clone(memory_format=plain) for name, tensor in network.state_dict().items()}
+    return hashlib.sha256(save(state)).hexdigest()
 
 
 def _dense_weights(
@@ -200,7 +220,7 @@ def require_data(task: Task, data: Path | None, weights: Path | None) -> None:
         FileNotFoundError: data is missing; the expected layout is given.
         ValueError: weights are missing.
     """
-    if weights is None and not task.dense_schedule.epochs:
+    if weights is None and not task.dense_schedule.epochs and not task.trained:
         raise ValueError(
             f"task {task.name!r} trains no dense network; give trained weights with --weights FILE.safetensors"
         )

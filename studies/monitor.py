@@ -49,10 +49,26 @@ class RichMonitor(Monitor):
     def bar(self, label: str) -> Iterator[Step]:
         """A bar that disappears when its work is done."""
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
+        hidden = not _is_watched(self.console)
+        with Progress(*columns, console=self.console, transient=True, disable=hidden) as progress:
             bar = progress.add_task(label, total=None)
 
             def step(done: int, total: int) -> None:
                 progress.update(bar, completed=done, total=total)
 
             yield step
+
+
+def default_monitor(progress: bool | None = None) -> Monitor:
+    """Lines and bars on standard error, or in the notebook.
+
+    Args:
+        progress: whether there are any; by default, in a terminal and in a notebook.
+    """
+    console = Console(stderr=True)
+    wanted = _is_watched(console) if progress is None else progress
+    return RichMonitor(console) if wanted else Monitor()
+
+
+def _is_watched(console: Console) -> bool:
+    return console.is_terminal or console.is_jupyter

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sconv_search.data.crops import Crops
 from sconv_search.data.layout import CIFAR10, CIFAR100, CITYSCAPES, IMAGENET, PHOTOS
-from sconv_search.studies.task import Task
+from sconv_search.studies.task import OfTask, Task
 from sconv_search.studies.user_code import made_by
 from sconv_search.system.named import named
 from sconv_search.training.metrics import MEAN_IOU
@@ -188,15 +188,17 @@ def task_named(name: str) -> Task:
     """The task of that key, or a user's own, with a user's own network where the name says so.
 
     Args:
-        name: a key of ``TASKS`` or ``package.module:function`` of a function that returns a ``Task``; then, after an
-            ``@``, ``package.module:function`` of one that returns the network to take in place of the task's.
+        name: a key of ``TASKS`` or ``package.module:function`` of a function that returns a ``Task`` or a ``Study``;
+            then, after an ``@``, ``package.module:function`` of one that returns the network to take in place of the
+            task's.
 
     Raises:
         KeyError: there is no such task, module or function; the nearest are given.
         TypeError, ValueError: what the user's name stands for is no task; see ``made_by``.
     """
     base, _, network = name.partition("@")
-    found = made_by(base, Task) if ":" in base else named("task", base, TASKS)
+    found = made_by(base, Task, OfTask) if ":" in base else named("task", base, TASKS)
+    found = found if isinstance(found, Task) else found.task
     return replace(found, name=name, network=partial(_network_by, network) if network else found.network)
 
 

@@ -22,12 +22,13 @@ from sconv_search.compressor import Compressor
 from sconv_search.studies import METHODS, cli
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+TASK_PAGES = sorted((ROOT / "docs" / "tasks").glob("*.md"))
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), *TASK_PAGES]
 BLOCK = re.compile(r'^```(\w+)(?: title="([^"]*)")?\n(.*?)^```$', flags=re.DOTALL | re.MULTILINE)
 Blocks = list[tuple[str, str, str]]
 WORD_BY_WORD = ("your-own.md",)
 """Pages whose commands are quick enough to be run, too."""
-USER_MODULES = ("mynets", "mytask", "flowers")
+USER_MODULES = ("mynets", "mystudy", "mytask", "flowers")
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 

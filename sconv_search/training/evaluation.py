@@ -20,10 +20,11 @@ class Score:
 
     Args:
         value: the score by the task's metric, in its unit.
+        loss: None where a user's own function gives the score alone.
     """
 
     value: float
-    loss: float
+    loss: float | None = None
 
 
 @torch.no_grad()

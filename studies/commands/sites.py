@@ -13,12 +13,13 @@ from torch import nn
 
 from sconv_search.cost.counting import required_operators
 from sconv_search.studies.commands.output import PIPE_WIDTH, amount, in_a_pipe, print_json, telling
+from sconv_search.studies.commands.tasks import input_text
 from sconv_search.studies.methods import METHODS
 from sconv_search.studies.monitor import RichMonitor
 from sconv_search.studies.options.shared import Layers
 from sconv_search.studies.space.sites import Extent, Layer, SiteTable, in_words, site_table
 from sconv_search.studies.spec import Selection
-from sconv_search.studies.task import Task
+from sconv_search.studies.task import OfTask, Task
 from sconv_search.studies.tasks import task_named
 from sconv_search.studies.user_code import made_by
 
@@ -48,15 +49,15 @@ def _network(text: str, shape: str | None) -> tuple[nn.Module, tuple[int, ...]]:
     if ":" not in text or "@" in text:
         task = task_named(text)
     else:
-        made = made_by(text, nn.Module, Task)
+        made = made_by(text, nn.Module, Task, OfTask)
         if isinstance(made, nn.Module):
             if given is None:
                 raise ValueError(
                     f"{text!r} does not say what inputs it takes; give the shape of one, such as --input 3,224,224"
                 )
             return made, given
-        task = made
-    return task.network(), given or tuple(task.input_shape)
+        task = made if isinstance(made, Task) else made.task
+    return task.network(), given or task.input_shape
 
 
 def _shape(text: str) -> tuple[int, ...]:
@@ -130,7 +131,7 @@ def _end(method: str, extent: Extent, letters: Mapping[str, str], *, first: bool
 
 def _totals(sites: Sequence[Layer], table: SiteTable, letters: Mapping[str, str]) -> list[str]:
     cost, reached = table.cost, sum(layer.macs or 0 for layer in sites)
-    shape = "×".join(map(str, table.input_shape))
+    shape = input_text(table.input_shape)
     counts = [
         f"{letters.get(method, '')} {method}: {sum(method in layer.offers for layer in sites)}".strip()
         for method in table.methods

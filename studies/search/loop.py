@@ -102,7 +102,7 @@ class SearchLoop:
                 return
             job, found = executor.result()
             if found.status == "screened" and self._is_promoted(found):
-                screen = Score(value=found.screen_score or 0.0, loss=found.screen_loss or 0.0)
+                screen = Score(value=found.screen_score or 0.0, loss=found.screen_loss)
                 executor.submit(replace(job, rung="train", screen=screen))
                 continue
             self._running -= 1
@@ -156,7 +156,8 @@ class SearchLoop:
         return self._halving.promotes(self._objectives(found))
 
     def _objectives(self, r: TrialRecord) -> tuple[float, ...]:
-        return (-(r.screen_loss or 0.0), *(-float(getattr(r, name) or 0) for name in self._spec.costs))
+        promise = (r.screen_quality or 0.0) if r.screen_loss is None else -r.screen_loss
+        return (promise, *(-float(getattr(r, name) or 0) for name in self._spec.costs))
 
     def _take(self, job: TrialRequest, found: TrialRecord) -> None:
         self._at_work.discard(_key(job))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -10,6 +11,8 @@ from torch import nn
 
 from sconv_search.budget import Budgets
 from sconv_search.cost.counting import counting_free, measure_cost
+from sconv_search.cost.network_inputs import Inputs
+from sconv_search.data.loader import LoaderData
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Cost, TrialRecord
 from sconv_search.search_space.space import SearchSpace
@@ -77,7 +80,7 @@ def search(
     monitor = monitor or Monitor()
     require_workers(start, workers)
     checked_budget(spec, start.network, start.task.input_shape)
-    _require_trainable(start, spec, folder)
+    _require_trainable(start, spec, folder, monitor)
     spec = replace(spec, weights_sha256=start.weights_sha256, data_sha256=start.data_sha256)
     with folder.locked(), counting_free(spec.count_free):
         _adopt(spec, folder, monitor, overwrite=overwrite)
@@ -93,10 +96,12 @@ def search(
         return records
 
 
-def _require_trainable(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
-    """Refuses, before the space is measured, what no trial could be trained with; a training of the user's own is not
-    tried.
+def _require_trainable(start: StudyContext, spec: StudySpec, folder: RunFolder, monitor: Monitor) -> None:
+    """Refuses, before the space is measured, what no trial could be trained or scored with; a training of the user's
+    own is not tried, a score of theirs is, on the dense network.
     """
+    if isinstance(start.data, LoaderData):
+        _require_scored(start, monitor)
     if start.train is not train_:
         return
     require_batches(start.data, {"search": spec.search_schedule, "confirmation": spec.confirm_schedule})
@@ -104,9 +109,16 @@ def _require_trainable(start: StudyContext, spec: StudySpec, folder: RunFolder) 
         require_training_step(start.network, start.data, spec.search_schedule)
 
 
-def checked_budget(
-    spec: StudySpec, network: nn.Module, input_shape: tuple[int, ...], dense: Cost | None = None
-) -> Budgets:
+def _require_scored(start: StudyContext, monitor: Monitor) -> None:
+    metric = start.task.metric
+    with monitor.bar("scoring the dense network"):
+        score = start.score(start.network, start.data, start.data.validation).value
+    if not math.isfinite(score):
+        raise ValueError(f"score gives {score} for the dense network; it must be a finite number")
+    monitor.say(f"dense network: {metric.name} {metric.text(score)}, {metric.better} is better")
+
+
+def checked_budget(spec: StudySpec, network: nn.Module, input_shape: Inputs, dense: Cost | None = None) -> Budgets:
     """The spec's budgets for this network; cheap, so that wrong input is refused before any long work.
 
     Args:

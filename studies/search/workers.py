@@ -9,26 +9,32 @@ from __future__ import annotations
 import pickle
 import signal
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
 
 import torch
 import torch.multiprocessing
-from torch import nn
+from torch import Tensor, nn
 
+from sconv_search.data.loader import LoaderData
 from sconv_search.data.splits import DataSet
 from sconv_search.records import TrialRecord
 from sconv_search.studies.context import StudyContext
 from sconv_search.studies.method_registry import METHODS
 from sconv_search.studies.monitor import Monitor
+from sconv_search.studies.task import Task
+from sconv_search.studies.tasks import task_named
 from sconv_search.studies.trials.evaluator import TrialEvaluator, TrialRequest
 from sconv_search.system.malloc import keep_freed_memory
+from sconv_search.system.memory_format import channels_last_
 from sconv_search.system.parent_watch import EndingWithParent
 from sconv_search.system.signals import held_back
 from sconv_search.system.working_directory import UserModules, safe_path
+from sconv_search.training.evaluation import evaluate
+from sconv_search.training.loop import train_
 
 MOST_ATTEMPTS = 2
 
@@ -70,7 +76,8 @@ class Workers:
 
     def __init__(self, bench: TrialEvaluator, count: int, monitor: Monitor) -> None:
         self.slots, self._monitor = count, monitor
-        self._bench = replace(bench, start=replace(bench.start, task=_sendable(bench)))
+        self._bench = replace(bench, start=_sendable(bench.start))
+        self._made_again = MadeAgain.of(bench.start)
         self._threads = max(1, torch.get_num_threads() // count)
         self._made: list[_Worker] = []
         self._idle: list[_Worker] = []
@@ -121,15 +128,15 @@ class Workers:
         self._busy[worker.pipe] = (worker, job, attempt)
 
     def _new_worker(self) -> _Worker:
-        self._made.append(_Worker(self._bench, self._threads))
+        self._made.append(_Worker(self._bench, self._made_again, self._threads))
         return self._made[-1]
 
 
 class _Worker:
-    def __init__(self, bench: TrialEvaluator, threads: int) -> None:
+    def __init__(self, bench: TrialEvaluator, made_again: MadeAgain | None, threads: int) -> None:
         self.pipe, theirs = torch.multiprocessing.get_context("spawn").Pipe()
         # The user's modules come first: what follows may be made of their classes.
-        given = (UserModules(), theirs, bench, threads, METHODS.added)
+        given = (UserModules(), theirs, bench, made_again, threads, METHODS.added)
         self.process = EndingWithParent(target=_work, args=given, daemon=True)
         try:
             with held_back(), safe_path():
@@ -142,13 +149,22 @@ class _Worker:
         theirs.close()
 
 
-def _work(modules: object, pipe: Connection[Any, Any], bench: TrialEvaluator, threads: int, methods: list[str]) -> None:
+def _work(
+    modules: object,
+    pipe: Connection[Any, Any],
+    bench: TrialEvaluator,
+    made_again: MadeAgain | None,
+    threads: int,
+    methods: list[str],
+) -> None:
     """A worker's life: until the process that made it is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     torch.set_num_threads(threads)
     for method in methods:
         METHODS.add(method)
     keep_freed_memory()
+    if made_again is not None:
+        bench = replace(bench, start=made_again.start(bench.start))
     monitor = Monitor()
     while True:
         try:
@@ -157,9 +173,52 @@ def _work(modules: object, pipe: Connection[Any, Any], bench: TrialEvaluator, th
             return
 
 
-def _sendable(bench: TrialEvaluator) -> Any:
-    """The task without what only its start needs: its builders may be functions that cannot be sent."""
-    return replace(bench.start.task, network=_no_network, data=_no_data)
+@dataclass(frozen=True, kw_only=True)
+class MadeAgain:
+    """What a worker makes by itself of the code that a task's name says, as parts of it cannot be sent."""
+
+    name: str
+    weights: Mapping[str, Tensor]
+    device: torch.device
+
+    @classmethod
+    def of(cls, start: StudyContext) -> MadeAgain | None:
+        """None where all can be sent."""
+        if _unsendable(start) is None:
+            return None
+        weights = {name: tensor.detach() for name, tensor in start.network.state_dict().items()}
+        device = next(start.network.parameters(), torch.zeros(())).device
+        return cls(name=start.task.name, weights=weights, device=device)
+
+    def start(self, sent: StudyContext) -> StudyContext:
+        """The start, from the code and the weights."""
+        task = task_named(self.name)
+        network = task.network().to(self.device)
+        network.load_state_dict(dict(self.weights))
+        own: dict[str, Any] = {"train": task.train} if task.train else {}
+        own |= {"score": task.score} if task.score else {}
+        return replace(
+            sent,
+            task=_without_builders(task),
+            network=channels_last_(network).eval(),
+            data=task.data(None, False).to(self.device),
+            **own,
+        )
+
+
+def _sendable(start: StudyContext) -> StudyContext:
+    """The start without what only its beginning needs, whose builders may be functions that cannot be sent; where more
+    cannot be sent, without that, too, as workers make it again.
+    """
+    bare = replace(start, task=_without_builders(start.task))
+    if _unsendable(start) is None:
+        return bare
+    none: Any = None
+    return replace(bare, network=nn.Module(), data=none, train=train_, score=evaluate)
+
+
+def _without_builders(task: Task) -> Task:
+    return replace(task, network=_no_network, data=_no_data, train=None, score=None)
 
 
 def _no_network() -> nn.Module:
@@ -170,26 +229,35 @@ def _no_data(folder: object, train_was_seen: bool) -> DataSet:
     raise RuntimeError("a worker evaluates on the data that it was given and reads none")
 
 
-def require_workers(start: StudyContext, count: int) -> None:
-    """Refuses, before long work, a number of workers that cannot be, and what cannot be sent to several.
-
-    Raises:
-        TypeError: network or functions cannot be pickled.
-        ValueError: the number is not positive.
-    """
-    if count < 1:
-        raise ValueError(f"the number of workers must be at least 1, got {count}")
-    if count == 1:
-        return
+def _unsendable(start: StudyContext) -> tuple[str, Exception] | None:
+    """The first part that cannot be pickled, and why; data in memory can."""
     parts = {"network": start.network, "train": start.train, "score": start.score}
+    if isinstance(start.data, LoaderData):
+        parts["loader"] = start.data
     for name, part in parts.items():
         try:
             pickle.dumps(part)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
-            raise TypeError(
-                f"several workers need a {name} that can be pickled (defined at the top of a module, no lambda):"
-                f" {error}"
-            ) from error
+            return name, error
+    return None
+
+
+def require_workers(start: StudyContext, count: int) -> None:
+    """Refuses, before long work, a number of workers that cannot be, and what can neither be sent to several nor made
+    again by them from the task's name.
+
+    Raises:
+        TypeError: network or functions cannot be pickled, and the task's name is not that of the code that makes them.
+        ValueError: the number is not positive.
+    """
+    if count < 1:
+        raise ValueError(f"the number of workers must be at least 1, got {count}")
+    if count > 1 and ":" not in start.task.name and (found := _unsendable(start)) is not None:
+        name, error = found
+        raise TypeError(
+            f"several workers need a {name} that can be pickled (defined at the top of a module, no lambda), or a"
+            f" function that makes the study, named as --task package.module:function: {error}"
+        )
 
 
 @contextmanager
