@@ -77,12 +77,12 @@ def channel_importance(
             f"importance {importance!r} needs calibration inputs (N, ...); 'magnitude' and 'batch_norm' need none"
         )
     key = (network_content(network), content(calibration), group.site, importance)
-    found = _KEPT.get(key)
-    if found is None:
+    known = _KEPT.get(key)
+    if known is None:
         rank = {"taylor": _taylor, "activation": _activation, "reconstruction": _reconstruction}[importance]
-        found = (rank(network, group, calibration),)
-        _KEPT.put(key, found)
-    return found[0]
+        known = (rank(network, group, calibration),)
+        _KEPT.put(key, known)
+    return known[0]
 
 
 def _by_weights(network: nn.Module, group: Group, importance: str) -> Tensor:
@@ -153,14 +153,14 @@ class _Reader:
         for channel in channels:
             if channel in self.features:
                 by_count.setdefault(len(self.features[channel]), []).append(channel)
-        found: dict[int, float] = {}
-        for some in by_count.values():
-            index = torch.tensor([self.features[channel] for channel in some], device=self.square.device)
+        loss_by_count: dict[int, float] = {}
+        for group in by_count.values():
+            index = torch.tensor([self.features[channel] for channel in group], device=self.square.device)
             blocks = self.square[index[:, :, None], index[:, None]]
             taken = self.kernel[:, index].movedim(1, 0)  # (channels, O, features)
             values = ((taken @ (torch.linalg.inv(blocks) if inverse else blocks)) * taken).sum((1, 2)) / self.energy
-            found |= dict(zip(some, values.tolist(), strict=True))
-        return found
+            loss_by_count |= dict(zip(group, values.tolist(), strict=True))
+        return loss_by_count
 
     def inverted(self) -> _Reader:
         """The same with the inverse of the square, whose diagonal is raised a little."""

@@ -6,9 +6,8 @@ Legend: O filters, C input channels, (H, W) taps, R rank; the kernel is the sum 
 Source: Lebedev, Ganin, Rakhuba, Oseledets, Lempitsky, Speeding-up Convolutional Neural Networks Using Fine-tuned
 CP-Decomposition, ICLR 2015. Terms of opposite sign may grow without bound (Phan et al., Stable Low-rank Tensor
 Decomposition for Compression of Convolutional Neural Network, ECCV 2020), so the least squares carry a ridge, and an
-answer that is not
-finite or worse than the closed form of ``tap_terms`` gives way: to the sweeps from that form or, at worst, to the form
-itself.
+answer that is not finite or worse than the closed form of ``tap_terms`` gives way: to the sweeps from that form or, at
+worst, to the form itself.
 
 Transposed convolutions are not offered here; weight SVD, spatial SVD and Tucker-2 take them.
 """
@@ -120,16 +119,16 @@ class CP(Decomposition):
         # of the trained kernel: sweeps weigh all directions alike, and a kernel found for what a layer reads in a
         # compressed network is arbitrary in those that its inputs hardly take
         assert isinstance(trained.weight, Tensor)
-        found = decompose(trained.weight, structure["rank"], self.sweeps, self.random_state)
-        if found.fell_back:
+        terms = decompose(trained.weight, structure["rank"], self.sweeps, self.random_state)
+        if terms.fell_back:
             warnings.warn(
                 f"site {name!r}: CP of rank {structure['rank']} from random start {self.random_state} did not get below"
                 f" the error of the SVDs of its taps in {self.sweeps} sweeps; it starts from those: error"
-                f" {found.error:.3g}",
+                f" {terms.error:.3g}",
                 RuntimeWarning,
                 stacklevel=2,
             )
-        return built(layer, found, moments)
+        return built(layer, terms, moments)
 
 
 def is_eligible(layer: nn.Module) -> bool:
@@ -186,8 +185,7 @@ def alternating_least_squares(kernel: Tensor, start: Factors, sweeps: int) -> Fa
     """Factors of a kernel of norm 1 after that many sweeps from a start.
 
     The products follow the order of the axes by hand: tensorly's ``parafac`` builds an (O C H) x R matrix for the
-        columns,
-    400 MB and 2 s a sweep at 256 filters, channels and ranks.
+    columns, 400 MB and 2 s a sweep at 256 filters, channels and ranks.
     """
     a, b, rows, columns = start
     for _ in range(sweeps):
@@ -246,31 +244,31 @@ def _balanced(factors: Factors, scale: float) -> tuple[Tensor, Tensor, Tensor, T
     return a, b, rows, columns
 
 
-def built(conv: nn.Conv2d, found: Terms, moments: Moments | None = None) -> CPConv2d:
+def built(conv: nn.Conv2d, terms: Terms, moments: Moments | None = None) -> CPConv2d:
     """The four convolutions; each has the geometry of its own axis, and the last the bias.
 
     Args:
         moments: of what the layer reads; the last convolution is then their least-squares fit to the dense outputs.
     """
-    rank, filters, shift = found.filters.shape[1], found.filters, None
+    rank, filters, shift = terms.filters.shape[1], terms.filters, None
     if moments is not None:
-        filters, shift = _refit(conv, found, moments)
+        filters, shift = _refit(conv, terms, moments)
     layer = CPConv2d(
-        convolution(conv, found.channels.T[:, :, None, None], axes=()),
-        convolution(conv, found.rows.T[:, None, :, None], axes=(0,), groups=rank),
-        convolution(conv, found.columns.T[:, None, None, :], axes=(1,), groups=rank),
+        convolution(conv, terms.channels.T[:, :, None, None], axes=()),
+        convolution(conv, terms.rows.T[:, None, :, None], axes=(0,), groups=rank),
+        convolution(conv, terms.columns.T[:, None, None, :], axes=(1,), groups=rank),
         convolution(conv, filters[:, :, None, None], axes=(), bias=shifted_bias(conv, shift)),
-        error=found.error,
-        fell_back=found.fell_back,
+        error=terms.error,
+        fell_back=terms.fell_back,
     )
     return layer.train(conv.training)
 
 
-def _refit(conv: nn.Conv2d, found: Terms, moments: Moments) -> tuple[Tensor, Tensor]:
+def _refit(conv: nn.Conv2d, fitted_terms: Terms, moments: Moments) -> tuple[Tensor, Tensor]:
     def reduce(patches_gnCHW: Tensor) -> Tensor:
-        terms = torch.einsum("cr,hr,wr->rchw", found.channels, found.rows, found.columns)
+        terms = torch.einsum("cr,hr,wr->rchw", fitted_terms.channels, fitted_terms.rows, fitted_terms.columns)
         return patches_gnCHW.flatten(2) @ terms.flatten(1).T
 
     kernel = conv.weight.detach().double()[None]
-    tail = least_squares_tail(kernel, found.filters[None], moments, reduce, intercept=conv.bias is not None)
+    tail = least_squares_tail(kernel, fitted_terms.filters[None], moments, reduce, intercept=conv.bias is not None)
     return tail.kernel[0], tail.shift

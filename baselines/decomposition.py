@@ -56,8 +56,8 @@ def singular_factors(matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     from tensorly import tenalg
 
     with tensorly.backend_context("pytorch", local_threadsafe=True):
-        found = [tenalg.svd_interface(matrix, flip_sign=False) for matrix in matrices.detach().double()]
-    u, s, vh = (torch.stack(parts) for parts in zip(*found, strict=True))
+        factors = [tenalg.svd_interface(matrix, flip_sign=False) for matrix in matrices.detach().double()]
+    u, s, vh = (torch.stack(parts) for parts in zip(*factors, strict=True))
     return u, s, vh
 
 
@@ -216,8 +216,8 @@ class Decomposition(Compressor):
     def options(self, network: nn.Module) -> dict[str, list[Structure]]:
         """Ranks a layer, cheapest first, where the method takes the layer and makes it cheaper."""
         every = replaceable(network)
-        found = {name: self.structures(layer) for name, layer in every.items() if self.limits(layer)}
-        return {name: structures for name, structures in found.items() if structures}
+        structures_by_name = {name: self.structures(layer) for name, layer in every.items() if self.limits(layer)}
+        return {name: structures for name, structures in structures_by_name.items() if structures}
 
     def penalty(self, network: nn.Module, plan: CompressionPlan) -> Penalty:
         """Constant 0: the method works on trained weights."""

@@ -23,14 +23,14 @@ class FactorizedLayer(nn.Sequential):
     @property
     def weight(self) -> Tensor:
         """Of the last layer, for its type, device and number of outputs."""
-        found: Tensor = self[-1].weight  # type: ignore[assignment]  # a parameter
-        return found
+        last_weight: Tensor = self[-1].weight  # type: ignore[assignment]  # a parameter
+        return last_weight
 
     @property
     def bias(self) -> Tensor | None:
         """Of the last layer, which adds what the dense layer added."""
-        found: Tensor | None = self[-1].bias  # type: ignore[assignment]  # a parameter, or none
-        return found
+        last_bias: Tensor | None = self[-1].bias  # type: ignore[assignment]  # a parameter, or none
+        return last_bias
 
 
 class FactorizedConvTranspose(FactorizedLayer):
@@ -65,7 +65,7 @@ def _reached(part: _ConvTransposeNd, x: Tensor, output_size: list[int]) -> list[
     axes = len(part.kernel_size)
     wanted, now = list(output_size)[-axes:], x.shape[-axes:]
     geometry = zip(part.kernel_size, part.stride, part.padding, strict=True)
-    return [now[axis] if one == (1, 1, 0) else wanted[axis] for axis, one in enumerate(geometry)]
+    return [now[axis] if axis_geometry == (1, 1, 0) else wanted[axis] for axis, axis_geometry in enumerate(geometry)]
 
 
 def factorized_layer(layer: nn.Module, *parts: nn.Module) -> FactorizedLayer:

@@ -4,12 +4,9 @@ one.
 Legend: O filters, C input channels, T taps, Ri and Ro the ranks along C and O.
 
 Source: Kim, Park, Yoo, Choi, Yang, Shin, Compression of Deep Convolutional Neural Networks for Fast and Low Power
-    Mobile
-Applications, ICLR 2016, section 3.1 (Tucker-2). The factors from higher-order orthogonal iteration (tensorly). With
-data,
-core and outer factor are the optimum for a given inner factor: the least-squares fit of the outputs, cut to rank Ro
-    along
-the leading axes of its own outputs (reduced-rank regression, Izenman 1975).
+Mobile Applications, ICLR 2016, section 3.1 (Tucker-2). The factors from higher-order orthogonal iteration (tensorly).
+With data, core and outer factor are the optimum for a given inner factor: the least-squares fit of the outputs, cut to
+rank Ro along the leading axes of its own outputs (reduced-rank regression, Izenman 1975).
 """
 
 from __future__ import annotations
@@ -32,7 +29,6 @@ from sconv_search.baselines.decomposition import (
     singular_factors,
 )
 from sconv_search.baselines.factorized_layer import factorized_layer
-from sconv_search.baselines.tucker_ranks import mode
 from sconv_search.calibration.moments import Moments, least_squares_tail
 from sconv_search.plan import Structure
 from sconv_search.system.cache import remembered
@@ -152,7 +148,7 @@ def factorize(conv: Conv, rank_in: int, rank_out: int, moments: Moments | None =
     shift = None
     if moments is not None:
         inners = (inner, _weighted_axes(kernel.double(), moments)[:, :rank_in])
-        fits = [_calibrated(kernel.double(), found, rank_out, moments, conv.bias is not None) for found in inners]
+        fits = [_calibrated(kernel.double(), factors, rank_out, moments, conv.bias is not None) for factors in inners]
         core, outer, inner, shift, _ = min(fits, key=lambda fit: fit[-1])
     axes = range(len(conv.kernel_size))
     ones = [1 for _ in axes]
@@ -196,3 +192,8 @@ def _calibrated(
         mean = reduce(moments.mean[:, None].unflatten(2, kernel.shape[1:])).flatten()
         shift = shift + (tail.kernel[0] - kept @ tail.kernel[0]) @ mean
     return core, outer, inner, shift, tail.error + float(left_out)
+
+
+def mode(kernel: Tensor, axis: int) -> Tensor:
+    """The kernel unfolded along one axis, (1, that axis, all others)."""
+    return kernel.detach().movedim(axis, 0).reshape(1, kernel.shape[axis], -1)

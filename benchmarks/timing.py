@@ -21,10 +21,9 @@ MEASURED_SECONDS = 0.005
 """One measurement lasts at least this long, so that the clock and the interpreter do not show in it."""
 WARM_SECONDS = 0.02
 """So long a candidate runs before each of its measurements. PyTorch's threads go on waiting busily for a while after
-their last
-task, and take the processors from a runtime that has threads of its own: ResNet-18 of one image by onnxruntime on two
-    threads
-took 17.9 ms right after PyTorch, 10.3 otherwise, and after 20 ms of its own 10.2 and 10.1 (what_ran_before.py).
+their last task, and take the processors from a runtime that has threads of its own: ResNet-18 of one image by
+onnxruntime on two threads took 17.9 ms right after PyTorch, 10.3 otherwise, and after 20 ms of its own 10.2 and 10.1
+(what_ran_before.py).
 """
 PATIENT = 10
 """So often is one repeated at most that the host of the machine disturbs."""
@@ -93,13 +92,13 @@ def interleaved(candidates: Mapping[str, Callable[[], object]], rounds: int) -> 
     if rounds < 1:
         raise ValueError(f"rounds must be 1 or more, got {rounds}")
     repeats = {name: _repeats(candidate) for name, candidate in candidates.items()}
-    found: dict[str, list[float]] = {name: [] for name in candidates}
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
     order = random.Random(0)
     for _ in range(rounds):
         for name in order.sample(list(candidates), len(candidates)):
             warm_up(candidates[name], WARM_SECONDS)
-            found[name].append(seconds_of(candidates[name], repeats[name], attempts=PATIENT) / repeats[name])
-    return found
+            seconds[name].append(seconds_of(candidates[name], repeats[name], attempts=PATIENT) / repeats[name])
+    return seconds
 
 
 def _cpu_info(key: str) -> str:

@@ -54,7 +54,7 @@ def compare_reports(before: Path | str, after: Path | str) -> list[str]:
         FileNotFoundError, ValueError: as ``report_changes``.
     """
     changes = report_changes(before, after)
-    return [_line(kind, subject, list(found)) for (kind, subject), found in groupby(changes, _origin)] or [_NOTHING]
+    return [_line(kind, subject, list(group)) for (kind, subject), group in groupby(changes, _origin)] or [_NOTHING]
 
 
 def report_changes(before: Path | str, after: Path | str) -> list[Change]:
@@ -78,28 +78,28 @@ def _origin(change: Change) -> tuple[str, str]:
 
 
 def _line(kind: str, subject: str, changes: Sequence[Change]) -> str:
-    found = []
+    parts = []
     for change in changes:
         known = [
             words for words, value in zip(change.words, (change.before, change.after), strict=True) if value is not None
         ]
         words = " → ".join(known if kind in ("plan gone", "plan new") else change.words)
         difference = f" ({change.difference})" if change.difference else ""
-        found.append(f"{change.quantity} {words}{difference}".strip())
-    return ": ".join(part for part in (kind, subject, "; ".join(found)) if part)
+        parts.append(f"{change.quantity} {words}{difference}".strip())
+    return ": ".join(part for part in (kind, subject, "; ".join(parts)) if part)
 
 
 def _read(folder: Path) -> dict[str, pd.DataFrame]:
-    found = {}
+    tables = {}
     for name in ("trials", "summary", "verdict"):
         file = folder / "data" / f"{name}.parquet"
         if not file.is_file():
             raise FileNotFoundError(f"{folder} holds no data/{name}.parquet; {_ADVICE}")
         try:
-            found[name] = _with_metric(pd.read_parquet(file).rename(columns=_OF_0_1))
+            tables[name] = _with_metric(pd.read_parquet(file).rename(columns=_OF_0_1))
         except (OSError, ValueError) as error:
             raise ValueError(f"{file} cannot be read: {error}; {_ADVICE}") from error
-    return found
+    return tables
 
 
 def _with_metric(table: pd.DataFrame) -> pd.DataFrame:

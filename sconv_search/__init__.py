@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sconv_search.inference.optimize import SiteChoice, choice_table, optimize_for_inference
     from sconv_search.plan import Choice, CompressionPlan, Structure
     from sconv_search.records import COLUMNS, Cost, Metric, TrialRecord
-    from sconv_search.reports.page import write_report
+    from sconv_search.reports.page import write_report as report
     from sconv_search.structured.composite import CompositeConv2d
     from sconv_search.structured.conv import StructuredConv1d, StructuredConv2d, StructuredConv3d
     from sconv_search.structured.conv_transpose import (
@@ -28,12 +28,14 @@ if TYPE_CHECKING:
     from sconv_search.structured.linear import StructuredLinear
     from sconv_search.structured.method import StructuredConvolution
     from sconv_search.structured.regularization import structural_loss
-    from sconv_search.studies.api import Study, search_network
+    from sconv_search.studies.api import Study
+    from sconv_search.studies.api import search_network as search
     from sconv_search.studies.confirmation import confirm
     from sconv_search.studies.context import StudyContext
     from sconv_search.studies.method_registry import METHODS
     from sconv_search.studies.oneshot.compress import compress
     from sconv_search.studies.oneshot.export import export
+    from sconv_search.studies.oneshot.reconstruct import reconstruct
     from sconv_search.studies.oneshot.saving import load, save
     from sconv_search.studies.runs.folder import RunFolder
     from sconv_search.studies.runs.rebuild import rebuild, save_compressed
@@ -68,11 +70,12 @@ _HOMES = {
     "choice_table": "inference.optimize",
     "optimize_for_inference": "inference.optimize",
     "Study": "studies.api",
-    "search_network": "studies.api",
+    "search": "studies.api:search_network",
     "confirm": "studies.confirmation",
     "METHODS": "studies.method_registry",
     "compress": "studies.oneshot.compress",
     "export": "studies.oneshot.export",
+    "reconstruct": "studies.oneshot.reconstruct",
     "load": "studies.oneshot.saving",
     "save": "studies.oneshot.saving",
     "RunFolder": "studies.runs.folder",
@@ -83,7 +86,7 @@ _HOMES = {
     "Task": "studies.task",
     "TASKS": "studies.tasks",
     "Schedule": "training.schedule",
-    "write_report": "reports.page",
+    "report": "reports.page:write_report",
 }
 __getattr__ = lazy_names(__name__, _HOMES)
 
@@ -118,17 +121,18 @@ __all__ = [
     "TrialRecord",
     "choice_table",
     "compress",
+    "confirm",
     "export",
     "load",
-    "save",
-    "confirm",
     "measure_cost",
     "optimize_for_inference",
     "rebuild",
+    "reconstruct",
+    "report",
+    "save",
     "save_compressed",
-    "search_network",
+    "search",
     "structural_loss",
-    "write_report",
 ]
 
 

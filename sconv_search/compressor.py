@@ -146,7 +146,11 @@ def require_sites(network: nn.Module, names: Iterable[str]) -> None:
     """
     for name in names:
         for key, weight in site(network, name).named_parameters():
-            if not (weight.is_meta or isinstance(weight, nn.UninitializedParameter) or bool(weight.isfinite().all())):
+            if not (
+                weight.is_meta
+                or isinstance(weight, nn.UninitializedParameter)
+                or bool(weight.detach().isfinite().all())
+            ):
                 raise ValueError(f"site {name!r}: its {key} is not finite everywhere; give a network of finite weights")
 
 

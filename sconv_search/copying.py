@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from types import CellType, FunctionType
+from functools import partial
+from types import CellType, FunctionType, MethodType
 from typing import Any, TypeVar
 
 import torch
@@ -17,6 +18,8 @@ OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 """Attributes that every module has."""
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 """Of tensors of so many dimensions."""
+MOST_DEPTH = 8
+"""Of containers and bound methods that a function holds, one within the other, in which modules are looked for."""
 HOOKS = (
     *("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called"),
     *("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_backward_hooks", "_backward_pre_hooks"),
@@ -29,10 +32,8 @@ def copied(
     """A deep copy of the network, in which other modules stand in for some of its own.
 
     A replacement stands wherever the network refers to the module: under its names, in plain lists, in hooks. It takes
-        over
-    what the outside can see of the module: hooks, mode, and, from a layer with a weight, the attributes that it lacks,
-        the
-    memory format, and whether weights and bias are trained.
+    over what the outside can see of the module: hooks, mode, and, from a layer with a weight, the attributes that it
+    lacks, the memory format, and whether weights and bias are trained.
 
     Functions that hold modules of the network, such as ``lambda x: self.conv(x)``, are copied with it. Tensors that a
     forward left in attributes, with the graph that made them, are copied without that graph: torch copies no others.
@@ -52,7 +53,7 @@ def copied(
             _take_over_(new, old, known)
     except (RuntimeError, TypeError) as error:
         raise TypeError(f"{type(network).__name__} cannot be copied: {error}") from error
-    parts = {part for one in (replacements or {}).values() for part in one.modules()}
+    parts = {part for replacement in (replacements or {}).values() for part in replacement.modules()}
     for module in (module for module in result.modules() if module not in parts):
         for name, value in vars(module).items():
             vars(module)[name] = _with_copied_functions(value, known)
@@ -95,32 +96,70 @@ def _take_over_(new: nn.Module, old: nn.Module, known: dict[int, Any]) -> None:
 
 def _with_copied_functions(value: Any, known: dict[int, Any]) -> Any:
     """An attribute of a copy in which functions hold the copies of what they held; containers are changed in place."""
-    if isinstance(value, FunctionType):
-        return _rebound(value, known)
+    if isinstance(value, (FunctionType, MethodType, partial)):
+        return _in_copy(value, known)
     if type(value) in (dict, OrderedDict):
-        for key, one in value.items():
-            value[key] = _with_copied_functions(one, known)
+        for key, attribute in value.items():
+            value[key] = _with_copied_functions(attribute, known)
     elif type(value) is list:
-        value[:] = [_with_copied_functions(one, known) for one in value]
+        value[:] = [_with_copied_functions(attribute, known) for attribute in value]
     return value
 
 
+def _in_copy(held: Any, known: dict[int, Any], depth: int = MOST_DEPTH) -> Any:
+    """What stands in a copy for what a function held: itself where that holds nothing that was copied."""
+    if id(held) in known:
+        return known[id(held)]
+    if isinstance(held, FunctionType):
+        return _rebound(held, known)
+    if isinstance(held, MethodType):
+        parts: list[Any] = [held.__func__, held.__self__]
+    elif type(held) is partial:
+        parts = [held.func, *held.args, *held.keywords.values()]
+    elif type(held) in (list, tuple):
+        parts = list(held)
+    elif type(held) is dict:
+        parts = list(held.values())
+    else:
+        return held
+    made = [_in_copy(part, known, depth - 1) for part in parts] if depth else parts
+    if all(new is old for new, old in zip(made, parts, strict=True)):
+        return held
+    if isinstance(held, MethodType):
+        return MethodType(made[0], made[1])
+    if isinstance(held, partial):
+        after = 1 + len(held.args)
+        return partial(made[0], *made[1:after], **dict(zip(held.keywords, made[after:], strict=True)))
+    changed: Any = (
+        dict(zip(held, made, strict=True)) if isinstance(held, dict) else made if type(held) is list else tuple(made)
+    )
+    known[id(held)] = changed  # other functions hold the same one
+    return changed
+
+
 def _rebound(function: FunctionType, known: dict[int, Any]) -> FunctionType:
-    """The function with the copies of the objects that it encloses; itself where none of them was copied."""
-    if id(function) in known or not function.__closure__:
-        return known.get(id(function), function)  # type: ignore[no-any-return]  # what was made of it
-    cells = tuple(CellType() for _ in function.__closure__)
-    made = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__, cells)
-    made.__kwdefaults__, made.__qualname__ = function.__kwdefaults__, function.__qualname__
+    """The function with the copies of the objects that it encloses, or has as defaults; itself where none of them was
+    copied.
+    """
+    if id(function) in known:
+        return known[id(function)]  # type: ignore[no-any-return]  # what was made of it
+    closure = function.__closure__ or ()
+    defaults, named = function.__defaults__, function.__kwdefaults__
+    if not (closure or defaults or named):
+        return function
+    cells = tuple(CellType() for _ in closure)
+    made = FunctionType(function.__code__, function.__globals__, function.__name__, None, cells)
+    made.__qualname__ = function.__qualname__
     vars(made).update(vars(function))
     known[id(function)] = made  # before its cells are filled: it may enclose itself
-    changed = False
-    for new, old in zip(cells, function.__closure__, strict=True):
+    made.__defaults__, made.__kwdefaults__ = _in_copy(defaults, known), _in_copy(named, known)
+    changed = made.__defaults__ is not defaults or made.__kwdefaults__ is not named
+    for new, old in zip(cells, closure, strict=True):
         try:
             held = old.cell_contents
         except ValueError:  # of a name that was never set
             continue
-        new.cell_contents = _rebound(held, known) if isinstance(held, FunctionType) else known.get(id(held), held)
+        new.cell_contents = _in_copy(held, known)
         changed = changed or not any(new.cell_contents is same for same in (held, made))
     if not changed:
         known[id(function)] = function

@@ -5,6 +5,8 @@ A layer is of a kind if it computes by the kind's own methods from a ``weight`` 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from torch import nn
 from torch.nn.parameter import is_lazy
 
@@ -63,6 +65,22 @@ def _obstacle_in_weights(layer: nn.Module) -> str | None:
     return None
 
 
+def _sharing_memory(parameters: Iterable[nn.Parameter]) -> Iterator[tuple[nn.Parameter, nn.Parameter]]:
+    """Pairs of parameters that reach into the same memory: what changes one changes the other."""
+    places = []
+    for parameter in parameters:
+        if type(parameter) is not nn.Parameter or parameter.is_meta or not parameter.numel():
+            continue
+        last = sum((size - 1) * stride for size, stride in zip(parameter.shape, parameter.stride(), strict=True))
+        places.append((parameter.data_ptr(), parameter.data_ptr() + last * parameter.element_size(), parameter))
+    reach: tuple[int, nn.Parameter] | None = None
+    for begin, end, parameter in sorted(places, key=lambda place: place[:2]):
+        if reach is not None and begin <= reach[0]:
+            yield reach[1], parameter
+        if reach is None or end > reach[0]:
+            reach = end, parameter
+
+
 def obstacles(network: nn.Module) -> dict[str, str]:
     """Why each module with weights of its own cannot be replaced, as far as that shows without running the network.
 
@@ -73,7 +91,9 @@ def obstacles(network: nn.Module) -> dict[str, str]:
         for parameter in module._parameters.values():
             if parameter is not None:
                 holders.setdefault(parameter, []).append(name)
-    found = {}
+    for first, other in _sharing_memory(holders):
+        holders[first], holders[other] = [*holders[first], *holders[other]], [*holders[other], *holders[first]]
+    reasons = {}
     for name, module in network.named_modules():
         own = [
             parameter for parameter in module._parameters.values() if parameter is not None and not is_lazy(parameter)
@@ -89,5 +109,5 @@ def obstacles(network: nn.Module) -> dict[str, str]:
                 f"its weights are those of {others[0]!r} too" if others[0] else "its weights are read outside of it"
             )
         if reason:
-            found[name] = reason
-    return found
+            reasons[name] = reason
+    return reasons

@@ -102,9 +102,9 @@ class CompressionPlan:
             document: Any = parsed(text)
         except ValueError as error:
             raise ValueError(f"the plan is {error}") from error
-        found = document.get("format") if isinstance(document, dict) else document
-        if not isinstance(document, dict) or found != FORMAT:
-            raise ValueError(f"the plan's 'format' must be {FORMAT!r}, got {shown(found)}")
+        file_format = document.get("format") if isinstance(document, dict) else document
+        if not isinstance(document, dict) or file_format != FORMAT:
+            raise ValueError(f"the plan's 'format' must be {FORMAT!r}, got {shown(file_format)}")
         sites = document.get("sites")
         if not isinstance(sites, dict):
             raise ValueError(f"the plan's 'sites' must be a table of site name -> choice, got {shown(sites)}")

@@ -110,8 +110,8 @@ class TrialRecord:
     ``variant`` says what a row is for: ``searched``, ``uniform``, or for the references ``dense`` and
     ``dense_finetuned``; ``origin`` says which rule made a searched plan, or that the sampler did. Scores on the
     validation split steer the search; the test set is read in ``confirm`` alone. What the score columns hold is said by
-    the three columns of the metric.
-    ``name`` is that of a confirmed network in its run: what ``sconv-search export --plan`` takes.
+    the three columns of the metric. ``name`` is that of a confirmed network in its run: what ``sconv-search export
+    --plan`` takes.
     """
 
     study: str = column("study", default=MISSING)
@@ -261,11 +261,11 @@ def read_lines(file: Path, *, largest: float = math.inf) -> Iterator[tuple[int, 
             if line.isspace():
                 continue
             try:
-                found = TrialRecord.fields_of(line, largest=largest)
+                fields = TrialRecord.fields_of(line, largest=largest)
             except ValueError as error:
                 yield number, shortened(str(error), 300)
             else:
-                yield number, found
+                yield number, fields
 
 
 _RENAMED = {
@@ -336,7 +336,7 @@ def _checked_types(
     integers.
 
     Cached, as nearly all lines of a file have the same fields and types: reading 100,000 records takes a third of the
-        time.
+    time.
     """
     for name, kind in zip(names, types, strict=True):
         if name not in COLUMNS or kind not in _TYPES[name]:

@@ -135,11 +135,12 @@ def typed(value: object, kind: Any, where: str, *, nullable: bool = False) -> An
         if isinstance(value, (list, tuple)) and (parts[-1] is Ellipsis or len(parts) == len(value)):
             kinds = [parts[0]] * len(value) if parts[-1] is Ellipsis else parts
             return tuple(
-                typed(one, own, f"{where}[{place}]") for place, (one, own) in enumerate(zip(value, kinds, strict=True))
+                typed(element, own, f"{where}[{index}]")
+                for index, (element, own) in enumerate(zip(value, kinds, strict=True))
             )
     elif isinstance(origin, type) and issubclass(origin, Mapping):
         if isinstance(value, Mapping):
-            return {name: typed(one, parts[1], f"{where}.{name}") for name, one in value.items()}
+            return {name: typed(element, parts[1], f"{where}.{name}") for name, element in value.items()}
     elif is_dataclass(kind):
         return built(kind, value, where)  # type: ignore[arg-type]  # a class
     elif kind is int:

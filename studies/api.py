@@ -23,7 +23,7 @@ from sconv_search.studies.confirmation import confirm
 from sconv_search.studies.context import StudyContext, context_from_task
 from sconv_search.studies.export import confirmed_network
 from sconv_search.studies.method_registry import METHODS
-from sconv_search.studies.monitor import Monitor, default_monitor
+from sconv_search.studies.monitor import Monitor, monitor_of
 from sconv_search.studies.oneshot.compress import Compressed, budget_text
 from sconv_search.studies.oneshot.saving import load
 from sconv_search.studies.runs.folder import RunFolder
@@ -132,19 +132,20 @@ class Study:
         _require_trainable(loss, fit, (short, confirm_schedule))
         self.folder = RunFolder(out)
         self._network, self._progress = copied(network).eval(), progress
-        known = dict(metric=metric or Metric("score"), name=_name(name, network))
+        metric, name = metric or Metric("score"), _name(name, network)
         digest = lasting_sha256(architecture(self._network))
         self._data = LoaderData(
-            name=known["name"],
+            name=name,
             loader=data,
             loss=loss,
             inputs=inputs,
             targets=targets,
             samples=samples,
-            facts={"network": digest, "metric": repr(known["metric"])},
+            facts={"network": digest, "metric": repr(metric)},
         )
         self.task = Task(
-            **known,
+            name=name,
+            metric=metric,
             network=lambda: copied(self._network),
             data=lambda folder, seen: self._data,
             input_shape=_shape_or_example(example),
@@ -200,7 +201,7 @@ class Study:
         )
 
     def report(self, out: str | Path = "report", *, overwrite: bool = False) -> Path:
-        """The page of the report that is written into the folder; ``write_report`` compares several studies.
+        """The page of the report that is written into the folder; ``sconv_search.report`` compares several studies.
 
         Raises:
             FileExistsError, FileNotFoundError, ValueError: as ``sconv_search.reports.page.write_report``.
@@ -233,7 +234,7 @@ class Study:
 
     @property
     def _monitor(self) -> Monitor:
-        return default_monitor(self._progress)
+        return monitor_of(self._progress)
 
 
 def _name(name: str | None, network: nn.Module) -> str:
@@ -268,7 +269,7 @@ def _require_trainable(loss: object, fit: object, schedules: Sequence[Schedule])
 
 
 def _spec(task: Task, trials: int, *, methods: str | Sequence[str], **given: Any) -> StudySpec:
-    listed = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    listed: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
     if "plans" in listed:
         listed["plans"] = tuple(one.to_json() if isinstance(one, CompressionPlan) else one for one in listed["plans"])
     return StudySpec(
@@ -288,8 +289,8 @@ def context_from_network(
     name: str = "mine",
     train: Callable[..., None] = train_,
     score: Callable[[nn.Module, DataSet, Images], Score] = evaluate,
-    search_schedule: Schedule = SHORT,
-    confirm_schedule: Schedule = FULL,
+    search_schedule: Schedule | None = None,
+    confirm_schedule: Schedule | None = None,
 ) -> StudyContext:
     """The start of studies of a trained classifier or segmenter on images in memory, for ``search`` and ``confirm``;
     the network is copied.
@@ -300,6 +301,8 @@ def context_from_network(
         train: trains a network in place, with the arguments of ``sconv_search.training.loop.train_``.
         score: scores a network on a split, with the arguments of ``sconv_search.training.evaluation.evaluate``; more is
             better.
+        search_schedule, confirm_schedule: by default compressed networks learn the given one's logits; labels are
+            learned with ``Schedule(distillation=0, ...)``, and what a ``train`` of one's own makes of its arguments.
 
     Raises:
         ValueError: the network's weights are not finite or not in float32, its forward fails on the images' shape, or
@@ -311,14 +314,19 @@ def context_from_network(
         data=lambda folder, seen: data,
         input_shape=data.train.shape,
         dense_schedule=NO_TRAINING,
-        search_schedule=search_schedule,
-        confirm_schedule=confirm_schedule,
+        search_schedule=search_schedule or (_learning_logits(SHORT) if train is train_ else SHORT),
+        confirm_schedule=confirm_schedule or (_learning_logits(FULL) if train is train_ else FULL),
         trained=True,
         train=train,
         score=score,
     )
     device = next(network.parameters(), torch.zeros(())).device
     return context_from_task(task, data=None, weights=None, cache=Path(), device=device, monitor=Monitor())
+
+
+def _learning_logits(schedule: Schedule) -> Schedule:
+    """The schedule of networks that learn a trained one's logits."""
+    return replace(schedule, distillation=1.0, teacher_loss="logits")
 
 
 def search_network(
@@ -351,4 +359,4 @@ def search_network(
     """
     begun = context_from_network(network, data, **(start or {}))
     spec = _spec(begun.task, trials, methods=methods, budget=budget, quantity=quantity, **study)
-    return search(begun, spec, RunFolder(out), monitor or default_monitor(), workers=workers, stops=stops)
+    return search(begun, spec, RunFolder(out), monitor or monitor_of(), workers=workers, stops=stops)

@@ -25,6 +25,7 @@ from sconv_search.studies.runs.rebuild import save_compressed
 from sconv_search.studies.spec import StudySpec
 from sconv_search.studies.trials.checkpoints import RunCheckpoints, TrialCheckpoints
 from sconv_search.studies.trials.layer_costs import layer_costs
+from sconv_search.studies.trials.request import Outcome
 from sconv_search.studies.trials.rows import (
     cost_fields,
     latency_fields,
@@ -33,7 +34,7 @@ from sconv_search.studies.trials.rows import (
     plan_fields,
     record,
 )
-from sconv_search.studies.trials.trial import Outcome, run_trial
+from sconv_search.studies.trials.trial import run_trial
 from sconv_search.training.input_checks import require_batches
 from sconv_search.training.loop import TrainingDiverged, train_
 from sconv_search.training.schedule import EVERY_S
@@ -53,7 +54,7 @@ class Candidate:
     regularization: float | None = None
     regularized_share: float = 0.5
     number: int | None = None
-    place: str = ""
+    suffix: str = ""
 
     @property
     def label(self) -> str:
@@ -63,7 +64,7 @@ class Candidate:
     @property
     def name(self) -> str:
         """Name in the run: what ``sconv-search export --plan`` takes."""
-        return f"{self.variant}{self.place}" if self.number is None else str(self.number)
+        return f"{self.variant}{self.suffix}" if self.number is None else str(self.number)
 
 
 def front(records: Sequence[TrialRecord], most: int) -> list[TrialRecord]:
@@ -79,7 +80,7 @@ def front(records: Sequence[TrialRecord], most: int) -> list[TrialRecord]:
 
 
 def confirm(
-    start: StudyContext,
+    context: StudyContext,
     folders: Sequence[RunFolder],
     *,
     seeds: int = 3,
@@ -102,24 +103,24 @@ def confirm(
             or its batch is larger than the data.
     """
     monitor = monitor or Monitor()
-    if twice := [folder for place, folder in enumerate(folders) if _same(folder) in map(_same, folders[:place])]:
+    if twice := [folder for index, folder in enumerate(folders) if _same(folder) in map(_same, folders[:index])]:
         raise ValueError(f"the run folder {str(twice[0].path)!r} is named twice; name each run once")
     for folder in folders:
-        _require_same_start(start, folder)
+        _require_same_context(context, folder)
         for message in told(folder.records()[1]):
             monitor.say(message)
     new: list[TrialRecord] = []
-    rounds = [(seed, place, folder) for seed in range(seeds) for place, folder in enumerate(folders)]
+    rounds = [(seed, index, folder) for seed in range(seeds) for index, folder in enumerate(folders)]
     with ExitStack() as held, monitor.bar("runs confirmed, seed by seed") as step:
         for folder in folders:  # all for the whole time: another command in one of them would end this one half-way
             held.enter_context(folder.locked())
-        for done, (seed, place, folder) in enumerate(rounds):
+        for done, (seed, index, folder) in enumerate(rounds):
             step(done, len(rounds))
-            for candidate in _candidates(start, folder, most, references=place == 0):
-                places = folders if candidate.plan == EMPTY else [folder]
-                if not any(_is_done(one, candidate, seed) for one in places):
+            for candidate in _candidates(context, folder, most, references=index == 0):
+                searched = folders if candidate.plan == EMPTY else [folder]
+                if not any(_is_done(searched_folder, candidate, seed) for searched_folder in searched):
                     with counting_free(_spec(folder).count_free):
-                        new.append(_confirmed(start, folder, candidate, seed, monitor, checkpoint_s))
+                        new.append(_confirmed(context, folder, candidate, seed, monitor, checkpoint_s))
     return new
 
 
@@ -134,33 +135,33 @@ def _spec(folder: RunFolder) -> StudySpec:
     return spec
 
 
-def _require_same_start(start: StudyContext, folder: RunFolder) -> None:
+def _require_same_context(context: StudyContext, folder: RunFolder) -> None:
     spec = _spec(folder)
-    wanted = {"task": start.task.name, "weights_sha256": start.weights_sha256, "data_sha256": start.data_sha256}
+    wanted = {"task": context.task.name, "weights_sha256": context.weights_sha256, "data_sha256": context.data_sha256}
     for name, value in wanted.items():
         if getattr(spec, name) != value:
             raise ValueError(
                 f"the run in {str(folder.path)!r} has {name} {getattr(spec, name)!r}, the confirmation {value!r}; "
                 "give the same --task, --weights and --data as to its search"
             )
-    if start.train is train_:
-        require_batches(start.data, {"confirmation": spec.confirm_schedule})
+    if context.train is train_:
+        require_batches(context.data, {"confirmation": spec.confirm_schedule})
     if not front(folder.records()[0], 1):
         raise ValueError(
             f"the run in {str(folder.path)!r} has no complete trial to confirm; run `sconv-search search` first"
         )
 
 
-def _candidates(start: StudyContext, folder: RunFolder, most: int, *, references: bool) -> list[Candidate]:
+def _candidates(context: StudyContext, folder: RunFolder, most: int, *, references: bool) -> list[Candidate]:
     """Plans to confirm, the same for every seed; the dense references in the first folder alone."""
     best = front(folder.records()[0], most)
     space, spec = folder.read_space(), _spec(folder)
-    found = (
+    candidates = (
         [Candidate(variant="dense", plan=EMPTY), Candidate(variant="dense_finetuned", plan=EMPTY)] if references else []
     )
     for r in best:
         plan = CompressionPlan.from_json(r.plan or "")
-        found.append(
+        candidates.append(
             Candidate(
                 variant="searched",
                 plan=plan,
@@ -171,14 +172,14 @@ def _candidates(start: StudyContext, folder: RunFolder, most: int, *, references
         )
     if space is not None:
         budgets = Budgets.parse(spec.budget, dense=space.dense, quantity=spec.quantity)
-        places = {"-low": 0.0, "-middle": 0.5, "-high": 1.0} if budgets.ranged else {"": 1.0}
-        for name, share in places.items():
+        budget_shares = {"-low": 0.0, "-middle": 0.5, "-high": 1.0} if budgets.ranged else {"": 1.0}
+        for name, share in budget_shares.items():
             plan, weight = uniform(space, budgets.at(share)), best[0].regularization
             before = best[0].regularized_share or spec.regularized_share
-            found.append(
-                Candidate(variant="uniform", plan=plan, regularization=weight, regularized_share=before, place=name)
+            candidates.append(
+                Candidate(variant="uniform", plan=plan, regularization=weight, regularized_share=before, suffix=name)
             )
-    return found
+    return candidates
 
 
 def _is_done(folder: RunFolder, candidate: Candidate, seed: int) -> bool:
@@ -191,11 +192,11 @@ def _is_done(folder: RunFolder, candidate: Candidate, seed: int) -> bool:
 
 
 def _confirmed(
-    start: StudyContext, folder: RunFolder, candidate: Candidate, seed: int, monitor: Monitor, checkpoint_s: float
+    context: StudyContext, folder: RunFolder, candidate: Candidate, seed: int, monitor: Monitor, checkpoint_s: float
 ) -> TrialRecord:
     """Trains one candidate with one seed, reads the test set once, writes the record and the network."""
-    spec, kept = _spec(folder), _kept(start, folder, candidate, seed, checkpoint_s)
-    dense = measure_cost(start.network, start.task.input_shape)
+    spec, kept = _spec(folder), _kept(context, folder, candidate, seed, checkpoint_s)
+    dense = measure_cost(context.network, context.task.input_shape)
     known: dict[str, Any] = {
         "stage": "confirm",
         "variant": candidate.variant,
@@ -203,49 +204,51 @@ def _confirmed(
         "number": candidate.number,
         "seed": seed,
         **plan_fields(candidate.plan, candidate.regularization, candidate.regularized_share),
-        **metric_field(start.task),
+        **metric_field(context.task),
     }
     try:
-        outcome = _outcome(start, spec, candidate, seed, monitor, kept)
+        outcome = _outcome(context, spec, candidate, seed, monitor, kept)
     except TrainingDiverged as error:
-        found = record(folder.name, spec, status="failed", reason=str(error), wall_s=kept.stopwatch.seconds, **known)
+        row = record(folder.name, spec, status="failed", reason=str(error), wall_s=kept.stopwatch.seconds, **known)
     else:
         with monitor.bar("test score and latency"):
-            measured = _measured(start, outcome.network, dense)
+            measured = _measured(context, outcome.network, dense)
         epochs = 0.0 if candidate.variant == "dense" else spec.confirm_schedule.epochs
         scores = outcome_fields(outcome, epochs)
         seconds = kept.stopwatch.seconds
-        if isinstance(start.score, UserScore) and start.score.test is None:
+        if isinstance(context.score, UserScore) and context.score.test is None:
             scores["notes"] = "; ".join(filter(None, (scores["notes"], NO_TEST)))
-        found = record(folder.name, spec, status="complete", wall_s=seconds, **known, **scores, **measured)
+        row = record(folder.name, spec, status="complete", wall_s=seconds, **known, **scores, **measured)
         _keep(folder, candidate, seed, outcome.network)
-    folder.append(found)
+    folder.append(row)
     folder.forget_checkpoints(kept.folder.name)
-    monitor.recorded(found)
+    monitor.recorded(row)
     score = (
-        f"test {found.metric} {found.score_metric.text(found.test_score)}"
-        if found.test_score is not None
-        else f"failed, {found.reason}"
+        f"test {row.metric} {row.score_metric.text(row.test_score)}"
+        if row.test_score is not None
+        else f"failed, {row.reason}"
     )
     monitor.say(f"{folder.name} {candidate.label}, seed {seed}: {score}")
-    return found
+    return row
 
 
-def _kept(start: StudyContext, folder: RunFolder, candidate: Candidate, seed: int, every_s: float) -> TrialCheckpoints:
+def _kept(
+    context: StudyContext, folder: RunFolder, candidate: Candidate, seed: int, every_s: float
+) -> TrialCheckpoints:
     """Where a candidate's trainings keep their state."""
     name = f"{candidate.label}-seed{seed}"
     run = RunCheckpoints(folder=folder.checkpoints, every_s=every_s)
-    return run.of(name, start, candidate.plan, candidate.regularization, candidate.regularized_share)
+    return run.of(name, context, candidate.plan, candidate.regularization, candidate.regularized_share)
 
 
 def _outcome(
-    start: StudyContext, spec: StudySpec, candidate: Candidate, seed: int, monitor: Monitor, kept: TrialCheckpoints
+    context: StudyContext, spec: StudySpec, candidate: Candidate, seed: int, monitor: Monitor, kept: TrialCheckpoints
 ) -> Outcome:
     if candidate.variant == "dense":
-        score = start.score(start.network, start.data, start.data.validation)
-        return Outcome(network=start.network, residual=None, before=None, after=None, final=score)
+        score = context.score(context.network, context.data, context.data.validation)
+        return Outcome(network=context.network, residual=None, before=None, after=None, final=score)
     return run_trial(
-        start,
+        context,
         candidate.plan,
         spec.confirm_schedule,
         seed=seed,
@@ -257,14 +260,14 @@ def _outcome(
     )
 
 
-def _measured(start: StudyContext, network: nn.Module, dense: Cost) -> dict[str, Any]:
+def _measured(context: StudyContext, network: nn.Module, dense: Cost) -> dict[str, Any]:
     """The columns that need the finished network: cost, test score, latency in turn with the dense network's."""
-    shape = start.task.input_shape
+    shape = context.task.input_shape
     return {
         **cost_fields(measure_cost(network, shape), dense),
-        "test_score": start.score(network, start.data, start.data.test).value,
-        **latency_fields(network, start.network, shape, LATENCY_BATCH),
-        "layers": json.dumps(layer_costs(start.network, network, shape)),
+        "test_score": context.score(network, context.data, context.data.test).value,
+        **latency_fields(network, context.network, shape, LATENCY_BATCH),
+        "layers": json.dumps(layer_costs(context.network, network, shape)),
     }
 
 

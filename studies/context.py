@@ -46,6 +46,7 @@ from sconv_search.training.input_checks import (
     require_training_step,
 )
 from sconv_search.training.loop import train_
+from sconv_search.training.metrics import LogitMetric
 from sconv_search.training.process_group import SINGLE_PROCESS, ProcessGroup
 from sconv_search.training.schedule import EVERY_S
 
@@ -55,6 +56,7 @@ class StudyContext:
     """A task with its trained dense network and its data, on one device, and how networks are trained and scored.
 
     Args:
+        data: a ``DataSet``, or a user's own batches as ``LoaderData``.
         train: trains a network in place, with the arguments of ``sconv_search.training.loop.train_``.
         score: scores a network on a split, with the arguments of ``sconv_search.training.evaluation.evaluate``.
         processes: those that train each network together.
@@ -62,7 +64,7 @@ class StudyContext:
 
     task: Task
     network: nn.Module
-    data: DataSet | LoaderData
+    data: Any
     weights_sha256: str
     data_sha256: str
     train: Callable[..., None] = train_
@@ -85,9 +87,9 @@ class StudyContext:
         }
 
 
-def calibration_inputs(start: StudyContext) -> Inputs:
+def calibration_inputs(context: StudyContext) -> Inputs:
     """The calibration inputs as the network is called with them, (N, ...) each."""
-    inputs: Inputs = start.data.calibration_inputs()
+    inputs: Inputs = context.data.calibration_inputs()
     return inputs
 
 
@@ -126,17 +128,17 @@ def context_from_task(
     if weights is not None:
         load_weights_(network, weights)
     with monitor.bar("reading the data"):
-        found = task.data(data, weights is not None)
-        checksum = found.checksum()
-    for note in found.notes:
+        splits = task.data(data, weights is not None)
+        checksum = splits.checksum()
+    for note in splits.notes:
         monitor.say(note)
-    if isinstance(found, DataSet):
-        require_fit(task.name, task.input_shape, network, found)
+    if isinstance(splits, DataSet):
+        require_fit(task.name, task.input_shape, network, splits)
     if task.trained and weights is None:
         weights_sha256 = state_sha256(network)
     else:
         path = weights or _dense_weights(
-            task, network, found, checksum, cache, device, monitor, seed, processes, checkpoint_s
+            task, network, splits, checksum, cache, device, monitor, seed, processes, checkpoint_s
         )
         load_weights_(network, path)
         weights_sha256 = file_checksum(path)
@@ -144,13 +146,19 @@ def context_from_task(
     return StudyContext(
         task=task,
         network=placed,
-        data=found.to(device),
+        data=splits.to(device),
         weights_sha256=weights_sha256,
         data_sha256=checksum,
         train=task.train or train_,
-        score=task.score or partial(evaluate, metric=task.metric),
+        score=task.score or partial(evaluate, metric=_logit_metric(task)),
         processes=processes,
     )
+
+
+def _logit_metric(task: Task) -> LogitMetric:
+    if not isinstance(task.metric, LogitMetric):
+        raise TypeError(f"task {task.name!r} has the metric {task.metric.name!r}, which needs a score of its own")
+    return task.metric
 
 
 def state_sha256(network: nn.Module) -> str:

@@ -67,20 +67,20 @@ def confirmed_network(folder: RunFolder, plan: str, seed: int | None) -> Confirm
         ValueError: no network of that name and seed was confirmed; those that were are named.
     """
     records = folder.records()[0]
-    found = {(r.plan_name, r.seed): r for r in records if r.stage == "confirm" and _files(folder, r)}
-    searched = [(name, own) for (name, own), r in found.items() if r.variant == "searched"]
+    saved = {(r.plan_name, r.seed): r for r in records if r.stage == "confirm" and _files(folder, r)}
+    searched = [(name, own) for (name, own), r in saved.items() if r.variant == "searched"]
     if not searched:
         raise ValueError(
             f"the run in {str(folder.path)!r} holds no confirmed network, and only those are trained to the end; "
             f"run `sconv-search confirm {folder.path}` first"
         )
     name = _best_name(records, {name for name, _ in searched}) if plan == BEST else plan.removeprefix("searched-")
-    seeds = sorted(own or 0 for other, own in found if other == name)
+    seeds = sorted(own or 0 for other, own in saved if other == name)
     if not seeds or (seed is not None and seed not in seeds):
         asked = f"{_words(name)}" + ("" if seed is None or not seeds else f" with seed {seed}")
-        known = ", ".join(f"{_words(other)} seed {own}" for other, own in sorted(found, key=_order))
+        known = ", ".join(f"{_words(other)} seed {own}" for other, own in sorted(saved, key=_order))
         raise ValueError(f"{asked} of {str(folder.path)!r} was not confirmed; there are {known}")
-    record = found[name, seeds[0] if seed is None else seed]
+    record = saved[name, seeds[0] if seed is None else seed]
     return Confirmed(record=record, plan=CompressionPlan.from_json(record.plan or ""), folder=_place(folder, record))
 
 
@@ -175,13 +175,14 @@ def export_confirmed(
         metadata["implementations"] = json.dumps({row.site: row.chosen for row in choices})
     same_class = None
     if calibration is not None:
+        assert isinstance(example, Tensor)  # as the calibration inputs are
         metadata["weights"] = "int8"
-        found, same_class = export_int8(ready, example, calibration, path, metadata)
+        parities, same_class = export_int8(ready, example, calibration, path, metadata)
     elif to == "safetensors":
-        found = _weights(network, task.network(), confirmed.plan, path, metadata, example)
+        parities = _weights(network, task.network(), confirmed.plan, path, metadata, example)
     else:
-        found = (export_onnx if to == "onnx" else export_program)(ready, example, path, metadata)
-    return Exported(path=path, parity=found, metadata=metadata, choices=tuple(choices), same_class=same_class)
+        parities = (export_onnx if to == "onnx" else export_program)(ready, example, path, metadata)
+    return Exported(path=path, parity=parities, metadata=metadata, choices=tuple(choices), same_class=same_class)
 
 
 def _weights(
@@ -197,9 +198,9 @@ def _weights(
         save_weights(network, partial, metadata)
         again = compress(architecture, plan)
         load_weights_(again, partial)
-        found = {"rebuilt": parity(network, again.eval(), example)}
-        require_parity(found)
-    return found
+        parities = {"rebuilt": parity(network, again.eval(), example)}
+        require_parity(parities)
+    return parities
 
 
 def _metadata(

@@ -59,7 +59,7 @@ class RichMonitor(Monitor):
             yield step
 
 
-def default_monitor(progress: bool | None = None) -> Monitor:
+def monitor_of(progress: bool | None = None) -> Monitor:
     """Lines and bars on standard error, or in the notebook.
 
     Args:

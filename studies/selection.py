@@ -43,9 +43,9 @@ def offered(network: nn.Module, methods: Sequence[str], selection: Selection = E
     selection.require_matches(candidates(network))
     choices: dict[str, list[Choice]] = {}
     for name in methods:
-        for place, structures in selected_method(name, selection).options(network).items():
-            if structures and selection.refusal(place) is None:
-                choices.setdefault(place, []).extend(
+        for site, structures in selected_method(name, selection).options(network).items():
+            if structures and selection.refusal(site) is None:
+                choices.setdefault(site, []).extend(
                     Choice(method=name, structure=structure) for structure in structures
                 )
     return choices

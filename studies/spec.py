@@ -211,9 +211,9 @@ class StudySpec:
         """
         try:
             entry = parsed(text)
-            found = entry.pop("format", None) if isinstance(entry, dict) else entry
-            if found != FORMAT:
-                raise ValueError(f"its 'format' must be {FORMAT!r}, got {shown(found)}")
+            file_format = entry.pop("format", None) if isinstance(entry, dict) else entry
+            if file_format != FORMAT:
+                raise ValueError(f"its 'format' must be {FORMAT!r}, got {shown(file_format)}")
             return built(cls, entry)
         except ValueError as error:
             raise ValueError(f"not a study spec: {error}") from error

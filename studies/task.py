@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -13,10 +13,8 @@ from sconv_search.training.metrics import TOP1
 from sconv_search.training.schedule import Schedule
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
-    from sconv_search.data.loader import LoaderData
-    from sconv_search.data.splits import DataSet
     from sconv_search.training.evaluation import Score
 
 
@@ -26,7 +24,8 @@ class Task:
 
     Args:
         network: builds the dense network, untrained, or trained where ``trained`` says so.
-        data: builds the data from (folder or None, whether the start weights saw all training images).
+        data: builds the data, a ``DataSet`` or a user's own batches as ``LoaderData``, from (folder or None, whether
+            the start weights saw all training images).
         input_shape: shape of one input without the batch, or an example of what the network is called with.
         dense_schedule: trains the dense network where no start weights are given; one of 0 epochs says that they must
             be.
@@ -43,8 +42,8 @@ class Task:
 
     name: str
     network: Callable[[], nn.Module]
-    data: Callable[[Path | None, bool], DataSet | LoaderData]
-    input_shape: tuple[int, ...] | Tensor | tuple[Any, ...] | Mapping[str, Any]
+    data: Callable[[Path | None, bool], Any]
+    input_shape: Any
     dense_schedule: Schedule
     search_schedule: Schedule
     confirm_schedule: Schedule

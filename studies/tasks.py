@@ -40,8 +40,8 @@ def _digits(folder: Path | None, train_was_seen: bool) -> DataSet:
 
 
 def _read(reader: str, folder: Path | None, train_was_seen: bool, **options: Any) -> DataSet:
-    found: DataSet = _made(reader, folder, train_was_seen=train_was_seen, **options)
-    return found
+    splits: DataSet = _made(reader, folder, train_was_seen=train_was_seen, **options)
+    return splits
 
 
 def _photos(folder: Path | None, train_was_seen: bool) -> DataSet:
@@ -197,9 +197,9 @@ def task_named(name: str) -> Task:
         TypeError, ValueError: what the user's name stands for is no task; see ``made_by``.
     """
     base, _, network = name.partition("@")
-    found = made_by(base, Task, OfTask) if ":" in base else named("task", base, TASKS)
-    found = found if isinstance(found, Task) else found.task
-    return replace(found, name=name, network=partial(_network_by, network) if network else found.network)
+    task = made_by(base, Task, OfTask) if ":" in base else named("task", base, TASKS)
+    task = task if isinstance(task, Task) else task.task
+    return replace(task, name=name, network=partial(_network_by, network) if network else task.network)
 
 
 def _network_by(text: str) -> nn.Module:

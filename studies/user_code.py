@@ -55,10 +55,10 @@ def _imported(name: str, text: str) -> ModuleType:
             raise ValueError(
                 f"importing {name!r} of {text!r} fails: it needs {error.name!r}, which is not installed"
             ) from error
-        found = [path.stem for path in here.glob("*.py")]
-        near = ", ".join(get_close_matches(error.name, found)) or "none alike"
-        places = f"neither {str(here)!r} nor the installed packages have it"
-        raise KeyError(f"no module {error.name!r} for {text!r}: {places}; nearest file: {near}") from error
+        modules = [path.stem for path in here.glob("*.py")]
+        near = ", ".join(get_close_matches(error.name, modules)) or "none alike"
+        searched = f"neither {str(here)!r} nor the installed packages have it"
+        raise KeyError(f"no module {error.name!r} for {text!r}: {searched}; nearest file: {near}") from error
     except Exception as error:  # of any kind, from the user's own code
         raise ValueError(f"importing {name!r} of {text!r} raises {type(error).__name__}: {error}") from error
 

@@ -32,7 +32,10 @@ def test_static_tools_see_the_same_names(package: str) -> None:
     tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
     block = next(node for node in tree.body if isinstance(node, ast.If))
     seen = {
-        alias.name: str(node.module) for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
+        alias.asname or alias.name: f"{node.module}:{alias.name}" if alias.asname else str(node.module)
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
     }
     assert seen == {name: f"{package}.{home}" for name, home in module._HOMES.items()}
 
@@ -48,7 +51,7 @@ def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
         ("import sconv_search", {"torch", "pandas", "optuna", "fvcore", "typer"}),
         ("import sconv_search.plan, sconv_search.budget, sconv_search.records", {"torch", "numpy", "pandas"}),
         ("import sconv_search.reports", {"torch", "fvcore", "optuna"}),
-        ("from sconv_search import write_report", {"torch", "fvcore", "optuna"}),
+        ("from sconv_search import report", {"torch", "fvcore", "optuna"}),
     ],
 )
 def test_imports_load_only_what_they_need(statement: str, without: set[str]) -> None:

@@ -36,15 +36,15 @@ SCORE_BATCH = 50
 
 def forms(case: Case, share: int, plan: CompressionPlan | None) -> Iterator[tuple[str, nn.Module]]:
     """The network as it is, and compressed, uniformly by structured convolutions unless a plan is given."""
-    yield "dense", copy.deepcopy(case.start.network)
+    yield "dense", copy.deepcopy(case.context.network)
     if plan is None:
         space = layer_space(case, METHOD)
         plan = uniform(space, Budget.parse(f"{share}%", dense=space.dense))
     small, shape = (
-        compress(case.start.network, plan, case.inputs("alone"), in_sequence=False),
-        case.start.task.input_shape,
+        compress(case.context.network, plan, case.inputs("alone"), in_sequence=False),
+        case.context.task.input_shape,
     )
-    flops = measure_cost(small, shape).flops / measure_cost(case.start.network, shape).flops
+    flops = measure_cost(small, shape).flops / measure_cost(case.context.network, shape).flops
     yield f"compressed, {flops:.0%} of the FLOPs", small
 
 
@@ -52,19 +52,19 @@ def rows(
     case: Case, share: int, plan: CompressionPlan | None, counts: Sequence[int], scored: int
 ) -> list[tuple[object, ...]]:
     """A line for each form and number of images."""
-    found: list[tuple[object, ...]] = []
+    measured: list[tuple[object, ...]] = []
     for words, network in forms(case, share, plan):
-        found.append((case.name, words, "as trained", score(network, case.start.data, scored), ""))
+        measured.append((case.name, words, "as trained", score(network, case.context.data, scored), ""))
         for count in counts:
-            if count <= len(case.start.data.train):
-                few = replace(case.start.data, train=case.start.data.train.take(torch.arange(count)))
+            if count <= len(case.context.data.train):
+                few = replace(case.context.data, train=case.context.data.train.take(torch.arange(count)))
                 texts = []
-                for reference in (None, case.start.network):
+                for reference in (None, case.context.network):
                     reestimate_batch_norm_(network, few, seed=0, reference=reference)
                     texts.append(score(network, few, scored))
-                found.append((case.name, words, count, *texts))
-                print(found[-1], flush=True)
-    return found
+                measured.append((case.name, words, count, *texts))
+                print(measured[-1], flush=True)
+    return measured
 
 
 @torch.no_grad()

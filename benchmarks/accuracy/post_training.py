@@ -61,14 +61,15 @@ class Case:
     """A pretrained network; ``data.train`` holds what may be fitted to, ``data.test`` what is scored."""
 
     name: str
-    start: StudyContext
+    context: StudyContext
 
     def inputs(self, fit: str) -> Tensor:
         """The images that a way of fitting uses."""
-        return self.start.data.normalized(_all(self.start.data.train).images[: IMAGES[fit]])
+        inputs: Tensor = self.context.data.normalized(_all(self.context.data.train).images[: IMAGES[fit]])
+        return inputs
 
 
-def _start(task: Task, network: nn.Module, data: DataSet) -> StudyContext:
+def _context(task: Task, network: nn.Module, data: DataSet) -> StudyContext:
     placed = network.eval().to(memory_format=torch.channels_last)
     return StudyContext(task=task, network=placed, data=data, weights_sha256="", data_sha256="")
 
@@ -83,7 +84,7 @@ def _cifar(depth: int, shared: Path) -> StudyContext:
     images, labels = torch.cat([half.images for half in halves]), torch.cat([half.labels for half in halves])
     test = Split(images=images, labels=labels)
     data = replace(whole, train=kept, validation=test, test=test)
-    return _start(task_named(f"cifar10/resnet{depth}"), network, data)
+    return _context(task_named(f"cifar10/resnet{depth}"), network, data)
 
 
 def _all(images: Images) -> Split:
@@ -112,7 +113,7 @@ def _lite(shared: Path) -> StudyContext:
         search_schedule=schedule,
         confirm_schedule=schedule,
     )
-    return _start(task, network, data)
+    return _context(task, network, data)
 
 
 NETWORKS: dict[str, Callable[[Path], StudyContext]] = {
@@ -124,12 +125,12 @@ NETWORKS: dict[str, Callable[[Path], StudyContext]] = {
 
 def case_of(name: str, shared: Path) -> Case:
     """The network with its data."""
-    return Case(name=name, start=NETWORKS[name](shared))
+    return Case(name=name, context=NETWORKS[name](shared))
 
 
 def layer_space(case: Case, method: str) -> SearchSpace:
     """The method's options with their costs, and as damage the relative error of the layer's own outputs."""
-    network, shape, inputs = case.start.network, case.start.task.input_shape, case.inputs("alone")
+    network, shape, inputs = case.context.network, case.context.task.input_shape, case.inputs("alone")
     choices = offered(network, [method], EVERYTHING)
     shapes, whole = input_shapes(network, shape, choices), measure_cost(network, shape)
     fitted = [name for name in choices if type(site(network, name)) in LAYER_KINDS]
@@ -152,7 +153,7 @@ def layer_space(case: Case, method: str) -> SearchSpace:
                 damage = float((site(built, name)(read[name]) - wanted).norm() / wanted.norm())
             options.append(Option(choice=choice, cost=cost, damage=damage))
         sites[name] = tuple(option for option in options if option.cost.flops < 0)
-    return SearchSpace(dense=whole, sites={name: found for name, found in sites.items() if found})
+    return SearchSpace(dense=whole, sites={name: site_options for name, site_options in sites.items() if site_options})
 
 
 def _layer_inputs(network: nn.Module, names: Iterable[str], inputs: Tensor) -> dict[str, Tensor]:
@@ -178,7 +179,7 @@ def row_of(
     carried_out: dict[tuple[str, str], dict[str, Any]],
 ) -> dict[str, Any]:
     """One plan carried out and scored; a plan that served another budget has its row already."""
-    start = case.start
+    context = case.context
     budget = Budget.parse(f"{share}%", dense=space.dense)
     known: dict[str, Any] = {"network": case.name, "method": method, "budget": share, "fit": fit}
     if budget.of(space.floor(budget)) > budget.limit:
@@ -188,11 +189,11 @@ def row_of(
         return {**earlier, **known}
     inputs = case.inputs(fit)
     forget_all()
-    small, seconds, mib = peak_mib(lambda: _carried_out(start.network, plan, inputs, fit))
-    flops = measure_cost(small, start.task.input_shape).flops / space.dense.flops
+    small, seconds, mib = peak_mib(lambda: _carried_out(context.network, plan, inputs, fit))
+    flops = measure_cost(small, context.task.input_shape).flops / space.dense.flops
     if fit in ("projected", "alone"):
-        reestimate_batch_norm_(small, start.data, seed=0, reference=start.network)
-    top1, error = _score(small, start.data, dense_logits)
+        reestimate_batch_norm_(small, context.data, seed=0, reference=context.network)
+    top1, error = _score(small, context.data, dense_logits)
     row = {
         **known,
         "images": len(inputs),
@@ -228,9 +229,9 @@ def measure(
     """Appends the rows that the file lacks."""
     case = case_of(name, shared)
     done = {(r["network"], r["method"], r["budget"], r["fit"]) for r in _rows([rows_file])}
-    test = _all(case.start.data.test)
+    test = _all(case.context.data.test)
     with torch.no_grad():
-        dense_logits = predict(case.start.network, case.start.data, test.images, batch=SCORE_BATCH)
+        dense_logits = predict(case.context.network, case.context.data, test.images, batch=SCORE_BATCH)
     top1 = 100 * float((dense_logits.argmax(1) == test.labels).float().mean())
     if (name, "dense", 100, "projected") not in done:
         known = {"network": name, "method": "dense", "budget": 100, "fit": "projected"}
@@ -252,8 +253,8 @@ def _append(path: Path, row: dict[str, Any]) -> None:
 
 
 def _rows(paths: Iterable[Path]) -> list[dict[str, Any]]:
-    found = [json.loads(line) for path in paths if path.exists() for line in path.read_text().splitlines()]
-    return [{"fit": "alone" if row.get("calibrated") else "projected", **row} for row in found]  # as older rows say it
+    rows = [json.loads(line) for path in paths if path.exists() for line in path.read_text().splitlines()]
+    return [{"fit": "alone" if row.get("calibrated") else "projected", **row} for row in rows]  # as older rows say it
 
 
 def report(rows: list[dict[str, Any]]) -> str:
@@ -299,7 +300,10 @@ def _gains(rows: list[dict[str, Any]]) -> list[tuple[str, str, str, int]]:
     for (method, share, fit), top1 in scores.items():
         if fit != "projected" and (method, share, "projected") in scores:
             gains.setdefault((method, fit), []).append(top1 - scores[method, share, "projected"])
-    return [(method, fit, f"{sum(found) / len(found):+.1f}", len(found)) for (method, fit), found in gains.items()]
+    return [
+        (method, fit, f"{sum(differences) / len(differences):+.1f}", len(differences))
+        for (method, fit), differences in gains.items()
+    ]
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
@@ -311,7 +315,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     for axes, network in zip(panels[0], networks, strict=True):
         own = [row for row in rows if row["network"] == network and "top1" in row]
         # a method looks the same in every panel, also where another was not measured
-        for place, method in enumerate(METHODS):
+        for index, method in enumerate(METHODS):
             if all(row["method"] != method for row in own):
                 continue
             for fit, style in zip(reversed(FITS), ("-", "--", "-.", ":"), strict=True):
@@ -319,8 +323,8 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
                 axes.plot(
                     [100 * flops for flops, _ in line],
                     [top1 for _, top1 in line],
-                    color=plt.get_cmap("tab10")(place),
-                    marker="osDv^<>pX"[place],
+                    color=plt.get_cmap("tab10")(index),
+                    marker="osDv^<>pX"[index],
                     markersize=5,
                     linestyle=style,
                     label=f"{method}, {fit}" if line else None,

@@ -92,9 +92,9 @@ def _summing(network: nn.Module) -> dict[str, StructuredConv2d]:
 
 
 def _products(layer: StructuredConv2d) -> nn.Sequential:
-    found = implementations(layer, torch.zeros(1, layer.in_channels, 8, 8))["1x1"].module
-    assert isinstance(found, nn.Sequential)
-    return found
+    product = implementations(layer, torch.zeros(1, layer.in_channels, 8, 8))["1x1"].module
+    assert isinstance(product, nn.Sequential)
+    return product
 
 
 def _box_products(layer: StructuredConv2d) -> nn.Sequential:
@@ -125,11 +125,11 @@ FORMS = (
 
 def made(case: Case, form: Form) -> nn.Module:
     """The form, ready to be exported."""
-    small = compress(case.start.network, plan_of(case.start.network, form), case.inputs("alone"), in_sequence=False)
+    small = compress(case.context.network, plan_of(case.context.network, form), case.inputs("alone"), in_sequence=False)
     if form.kept is not None:
-        reestimate_batch_norm_(small, case.start.data, seed=0)
+        reestimate_batch_norm_(small, case.context.data, seed=0)
     plain = swapped(small, {}).eval().to(memory_format=torch.contiguous_format)
-    fold_batch_norms_(plain, example_input(plain, case.start.task.input_shape, 2))
+    fold_batch_norms_(plain, example_input(plain, case.context.task.input_shape, 2))
     return form.realized(plain)
 
 
@@ -138,14 +138,14 @@ def top1(forward: Callable[[Tensor], Tensor], case: Case, test: Split) -> float:
     """Per cent of the test images."""
     hits = 0
     for images, labels in zip(test.images.split(SCORE_BATCH), test.labels.split(SCORE_BATCH), strict=True):
-        hits += int((forward(case.start.data.normalized(images)).argmax(1) == labels).sum())
+        hits += int((forward(case.context.data.normalized(images)).argmax(1) == labels).sum())
     return 100 * hits / len(test)
 
 
 def row_of(case: Case, form: Form, calibration: Tensor, test: Split, bits: Sequence[Bits]) -> Row:
     """The form's scores: in float, and in int8 by the weights' bits and scales."""
-    network, shape = made(case, form), case.start.task.input_shape
-    flops = measure_cost(network, shape).flops / measure_cost(case.start.network, shape).flops
+    network, shape = made(case, form), case.context.task.input_shape
+    flops = measure_cost(network, shape).flops / measure_cost(case.context.network, shape).flops
     with TemporaryDirectory() as folder:
         path, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
         export_onnx(network, example_input(network, shape, 2), path, {})
@@ -179,8 +179,8 @@ def measure(data: Path, forms: Sequence[Form], bits: Sequence[Bits], rows_file: 
         [json.loads(line) for line in rows_file.read_text().splitlines()] if rows_file and rows_file.exists() else []
     )
     case = case_of(NETWORK, data)
-    calibration = case.start.data.normalized(_all(case.start.data.train).images[-CALIBRATION:])
-    test, rows = _all(case.start.data.test), [row for row in known if row["form"] in {form.name for form in forms}]
+    calibration = case.context.data.normalized(_all(case.context.data.train).images[-CALIBRATION:])
+    test, rows = _all(case.context.data.test), [row for row in known if row["form"] in {form.name for form in forms}]
     for form in forms[len(rows) :]:
         rows.append(row_of(case, form, calibration, test, bits))
         print(rows[-1], file=sys.stderr, flush=True)

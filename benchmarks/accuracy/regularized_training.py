@@ -54,7 +54,7 @@ def measure(given: argparse.Namespace) -> None:
             if (given.budget, given.epochs, way, seed) in done:
                 continue
             began = time.perf_counter()
-            found = run_trial(
+            outcome = run_trial(
                 start,
                 plan,
                 schedule,
@@ -69,11 +69,11 @@ def measure(given: argparse.Namespace) -> None:
                 "epochs": given.epochs,
                 "way": way,
                 "seed": seed,
-                "residual": found.residual,
-                "before": found.before and found.before.value,
-                "after": found.after and found.after.value,
-                "final": found.final.value,
-                "test": evaluate(found.network, start.data, start.data.test).value,
+                "residual": outcome.residual,
+                "before": outcome.before and outcome.before.value,
+                "after": outcome.after and outcome.after.value,
+                "final": outcome.final.value,
+                "test": evaluate(outcome.network, start.data, start.data.test).value,
                 "seconds": time.perf_counter() - began,
             }
             with given.rows.open("a") as file:

@@ -38,8 +38,8 @@ class Objective:
         charged: Seconds that all evaluations asked for would have taken, had none been known from another study.
     """
 
-    def __init__(self, start: StudyContext) -> None:
-        data, photos = start.data, start.task.name == PHOTOS
+    def __init__(self, context: StudyContext) -> None:
+        data, photos = context.data, context.task.name == PHOTOS
         fewer, scored = (
             data.train.take(torch.arange(min(STATISTICS, len(data.train)))),
             data.test.take(torch.arange(HELD_OUT)),
@@ -49,9 +49,9 @@ class Objective:
                 smaller(data.train.take(torch.arange(PHOTO_STATISTICS))),
                 smaller(data.test.take(torch.arange(PHOTOS_HELD_OUT))),
             )
-        self._start, self._inputs, self._known = (
-            start,
-            calibration_inputs(start),
+        self._context, self._inputs, self._known = (
+            context,
+            calibration_inputs(context),
             dict[str, tuple[float, float, float]](),
         )
         self._layers, self._photos = dict[tuple[object, ...], nn.Module](), photos
@@ -68,7 +68,7 @@ class Objective:
             evaluation_batch=PHOTO_BATCH if photos else data.evaluation_batch,
         )
         self._scored = scored
-        self._reference = start.network if photos else None  # 256 CIFAR images give as good statistics alone
+        self._reference = context.network if photos else None  # 256 CIFAR images give as good statistics alone
 
     def __call__(self, plan: CompressionPlan) -> tuple[float, float]:
         """(loss, top-1)."""
@@ -83,6 +83,7 @@ class Objective:
             with torch.autocast("cpu", torch.bfloat16, enabled=self._photos):
                 score = evaluate(small, self._data, self._scored)
             seconds = time.perf_counter() - began
+            assert score.loss is not None  # a classifier has one
             self._known[text] = (score.loss, score.value, seconds)
             self.worked += seconds
         loss, top1, seconds = self._known[text]
@@ -95,14 +96,14 @@ class Objective:
         Of several, the later ones fit to what the earlier ones left.
         """
         if len(plan.methods) > 1 or any(METHODS[method].reshapes_neighbors for method in plan.methods):
-            return compress(self._start.network, plan, self._inputs)
-        keys = {name: (name, one.method, *sorted(one.structure.items())) for name, one in plan.sites.items()}
+            return compress(self._context.network, plan, self._inputs)
+        keys = {name: (name, choice.method, *sorted(choice.structure.items())) for name, choice in plan.sites.items()}
         missing = CompressionPlan(
             sites={name: plan.sites[name] for name, key in keys.items() if key not in self._layers}
         )
-        made = compress(self._start.network, missing, self._inputs)
+        made = compress(self._context.network, missing, self._inputs)
         self._layers |= {keys[name]: made.get_submodule(name) for name in missing.sites}
-        return swapped(self._start.network, {name: copy.deepcopy(self._layers[key]) for name, key in keys.items()})
+        return swapped(self._context.network, {name: copy.deepcopy(self._layers[key]) for name, key in keys.items()})
 
 
 def smaller(photos: Split) -> Split:

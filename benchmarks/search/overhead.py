@@ -55,10 +55,10 @@ def made_up_space(seed: int = 0) -> SearchSpace:
     """3x3 convolutions of 16 to 128 channels at 4 to 16 positions a side, each with options that keep 5 % to 95 %."""
     rng = np.random.default_rng(seed)
     sites = {}
-    for place in range(SITES):
+    for index in range(SITES):
         channels, side = 2 ** int(rng.integers(4, 8)), 2 ** int(rng.integers(2, 5))
         sensitivity = np.exp(rng.normal(-3, 1))
-        sites[f"layer{place // 20}.{place % 20}.conv"] = tuple(
+        sites[f"layer{index // 20}.{index % 20}.conv"] = tuple(
             _option(kept, channels, side, float(sensitivity * np.exp(rng.normal(0, 0.3))))
             for kept in range(1, OPTIONS + 1)
         )
@@ -104,7 +104,7 @@ class Suggesting:
     def trial(self) -> tuple[float, float]:
         """Seconds of the processor, and by the clock, that the suggestion of one more trial takes."""
         began, worked = time.perf_counter(), time.process_time()
-        job = self._proposals.next()
+        request = self._proposals.next()
         seconds = time.process_time() - worked, time.perf_counter() - began
         told = TrialRecord(
             study="",
@@ -112,13 +112,13 @@ class Suggesting:
             stage="search",
             variant="searched",
             status="complete",
-            number=job.number,
-            plan=job.plan.to_json(),
-            regularization=job.regularization,
-            val_score=self._score(job.plan),
-            origin=job.origin,
+            number=request.number,
+            plan=request.plan.to_json(),
+            regularization=request.regularization,
+            val_score=self._score(request.plan),
+            origin=request.origin,
         )
-        self._sampler.tell(job.number, told)
+        self._sampler.tell(request.number, told)
         self._proposals.learn([told])
         return seconds
 
@@ -185,47 +185,47 @@ class Clock(Monitor):
         return working
 
 
-def _start(given: argparse.Namespace) -> StudyContext:
+def _context(given: argparse.Namespace) -> StudyContext:
     weights = given.data / "weights" / "cifar10_resnet20.safetensors"
     options = {"weights": weights, "cache": given.data, "device": torch.device("cpu"), "monitor": Monitor()}
     return context_from_task(task_named(TASK), data=given.data / "cifar10", **options)
 
 
-def _spec(start: StudyContext, epochs: float, trials: int) -> StudySpec:
-    schedule = replace(start.task.search_schedule, epochs=epochs)
+def _spec(context: StudyContext, epochs: float, trials: int) -> StudySpec:
+    schedule = replace(context.task.search_schedule, epochs=epochs)
     return StudySpec(
         task=TASK,
         methods=("structured_conv",),
         budget="50%",
         trials=trials,
         search_schedule=schedule,
-        confirm_schedule=start.task.confirm_schedule,
+        confirm_schedule=context.task.confirm_schedule,
     )
 
 
 def _folder(name: str, given: argparse.Namespace) -> RunFolder:
     """A run's folder that knows the search space, where one is given."""
-    found = RunFolder(Path(name))
+    folder = RunFolder(Path(name))
     if given.space is not None:
-        found.write_space(SearchSpace.from_json(given.space.read_text(encoding="utf-8")))
-    return found
+        folder.write_space(SearchSpace.from_json(given.space.read_text(encoding="utf-8")))
+    return folder
 
 
 def trials(given: argparse.Namespace) -> dict[str, Any]:
     """Seconds of training, scoring and all of each trial but the first, from record to record."""
-    start, clock = _start(given), Clock()
-    timed = replace(start, train=clock.timed("train", start.train), score=clock.timed("score", start.score))
+    context, clock = _context(given), Clock()
+    timed = replace(context, train=clock.timed("train", context.train), score=clock.timed("score", context.score))
     with tempfile.TemporaryDirectory() as name:
-        search(timed, _spec(start, given.epochs, given.trials), _folder(name, given), clock)
+        search(timed, _spec(context, given.epochs, given.trials), _folder(name, given), clock)
     return {"part": "trials", "epochs": given.epochs, "rows": clock.rows}
 
 
 def workers(count: int, given: argparse.Namespace) -> dict[str, Any]:
     """Moments at which the records of a search were written."""
-    start, clock = _start(given), Clock()
+    context, clock = _context(given), Clock()
     torch.set_num_threads(count)  # a search divides its threads among the workers
     with tempfile.TemporaryDirectory() as name:
-        search(start, _spec(start, given.epochs, given.trials * count), _folder(name, given), clock, workers=count)
+        search(context, _spec(context, given.epochs, given.trials * count), _folder(name, given), clock, workers=count)
     return {"part": "workers", "workers": count, "epochs": given.epochs, "written": clock.written}
 
 
@@ -254,7 +254,7 @@ def _suggestions_table(rows: Sequence[dict[str, Any]]) -> str:
         cells.setdefault(row["sampler"], {})[row["after"]] = f"{ms.milliseconds()}{bar}; {clock:.0f}"
     table = markdown_table(
         ["sampler", *(f"after {after}, ms" for after in AFTER)],
-        [(kind, *(found.get(after, "") for after in AFTER)) for kind, found in cells.items()],
+        [(kind, *(cell.get(after, "") for after in AFTER)) for kind, cell in cells.items()],
     )
     rounds, loads = len(rows[0]["clock"]), [row["load"] for row in rows]
     words = f"{SITES} layers of {OPTIONS} options; {rounds} suggestions in a row (3 by the GP): "

@@ -1,10 +1,9 @@
 """Whether the search earns its keep: loss without training against the number of evaluations, for rules and samplers.
 
 The objective is real and cheap: compress a pretrained network, re-estimate its batch norms, and take the loss on
-    held-out
-images. Rules (uniform, greedy, minimax, least error) are one evaluation each. Compared are the surrogate, TPE and
-random search over budget-filling preferences, and TPE and random search over one integer a layer with the budget as a
-constraint. Rows are appended as they come, so an interrupted run continues; without ``--network`` they become a table
+held-out images. Rules (uniform, greedy, minimax, least error) are one evaluation each. Compared are the surrogate, TPE
+and random search over budget-filling preferences, and TPE and random search over one integer a layer with the budget as
+a constraint. Rows are appended as they come, so an interrupted run continues; without ``--network`` they become a table
 and a figure.
 """
 
@@ -40,19 +39,19 @@ OURS = "ours (surrogate, fills the budget)"
 
 def measure(name: str, shared: Path, rows_file: Path, given: argparse.Namespace) -> None:
     """Appends the rows that the file lacks: one a study, with its losses in order."""
-    start = NETWORKS[name](shared)
+    context = NETWORKS[name](shared)
     space = joined(
-        [_measured(start, method, rows_file.with_name(f"{name}-{method}-space.json")) for method in given.method]
+        [_measured(context, method, rows_file.with_name(f"{name}-{method}-space.json")) for method in given.method]
     )
-    objective = Objective(start)
+    objective = Objective(context)
     for budget in given.budget:
         known: dict[str, Any] = {"network": name, "methods": ",".join(given.method), "budget": budget}
         done = {(r["way"], r["seed"]) for r in _rows(rows_file) if known.items() <= r.items()}
         setting = Setting(objective, space, Budgets.parse(f"{budget}%", dense=space.dense))
-        for way, seed, found in _studies(setting, given):
+        for way, seed, result in _studies(setting, given):
             if (way, seed) in done:
                 continue
-            row = {**known, "way": way, "seed": seed, **_course(found, objective, space)}
+            row = {**known, "way": way, "seed": seed, **_course(result, objective, space)}
             if row["loss"]:
                 _append(rows_file, row)
             print(budget, way, seed, min(row["loss"], default="found no plan"), f"{row['seconds'][-1:]} s", flush=True)
@@ -73,9 +72,9 @@ def _studies(setting: Setting, given: argparse.Namespace) -> Iterator[tuple[str,
         yield from ((name, seed, way(setting, kind, seed, count)) for name, (way, kind, count) in ways.items() if count)
 
 
-def _measured(start: StudyContext, method: str, cache: Path) -> SearchSpace:
+def _measured(context: StudyContext, method: str, cache: Path) -> SearchSpace:
     if not cache.exists():
-        cache.write_text(measured_space(start, [method], Monitor()).to_json())
+        cache.write_text(measured_space(context, [method], Monitor()).to_json())
     return SearchSpace.from_json(cache.read_text())
 
 
@@ -88,14 +87,14 @@ def joined(spaces: Sequence[SearchSpace]) -> SearchSpace:
     return SearchSpace(dense=spaces[0].dense, sites=sites)
 
 
-def _course(found: Found, objective: Objective, space: SearchSpace) -> dict[str, list[float]]:
+def _course(result: Found, objective: Objective, space: SearchSpace) -> dict[str, list[float]]:
     """Losses, accuracies and shares of FLOPs in the order found, and the seconds that it took to come that far.
 
     The seconds are those of a study on its own: evaluations that another study has already made are charged for.
     """
     began, worked, charged = time.perf_counter(), objective.worked, objective.charged
     course: dict[str, list[float]] = {"loss": [], "top1": [], "flops": [], "seconds": []}
-    for plan, loss, top1 in found:
+    for plan, loss, top1 in result:
         suggesting = time.perf_counter() - began - (objective.worked - worked)
         values = (loss, top1, space.cost(plan).flops / space.dense.flops, suggesting + objective.charged - charged)
         for column, value in zip(course.values(), values, strict=True):

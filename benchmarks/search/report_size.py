@@ -35,11 +35,11 @@ def _space(method: str) -> dict[str, object]:
         sites[layer] = [
             {
                 "method": method,
-                "structure": {name: OPTIONS - place for name in METHODS[method]},
+                "structure": {name: OPTIONS - index for name in METHODS[method]},
                 "cost": {"macs": -macs, "adds": 0, "params": -macs // 150},
                 "damage": 1e-9 * macs,
             }
-            for place, macs in enumerate(saving)
+            for index, macs in enumerate(saving)
         ]
     return {"format": "sconv-search space 1", "dense": WHOLE, "sites": sites}
 
@@ -79,16 +79,16 @@ def _records(method: str, budget: int, count: int, rng: random.Random) -> Iterat
         weight = rng.choice([None, 10 ** rng.uniform(-1.3, 0.3)]) if method == "structured_conv" else None
         score = 88 + 4 * rng.random() ** 0.3 - 50 * (rng.random() < 0.03)
         row |= {"regularization": weight, "residual": 0.5 if weight is None else 0.5 / (1 + weight)}
-        yield (found := TrialRecord(**row, status="complete", val_score=score, epochs=1.0, wall_s=30.0))
-        kept = sorted([*kept, found], key=lambda one: -(one.val_score or 0))[:4]
+        yield (record := TrialRecord(**row, status="complete", val_score=score, epochs=1.0, wall_s=30.0))
+        kept = sorted([*kept, record], key=lambda plan: -(plan.val_score or 0))[:4]
     layers = {
         layer: {"kind": "Conv2d", "weight": [32, 32, 3, 3], "before": [2_000_000, 0, 9216], "after": [900_000, 0, 4000]}
         for layer in LAYERS
     }
-    for one in kept:
+    for plan in kept:
         for seed in range(3):
             same = {
-                name: getattr(one, name)
+                name: getattr(plan, name)
                 for name in (*origin, "macs", "adds", "flops", "params", "plan", "regularization")
             }
             yield TrialRecord(
@@ -96,7 +96,7 @@ def _records(method: str, budget: int, count: int, rng: random.Random) -> Iterat
                 stage="confirm",
                 variant="searched",
                 status="complete",
-                number=one.number,
+                number=plan.number,
                 seed=seed,
                 epochs=10.0,
                 test_score=90 + rng.random(),
@@ -132,7 +132,7 @@ def write_runs(folder: Path, rows: int) -> list[Path]:
             (run / "space.json").write_text(json.dumps(_space(method)))
             count = rows // (len(METHODS) * len(BUDGETS))
             with open(run / "trials.jsonl", "w") as file:
-                file.writelines(found.to_json() + "\n" for found in _records(method, budget, count, rng))
+                file.writelines(record.to_json() + "\n" for record in _records(method, budget, count, rng))
             runs.append(run)
     return runs
 
@@ -190,19 +190,22 @@ def report(rows: int) -> tuple[str, bool]:
         worked = sum(after[2:4]) - sum(before[2:4])  # of processes that ended: starting, and those that drew figures
         page, written = (out / "index.html").stat().st_size / 1e6, sum(path.is_file() for path in out.rglob("*"))
         thinned = "Thinned: drawn are" in (out / "summary.md").read_text()
-    found = {
+    measured = {
         "processor time (s)": (worked, MOST_SECONDS),
         "peak memory (GiB)": (gib, MOST_GIB),
         "page (MB)": (page, MOST_MB),
     }
     table = markdown_table(
         ["what", "measured", "at most", "holds"],
-        [(what, f"{value:.2f}", f"{most:g}", "yes" if value < most else "NO") for what, (value, most) in found.items()],
+        [
+            (what, f"{value:.2f}", f"{most:g}", "yes" if value < most else "NO")
+            for what, (value, most) in measured.items()
+        ],
     )
     said = f"{rows:,} records in {len(runs)} runs ({size:.0f} MB), {written} files in {seconds:.1f} s by the clock; "
     said += f"load average before: {load:.1f} on {os.cpu_count()} processors; the page says that points are thinned: "
     head = f"# A report of {rows:,} records\n\n{facts(['none'], 1)}\n\n{said}{'yes' if thinned else 'NO'}.\n\n"
-    return head + table, thinned and all(value < most for value, most in found.values())
+    return head + table, thinned and all(value < most for value, most in measured.values())
 
 
 def main() -> None:

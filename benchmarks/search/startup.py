@@ -81,24 +81,26 @@ def import_milliseconds(arguments: Sequence[str]) -> Counter[str]:
 
 def milliseconds_by_package(log: str) -> Counter[str]:
     """Own times of modules, as ``-X importtime`` writes them in microseconds, summed by package."""
-    found: Counter[str] = Counter()
+    milliseconds: Counter[str] = Counter()
     for line in log.splitlines():
         if not line.startswith("import time:"):
             continue
         own, _, name = (part.strip() for part in line.removeprefix("import time:").split("|"))
         if own.isdecimal():
-            found[name.split(".")[0]] += int(own) / 1000  # type: ignore[assignment]  # a Counter of any numbers
-    return found
+            milliseconds[name.split(".")[0]] += int(own) / 1000  # type: ignore[assignment]  # a Counter of any numbers
+    return milliseconds
 
 
 def table(seconds: Mapping[str, Sequence[float]], imports: Mapping[str, Counter[str]]) -> str:
     """A row for each candidate: its processor seconds, the bound, and the dearest imports."""
     rows = []
     for candidate in CANDIDATES:
-        found = quartiles(seconds[candidate.name])
+        quartiles_of_candidate = quartiles(seconds[candidate.name])
         bound = "" if candidate.most_s is None else f"{candidate.most_s:g}"
         dear = [f"{name} {ms:.0f}" for name, ms in imports[candidate.name].most_common(SHOWN) if ms >= LEAST_MS]
-        spread = f"{found.median:.2f} ({found.q1:.2f}–{found.q3:.2f})"
+        spread = (
+            f"{quartiles_of_candidate.median:.2f} ({quartiles_of_candidate.q1:.2f}–{quartiles_of_candidate.q3:.2f})"
+        )
         rows.append((f"`{candidate.name}`", spread, bound, ", ".join(dear)))
     return markdown_table(("process", "processor time, s", "at most, s", "dearest imports, ms"), rows)
 

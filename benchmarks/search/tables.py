@@ -102,9 +102,9 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     ways = list(dict.fromkeys(r["way"] for r in rows))
     size = (5 * len(PANELS), 3.2 * len(lines))
     figure, axes = plt.subplots(len(lines), len(PANELS), figsize=size, squeeze=False, layout="constrained")
-    for place, (network, methods, budget) in enumerate(lines):
+    for index, (network, methods, budget) in enumerate(lines):
         own = [r for r in rows if (r["network"], r["methods"], r["budget"]) == (network, methods, budget) and r["loss"]]
-        for axis, (quantity, against) in zip(axes[place], PANELS, strict=True):
+        for axis, (quantity, against) in zip(axes[index], PANELS, strict=True):
             _panel(axis, own, quantity, against, ways)
             axis.set_yscale("log" if quantity == LOSS else "linear")
             axis.set(xlabel=against, ylabel=quantity, xscale="log")
@@ -130,6 +130,8 @@ def _panel(axis: Axes, rows: Sequence[dict[str, Any]], quantity: str, against: s
         for start, course in zip(starts, courses, strict=True):
             axis.plot(start, course, color=color, alpha=0.25, linewidth=0.8)
         length = min(map(len, courses))
-        middle, at = (np.median([one[:length] for one in many], axis=0) for many in (courses, starts))
+        middle, at = (
+            np.median([single_course[:length] for single_course in many], axis=0) for many in (courses, starts)
+        )
         axis.plot(at, middle, color=color, linewidth=2, label=way)
     axis.grid(alpha=0.3)

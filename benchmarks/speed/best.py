@@ -46,17 +46,17 @@ def ratios(row: Row, dense: Row) -> tuple[float, float]:
 
 def best(rows: Sequence[Row]) -> list[Best]:
     """Each form in its best mode of a run, against dense in its own best mode of that run."""
-    found = list[Best]()
+    best_rows = list[Best]()
     timed = [row for row in rows if "ms" in row]
-    for place in dict.fromkeys(map(place_of, timed)):
-        here = [row for row in timed if place_of(row) == place]
+    for setting in dict.fromkeys(map(place_of, timed)):
+        here = [row for row in timed if place_of(row) == setting]
         forms = dict.fromkeys(row["candidate"] for row in here)
         fastest = {
             name: min((r for r in here if r["candidate"] == name), key=lambda r: float(r["ms"][1])) for name in forms
         }
         if "dense" in fastest:
-            found += [_best(row, fastest["dense"]) for row in fastest.values()]
-    return found
+            best_rows += [_best(row, fastest["dense"]) for row in fastest.values()]
+    return best_rows
 
 
 def place_of(row: Row) -> Place:

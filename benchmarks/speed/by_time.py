@@ -54,9 +54,11 @@ def structured_choices(layer: nn.Conv2d, multiple: int) -> list[Choice]:
     few = (taps + 1) // 2
     pairs = [(channels * share, taps) for share in (SHARES if taps > 1 else POINTWISE_SHARES)]
     pairs += [(channels * share, few) for share in (1, 1 / 2, 1 / 4) if taps > 1]
-    found = dict.fromkeys((_rounded(sums, multiple, channels), n) for sums, n in pairs)
+    pairs_of_sizes = dict.fromkeys((_rounded(sums, multiple, channels), n) for sums, n in pairs)
     structures = [
-        {"c": c, "n": n, **({"merged": 1} if c < channels else {})} for c, n in found if (c, n) != (channels, taps)
+        {"c": c, "n": n, **({"merged": 1} if c < channels else {})}
+        for c, n in pairs_of_sizes
+        if (c, n) != (channels, taps)
     ]
     return [Choice(method="structured_conv", structure=structure) for structure in structures]
 
@@ -71,11 +73,11 @@ def svd_choices(layer: nn.Conv2d, multiple: int) -> list[Choice]:
     method = (WeightSVD if pointwise else SpatialSVD)(steps=STEPS, multiple=multiple)
     structures = method.options(nn.Sequential(layer)).get("0", [])
     steps = len(structures) + 1
-    places = {round(share * steps) - 1 for share in (POINTWISE_SHARES if pointwise else SHARES)}
+    positions = {round(share * steps) - 1 for share in (POINTWISE_SHARES if pointwise else SHARES)}
     return [
-        Choice(method=method.name, structure=structures[place])
-        for place in sorted(places)
-        if 0 <= place < len(structures)
+        Choice(method=method.name, structure=structures[position])
+        for position in sorted(positions)
+        if 0 <= position < len(structures)
     ]
 
 
@@ -88,16 +90,16 @@ def timed_options(
     """The dense layer and the choices, each by its fastest implementation; all are measured in turn."""
     built = [dense, *(_layer(dense, choice) for choice in choices)]
     ways: dict[str, nn.Module] = {}
-    for place, layer in enumerate(built):
+    for index, layer in enumerate(built):
         if type(layer) in STRUCTURED:
-            found = implementations(layer, kind.x, sortable=sortable)
-            ways |= {f"{place} {way}": one.module for way, one in found.items() if way != DENSE}
+            forms = implementations(layer, kind.x, sortable=sortable)
+            ways |= {f"{index} {way}": form.module for way, form in forms.items() if way != DENSE}
         else:
-            ways[f"{place} {DENSE}"] = layer
+            ways[f"{index} {DENSE}"] = layer
     seconds = timed_in_turn(surrounded_runs(ways, kind.x, prepare, axis=1))
     ms = [
-        min(1e3 * median(own) for name, own in seconds.items() if name.startswith(f"{place} "))
-        for place in range(len(built))
+        min(1e3 * median(own) for name, own in seconds.items() if name.startswith(f"{index} "))
+        for index in range(len(built))
     ]
     macs = [measure_cost(layer, tuple(kind.x.shape[1:])).macs for layer in built]
     return [Option(choice=c, macs=m, ms=t) for c, m, t in zip((None, *choices), macs, ms, strict=True)]
@@ -121,15 +123,15 @@ def fastest_counts(
     flat = [option for own in options for option in own]
     once = (owner[None, :] == np.arange(len(options))[:, None]).astype(float)
     millions = np.array([option.macs / 1e6 for option in flat])
-    found = milp(
+    solution = milp(
         [option.ms for option in flat],
         integrality=np.ones(len(flat)),
         constraints=[LinearConstraint(once, counts, counts), LinearConstraint(millions, macs[0] / 1e6, macs[1] / 1e6)],
     )
-    if found.x is None:
+    if solution.x is None:
         return None
-    taken = np.round(found.x).astype(int)
-    return [taken[owner == place].tolist() for place in range(len(options))]
+    taken = np.round(solution.x).astype(int)
+    return [taken[owner == index].tolist() for index in range(len(options))]
 
 
 def by_time(
@@ -141,26 +143,26 @@ def by_time(
     ]
     sortable = sortable_sites(network, subject.shape, names)
     network = network.to(x.dtype).to(memory_format=torch.channels_last)
-    found = list(kinds(network, names, x, apart=sortable))
+    layer_kinds = list(kinds(network, names, x, apart=sortable))
     for method, choices in CHOICES.items():
         options = []
-        for kind in found:
+        for kind in layer_kinds:
             layer = site(network, kind.name)
             assert isinstance(layer, nn.Conv2d)
             print(f"  {method} by time: {kind.name}", file=sys.stderr, flush=True)
             given = choices(layer, subject.multiple)
             options.append(timed_options(kind, layer, given, prepare, sortable=kind.name in sortable))
         rest = measure_cost(network, subject.shape).macs - sum(
-            kind.count * own[0].macs for kind, own in zip(found, options, strict=True)
+            kind.count * own[0].macs for kind, own in zip(layer_kinds, options, strict=True)
         )
         for strength, wanted in macs.items():
             name, macs_of_sites = f"{method}_by_time", (wanted - rest, NEAR * wanted - rest)
-            taken = fastest_counts(options, [kind.count for kind in found], macs_of_sites)
+            taken = fastest_counts(options, [kind.count for kind in layer_kinds], macs_of_sites)
             if taken is None:
                 reason = f"no plan of 1 to {NEAR} times {wanted / 1e6:.1f} M MACs"
                 yield Candidate(method=name, strength=strength, network=None, reason=reason)
                 continue
-            plan = CompressionPlan(sites=dict(_sites(found, options, taken)))
+            plan = CompressionPlan(sites=dict(_sites(layer_kinds, options, taken)))
             yield Candidate(method=name, strength=strength, network=compress(network, plan))
 
 
@@ -169,10 +171,10 @@ def _is_compressed(layer: nn.Conv2d, subject: Subject) -> bool:
 
 
 def _sites(
-    found: Sequence[Kind], options: Sequence[Sequence[Option]], taken: Sequence[Sequence[int]]
+    layer_kinds: Sequence[Kind], options: Sequence[Sequence[Option]], taken: Sequence[Sequence[int]]
 ) -> Iterator[tuple[str, Choice]]:
     """Choices by site; of layers alike, later ones are compressed more."""
-    for kind, own, counts in zip(found, options, taken, strict=True):
+    for kind, own, counts in zip(layer_kinds, options, taken, strict=True):
         each = [option for option, count in zip(own, counts, strict=True) for _ in range(count)]
         for name, option in zip(kind.names, sorted(each, key=lambda one: -one.macs), strict=True):
             if option.choice is not None:

@@ -5,8 +5,7 @@ Structured networks come in two forms: *structured*, the paper's choice of fewer
 *merged*, fewer sums of channels under all taps.
 
 Weights are random: they do not change the time. The structured plans are fixed by layer, all others follow them: each
-    site
-takes the same share of what its method offers, the share by bisection, so that the whole network has as nearly the
+site takes the same share of what its method offers, the share by bisection, so that the whole network has as nearly the
 structured one's MACs as the ladders allow.
 """
 
@@ -125,15 +124,19 @@ def _options(method: str, network: nn.Module, subject: Subject) -> dict[str, tup
     """Site -> its method and structures, cheapest first; the SVDs and Tucker-2 leave 1x1 layers to weight SVD."""
     more: dict[str, Any] = {"steps": STEPS, "multiple": subject.multiple}
     if method == "channel_pruning":
-        found = ChannelPruning(**more).options(network)
-        return {name: (method, structures) for name, structures in found.items()}
+        pruning_structures = ChannelPruning(**more).options(network)
+        return {name: (method, structures) for name, structures in pruning_structures.items()}
     own = (SpatialSVD if method == "spatial_svd" else Tucker)(**more).options(network)
     both = {name: (method, structures) for name, structures in own.items()}
     if subject.pointwise:
         rest = WeightSVD(**more).options(network)
         both |= {name: ("weight_svd", structures) for name, structures in rest.items() if name not in both}
     kinds = {name: network.get_submodule(name) for name in both}
-    return {name: one for name, one in both.items() if type(kinds[name]) is nn.Conv2d and not is_stem(kinds[name])}
+    return {
+        name: structures_of_layer
+        for name, structures_of_layer in both.items()
+        if type(kinds[name]) is nn.Conv2d and not is_stem(kinds[name])
+    }
 
 
 def is_stem(layer: nn.Module) -> bool:
@@ -167,9 +170,9 @@ def at_equal_macs(method: str, network: nn.Module, subject: Subject, macs: int, 
 def _at_share(options: Mapping[str, tuple[str, list[Structure]]], share: float) -> CompressionPlan:
     sites = {}
     for name, (method, structures) in options.items():
-        place = round(share * len(structures))
-        if place < len(structures):  # else dense
-            sites[name] = Choice(method=method, structure=structures[place])
+        position = round(share * len(structures))
+        if position < len(structures):  # else dense
+            sites[name] = Choice(method=method, structure=structures[position])
     return CompressionPlan(sites=sites)
 
 
@@ -182,14 +185,14 @@ def candidates(
     """The network's forms, the dense one first."""
     torch.manual_seed(0)
     network = subject.make().eval()
-    found = [Candidate(method="dense", strength="", network=network)]
+    rows = [Candidate(method="dense", strength="", network=network)]
     for strength in strengths:
         plan = structured_plan(network, strength, pointwise=subject.pointwise)
         structured = compress(network, plan)
-        found.append(Candidate(method="structured", strength=strength, network=structured))
+        rows.append(Candidate(method="structured", strength=strength, network=structured))
         merged = merged_plan(network, strength, pointwise=subject.pointwise, multiple=subject.multiple)
         if merged != plan:
-            found.append(Candidate(method="merged", strength=strength, network=compress(network, merged)))
+            rows.append(Candidate(method="merged", strength=strength, network=compress(network, merged)))
         macs = measure_cost(structured, subject.shape).macs
-        found += [at_equal_macs(method, network, subject, macs, strength) for method in baselines]
-    return found
+        rows += [at_equal_macs(method, network, subject, macs, strength) for method in baselines]
+    return rows

@@ -1,8 +1,7 @@
 """Seconds to compress torchvision's ResNet-50 by each method, every site at once; random weights.
 
 Each method compresses three times: every site at its middle option, then at the next cheaper one (as the next trial of
-    a
-search would; what does not depend on the option is remembered), then at that one again (all of it is).
+a search would; what does not depend on the option is remembered), then at that one again (all of it is).
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ Found = TypeVar("Found")
 
 def plan_at(method: str, options: Options, below_middle: int) -> CompressionPlan:
     """Every site at its middle option, or so many steps below it where there are as many."""
-    chosen = {site: found[max(0, len(found) // 2 - below_middle)] for site, found in options.items()}
+    chosen = {site: structures[max(0, len(structures) // 2 - below_middle)] for site, structures in options.items()}
     return CompressionPlan(
         sites={site: Choice(method=method, structure=structure) for site, structure in chosen.items()}
     )
@@ -68,10 +67,10 @@ class Measured:
 def timed(call: Callable[[], Found]) -> tuple[Seconds, Found]:
     """What the call took, and its result; the progress goes to standard error."""
     clock, processor = time.perf_counter(), time.process_time()
-    found = call()
+    result = call()
     seconds = Seconds(processor=time.process_time() - processor, clock=time.perf_counter() - clock)
     print(seconds, end=" ", file=sys.stderr, flush=True)
-    return seconds, found
+    return seconds, result
 
 
 def measured(method: Compressor, network: nn.Module) -> Measured:
@@ -90,8 +89,8 @@ def report(names: Sequence[str]) -> tuple[str, bool]:
     """The measurements as Markdown, and whether every compression took seconds, not minutes."""
     torch.manual_seed(0)
     network = torchvision.models.resnet50(weights=None).eval()
-    found = [measured(METHODS[name], network) for name in names]
-    rows = [(one.method, one.sites, one.listing, *one.calls, f"{one.share:.0%}") for one in found]
+    measurements = [measured(METHODS[name], network) for name in names]
+    rows = [(row.method, row.sites, row.listing, *row.calls, f"{row.share:.0%}") for row in measurements]
     columns = (
         "method",
         "sites",
@@ -101,7 +100,7 @@ def report(names: Sequence[str]) -> tuple[str, bool]:
         "the same again, s",
         "FLOPs left",
     )
-    most = max(seconds.processor for one in found for seconds in one.calls)
+    most = max(seconds.processor for row in measurements for seconds in row.calls)
     provenance = facts(["fp32 weights, factored in fp64"], 1).rpartition("\n")[0]  # the last line is on repeated timing
     text = "\n\n".join(
         [

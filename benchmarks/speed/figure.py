@@ -42,10 +42,10 @@ def _method(line: Best) -> str:
 
 def _draw_panel(axes: Axes, lines: Sequence[Best], methods: Sequence[str]) -> None:
     """One network and run; of each method, its points."""
-    for place, method in enumerate(methods):
+    for index, method in enumerate(methods):
         points = [(line.mac_ratio, line.speed_up) for line in lines if _method(line) == method]
         ratios, speeds = zip(*points, strict=True) if points else ((), ())  # without points too, for the legend
-        axes.plot(ratios, speeds, "osDv^P"[place % 6], color=f"C{place}", label=method)
+        axes.plot(ratios, speeds, "osDv^P"[index % 6], color=f"C{index}", label=method)
     axes.axline((1, 1), slope=1, color="gray", linewidth=0.8)
     axes.axhline(1, color="black", linewidth=0.8)
     network, _, threads, _, began = lines[0].place

@@ -2,9 +2,8 @@
 sums.
 
 Every kind of layer that is compressed is timed between two small pointwise ones, in each form of the network: dense,
-    spatial
-SVD, structured and merged channels in their fastest implementations; and these without sums, their small convolution
-alone on an input of sums. Totals count each kind as often as the network has it.
+spatial SVD, structured and merged channels in their fastest implementations; and these without sums, their small
+convolution alone on an input of sums. Totals count each kind as often as the network has it.
 """
 
 from __future__ import annotations
@@ -43,15 +42,15 @@ def layer_runs(kind: Kind, forms: list[Candidate], prepare: Prepare) -> dict[str
         if type(own) not in STRUCTURED:
             layers[f"{form.name}: {DENSE if form.method == DENSE else 'factors'}"] = own
             continue
-        for way, one in implementations(own, kind.x, sortable=True).items():
+        for way, implementation in implementations(own, kind.x, sortable=True).items():
             if way != DENSE:
-                layers[f"{form.name}: {way}"] = one.module
-            if isinstance(one.module, nn.Sequential):
-                alone[f"{form.name} alone: {way}"] = one.module[-1], _sums(one.module, kind.x)
-    found = surrounded_runs(layers, kind.x, prepare, axis=1)
+                layers[f"{form.name}: {way}"] = implementation.module
+            if isinstance(implementation.module, nn.Sequential):
+                alone[f"{form.name} alone: {way}"] = implementation.module[-1], _sums(implementation.module, kind.x)
+    runs = surrounded_runs(layers, kind.x, prepare, axis=1)
     for name, (small, sums) in alone.items():
-        found |= surrounded_runs({name: small}, sums, prepare, axis=1)
-    return found
+        runs |= surrounded_runs({name: small}, sums, prepare, axis=1)
+    return runs
 
 
 def _sums(layer: nn.Sequential, x: Tensor) -> Tensor:
@@ -67,10 +66,10 @@ def fastest(milliseconds: Mapping[str, float], form: str) -> tuple[float, str]:
 def measure(subject: Subject, mode: str, dtype: torch.dtype, batch: int, rounds: int) -> Iterator[tuple[object, ...]]:
     """A row for each kind of layer and strength, then the totals."""
     given = candidates(subject, baselines=(BASELINE,))
-    for one in given:
-        assert one.network is not None, one.reason
-        one.network.to(dtype).to(memory_format=torch.channels_last)
-    dense, strengths = given[0].network, sorted({one.strength for one in given} - {""})
+    for network in given:
+        assert network.network is not None, network.reason
+        network.network.to(dtype).to(memory_format=torch.channels_last)
+    dense, strengths = given[0].network, sorted({network.strength for network in given} - {""})
     assert dense is not None
     names = [name for name, layer in given[1].network.named_modules() if type(layer) in STRUCTURED]  # type: ignore[union-attr]
     x = torch.randn(batch, *subject.shape).to(dtype).contiguous(memory_format=torch.channels_last)

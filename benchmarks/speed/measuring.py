@@ -54,8 +54,8 @@ def measure(keys: Sequence[Key], forms: Sequence[Candidate], subject: Subject, r
     seconds = interleaved(runs, rounds)
     for row in rows:
         if (name := _name(row)) in seconds:
-            found = quartiles(seconds[name])
-            row |= {"rounds": rounds, "ms": [1e3 * found.q1, 1e3 * found.median, 1e3 * found.q3]}
+            spread = quartiles(seconds[name])
+            row |= {"rounds": rounds, "ms": [1e3 * spread.q1, 1e3 * spread.median, 1e3 * spread.q3]}
             row["peak_mib"] = (
                 None if row["mode"] in RUNTIMES else peak_mib(runs[name])[2]
             )  # arenas keep what they once took

@@ -1,11 +1,10 @@
 """Whole networks against the clock: do fewer MACs mean fewer milliseconds, by which method, and how much memory?
 
 For each network: dense; structured at about 2 and 4 times fewer MACs, by the paper's structures and by merged channels
-    alone;
-spatial SVD, Tucker-2 and channel pruning of equal MACs (weight SVD takes the 1x1 layers where those are compressed);
-with ``--by-time`` structured forms and SVDs of these MACs too whose layers are chosen by their measured times. All
-forms are made ready by ``optimize_for_inference`` for the mode in which they then run (PyTorch as it is, compiled,
-onnxruntime, OpenVINO), and measured in turn, in one run.
+alone; spatial SVD, Tucker-2 and channel pruning of equal MACs (weight SVD takes the 1x1 layers where those are
+compressed); with ``--by-time`` structured forms and SVDs of these MACs too whose layers are chosen by their measured
+times. All forms are made ready by ``optimize_for_inference`` for the mode in which they then run (PyTorch as it is,
+compiled, onnxruntime, OpenVINO), and measured in turn, in one run.
 
 Rows are appended to a file, all modes of a type, number of threads and batch together, so an interrupted run continues.
 Without ``--network`` the rows become tables and a figure.
@@ -45,42 +44,42 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"{arguments.network}: making the forms", file=sys.stderr, flush=True)
     forms = candidates(subject)
     forget_all()  # the factors of decompositions, which would count as memory
-    for place in dict.fromkeys(key[2:] for key in missing):
-        print(arguments.network, *place, file=sys.stderr, flush=True)
-        more = chosen(forms, subject, place, arguments.by_time) if arguments.by_time else []
-        rows = measure([key for key in missing if key[2:] == place], [*forms, *more], subject, arguments.rounds)
+    for setting in dict.fromkeys(key[2:] for key in missing):
+        print(arguments.network, *setting, file=sys.stderr, flush=True)
+        more = chosen(forms, subject, setting, arguments.by_time) if arguments.by_time else []
+        rows = measure([key for key in missing if key[2:] == setting], [*forms, *more], subject, arguments.rounds)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
-def chosen(forms: Sequence[Candidate], subject: Subject, place: tuple[str, int, int], mode: str) -> list[Candidate]:
+def chosen(forms: Sequence[Candidate], subject: Subject, setting: tuple[str, int, int], mode: str) -> list[Candidate]:
     """Forms whose layers are chosen by their times in a mode, of the structured forms' MACs."""
-    dtype, threads, batch = place
+    dtype, threads, batch = setting
     torch.set_num_threads(threads)
     x = torch.randn(batch, *subject.shape).to(DTYPES[dtype]).contiguous(memory_format=torch.channels_last)
     dense = copy.deepcopy(forms[0].network)
     assert dense is not None
     macs = {
-        one.strength: measure_cost(one.network, subject.shape).macs
-        for one in forms
-        if one.method == "structured" and one.network is not None
+        form.strength: measure_cost(form.network, subject.shape).macs
+        for form in forms
+        if form.method == "structured" and form.network is not None
     }
     return list(by_time(subject, dense, macs, x, MODES[mode]))
 
 
 def read(paths: Iterable[Path]) -> list[Row]:
     """The rows of files, those that are there; ends the program where a line is none."""
-    found = list[Row]()
+    rows = list[Row]()
     for path in (path for path in paths if path.exists()):
         for number, line in enumerate(path.read_text().splitlines(), start=1):
             try:
-                found.append(json.loads(line))
+                rows.append(json.loads(line))
             except json.JSONDecodeError as error:
                 sys.exit(
                     f"{path}, line {number} is not a row ({error.msg}); without it, what it held is measured again"
                 )
-    return found
+    return rows
 
 
 def _arguments() -> argparse.Namespace:

@@ -42,16 +42,16 @@ def roles(network: nn.Module, structured: Sequence[str]) -> dict[str, str]:
     """The part of each layer: of a structured one's modules, the last is its small convolution, and the others are
     sums.
     """
-    found: dict[str, str] = {}
+    role_by_name: dict[str, str] = {}
     for name, module in network.named_modules():
         if name in structured and isinstance(module, nn.Sequential):
             *sums, small = [f"{name}.{own}" for own, _ in module.named_children()]
-            found |= {**dict.fromkeys(sums, SUMS), small: SMALL}
+            role_by_name |= {**dict.fromkeys(sums, SUMS), small: SMALL}
         elif type(module) in STRUCTURED:
-            found[name] = WHOLE_LAYERS
-        elif isinstance(module, nn.Conv2d | nn.Linear) and name not in found:
-            found[name] = LEFT
-    return found
+            role_by_name[name] = WHOLE_LAYERS
+        elif isinstance(module, nn.Conv2d | nn.Linear) and name not in role_by_name:
+            role_by_name[name] = LEFT
+    return role_by_name
 
 
 class Watch:
@@ -89,8 +89,10 @@ def profile(
     """Seconds of each part, and of the whole, over some forwards after one to warm up; and the parts' MACs an input."""
     watch = Watch(network, roles(network, structured))
     watch.forward(network, x)
-    found = [watch.forward(network, x) for _ in range(rounds)]
-    return {part: quartiles([one.get(part, 0.0) for one in found]) for part in (*PARTS, "whole")}, dict(watch.macs)
+    forwards = [watch.forward(network, x) for _ in range(rounds)]
+    return {part: quartiles([forward.get(part, 0.0) for forward in forwards]) for part in (*PARTS, "whole")}, dict(
+        watch.macs
+    )
 
 
 def rows_of(name: str, strengths: Sequence[Strength], batch: int, rounds: int) -> list[tuple[object, ...]]:

@@ -25,15 +25,15 @@ def measured(threads: int, count: int) -> tuple[list[str], ...]:
     module = torch.nn.Conv2d(64, 64, 3, padding=1).eval().to(memory_format=torch.channels_last)
     run = eager(module, torch.randn(16, 64, 56, 56).contiguous(memory_format=torch.channels_last))
     seconds_of(run, 5)
-    found: dict[str, list[float]] = {"clock alone": [], "repeated where stolen": []}
+    seconds: dict[str, list[float]] = {"clock alone": [], "repeated where stolen": []}
     began, before = perf_counter(), stolen_seconds()
     for _ in range(count):
         start = perf_counter()
         run()
-        found["clock alone"].append(perf_counter() - start)
-        found["repeated where stolen"].append(seconds_of(run, attempts=PATIENT))
+        seconds["clock alone"].append(perf_counter() - start)
+        seconds["repeated where stolen"].append(seconds_of(run, attempts=PATIENT))
     share = (stolen_seconds() - before) / (perf_counter() - began) / (os.cpu_count() or 1)
-    return tuple(_row(threads, share, way, values) for way, values in found.items())
+    return tuple(_row(threads, share, way, values) for way, values in seconds.items())
 
 
 def _row(threads: int, share: float, way: str, values: list[float]) -> list[str]:

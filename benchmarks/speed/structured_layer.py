@@ -107,8 +107,7 @@ class NaivelyPooled(nn.Module):
     """A structured layer as the paper draws it: every box summed on its own, then a small convolution in the box basis.
 
     Written as fast as that form allows: it stays channels-last, and ``avg_pool2d`` serves where channels are not
-        pooled.
-    bf16 is pooled in fp32, as in ``StructuredConv2d``; ``avg_pool3d`` has no bf16 kernel on the CPU.
+    pooled. bf16 is pooled in fp32, as in ``StructuredConv2d``; ``avg_pool3d`` has no bf16 kernel on the CPU.
     """
 
     def __init__(self, layer: StructuredConv2d) -> None:
@@ -135,8 +134,7 @@ def low_rank(layer: Layer, dense: nn.Conv2d, macs: int) -> tuple[str, nn.Sequent
     """The layer's SVD of as nearly ``macs`` MACs an input as a whole rank allows, and its name.
 
     Spatial SVD; for a pointwise layer, which has no taps to separate, the pair of pointwise layers (weight SVD, of
-    random
-    weights: they do not change the time). A depthwise layer has at least rank 1 in each channel.
+    random weights: they do not change the time). A depthwise layer has at least rank 1 in each channel.
     """
     a_rank = layer.size**2 * layer.kernel * (layer.inputs + layer.outputs)
     rank = max(1, round(macs / a_rank))
@@ -149,14 +147,14 @@ def low_rank(layer: Layer, dense: nn.Conv2d, macs: int) -> tuple[str, nn.Sequent
 def candidates(layer: Layer) -> dict[str, nn.Module]:
     """The layer's forms by name, the dense one first."""
     dense = layer.dense()
-    found: dict[str, nn.Module] = {"dense": dense}
+    layers: dict[str, nn.Module] = {"dense": dense}
     for c, n in layer.structures():
         chain = StructuredConv2d.from_conv(dense, c=c, n=n)
         naive = NaivelyPooled(chain)
         _require_same(chain, naive, layer)
         svd, pair = low_rank(layer, dense, measure_cost(chain, layer.shape).macs)
-        found |= {f"structured c={c} n={n}": chain, f"c={c} n={n}, naive pooling": naive, svd: pair}
-    return found
+        layers |= {f"structured c={c} n={n}": chain, f"c={c} n={n}, naive pooling": naive, svd: pair}
+    return layers
 
 
 def _require_same(chain: StructuredConv2d, naive: nn.Module, layer: Layer) -> None:
@@ -202,18 +200,18 @@ def measure(layer: Layer, dtype: str, modes: Sequence[str], batch: int, rounds: 
     ]
 
 
-def _ratios(found: Sequence[Measured]) -> Iterator[tuple[Measured, float, float, float]]:
+def _ratios(measurements: Sequence[Measured]) -> Iterator[tuple[Measured, float, float, float]]:
     """Each measurement with its MAC ratio, FLOP ratio and speed-up over the dense layer in the same type and mode."""
-    dense = {(m.layer, m.dtype, m.mode): m for m in found if m.candidate == "dense"}
-    for m in found:
+    dense = {(m.layer, m.dtype, m.mode): m for m in measurements if m.candidate == "dense"}
+    for m in measurements:
         base = dense[m.layer, m.dtype, m.mode]
         yield m, base.cost.macs / m.cost.macs, base.cost.flops / m.cost.flops, base.seconds.median / m.seconds.median
 
 
-def table(found: Sequence[Measured]) -> str:
+def table(measurements: Sequence[Measured]) -> str:
     """The measurements of one data type and mode as a Markdown table."""
     rows = []
-    for m, macs, flops, faster in _ratios(found):
+    for m, macs, flops, faster in _ratios(measurements):
         ratios = (f"{macs:.2f}", f"{flops:.2f}", f"{faster:.2f}", f"{faster / macs:.2f}")
         rows.append((m.layer, m.candidate, m.seconds.milliseconds(), *ratios))
     return markdown_table(COLUMNS, rows)
@@ -226,10 +224,10 @@ def _family(candidate: str) -> str:
     )
 
 
-def summary(found: Sequence[Measured]) -> str:
+def summary(measurements: Sequence[Measured]) -> str:
     """Per data type, mode and method: geometric means over the layers, and how often the dense layer is beaten."""
     groups: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
-    for m, macs, _, faster in _ratios(found):
+    for m, macs, _, faster in _ratios(measurements):
         if m.candidate != "dense":
             groups.setdefault((m.dtype, m.mode, _family(m.candidate)), []).append((faster, faster / macs))
     rows = []
@@ -241,11 +239,11 @@ def summary(found: Sequence[Measured]) -> str:
     return markdown_table(SUMMARY_COLUMNS, rows)
 
 
-def bf16_note(found: Sequence[Measured]) -> str:
+def bf16_note(measurements: Sequence[Measured]) -> str:
     """What bf16 costs here beside fp32, from this run's dense layers; empty unless both were measured."""
-    if all(m.dtype != "bf16" for m in found):
+    if all(m.dtype != "bf16" for m in measurements):
         return ""
-    dense = {(m.layer, m.mode, m.dtype): m.seconds.median for m in found if m.candidate == "dense"}
+    dense = {(m.layer, m.mode, m.dtype): m.seconds.median for m in measurements if m.candidate == "dense"}
     pairs = [
         (dense[layer, mode, "bf16"], dense.get((layer, mode, "fp32")))
         for layer, mode, dtype in dense
@@ -263,7 +261,9 @@ def bf16_note(found: Sequence[Measured]) -> str:
     return f"{cause} A dense layer takes {times}."
 
 
-def report(found: Sequence[Measured], dtypes: Sequence[str], modes: Sequence[str], batch: int, rounds: int) -> str:
+def report(
+    measurements: Sequence[Measured], dtypes: Sequence[str], modes: Sequence[str], batch: int, rounds: int
+) -> str:
     """The whole Markdown document."""
     parts = [
         "# Structured layers against dense ones",
@@ -275,11 +275,11 @@ def report(found: Sequence[Measured], dtypes: Sequence[str], modes: Sequence[str
         " MACs do. SVD (spatial; for pointwise layers of the weight) has the whole rank whose MACs are nearest to the"
         " structured layer's above it; a depthwise layer's rank 1 is the least there is."
     )
-    parts += [note] if (note := bf16_note(found)) else []
-    parts += ["## Summary", "Geometric means over layers and structures.", summary(found)]
+    parts += [note] if (note := bf16_note(measurements)) else []
+    parts += ["## Summary", "Geometric means over layers and structures.", summary(measurements)]
     for dtype in dtypes:
         for mode in modes:
-            parts += [f"## {dtype}, {mode}", table([m for m in found if (m.dtype, m.mode) == (dtype, mode)])]
+            parts += [f"## {dtype}, {mode}", table([m for m in measurements if (m.dtype, m.mode) == (dtype, mode)])]
     return "\n\n".join(parts)
 
 
@@ -317,13 +317,13 @@ def main() -> None:
         sys.exit(f"--only {arguments.only!r} matches no layer; layers: {'; '.join(layer.name for layer in LAYERS)}")
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    found: list[Measured] = []
+    measurements: list[Measured] = []
     with torch.no_grad():
         for layer in chosen:
             for dtype in arguments.dtypes:
                 print(f"{layer.name}, {dtype}", file=sys.stderr, flush=True)
-                found += measure(layer, dtype, arguments.modes, arguments.batch, arguments.rounds)
-    publish(report(found, arguments.dtypes, arguments.modes, arguments.batch, arguments.rounds), arguments.out)
+                measurements += measure(layer, dtype, arguments.modes, arguments.batch, arguments.rounds)
+    publish(report(measurements, arguments.dtypes, arguments.modes, arguments.batch, arguments.rounds), arguments.out)
 
 
 if __name__ == "__main__":

@@ -48,5 +48,5 @@ def _cell(lines: Sequence[Best]) -> str:
 def _speeds(lines: Sequence[Best], methods: Sequence[str]) -> str:
     """The fastest of the methods' forms at each strength."""
     wanted = [{f"{method} {strength}" for method in methods} for strength in STRENGTHS]
-    found = [[line.speed_up for line in lines if line.candidate in names] for names in wanted]
-    return ", ".join(f"{max(speeds):.2f}" for speeds in found if speeds)
+    speed_ups = [[line.speed_up for line in lines if line.candidate in names] for names in wanted]
+    return ", ".join(f"{max(speeds):.2f}" for speeds in speed_ups if speeds)

@@ -58,9 +58,9 @@ def glance(rows: Sequence[Row]) -> str:
     lines = best(rows)
     forms = list(dict.fromkeys(line.candidate for line in lines if line.candidate != "dense"))
     cells = list[tuple[object, ...]]()
-    for place in dict.fromkeys(line.place for line in lines):
-        speeds = {line.candidate: f"{line.speed_up:.2f}" for line in lines if line.place == place}
-        cells.append((*place[:4], *(speeds.get(form, "") for form in forms), place[4]))
+    for setting in dict.fromkeys(line.place for line in lines):
+        speeds = {line.candidate: f"{line.speed_up:.2f}" for line in lines if line.place == setting}
+        cells.append((*setting[:4], *(speeds.get(form, "") for form in forms), setting[4]))
     return markdown_table((*PLACE_COLUMNS, *forms, "run"), cells)
 
 

@@ -29,14 +29,14 @@ def after_each(runs: Mapping[str, Callable[[], object]], rounds: int, seconds: f
     """Median seconds of each run after each, warmed up for so long, or not at all; by its name, in the order of the
     runs.
     """
-    found: dict[tuple[str, str], list[float]] = {pair: [] for pair in product(runs, runs)}
+    seconds_by_pair: dict[tuple[str, str], list[float]] = {pair: [] for pair in product(runs, runs)}
     for _ in range(rounds):
-        for name, before in found:
+        for name, before in seconds_by_pair:
             warm_up(runs[before], WARM_SECONDS)
             if seconds:
                 warm_up(runs[name], seconds)
-            found[name, before].append(seconds_of(runs[name]))
-    return {name: [median(found[name, before]) for before in runs] for name in runs}
+            seconds_by_pair[name, before].append(seconds_of(runs[name]))
+    return {name: [median(seconds_by_pair[name, before]) for before in runs] for name in runs}
 
 
 def rows(network: str, batch: int, threads: int, rounds: int) -> list[list[str]]:
@@ -49,7 +49,7 @@ def rows(network: str, batch: int, threads: int, rounds: int) -> list[list[str]]
     lines = []
     for seconds in (0.0, WARM_SECONDS):
         for name, taken in after_each(runs, rounds, seconds).items():
-            ms = [f"{1e3 * one:.2f}" for one in taken]
+            ms = [f"{1e3 * each:.2f}" for each in taken]
             warmed = f"{1e3 * seconds:.0f} ms" if seconds else "no"
             lines.append(
                 [f"{network}, batch {batch}", str(threads), warmed, name, *ms, f"{max(taken) / min(taken):.2f}"]

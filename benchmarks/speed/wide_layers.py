@@ -73,22 +73,22 @@ def measured(name: str, network: nn.Module, input_shape: tuple[int, ...], *, com
 def report(names: Sequence[str], *, listing_alone: bool) -> tuple[str, bool]:
     """The measurements as Markdown, and whether all promises were kept."""
     torch.manual_seed(0)
-    found = []
+    measurements = []
     for name in names:
         size = 299 if name == "inception_v3" else 224
         network = torchvision.models.get_model(name, weights=None).eval()
-        found.append(measured(name, network, (3, size, size), compressing=not listing_alone))
+        measurements.append(measured(name, network, (3, size, size), compressing=not listing_alone))
     rows = [
         (
-            one.network,
-            one.layers,
-            one.widest,
-            one.listing,
-            one.compressing or "",
-            one.promised or "",
-            "" if one.kept else "no",
+            row.network,
+            row.layers,
+            row.widest,
+            row.listing,
+            row.compressing or "",
+            row.promised or "",
+            "" if row.kept else "no",
         )
-        for one in found
+        for row in measurements
     ]
     columns = ("network", "layers", "widest input", "list sites, s", "compress all, s", "promised, s", "kept")
     provenance = facts(["fp32 weights, grouped in fp64"], 1).rpartition("\n")[0]  # the last line is on repeated timing
@@ -103,7 +103,7 @@ def report(names: Sequence[str], *, listing_alone: bool) -> tuple[str, bool]:
             markdown_table(columns, rows),
         ]
     )
-    return text, all(one.kept for one in found)
+    return text, all(row.kept for row in measurements)
 
 
 def main() -> None:

@@ -39,9 +39,9 @@ def form(name: str, words: str) -> nn.Module:
     network = subject.make()
     if words == "spatial SVD":
         macs = measure_cost(network.eval(), subject.shape).macs // 2
-        found = at_equal_macs("spatial_svd", network, subject, macs, "2x").network
-        assert found is not None
-        network = found
+        candidate = at_equal_macs("spatial_svd", network, subject, macs, "2x").network
+        assert candidate is not None
+        network = candidate
     elif words != "dense":
         network = structured(network, *(("merged", 2, 3) if "merged" in words else ("natural", 1, 2)))
     return network.train().to(memory_format=torch.channels_last)

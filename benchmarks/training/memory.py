@@ -58,8 +58,8 @@ def lines(name: str, dtype: str) -> Iterator[tuple[str, ...]]:
     base: tuple[float, float, float] | None = None
     for words, network in {"dense": dense, **{words: structured(dense, *how) for words, how in LAYERS.items()}}.items():
         given = (network, x, y, dtype == "bf16")
-        made, kept, passed = found = peaks(network, partial(step, *given), partial(forward, *given))
-        base = base or found
+        made, kept, passed = measured = peaks(network, partial(step, *given), partial(forward, *given))
+        base = base or measured
         ratios = f"{made / base[0]:.2f}", f"{kept / base[0]:.2f}", f"{passed / base[2]:.2f}"
         yield name, dtype, words, f"{made:.0f}", *ratios[:2], f"{passed:.0f}", ratios[2]
 
@@ -75,8 +75,8 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     dtypes = given.dtype or ["fp32", "bf16"]
-    found = [line for name in given.network or NETWORKS for dtype in dtypes for line in lines(name, dtype)]
-    publish(f"# The memory of a training step\n\n{facts(dtypes, 1)}\n\n{markdown_table(COLUMNS, found)}", given.out)
+    rows = [line for name in given.network or NETWORKS for dtype in dtypes for line in lines(name, dtype)]
+    publish(f"# The memory of a training step\n\n{facts(dtypes, 1)}\n\n{markdown_table(COLUMNS, rows)}", given.out)
 
 
 if __name__ == "__main__":

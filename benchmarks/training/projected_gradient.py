@@ -30,10 +30,10 @@ STRUCTURES = {"spatial": "(C, 2)", "merged": "(C / 1.8, 3), merged"}
 CONV2D = "sconv_search.structured.conv.project_gradient_"
 
 
-def plan_of(start: StudyContext, *, spatial: bool) -> CompressionPlan:
+def plan_of(context: StudyContext, *, spatial: bool) -> CompressionPlan:
     """Every 3x3 convolution but the first: all channels and 2 taps an axis, or 1 / 1.8 of the channels, merged."""
     sites = {}
-    for name, layer in start.network.named_modules():
+    for name, layer in context.network.named_modules():
         if isinstance(layer, torch.nn.Conv2d) and name.startswith("layer"):
             structure = {"c": layer.in_channels, "n": 2}
             merged = {"c": int(layer.in_channels / 1.8), "n": 3, "merged": 1}
@@ -62,17 +62,17 @@ def main() -> None:
     torch.set_num_threads(1)
     weights, cpu = given.data / "weights" / "cifar10_resnet20.safetensors", torch.device("cpu")
     task = task_named("cifar10/resnet20")
-    start = context_from_task(task, data=given.data, weights=weights, cache=given.data, device=cpu, monitor=Monitor())
-    dense, rows = measure_cost(start.network, task.input_shape).flops, []
+    context = context_from_task(task, data=given.data, weights=weights, cache=given.data, device=cpu, monitor=Monitor())
+    dense, rows = measure_cost(context.network, task.input_shape).flops, []
     for name in given.structure or STRUCTURES:
-        words, plan = STRUCTURES[name], plan_of(start, spatial=name == "spatial")
-        share = measure_cost(compress(start.network, plan), task.input_shape).flops / dense
+        words, plan = STRUCTURES[name], plan_of(context, spatial=name == "spatial")
+        share = measure_cost(compress(context.network, plan), task.input_shape).flops / dense
         for rate in RATES:
             scores = []
             for projected in (True, False):
                 with gradient(projected):
                     outcome = run_trial(
-                        start,
+                        context,
                         plan,
                         Schedule(epochs=given.epochs, learning_rate=rate),
                         seed=0,

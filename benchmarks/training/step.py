@@ -105,13 +105,13 @@ def rows(name: str, rounds: int, dtype: str) -> list[tuple[str, ...]]:
     seconds = interleaved(candidates, rounds)
 
     def ratio(words: str, what: str, how: str = "") -> str:
-        found: Quartiles = quartiles(
+        spread: Quartiles = quartiles(
             [own / whole for own, whole in zip(seconds[f"{words}/{what}{how}"], seconds[f"dense/{what}"], strict=True)]
         )
-        return f"{found.median:.2f} ({found.q1:.2f}–{found.q3:.2f})"
+        return f"{spread.median:.2f} ({spread.q1:.2f}–{spread.q3:.2f})"
 
     shown = (("step", ""), ("step", "/kept"), ("step", "/additions"), ("forward", ""), ("forward", "/additions"))
-    return [(name, words, *(ratio(words, *one) for one in shown)) for words in LAYERS]
+    return [(name, words, *(ratio(words, *pair) for pair in shown)) for words in LAYERS]
 
 
 def arguments(parser: argparse.ArgumentParser, networks: Iterable[str], rounds: int, dtype: str) -> None:
@@ -134,12 +134,12 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     keep_freed_memory()
-    found = [row for name in given.network or NETWORKS for row in rows(name, given.rounds, given.dtype)]
+    measured = [row for name in given.network or NETWORKS for row in rows(name, given.rounds, given.dtype)]
     steps = ("step: products", "sums kept", "additions")
     columns = ("network", "structure of every layer", *steps, "forward: products", "additions")
     note = "Time relative to the dense network's in the same round."
     publish(
-        f"# A training step\n\n{facts([given.dtype], given.rounds)}\n\n{markdown_table(columns, found)}\n\n{note}",
+        f"# A training step\n\n{facts([given.dtype], given.rounds)}\n\n{markdown_table(columns, measured)}\n\n{note}",
         given.out,
     )
 

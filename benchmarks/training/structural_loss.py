@@ -49,9 +49,13 @@ def _structure(layer: nn.Conv2d | nn.Linear, half: bool, n: int) -> Structure:
 
 def _plan(network: nn.Module, *, half: bool, n: int) -> CompressionPlan:
     """Every 3x3 convolution to (C/2, n) or (C, n), C/2 rounded up, and every linear layer to c = C/2."""
-    found = {name: module for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
+    convolutions = {
+        name: module for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)
+    }
     return CompressionPlan(
-        sites={name: Choice(method=METHOD, structure=_structure(layer, half, n)) for name, layer in found.items()}
+        sites={
+            name: Choice(method=METHOD, structure=_structure(layer, half, n)) for name, layer in convolutions.items()
+        }
     )
 
 
@@ -119,9 +123,9 @@ def compare(case: Case, rounds: int) -> tuple[object, ...]:
     seconds = interleaved(
         {name: partial(_forward_backward, case.network, loss) for name, loss in losses.items()}, rounds
     )
-    found = {name: quartiles(times) for name, times in seconds.items()}
-    faster = found["explicit"].median / found["chains"].median
-    times = (f"{construction:.2f}", found["explicit"].milliseconds(), found["chains"].milliseconds())
+    spreads = {name: quartiles(times) for name, times in seconds.items()}
+    faster = spreads["explicit"].median / spreads["chains"].median
+    times = (f"{construction:.2f}", spreads["explicit"].milliseconds(), spreads["chains"].milliseconds())
     return case.name, f"{_explicit_macs(case) / 1e6:,.0f}", *times, f"{faster:.1f}"
 
 

@@ -175,9 +175,11 @@ def _compressed(
     """
     small = compress(network, plan)
     with torch.no_grad():
-        wanted, found = network(*example), small(*example)
-    _require(_form(found, member) == _form(wanted, member), "the outputs' shapes changed")
-    _require(all(bool(x.isfinite().all()) for x in _tensors(found) if x.is_floating_point()), "outputs are not finite")
+        wanted, outputs = network(*example), small(*example)
+    _require(_form(outputs, member) == _form(wanted, member), "the outputs' shapes changed")
+    _require(
+        all(bool(x.isfinite().all()) for x in _tensors(outputs) if x.is_floating_point()), "outputs are not finite"
+    )
     cost = measure_cost(small, example)
     _require(cost.flops < dense.flops, f"{cost.flops} FLOPs are not fewer than the dense network's {dense.flops}")
     rebuilt = compress(_built(member, seed=1), plan)
@@ -185,7 +187,7 @@ def _compressed(
     with torch.no_grad():
         again = rebuilt(*example)
     _require(
-        _difference(again, found) <= REBUILT_TOLERANCE, "rebuilt from plan and weights, it computes something else"
+        _difference(again, outputs) <= REBUILT_TOLERANCE, "rebuilt from plan and weights, it computes something else"
     )
     _require_gradients(network, small, example)
     return cost.flops / dense.flops
@@ -194,19 +196,19 @@ def _compressed(
 def _require_gradients(network: nn.Module, small: nn.Module, example: tuple[Any, ...]) -> None:
     """As many of the parameters get a gradient as of the dense network, and all of these are finite."""
     without = []
-    for one in (network, small):
-        one.zero_grad()
-        total = sum(x.float().square().sum() for x in _tensors(one(*example)) if x.requires_grad)
+    for model in (network, small):
+        model.zero_grad()
+        total = sum(x.float().square().sum() for x in _tensors(model(*example)) if x.requires_grad)
         if isinstance(total, Tensor):
             total.backward()
         without.append(
-            {name for name, weight in one.named_parameters() if weight.requires_grad and weight.grad is None}
+            {name for name, weight in model.named_parameters() if weight.requires_grad and weight.grad is None}
         )
     gradients = [weight.grad for weight in small.parameters() if weight.grad is not None]
-    for one in (network, small):
-        one.zero_grad()
+    for model in (network, small):
+        model.zero_grad()
     modules = {name.rpartition(".")[0] for name in without[0]}
-    more = [name for name in without[1] - without[0] if not any(name.startswith(f"{place}.") for place in modules)]
+    more = [name for name in without[1] - without[0] if not any(name.startswith(f"{path}.") for path in modules)]
     _require(not more, f"no gradient reaches {', '.join(more[:3])}")
     _require(all(bool(gradient.isfinite().all()) for gradient in gradients), "gradients are not finite")
 
@@ -224,8 +226,8 @@ def _exported(member: ZooNetwork, network: nn.Module, example: tuple[Any, ...]) 
     small = compress(network, CompressionPlan(sites=sites)).eval()
     with tempfile.TemporaryDirectory() as folder:
         images = example[0].repeat(2, *[1] * (example[0].dim() - 1))
-        found = export_onnx(small, images, Path(folder) / "network.onnx", {})
-    parity = max(found.values())
+        parities = export_onnx(small, images, Path(folder) / "network.onnx", {})
+    parity = max(parities.values())
     _require(parity <= PARITY, f"its outputs differ by {parity:.1e}")
     return parity
 
@@ -246,9 +248,9 @@ def _form(result: Any, member: ZooNetwork) -> Any:
     return structure, [x.shape[number:] if isinstance(x, Tensor) else x for x in leaves]
 
 
-def _difference(one: Any, other: Any) -> float:
+def _difference(left: Any, other: Any) -> float:
     """The largest difference of two results, over the largest number; infinite where their shapes differ."""
-    pairs = list(zip(_tensors(one), _tensors(other), strict=True))
+    pairs = list(zip(_tensors(left), _tensors(other), strict=True))
     if any(x.shape != y.shape for x, y in pairs):
         return float("inf")
     parts = [

@@ -95,15 +95,15 @@ def _takes(network: nn.Module, images: Tensor) -> bool:
 
 
 def _torchvision() -> Iterator[ZooNetwork]:
-    places: dict[str, Kind] = {
+    kinds: dict[str, Kind] = {
         "": "classification",
         "segmentation": "segmentation",
         "detection": "detection",
         "video": "video",
         "optical_flow": "optical flow",
     }
-    for place, kind in places.items():
-        module = getattr(torchvision.models, place) if place else torchvision.models
+    for module_name, kind in kinds.items():
+        module = getattr(torchvision.models, module_name) if module_name else torchvision.models
         for builder in torchvision.models.list_models(module=module):
             yield ZooNetwork(library="torchvision", builder=builder, kind=kind)
 

@@ -31,8 +31,8 @@ class Worker:
         self._pipe.send((part, name))
         try:
             if self._pipe.poll(self._limit_s):
-                found: dict[str, Any] = self._pipe.recv()
-                return found
+                columns: dict[str, Any] = self._pipe.recv()
+                return columns
             reason = f"took more than {self._limit_s:.0f} s"
         except (EOFError, OSError):
             self._process.join()

@@ -1,7 +1,7 @@
 """Draws the pictures of docs/mathematics.md, each from the project's own functions and built layers.
 
 Legend: C channels, c boxes along them, L = C - c + 1 the length of a box; N taps along a spatial axis, n boxes along
-    it.
+it.
 """
 
 from __future__ import annotations
@@ -90,11 +90,11 @@ def additions(method: str, channels: int, counts: Sequence[int]) -> Points:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(channels, 4, 1, bias=False)).eval()
     variant = {} if method == "structured_natural" else {"merged": 1}
-    found = []
+    points = []
     for c in counts:
         plan = CompressionPlan(sites={"0": Choice(method=method, structure={"c": c, "n": 1, **variant})})
-        found.append((float(c), float(measure_cost(METHODS[method].compress(network, plan), (channels, 1, 1)).adds)))
-    return found
+        points.append((float(c), float(measure_cost(METHODS[method].compress(network, plan), (channels, 1, 1)).adds)))
+    return points
 
 
 def residuals(n: int, counts: Sequence[int], filters: int = 64, channels: int = 64, taps: int = 3) -> Points:

@@ -99,9 +99,9 @@ class Subject:
     @property
     def layer(self) -> nn.Conv2d:
         """The layer that is drawn."""
-        found = self.network.get_submodule(SITE)
-        assert isinstance(found, nn.Conv2d)
-        return found
+        own = self.network.get_submodule(SITE)
+        assert isinstance(own, nn.Conv2d)
+        return own
 
     @property
     def kernel(self) -> Tensor:
@@ -166,7 +166,7 @@ def parts(layer: nn.Module, name: str) -> tuple[Panel, ...]:
     """What the compressed layer holds."""
     if name.startswith("structured"):
         return _sums(layer, name), Panel(title="small kernel", cells=_weight(layer), note="what is kept")
-    weights = [_weight(one) for one in layer.children()]
+    weights = [_weight(part) for part in layer.children()]
     if name == "spatial_svd":
         return (
             Panel(title="vertical, 3x1", cells=weights[0], note="6 of 14 filters"),
@@ -211,12 +211,12 @@ def _sums(layer: nn.Module, name: str) -> Panel:
     return Panel(title="7 sums of channels", cells=matrix(sums), scale="signs", note=note, rows=7)
 
 
-def compared(kernel: Tensor, found: Tensor) -> tuple[Panel, Panel]:
+def compared(kernel: Tensor, approximation: Tensor) -> tuple[Panel, Panel]:
     """What the layer applies, and its difference to the trained kernel."""
-    note = f"{relative(kernel - found, kernel):.2f} of the norm"
+    note = f"{relative(kernel - approximation, kernel):.2f} of the norm"
     return (
-        Panel(title="what the layer applies", cells=found, scale="kernel"),
-        Panel(title="difference", cells=kernel - found, note=note, scale="kernel"),
+        Panel(title="what the layer applies", cells=approximation, scale="kernel"),
+        Panel(title="difference", cells=kernel - approximation, note=note, scale="kernel"),
     )
 
 
@@ -228,9 +228,9 @@ def original(kernel: Tensor) -> Panel:
 def layer_picture(subject: Subject, name: str) -> Picture:
     """A kernel, the parts that a method keeps, what they apply together, and the difference."""
     layer, kernel = built(subject, name), subject.kernel
-    found = applied_kernel(layer, subject.layer)
-    panels = (original(kernel), *parts(layer, name), *compared(kernel, found))
-    return Picture(name=name, panels=panels, residual=relative(kernel - found, kernel))
+    approximation = applied_kernel(layer, subject.layer)
+    panels = (original(kernel), *parts(layer, name), *compared(kernel, approximation))
+    return Picture(name=name, panels=panels, residual=relative(kernel - approximation, kernel))
 
 
 def calibrated_picture(subject: Subject) -> Picture:
@@ -239,17 +239,17 @@ def calibrated_picture(subject: Subject) -> Picture:
     """
     kernel = subject.kernel
     layers = [built(subject, "structured_merged", inputs) for inputs in (None, subject.inputs)]
-    found = [applied_kernel(layer, subject.layer) for layer in layers]
+    approximations = [applied_kernel(layer, subject.layer) for layer in layers]
     notes = [
-        f"off by {relative(kernel - one, kernel):.2f}, outputs by {output_error(layer, subject):.2f}"
-        for layer, one in zip(layers, found, strict=True)
+        f"off by {relative(kernel - approximation, kernel):.2f}, outputs by {output_error(layer, subject):.2f}"
+        for layer, approximation in zip(layers, approximations, strict=True)
     ]
     panels = (
         original(kernel),
-        Panel(title="nearest kernel", cells=found[0], note=notes[0], scale="kernel"),
-        Panel(title="calibrated: nearest outputs", cells=found[1], note=notes[1], scale="kernel"),
+        Panel(title="nearest kernel", cells=approximations[0], note=notes[0], scale="kernel"),
+        Panel(title="calibrated: nearest outputs", cells=approximations[1], note=notes[1], scale="kernel"),
     )
-    return Picture(name="calibrated", panels=panels, residual=relative(kernel - found[1], kernel))
+    return Picture(name="calibrated", panels=panels, residual=relative(kernel - approximations[1], kernel))
 
 
 def regularized_picture(subject: Subject, strength: float = 3.0, epochs: float = 4) -> Picture:
@@ -279,7 +279,7 @@ def pruned_picture(subject: Subject, keep: int = 11) -> Picture:
     """Filters that leave the layer that makes channels, and the same channels in the layer that reads them, refit."""
     plan = plan_of("channel_pruning", {"keep": keep}, MAKER)
     pruned = METHODS["channel_pruning"].compress(subject.network, plan, subject.inputs)
-    made, left = (_weight(one.get_submodule(MAKER)) for one in (subject.network, pruned))
+    made, left = (_weight(model.get_submodule(MAKER)) for model in (subject.network, pruned))
     kept = (made[:, None] == left[None]).flatten(2).all(2).any(1)
     makes, reads = torch.full_like(made, torch.nan), torch.full_like(subject.kernel, torch.nan)
     makes[kept], reads[:, kept] = left, _weight(pruned.get_submodule(SITE))
@@ -300,8 +300,8 @@ def mixed_costs(network: nn.Module) -> dict[str, tuple[str, int, int]]:
     plan = CompressionPlan(sites={site: Choice(method=m, structure=s) for site, (m, s) in MIXED.items()})
     costs = layer_costs(network, compress(network, plan), (1, 28, 28))
     return {
-        site: (MIXED[site][0] if site in MIXED else "", found["before"][0], found["after"][0])
-        for site, found in costs.items()
+        site: (MIXED[site][0] if site in MIXED else "", cost["before"][0], cost["after"][0])
+        for site, cost in costs.items()
     }
 
 

@@ -90,11 +90,11 @@ def draw_mixed(costs: Mapping[str, tuple[str, int, int]], path: Path) -> None:
     """Writes the picture of a mixed plan: each layer's MACs before and after, colored by its method."""
     colors = {name: color for name, (color, _) in styles(method for method, *_ in costs.values() if method).items()}
     figure, axes = plt.subplots(figsize=(7.5, 0.42 * len(costs) + 0.7), facecolor=PAPER)
-    for place, (method, before, after) in enumerate(costs.values()):
-        axes.barh(place, before / 1e6, height=0.72, color="#E3E6EA")
-        axes.barh(place, after / 1e6, height=0.44, color=colors.get(method, "#7A828C"))
+    for index, (method, before, after) in enumerate(costs.values()):
+        axes.barh(index, before / 1e6, height=0.72, color="#E3E6EA")
+        axes.barh(index, after / 1e6, height=0.44, color=colors.get(method, "#7A828C"))
         said = f"{method or 'no choice'}: {after / before:.0%}"
-        axes.text(before / 1e6 + 0.01, place, said, va="center", fontsize=8, color=INK)
+        axes.text(before / 1e6 + 0.01, index, said, va="center", fontsize=8, color=INK)
     axes.set_yticks(range(len(costs)), [f"layer {site}" for site in costs], fontsize=8, color=INK)
     axes.set_xlim(0, 1.3 * max(before for _, before, _ in costs.values()) / 1e6)
     axes.invert_yaxis()

@@ -80,14 +80,14 @@ def counts(name: str) -> PaperCounts:
     return paper_counts(network, plan, (3, family.size, family.size))
 
 
-def row(name: str, found: PaperCounts) -> tuple[str, ...]:
+def row(name: str, counts: PaperCounts) -> tuple[str, ...]:
     """The cells of one line: a plan by its name, a dense network by its own; counts in 1e9, parameters in 1e6."""
     family = FAMILIES[family_of(name)]
     billions = (
-        f"{count / 1e9:.{family.digits}f}" for count in (found.mults, found.naive_additions, found.chain_additions)
+        f"{count / 1e9:.{family.digits}f}" for count in (counts.mults, counts.naive_additions, counts.chain_additions)
     )
     shown = f"`{name}`" if name in PAPER_PLANS else f"{name}, dense"
-    return shown, f"{family.size} × {family.size}", *billions, f"{found.params / 1e6:.3f}"
+    return shown, f"{family.size} × {family.size}", *billions, f"{counts.params / 1e6:.3f}"
 
 
 def table(chosen: Iterable[str]) -> str:
@@ -99,7 +99,7 @@ def table(chosen: Iterable[str]) -> str:
     return markdown_table(COLUMNS, rows)
 
 
-def with_table(page: str, found: str) -> str:
+def with_table(page: str, rows: str) -> str:
     """The page's text with the table between its marks.
 
     Raises:
@@ -108,7 +108,7 @@ def with_table(page: str, found: str) -> str:
     if missing := [mark for mark in MARKS if mark not in page]:
         raise ValueError(f"the page lacks the mark {missing[0]!r}")
     before, _, rest = page.partition(MARKS[0])
-    return f"{before}{MARKS[0]}\n\n{found}\n\n{MARKS[1]}{rest.partition(MARKS[1])[2]}"
+    return f"{before}{MARKS[0]}\n\n{rows}\n\n{MARKS[1]}{rest.partition(MARKS[1])[2]}"
 
 
 def main() -> None:
@@ -119,10 +119,10 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.only and arguments.page:
         parser.error("--page takes the table of all networks; leave out --only")
-    found = table(name for name in names() if arguments.only in name)
+    text = table(name for name in names() if arguments.only in name)
     if arguments.page:
-        arguments.page.write_text(with_table(arguments.page.read_text(encoding="utf-8"), found), encoding="utf-8")
-    print(found)
+        arguments.page.write_text(with_table(arguments.page.read_text(encoding="utf-8"), text), encoding="utf-8")
+    print(text)
 
 
 if __name__ == "__main__":

@@ -172,8 +172,8 @@ def network_path(row: dict[str, Any], run: RunFacts | None) -> str:
         return ""
     label = f"{row['variant']}-{row['name']}" if str(row["name"]).isdecimal() else str(row["name"])
     parent = run.folder / "confirmed"
-    found = [(seed, path) for path in parent.glob(f"{glob_safe(label)}-seed*") if (seed := _seed(path)) is not None]
-    return str(min(found)[1]) if found else ""
+    saved = [(seed, path) for path in parent.glob(f"{glob_safe(label)}-seed*") if (seed := _seed(path)) is not None]
+    return str(min(saved)[1]) if saved else ""
 
 
 def glob_safe(text: str) -> str:

@@ -65,13 +65,13 @@ def _row(keys: Any, rows: pd.DataFrame, runs: Sequence[RunFacts]) -> dict[str, A
 
 def inequalities(spent: pd.DataFrame) -> list[str]:
     """A sentence for each budget at which the methods had different effort, saying in what and how."""
-    found = []
+    sentences = []
     for (task, budget), rows in spent.groupby(["task", "budget_group"], sort=True):
         differing = [name for name in _COMPARED if rows[name].astype("string").fillna("").nunique() > 1]
         if differing:
             clauses = [f"{EFFORT_COLUMNS[name]}: {_by_method(rows, name)}" for name in differing]
-            found.append(f"Unequal effort in {task} at {budget}. {'; '.join(clauses)}.")
-    return found
+            sentences.append(f"Unequal effort in {task} at {budget}. {'; '.join(clauses)}.")
+    return sentences
 
 
 def unrecorded(spent: pd.DataFrame) -> list[str]:

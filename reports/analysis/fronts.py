@@ -74,7 +74,8 @@ def hypervolume_curve(costs: Sequence[float], scores: Sequence[float], metric: M
     for start in range(0, len(points), _BLOCK):
         block = points[start : start + _BLOCK]
         # The front is short, and few points join it: only then is the area computed anew.
-        may_join = ~(front[:, None] <= block).all(axis=2).any(axis=0) & (block < reference).all(axis=1)
+        is_dominated = (front[:, None] <= block).all(axis=2).any(axis=0)
+        may_join = np.logical_not(is_dominated) & (block < reference).all(axis=1)
         for point, joins in zip(block, may_join, strict=True):
             if joins and not (front <= point).all(axis=1).any():
                 front = np.vstack([front[~(point <= front).all(axis=1)], point])

@@ -30,19 +30,19 @@ def timings(confirmed: pd.DataFrame) -> pd.DataFrame:
     """
     rows = confirmed[_READ]
     known = (rows["latency_ms"] > 0).fillna(False) & (rows["dense_latency_ms"] > 0).fillna(False)
-    found = rows[known].assign(speed_up=rows["dense_latency_ms"] / rows["latency_ms"])
-    same = found.groupby(["task", *CONDITIONS], dropna=False)
+    timed = rows[known].assign(speed_up=rows["dense_latency_ms"] / rows["latency_ms"])
+    same = timed.groupby(["task", *CONDITIONS], dropna=False)
     least = same["dense_latency_ms"].transform("min")
-    busy = (found["busy_share"] > BUSY_SHARE).fillna(False) | (found["dense_latency_ms"] > SLOW_DENSE * least)
-    quiet = found["dense_latency_ms"].mask(busy)
-    keys = [found[name] for name in ["task", *CONDITIONS]]
+    busy = (timed["busy_share"] > BUSY_SHARE).fillna(False) | (timed["dense_latency_ms"] > SLOW_DENSE * least)
+    quiet = timed["dense_latency_ms"].mask(busy)
+    keys = [timed[name] for name in ["task", *CONDITIONS]]
     reference = (
         quiet.groupby(keys, dropna=False).transform("median").fillna(same["dense_latency_ms"].transform("median"))
     )
     size = same["plan"].transform("size")
-    elsewhere = size < size.groupby(found["task"]).transform("max")
-    timing = pd.Series(MEASURED, index=found.index, dtype="string").mask(busy, BUSY).mask(elsewhere, ELSEWHERE)
-    return found.assign(timing=timing, dense_reference_ms=reference)[
+    elsewhere = size < size.groupby(timed["task"]).transform("max")
+    timing = pd.Series(MEASURED, index=timed.index, dtype="string").mask(busy, BUSY).mask(elsewhere, ELSEWHERE)
+    return timed.assign(timing=timing, dense_reference_ms=reference)[
         ["speed_up", "timing", "dense_reference_ms"]
     ].reindex(rows.index)
 

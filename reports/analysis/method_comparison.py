@@ -103,7 +103,7 @@ def _verdict(table: pd.DataFrame, summary: pd.DataFrame, task: str, budget: str)
     entries = _tested(sorted((entry for entry in best if entry), key=lambda entry: -scored.metric.quality(entry.mean)))
     searched = set(table.loc[((table["budget_group"] == budget) & (table["task"] == task)).fillna(False), "family"])
     waiting = tuple(sorted(method_name(family) for family in searched - {entry.family for entry in entries} if family))
-    found = Verdict(
+    verdict = Verdict(
         task=task,
         budget=budget,
         scores=scored,
@@ -112,7 +112,7 @@ def _verdict(table: pd.DataFrame, summary: pd.DataFrame, task: str, budget: str)
         waiting=waiting,
         finetuned=_finetuned(plans, confirmed, dense),
     )
-    return replace(found, sentence=sentence(found))
+    return replace(verdict, sentence=sentence(verdict))
 
 
 def _best_plan(plans: pd.DataFrame, confirmed: pd.DataFrame, dense: float | None) -> Entry | None:
@@ -128,8 +128,8 @@ def _best_plan(plans: pd.DataFrame, confirmed: pd.DataFrame, dense: float | None
 
 
 def _finetuned(plans: pd.DataFrame, confirmed: pd.DataFrame, dense: float | None) -> Entry | None:
-    found = plans[plans["variant"] == "dense_finetuned"]
-    return None if found.empty else _entry(found.iloc[0], confirmed, dense, plans=1)
+    matching = plans[plans["variant"] == "dense_finetuned"]
+    return None if matching.empty else _entry(matching.iloc[0], confirmed, dense, plans=1)
 
 
 def _entry(plan: pd.Series[Any], confirmed: pd.DataFrame, dense: float | None, *, plans: int) -> Entry:
@@ -206,13 +206,13 @@ def _certainty(first: Entry, others: Sequence[Entry]) -> str:
     """How sure the first place is: one difference in full, several by what their tests found."""
     if len(others) == 1:
         return f"The difference {_finding(others[0])}"
-    found: dict[str, list[str]] = {}
+    words: dict[str, list[str]] = {}
     for entry in others:
         finding, p = _kind_of_finding(entry)
-        found.setdefault(finding, []).append(_name(entry) + (f" ({p})" if p else ""))
+        words.setdefault(finding, []).append(_name(entry) + (f" ({p})" if p else ""))
     tested = [entry.against_best.n for entry in others if entry.against_best and entry.p is not None]
     pairs = f"{min(tested)} to {max(tested)}" if tested and min(tested) < max(tested) else f"{max(tested, default=0)}"
-    clauses = "; ".join(f"{finding} over {', '.join(names)}" for finding, names in found.items())
+    clauses = "; ".join(f"{finding} over {', '.join(names)}" for finding, names in words.items())
     method = f" (paired t-tests, Holm-corrected, n = {pairs})" if tested else ""
     return f"The lead is {clauses}{method}"
 

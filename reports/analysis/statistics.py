@@ -60,7 +60,7 @@ def sign_flip(differences: Sequence[float]) -> float:
     """Two-sided p of the exact permutation test: the share of all 2^n sign patterns whose mean is at least as far from
     0.
     """
-    found = permutation_test(
+    test = permutation_test(
         (differences,),
         lambda flipped, axis: np.abs(np.mean(flipped, axis=axis)),
         permutation_type="samples",
@@ -68,7 +68,7 @@ def sign_flip(differences: Sequence[float]) -> float:
         n_resamples=np.inf,
         vectorized=True,
     )
-    return float(found.pvalue)
+    return float(test.pvalue)
 
 
 def holm(values: Sequence[float | None]) -> list[float | None]:

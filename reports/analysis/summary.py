@@ -76,8 +76,7 @@ def summarize(table: pd.DataFrame) -> pd.DataFrame:
     """A row a confirmed plan, by task and falling FLOPs: test score over seeds, costs, speed-up, difference to dense.
 
     Where a method has no confirmed plan yet, its best search trials stand in: ``stage`` is ``search``, the label says
-        so,
-    and the test columns are missing.
+    so, and the test columns are missing.
     """
     known = (table["stage"] == "confirm") & (table["status"] == "complete") & table["test_score"].notna()
     confirmed = table.loc[known, [*_READ, *_TESTED]]

@@ -89,7 +89,7 @@ class _Figures:
 
     def _index(self, item: Any) -> Any:
         if isinstance(item, list | tuple):
-            return [self._index(one) for one in item]
+            return [self._index(entry) for entry in item]
         return self._texts.setdefault(str(item), len(self._texts))
 
     def data(self) -> dict[str, Any]:

@@ -173,9 +173,9 @@ def point_of(scores: Sequence[float], metric: Metric) -> float:
     return 1.0 if metric.unit == "%" else max(median_high([abs(score) for score in scores]) / 100, 1e-9)
 
 
-def ordered(one: float, other: float) -> tuple[float, float]:
+def ordered(first: float, other: float) -> tuple[float, float]:
     """The two, the lower one first."""
-    return min(one, other), max(one, other)
+    return min(first, other), max(first, other)
 
 
 def worse_end(limits: tuple[float, float], metric: Metric) -> float:

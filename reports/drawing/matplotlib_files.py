@@ -130,8 +130,13 @@ def _draw_chart(figure: Figure, axes: Axes, chart: Chart) -> None:
         bottom=0.55 + ticks + label,
     )
     if entries:
-        place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0.01, low), "borderaxespad": 0, "borderpad": 0}
-        figure.legend(handles=entries[:_MOST_LEGEND], frameon=False, fontsize=8, ncols=_LEGEND_COLUMNS, **place)
+        position: dict[str, Any] = {
+            "loc": "lower left",
+            "bbox_to_anchor": (0.01, low),
+            "borderaxespad": 0,
+            "borderpad": 0,
+        }
+        figure.legend(handles=entries[:_MOST_LEGEND], frameon=False, fontsize=8, ncols=_LEGEND_COLUMNS, **position)
 
 
 def _draw_rules(axes: Axes, chart: Chart) -> list[Line2D]:
@@ -178,9 +183,9 @@ def _marker_style(color: str, *, hollow: bool) -> dict[str, Any]:
 
 
 def _direct_label(axes: Axes, label: Label, color: str, marker: str) -> Line2D:
-    place: Any = axes.get_yaxis_transform()
-    (line,) = axes.plot([1.02], [label.y], marker=marker, color=color, markersize=7, transform=place, clip_on=False)
-    axes.text(1.04, label.y, _wrapped(label.text, _LABEL_LETTERS), transform=place, va="center", fontsize=9)
+    transform: Any = axes.get_yaxis_transform()
+    (line,) = axes.plot([1.02], [label.y], marker=marker, color=color, markersize=7, transform=transform, clip_on=False)
+    axes.text(1.04, label.y, _wrapped(label.text, _LABEL_LETTERS), transform=transform, va="center", fontsize=9)
     return line
 
 
@@ -211,7 +216,7 @@ def _frame(own: Any, axes: Axes, axis: Axis, which: str) -> None:
     if axis.limits:
         (axes.set_xlim if which == "x" else axes.set_ylim)(*axis.limits)
     if axis.ticks:
-        own.set_ticks([place for place, _ in axis.ticks], labels=[words for _, words in axis.ticks])
+        own.set_ticks([tick for tick, _ in axis.ticks], labels=[words for _, words in axis.ticks])
     own.set_label_text(_wrapped(axis.label, 80 if which == "x" else 60))
 
 
@@ -250,8 +255,8 @@ def _draw_map(figure: Figure, axes: Axes, drawing: HeatMap) -> None:
 def _ink(drawing: HeatMap, value: float) -> str:
     """Black or white, whichever is read on the cell's color."""
     low, high = drawing.limits
-    place = (value - low) / (high - low)
-    dark = abs(place - 0.5) > 0.32 if drawing.diverging else place < 0.5
+    position = (value - low) / (high - low)
+    dark = abs(position - 0.5) > 0.32 if drawing.diverging else position < 0.5
     return "#FFFFFF" if dark else "#000000"
 
 

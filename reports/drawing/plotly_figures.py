@@ -83,8 +83,8 @@ def _chart(chart: Chart) -> dict[str, Any]:
     given = styles({trace.style for trace in chart.traces} | {label.style for label in chart.labels})
     named = _named(chart)
     data = [
-        _trace(trace, *given[trace.style], legend=place in named, dotted=chart.dotted(trace))
-        for place, trace in enumerate(chart.traces)
+        _trace(trace, *given[trace.style], legend=index in named, dotted=chart.dotted(trace))
+        for index, trace in enumerate(chart.traces)
     ]
     data += [_legend_of(rule) for rule in chart.rules]
     layout = {
@@ -113,10 +113,10 @@ def _label_width(chart: Chart) -> int:
 def _named(chart: Chart) -> set[int]:
     """Positions of the traces that stand in the legend: one a name, the strongest that there is."""
     strength = {"strong": 0, "hollow": 1, "line": 2, "steps": 2, "faint": 3, "below": 4, "above": 4}
-    order = sorted(range(len(chart.traces)), key=lambda place: (strength[chart.traces[place].kind], place))
+    order = sorted(range(len(chart.traces)), key=lambda index: (strength[chart.traces[index].kind], index))
     first: dict[str, int] = {}
-    for place in order:
-        first.setdefault(chart.traces[place].name, place)
+    for index in order:
+        first.setdefault(chart.traces[index].name, index)
     return set(first.values())
 
 
@@ -248,8 +248,8 @@ def _direct_labels(chart: Chart, given: dict[str, tuple[str, str]]) -> list[dict
     for label in chart.labels:
         color, marker = given[label.style]
         text = f'<span style="color:{color}">{_GLYPHS[marker]}</span> {_wrapped(label.text, _LABEL_LETTERS)}'
-        place = {"x": 1.01, "xref": "paper", "xanchor": "left", "y": label.y, "yanchor": "middle", "align": "left"}
-        made.append({"name": DIRECT, "text": text, "showarrow": False, **place})
+        position = {"x": 1.01, "xref": "paper", "xanchor": "left", "y": label.y, "yanchor": "middle", "align": "left"}
+        made.append({"name": DIRECT, "text": text, "showarrow": False, **position})
     return made
 
 
@@ -260,21 +260,21 @@ def _rule_label(rule: Rule, chart: Chart) -> dict[str, Any]:
     at = math.log10(rule.at) if rule.axis == "x" and chart.x.logarithmic else rule.at
     highest = max((other.at for other in chart.rules if other.axis == "y"), default=rule.at)
     above = "bottom" if rule.at == highest else "top"
-    place: dict[str, Any] = {"y": at, "x": 0.004, "xref": "paper", "xanchor": "left", "yanchor": above}
+    position: dict[str, Any] = {"y": at, "x": 0.004, "xref": "paper", "xanchor": "left", "yanchor": above}
     if rule.axis == "x":
-        place = {"x": at, "y": 0.004, "yref": "paper", "xanchor": "left", "yanchor": "bottom"}
+        position = {"x": at, "y": 0.004, "yref": "paper", "xanchor": "left", "yanchor": "bottom"}
     return {
         "name": TOLERANCE if rule.moves else RULE,
         "text": safe(one_line(rule.name)),
         "showarrow": False,
         "font": {"size": 11},
-        **place,
+        **position,
     }
 
 
 def _map(drawing: HeatMap) -> dict[str, Any]:
     colors = _PURPLE_ORANGE if drawing.diverging else _CIVIDIS
-    places = [place / (len(colors) - 1) for place in range(len(colors))]
+    positions = [index / (len(colors) - 1) for index in range(len(colors))]
     low, high = drawing.limits
     letters = max(12, 110 // len(drawing.columns))
     heat = {
@@ -290,7 +290,7 @@ def _map(drawing: HeatMap) -> dict[str, Any]:
         "hovertext": [[safe(text) for text in row] for row in drawing.hovers],
         "zmin": low,
         "zmax": high,
-        "colorscale": [list(pair) for pair in zip(places, colors, strict=True)],
+        "colorscale": [list(pair) for pair in zip(positions, colors, strict=True)],
         "colorbar": {"title": {"text": _wrapped(drawing.label, 26), "side": "right"}, "thickness": 12, "len": 1.0},
     }
     layout = {

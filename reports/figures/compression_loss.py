@@ -45,17 +45,19 @@ def compression_losses(table: pd.DataFrame, task: str, scores: ScoreFormat) -> p
         made.append(entry | {"seeds": len(part)})
     columns = ["budget_group", "family", "label", "key", "name", "regularization", "seeds"]
     columns += [name for stage in _MEASURED for name in (stage, f"{stage}_std")]
-    found = pd.DataFrame(made, columns=columns)
-    size = found["budget_group"].map(lambda text: -first_number(str(text)))
-    return found.assign(size=size).sort_values(["size", "label"], kind="stable", ignore_index=True).drop(columns="size")
+    losses = pd.DataFrame(made, columns=columns)
+    size = losses["budget_group"].map(lambda text: -first_number(str(text)))
+    return (
+        losses.assign(size=size).sort_values(["size", "label"], kind="stable", ignore_index=True).drop(columns="size")
+    )
 
 
 def compression_loss_figure(table: pd.DataFrame, task: str, scores: ScoreFormat) -> Figure:
     """Three places on the horizontal axis, a line a plan; a drawing a budget."""
     title = "Scores before and after compression"
-    found = compression_losses(table, task, scores)
+    losses = compression_losses(table, task, scores)
     drawings: dict[str, Drawing] = {
-        str(budget): _chart(part, str(budget), scores) for budget, part in found.groupby("budget_group", sort=False)
+        str(budget): _chart(part, str(budget), scores) for budget, part in losses.groupby("budget_group", sort=False)
     }
     if not drawings:
         drawings = {
@@ -80,8 +82,8 @@ def _chart(rows: pd.DataFrame, budget: str, scores: ScoreFormat) -> Chart:
         .sort_values("label")
     )
     width = min(0.04, 0.4 / len(shown))
-    for place, row in enumerate(records(shown)):
-        shift = (place - (len(shown) - 1) / 2) * width
+    for index, row in enumerate(records(shown)):
+        shift = (index - (len(shown) - 1) / 2) * width
         known = [(at, stage) for at, stage in enumerate(_STAGES) if not pd.isna(row[stage])]
         regularized = "" if pd.isna(row["regularization"]) else f", λ = {general(row['regularization'])}"
         name = row["label"] + regularized

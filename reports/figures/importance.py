@@ -34,14 +34,14 @@ def importances(table: SiteTable) -> dict[str, float | None]:
     vary.
     """
     score = quality(table.rows, "val_score")
-    found = {site: spearman(table.left[site], score) for site in table.left.columns}
+    correlations = {site: spearman(table.left[site], score) for site in table.left.columns}
     weight = table.rows["regularization"]
     penalty = {WEIGHT: weight, SHARE: table.rows["regularized_share"]}
     varied = {
         name: spearman(values, score) if values.notna().sum() >= FEWEST_TRIALS else None
         for name, values in penalty.items()
     }
-    return found | varied | {DIRECT: spearman(weight.isna().astype("float64"), score)}
+    return correlations | varied | {DIRECT: spearman(weight.isna().astype("float64"), score)}
 
 
 def _text(value: float | None, trials: int) -> str:

@@ -81,13 +81,13 @@ def _left_out(timed: pd.DataFrame) -> str:
 def conditions(plans: pd.DataFrame) -> str:
     """Device, threads, number type and batch of the measurements, in words."""
     names = {"machine": "device", "threads": "threads", "dtype": "number type", "latency_batch": "inputs at once"}
-    found = {
+    values = {
         text: "; ".join(one_line(str(v)) for v in sorted(plans[name].dropna().unique(), key=str))
         for name, text in names.items()
     }
     return (
         "Measured: "
-        + ", ".join(f"{text} {value or MISSING + ' (not recorded)'}" for text, value in found.items())
+        + ", ".join(f"{text} {value or MISSING + ' (not recorded)'}" for text, value in values.items())
         + "."
     )
 

@@ -210,7 +210,7 @@ def limits_of(
     best, high = max([*typical, *reference]), max([*typical, *reference, *searched_ones])
     floor = best - max(_TYPICAL * median_high([best - quality for quality in typical]), _LEAST_SPAN * point)
     deviations = _floats(strong["test_score_std"].fillna(0)) if tested else []
-    bars = [(one - std, one + std) for one, std in zip(tested, deviations, strict=True) if one >= floor]
+    bars = [(score - std, score + std) for score, std in zip(tested, deviations, strict=True) if score >= floor]
     inside = [value for value in [*tested, *reference, *searched_ones] if value >= floor]
     low = max(floor, min([*inside, *(bottom for bottom, _ in bars)]))
     high = max([high, *(min(top, best + (best - low)) for _, top in bars)])
@@ -239,14 +239,14 @@ def _located(rows: pd.DataFrame, cost: CostAxis, dense: float | None) -> pd.Data
     """The rows with a place ``x`` on the axis; latencies that were disturbed have none."""
     if cost.key == "latency":
         usable = (rows["timing"] == MEASURED).fillna(False) if "timing" in rows else pd.Series(False, index=rows.index)
-        place = (100 / rows["speed_up"]).where(usable) if "speed_up" in rows else rows["flops_share"] * float("nan")
+        position = (100 / rows["speed_up"]).where(usable) if "speed_up" in rows else rows["flops_share"] * float("nan")
     elif cost.key == "flops":
-        place = rows["flops_share"]
+        position = rows["flops_share"]
     else:
-        place = rows[cost.column].astype("Float64") * (100 / dense if dense else 1.0)
-    found = rows.assign(x=place)
-    known = found["x"].notna()
-    return found if known.all() else found[known]
+        position = rows[cost.column].astype("Float64") * (100 / dense if dense else 1.0)
+    located = rows.assign(x=position)
+    known = located["x"].notna()
+    return located if known.all() else located[known]
 
 
 def _faint(searched: pd.DataFrame, limits: tuple[float, float], scores: ScoreFormat) -> tuple[list[Trace], list[str]]:

@@ -82,19 +82,19 @@ def plan_figure(summary: pd.DataFrame, verdicts: Sequence[Verdict]) -> Figure:
 
 def _plan_map(summary: pd.DataFrame, verdict: Verdict) -> Drawing:
     title = f"FLOPs kept by layer at {verdict.budget}"
-    found = [(entry, layers_of(summary[summary["key"] == entry.key].iloc[0])) for entry in verdict.entries]
-    found = [(entry, layers) for entry, layers in found if layers]
-    if not found:
+    drawn = [(entry, layers_of(summary[summary["key"] == entry.key].iloc[0])) for entry in verdict.entries]
+    drawn = [(entry, layers) for entry, layers in drawn if layers]
+    if not drawn:
         return Nothing(title=title, reason=_NO_LAYERS)
-    names = list(dict.fromkeys(layer.name for _, layers in found for layer in layers))
+    names = list(dict.fromkeys(layer.name for _, layers in drawn for layer in layers))
     shown = names[:MOST_ROWS]
-    by_name = [{layer.name: layer for layer in layers} for _, layers in found]
+    by_name = [{layer.name: layer for layer in layers} for _, layers in drawn]
     cells = [[column.get(name) for column in by_name] for name in shown]
     cut = [f"the first {MOST_ROWS} of {len(names)} layers are drawn"] if len(names) > MOST_ROWS else []
     return HeatMap(
         title=title,
         rows=shown,
-        columns=[method_name(entry.family) for entry, _ in found],
+        columns=[method_name(entry.family) for entry, _ in drawn],
         values=[[layer.kept if layer else None for layer in row] for row in cells],
         texts=[[_cell(layer) for layer in row] for row in cells],
         hovers=[[_hover(layer) for layer in row] for row in cells],

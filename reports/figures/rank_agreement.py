@@ -57,7 +57,7 @@ def estimates(table: pd.DataFrame, runs: Sequence[RunFacts], tables: Sequence[Si
         .rename("full")
         .reset_index()
     )
-    parts = [_searched(one) for one in tables]
+    parts = [_searched(frame) for frame in tables]
     wanted = confirmed[["run", "plan"]]
     known = rows[
         (rows["stage"] == "search") & rows["plan"].isin(wanted["plan"])
@@ -65,17 +65,17 @@ def estimates(table: pd.DataFrame, runs: Sequence[RunFacts], tables: Sequence[Si
     short = known.merge(wanted, on=["run", "plan"])
     scores = {"short": short["val_score"].astype("float64"), "screen": short["screen_score"].astype("float64")}
     parts.append(short[["run", "family", "plan"]].assign(**scores, damage=float("nan")))
-    found = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
-    found = found.sort_values("damage", kind="stable").drop_duplicates(["run", "plan", "short"])
-    found = found.merge(confirmed, on=["run", "family", "plan"], how="outer")
+    joined = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
+    joined = joined.sort_values("damage", kind="stable").drop_duplicates(["run", "plan", "short"])
+    joined = joined.merge(confirmed, on=["run", "family", "plan"], how="outer")
     by_name = {run.name: run for run in runs}
-    missing = found["damage"].isna()
+    missing = joined["damage"].isna()
     damages = [
         plan_damage(by_name[run], plan) if run in by_name else None
-        for run, plan in found.loc[missing, ["run", "plan"]].itertuples(index=False, name=None)
+        for run, plan in joined.loc[missing, ["run", "plan"]].itertuples(index=False, name=None)
     ]
-    found.loc[missing, "damage"] = pd.Series(damages, index=found.index[missing], dtype="float64")
-    return found.astype({"damage": "float64", "screen": "float64", "short": "float64", "full": "float64"})
+    joined.loc[missing, "damage"] = pd.Series(damages, index=joined.index[missing], dtype="float64")
+    return joined.astype({"damage": "float64", "screen": "float64", "short": "float64", "full": "float64"})
 
 
 def _searched(table: SiteTable) -> pd.DataFrame:
@@ -87,10 +87,10 @@ def _searched(table: SiteTable) -> pd.DataFrame:
     return rows.assign(**scores, damage=table.damage)
 
 
-def rank_correlations(found: pd.DataFrame) -> pd.DataFrame:
+def rank_correlations(predictions: pd.DataFrame) -> pd.DataFrame:
     """A row a pair of estimates and method: Spearman's ρ and the number of plans; ρ is missing below four plans."""
     made = []
-    for family, part in found.groupby("family"):
+    for family, part in predictions.groupby("family"):
         for name, (first, second) in PAIRS.items():
             both = part[part[first].notna() & part[second].notna()]
             rho = spearman(both[first], both[second]) if len(both) >= FEWEST_PAIRS else None
@@ -98,19 +98,19 @@ def rank_correlations(found: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(made, columns=["family", "estimates", "rho", "n"])
 
 
-def rank_agreement_figure(found: pd.DataFrame, scores: ScoreFormat) -> Figure:
+def rank_agreement_figure(predictions: pd.DataFrame, scores: ScoreFormat) -> Figure:
     """A drawing a pair."""
     return Figure(
         key="agreement",
         title="Do cheap estimates rank plans as full trainings do?",
-        drawings={name: _drawing(found, scores, name, *columns) for name, columns in PAIRS.items()},
+        drawings={name: _drawing(predictions, scores, name, *columns) for name, columns in PAIRS.items()},
         caption="A point a plan. Damage is a cost: where it predicts well, scores get worse as it rises. Plans are "
         "confirmed because they were best in the search, so the last two correlations see a narrow choice.",
     )
 
 
-def _drawing(found: pd.DataFrame, scores: ScoreFormat, name: str, first: str, second: str) -> Drawing:
-    both = found[found[first].notna() & found[second].notna()]
+def _drawing(predictions: pd.DataFrame, scores: ScoreFormat, name: str, first: str, second: str) -> Drawing:
+    both = predictions[predictions[first].notna() & predictions[second].notna()]
     if len(both) < FEWEST_PAIRS:
         reason = f"Only {len(both)} plans have both; a correlation needs at least {FEWEST_PAIRS}."
         return Nothing(title=name, reason=reason)

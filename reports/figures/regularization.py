@@ -130,9 +130,9 @@ def residual_figure(table: pd.DataFrame, summary: pd.DataFrame, task: str) -> Fi
 
 def _residual_chart(row: dict[str, Any]) -> Chart | None:
     try:
-        course = json.loads(row["residual_course"])
-        epochs = [float(value) for value in course["epochs"]]
-        sites = {str(site): [float(value) for value in values] for site, values in course["sites"].items()}
+        history = json.loads(row["residual_course"])
+        epochs = [float(value) for value in history["epochs"]]
+        sites = {str(site): [float(value) for value in values] for site, values in history["sites"].items()}
     except (TypeError, ValueError, KeyError, AttributeError):
         return None
     layers = sorted(sites, key=_natural)
@@ -147,7 +147,8 @@ def _residual_chart(row: dict[str, Any]) -> Chart | None:
             y=values,
             dash=dashes[site],
             texts=[
-                f"{site}\nafter {general(at)} epochs: {general(one)}" for at, one in zip(epochs, values, strict=False)
+                f"{site}\nafter {general(at)} epochs: {general(residual)}"
+                for at, residual in zip(epochs, values, strict=False)
             ],
         )
         for site in layers

@@ -94,12 +94,12 @@ def progress_figures(
     table: pd.DataFrame, runs: Sequence[RunFacts], task: str, scores: ScoreFormat, progress: pd.DataFrame
 ) -> list[Figure]:
     """A figure a budget; ``progress`` is what ``search_progress`` says of the task."""
-    found = progress
+    curves = progress
     by_name = {run.name: run for run in runs}
     uniform = table[(table["task"] == task) & (table["stage"] == "search") & (table["origin"] == "uniform")]
     figures = []
-    parts = found.groupby(found["budget_group"].fillna("no budget"), sort=False)
-    for place, (budget, rows) in enumerate(sorted(parts, key=lambda part: -first_number(str(part[0]))), start=1):
+    parts = curves.groupby(curves["budget_group"].fillna("no budget"), sort=False)
+    for index, (budget, rows) in enumerate(sorted(parts, key=lambda part: -first_number(str(part[0]))), start=1):
         named = {run: by_name.get(str(run)) for run in rows["run"].unique()}
         by_run = dict(tuple(rows.groupby("run", sort=False)))
         areas = bool(rows["area"].notna().any())
@@ -107,7 +107,7 @@ def progress_figures(
         drawings = {name: _drawing(rows, by_run, named, uniform, scores, *axes) for name, axes in shown.items()}
         caption = f"{_samplers_words(named)} {_HYPERVOLUME if areas else _NO_AREA}"
         figures.append(
-            Figure(key=f"progress-{place}", title=f"The search at {budget}", drawings=drawings, caption=caption)
+            Figure(key=f"progress-{index}", title=f"The search at {budget}", drawings=drawings, caption=caption)
         )
     return figures
 
@@ -119,11 +119,11 @@ def _drawing(
     uniform: pd.DataFrame,
     scores: ScoreFormat,
     height: str,
-    place: str,
+    index: str,
 ) -> Drawing:
-    title = f"{_TITLES[height]} against {_TITLES[place]}"
-    traces = [_trace(by_run[name], name, facts, scores, height, place) for name, facts in runs.items()]
-    if place == "seconds" and not (rows["seconds"] > 0).any():
+    title = f"{_TITLES[height]} against {_TITLES[index]}"
+    traces = [_trace(by_run[name], name, facts, scores, height, index) for name, facts in runs.items()]
+    if index == "seconds" and not (rows["seconds"] > 0).any():
         return Nothing(title=title, reason="The records do not hold the wall time of the trials.")
     here = uniform[uniform["run"].isin(list(runs)) & uniform["val_score"].notna()]
     rules = [
@@ -136,8 +136,8 @@ def _drawing(
         for _, row in here.drop_duplicates("run").iterrows()
         if height == "best"
     ]
-    last = float(rows[place].max())
-    x = Axis(label=_LABELS[place], limits=(0.0, 1.03 * last), whole=place == "training")
+    last = float(rows[index].max())
+    x = Axis(label=_LABELS[index], limits=(0.0, 1.03 * last), whole=index == "training")
     label = f"best {scores.heading('val_score')} so far" if height == "best" else _LABELS[height]
     return Chart(
         title=title,
@@ -149,7 +149,7 @@ def _drawing(
 
 
 def _trace(
-    rows: pd.DataFrame, name: str, facts: RunFacts | None, scores: ScoreFormat, height: str, place: str
+    rows: pd.DataFrame, name: str, facts: RunFacts | None, scores: ScoreFormat, height: str, index: str
 ) -> Trace:
     values = rows[height].astype("float64").reset_index(drop=True)
     changed = values.diff().fillna(1.0) != 0
@@ -161,7 +161,7 @@ def _trace(
         style=str(rows["family"].iloc[0]),
         kind="steps",
         dash=_DASHES.get(facts.sampler.lower() if facts else "tpe", "dashdot"),
-        x=[float(value) for value in shown[place]],
+        x=[float(value) for value in shown[index]],
         y=[float(value) for value in shown[height]],
         texts=[
             multiline(

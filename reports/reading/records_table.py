@@ -98,11 +98,11 @@ def read_records(file: Path) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _rows(file: Path, dropped: list[str]) -> Iterator[dict[str, Any]]:
-    for number, found in read_lines(file, largest=LARGEST):
-        if isinstance(found, str):
-            dropped.append(f"{file} line {number} dropped: {found}")
+    for number, row_fields in read_lines(file, largest=LARGEST):
+        if isinstance(row_fields, str):
+            dropped.append(f"{file} line {number} dropped: {row_fields}")
         else:
-            yield found
+            yield row_fields
 
 
 def record_frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:

@@ -93,15 +93,15 @@ def structure_words(key: Key) -> str:
 
 
 def _options(entries: Any) -> dict[Key, OptionFacts]:
-    found = {}
+    facts = {}
     for entry in entries:
         cost = entry["cost"]
         saving = -(2 * _whole(cost["macs"]) + _whole(cost["adds"]))
         damage = float(entry["damage"])
         if not math.isfinite(damage):
             raise ValueError(f"field 'damage' must be a finite number, got {shown(damage)}")
-        found[choice_key(entry)] = OptionFacts(saving=saving, damage=damage)
-    return found
+        facts[choice_key(entry)] = OptionFacts(saving=saving, damage=damage)
+    return facts
 
 
 def _whole(value: Any) -> int:
@@ -114,11 +114,11 @@ def _json(file: Path, complaints: list[str]) -> dict[str, Any]:
     if not file.exists():
         return {}
     try:
-        found = parsed(file.read_bytes())
+        document = parsed(file.read_bytes())
     except (OSError, ValueError) as error:
         complaints.append(f"{file} is not read: {shortened(str(error), 300)}")
         return {}
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         complaints.append(f"{file} is not read: it holds no table")
         return {}
-    return found
+    return document

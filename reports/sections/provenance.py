@@ -60,11 +60,11 @@ def _provenance_table(rows: pd.DataFrame) -> Table:
         name: [wording.text(value) for value in sorted(rows[name].dropna().unique(), key=str)] for name in PROVENANCE
     }
     shown = {
-        name: [*found[:20], f"and {len(found) - 20} more"] if len(found) > 20 else found
-        for name, found in values.items()
+        name: [*texts[:20], f"and {len(texts) - 20} more"] if len(texts) > 20 else texts
+        for name, texts in values.items()
     }
     commands = [["command to reproduce", command] for command in shown.pop("command") or [wording.MISSING]]
-    cells = [[wording.heading(name), "; ".join(found) or wording.MISSING] for name, found in shown.items()] + commands
+    cells = [[wording.heading(name), "; ".join(texts) or wording.MISSING] for name, texts in shown.items()] + commands
     return Table(header=["", "values"], rows=cells, texts=2, key="provenance")
 
 

@@ -47,7 +47,7 @@ def task_section(
 ) -> Iterator[Block]:
     """Figures and tables of one task, one by one; ``progress`` is that of its searches."""
     rows = reading.table[reading.table["task"] == task]
-    found = _Task(
+    facts = _Task(
         reading=reading,
         rows=rows,
         summary=summary,
@@ -60,9 +60,9 @@ def task_section(
         stem=stem,
     )
     yield Heading(text=task, level=2, anchor=f"task-{stem}")
-    if found.plans.empty:
+    if facts.plans.empty:
         yield Paragraph(text="No trial has a score yet.")
-    for item in (*_plan_part(found), *_search_part(found)):
+    for item in (*_plan_part(facts), *_search_part(facts)):
         yield placed(item, stem, task) if isinstance(item, Figure) else item
     yield Heading(text="MACs are not milliseconds", level=3)
     yield placed(latency_figure(summary, task), stem, task)
@@ -133,8 +133,8 @@ def _layer_table(layers: Sequence[Layer], key: str) -> Table:
                 "weight": "×".join(map(str, layer.weight)),
                 "choice": layer.choice,
                 **{
-                    f"{name}_{when}": getattr(layer, when)[place]
-                    for place, name in enumerate(("macs", "adds", "params"))
+                    f"{name}_{when}": getattr(layer, when)[index]
+                    for index, name in enumerate(("macs", "adds", "params"))
                     for when in ("before", "after")
                 },
                 "kept": layer.kept,
@@ -175,9 +175,9 @@ def _search_part(task: _Task) -> Iterator[Block | Figure]:
             "wall_s": wording.duration,
         }
         yield data_table(task.plans, formats, f"{task.stem}-training", headings=_score_headings(scores), texts=3)
-    found = estimates(table, runs, task.sites, task.name)
-    yield rank_agreement_figure(found, scores)
-    if len(correlations := rank_correlations(found)):
+    predictions = estimates(table, runs, task.sites, task.name)
+    yield rank_agreement_figure(predictions, scores)
+    if len(correlations := rank_correlations(predictions)):
         formats = {"family": wording.method_name, "estimates": wording.text, "rho": wording.signed, "n": wording.text}
         headings = {"family": "method", "estimates": "estimates", "rho": "Spearman's ρ", "n": "plans"}
         yield data_table(correlations, formats, f"{task.stem}-agreement", headings=headings, texts=2)
@@ -188,8 +188,8 @@ def _score_headings(scores: ScoreFormat) -> dict[str, str]:
 
 
 def _hypervolume(task: _Task) -> list[Block]:
-    found = hypervolumes(task.reading.table, task.summary, task.name, task.scores)
-    if found[["confirmed_area", "searched_area"]].isna().all(axis=None):
+    volumes = hypervolumes(task.reading.table, task.summary, task.name, task.scores)
+    if volumes[["confirmed_area", "searched_area"]].isna().all(axis=None):
         return []
     headings = {
         "family": "method",
@@ -212,14 +212,14 @@ def _hypervolume(task: _Task) -> list[Block]:
     note += "costs nothing. It grows with every cheaper plan that a method was given: compare methods that were "
     note += "searched at the "
     note += "same budgets."
-    table = data_table(found, formats, f"{task.stem}-hypervolume", headings=headings)
-    said = [Paragraph(text=text) for text in hypervolume_against_verdict(found, task.verdicts)]
+    table = data_table(volumes, formats, f"{task.stem}-hypervolume", headings=headings)
+    said = [Paragraph(text=text) for text in hypervolume_against_verdict(volumes, task.verdicts)]
     return [*said, table, Paragraph(text=note, role="caption")]
 
 
-def hypervolume_against_verdict(found: pd.DataFrame, verdicts: Sequence[Verdict]) -> list[str]:
+def hypervolume_against_verdict(volumes: pd.DataFrame, verdicts: Sequence[Verdict]) -> list[str]:
     """Why the method with the largest hypervolume is not the verdict's, where that is so."""
-    rows = records(found[found["confirmed_area"].notna()])
+    rows = records(volumes[volumes["confirmed_area"].notna()])
     known = {str(row["family"]): row for row in rows}
     if not known:
         return []
@@ -245,12 +245,12 @@ def _range_words(row: dict[str, Any], family: str) -> str:
 
 
 def _compression_table(task: _Task) -> list[Block]:
-    scores, found = task.scores, compression_losses(task.reading.table, task.name, task.scores)
-    if found.empty:
+    scores, losses = task.scores, compression_losses(task.reading.table, task.name, task.scores)
+    if losses.empty:
         return []
-    shown = found.assign(
+    shown = losses.assign(
         **{
-            name: [scores.spread(mean, std) for mean, std in zip(found[name], found[f"{name}_std"], strict=True)]
+            name: [scores.spread(mean, std) for mean, std in zip(losses[name], losses[f"{name}_std"], strict=True)]
             for name in ("val_score_before", "val_score_after", "val_score", "lost")
         }
     )

@@ -12,9 +12,8 @@ def block_of(name: str, layers: Sequence[str]) -> str:
     """The name of the block that a layer belongs to.
 
     It is what a numbered module holds: the last of a list whose name is a plural (``blocks.0.0``,
-        ``stages.1.blocks.3``,
-    ``branches.0.2``), or else the first (``layer3.2``, ``features.4``). Without numbers it is the nearest module that
-    holds another layer as well; a layer of a plain sequence is a block of its own.
+    ``stages.1.blocks.3``, ``branches.0.2``), or else the first (``layer3.2``, ``features.4``). Without numbers it is
+    the nearest module that holds another layer as well; a layer of a plain sequence is a block of its own.
 
     Args:
         layers: the names of all layers in question.

@@ -72,8 +72,7 @@ def input_moments(network: nn.Module, names: Iterable[str], inputs: Tensor) -> d
 
     Results are kept by the contents of network and inputs, so asking again for another copy of them costs their hash
     only. Of a layer with more output positions than ``MOST_POSITIONS`` says, as many, spread evenly, are read.
-    Transposed
-    convolutions are not supported: their output positions read patches of different shapes.
+    Transposed convolutions are not supported: their output positions read patches of different shapes.
 
     Args:
         names: Conv1d, Conv2d, Conv3d (any padding, stride, dilation, groups) or Linear layers of the network.
@@ -98,14 +97,14 @@ def input_moments(network: nn.Module, names: Iterable[str], inputs: Tensor) -> d
     if not names:
         return {}
     key = (network_content(network), unwritten_content(inputs))
-    found = {name: kept for name in names if (kept := _KEPT.get((key, name))) is not None}
-    fresh = _measured(network, [name for name in names if name not in found], inputs)
+    moments_by_name = {name: kept for name in names if (kept := _KEPT.get((key, name))) is not None}
+    fresh = _measured(network, [name for name in names if name not in moments_by_name], inputs)
     for name, moments in fresh.items():
         _KEPT.put((key, name), moments)
-    found |= fresh
-    if missing := [name for name in names if name not in found]:
+    moments_by_name |= fresh
+    if missing := [name for name in names if name not in moments_by_name]:
         warnings.warn(f"calibration never ran {', '.join(missing)}, which keep their data-free form", RuntimeWarning, 2)
-    return found
+    return moments_by_name
 
 
 def moment_bytes(layer: nn.Module) -> int:
@@ -217,10 +216,10 @@ def conv_patches(conv: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Tensor, positions: 
     padded = _padded(conv, x)
     sizes = padded.shape[2:]
     read = positions // math.prod(_output_sizes(conv, sizes))  # which input of the batch, then which place in it
-    places = torch.unravel_index(positions % math.prod(_output_sizes(conv, sizes)), _output_sizes(conv, sizes))
+    coordinates = torch.unravel_index(positions % math.prod(_output_sizes(conv, sizes)), _output_sizes(conv, sizes))
     for axis, size in enumerate(sizes):
         taps = torch.arange(conv.kernel_size[axis], device=x.device) * conv.dilation[axis]
-        start = (places[axis] * conv.stride[axis]).view(-1, *(1 for _ in range(axis)))
+        start = (coordinates[axis] * conv.stride[axis]).view(-1, *(1 for _ in range(axis)))
         read = read[..., None] * size + start[..., None] + taps
     rows: Tensor = padded.movedim(1, -1).reshape(-1, conv.in_channels)[read]  # (n, taps..., C_in)
     patches: Tensor = rows.unflatten(-1, (conv.groups, -1)).movedim((-2, -1), (0, 2))
@@ -259,8 +258,7 @@ def least_squares_tail(
     """The last linear map T that best continues a fixed one P to the dense layer's outputs over the calibration inputs.
 
     ``T = T_0 + (W - T_0 P) S P^T (P S P^T + ridge)^-1``, with W the dense kernel, T_0 the data-free tail and S the
-    second
-    moments: never a greater squared error than T_0's on the patches that were read.
+    second moments: never a greater squared error than T_0's on the patches that were read.
 
     Args:
         kernel_gOCT: the dense layer's kernel by group, (g, O, C, taps...), see ``grouped_kernel``.

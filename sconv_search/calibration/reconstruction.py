@@ -111,9 +111,13 @@ def reconstruct(
 def trainable_blocks(compressed: nn.Module, dense: nn.Module, example: Tensor) -> tuple[list[str], dict[str, str]]:
     """The blocks that can be trained, in the order in which they run, and why others cannot."""
     names = [*layers(dense), *transposed_layers(dense)]
-    found = {name: block_of(name, names) for name in names}
-    around = {block for block in found.values() if any(other.startswith(f"{block}.") for other in found.values())}
-    blocks = dict.fromkeys(name if block in around else block for name, block in found.items())
+    block_by_layer = {name: block_of(name, names) for name in names}
+    around = {
+        block
+        for block in block_by_layer.values()
+        if any(other.startswith(f"{block}.") for other in block_by_layer.values())
+    }
+    blocks = dict.fromkeys(name if block in around else block for name, block in block_by_layer.items())
     seen, wanted = _calls(compressed, blocks, example), _calls(dense, blocks, example)
     faults = {name: fault for name in blocks if (fault := _fault(seen.get(name, []), wanted.get(name, [])))}
     return [name for name in seen if name not in faults], faults
@@ -153,7 +157,7 @@ def _fault(calls: list[tuple[bool, Any]], wanted: list[tuple[bool, Any]]) -> str
 def _trained(
     compressed: nn.Module, dense: nn.Module, images: Tensor, blocks: Sequence[str], trainer: _Trainer
 ) -> dict[str, nn.Module]:
-    found: dict[str, nn.Module] = {}
+    trained: dict[str, nn.Module] = {}
     target, moved = Stepped(dense, blocks), Stepped(compressed, blocks)
     with ExitStack() as stack:
         parts = images.split(CHUNK)
@@ -169,14 +173,14 @@ def _trained(
             if same and network_content(block) == network_content(before):
                 trainer.skip()
             else:
-                found[name] = block = trainer.train(block, inputs, goals)
+                trained[name] = block = trainer.train(block, inputs, goals)
             for run, goal in zip(wanted, goals, strict=True):
                 run.resume(goal)
             del goals
             with torch.no_grad():
                 for run in runs:
                     run.resume(block(run.x))
-    return found
+    return trained
 
 
 class _Trainer:
@@ -195,12 +199,12 @@ class _Trainer:
     def train(self, block: nn.Module, inputs: Sequence[Tensor], goals: Sequence[Tensor]) -> nn.Module:
         """A trained copy of the block, or the block itself where that is better on the parts that are held out."""
         held = range(HELD_OUT - 1, len(inputs), HELD_OUT)
-        kept = [place for place in range(len(inputs)) if place not in held]
+        kept = [index for index in range(len(inputs)) if index not in held]
         trained = copy.deepcopy(block)
-        self._fit_(trained, [inputs[place] for place in kept], [goals[place] for place in kept])
+        self._fit_(trained, [inputs[index] for index in kept], [goals[index] for index in kept])
         self.skip()
         judged = list(held) or kept
-        errors = [sum(_error(one, inputs[place], goals[place]) for place in judged) for one in (block, trained)]
+        errors = [sum(_error(model, inputs[index], goals[index]) for index in judged) for model in (block, trained)]
         return trained if errors[1] < errors[0] else block
 
     def _fit_(self, block: nn.Module, inputs: Sequence[Tensor], goals: Sequence[Tensor]) -> None:
@@ -235,9 +239,9 @@ class _Trainer:
 def _rows(parts: Sequence[Tensor], chosen: Tensor) -> Tensor:
     """Images of the parts, all but the last of which are of one size, by their places in all."""
     size = len(parts[0])
-    found = torch.stack([parts[place // size][place % size] for place in chosen.tolist()])
-    channels_last = found.dim() == 4 and parts[0].is_contiguous(memory_format=torch.channels_last)
-    return found.contiguous(memory_format=torch.channels_last) if channels_last else found
+    rows = torch.stack([parts[index // size][index % size] for index in chosen.tolist()])
+    channels_last = rows.dim() == 4 and parts[0].is_contiguous(memory_format=torch.channels_last)
+    return rows.contiguous(memory_format=torch.channels_last) if channels_last else rows
 
 
 @torch.no_grad()

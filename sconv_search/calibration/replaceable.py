@@ -1,15 +1,15 @@
 """Which layers of a network another layer can stand in for, found by running the network with such layers.
 
 A network may do more with a layer than call it: read its weights by itself, ask for its class, or reach it by a way
-    that a
-copy does not follow. So all layers are put to the proof on one input: layers stand in for them that compute the same,
-but show a ``weight`` without meaning. Where the network then fails, or its outputs change, the layers at fault are left
-alone.
+that a copy does not follow. So all layers are put to the proof on one input: layers stand in for them that compute the
+same, but show a ``weight`` without meaning. Where the network then fails, or its outputs change, the layers at fault
+are left alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -55,15 +55,16 @@ def left_alone(network: nn.Module) -> dict[str, str]:
 
     Known of every network is what shows without running it. Where its tensors have values, it is run in evaluation
     mode on what ``takes`` was told, else on an input of the first common shape on which it runs: twice, if nothing is
-    wrong. Another network of the same architecture is not run again.
+    wrong, and once in training mode, for weights that it reads in training alone. Another network of the same
+    architecture is not run again.
 
     Raises:
         ValueError: the network fails on what was told.
         TypeError: it cannot be copied.
     """
-    found = obstacles(network)
+    reasons = obstacles(network)
     if not layers(network, KINDS) or any(tensor.is_meta for tensor in network.parameters()):
-        return found
+        return reasons
     same = architecture(network)
     told = told_inputs(same)
     key = same, content_of(told)
@@ -72,7 +73,7 @@ def left_alone(network: nn.Module) -> dict[str, str]:
         inputs = guessed_shape(network) if told is None else told
         known = ({} if inputs is None else _Proof(network, inputs).failures(),)
         _KEPT.put(key, known)
-    return {**found, **known[0]}
+    return {**reasons, **known[0]}
 
 
 class _StandIn(nn.Module):
@@ -110,10 +111,10 @@ def _function(layer: nn.Module) -> Callable[..., Tensor]:
 
         def enlarge(input: Tensor, output_size: list[int] | None = None) -> Tensor:
             ends = _ConvTransposeNd._output_padding(layer, input, output_size, *geometry)
-            found: Tensor = transposed(
+            output: Tensor = transposed(
                 input, weight, bias, taken.stride, taken.padding, ends, taken.groups, taken.dilation
             )
-            return found
+            return output
 
         return enlarge
     convolve: Any = (F.conv1d, F.conv2d, F.conv3d)[axes - 1]
@@ -121,8 +122,8 @@ def _function(layer: nn.Module) -> Callable[..., Tensor]:
 
     def convolved(input: Tensor) -> Tensor:
         padded = F.pad(input, pads, mode=mode) if any(pads) else input
-        found: Tensor = convolve(padded, weight, bias, taken.stride, 0, taken.dilation, taken.groups)
-        return found
+        output: Tensor = convolve(padded, weight, bias, taken.stride, 0, taken.dilation, taken.groups)
+        return output
 
     return convolved
 
@@ -145,18 +146,28 @@ class _Proof:
     def failures(self) -> dict[str, str]:
         """Layers for which others cannot stand in, with the reason."""
         dense = copied(self._network).eval()
-        reads = _Reads({name: dense.get_submodule(name) for name in self._layers})
+        reads = _Reads({name: dense.get_submodule(name) for name in self._layers}, self._network)
         try:
             with reads:
                 self._outputs = self._run(dense)
         except Exception:  # of any kind: the forward is the user's own
             require_forward(dense, self._told)  # says it in words
             raise
-        self._read = reads.read
-        failed = dict.fromkeys(reads.elsewhere(), READ_ELSEWHERE)
-        while found := self._at_fault([name for name in self._layers if name not in failed]):
-            failed |= found
+        self._read = {name: list(read) for name, read in reads.read.items()}
+        with reads, suppress(Exception):  # whether it can be trained, and on what, is not what is asked here
+            self._run(dense.train())
+        failed = dict.fromkeys(reads.elsewhere(), READ_ELSEWHERE) | self._not_copied(reads.strays)
+        while at_fault := self._at_fault([name for name in self._layers if name not in failed]):
+            failed |= at_fault
         return {name: failed[name] for name in self._layers if name in failed}
+
+    def _not_copied(self, strays: Collection[str]) -> dict[str, str]:
+        """All layers, where a copy does not have every module for itself: training it would train the original."""
+        reason = (
+            f"the network reaches its module {next(iter(strays), '')!r} by a way that no copy follows, as through "
+            "a global name or a weak reference"
+        )
+        return dict.fromkeys(self._layers, reason) if strays else {}
 
     def _at_fault(self, names: Sequence[str]) -> dict[str, str]:
         """Some of the layers that the network cannot have replaced, found by bisection; none if it can have all
@@ -166,12 +177,12 @@ class _Proof:
             return {}
         if len(names) == 1:
             return {names[0]: f"with another layer in its place that computes the same, {change}"}
-        found: dict[str, str] = {}
+        at_fault: dict[str, str] = {}
         if self._runs < MOST_RUNS:
             half = len(names) // 2
-            found = self._at_fault(names[:half]) | self._at_fault(names[half:])
+            at_fault = self._at_fault(names[:half]) | self._at_fault(names[half:])
         together = f"with others in its place and in that of other layers, which compute the same, {change}"
-        return found or dict.fromkeys(names, together)
+        return at_fault or dict.fromkeys(names, together)
 
     def _change(self, names: Iterable[str]) -> str | None:
         """What is different with other layers in the places of these; None if nothing is."""
@@ -203,13 +214,22 @@ class _Reads(TorchFunctionMode):
 
     Args:
         watched: layers by name.
+        original: the network of which the one that runs is a copy.
 
     Attributes:
         read: by name of a layer, some of what it was given in each call.
+        strays: modules of the original whose weights or buffers were read.
     """
 
-    def __init__(self, watched: Mapping[str, nn.Module]) -> None:
+    def __init__(self, watched: Mapping[str, nn.Module], original: nn.Module) -> None:
         super().__init__()
+        self._original = {
+            id(tensor): name
+            for name, module in original.named_modules()
+            for tensor in (*module._parameters.values(), *module._buffers.values())
+            if tensor is not None
+        }
+        self.strays: dict[str, None] = {}
         self._names = {id(weight): name for name, layer in watched.items() for weight in layer.parameters()}
         self._watched, self._inside, self._found = watched, 0, set[str]()
         self.read: dict[str, list[Tensor]] = {name: [] for name in watched}
@@ -240,45 +260,47 @@ class _Reads(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        found = func(*args, **(kwargs or {}))
+        given = pytree.tree_leaves((args, kwargs))
+        self.strays |= {name: None for leaf in given if (name := self._original.get(id(leaf))) is not None}
+        result = func(*args, **(kwargs or {}))
         if not self._inside and any(
-            isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(found)
+            isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(result)
         ):  # not of shape or type alone
-            read = (self._names.get(id(leaf)) for leaf in pytree.tree_leaves((args, kwargs)))
+            read = (self._names.get(id(leaf)) for leaf in given)
             self._found.update(name for name in read if name is not None)
-        return found
+        return result
 
 
 def _leaves(output: Any, depth: int = 4) -> list[Any]:
     """Tensors and other values of what a network gives, of objects with attributes too."""
-    found: list[Any] = []
+    leaves: list[Any] = []
     for leaf in pytree.tree_leaves(output):
         inner = vars(leaf) if depth and hasattr(leaf, "__dict__") and not isinstance(leaf, (Tensor, type)) else None
-        found += [leaf] if inner is None else _leaves(inner, depth - 1)
-    return found
+        leaves += [leaf] if inner is None else _leaves(inner, depth - 1)
+    return leaves
 
 
-def _difference(wanted: Sequence[Any], found: Sequence[Any]) -> str | None:
+def _difference(wanted: Sequence[Any], outputs: Sequence[Any]) -> str | None:
     """What is different between outputs beyond rounding; None if nothing is."""
-    if len(wanted) != len(found):
-        return f"there are {len(found)} instead of {len(wanted)}"
-    for one, other in zip(wanted, found, strict=True):
-        if not (isinstance(one, Tensor) and isinstance(other, Tensor)):
+    if len(wanted) != len(outputs):
+        return f"there are {len(outputs)} instead of {len(wanted)}"
+    for expected, other in zip(wanted, outputs, strict=True):
+        if not (isinstance(expected, Tensor) and isinstance(other, Tensor)):
             continue
-        if one.shape != other.shape:
-            return f"shape {tuple(one.shape)} becomes {tuple(other.shape)}"
-        moved = _moved(one, other)
-        if not moved <= TOLERANCE.get(one.dtype, LOW_PRECISION_TOLERANCE):
+        if expected.shape != other.shape:
+            return f"shape {tuple(expected.shape)} becomes {tuple(other.shape)}"
+        moved = _moved(expected, other)
+        if not moved <= TOLERANCE.get(expected.dtype, LOW_PRECISION_TOLERANCE):
             return f"by {moved:.1e} of the largest value"
     return None
 
 
-def _moved(wanted: Tensor, found: Tensor) -> float:
+def _moved(wanted: Tensor, output: Tensor) -> float:
     """The greatest change relative to the largest value; infinite where other values are finite."""
     if not (wanted.is_floating_point() or wanted.is_complex()):
-        return 0.0 if torch.equal(wanted, found) else float("inf")
+        return 0.0 if torch.equal(wanted, output) else float("inf")
     finite = wanted.isfinite()
-    if not torch.equal(finite, found.isfinite()):
+    if not torch.equal(finite, output.isfinite()):
         return float("inf")
-    values, others = wanted[finite], found[finite]
+    values, others = wanted[finite], output[finite]
     return float((others - values).abs().max() / values.abs().max().clamp_min(1e-30)) if len(values) else 0.0

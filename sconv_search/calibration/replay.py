@@ -36,18 +36,17 @@ class _Reached(Exception):
 def called_once(network: nn.Module, run: Run) -> set[str]:
     """Names of the modules that a run calls exactly once; the network is copied."""
     observed, calls = copied(network), Counter[str]()
-    for place, module in observed.named_modules():
-        module.register_forward_pre_hook(lambda *_, place=place: calls.update([place]))
+    for path, module in observed.named_modules():
+        module.register_forward_pre_hook(lambda *_, path=path: calls.update([path]))
     run(observed)
-    return {place for place, count in calls.items() if count == 1}
+    return {path for path, count in calls.items() if count == 1}
 
 
 def outputs_before(network: nn.Module, name: str, run: Run, once: Collection[str]) -> dict[str, Given]:
     """What the outermost modules gave that are done when the named one is called, by their names.
 
     Left out are those whose calls cannot be replaced by what they gave: which give something else than one tensor, or
-        change
-    their inputs beyond it.
+    change their inputs beyond it.
 
     Args:
         network: deterministic; it is copied.
@@ -55,31 +54,29 @@ def outputs_before(network: nn.Module, name: str, run: Run, once: Collection[str
             are.
     """
     around = {"", *(name[:end] for end, letter in enumerate(name) if letter == ".")}
-    observed, found = copied(network), dict[str, Given]()
-    if any(
-        place not in once for place, _ in observed.named_modules() if place in around and _is_called(observed, place)
-    ):
+    observed, inputs_by_path = copied(network), dict[str, Given]()
+    if any(path not in once for path, _ in observed.named_modules() if path in around and _is_called(observed, path)):
         return {}
     running: list[tuple[str, list[tuple[Tensor, int]]]] = []
 
-    def begin(place: str, positional: tuple[Any, ...], named: Mapping[str, Any]) -> None:
-        if place == name:
+    def begin(path: str, positional: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+        if path == name:
             raise _Reached
-        running.append((place, [(x, x._version) for x in (*positional, *named.values()) if isinstance(x, Tensor)]))
+        running.append((path, [(x, x._version) for x in (*positional, *named.values()) if isinstance(x, Tensor)]))
 
-    def end(place: str, output: Any) -> None:
+    def end(path: str, output: Any) -> None:
         _, inputs = running.pop()
-        outermost = place not in around and all(other in around for other, _ in running)
-        if outermost and place in once and (given := _given(inputs, output)) is not None:
-            found[place] = given
+        outermost = path not in around and all(other in around for other, _ in running)
+        if outermost and path in once and (given := _given(inputs, output)) is not None:
+            inputs_by_path[path] = given
 
-    for place, module in observed.named_modules():
-        module.register_forward_pre_hook(lambda _, x, named, place=place: begin(place, x, named), with_kwargs=True)
-        module.register_forward_hook(lambda _, x, output, place=place: end(place, output))
+    for path, module in observed.named_modules():
+        module.register_forward_pre_hook(lambda _, x, named, path=path: begin(path, x, named), with_kwargs=True)
+        module.register_forward_hook(lambda _, x, output, path=path: end(path, output))
     try:
         run(observed)
     except _Reached:
-        return found
+        return inputs_by_path
     return {}
 
 

@@ -8,8 +8,7 @@ the patch is that to y, because ``W' Cov(x) P^T = Cov(y, x) P^T``. Means go into
 means of batch norms.
 
 Source of the asymmetric target: Zhang, Zou, He, Sun, Accelerating Very Deep Convolutional Networks for Classification
-    and
-Detection, TPAMI 2016, section 3.3; the batch norms' means and the ridge by held-out inputs are this project's own.
+and Detection, TPAMI 2016, section 3.3; the batch norms' means and the ridge by held-out inputs are this project's own.
 
 Legend: g groups, O outputs and F = C * taps patch features of one group, n patches.
 """
@@ -189,9 +188,9 @@ def _surroundings(network: nn.Module, example: Tensor) -> tuple[set[str], set[st
         module.register_forward_hook(leave)
     with torch.no_grad():
         observed(example)
-    places = dict(observed.named_modules(remove_duplicate=False))
-    once = {name for name, module in places.items() if calls[module] == 1}
-    return once, {name for name in once if places[name] in normed}
+    modules = dict(observed.named_modules(remove_duplicate=False))
+    once = {name for name, module in modules.items() if calls[module] == 1}
+    return once, {name for name in once if modules[name] in normed}
 
 
 def _keeps_statistics(module: nn.Module) -> bool:
@@ -249,12 +248,12 @@ class _Sequence:
         fitted: Pairs | None = None
         held: Pairs | None = None
         same, total = True, sum(len(run.x) for _, run in runs)
-        for place, (wanted, run) in enumerate(runs):
+        for index, (wanted, run) in enumerate(runs):
             x, y = run.x, dense(wanted.x)
             same = same and x.shape == wanted.x.shape and x.equal(wanted.x)
             if known and isinstance(layer, Layer):
                 sums = self._pairs(name, layer, x, y, share=len(x) / total)
-                if place % HELD_OUT == HELD_OUT - 1:
+                if index % HELD_OUT == HELD_OUT - 1:
                     held = sums.plus(held)
                 else:
                     fitted = sums.plus(fitted)

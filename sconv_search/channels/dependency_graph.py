@@ -82,15 +82,15 @@ def coupled_groups(
 
 def _sides(traces: Sequence[Trace]) -> tuple[dict[tuple[str, str], Tensor], Bonds]:
     """The labels of each layer's sides over all traces, and what follows from a layer's being in several."""
-    found: dict[tuple[str, str], Tensor] = {}
+    labels_by_side: dict[tuple[str, str], Tensor] = {}
     bonds = Bonds()
     for trace in traces:
         for key, own in trace.sides.items():
-            if key in found:
-                bonds.join(found[key], own)
-                own = torch.maximum(found[key], own)
-            found[key] = own
-    return found, bonds
+            if key in labels_by_side:
+                bonds.join(labels_by_side[key], own)
+                own = torch.maximum(labels_by_side[key], own)
+            labels_by_side[key] = own
+    return labels_by_side, bonds
 
 
 class _Known:
@@ -101,12 +101,12 @@ class _Known:
         self.at: dict[tuple[str, str], Numbers] = {}
         self.sides: dict[int, list[tuple[str, str]]] = {}
         for key, own in labels.items():
-            places = numbers(own)
-            found = np.where(places > 0, components.of_label[places], -1)
-            self.at[key] = found
-            for component in np.unique(found[found >= 0]).tolist():
+            numbering = numbers(own)
+            component_at = np.where(numbering > 0, components.of_label[numbering], -1)
+            self.at[key] = component_at
+            for component in np.unique(component_at[component_at >= 0]).tolist():
                 self.sides.setdefault(component, []).append(key)
-        self.order = {key: place for place, key in enumerate(self.at)}
+        self.order = {key: index for index, key in enumerate(self.at)}
 
 
 def _group(name: str, network: nn.Module, known: _Known, whole: Collection[str] | Mapping[str, str]) -> Group:
@@ -141,8 +141,8 @@ def _group(name: str, network: nn.Module, known: _Known, whole: Collection[str] 
     return Group(site=name, channels=len(own), blocks=_blocks(members, len(own), network), members=members, least=least)
 
 
-def _member(layer: str, side: str, found: Numbers, channel_of: Numbers) -> Member:
-    channels = np.where(found >= 0, channel_of[found], -1)
+def _member(layer: str, side: str, numbers_of_side: Numbers, channel_of: Numbers) -> Member:
+    channels = np.where(numbers_of_side >= 0, channel_of[numbers_of_side], -1)
     positions = (channels >= 0).nonzero()[0]
     return Member(
         layer=layer, side=side, positions=torch.from_numpy(positions), channels=torch.from_numpy(channels[positions])

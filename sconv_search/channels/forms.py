@@ -37,11 +37,11 @@ def traces_of(double: nn.Module, shape: tuple[int, ...] | None, whole: Collectio
     """
     tries = guesses(double) if shape is None else iter([shape])
     forms = map(_form, tries) if shape is None else iter([_form(shape), Form(shape=(1, *shape))])
-    found = [_first_that_runs(double, forms, whole)]
-    _add_training_(found, double, whole)
+    traces = [_first_that_runs(double, forms, whole)]
+    _add_training_(traces, double, whole)
     if shape is None:
-        _add_sizes_(found, double, tries, whole)
-    return found
+        _add_sizes_(traces, double, tries, whole)
+    return traces
 
 
 def small_traces(double: nn.Module, traces: Collection[Trace], whole: Collection[str]) -> list[Trace]:
@@ -78,40 +78,40 @@ def _attempt(double: nn.Module, form: Form, whole: Collection[str]) -> Trace | N
         return None
 
 
-def _add_training_(found: list[Trace], double: nn.Module, whole: Collection[str]) -> None:
+def _add_training_(traces: list[Trace], double: nn.Module, whole: Collection[str]) -> None:
     """Adds the path of training, where there is one of its own; whether there is shows on a small input."""
-    small = _smaller_(found[0], double, whole)
+    small = _smaller_(traces[0], double, whole)
     training = _attempt(double, replace(small.form, training=True), whole)
     if training is not None and training.sequence == small.sequence:
         return
-    if small is not found[0]:
-        training = _attempt(double, replace(found[0].form, training=True), whole)
-    if training is not None and training.sequence != found[0].sequence:
-        found.append(training)
+    if small is not traces[0]:
+        training = _attempt(double, replace(traces[0].form, training=True), whole)
+    if training is not None and training.sequence != traces[0].sequence:
+        traces.append(training)
 
 
 def _add_sizes_(
-    found: list[Trace], double: nn.Module, tries: Iterator[tuple[int, ...]], whole: Collection[str]
+    traces: list[Trace], double: nn.Module, tries: Iterator[tuple[int, ...]], whole: Collection[str]
 ) -> None:
     """Adds paths of other sizes, as long as there are layers that have not run."""
     watched = {name for name, layer in double.named_modules() if is_followed(layer) and name not in whole}
-    like = found[0].form.shape
-    ran = set().union(*(trace.ran for trace in found))
+    like = traces[0].form.shape
+    ran = set().union(*(trace.ran for trace in traces))
     for shape in [shape for shape in tries if len(shape) == len(like) - 1 and shape[0] == like[1]][:MORE_SIZES]:
         if watched <= ran:
             return
         for training in (False, True):
             trace = _attempt(double, replace(_form(shape), training=training), whole)
             if trace is not None and not trace.ran <= ran:
-                found.append(trace)
+                traces.append(trace)
                 ran |= trace.ran
 
 
 def _smaller_(trace: Trace, double: nn.Module, whole: Collection[str]) -> Trace:
     """A trace of the same path on a smaller input, which is then kept with the trace."""
     if trace.small is None:
-        found = (_attempt(double, form, whole) for form in _smaller_forms(trace.form))
-        alike = (small for small in found if small is not None and small.sequence == trace.sequence)
+        attempts = (_attempt(double, form, whole) for form in _smaller_forms(trace.form))
+        alike = (small for small in attempts if small is not None and small.sequence == trace.sequence)
         trace.small = next(alike, trace)
     return trace.small
 

@@ -52,12 +52,12 @@ def dependencies(network: nn.Module) -> Dependencies:
     key = (same, shape, any(weight.is_meta for weight in network.parameters()))
     if key not in _REMEMBERED:
         try:
-            found: Dependencies | UntraceableError = _dependencies(network, shape)
+            result: Dependencies | UntraceableError = _dependencies(network, shape)
         except UntraceableError as error:
-            found = error.with_traceback(None)
+            result = error.with_traceback(None)
         except Exception as error:  # of any kind: the network's own code runs, and other methods still work
-            found = UntraceableError(f"tracing it fails: {type(error).__name__}: {error}")
-        _put(_REMEMBERED, key, found)
+            result = UntraceableError(f"tracing it fails: {type(error).__name__}: {error}")
+        _put(_REMEMBERED, key, result)
     known = _REMEMBERED[key]
     if isinstance(known, UntraceableError):
         raise UntraceableError(str(known))
@@ -92,15 +92,15 @@ def _unlike_their_kind(network: nn.Module) -> dict[str, str]:
     replaced.
     """
     first: dict[int, str] = {}
-    found: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     for name, module in network.named_modules():
         if makes_channels(module) and not own_weights(module):
-            found[name] = "its weight is computed, or its forward replaced"
+            reasons[name] = "its weight is computed, or its forward replaced"
         for weight in module.parameters(recurse=False):
             other = first.setdefault(id(weight), name)
             if other != name:
-                found |= {
+                reasons |= {
                     name: f"its weights are those of {other!r} too",
                     other: f"its weights are those of {name!r} too",
                 }
-    return found
+    return reasons

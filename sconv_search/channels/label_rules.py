@@ -154,8 +154,8 @@ def _concatenated(tensors: Sequence[Tensor], axis: int, labeled: Labeled) -> Ten
     axis %= tensors[0].dim()
     parts = []
     for tensor in tensors:
-        found = labeled(tensor)
-        own = torch.zeros([1] * tensor.dim()) if found is None else found
+        label = labeled(tensor)
+        own = torch.zeros([1] * tensor.dim()) if label is None else label
         parts.append(own.expand([tensor.size(axis) if a == axis else -1 for a in range(tensor.dim())]))
     common = [max(part.size(a) for part in parts) for a in range(tensors[0].dim())]
     whole = [part.expand([part.size(a) if a == axis else common[a] for a in range(part.dim())]) for part in parts]
@@ -170,12 +170,12 @@ def _moved(operator: Any, args: Sequence[Any], named: Mapping[str, Any], labeled
     def whole(value: Any) -> Any:
         if not isinstance(value, Tensor):
             return value
-        found = labeled(value)
-        if found is None and not (value.is_floating_point() or value.is_complex()):
+        label = labeled(value)
+        if label is None and not (value.is_floating_point() or value.is_complex()):
             return value  # places to take, for index
-        if found is not None:
-            seen.append(found)
-        return (torch.zeros(()) if found is None else found).expand(value.shape).contiguous()
+        if label is not None:
+            seen.append(label)
+        return (torch.zeros(()) if label is None else label).expand(value.shape).contiguous()
 
     moved = operator(*tree_map(whole, args), **tree_map(whole, named))
     result = [collapsed(part) for part in (moved if isinstance(moved, (list, tuple)) else [moved])]
@@ -223,11 +223,11 @@ def _spatial(
         raise Stays("reads them by another argument than its first")
     count = labels.dim()
     if name == "constant_pad_nd":
-        changed = {count - 1 - place // 2 for place, size in enumerate(args[1]) if size}
+        changed = {count - 1 - index // 2 for index, size in enumerate(args[1]) if size}
     else:
-        found = re.search(r"(\d)d", name)
-        assert found is not None
-        changed = set(range(count - int(found[1]), count))
+        match = re.search(r"(\d)d", name)
+        assert match is not None
+        changed = set(range(count - int(match[1]), count))
     if axes(labels) & changed:
         raise Stays("adds to them or mixes them")
     for other in tensors[1:]:
@@ -243,14 +243,16 @@ def _pointwise(operands: Sequence[Tensor], count: int, labeled: Labeled, bonds: 
     none.
     """
     shapes = [[1] * (count - operand.dim()) + list(operand.shape) for operand in operands]
-    found = [(labeled(operand), shape) for operand, shape in zip(operands, shapes, strict=True)]
+    labels_and_shapes = [(labeled(operand), shape) for operand, shape in zip(operands, shapes, strict=True)]
     known = [
-        labels.reshape([1] * (count - labels.dim()) + list(labels.shape)) for labels, _ in found if labels is not None
+        labels.reshape([1] * (count - labels.dim()) + list(labels.shape))
+        for labels, _ in labels_and_shapes
+        if labels is not None
     ]
     along = axes(known[0])
     if any(axes(labels) != along for labels in known):
         raise Stays("combines each of them with others")
-    for labels, shape in found:
+    for labels, shape in labels_and_shapes:
         if labels is None and any(shape[axis] > 1 for axis in along):
             raise Stays("combines them with as many fixed numbers")
     result = known[0]

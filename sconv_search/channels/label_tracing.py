@@ -162,8 +162,8 @@ class _Follower(TorchDispatchMode):
 
     def labels(self, tensor: Tensor) -> Tensor | None:
         """The labels of a tensor; None where it has none."""
-        found: Tensor | None = self._labels.get(tensor)
-        return found
+        known: Tensor | None = self._labels.get(tensor)
+        return known
 
     def hold(self, values: Any, reason: str) -> None:
         """The channels of all tensors among the values stay."""
@@ -278,11 +278,11 @@ class _Follower(TorchDispatchMode):
             return
         outputs = [value for value in tree_leaves(result) if isinstance(value, Tensor)]
         try:
-            found = outputs_labels(func, args, named, outputs, self.labels, self.trace.bonds)
+            output_labels = outputs_labels(func, args, named, outputs, self.labels, self.trace.bonds)
         except Stays as reason:
             self.hold(given, f"its channels cannot be followed through the network: {where} {reason}")
             return
-        for output, labels in zip(outputs, found, strict=True):
+        for output, labels in zip(outputs, output_labels, strict=True):
             if labels is not None and bool(labels.any()):
                 self._labels[output] = labels
 

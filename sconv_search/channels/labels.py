@@ -1,8 +1,7 @@
 """Channels of all layers as numbers (labels), which of them go together, and which must stay.
 
 A tensor's labels are a tensor too, of one entry an axis along which they are all alike: those of an image are (1, C, 1,
-1).
-Label 0 is no channel: an entry that no pruning takes away.
+1). Label 0 is no channel: an entry that no pruning takes away.
 """
 
 from __future__ import annotations

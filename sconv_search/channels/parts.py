@@ -36,7 +36,7 @@ def tested(
     heavy = _weights_computed(network, whole) >= HEAVY
     for group in groups:
         homes.setdefault(_home(network, group, traces) if heavy else "", []).append(group)
-    found: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     known: dict[Hashable, dict[str, str]] = {}
     in_the_network = homes.pop("", [])
     for home, own in homes.items():
@@ -46,21 +46,21 @@ def tested(
         try:
             if key not in known:
                 known[key] = _failing(part, local)
-            found |= {f"{home}.{site}": reason for site, reason in known[key].items()}
+            reasons |= {f"{home}.{site}": reason for site, reason in known[key].items()}
         except UntestableError:
             in_the_network += own
     try:
-        return found | _failing(_part(network, "", traces, whole), in_the_network)
+        return reasons | _failing(_part(network, "", traces, whole), in_the_network)
     except UntestableError:
-        return found | {group.site: "the network gives no finite numbers to compare" for group in in_the_network}
+        return reasons | {group.site: "the network gives no finite numbers to compare" for group in in_the_network}
 
 
 def _failing(part: Part, groups: Sequence[Group]) -> dict[str, str]:
     """Tests until all groups that are left pass together."""
-    found: dict[str, str] = {}
-    while failed := defects(part, [group for group in groups if group.site not in found]):
-        found |= failed
-    return found
+    reasons: dict[str, str] = {}
+    while failed := defects(part, [group for group in groups if group.site not in reasons]):
+        reasons |= failed
+    return reasons
 
 
 def _weights_computed(network: nn.Module, whole: Collection[str]) -> int:

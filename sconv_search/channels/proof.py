@@ -54,11 +54,11 @@ def defects(part: Part, groups: Sequence[Group]) -> dict[str, str]:
     """
     if not groups or (defect := _defect(part, groups)) is None:
         return {}
-    half, found = len(groups) // 2, {}
+    half, reasons = len(groups) // 2, {}
     if half:
-        found = defects(part, groups[:half]) | defects(part, groups[half:])
+        reasons = defects(part, groups[:half]) | defects(part, groups[half:])
     # none found in either half: they fail together only, so none of them is offered
-    return found or {group.site: f"its channels cannot be followed through the network: {defect}" for group in groups}
+    return reasons or {group.site: f"its channels cannot be followed through the network: {defect}" for group in groups}
 
 
 def _defect(part: Part, groups: Sequence[Group]) -> str | None:
@@ -145,8 +145,8 @@ def _outputs(module: nn.Module, call: Call) -> list[Tensor]:
     return [output for output in tree_leaves(result) if isinstance(output, Tensor)]
 
 
-def _require_close(found: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
-    assert len(found) == len(expected)
-    for own, wanted in zip(found, expected, strict=True):
+def _require_close(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
+    assert len(outputs) == len(expected)
+    for own, wanted in zip(outputs, expected, strict=True):
         largest = float(wanted.abs().max()) if wanted.numel() else math.inf
         torch.testing.assert_close(own, wanted, rtol=RELATIVE, atol=OF_THE_LARGEST * largest)

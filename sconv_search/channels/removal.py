@@ -31,12 +31,12 @@ def remaining(network: nn.Module, kept: Iterable[tuple[Group, Tensor]]) -> dict[
         lost[channels] = False
         for member in group.members:
             gone.setdefault((member.layer, member.side), []).append(member.positions[lost[member.channels]])
-    found = {}
+    remaining_positions = {}
     for (name, side), positions in gone.items():
         remains = torch.ones(sizes(network.get_submodule(name))[side != "in"], dtype=torch.bool)
         remains[torch.cat(positions)] = False
-        found[name, side] = remains.nonzero().flatten()
-    return found
+        remaining_positions[name, side] = remains.nonzero().flatten()
+    return remaining_positions
 
 
 def narrowed(layer: nn.Module, name: str, group: Group, keep: int) -> nn.Module:

@@ -3,11 +3,9 @@
 Legend: g groups, O outputs and C inputs of one group.
 
 Which channels meet does not depend on what weights are, so a trained zero must not hide a dependency, and a product
-with a
-whole kernel need not be computed: each layer whose channels can be pruned becomes a product of two factors over
-    ``RANK``
-channels a group. Every output still depends on every input of its group, by numbers of its own, at a thousandth of the
-work.
+with a whole kernel need not be computed: each layer whose channels can be pruned becomes a product of two factors over
+``RANK`` channels a group. Every output still depends on every input of its group, by numbers of its own, at a
+thousandth of the work.
 """
 
 from __future__ import annotations

@@ -96,11 +96,11 @@ def measure_modules(network: nn.Module, inputs: Inputs, *, count_free: Collectio
     """
     with counting_free(count_free):
         counts = _analysis(network, inputs).by_module_and_operator()
-    found = {}
+    costs = {}
     for name, module in network.named_modules():
         params = sum(weight.numel() for weight in module.parameters())
-        found[name] = _cost(counts[f"network.{name}" if name else "network"], params)
-    return found
+        costs[name] = _cost(counts[f"network.{name}" if name else "network"], params)
+    return costs
 
 
 def cost_of_calls(layer: nn.Module, shapes: Sequence[tuple[int, ...]]) -> Cost:
@@ -277,13 +277,13 @@ def _inside(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
 
 def _runners(analysis: JitModelAnalysis, measured: nn.Module, operator: str) -> str:
     """The innermost modules that run an operator, by name and class; three of them."""
-    found: list[str] = []
+    names: list[str] = []
     for name, module in measured.named_modules():
         inside = [f"network.{name}.{child}" if name else f"network.{child}" for child, _ in module.named_children()]
         count = analysis.unsupported_ops(f"network.{name}" if name else "network")[operator]
         if count > sum(analysis.unsupported_ops(child)[operator] for child in inside):
-            found.append(f"{name or 'the network itself'} ({type(module).__name__})")
-    return ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+            names.append(f"{name or 'the network itself'} ({type(module).__name__})")
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def on_shapes(network: nn.Module, work: Callable[[nn.Module], Result]) -> Result:

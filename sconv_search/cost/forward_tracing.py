@@ -182,16 +182,16 @@ def untraced() -> Iterator[None]:
         _set_tracing_state(state)
 
 
-def _unpooled(func: Callable[..., Tensor], x: Tensor, places: Tensor, *window: Any, **named: Any) -> Tensor:
+def _unpooled(func: Callable[..., Tensor], x: Tensor, indices: Tensor, *window: Any, **named: Any) -> Tensor:
     """The operator that ``max_unpool`` calls, which itself checks sizes in a way that no trace allows."""
     with untraced():
-        shape = list(func(x.detach(), places.detach(), *window, **named).shape)
+        shape = list(func(x.detach(), indices.detach(), *window, **named).shape)
     axes = UNPOOLING.index(func) + 1
     if axes == 1:
-        return torch._C._nn.max_unpool2d(x.unsqueeze(-1), places.unsqueeze(-1), [shape[-1], 1]).squeeze(-1)
+        return torch._C._nn.max_unpool2d(x.unsqueeze(-1), indices.unsqueeze(-1), [shape[-1], 1]).squeeze(-1)
     if axes == 2:
-        return torch._C._nn.max_unpool2d(x, places, shape[-2:])
-    return torch._C._nn.max_unpool3d(x, places, shape[-3:], *_steps(*window, **named))
+        return torch._C._nn.max_unpool2d(x, indices, shape[-2:])
+    return torch._C._nn.max_unpool3d(x, indices, shape[-3:], *_steps(*window, **named))
 
 
 def _steps(

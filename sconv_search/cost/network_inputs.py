@@ -113,10 +113,10 @@ def _are_parameters(network: nn.Module, named: Mapping[str, Any]) -> bool:
 def output_tensors(output: Any) -> list[Tensor]:
     """All tensors of a network's output, which may be tuples, dicts and dataclasses of any depth."""
     leaves = [output] if isinstance(output, Tensor) else pytree.tree_leaves(output)
-    found: list[Tensor] = []
+    tensors: list[Tensor] = []
     for leaf in leaves:
         if isinstance(leaf, Tensor):
-            found.append(leaf)
+            tensors.append(leaf)
         elif is_dataclass(leaf) and not isinstance(leaf, type):
-            found += output_tensors([getattr(leaf, field.name) for field in fields(leaf)])
-    return found
+            tensors += output_tensors([getattr(leaf, field.name) for field in fields(leaf)])
+    return tensors

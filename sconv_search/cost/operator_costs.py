@@ -104,8 +104,8 @@ def window_mean(axes: int) -> Handle:
     """
 
     def handle(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-        found = constant(inputs[1])
-        kernel = found if isinstance(found, list) else [found]
+        exponent = constant(inputs[1])
+        kernel = exponent if isinstance(exponent, list) else [exponent]
         if None in kernel:
             raise ValueError(
                 "the window of an avg_pool is computed from the input, so cannot be counted; use adaptive_avg_pool"
@@ -261,6 +261,7 @@ OUTSIDE = {
     "torchvision::roi_align": region_mean,
     "torchvision::roi_pool": free,
     "torchvision::nms": free,
+    **dict.fromkeys((f"profiler::_record_function_{name}" for name in ("enter", "enter_new", "exit")), free),
 }
 """Operators of other libraries."""
 

@@ -1,8 +1,7 @@
 """Multiply-accumulates of every product of matrices, by the shapes in a trace: output elements times contracted length.
 
 Convolutions, linear layers, ``matmul`` and its kin, ``einsum``, attention and recurrent layers. What such an operator
-does
-beside its products is counted in additions: the gates of a recurrent layer, the scale and mask of attention.
+does beside its products is counted in additions: the gates of a recurrent layer, the scale and mask of attention.
 """
 
 from __future__ import annotations

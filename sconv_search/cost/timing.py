@@ -173,20 +173,20 @@ class _Warm(NamedTuple):
 
 
 def _warmed_up(runs: Mapping[str, Run]) -> dict[str, _Warm]:
-    found = {}
+    warm = {}
     for name, run in runs.items():
         run()
         calls = 1
         while (seconds := seconds_of(run, calls)) < MEASURED_SECONDS:
             calls *= 2
-        found[name] = _Warm(calls, seconds / calls)
-    return found
+        warm[name] = _Warm(calls, seconds / calls)
+    return warm
 
 
 def _rounds(runs: Mapping[str, Run], warm: Mapping[str, _Warm], count: int) -> dict[str, list[float]]:
     """Seconds a run, so many of each."""
-    found: dict[str, list[float]] = {name: [] for name in runs}
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(count):
         for name, run in runs.items():
-            found[name].append(seconds_of(run, warm[name].calls) / warm[name].calls)
-    return found
+            seconds[name].append(seconds_of(run, warm[name].calls) / warm[name].calls)
+    return seconds

@@ -114,5 +114,5 @@ def _recorded(x: Tensor, weight: Tensor, bias: Tensor | None, *geometry: Any) ->
 
 def _each(sizes: Sizes, axes: int) -> list[int]:
     """A size for each axis; one may stand for all."""
-    found = [sizes] if isinstance(sizes, int) else list(sizes)
-    return found * axes if len(found) == 1 else found
+    entries = [sizes] if isinstance(sizes, int) else list(sizes)
+    return entries * axes if len(entries) == 1 else entries

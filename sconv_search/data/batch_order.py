@@ -23,10 +23,10 @@ def batch_parts(
     if count < size:
         raise ValueError(f"batch_size {size} is larger than the {count} training images")
     require_shares(size, accumulation, shard.count)
-    found: list[Tensor] = []
-    while len(found) < steps:
-        found += [batch for batch in torch.randperm(count, generator=generator).split(size) if len(batch) == size]
-    return [piece for batch in found[:steps] for piece in batch.split(size // accumulation)]
+    parts: list[Tensor] = []
+    while len(parts) < steps:
+        parts += [batch for batch in torch.randperm(count, generator=generator).split(size) if len(batch) == size]
+    return [piece for batch in parts[:steps] for piece in batch.split(size // accumulation)]
 
 
 def require_shares(size: int, accumulation: int, processes: int) -> None:

@@ -66,14 +66,14 @@ def class_folders(root: Path) -> ClassFolders:
 
 def _files(folder: Path, skipped: list[Path]) -> Iterator[Path]:
     """All files at any depth, folder by folder; hidden folders are added to what is skipped."""
-    places = []
-    for place, folders, names in os.walk(folder, followlinks=True):
+    folders_seen = []
+    for parent, folders, names in os.walk(folder, followlinks=True):
         hidden = [name for name in folders if is_hidden(Path(name))]
-        skipped.extend(Path(place) / name for name in hidden)
+        skipped.extend(Path(parent) / name for name in hidden)
         folders[:] = [name for name in folders if name not in hidden]  # the walk goes on by this list
-        places.append((place, sorted(names)))
-    for place, names in sorted(places):
-        yield from (Path(place) / name for name in names)
+        folders_seen.append((parent, sorted(names)))
+    for parent, names in sorted(folders_seen):
+        yield from (Path(parent) / name for name in names)
 
 
 def skipped_words(skipped: Collection[Path], root: Path) -> tuple[str, ...]:

@@ -78,8 +78,10 @@ class DiskSplit:
 
     def some(self, index: Tensor) -> Self:
         """The files at these positions, still on disk."""
-        places = index.tolist()
-        return replace(self, files=tuple(self.files[i] for i in places), targets=tuple(self.targets[i] for i in places))
+        indices = index.tolist()
+        return replace(
+            self, files=tuple(self.files[i] for i in indices), targets=tuple(self.targets[i] for i in indices)
+        )
 
     def take(self, index: Tensor) -> Split:
         """The images at these positions, in memory."""
@@ -97,7 +99,8 @@ class DiskSplit:
         numbered = list(zip(index, seeds.split(list(map(len, index))), strict=True))[start:]
         shares = [(shard.of(part).tolist(), shard.of(numbers).tolist()) for part, numbers in numbered]
         wanted = [
-            [(place, None if seed is None else number) for place, number in zip(*one, strict=True)] for one in shares
+            [(entry, None if seed is None else number) for entry, number in zip(*batch, strict=True)]
+            for batch in shares
         ]
         processes = min(_workers(self.workers), len(wanted) - 1)
         loader: Any = DataLoader(
@@ -135,13 +138,13 @@ class DiskSplit:
             raise ValueError(f"{str(part)!r} is empty; restore it from the data set's archive")
         return f"{part.relative_to(self.root).as_posix()}:{size}"
 
-    def read(self, place: int, seed: int | None) -> tuple[Tensor, Tensor]:
+    def read(self, index: int, seed: int | None) -> tuple[Tensor, Tensor]:
         """One image with its label, viewed, or augmented by a seed.
 
         Raises:
             ValueError: a file cannot be decoded, holds another shape than the others, or a label that is no class.
         """
-        file, target = self.files[place], self.targets[place]
+        file, target = self.files[index], self.targets[index]
         label = _label_image(target) if isinstance(target, Path) else target
         image = opened(file, "RGB")
         if seed is None:

@@ -66,11 +66,11 @@ def imagenet(folder: Path | None, *, train_was_seen: bool, crops: Crops, classes
         ValueError: there are more or fewer classes, ``train`` and ``val`` name others, or a file is empty or damaged.
     """
     root = IMAGENET.root(folder)
-    found = {name: class_folders(root / name) for name in PARTS}
-    names = {name: part.names for name, part in found.items()}
+    folders = {name: class_folders(root / name) for name in PARTS}
+    names = {name: part.names for name, part in folders.items()}
     if len(set(names.values())) > 1:
         raise ValueError(f"{str(root)!r} has other classes (folders) in train than in val: {differing_names(names)}")
-    train, test = (_part(root, name, found[name], crops, classes) for name in PARTS)
+    train, test = (_part(root, name, folders[name], crops, classes) for name in PARTS)
     if train_was_seen:
         half = len(test) // 2
         validation, test = (test.some(part) for part in (_order(test)[:half], _order(test)[half:]))
@@ -89,7 +89,7 @@ def imagenet(folder: Path | None, *, train_was_seen: bool, crops: Crops, classes
         std=STD,
         flip=True,
         evaluation_batch=250,
-        notes=skipped_words([path for part in found.values() for path in part.skipped], root),
+        notes=skipped_words([path for part in folders.values() for path in part.skipped], root),
     )
 
 
@@ -97,16 +97,16 @@ def _order(split: DiskSplit) -> Tensor:
     return torch.randperm(len(split), generator=torch.Generator().manual_seed(SPLIT_SEED))
 
 
-def _part(root: Path, name: str, found: ClassFolders, crops: Crops, classes: int) -> DiskSplit:
-    if len(found.names) != classes:
-        raise ValueError(f"{str(root / name)!r} holds {len(found.names)} classes (folders); {classes} are expected")
+def _part(root: Path, name: str, folders: ClassFolders, crops: Crops, classes: int) -> DiskSplit:
+    if len(folders.names) != classes:
+        raise ValueError(f"{str(root / name)!r} holds {len(folders.names)} classes (folders); {classes} are expected")
     return DiskSplit(
-        files=found.files,
-        targets=found.labels,
+        files=folders.files,
+        targets=folders.labels,
         root=root,
         view=CentralCrop(crops),
         augmentation=RandomCrop(crops),
         shape=(3, crops.size, crops.size),
         classes=classes,
-        class_names=found.names,
+        class_names=folders.names,
     )

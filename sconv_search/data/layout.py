@@ -31,8 +31,8 @@ class Layout:
     def words(self) -> str:
         """Where the data is expected, in words."""
         or_else = f" (or {', '.join(self.alternative)})" if self.alternative else ""
-        place = f"the folder of --data (or {DATA_VARIABLE}, else ./data), or in {self.folder}/ there"
-        return f"{', '.join(self.parts)}{or_else} in {place}"
+        folder = f"the folder of --data (or {DATA_VARIABLE}, else ./data), or in {self.folder}/ there"
+        return f"{', '.join(self.parts)}{or_else} in {folder}"
 
     def root(self, folder: Path | None) -> Path:
         """The data set's folder.
@@ -43,13 +43,13 @@ class Layout:
         """
         parent = data_folder(folder)
         candidates = [parent, parent / self.folder]
-        found = min(candidates, key=lambda root: len(self._missing(root)))
-        if missing := self._missing(found):
+        nearest = min(candidates, key=lambda root: len(self._missing(root)))
+        if missing := self._missing(nearest):
             raise FileNotFoundError(
                 f"{self.title} is not in {str(parent)!r}: there is no {' and no '.join(missing)}; expected are"
                 f" {self.words}"
             )
-        return found
+        return nearest
 
     def missing(self, folder: Path | None) -> str | None:
         """What ``root`` would say, or that it is downloaded; None where everything is there."""

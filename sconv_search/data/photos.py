@@ -43,12 +43,14 @@ def photos(folder: Path | None, *, size: int, mean: float, std: float) -> DataSe
             f"{', '.join(sorted(IMAGE_SUFFIXES))}; at least {STRIDE} are needed"
         )
     images = torch.from_numpy(np.stack([_center(path, size) for path in paths])).movedim(-1, 1)
-    found, place = (
+    files, folder_words = (
         Split(images=images, labels=torch.tensor([int(path.name[:4]) for path in paths])),
         torch.arange(len(paths)),
     )
-    scored = place[place % STRIDE > 0]
-    train, validation, test = (found.take(part) for part in (place[place % STRIDE == 0], scored[::2], scored[1::2]))
+    scored = folder_words[folder_words % STRIDE > 0]
+    train, validation, test = (
+        files.take(part) for part in (folder_words[folder_words % STRIDE == 0], scored[::2], scored[1::2])
+    )
     return DataSet(
         name="photos",
         train=train,

@@ -20,7 +20,7 @@ class Shard:
 
     def __post_init__(self) -> None:
         if not 0 <= self.index < self.count:
-            raise ValueError(f"Share.place must be in 0..{self.count - 1}, got {self.index}")
+            raise ValueError(f"Shard.index must be in 0..{self.count - 1}, got {self.index}")
 
     def of(self, batch: Tensor) -> Tensor:
         """The rows of the batch that are this shard.

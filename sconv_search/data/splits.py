@@ -219,10 +219,10 @@ class DataSet:
     def _require_equal_class_names(self) -> None:
         """Refuses splits that name other classes: as many of them, in another order, would shift labels unnoticed."""
         known = {name: names for name in SPLITS if (names := getattr(getattr(self, name), "class_names", ()))}
-        for one, other in pairwise(known):
-            if known[one] != known[other]:
-                words = differing_names({one: known[one], other: known[other]})
-                raise ValueError(f"data set {self.name!r} has other classes in {one} than in {other}: {words}")
+        for first, other in pairwise(known):
+            if known[first] != known[other]:
+                words = differing_names({first: known[first], other: known[other]})
+                raise ValueError(f"data set {self.name!r} has other classes in {first} than in {other}: {words}")
 
     def normalized(self, images_NCHW: Tensor) -> Tensor:
         """uint8 images as the network's float input, channels-last in memory."""
@@ -388,7 +388,7 @@ def _from_torchvision(kind: str, folder: Path, *, train: bool) -> Split:
     folder = own if (own / files).is_dir() else folder
     download = not (folder / files).is_dir()
     try:
-        found = getattr(datasets, kind)(str(folder), train=train, download=download)
+        dataset = getattr(datasets, kind)(str(folder), train=train, download=download)
     except RuntimeError as error:  # a file is missing or has another checksum
         advice = f"remove {str(folder / files)!r}, and it is downloaded again"
         raise ValueError(f"{kind} in {str(folder / files)!r} is damaged: {error}; {advice}") from error
@@ -399,5 +399,5 @@ def _from_torchvision(kind: str, folder: Path, *, train: bool) -> Split:
         raise FileNotFoundError(
             f"{kind} is not in {str(folder)!r} and cannot be downloaded: {error}; {advice}"
         ) from error
-    images = torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous()
-    return Split(images=images, labels=torch.tensor(found.targets))
+    images = torch.from_numpy(dataset.data).permute(0, 3, 1, 2).contiguous()
+    return Split(images=images, labels=torch.tensor(dataset.targets))

@@ -26,16 +26,16 @@ def fold_batch_norms_(network: nn.Module, example: Tensor) -> list[str]:
     In their places stand ``nn.Identity``. The network has to be in evaluation mode.
     """
     flow = traced(network, example, (*LINEAR_MAPS, *NORMS))
-    places = list(network.named_modules(remove_duplicate=False))
+    modules = list(network.named_modules(remove_duplicate=False))
     folded = []
     for step in flow.steps:
         layer = _layer_before(flow, step)
         if layer is None or step.module is None:
             continue
         fold_(layer, step.module)
-        for place, module in places:
+        for path, module in modules:
             if module is step.module:
-                network.set_submodule(place, nn.Identity())
+                network.set_submodule(path, nn.Identity())
         folded.append(step.name)
     return folded
 
@@ -73,8 +73,8 @@ def outputs_first(layer: nn.Module, weight: Tensor) -> Tensor:
     """A layer's weight as (O, C, ...), that of a transposed convolution too, with the C of one group."""
     if type(layer) not in TRANSPOSED:
         return weight
-    found: Tensor = weight.unflatten(0, (layer.groups, -1)).transpose(1, 2).flatten(0, 1)
-    return found
+    arranged: Tensor = weight.unflatten(0, (layer.groups, -1)).transpose(1, 2).flatten(0, 1)
+    return arranged
 
 
 def set_weight_(layer: nn.Module, weight_OC: Tensor, bias: Tensor | None) -> None:

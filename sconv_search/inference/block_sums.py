@@ -45,8 +45,8 @@ def block_sums(pooling: NaturalChains) -> BlockSums | None:
     if pooling.groups > 1 or not isinstance(pooling, MergedChannels):
         return None
     members: list[list[int]] = [[] for _ in range(pooling.count)]
-    for channel, place in enumerate(pooling.members.tolist()):
-        members[place].append(channel)
+    for channel, position in enumerate(pooling.members.tolist()):
+        members[position].append(channel)
     for blocks in range(pooling.count // BLOCK, 1, -1):
         if pooling.count % blocks == 0 and pooling.channels % blocks == 0:
             shared = shared_out([len(own) for own in members], blocks)
@@ -63,31 +63,36 @@ def shared_out(sizes: Sequence[int], blocks: int) -> list[list[int]] | None:
     best.
     """
     ranked = sorted(range(len(sizes)), key=lambda item: -sizes[item])
-    found: list[list[int]] = [[] for _ in range(blocks)]
-    for place, item in enumerate(ranked):
-        turn, at = divmod(place, blocks)
-        found[blocks - 1 - at if turn % 2 else at].append(item)
+    members_by_block: list[list[int]] = [[] for _ in range(blocks)]
+    for index, item in enumerate(ranked):
+        turn, at = divmod(index, blocks)
+        members_by_block[blocks - 1 - at if turn % 2 else at].append(item)
     while True:
-        totals = [sum(sizes[item] for item in own) for own in found]
+        totals = [sum(sizes[item] for item in own) for own in members_by_block]
         most, least = totals.index(max(totals)), totals.index(min(totals))
         gap = totals[most] - totals[least]
         if gap == 0:
-            return found
-        useful = [(a, b) for a in found[most] for b in found[least] if 0 < sizes[a] - sizes[b] < gap]
+            return members_by_block
+        useful = [
+            (a, b) for a in members_by_block[most] for b in members_by_block[least] if 0 < sizes[a] - sizes[b] < gap
+        ]
         if not useful:
             return None
         first, second = min(useful, key=lambda pair: abs(gap - 2 * (sizes[pair[0]] - sizes[pair[1]])))
-        found[most][found[most].index(first)], found[least][found[least].index(second)] = second, first
+        (
+            members_by_block[most][members_by_block[most].index(first)],
+            members_by_block[least][members_by_block[least].index(second)],
+        ) = second, first
 
 
 def _arranged(pooling: MergedChannels, members: Sequence[Sequence[int]], shared: Sequence[Sequence[int]]) -> BlockSums:
     device = pooling.members.device
-    order = [channel for block in shared for place in block for channel in members[place]]
-    columns = [place for block in shared for place in block]
+    order = [channel for block in shared for position in block for channel in members[position]]
+    columns = [position for block in shared for position in block]
     signs = torch.ones(pooling.channels) if pooling.signs is None else pooling.signs.cpu().float()
     width = pooling.channels // len(shared)
     matrix = torch.zeros(pooling.count, width)
-    rows = [row for row, place in enumerate(columns) for _ in members[place]]
+    rows = [row for row, position in enumerate(columns) for _ in members[position]]
     matrix[rows, torch.arange(pooling.channels) % width] = signs[order]
     return BlockSums(
         order=torch.tensor(order, device=device),

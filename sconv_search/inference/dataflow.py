@@ -1,8 +1,7 @@
 """Which layer's output feeds what, seen in one run of a network on an example.
 
 A value is one state of a tensor: an operation in place makes a new value of the same tensor. Layers of the kinds that
-    are
-asked for are steps of their own, whatever they call; outside of them every function that reads a tensor is a step.
+are asked for are steps of their own, whatever they call; outside of them every function that reads a tensor is a step.
 
 Seen, not derived: another input may take another way through a network whose forward branches on its data.
 """

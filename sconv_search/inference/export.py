@@ -142,18 +142,18 @@ def _kept(
     """Writes, runs again, compares; the file gets its name at the end."""
     with atomic_write(path) as partial:
         write(partial)
-        found = {name: parity(network, load(partial), example) for name, load in runtimes.items()}
-        require_parity(found)
-    return found
+        parities = {name: parity(network, load(partial), example) for name, load in runtimes.items()}
+        require_parity(parities)
+    return parities
 
 
-def require_parity(found: Mapping[str, float]) -> None:
+def require_parity(parities: Mapping[str, float]) -> None:
     """Refuses a file that does not compute what the network does.
 
     Raises:
         RuntimeError: runtime and difference are named.
     """
-    for name, difference in found.items():
+    for name, difference in parities.items():
         if not difference <= PARITY_TOLERANCE:
             raise RuntimeError(
                 f"by {name} the exported network differs by {difference:.1e} of its largest output, more than "

@@ -61,8 +61,8 @@ class FusedSums(nn.Module):
         from sconv_search.inference.triton_sums import summed  # there is no Triton on some systems
 
         tables = self.channels, self.signs, self.counts, self.longest
-        found: Tensor = summed(x, *tables, self.box, self.padding, self.dilation, BLOCK)
-        return found
+        sums: Tensor = summed(x, *tables, self.box, self.padding, self.dilation, BLOCK)
+        return sums
 
     def extra_repr(self) -> str:
         """Sizes, for ``print(network)``."""

@@ -91,18 +91,18 @@ def implementations(layer: nn.Module, x: Tensor, *, sortable: bool = False) -> d
         raise TypeError(
             f"implementations are known of {', '.join(k.__name__ for k in STRUCTURED)}, got {type(layer).__name__}"
         )
-    found = {AS_TRAINED: Implementation(module=layer)}
+    forms = {AS_TRAINED: Implementation(module=layer)}
     if isinstance(layer, StructuredConv):
-        found |= _of_convolution(layer, sortable) | _in_one_kernel(layer, x)
+        forms |= _of_convolution(layer, sortable) | _in_one_kernel(layer, x)
     elif isinstance(layer, StructuredLinear):
-        found |= _of_linear(layer, sortable and x.dim() == 2, x.dim() == 2)
+        forms |= _of_linear(layer, sortable and x.dim() == 2, x.dim() == 2)
     elif isinstance(getattr(layer, "pooling", None), NaturalChains):
-        found |= _of_transposed(layer)
-    return {**found, DENSE: Implementation(module=layer.to_dense())}  # type: ignore[operator]  # all of STRUCTURED have it
+        forms |= _of_transposed(layer)
+    return {**forms, DENSE: Implementation(module=layer.to_dense())}  # type: ignore[operator]  # all of STRUCTURED have it
 
 
 def _of_convolution(layer: StructuredConv, sortable: bool) -> dict[str, Implementation]:
-    found = {}
+    forms = {}
     for sums in _channel_sums(layer.pooling, layer.weight.detach(), sortable, stride=_early_stride(layer)):
         stride = (1,) * len(layer.stride) if sums.name == "1x1" and _early_stride(layer) else layer.stride
         for name, modules, factor, padding in _space_sums(layer):
@@ -117,8 +117,8 @@ def _of_convolution(layer: StructuredConv, sortable: bool) -> dict[str, Implemen
                 dilation=layer.dilation,
             )
             both = " + ".join(part for part in (sums.name, name) if part)
-            found[both] = Implementation(module=nn.Sequential(*sums.modules, *modules, small), order=sums.order)
-    return found | _in_blocks(layer, sortable)
+            forms[both] = Implementation(module=nn.Sequential(*sums.modules, *modules, small), order=sums.order)
+    return forms | _in_blocks(layer, sortable)
 
 
 def _in_blocks(layer: StructuredConv, sortable: bool) -> dict[str, Implementation]:
@@ -169,13 +169,13 @@ def _early_stride(layer: StructuredConv) -> tuple[int, ...] | None:
 
 
 def _of_linear(layer: StructuredLinear, sortable: bool, gatherable: bool) -> dict[str, Implementation]:
-    found = {}
+    forms = {}
     for sums in _channel_sums(layer.pooling, layer.weight.detach(), sortable, linear=True):
         if sums.name not in ("", SLICES) and (gatherable or sums.name == "1x1"):
-            found[sums.name] = Implementation(
+            forms[sums.name] = Implementation(
                 module=nn.Sequential(*sums.modules, _linear(sums.weight, layer.bias)), order=sums.order
             )
-    return found
+    return forms
 
 
 def _of_transposed(layer: nn.Module) -> dict[str, Implementation]:
@@ -205,11 +205,11 @@ def _channel_sums(
         return
     if stride is None:
         yield _ChannelSums(name=SLICES, modules=(pooling,), weight=weight)
-        if (found := sorted_sums(pooling)) is not None:
-            gather = () if sortable else (Gather(found.order),)
-            order = found.order if sortable else None
+        if (sums := sorted_sums(pooling)) is not None:
+            gather = () if sortable else (Gather(sums.order),)
+            order = sums.order if sortable else None
             name = BY_WRITER if sortable else "sorted"
-            yield _ChannelSums(name=name, modules=(*gather, *found.sums), weight=weight[:, found.columns], order=order)
+            yield _ChannelSums(name=name, modules=(*gather, *sums.sums), weight=weight[:, sums.columns], order=order)
     yield _ChannelSums(
         name="1x1", modules=(_product(pooling, weight, 0 if linear else weight.dim() - 2, stride),), weight=weight
     )

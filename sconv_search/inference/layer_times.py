@@ -43,7 +43,7 @@ def layer_times_ms(
         sortable: whether the channels of the input can be had in any order.
     """
     ways = {DENSE: dense}
-    own = [f"{place}" for place, layer in enumerate(layers)]
+    own = [f"{index}" for index, layer in enumerate(layers)]
     for name, layer in zip(own, layers, strict=True):
         ways |= _ways(name, layer, inputs[0], sortable) if inputs else {}
     total = dict.fromkeys(ways, 0.0)
@@ -61,8 +61,8 @@ def _placed(layer: nn.Module) -> nn.Module:
 def _ways(name: str, layer: nn.Module, x: Tensor, sortable: bool) -> dict[str, nn.Module]:
     if type(layer) not in STRUCTURED:
         return {name: layer}
-    found = implementations(layer, x, sortable=sortable)
-    return {f"{name} {way}": one.module for way, one in found.items() if way != DENSE}
+    forms = implementations(layer, x, sortable=sortable)
+    return {f"{name} {way}": form.module for way, form in forms.items() if way != DENSE}
 
 
 def _least(total: dict[str, float], name: str, layer: nn.Module) -> float:

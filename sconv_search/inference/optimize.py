@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from sconv_search.compressor import swapped
+from sconv_search.cost.network_inputs import Inputs
 from sconv_search.cost.packing import PREFIX, PackedNetwork
 from sconv_search.cost.timing import Prepare, Run, Timer, eager, screened_in_turn
 from sconv_search.inference.batch_norm_folding import NORMS, fold_batch_norms_
@@ -106,7 +107,7 @@ class SiteChoice:
 
 def optimize_for_inference(
     network: nn.Module,
-    example: Tensor | tuple[Any, ...] | Mapping[str, Any],
+    example: Inputs,
     *,
     prepare: Prepare = eager,
     timer: Timer = screened_in_turn,
@@ -168,16 +169,16 @@ def _measured(
     for name, layer in sites.items():
         single = reads_single_input(layer, flow.read[layer])
         x = flow.read[layer].unsqueeze(0) if single else flow.read[layer]
-        found = implementations(layer, x, sortable=not single and writer(flow, layer) is not None)
-        for one in found.values():
-            lay_out_(one.module, layout(x))  # plain kernels would be laid out anew in every forward
+        forms = implementations(layer, x, sortable=not single and writer(flow, layer) is not None)
+        for form in forms.values():
+            lay_out_(form.module, layout(x))  # plain kernels would be laid out anew in every forward
         taken[name] = (
-            {way: replace(one, module=SingleInput(one.module)) for way, one in found.items()} if single else found
+            {way: replace(form, module=SingleInput(form.module)) for way, form in forms.items()} if single else forms
         )
-        key = (*_form(layer, x, found, prepare), timer)
+        key = (*_form(layer, x, forms, prepare), timer)
         times = known.get(key)
         if times is None:
-            modules = {way: one.module for way, one in found.items()}
+            modules = {way: form.module for way, form in forms.items()}
             runs = surrounded_runs(modules, x, prepare, axis=-1 if isinstance(layer, StructuredLinear) else 1)
             times = (_milliseconds(runs, timer),)
             known.put(key, times)
@@ -190,10 +191,10 @@ def _milliseconds(runs: Mapping[str, Run], timer: Timer) -> dict[str, float]:
     return {name: 1000 * median(seconds) for name, seconds in timer(runs).items()}
 
 
-def _form(layer: nn.Module, x: Tensor, found: Mapping[str, Implementation], prepare: Prepare) -> tuple[Hashable, ...]:
+def _form(layer: nn.Module, x: Tensor, forms: Mapping[str, Implementation], prepare: Prepare) -> tuple[Hashable, ...]:
     """What a layer's time depends on: all but the values of its weights."""
     sizes = tuple((name, tuple(tensor.shape)) for name, tensor in (*layer.named_parameters(), *layer.named_buffers()))
-    ways = tuple((name, architecture(one.module)) for name, one in found.items())
+    ways = tuple((name, architecture(form.module)) for name, form in forms.items())
     return architecture(layer), sizes, x.shape, x.stride(), x.dtype, x.device, ways, prepare, torch.get_num_threads()
 
 
@@ -206,16 +207,16 @@ def _assignments(rows: Sequence[SiteChoice]) -> dict[str, dict[str, str]]:
     """Ways by site for whole networks that are worth measuring: each layer's fastest, and the quickest of one way for
     all.
     """
-    found = {FASTEST: {row.site: row.chosen for row in rows}}
+    assignments = {FASTEST: {row.site: row.chosen for row in rows}}
     alike = {
         f"all by {way}": {row.site: way if way in row.milliseconds else row.chosen for row in rows}
         for way in dict.fromkeys(way for row in rows for way in row.milliseconds if way != DENSE)
     }
     total = {name: sum(row.milliseconds[ways[row.site]] for row in rows) for name, ways in alike.items()}
     for name in sorted(alike, key=lambda one: total[one]):
-        if alike[name] not in found.values() and len(found) <= ONE_WAY:
-            found[name] = alike[name]
-    return found
+        if alike[name] not in assignments.values() and len(assignments) <= ONE_WAY:
+            assignments[name] = alike[name]
+    return assignments
 
 
 def _assembled(
@@ -227,16 +228,16 @@ def _assembled(
     chosen = {name: taken[name][way] for name, way in ways.items()}
     names = {module: name for name, module in folded.named_modules()}
     writers: dict[str, Writer] = {}
-    for name, one in chosen.items():
-        found = writer(flow, folded.get_submodule(name))
-        if one.order is not None and found is not None:
-            writers[name] = found
+    for name, form in chosen.items():
+        producer = writer(flow, folded.get_submodule(name))
+        if form.order is not None and producer is not None:
+            writers[name] = producer
     # a writer may be among them
-    result = swapped(folded, {name: copy.deepcopy(one.module) for name, one in chosen.items()})
-    for name, found in writers.items():
+    result = swapped(folded, {name: copy.deepcopy(form.module) for name, form in chosen.items()})
+    for name, producer in writers.items():
         order = chosen[name].order
         assert order is not None
-        reorder_([result.get_submodule(names[layer]) for layer in (found.layer, *found.between)], order)
+        reorder_([result.get_submodule(names[layer]) for layer in (producer.layer, *producer.between)], order)
     return result
 
 
@@ -254,13 +255,13 @@ def _whole(networks: Mapping[str, nn.Module], example: Tensor, prepare: Prepare,
 
 def _long_measured(runs: Mapping[str, Run], timer: Timer) -> dict[str, float]:
     """The median of each run, over repeated measurements where runs are quick."""
-    found: dict[str, list[float]] = {name: [] for name in runs}
+    milliseconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(MOST_TIMES):
         for name, seconds in timer(runs).items():
-            found[name] += seconds
-        if sum(map(sum, found.values())) >= LONG_S:
+            milliseconds[name] += seconds
+        if sum(map(sum, milliseconds.values())) >= LONG_S:
             break
-    return {name: 1000 * median(seconds) for name, seconds in found.items()}
+    return {name: 1000 * median(seconds) for name, seconds in milliseconds.items()}
 
 
 def _output(network: nn.Module, example: Tensor) -> Any:
@@ -268,9 +269,9 @@ def _output(network: nn.Module, example: Tensor) -> Any:
         return network(example)
 
 
-def _require_same(wanted: Any, found: Any) -> None:
+def _require_same(wanted: Any, outputs: Any) -> None:
     """Refuses a network whose outputs on the example have changed by more than rounding."""
-    for before, after in zip(pytree.tree_leaves(wanted), pytree.tree_leaves(found), strict=True):
+    for before, after in zip(pytree.tree_leaves(wanted), pytree.tree_leaves(outputs), strict=True):
         if isinstance(before, Tensor) and before.is_floating_point():
             error = float((after - before).abs().max() / before.abs().max().clamp_min(1e-30))
             if not error <= TOLERANCE.get(before.dtype, LOW_PRECISION_TOLERANCE):

@@ -39,7 +39,7 @@ def export_int8(
     onnx = require_package("onnx", "onnx", ONNX)
     with TemporaryDirectory() as folder:
         given, written = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
-        found = export_onnx(network, example, given, metadata)
+        parities = export_onnx(network, example, given, metadata)
         quantize_onnx(given, inputs, written, weight_bits=7)
         model = onnx.load(written)
         onnx.helper.set_model_props(model, keyed(metadata))
@@ -47,7 +47,7 @@ def export_int8(
         same = (_classes(written, inputs) == _classes(given, inputs)).float().mean()
         with atomic_write(path) as partial:
             shutil.copyfile(written, partial)
-    return found, float(same)
+    return parities, float(same)
 
 
 def _classes(path: Path, inputs: Tensor) -> Tensor:

@@ -106,9 +106,9 @@ def sorted_sums(pooling: NaturalChains) -> SortedSums | None:
 def _leveled(members: Sequence[int], count: int) -> tuple[Tensor, Tensor, list[int]]:
     """The channels level by level, the groups in the order of their sums, and the sizes of the levels."""
     groups: list[list[int]] = [[] for _ in range(count)]
-    for channel, place in enumerate(members):
-        groups[place].append(channel)
-    largest_first = sorted(range(count), key=lambda place: -len(groups[place]))
+    for channel, position in enumerate(members):
+        groups[position].append(channel)
+    largest_first = sorted(range(count), key=lambda position: -len(groups[position]))
     levels = [sum(len(group) > level for group in groups) for level in range(max(map(len, groups)))]
-    order = [groups[place][level] for level, met in enumerate(levels) for place in largest_first[:met]]
+    order = [groups[position][level] for level, met in enumerate(levels) for position in largest_first[:met]]
     return torch.tensor(order), torch.tensor(largest_first), levels

@@ -57,7 +57,7 @@ def surrounded_runs(layers: Mapping[str, nn.Module], x: Tensor, prepare: Prepare
         axis: of the channels: 1 of convolutions, -1 of linear layers.
     """
     narrow = x.narrow(axis, 0, min(NARROW, x.shape[axis])).contiguous(memory_format=layout(x))
-    return {name: prepare(Surrounded(one, x, axis=axis), narrow) for name, one in layers.items()}
+    return {name: prepare(Surrounded(layer, x, axis=axis), narrow) for name, layer in layers.items()}
 
 
 def _pointwise(read: int, written: int, like: Tensor, axis: int) -> nn.Module:

@@ -1,10 +1,9 @@
 """All sums of a structured 2-D convolution in one Triton kernel: each activation is read, and each sum written, once.
 
 Legend: N images, C channels read (of all groups), S sums written, M channels at most in one sum; H, W read and I, J
-    written
-positions; P positions and B sums of one program. Sums over the channels come as a table of channels and signs, so that
-chains in any order, merged and signed ones are one kernel; sums over space are K x K taps, with the layer's padding and
-dilation. Added up in fp32 whatever the type; read in any memory format, written channels-last.
+written positions; P positions and B sums of one program. Sums over the channels come as a table of channels and signs,
+so that chains in any order, merged and signed ones are one kernel; sums over space are K x K taps, with the layer's
+padding and dilation. Added up in fp32 whatever the type; read in any memory format, written channels-last.
 
 Imported only where Triton is. Its interpreter (``TRITON_INTERPRET=1``) runs the kernel on a CPU, for tests; there the
 functions that Triton itself writes in Triton (``tl.zeros``, ``tl.max``) work only if it was first imported so, and are

@@ -80,7 +80,7 @@ class EfficientNetLite(nn.Module):
     """EfficientNet-Lite0 for RGB images, (x - 127) / 128 with x in 0..255; made for 224x224.
 
     Source: Tan, Le, EfficientNet, ICML 2019, table 1, without squeeze-and-excitation, with ReLU6 (TensorFlow's Lite
-        variant).
+    variant).
     """
 
     def __init__(self, classes: int = 1000) -> None:

@@ -35,7 +35,7 @@ class HighResolutionSegmenter(nn.Module):
         """(N, 3, H, W) images -> (N, classes, H, W) logits."""
         first, *rest = self.backbone(x_NCHW)
         size = first.shape[2:]
-        joined = torch.cat([first, *(F.interpolate(one, size=size, mode="bilinear") for one in rest)], dim=1)
+        joined = torch.cat([first, *(F.interpolate(branch, size=size, mode="bilinear") for branch in rest)], dim=1)
         logits = self.classifier(F.relu(self.norm(self.join(joined))))
         return F.interpolate(logits, size=x_NCHW.shape[2:], mode="bilinear")
 

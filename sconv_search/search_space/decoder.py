@@ -112,8 +112,8 @@ class _Descent:
 
     def exceeding(self, plans_A: Positions) -> Positions:
         """Those of the plans that exceed a budget."""
-        found: Positions = plans_A[(self.excess_PB[plans_A] > 0).any(axis=1)]
-        return found
+        positions: Positions = plans_A[(self.excess_PB[plans_A] > 0).any(axis=1)]
+        return positions
 
     def step_(self, moving_A: Positions) -> Positions:
         """One step of each plan; gives those that could make one."""
@@ -137,8 +137,8 @@ class _Descent:
             saved_AB = self._saved_PSOB.reshape(*flat_PN.shape, -1)[moving_A, flat_A]
             excess_AB = self.excess_PB[moving_A]
             nearer_A = self._amounts.violation(excess_AB - saved_AB) < self._amounts.violation(excess_AB)
-            for place in np.flatnonzero(~nearer_A):  # it saves of one budget and costs more of another
-                flat_A[place], rate_A[place] = self._cheapest_of_nearer(int(moving_A[place]))
+            for index in np.flatnonzero(~nearer_A):  # it saves of one budget and costs more of another
+                flat_A[index], rate_A[index] = self._cheapest_of_nearer(int(moving_A[index]))
         return flat_A, rate_A
 
     def _cheapest_of_nearer(self, plan: int) -> tuple[int, float]:

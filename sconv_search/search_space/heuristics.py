@@ -18,6 +18,10 @@ from sconv_search.search_space.space import Option, SearchSpace
 from sconv_search.search_space.tables import Array, Positions
 
 DEPTHS = 201
+PRICES = 60
+"""Bisections."""
+SMALL_SHARE = 0.25
+"""Of the sites' mean possible saving; what could save less stays dense in a uniform plan."""
 MOST_PREFERENCE = 3.0
 IMITATIONS = 30
 
@@ -25,7 +29,10 @@ IMITATIONS = 30
 def uniform(space: SearchSpace, budget: AnyBudget) -> CompressionPlan:
     """The plan in which every site saves the same share of what it could, or more where that harms less.
 
-    The share is the least that fits the budget. Under several budgets the first one's quantity is shared out.
+    The share is the least that fits the budget. Under several budgets the first one's quantity is shared out. Sites
+    that could save less than a quarter of what the mean site could stay dense where the others can meet the budget: the
+    first layer harms as much as any, for next to nothing (ResNet-20 at half of its FLOPs, fitted in sequence: 83.7 %
+    top-1 with it, 87.5 % without).
 
     Raises:
         ValueError: no plan meets the budget.
@@ -33,21 +40,29 @@ def uniform(space: SearchSpace, budget: AnyBudget) -> CompressionPlan:
     space.require_reachable(budget)
     of = budget.limits[0].of
     most = {name: -min(of(option.cost) for option in options) for name, options in space.sites.items()}
+    large = {name: saving for name, saving in most.items() if saving * len(most) >= SMALL_SHARE * sum(most.values())}
+    found = _sharing(space, budget, large) or _sharing(space, budget, most)
+    return space.cheapest(budget) if found is None else found
+
+
+def _sharing(space: SearchSpace, budget: AnyBudget, most: Mapping[str, float]) -> CompressionPlan | None:
+    """The uniform plan of the sites that are named with the most that each could save; None where it does not fit."""
+    of = budget.limits[0].of
     saved = {
         name: [(option.damage, -of(option.cost) / most[name], option.choice) for option in options]
         for name, options in space.sites.items()
-        if most[name] > 0
+        if most.get(name, 0) > 0
     }
 
     def saving_share(depth: float) -> CompressionPlan:
         """Each site saves at least ``depth`` of what it could, by the least harmful option that does."""
-        enough = {name: [one for one in options if one[1] >= depth > 0] for name, options in saved.items()}
+        enough = {name: [option for option in options if option[1] >= depth > 0] for name, options in saved.items()}
         return CompressionPlan(
-            sites={name: min(them, key=lambda one: one[:2])[2] for name, them in enough.items() if them}
+            sites={name: min(them, key=lambda option: option[:2])[2] for name, them in enough.items() if them}
         )
 
     plans = (saving_share(float(depth)) for depth in np.linspace(0, 1, DEPTHS))
-    return next((plan for plan in plans if budget.excess(space.cost(plan)) <= 0), space.cheapest(budget))
+    return next((plan for plan in plans if budget.excess(space.cost(plan)) <= 0), None)
 
 
 def minimax(space: SearchSpace, budget: AnyBudget) -> CompressionPlan:
@@ -74,8 +89,8 @@ def least_error(space: SearchSpace, budget: AnyBudget) -> CompressionPlan | None
         low, high = (low, middle) if budget.excess(space.cost(plan)) <= 0 else (middle + 1, high)
     if low == len(thresholds):
         return None
-    found = _within(known, thresholds[low], budget)
-    return found if budget.excess(space.cost(found)) <= 0 else None
+    best_plan = _within(known, thresholds[low], budget)
+    return best_plan if budget.excess(space.cost(best_plan)) <= 0 else None
 
 
 def _within(known: Mapping[str, list[Option]], threshold: float, budget: AnyBudget) -> CompressionPlan:
@@ -87,6 +102,37 @@ def _within(known: Mapping[str, list[Option]], threshold: float, budget: AnyBudg
             sites[name] = min(
                 allowed, key=lambda option: sum(b.of(option.cost) / b.limit for b in budget.limits)
             ).choice
+    return CompressionPlan(sites=sites)
+
+
+def least_squares(space: SearchSpace, budget: AnyBudget) -> CompressionPlan | None:
+    """The plan with nearly the least sum of squares of the layers' relative output errors that fits the budget.
+
+    One price of what is budgeted for all layers, found by bisection: each takes the option, or stays dense, with the
+    least squared error and price together. None where options have no error of their own layer.
+
+    Source: Everett, Generalized Lagrange Multiplier Method, Operations Research 1963.
+    """
+    known = {name: [o for o in options if o.error is not None] for name, options in space.sites.items()}
+    low, high, found = 0.0, 1e6, None
+    for _ in range(PRICES):
+        price = (low + high) / 2
+        plan = _at_price(known, price, budget)
+        fits = budget.excess(space.cost(plan)) <= 0
+        found, low, high = (plan, low, price) if fits else (found, price, high)
+    return found
+
+
+def _at_price(known: Mapping[str, list[Option]], price: float, budget: AnyBudget) -> CompressionPlan:
+    """Of each site the choice with the least squared error and price of its cost; dense sites have 0 of both."""
+    sites = {}
+    for name, options in known.items():
+        totals = [
+            (option.error or 0.0) ** 2 + price * sum(b.of(option.cost) / b.limit for b in budget.limits)
+            for option in options
+        ]
+        if totals and min(totals) < 0:
+            sites[name] = options[totals.index(min(totals))].choice
     return CompressionPlan(sites=sites)
 
 
@@ -111,6 +157,7 @@ RULES: Mapping[str, Callable[[SearchSpace, AnyBudget], CompressionPlan | None]] 
     "minimax": minimax,
     "uniform": uniform,
     "least_error": least_error,
+    "least_squares": least_squares,
     "spatial_structure": spatial_structure,
 }
 """Name -> rule, in the order in which a study tries them."""
@@ -120,8 +167,8 @@ def imitating(filling: Filling, at_S: Positions) -> Array:
     """Preferences (S, M) by site and method, each in -3..3, under which decoding comes near a plan's positions.
 
     Found by repetition: a site that saves more than in the plan is preferred less, one that saves less is preferred
-        more, and
-    a method that is not the plan's gives way to the one that is, by ever smaller steps; the nearest so far is kept.
+    more, and a method that is not the plan's gives way to the one that is, by ever smaller steps; the nearest so far is
+    kept.
     """
     arrays = filling.arrays
     preferences_SM = np.zeros((len(at_S), len(arrays.methods)))

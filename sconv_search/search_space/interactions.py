@@ -1,8 +1,7 @@
 """What every option of a space would save from where the sites stand, where choices change each other's layers.
 
 Legend of shapes: P plans, S sites, O options (0 is dense; rows with fewer options are padded), B budgets, L narrowed
-    layers,
-K pairs of a site and a narrowed layer whose cost the site's choice changes, A amounts of a cost.
+layers, K pairs of a site and a narrowed layer whose cost the site's choice changes, A amounts of a cost.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ class Interplay:
         self.exists_SO = np.zeros((sites, most), dtype=bool)
         for row, options in enumerate(space.sites.values()):
             self._saving_SOB[row, 1 : 1 + len(options)] = [
-                [-one.of(option.cost) for one in limits] for option in options
+                [-limit.of(option.cost) for limit in limits] for option in options
             ]
             self._dropped_SO[row, 1 : 1 + len(options)] = [option.dropped for option in options]
             self.exists_SO[row, : 1 + len(options)] = True
@@ -51,7 +50,7 @@ class Interplay:
             if pair.first in self._place and pair.second in self._place:
                 first, second = self._place[pair.first], self._place[pair.second]
                 self._coupled_SSB[first, second] = self._coupled_SSB[second, first] = [
-                    one.of(pair.cost) for one in limits
+                    limit.of(pair.cost) for limit in limits
                 ]
         self._narrowed = _Narrowed(space, self._place, self._dropped_SO, limits) if space.narrowings else None
 
@@ -91,31 +90,35 @@ class _Narrowed:
     """Tables of what choices cost beyond their sum, looked up for all moves at once."""
 
     def __init__(
-        self, space: SearchSpace, place: Mapping[str, int], dropped_SO: Whole, limits: Sequence[Budget]
+        self, space: SearchSpace, index_of: Mapping[str, int], dropped_SO: Whole, limits: Sequence[Budget]
     ) -> None:
-        known = {name: one for name, one in space.narrowings.items() if name in place}
+        known = {name: limit for name, limit in space.narrowings.items() if name in index_of}
         self._dropped_SO, weight_AB = dropped_SO, _weights(limits)
-        self._own_L = np.array([place[name] for name in known], dtype=np.int64)
-        self._inputs = _Widths([(one.inputs, {pair[0] for pair in one.widths}) for one in known.values()], place)
-        self._outputs = _Widths([(one.outputs, {pair[1] for pair in one.widths}) for one in known.values()], place)
-        grids = [self._grid(layer, name, one, space) @ weight_AB for layer, (name, one) in enumerate(known.items())]
+        self._own_L = np.array([index_of[name] for name in known], dtype=np.int64)
+        self._inputs = _Widths(
+            [(limit.inputs, {pair[0] for pair in limit.widths}) for limit in known.values()], index_of
+        )
+        self._outputs = _Widths(
+            [(limit.outputs, {pair[1] for pair in limit.widths}) for limit in known.values()], index_of
+        )
+        grids = [self._grid(layer, name, limit, space) @ weight_AB for layer, (name, limit) in enumerate(known.items())]
         self._across_L = np.array([grid.shape[1] for grid in grids], dtype=np.int64)
         self._start_L = np.cumsum([0, *(grid[..., 0].size for grid in grids)])[:-1]
         self._table = np.concatenate([grid.reshape(-1, len(limits)) for grid in grids])
         changes_LS = (self._inputs.lost_LS + self._outputs.lost_LS) > 0
         changes_LS[np.arange(len(known)), self._own_L] = True
         self._layer_K, self._site_K = np.nonzero(changes_LS)
-        self._is_of_SK = (np.arange(len(place))[:, None] == self._site_K).astype(float)
+        self._is_of_SK = (np.arange(len(index_of))[:, None] == self._site_K).astype(float)
 
-    def _grid(self, layer: int, name: str, one: Narrowing, space: SearchSpace) -> Array:
+    def _grid(self, layer: int, name: str, narrowing: Narrowing, space: SearchSpace) -> Array:
         """A layer's corrections by place of its inputs, place of its outputs, option and amount."""
         rows, columns = (
-            side.place_LW[layer, [pair[axis] for pair in one.widths]]
+            side.place_LW[layer, [pair[axis] for pair in narrowing.widths]]
             for axis, side in enumerate((self._inputs, self._outputs))
         )
         grid = np.zeros((rows.max() + 1, columns.max() + 1, self._dropped_SO.shape[1], len(AMOUNTS)))
         for number, option in enumerate(space.sites[name], start=1):
-            if (costs := one.beyond.get(option.choice)) is not None:
+            if (costs := narrowing.beyond.get(option.choice)) is not None:
                 grid[rows, columns, number] = [[getattr(cost, amount) for amount in AMOUNTS] for cost in costs]
         return grid
 
@@ -139,30 +142,30 @@ class _Narrowed:
     def _looked_up(self, layer: Whole, inputs: Whole, outputs: Whole, option: Whole) -> Array:
         row, column = self._inputs.place_LW[layer, inputs], self._outputs.place_LW[layer, outputs]
         cell = (row * self._across_L[layer] + column) * self._dropped_SO.shape[1] + option
-        found: Array = self._table[self._start_L[layer] + cell]
-        return found
+        amounts: Array = self._table[self._start_L[layer] + cell]
+        return amounts
 
 
 class _Widths:
     """The inputs, or the outputs, of all narrowed layers: how many are left, and at which place of a table that is."""
 
-    def __init__(self, sides: Sequence[tuple[Side, Set[int]]], place: Mapping[str, int]) -> None:
+    def __init__(self, sides: Sequence[tuple[Side, Set[int]]], index_of: Mapping[str, int]) -> None:
         self._channels_L = np.array([side.channels for side, _ in sides], dtype=np.int64)
-        self.lost_LS = np.zeros((len(sides), len(place)), dtype=np.int64)
+        self.lost_LS = np.zeros((len(sides), len(index_of)), dtype=np.int64)
         self.place_LW = np.zeros((len(sides), 1 + int(self._channels_L.max())), dtype=np.int64)
         for layer, (side, widths) in enumerate(sides):
-            for name in side.lost.keys() & place.keys():
-                self.lost_LS[layer, place[name]] = side.lost[name]
+            for name in side.lost.keys() & index_of.keys():
+                self.lost_LS[layer, index_of[name]] = side.lost[name]
             self.place_LW[layer, sorted(widths)] = np.arange(len(widths))
 
     def left(self, dropped_PS: Whole) -> Whole:
         """The channels that stay in each layer, (P, L)."""
-        found: Whole = self._channels_L - dropped_PS @ self.lost_LS.T
-        return found
+        channels: Whole = self._channels_L - dropped_PS @ self.lost_LS.T
+        return channels
 
 
 def _weights(limits: Sequence[Budget]) -> Array:
     """What one of each amount counts in each budget, (A, B)."""
     nothing = dict.fromkeys(("macs", "adds", "params"), 0)
     units = [Cost(**{**nothing, amount: 1}) for amount in AMOUNTS]
-    return np.array([[one.of(unit) for one in limits] for unit in units], dtype=float)
+    return np.array([[limit.of(unit) for limit in limits] for unit in units], dtype=float)

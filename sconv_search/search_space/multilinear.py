@@ -96,13 +96,13 @@ def _eliminated(rows_NM: Whole) -> tuple[list[int], list[int], Whole]:
     left, chosen, columns = rows_NM.copy(), list[int](), list[int]()
     for column in range(left.shape[1]):
         usable = np.flatnonzero(left[:, column])
-        place = next((int(row) for row in usable if int(row) not in chosen), None)
-        if place is None:
+        row_index = next((int(row) for row in usable if int(row) not in chosen), None)
+        if row_index is None:
             continue
-        left[place] = left[place] * pow(int(left[place, column]), -1, PRIME) % PRIME
-        others = usable[usable != place]
-        left[others] = (left[others] - left[others, column, None] * left[place]) % PRIME
-        chosen.append(place)
+        left[row_index] = left[row_index] * pow(int(left[row_index, column]), -1, PRIME) % PRIME
+        others = usable[usable != row_index]
+        left[others] = (left[others] - left[others, column, None] * left[row_index]) % PRIME
+        chosen.append(row_index)
         columns.append(column)
     return chosen, columns, left[chosen]
 

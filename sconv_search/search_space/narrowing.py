@@ -61,7 +61,7 @@ class Narrowing:
 
     @cached_property
     def _places(self) -> dict[tuple[int, int], int]:
-        return {pair: place for place, pair in enumerate(self.widths)}
+        return {pair: index for index, pair in enumerate(self.widths)}
 
     def correction(self, choice: Choice, dropped: Mapping[str, int]) -> Cost:
         """What the choice costs beyond its cost in the dense network, when sites drop so many of their channels."""
@@ -111,8 +111,8 @@ def narrowing_of(entry: Any, where: str = "") -> Narrowing:
     """
     own = built(_NarrowingEntry, entry, where)
     beyond = {
-        Choice(method=one.method, structure=one.structure): tuple(_cost(amounts, where) for amounts in one.costs)
-        for one in own.beyond
+        Choice(method=costs.method, structure=costs.structure): tuple(_cost(amounts, where) for amounts in costs.costs)
+        for costs in own.beyond
     }
     return Narrowing(inputs=own.inputs, outputs=own.outputs, widths=own.widths, beyond=beyond)
 

@@ -98,10 +98,10 @@ class SearchSpace:
         Raises:
             ValueError: the space does not offer it.
         """
-        found = self._places.get(name, {}).get(choice)
-        if found is None:
+        position = self._places.get(name, {}).get(choice)
+        if position is None:
             raise ValueError(f"the search space offers no {choice.method} {dict(choice.structure)} at site {name!r}")
-        return found
+        return position
 
     def offers(self, plan: CompressionPlan) -> bool:
         """Whether the plan can be chosen here."""
@@ -111,7 +111,7 @@ class SearchSpace:
     def _places(self) -> Mapping[str, Mapping[Choice, int]]:
         """By site and choice; of equal choices the first counts."""
         return {
-            name: {options[place].choice: place for place in reversed(range(len(options)))}
+            name: {options[index].choice: index for index in reversed(range(len(options)))}
             for name, options in self.sites.items()
         }
 
@@ -136,7 +136,7 @@ class SearchSpace:
         """What single moves save of the limits' quantities; None without narrowings."""
         if not self.narrowings:
             return None
-        key = tuple(one.quantity for one in limits)
+        key = tuple(limit.quantity for limit in limits)
         if key not in self._interplays:
             self._interplays[key] = Interplay(self, limits)
         return self._interplays[key]
@@ -168,15 +168,15 @@ class SearchSpace:
 
     def _least_sums(self, limits: tuple[Budget, ...], weights_BW: Array) -> list[CompressionPlan]:
         """For each weighing, the plan of the options that cost least, each by itself."""
-        found: list[dict[str, Choice]] = [{} for _ in range(weights_BW.shape[1])]
+        plans: list[dict[str, Choice]] = [{} for _ in range(weights_BW.shape[1])]
         for name, options in self.sites.items():
             if options:
-                shares_OB = np.array([[one.of(option.cost) / one.limit for one in limits] for option in options])
+                shares_OB = np.array([[limit.of(option.cost) / limit.limit for limit in limits] for option in options])
                 amounts_OW = shares_OB @ weights_BW
                 for way, best in enumerate(amounts_OW.argmin(axis=0).tolist()):
                     if amounts_OW[best, way] < 0:
-                        found[way][name] = options[best].choice
-        return [CompressionPlan(sites=sites) for sites in found]
+                        plans[way][name] = options[best].choice
+        return [CompressionPlan(sites=sites) for sites in plans]
 
     def _descended(
         self, limits: tuple[Budget, ...], weights_WB: Array, starts: Sequence[CompressionPlan]
@@ -189,9 +189,9 @@ class SearchSpace:
             interplay = self.interplay(limits)
             assert interplay is not None
             self._descents[key] = []
-            for start, share_B in zip(starts, weights_WB / [one.limit for one in limits], strict=True):
+            for start, share_B in zip(starts, weights_WB / [limit.limit for limit in limits], strict=True):
                 plans = [interplay.descended(plan, share_B) for plan in (CompressionPlan(), start)]
-                amounts = [float(share_B @ [one.of(self.cost(plan)) for one in limits]) for plan in plans]
+                amounts = [float(share_B @ [limit.of(self.cost(plan)) for limit in limits]) for plan in plans]
                 self._descents[key].append(plans[int(np.argmin(amounts))])
         return self._descents[key]
 
@@ -205,13 +205,13 @@ class SearchSpace:
         Raises:
             ValueError: the floor is named, as an amount and as a share.
         """
-        for one in budget.limits:
-            least, dense = one.of(self.floor(one)), one.of(self.dense)
-            bound = one.limit if one.least is None else one.least
+        for limit in budget.limits:
+            least, dense = limit.of(self.floor(limit)), limit.of(self.dense)
+            bound = limit.limit if limit.least is None else limit.least
             if least > bound:
                 raise ValueError(
-                    f"a budget of {one.words(bound)} ({bound / dense:.1%} of dense) cannot be met: "
-                    f"the cheapest plan needs {one.words(least)} ({least / dense:.1%})"
+                    f"a budget of {limit.words(bound)} ({bound / dense:.1%} of dense) cannot be met: "
+                    f"the cheapest plan needs {limit.words(least)} ({least / dense:.1%})"
                 )
         hardest = budget.at(0.0)
         if len(budget.limits) > 1 and (excess := hardest.excess(self.floor(hardest))) > 0:
@@ -225,7 +225,7 @@ class SearchSpace:
         document["couplings"] = [asdict(pair) for pair in self.couplings]
         if not self.narrowings:
             return json.dumps(document, indent=1)
-        document["narrowings"] = {name: narrowing_entry(one) for name, one in self.narrowings.items()}
+        document["narrowings"] = {name: narrowing_entry(narrowing) for name, narrowing in self.narrowings.items()}
         return json.dumps(document)  # of tables, which a number a line would make hard to read
 
     @classmethod
@@ -237,15 +237,15 @@ class SearchSpace:
         """
         try:
             document = parsed(text)
-            found = document.get("format") if isinstance(document, dict) else document
-            if found != FORMAT:
-                raise ValueError(f"its 'format' must be {FORMAT!r}, got {shown(found)}")
+            file_format = document.get("format") if isinstance(document, dict) else document
+            if file_format != FORMAT:
+                raise ValueError(f"its 'format' must be {FORMAT!r}, got {shown(file_format)}")
             if missing := [name for name in ("dense", "sites", "couplings") if name not in document]:
                 raise ValueError(f"it lacks {missing[0]!r}")
             sites = {
                 name: tuple(
-                    option_of(entry, f"sites.{name}[{place}]")
-                    for place, entry in enumerate(_listed(entries, f"sites.{name}"))
+                    option_of(entry, f"sites.{name}[{index}]")
+                    for index, entry in enumerate(_listed(entries, f"sites.{name}"))
                 )
                 for name, entries in table(document["sites"], "sites").items()
             }

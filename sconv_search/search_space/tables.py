@@ -40,11 +40,11 @@ class Amounts:
     """
 
     def __init__(self, arrays: SpaceArrays, limits: Sequence[Budget]) -> None:
-        self.limit_B = np.array([one.limit for one in limits], dtype=float)
-        self.saving_SOB = np.stack([arrays.saving_SO(one.quantity) for one in limits], axis=2)
-        self.excess_B = np.array([one.of(arrays.space.dense) - one.limit for one in limits], dtype=float)
+        self.limit_B = np.array([option.limit for option in limits], dtype=float)
+        self.saving_SOB = np.stack([arrays.saving_SO(option.quantity) for option in limits], axis=2)
+        self.excess_B = np.array([option.of(arrays.space.dense) - option.limit for option in limits], dtype=float)
         self.dropped_SO = arrays.dropped_SO
-        coupled_SSB = np.stack([arrays.coupled_SS(one.quantity) for one in limits], axis=2)
+        coupled_SSB = np.stack([arrays.coupled_SS(option.quantity) for option in limits], axis=2)
         self.coupled_SSB = coupled_SSB if coupled_SSB.any() else None
         self._interplay = arrays.space.interplay(tuple(limits))
         self.independent = self.coupled_SSB is None and self._interplay is None
@@ -53,8 +53,8 @@ class Amounts:
 
     def violation(self, excess: Array) -> Array:
         """By how much excesses (..., B) are over 0, in units of the limits (...)."""
-        found: Array = (np.maximum(excess, 0.0) * (1 / self.limit_B)).sum(axis=-1)
-        return found
+        total: Array = (np.maximum(excess, 0.0) * (1 / self.limit_B)).sum(axis=-1)
+        return total
 
     def saved(self, at_PS: Positions, rows_PK: Positions | None = None) -> Array:
         """What every option saves of the amounts that plans have, (P, K, O, B); rows are all sites unless named."""
@@ -74,17 +74,17 @@ class Amounts:
 
 def _changed(coupled_SSB: Array) -> Positions:
     others = [np.flatnonzero(row_SB.any(axis=1)) for row_SB in coupled_SSB]
-    found = np.tile(np.arange(len(others))[:, None], (1, 1 + max(map(len, others))))
+    positions = np.tile(np.arange(len(others))[:, None], (1, 1 + max(map(len, others))))
     for row, coupled in enumerate(others):
-        found[row, 1 : 1 + len(coupled)] = coupled
-    return found
+        positions[row, 1 : 1 + len(coupled)] = coupled
+    return positions
 
 
 def rates(harm: Array, useful: Array) -> Array:
     """Harm for what is useful, none counting a little; infinite where an option is of no use."""
-    found = np.full(np.broadcast_shapes(harm.shape, useful.shape), np.inf)
-    np.divide(np.maximum(harm, LEAST_DAMAGE), useful, out=found, where=useful > 0)
-    return found
+    ratio = np.full(np.broadcast_shapes(harm.shape, useful.shape), np.inf)
+    np.divide(np.maximum(harm, LEAST_DAMAGE), useful, out=ratio, where=useful > 0)
+    return ratio
 
 
 Array = NDArray[np.float64]
@@ -107,39 +107,39 @@ class SpaceArrays:
         self._row = {name: row for row, name in enumerate(self.names)}
         self._width = 1 + max(map(len, space.sites.values()))
         self.damage_SO = self._table(
-            ((one.damage for one in options) for options in space.sites.values()), padding=np.inf
+            ((option.damage for option in options) for options in space.sites.values()), padding=np.inf
         )
-        self.dropped_SO = self._table((one.dropped for one in options) for options in space.sites.values())
-        named = [[one.choice.method for one in options] for options in space.sites.values()]
+        self.dropped_SO = self._table((option.dropped for option in options) for options in space.sites.values())
+        named = [[option.choice.method for option in options] for options in space.sites.values()]
         self.methods = tuple(dict.fromkeys(method for methods in named for method in methods))
-        places = ([float(self.methods.index(method)) for method in methods] for methods in named)
-        self.method_SO: Positions = self._table(places).astype(np.intp)
+        method_indices = ([float(self.methods.index(method)) for method in methods] for methods in named)
+        self.method_SO: Positions = self._table(method_indices).astype(np.intp)
 
     def _table(self, rows: Iterable[Iterable[float]], padding: float = 0.0) -> Array:
-        found = np.full((len(self.names), self._width), padding)
+        table = np.full((len(self.names), self._width), padding)
         for row, values in enumerate(rows):
             known = [0.0, *values]
-            found[row, : len(known)] = known
-        return found
+            table[row, : len(known)] = known
+        return table
 
     def saving_SO(self, quantity: Quantity) -> Array:
         """What each option saves of a quantity beside dense."""
         sites = self.space.sites.values()
-        return self._table((0.0 - float(getattr(one.cost, quantity)) for one in options) for options in sites)
+        return self._table((0.0 - float(getattr(option.cost, quantity)) for option in options) for options in sites)
 
     def coupled_SS(self, quantity: Quantity) -> Array:
         """What two dropped channels at two sites cost beyond the sum of both."""
-        found = np.zeros((len(self.names), len(self.names)))
+        coupling = np.zeros((len(self.names), len(self.names)))
         for pair in self.space.couplings:
             if pair.first in self._row and pair.second in self._row:
                 first, second = self._row[pair.first], self._row[pair.second]
-                found[first, second] = found[second, first] = getattr(pair.cost, quantity)
-        return found
+                coupling[first, second] = coupling[second, first] = getattr(pair.cost, quantity)
+        return coupling
 
     def by_option(self, values_SM: Array) -> Array:
         """Values (..., S, O) by option of values (..., S, M) by method; dense has those of the first."""
-        found: Array = values_SM[..., np.arange(len(self.names))[:, None], self.method_SO]
-        return found
+        values: Array = values_SM[..., np.arange(len(self.names))[:, None], self.method_SO]
+        return values
 
     def positions(self, plan: CompressionPlan) -> Positions:
         """The plan's positions (S,).
@@ -147,10 +147,10 @@ class SpaceArrays:
         Raises:
             ValueError: the space lacks a choice of the plan.
         """
-        found = np.zeros(len(self.names), dtype=np.intp)
+        chosen = np.zeros(len(self.names), dtype=np.intp)
         for name, choice in plan.sites.items():
-            found[self._row[name]] = 1 + self.space.place(name, choice)
-        return found
+            chosen[self._row[name]] = 1 + self.space.place(name, choice)
+        return chosen
 
     def plan(self, at_S: Positions) -> CompressionPlan:
         """The plan that has these positions."""
@@ -159,5 +159,5 @@ class SpaceArrays:
 
     def taken_PS(self, values_SO: Array, at_PS: Positions) -> Array:
         """The values of the options that plans take."""
-        found: Array = values_SO[np.arange(len(self.names)), at_PS]
-        return found
+        taken: Array = values_SO[np.arange(len(self.names)), at_PS]
+        return taken

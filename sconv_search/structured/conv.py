@@ -116,8 +116,8 @@ class _StructuredConvNd(ReplacedConv, ProjectedLayer):
         """What the small kernel reads of patches (g, n, C, taps...), each group's its own: (g, n, c, n...)."""
         pooled = self.pooling(patches_gnCT.transpose(0, 1).flatten(1, 2))
         pooled = pool_space(pooled, list(self._boxes), [1] * len(self._boxes))
-        found: Tensor = pooled.unflatten(1, (self.groups, -1)).transpose(0, 1)
-        return found
+        patches: Tensor = pooled.unflatten(1, (self.groups, -1)).transpose(0, 1)
+        return patches
 
     def forward(self, input: Tensor) -> Tensor:
         """As the dense convolution: (N, C_in, space...) -> (N, O, space...); an input without the batch axis is taken

@@ -155,8 +155,8 @@ class _StructuredConvTransposeNd(ProjectedLayer):
 
 def _inputs_first(kernel: Tensor, groups: int) -> Tensor:
     """(O, C, ...) as transposed convolutions keep it: (g C, O / g, ...)."""
-    found: Tensor = kernel.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
-    return found
+    arranged: Tensor = kernel.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+    return arranged
 
 
 class StructuredConvTranspose1d(_StructuredConvTransposeNd):

@@ -112,8 +112,8 @@ class StructuredConvolution(Compressor):
 
     def options(self, network: nn.Module) -> dict[str, list[Structure]]:
         """Pairs (c, n) a layer and variant, cheapest first; only those that need fewer FLOPs than the dense layer."""
-        found = {name: self._layer_options(layer) for name, layer in replaceable(network).items()}
-        return {name: options for name, options in found.items() if options}
+        structures = {name: self._layer_options(layer) for name, layer in replaceable(network).items()}
+        return {name: options for name, options in structures.items() if options}
 
     def _layer_options(self, layer: nn.Module) -> list[Structure]:
         channels, *kernel = layer_kernel(layer).shape[1:]
@@ -177,8 +177,8 @@ class StructuredConvolution(Compressor):
         require_sites(network, plan.sites)
         chosen = {name: choice.structure for name, choice in plan.only(self.name).sites.items()}
         regularization.site_counts(network, plan, self.name)  # refuses what is out of range
-        places = {name: site(reference or network, name) for name in chosen}
-        return {name: partial(_fitted, chosen=chosen[name], place=places[name]) for name in chosen}
+        site_modules = {name: site(reference or network, name) for name in chosen}
+        return {name: partial(_fitted, chosen=chosen[name], site_module=site_modules[name]) for name in chosen}
 
 
 def _entry(variant: str) -> dict[str, int]:
@@ -197,11 +197,11 @@ def structured_layer(layer: nn.Module, chosen: Structure, reference: nn.Module |
     return make(layer, c=chosen["c"], variant=variant_of(chosen), reference=reference)
 
 
-def _fitted(layer: nn.Module, moments: Moments | None, *, chosen: Structure, place: nn.Module) -> nn.Module:
+def _fitted(layer: nn.Module, moments: Moments | None, *, chosen: Structure, site_module: nn.Module) -> nn.Module:
     """The structured form of a layer, fitted to what it reads where that is known; its sums follow from the place's
     weights.
     """
-    built = structured_layer(layer, chosen, place)
+    built = structured_layer(layer, chosen, site_module)
     if moments is not None:
         fit_(built, layer, moments)  # type: ignore[arg-type]  # no transposed one: their moments are not known
     return built

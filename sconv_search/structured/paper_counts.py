@@ -61,10 +61,10 @@ class BoxPooledConv(nn.Module):
         if pooled:
             x = x.sum(tuple(range(-len(pooled), 0)))
         convolve: Any = (F.conv1d, F.conv2d, F.conv3d)[len(layer.kernel_size) - 1]
-        found: Tensor = convolve(
+        output: Tensor = convolve(
             x.flatten(1, 2), layer.weight, layer.bias, layer.stride, 0, layer.dilation, layer.groups
         )
-        return found
+        return output
 
 
 class BoxPooledLinear(nn.Module):
@@ -111,9 +111,9 @@ def _in_the_box_basis(layer: StructuredConv | StructuredLinear) -> nn.Module:
         raise TypeError(
             f"boxes are sums of channels in their natural order; this layer has {type(layer.pooling).__name__}"
         )
-    found = copy.deepcopy(layer)
-    found.weight = nn.Parameter(layer.alpha.detach().clone())
-    return found
+    rewritten = copy.deepcopy(layer)
+    rewritten.weight = nn.Parameter(layer.alpha.detach().clone())
+    return rewritten
 
 
 @dataclass(frozen=True, kw_only=True)

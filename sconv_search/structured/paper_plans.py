@@ -34,8 +34,8 @@ def spatial(layer: nn.Module) -> Structure | None:
 
 def spatial_and_channels(layer: nn.Module) -> Structure | None:
     """``spatial``, with half of the channels where there are more than 64."""
-    found, channels = spatial(layer), _channels(layer)
-    return found if found is None or channels <= NARROW else {**found, "c": channels // 2}
+    structure, channels = spatial(layer), _channels(layer)
+    return structure if structure is None or channels <= NARROW else {**structure, "c": channels // 2}
 
 
 def bottleneck(layer: nn.Module) -> Structure | None:
@@ -88,7 +88,9 @@ def paper_plan(name: str, network: nn.Module, method: str = METHOD) -> Compressi
     chosen = {site: structure for site, layer in _ruled(network) if (structure := rule(layer)) is not None}
     if not chosen:
         raise ValueError(f"plan {name!r} finds no layer to structure in {type(network).__name__}")
-    return CompressionPlan(sites={site: Choice(method=method, structure=found) for site, found in chosen.items()})
+    return CompressionPlan(
+        sites={site: Choice(method=method, structure=site_structure) for site, site_structure in chosen.items()}
+    )
 
 
 def _ruled(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -99,9 +101,11 @@ def _ruled(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     squeezes = tuple(
         f"{name}." for name, module in network.named_modules() if type(module).__name__.startswith("Squeeze")
     )
-    found = [(name, layer) for name, layer in layers(network).items() if isinstance(layer, nn.Conv2d | nn.Linear)]
-    stem = next((name for name, layer in found if isinstance(layer, nn.Conv2d)), None)
-    return ((name, layer) for name, layer in found if name != stem and not name.startswith(squeezes))
+    convolutions = [
+        (name, layer) for name, layer in layers(network).items() if isinstance(layer, nn.Conv2d | nn.Linear)
+    ]
+    stem = next((name for name, layer in convolutions if isinstance(layer, nn.Conv2d)), None)
+    return ((name, layer) for name, layer in convolutions if name != stem and not name.startswith(squeezes))
 
 
 def _channels(layer: nn.Module) -> int:

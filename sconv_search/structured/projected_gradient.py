@@ -84,7 +84,9 @@ class _Projection:
         self._pooling, self._axis, self._spatial = pooling, axis, spatial
         self._inverses: dict[int, Tensor] = {}
 
-    def __call__(self, grad: Tensor) -> Tensor:
+    def __call__(self, grad: Tensor | None) -> Tensor | None:
+        if grad is None:  # of a loss that the weight does not reach, as behind quantized layers
+            return None
         if self._pooling.count != self._pooling.channels:
             grad = self._pooling.solved(grad) if self._axis == 1 else _inputs_first(self._pooling, grad)
         for dim, taps in self._spatial.items():

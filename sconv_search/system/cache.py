@@ -134,9 +134,9 @@ def unwritten_content(tensor: Tensor) -> Hashable:
     if not tensor.untyped_storage().resizable():
         return content(tensor)
     version, known = _CONTENTS_SEEN.get(tensor, (-1, None))
-    found: Hashable = known if version == tensor._version else content(tensor)
-    _CONTENTS_SEEN[tensor] = (tensor._version, found)
-    return found
+    key: Hashable = known if version == tensor._version else content(tensor)
+    _CONTENTS_SEEN[tensor] = (tensor._version, key)
+    return key
 
 
 def network_content(network: nn.Module) -> Hashable:
@@ -150,7 +150,7 @@ def architecture(network: nn.Module) -> Hashable:
     first: dict[int, str] = {}
     facts: list[Hashable] = []
     kinds: dict[type[nn.Module], Hashable] = {}
-    parts = {id(module): (place, module) for place, module in enumerate(network.modules())}
+    parts = {id(module): (index, module) for index, module in enumerate(network.modules())}
     for name, module in network.named_modules(remove_duplicate=False):
         if (before := first.setdefault(id(module), name)) != name:
             facts.append((name, before))

@@ -95,19 +95,19 @@ def _container(value: Any, seen: Seen) -> Hashable:
     if isinstance(value, (slice, range)):
         return (kind, *(_content(part, seen) for part in (value.start, value.stop, value.step)))
     made_in_python = all(base is object or base.__flags__ & _HEAP_TYPE for base in kind.__mro__)
-    if made_in_python and not inspect.ismodule(value) and (found := _attributes(value, seen)):
-        return (kind, found)
+    if made_in_python and not inspect.ismodule(value) and (attributes := _attributes(value, seen)):
+        return (kind, attributes)
     return Same(value)
 
 
 def _attributes(value: Any, seen: Seen) -> Hashable:
     """Of an object made in Python, all that it holds."""
     slots = (name for base in type(value).__mro__ for name in _names(vars(base).get("__slots__", ())))
-    found = {
+    attributes = {
         name: getattr(value, name) for name in slots if hasattr(value, name) and name not in ("__dict__", "__weakref__")
     }
-    found |= getattr(value, "__dict__", {})
-    return tuple((name, _content(entry, seen)) for name, entry in found.items())
+    attributes |= getattr(value, "__dict__", {})
+    return tuple((name, _content(entry, seen)) for name, entry in attributes.items())
 
 
 def _names(slots: Any) -> tuple[str, ...]:

@@ -24,8 +24,8 @@ class Derivation:
         """Whether it was made of tensors of these values."""
         if len(tensors) != len(self._tensors):
             return False
-        for place, tensor in enumerate(tensors):
-            known, state = self._tensors[place], self._known[place]
+        for index, tensor in enumerate(tensors):
+            known, state = self._tensors[index], self._known[index]
             if tensor is None or known is None:
                 if tensor is not known:
                     return False

@@ -125,8 +125,8 @@ def writing(path: Path, *, size: int | None = None) -> Iterator[None]:
 
 def _number_within(error: Exception) -> int:
     """The system's error number in a message of a library written in Rust; else 0."""
-    found = re.search(r"\(os error (\d+)\)", str(error))
-    return int(found[1]) if found else 0
+    match = re.search(r"\(os error (\d+)\)", str(error))
+    return int(match[1]) if match else 0
 
 
 def _room(path: Path, size: int | None) -> str:

@@ -13,13 +13,15 @@ def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
 
     Args:
         package: dotted name of the package.
-        homes: name -> the module within the package that defines it, such as ``cost.counting``.
+        homes: name -> the module within the package that defines it, such as ``cost.counting``; ``module:other`` where
+            it has another name there.
     """
 
     def load(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{package}.{homes[name]}"), name)
+        home, _, other = homes[name].partition(":")
+        value = getattr(import_module(f"{package}.{home}"), other or name)
         setattr(sys.modules[package], name, value)  # the next look finds it without this function
         return value
 

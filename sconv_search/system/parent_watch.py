@@ -63,12 +63,12 @@ class EndingWithParent(SpawnProcess):
         command = spawn.get_command_line
 
         def watched(**options: Any) -> list[str]:
-            found = list(command(**options))
-            if "-c" in found:  # else it is a program of its own, frozen with its interpreter
-                place = found.index("-c") + 1
+            words = list(command(**options))
+            if "-c" in words:  # else it is a program of its own, frozen with its interpreter
+                index = words.index("-c") + 1
                 watch = f"import runpy; runpy.run_path({__file__!r})['end_with_parent']({os.getpid()})"
-                found[place] = f"{watch}; {found[place]}"
-            return found
+                words[index] = f"{watch}; {words[index]}"
+            return words
 
         spawn.get_command_line = watched
         try:

@@ -10,9 +10,9 @@ from torch.fx import Proxy
 
 def as_node(layer: nn.Module, *given: Any) -> Tensor | None:
     """The symbol of what the layer gives, its call being a node of the graph; None where it is given no symbol."""
-    for one in given:
-        if isinstance(one, Proxy):
-            tracer: Any = one.tracer
-            found: Any = tracer.create_proxy("call_module", tracer.path_of_module(layer), given, {})
-            return found  # type: ignore[no-any-return]  # a Proxy, which the network takes for a tensor
+    for argument in given:
+        if isinstance(argument, Proxy):
+            tracer: Any = argument.tracer
+            proxy: Any = tracer.create_proxy("call_module", tracer.path_of_module(layer), given, {})
+            return proxy  # type: ignore[no-any-return]  # a Proxy, which the network takes for a tensor
     return None

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import zlib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -14,13 +17,27 @@ from sconv_search.strict_json import shortened
 from sconv_search.system.files import write_whole
 
 SHOWN = 5
+CHECKSUM = "sconv_search.crc32"
+"""The metadata that tells what the tensors' checksum was when they were written."""
 
 
 def save_weights(network: nn.Module, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Writes the network's state dict, and texts that say what it is; the file appears whole or not at all."""
+    """Writes the network's state dict with its checksum, and texts that say what it is; the file appears whole or not
+    at all.
+    """
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
     # As bytes first, so that the size is known before a full disk refuses them.
-    write_whole(Path(path), save(tensors, metadata=None if metadata is None else dict(metadata)))
+    content = save(tensors, metadata={CHECKSUM: str(tensors_checksum(tensors)), **(metadata or {})})
+    write_whole(Path(path), _in_order(content))
+
+
+def _in_order(content: bytes) -> bytes:
+    """The same safetensors file, its header's names in order: the library writes texts in another order each time."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    names = header.encode()
+    padded = names + b" " * (-len(names) % 8)
+    return len(padded).to_bytes(8, "little") + padded + content[8 + length :]
 
 
 def load_weights_(network: nn.Module, path: str | Path) -> None:
@@ -28,8 +45,9 @@ def load_weights_(network: nn.Module, path: str | Path) -> None:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is no safetensors file, its names, shapes or kinds of numbers are not the network's, or it
-            holds numbers that are not finite; the differences are listed. The network is then untouched.
+        ValueError: the file is no safetensors file, its names, shapes or kinds of numbers are not the network's, it
+            holds other numbers than were written to it, or numbers that are not finite; the differences are listed. The
+            network is then untouched.
     """
     path = Path(path)
     if not path.is_file():
@@ -41,6 +59,7 @@ def load_weights_(network: nn.Module, path: str | Path) -> None:
             optional = {name for name in expected if name.endswith("num_batches_tracked")}
             wrong = _differences(expected, shapes, optional)
             given = {} if wrong else {name: file.get_tensor(name) for name in shapes}
+            checksum = (file.metadata() or {}).get(CHECKSUM)
     except SafetensorError as error:
         raise ValueError(
             f"weights file {str(path)!r} is not a safetensors file: {shortened(str(error), 200)}"
@@ -48,33 +67,47 @@ def load_weights_(network: nn.Module, path: str | Path) -> None:
     wrong = wrong or _other_kinds(network.state_dict(), given)
     if wrong:
         raise ValueError(f"weights file {str(path)!r} does not fit {type(network).__name__}: {_listed(wrong)}")
+    if checksum is not None and checksum != (found := str(tensors_checksum(given))):
+        raise ValueError(
+            f"weights file {str(path)!r} is damaged: the checksum of its numbers is {found}, and was "
+            f"{shortened(checksum, 20)} when they were written; take a copy that is whole, or write it anew"
+        )
     if wrong := not_finite(given, {name for name, _ in network.named_buffers()}):
         raise ValueError(f"weights file {str(path)!r} holds numbers that are not finite: {_listed(wrong)}")
     network.load_state_dict(given, strict=not optional)
 
 
+def tensors_checksum(tensors: Mapping[str, Tensor]) -> int:
+    """CRC-32 over names and contents: what a disk or a transfer damages shows."""
+    found = 0
+    for name in sorted(tensors):
+        content = tensors[name].reshape(-1).view(torch.uint8).numpy()
+        found = zlib.crc32(content.data, zlib.crc32(name.encode(), found))
+    return found
+
+
 def not_finite(tensors: Mapping[str, Tensor], buffers: Collection[str]) -> list[str]:
     """Tensors with numbers that no trained network has, in words; buffers may hold infinities, as masks do."""
-    found = []
+    names = []
     for name, tensor in tensors.items():
         if tensor.is_meta or not (tensor.is_floating_point() or tensor.is_complex()):
             continue
         bad = tensor.isnan() if name in buffers else ~tensor.isfinite()
         if count := int(bad.sum()):
             kind = "NaN" if bool(tensor.isnan().any()) else "infinite"
-            found.append(f"{name} is {kind} in {count} of {tensor.numel()} places")
-    return found
+            names.append(f"{name} is {kind} in {count} of {tensor.numel()} places")
+    return names
 
 
 def _listed(wrong: Sequence[str]) -> str:
     return "; ".join(wrong[:SHOWN]) + (f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else "")
 
 
-def _other_kinds(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+def _other_kinds(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
     """Whole numbers where others are expected, or the other way round; a precision may differ."""
     return [
         f"{name} must be {expected[name].dtype}, is {tensor.dtype}"
-        for name, tensor in found.items()
+        for name, tensor in given.items()
         if _kind(expected[name]) != _kind(tensor)
     ]
 
@@ -84,14 +117,14 @@ def _kind(tensor: Tensor) -> tuple[bool, bool]:
 
 
 def _differences(
-    expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]], optional: set[str]
+    expected: dict[str, tuple[int, ...]], given: dict[str, tuple[int, ...]], optional: set[str]
 ) -> list[str]:
-    missing = [f"{name} is missing" for name in expected if name not in found and name not in optional]
-    unknown = [f"{name} is unknown" for name in found if name not in expected]
+    missing = [f"{name} is missing" for name in expected if name not in given and name not in optional]
+    unknown = [f"{name} is unknown" for name in given if name not in expected]
     shapes = [
-        f"{name} must be {expected[name]}, is {found[name]}"
+        f"{name} must be {expected[name]}, is {given[name]}"
         for name in expected
-        if name in found and found[name] != expected[name]
+        if name in given and given[name] != expected[name]
     ]
     return missing + shapes + unknown
 

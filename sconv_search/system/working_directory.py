@@ -34,10 +34,10 @@ class _Finder(MetaPathFinder):
         """The module's file, where the module is the user's or is imported by the user's."""
         if path is not None or (fullname not in self.names and not self._is_within(_importer(sys._getframe(1)))):
             return None
-        found = PathFinder.find_spec(fullname, [self.folder], target)
-        if found is not None:
+        spec = PathFinder.find_spec(fullname, [self.folder], target)
+        if spec is not None:
             self.names.add(fullname)  # another process that is sent an object of it has to find it too
-        return found
+        return spec
 
     def _is_within(self, file: str) -> bool:
         return os.path.abspath(file).startswith(os.path.join(self.folder, ""))
@@ -52,7 +52,14 @@ def _importer(frame: FrameType | None) -> str:
 
 def search_working_directory(folder: str, *names: str) -> None:
     """From now on the modules of these names are looked for in the folder too, after all other places."""
-    finder = next((one for one in sys.meta_path if isinstance(one, _Finder) and one.folder == folder), None)
+    finder = next(
+        (
+            finder_seen
+            for finder_seen in sys.meta_path
+            if isinstance(finder_seen, _Finder) and finder_seen.folder == folder
+        ),
+        None,
+    )
     if finder is None:
         finder = _Finder(folder)
         sys.meta_path.append(finder)
@@ -66,14 +73,14 @@ class UserModules:
     """What of working directories was searched here, for another process: unpickled there, it is searched there too."""
 
     def __init__(self) -> None:
-        self.found = [(one.folder, *sorted(one.names)) for one in sys.meta_path if isinstance(one, _Finder)]
+        self.found = [(finder.folder, *sorted(finder.names)) for finder in sys.meta_path if isinstance(finder, _Finder)]
 
     def __reduce__(self) -> tuple[object, ...]:
         return _search_all, (self.found,)
 
 
-def _search_all(found: Sequence[tuple[str, ...]]) -> None:
-    for folder, *names in found:
+def _search_all(folders: Sequence[tuple[str, ...]]) -> None:
+    for folder, *names in folders:
         search_working_directory(folder, *names)
 
 

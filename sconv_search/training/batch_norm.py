@@ -60,11 +60,11 @@ def reestimate_batch_norm_(
     few = isinstance(data, LoaderData) or len(data.train) < images
     known = _known(reference, data, seed, images) if few and reference is not None else {}
     trained = {} if reference is None else _named(reference)
-    places = {name: _places(norm, trained[name]) for name, norm in _named(network).items() if name in known}
+    positions_by_name = {name: _places(norm, trained[name]) for name, norm in _named(network).items() if name in known}
     _estimate_(network, data, seed, images)
     for name, norm in _named(network).items():
-        if (place := places.get(name)) is not None:
-            _correct_(norm, trained[name], known[name], place)
+        if (index := positions_by_name.get(name)) is not None:
+            _correct_(norm, trained[name], known[name], index)
 
 
 def _named(network: nn.Module) -> dict[str, _BatchNorm]:
@@ -113,7 +113,7 @@ def _images(data: DataSet | LoaderData) -> Hashable:
 def _views(data: DataSet | LoaderData) -> Hashable:
     """All that decides how a network sees images in training."""
     if isinstance(data, LoaderData):
-        return type(data)
+        return "a loader"
     return type(data), data.mean, data.std, data.crop_padding, data.flip, data.evaluation_batch
 
 
@@ -139,9 +139,9 @@ def _places(norm: _BatchNorm, trained: _BatchNorm) -> Tensor | None:
     return same.int().argmax(dim=1) if bool((same.sum(dim=1) == 1).all()) else None
 
 
-def _correct_(norm: _BatchNorm, trained: _BatchNorm, known: tuple[Tensor, Tensor], place: Tensor) -> None:
+def _correct_(norm: _BatchNorm, trained: _BatchNorm, known: tuple[Tensor, Tensor], positions: Tensor) -> None:
     (mean, variance), (trained_mean, trained_variance) = _statistics(norm), _statistics(trained)
-    seen_mean, seen_variance = known[0][place], known[1][place]
+    seen_mean, seen_variance = known[0][positions], known[1][positions]
     ratio = (variance + norm.eps) / (seen_variance + norm.eps)
-    mean.add_(trained_mean[place] - seen_mean)
-    variance.copy_(trained_variance[place] * ratio.clamp(1 / MOST_CHANGED, MOST_CHANGED))
+    mean.add_(trained_mean[positions] - seen_mean)
+    variance.copy_(trained_variance[positions] * ratio.clamp(1 / MOST_CHANGED, MOST_CHANGED))

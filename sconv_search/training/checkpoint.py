@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import count
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sconv_search.system.files import remove_partial_files, write_whole
+from sconv_search.system.weights import tensors_checksum
 from sconv_search.training.process_group import ProcessGroup
 from sconv_search.training.schedule import EVERY_S
 from sconv_search.training.weight_average import WeightAverage
@@ -38,15 +38,15 @@ class TrainingState:
 
     def tensors(self) -> Tensors:
         """Copies of everything, by name; momentum is there after the first step."""
-        found = {f"network.{name}": tensor.clone() for name, tensor in self.network.state_dict().items()}
-        for place, weight in enumerate(self._weights()):
+        entries = {f"network.{name}": tensor.clone() for name, tensor in self.network.state_dict().items()}
+        for index, weight in enumerate(self._weights()):
             if (momentum := self.optimizer.state[weight].get(MOMENTUM)) is not None:
-                found[f"momentum.{place}"] = momentum.clone()
-        return {**found, **self._average(), "generator": self.generator.get_state()}
+                entries[f"momentum.{index}"] = momentum.clone()
+        return {**entries, **self._average(), "generator": self.generator.get_state()}
 
     def misfit(self, tensors: Mapping[str, Tensor]) -> str | None:
         """The first name or shape of a checkpoint that is not this training's."""
-        optional = {f"momentum.{place}": tuple(weight.shape) for place, weight in enumerate(self._weights())}
+        optional = {f"momentum.{index}": tuple(weight.shape) for index, weight in enumerate(self._weights())}
         expected = {name: tuple(tensor.shape) for name, tensor in self.tensors().items()}
         for name in sorted(tensors, key=lambda name: (not name.startswith("network."), name)):
             if {**optional, **expected}.get(name) != (shape := tuple(tensors[name].shape)):
@@ -59,8 +59,8 @@ class TrainingState:
         current = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         for name, tensor in {**current, **self._average()}.items():
             tensor.copy_(tensors[name])
-        for place, weight in enumerate(self._weights()):
-            if (saved := tensors.get(f"momentum.{place}")) is not None:
+        for index, weight in enumerate(self._weights()):
+            if (saved := tensors.get(f"momentum.{index}")) is not None:
                 self.optimizer.state[weight][MOMENTUM] = torch.empty_like(weight).copy_(saved)
         self.generator.set_state(tensors["generator"])
 
@@ -208,7 +208,7 @@ class Checkpoint:
         metadata = {
             "identity": _text({**self.identity, **identity}),
             "steps": str(steps),
-            "crc32": str(_checksum(content)),
+            "crc32": str(tensors_checksum(content)),
             "seconds": str(self.stopwatch.seconds),
             "watched": json.dumps(watched),
         }
@@ -231,7 +231,7 @@ class Checkpoint:
                 float(metadata["seconds"]),
                 json.loads(metadata["watched"]),
             )
-            if int(metadata["crc32"]) != _checksum(tensors):
+            if int(metadata["crc32"]) != tensors_checksum(tensors):
                 raise ValueError("its checksum is wrong")
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             self.refuse(f"is damaged ({type(error).__name__}: {error})")
@@ -261,12 +261,3 @@ class Checkpoint:
 
 def _text(identity: Mapping[str, Any]) -> str:
     return json.dumps(identity, sort_keys=True, default=asdict)
-
-
-def _checksum(tensors: Tensors) -> int:
-    """CRC-32 over names and contents: what a disk or a transfer damages shows."""
-    found = 0
-    for name in sorted(tensors):
-        content = tensors[name].reshape(-1).view(torch.uint8).numpy()
-        found = zlib.crc32(content.data, zlib.crc32(name.encode(), found))
-    return found

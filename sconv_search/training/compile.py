@@ -35,8 +35,7 @@ class CompiledForward:
     """A network's forward, and with it its backward, by ``torch.compile``; as PyTorch runs it where that fails.
 
     It is compiled as one graph or not at all: of parts, one could fail to compile after another has run, and the batch
-        norms
-    would see the batch twice.
+    norms would see the batch twice.
 
     Args:
         network: its parameters and buffers are used, not copied.

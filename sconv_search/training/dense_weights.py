@@ -4,7 +4,6 @@ alone.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +12,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
@@ -104,10 +104,11 @@ def alone(path: Path, say: Callable[[str], None]) -> Iterator[None]:
     end.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_name(f".{path.stem}.lock"), "w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"another command trains the dense network {str(path)!r}; waiting for it")
-            fcntl.flock(handle, fcntl.LOCK_EX)
+    lock = FileLock(path.with_name(f".{path.stem}.lock"))
+    try:
+        held = lock.acquire(blocking=False)
+    except Timeout:
+        say(f"another command trains the dense network {str(path)!r}; waiting for it")
+        held = lock.acquire()
+    with held:
         yield

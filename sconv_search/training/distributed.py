@@ -89,8 +89,8 @@ class DistributedProcessGroup(ProcessGroup):
             distributed.broadcast_object_list(values, src=0, group=self._decisions)
         except RuntimeError as error:
             raise OutOfStep(f"process {self.shard.index} of {self.shard.count} has lost the others: {error}") from error
-        found: Value = values[0]
-        return found
+        received: Value = values[0]
+        return received
 
     @contextmanager
     def in_step(self, order: Any) -> Iterator[None]:
@@ -139,9 +139,9 @@ class DistributedProcessGroup(ProcessGroup):
         """Replaces the gradients by their means over all processes: one message for all of a kind, however many there
         are.
         """
-        found = [weight.grad for weight in network.parameters() if weight.grad is not None]
-        for kind in {grad.dtype for grad in found}:
-            alike = [grad for grad in found if grad.dtype == kind]
+        gradients = [weight.grad for weight in network.parameters() if weight.grad is not None]
+        for kind in {grad.dtype for grad in gradients}:
+            alike = [grad for grad in gradients if grad.dtype == kind]
             message = torch.cat([grad.reshape(-1) for grad in alike]) / self.shard.count
             distributed.all_reduce(message)
             for grad, mean in zip(alike, message.split([grad.numel() for grad in alike]), strict=True):

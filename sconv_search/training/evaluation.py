@@ -21,10 +21,23 @@ class Score:
     Args:
         value: the score by the task's metric, in its unit.
         loss: None where a user's own function gives the score alone.
+        metric: name of that metric, where it is known.
     """
 
     value: float
     loss: float | None = None
+    metric: str | None = None
+
+    @property
+    def top1(self) -> float:
+        """The score of a classification in %.
+
+        Raises:
+            AttributeError: it is a score by another metric.
+        """
+        if self.metric != TOP1.name:
+            raise AttributeError(f"this score is by {self.metric or 'a metric that is not named'}, not top-1")
+        return self.value
 
 
 @torch.no_grad()
@@ -51,4 +64,4 @@ def evaluate(network: nn.Module, data: DataSet, split: Images, metric: LogitMetr
     network.train(was_training)
     if tally is None or not predictions:
         raise ValueError(f"data set {data.name!r} has no labeled image to score")
-    return Score(value=tally.result(), loss=loss / predictions)
+    return Score(value=tally.result(), loss=loss / predictions, metric=metric.name)

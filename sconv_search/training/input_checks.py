@@ -44,8 +44,8 @@ def require_sound_network(network: nn.Module) -> None:
         )
     devices = {tensor.device: key for key, tensor in tensors.items() if isinstance(tensor, Tensor)}
     if len(devices) > 1:
-        places = ", ".join(f"{key} on {device}" for device, key in devices.items())
-        raise ValueError(f"{name} lies on several devices: {places}; move it to one with network.to(device)")
+        devices_text = ", ".join(f"{key} on {device}" for device, key in devices.items())
+        raise ValueError(f"{name} lies on several devices: {devices_text}; move it to one with network.to(device)")
     plain = {key: tensor.detach() for key, tensor in tensors.items() if isinstance(tensor, Tensor)}
     if wrong := not_finite(plain, {key for key in plain if key not in parameters}):
         more = f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
@@ -82,10 +82,10 @@ def require_fit(task: str, input_shape: Sequence[int], network: nn.Module, data:
             f"the data's {classes} classes need logits of shape {(1, classes, *spatial)}"
         )
     for name in SPLITS:
-        if (found := getattr(data, name).classes) > logits.shape[1]:
+        if (class_count := getattr(data, name).classes) > logits.shape[1]:
             raise ValueError(
                 f"{title} of task {task!r} gives {given} for one input, which is {logits.shape[1]} classes, but "
-                f"the {name} labels go up to {found - 1}: logits of shape {(1, classes, *spatial)} are needed"
+                f"the {name} labels go up to {class_count - 1}: logits of shape {(1, classes, *spatial)} are needed"
             )
     if data.class_weights is not None and len(data.class_weights) != logits.shape[1]:
         raise ValueError(

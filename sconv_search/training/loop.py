@@ -50,7 +50,7 @@ def train_(
     weights; with a loader that cannot be replayed, at its last whole epoch.
 
     Args:
-        epochs: overrides the schedule's, for one phase of a longer life; each phase runs the whole curve.
+        epochs: overrides the schedule's, for one phase of a longer training; each phase runs the whole curve.
         penalty: added to the loss, with a weight that rises linearly to ``penalty_weight`` over the phase: it must be
             high at the end, so that compression finds a structured kernel, and low at first, so that the task leads.
         teacher: network whose logits are distilled, if the schedule says so.

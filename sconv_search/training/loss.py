@@ -1,4 +1,8 @@
-"""The loss that training descends: cross-entropy or a user's own, and the distance to a teacher's outputs."""
+"""The loss that training descends: cross-entropy or a user's own, and the distance to a teacher's outputs.
+
+Sources: soft targets of Hinton, Vinyals, Dean, arXiv 1503.02531; squared differences of logits of Kim, Oh, Kim, Cho,
+Yun, Comparing Kullback-Leibler Divergence and Mean Squared Error Loss in Knowledge Distillation, IJCAI 2021.
+"""
 
 from __future__ import annotations
 
@@ -68,6 +72,13 @@ def loader_loss(
     inputs = data.read(batch)
     with _autocast(schedule, data.device):
         outputs = called(network, inputs)
+        share = 0.0 if teacher is None else schedule.distillation
+        if teacher is not None and share:
+            with torch.no_grad():
+                wanted = called(teacher, inputs)
+            distance = _output_distance(outputs, wanted)
+            if share == 1:
+                return distance
         loss = data.loss(outputs, data.wanted(batch))
         if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
             given = f"of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"of type {type(loss).__name__}"
@@ -75,14 +86,14 @@ def loader_loss(
                 f"the loss must give one number that depends on the outputs, as cross_entropy does; got a value {given}"
             )
         loss = loss.reshape(())
-        if teacher is None or schedule.distillation == 0:
-            return loss
-        with torch.no_grad():
-            wanted = [tensor for tensor in output_tensors(called(teacher, inputs)) if tensor.is_floating_point()]
-        own = [tensor for tensor in output_tensors(outputs) if tensor.is_floating_point()]
-        pairs = list(zip(own, wanted, strict=True))
-        distance = torch.stack([(a - b).square().sum() / b.square().sum().clamp_min(1e-30) for a, b in pairs]).mean()
-        return (1 - schedule.distillation) * loss + schedule.distillation * distance
+        return (1 - share) * loss + share * distance if share else loss
+
+
+def _output_distance(outputs: Any, wanted: Any) -> Tensor:
+    """The squared differences of all floating-point outputs over their squares, a mean over the outputs."""
+    own, others = ([x for x in output_tensors(given) if x.is_floating_point()] for given in (outputs, wanted))
+    pairs = zip(own, others, strict=True)
+    return torch.stack([(a - b).square().sum() / b.square().sum().clamp_min(1e-30) for a, b in pairs]).mean()
 
 
 def training_loss(
@@ -99,18 +110,27 @@ def training_loss(
     Where the batch is the share of one of several processes, the losses of all have the whole batch's as their mean.
     """
     x_NCHW = data.normalized(data.augmented(batch, generator, processes.shard))
+    share = 0.0 if teacher is None else schedule.distillation
     with _autocast(schedule, x_NCHW.device):
         logits = network(x_NCHW)
-        loss = _cross_entropy(logits, batch.labels, data.class_weights, schedule.label_smoothing, processes)
-        if teacher is None or schedule.distillation == 0:
-            return loss
-        with torch.no_grad():
-            wanted = F.log_softmax(teacher(x_NCHW) / schedule.temperature, dim=1)
-        given = F.log_softmax(logits / schedule.temperature, dim=1)
-        distance = (
-            F.kl_div(given, wanted, reduction="sum", log_target=True) * schedule.temperature**2 / batch.labels.numel()
-        )
-        return (1 - schedule.distillation) * loss + schedule.distillation * distance
+        parts = []
+        if share < 1:
+            labels = _cross_entropy(logits, batch.labels, data.class_weights, schedule.label_smoothing, processes)
+            parts.append((1 - share) * labels if share else labels)
+        if teacher is not None and share:
+            with torch.no_grad():
+                wanted = teacher(x_NCHW)
+            parts.append(share * _distance(logits, wanted, batch.labels.numel(), schedule))
+        return torch.stack(parts).sum()
+
+
+def _distance(logits: Tensor, wanted: Tensor, predictions: int, schedule: Schedule) -> Tensor:
+    """How far logits are from a teacher's, a mean over all predictions."""
+    if schedule.teacher_loss == "logits":
+        return F.mse_loss(logits.float(), wanted.float())
+    given, wanted = (F.log_softmax(found / schedule.temperature, dim=1) for found in (logits, wanted))
+    divergence = F.kl_div(given, wanted, reduction="sum", log_target=True)
+    return divergence * schedule.temperature**2 / predictions
 
 
 def _cross_entropy(

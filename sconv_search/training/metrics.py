@@ -34,8 +34,8 @@ class _Accuracy:
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
         """Counts a batch."""
-        found = logits.argmax(1, keepdim=True) if self._most == 1 else logits.topk(self._most, dim=1).indices
-        self._right += int((found == labels.unsqueeze(1)).sum())
+        predicted = logits.argmax(1, keepdim=True) if self._most == 1 else logits.topk(self._most, dim=1).indices
+        self._right += int((predicted == labels.unsqueeze(1)).sum())
         self._all += int((labels >= 0).sum())
 
     def result(self) -> float:

@@ -9,11 +9,17 @@ from typing import Literal, get_args
 Curve = Literal["one_cycle", "cosine"]
 Precision = Literal["auto", "fp32", "bf16"]
 Compiled = Literal["auto", "always", "never"]
+TeacherLoss = Literal["soft_targets", "logits"]
 MOST_EPOCHS, MOST_LEARNING_RATE = 1e6, 1e3
 """Far above all that is of use: numbers beyond are mistyped."""
 EVERY_S = 60.0
 """Seconds between the checkpoints of a training, unless the user says otherwise."""
-CHOICES = {"curve": get_args(Curve), "precision": get_args(Precision), "compiled": get_args(Compiled)}
+CHOICES = {
+    "curve": get_args(Curve),
+    "precision": get_args(Precision),
+    "compiled": get_args(Compiled),
+    "teacher_loss": get_args(TeacherLoss),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +31,11 @@ class Schedule:
         learning_rate: peak of the curve.
         curve: ``one_cycle`` rises over the first fifth, then both fall to 0 as a cosine.
         label_smoothing: share of the target spread over all classes.
-        distillation: share of the loss that draws the logits to a teacher's, where one is given.
-        temperature: softening of the teacher's and the network's logits.
+        distillation: share of the loss that draws the logits to a teacher's, where one is given; at 1 labels count
+            nowhere.
+        teacher_loss: how far logits are from the teacher's: ``logits`` the mean squared difference, ``soft_targets``
+            the divergence of the softened probabilities.
+        temperature: softening of the teacher's and the network's logits for ``soft_targets``.
         average_decay: share of the moving average of the weights that a step keeps, such as 0.999; the network ends
             with the average. 0 takes no average.
         accumulation: parts of a batch that are run one after the other, where a whole one needs too much memory; batch
@@ -48,6 +57,7 @@ class Schedule:
     curve: Curve = "one_cycle"
     label_smoothing: float = 0.0
     distillation: float = 0.0
+    teacher_loss: TeacherLoss = "soft_targets"
     temperature: float = 4.0
     average_decay: float = 0.0
     accumulation: int = 1

@@ -17,8 +17,7 @@ class SynchronizedBatchNorm(TorchFunctionMode):
     processes.
 
     The call is what is intercepted, not the module: subclasses of batch norm, such as timm's with an activation, work
-        too. On
-    GPUs torch's own kernels compute it; on the CPU, for which torch has none, ``gathered_batch_norm``.
+    too. On GPUs torch's own kernels compute it; on the CPU, for which torch has none, ``gathered_batch_norm``.
     """
 
     def __torch_function__(
@@ -71,9 +70,9 @@ def gathered_batch_norm(
     centered = values - mean.view(shape)
     variance = _total(centered.square().sum(axes)) / count
     with torch.no_grad():
-        for running, found in ((running_mean, mean), (running_var, variance * count / (count - 1).clamp_min(1))):
+        for running, estimate in ((running_mean, mean), (running_var, variance * count / (count - 1).clamp_min(1))):
             if running is not None:
-                running.lerp_(found.to(running), momentum)
+                running.lerp_(estimate.to(running), momentum)
     result = centered * torch.rsqrt(variance + eps).view(shape)
     result = result if weight is None else result * weight.view(shape)
     return (result if bias is None else result + bias.view(shape)).to(x.dtype)

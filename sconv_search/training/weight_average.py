@@ -37,4 +37,4 @@ class WeightAverage:
         """The average and the number of its steps, by name; what is written into these tensors is what it goes on
         from.
         """
-        return {"steps": self._steps, **{str(place): tensor for place, tensor in enumerate(self._average)}}
+        return {"steps": self._steps, **{str(index): tensor for index, tensor in enumerate(self._average)}}

@@ -27,7 +27,7 @@ def require_new(path: Path, overwrite: bool) -> None:
         raise FileExistsError(f"the file {str(path)!r} is there already; name another, or replace it with --overwrite")
 
 
-def start_of(
+def context_of(
     task: str | Task,
     data: Path | None,
     weights: Path | None,
@@ -40,13 +40,13 @@ def start_of(
     """The start of the task's studies on the device that the user named, or on that of this one of several
     processes.
     """
-    found = device_named(device) if processes.device is None else processes.device
+    placed_on = device_named(device) if processes.device is None else processes.device
     return context_from_task(
         task if isinstance(task, Task) else task_named(task),
         data=data,
         weights=weights,
         cache=runs / "dense",
-        device=found,
+        device=placed_on,
         monitor=monitor,
         processes=processes,
         checkpoint_s=checkpoint_s,

@@ -35,18 +35,18 @@ def best(
     """Shows each run's best plan under a budget, or of all; writes the best of all runs where a file is named."""
     if plan is not None:
         require_new(plan, overwrite)
-    found = [_best(RunFolder(run), None if budget is None else ",".join(budget), quantity) for run in runs]
+    rows = [_best(RunFolder(run), None if budget is None else ",".join(budget), quantity) for run in runs]
     if plan is not None:
-        write_whole(plan, CompressionPlan.from_json(_top(found)["plan"]).to_json().encode("utf-8"))
+        write_whole(plan, CompressionPlan.from_json(_top(rows)["plan"]).to_json().encode("utf-8"))
     if as_json:
-        print_json({"budget": budget, "plans": found})
+        print_json({"budget": budget, "plans": rows})
         return
-    metric = " or ".join(sorted({one["metric"] for one in found}))
+    metric = " or ".join(sorted({row["metric"] for row in rows}))
     table = Table(
         "run", "trial", "methods", "FLOPs", "parameters", f"validation {metric}", f"test {metric}", box=SIMPLE_HEAD
     )
-    for one in found:
-        table.add_row(*map(str, _cells(one)))
+    for row in rows:
+        table.add_row(*map(str, _cells(row)))
     Console().print(table)
     if plan is not None:
         print(f"plan: {plan}")
@@ -97,21 +97,21 @@ def _best(folder: RunFolder, budget: str | None, quantity: Any) -> dict[str, Any
     }
 
 
-def _metric(one: dict[str, Any]) -> Metric:
-    return Metric(one["metric"], better=one["metric_better"], unit=one["metric_unit"])
+def _metric(row: dict[str, Any]) -> Metric:
+    return Metric(row["metric"], better=row["metric_better"], unit=row["metric_unit"])
 
 
-def _top(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _top(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The best plan of all runs.
 
     Raises:
         ValueError: the runs are scored by different metrics.
     """
-    metrics = {_metric(one) for one in found}
+    metrics = {_metric(row) for row in rows}
     if len(metrics) > 1:
         names = " and ".join(sorted(metric.name for metric in metrics))
         raise ValueError(f"--plan cannot take the best of runs that are scored by {names}; give the runs of one metric")
-    return max(found, key=lambda one: _metric(one).quality(one["val_score"]))
+    return max(rows, key=lambda row: _metric(row).quality(row["val_score"]))
 
 
 def _cost(r: TrialRecord) -> Cost:
@@ -125,10 +125,10 @@ def _confirmed(records: Sequence[TrialRecord], top: TrialRecord) -> list[float]:
     return [r.test_score for r in same if r.test_score is not None]
 
 
-def _cells(one: dict[str, Any]) -> tuple[object, ...]:
-    scores, metric = one["test_score"], _metric(one)
+def _cells(row: dict[str, Any]) -> tuple[object, ...]:
+    scores, metric = row["test_score"], _metric(row)
     spread = f" ± {metric.text(stdev(scores)).partition(' ')[0]}" if len(scores) > 1 else ""
     test = f"{metric.text(mean(scores))}{spread} (n = {len(scores)})" if scores else "not confirmed"
-    share = f"{one['flops'] / one['dense_flops']:.1%}" if one["dense_flops"] else MISSING
-    params = MISSING if one["params"] is None else f"{one['params']:,}"
-    return one["run"].name, one["trial"], one["methods"], share, params, metric.text(one["val_score"]), test
+    share = f"{row['flops'] / row['dense_flops']:.1%}" if row["dense_flops"] else MISSING
+    params = MISSING if row["params"] is None else f"{row['params']:,}"
+    return row["run"].name, row["trial"], row["methods"], share, params, metric.text(row["val_score"]), test

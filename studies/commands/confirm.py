@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sconv_search.studies.commands.arguments import device_named, spec_of, start_of
+from sconv_search.studies.commands.arguments import context_of, device_named, spec_of
 from sconv_search.studies.commands.output import print_json, telling
 from sconv_search.studies.commands.processes import together
 from sconv_search.studies.commands.results import confirm_result
@@ -40,12 +40,12 @@ def confirm(
     with together(execution.devices, device_named(execution.device), schedules) as processes:
         beginning = (task, data, weights, execution.device, runs[0].parent)
         if not processes.is_main:
-            join_trials(start_of(*beginning, Monitor(), processes))
+            join_trials(context_of(*beginning, Monitor(), processes))
             return
         with telling(as_json) as terminal, logged(terminal, execution.tensorboard) as monitor:
             every_s = execution.checkpoint_seconds
-            start = start_of(*beginning, monitor, processes, every_s)
-            new = confirm_runs(start, folders, seeds=seeds, most=plans, monitor=monitor, checkpoint_s=every_s)
+            context = context_of(*beginning, monitor, processes, every_s)
+            new = confirm_runs(context, folders, seeds=seeds, most=plans, monitor=monitor, checkpoint_s=every_s)
             monitor.say(f"next: sconv-search report {' '.join(map(str, runs))} --out report")
     if as_json:
         print_json(confirm_result(folders, new))

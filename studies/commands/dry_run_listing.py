@@ -10,36 +10,45 @@ from sconv_search.studies.space.site_text import site_lines
 from sconv_search.training.schedule import Schedule
 
 
-def say_dry_run(found: DryRun, monitor: Monitor) -> None:
+def say_dry_run(preview: DryRun, monitor: Monitor) -> None:
     """Says it; a plan's sites one a line."""
-    shape = input_text(found.input_shape)
-    monitor.say(f"{found.network} of task {found.task} on {shape}, scored by {found.metric}: {amounts(found.cost)}")
-    layers, options = counted(len(found.options), "layer"), counted(sum(found.options.values()), "option")
-    monitor.say(f"{layers} with {options} of {', '.join(found.methods)}")
-    for line in site_lines(found.options, found.skipped):
+    shape = input_text(preview.input_shape)
+    monitor.say(
+        f"{preview.network} of task {preview.task} on {shape}, scored by {preview.metric}: {amounts(preview.cost)}"
+    )
+    layers, options = counted(len(preview.options), "layer"), counted(sum(preview.options.values()), "option")
+    monitor.say(f"{layers} with {options} of {', '.join(preview.methods)}")
+    for line in site_lines(preview.options, preview.skipped):
         monitor.say(line)
-    for line in found.reachable:
+    for line in preview.reachable:
         monitor.say(line)
-    if found.plan is None or found.plan_cost is None:
+    if preview.plan is None or preview.plan_cost is None:
         monitor.say("plan: none meets the budget")
     else:
-        share = found.plan_cost.flops / found.cost.flops
-        monitor.say(f"a plan that meets it ({share:.1%} of dense FLOPs, {found.plan_cost.params:,} parameters):")
-        for name, choice in found.plan.sites.items():
+        share = preview.plan_cost.flops / preview.cost.flops
+        monitor.say(f"a plan that meets it ({share:.1%} of dense FLOPs, {preview.plan_cost.params:,} parameters):")
+        for name, choice in preview.plan.sites.items():
             monitor.say(f"  {name}: {choice.method} {dict(choice.structure)}")
-    monitor.say(f"search: {counted(found.trials, 'trial')} of {_words(found.search_schedule)}")
-    monitor.say(f"confirmation: {_words(found.confirm_schedule)}, for each plan and seed")
-    monitor.say(_data(found))
+    monitor.say(f"search: {counted(preview.trials, 'trial')} of {_words(preview.search_schedule)}")
+    monitor.say(f"confirmation: {_words(preview.confirm_schedule)}, for each plan and seed")
+    monitor.say(_data(preview))
 
 
 def _words(schedule: Schedule) -> str:
     if not schedule.epochs:
         return "no training"
     peak = f"learning rate up to {schedule.learning_rate:g}"
-    return f"{counted(schedule.epochs, 'epoch')}, batches of {schedule.batch_size}, {peak}"
+    return f"{counted(schedule.epochs, 'epoch')}, batches of {schedule.batch_size}, {peak}, learning {_goal(schedule)}"
 
 
-def _data(found: DryRun) -> str:
-    if found.data is None:
+def _goal(schedule: Schedule) -> str:
+    if not schedule.distillation:
+        return "the labels"
+    outputs = "logits" if schedule.teacher_loss == "logits" else "soft targets"
+    return f"the dense network's {outputs}" + (" and the labels" if schedule.distillation < 1 else "")
+
+
+def _data(preview: DryRun) -> str:
+    if preview.data is None:
         return "data: no files are named by the task"
-    return f"data: {found.missing or 'found'}"
+    return f"data: {preview.missing or 'found'}"

@@ -45,8 +45,8 @@ def require_arguments(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: the argument is named.
     """
-    for place, argument in enumerate(arguments):
-        before = arguments[place - 1] if place else ""
+    for index, argument in enumerate(arguments):
+        before = arguments[index - 1] if index else ""
         flag, equals, value = argument.partition("=")
         if not argument or (flag.startswith("--") and equals and not value):
             name = flag or (before if before.startswith("-") else "an argument")

@@ -40,8 +40,8 @@ def confirm_result(folders: Sequence[RunFolder], new: Iterable[TrialRecord]) -> 
 
 
 def _counts(records: Iterable[TrialRecord], stage: Stage) -> dict[str, int]:
-    found = Counter(record.status for record in records if record.stage == stage)
-    return {status: found[status] for status in get_args(Status)}
+    counts = Counter(record.status for record in records if record.stage == stage)
+    return {status: counts[status] for status in get_args(Status)}
 
 
 def _trial(record: TrialRecord) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def _networks(folder: RunFolder, records: Iterable[TrialRecord]) -> Iterator[dic
     for (variant, number, plan), group in groups.items():
         scores = [record.test_score for record in group if record.test_score is not None]
         label = variant if number is None else f"{variant}-{number}"
-        places = [folder.path / "confirmed" / f"{label}-seed{record.seed}" for record in group]
+        paths = [folder.path / "confirmed" / f"{label}-seed{record.seed}" for record in group]
         yield {
             "run": folder.path,
             "network": label,
@@ -72,6 +72,6 @@ def _networks(folder: RunFolder, records: Iterable[TrialRecord]) -> Iterator[dic
                 name: getattr(group[0], name)
                 for name in ("flops", "dense_flops", "params", "latency_ms", "dense_latency_ms")
             },
-            "saved": [place for place in places if place.is_dir()],
+            "saved": [path for path in paths if path.is_dir()],
             "plan": _parsed(plan),
         }

@@ -9,7 +9,7 @@ from torch import nn
 
 from sconv_search.cost.counting import required_operators
 from sconv_search.records import Quantity
-from sconv_search.studies.commands.arguments import device_named, start_of
+from sconv_search.studies.commands.arguments import context_of, device_named
 from sconv_search.studies.commands.dry_run_listing import say_dry_run
 from sconv_search.studies.commands.output import print_json, telling
 from sconv_search.studies.commands.processes import require_processes, together
@@ -20,6 +20,7 @@ from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.options.search import (
     DEFAULT_BUDGET,
     DEFAULT_METHOD,
+    SHARES,
     BudgetAndLayers,
     NetworkAndData,
     Run,
@@ -60,7 +61,7 @@ def search(
     if not run.dry:
         require_data(known, source.data, source.weights)
     built = known.network()
-    spec = _spec(known, built, limits, sampling, training)
+    spec = _spec(known, built, limits, sampling, training, weights=source.weights is not None)
     for flag, value in (("--minutes", sampling.minutes), ("--patience", sampling.patience)):
         if value is not None and not value > 0:  # NaN is not
             raise ValueError(f"{flag} must be above 0, got {value}")
@@ -76,8 +77,8 @@ def search(
     require_processes(execution.devices, kind, schedules, workers=run.workers)
     if run.dry:
         with telling(as_json) as terminal:
-            found = dry_run(known, spec, source.data, terminal)
-        print_json(found) if as_json else say_dry_run(found, terminal)
+            preview = dry_run(known, spec, source.data, terminal)
+        print_json(preview) if as_json else say_dry_run(preview, terminal)
         return
     if folder is None or run.out is None:
         raise ValueError("a search needs a folder for its run; name one with --out, such as --out runs/first")
@@ -93,13 +94,13 @@ def search(
     with together(execution.devices, kind, schedules, workers=run.workers) as processes:
         beginning = (known.name, source.data, source.weights, execution.device, run.out.parent)
         if not processes.is_main:
-            join_trials(start_of(*beginning, Monitor(), processes))
+            join_trials(context_of(*beginning, Monitor(), processes))
             return
         with telling(as_json) as terminal, logged(terminal, execution.tensorboard) as monitor:
             every_s = execution.checkpoint_seconds
-            start = start_of(*beginning, monitor, processes, every_s)
+            context = context_of(*beginning, monitor, processes, every_s)
             run_search(
-                start,
+                context,
                 spec,
                 folder,
                 monitor,
@@ -113,11 +114,17 @@ def search(
         print_json(search_result(folder))
 
 
-def _spec(task: Task, network: nn.Module, limits: BudgetAndLayers, sampling: Sampling, training: Training) -> StudySpec:
-    """The study that the options describe."""
+def _spec(
+    task: Task, network: nn.Module, limits: BudgetAndLayers, sampling: Sampling, training: Training, *, weights: bool
+) -> StudySpec:
+    """The study that the options describe.
+
+    Args:
+        weights: whether the dense network's are given.
+    """
     methods = tuple(map(METHODS.add, limits.method or [DEFAULT_METHOD]))
     plans = [given_plan(text, network, methods).to_json() for text in sampling.start_plan or ()]
-    loss: dict[str, Any] = {"distillation": training.distillation, "label_smoothing": training.label_smoothing}
+    loss = {**_taught(training, weights=weights), "label_smoothing": training.label_smoothing}
     short = _changed(task.search_schedule, training.epochs, training.learning_rate)
     full = _changed(task.confirm_schedule, training.confirm_epochs, training.confirm_learning_rate)
     return StudySpec(
@@ -141,6 +148,16 @@ def _spec(task: Task, network: nn.Module, limits: BudgetAndLayers, sampling: Sam
         search_schedule=replace(short, **loss),
         confirm_schedule=replace(full, **loss),
     )
+
+
+def _taught(training: Training, *, weights: bool) -> dict[str, Any]:
+    """The fields of a schedule that say what is learned of the dense network."""
+    automatic = "logits" if weights or training.distillation else "labels"
+    chosen = automatic if training.distill == "auto" else training.distill
+    share = SHARES[chosen] if training.distillation is None else training.distillation
+    if chosen == "labels" and share > 0:
+        raise ValueError(f"--distill labels reads nothing of the dense network: leave out --distillation {share:g}")
+    return {"distillation": share, "teacher_loss": "logits" if chosen == "logits" else "soft_targets"}
 
 
 def _changed(schedule: Schedule, epochs: float | None, learning_rate: float | None) -> Schedule:

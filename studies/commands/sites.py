@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from string import ascii_lowercase
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -42,7 +43,7 @@ def sites(network: str, *, shape: str | None, method: list[str] | None, layers: 
         say_sites(table, Console())
 
 
-def _network(text: str, shape: str | None) -> tuple[nn.Module, tuple[int, ...]]:
+def _network(text: str, shape: str | None) -> tuple[nn.Module, Any]:
     """The network of a task or of a user's function, and the shape of its input."""
     given = None if shape is None else _shape(shape)
     task: Task | None = None

@@ -107,12 +107,12 @@ def _say(entries: list[Entry], console: Console) -> None:
     if in_a_pipe(console):
         console = Console(file=console.file, width=PIPE_WIDTH)
     table = Table("task", "input", "MACs", "additions", "parameters", "metric", "epochs", "data", box=SIMPLE_HEAD)
-    for one in entries:
-        epochs = f"{one.short_epochs:g}, {one.full_epochs:g}"
-        costs = (amount(one.cost.macs), amount(one.cost.adds), amount(one.cost.params))
-        table.add_row(one.task, input_text(one.input_shape), *costs, one.metric, epochs, _state(one))
+    for entry in entries:
+        epochs = f"{entry.short_epochs:g}, {entry.full_epochs:g}"
+        costs = (amount(entry.cost.macs), amount(entry.cost.adds), amount(entry.cost.params))
+        table.add_row(entry.task, input_text(entry.input_shape), *costs, entry.metric, epochs, _state(entry))
     console.print(table)
-    for title, expected in {one.data: one.expected for one in entries if one.data}.items():
+    for title, expected in {entry.data: entry.expected for entry in entries if entry.data}.items():
         console.print(f"{title}: {expected}", markup=False, highlight=False, soft_wrap=True)
     console.print("epochs: of a trial, of a confirmation", highlight=False)
 
@@ -122,12 +122,14 @@ def input_text(shape: tuple[int, ...] | str) -> str:
     return shape if isinstance(shape, str) else "×".join(map(str, shape))
 
 
-def _state(one: Entry) -> str:
-    if one.data is None:
-        return "comes along" if one.task == "demo" else "the task's own"
-    if one.missing is None:
-        return f"{one.data}: found"
-    return f"{one.data}: to be downloaded" if one.missing.endswith("is downloaded there") else f"{one.data}: missing"
+def _state(entry: Entry) -> str:
+    if entry.data is None:
+        return "comes along" if entry.task == "demo" else "the task's own"
+    if entry.missing is None:
+        return f"{entry.data}: found"
+    return (
+        f"{entry.data}: to be downloaded" if entry.missing.endswith("is downloaded there") else f"{entry.data}: missing"
+    )
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from sconv_search.records import Cost
 from sconv_search.search_space.decoder import greedy
 from sconv_search.studies import methods as mixed
 from sconv_search.studies.method_registry import METHODS
-from sconv_search.studies.monitor import Monitor, default_monitor
+from sconv_search.studies.monitor import Monitor, monitor_of
 from sconv_search.studies.oneshot.options import DAMAGE_INPUTS, options_of
 from sconv_search.studies.spec import Selection
 
@@ -88,7 +88,7 @@ def compress(
         return cast(Compressed, mixed.compress(network, example, given, reference))
     if budget is None or isinstance(budget, Tensor):
         raise ValueError("compress needs a budget, such as budget='50%', or a plan")
-    monitor = default_monitor(progress)
+    monitor = monitor_of(progress)
     methods = tuple(map(METHODS.add, [methods] if isinstance(methods, str) else methods))
     dense = swapped(network, {}).eval()
     require_forward(dense, example)

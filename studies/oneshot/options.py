@@ -66,7 +66,7 @@ def options_of(
     total, done = sum(map(len, choices.values())), 0
     with monitor.bar(f"comparing {total} options of {len(choices)} layers") as step:
         for name, alternatives in choices.items():
-            found = []
+            sites_by_name = []
             for choice in alternatives:
                 whole = method_named(choice.method).reshapes_neighbors
                 plan = CompressionPlan(sites={name: choice})
@@ -78,9 +78,11 @@ def options_of(
                     damage = damages.of_layer(name, choice, shapes[name])
                 if cost.flops < 0 and math.isfinite(damage):
                     dropped = channels_dropped(network, name, choice)
-                    found.append(Option(choice=choice, cost=cost.counted(), damage=damage, error=None, dropped=dropped))
+                    sites_by_name.append(
+                        Option(choice=choice, cost=cost.counted(), damage=damage, error=None, dropped=dropped)
+                    )
                 step(done := done + 1, total)
-            sites[name] = damages.scaled(name, found)
+            sites[name] = damages.scaled(name, sites_by_name)
     widths, _ = left_by_pruning(network, every)
     narrowings, unknown = measured_narrowings(network, shapes, sites, widths, monitor)
     known = {name: tuple(o for o in own if (name, o.choice.method) not in unknown) for name, own in sites.items()}

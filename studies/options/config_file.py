@@ -54,7 +54,7 @@ def _defaults(context: typer.Context, path: Path) -> dict[str, Any]:
     """
     hints = get_type_hints(context.command.callback)
     parameters = _parameters(context.command)
-    found = {}
+    defaults = {}
     for key, value in _entries(context, path).items():
         flag = key.replace("_", "-")
         if flag not in parameters and (others := _commands_with(flag, context)):
@@ -62,8 +62,8 @@ def _defaults(context: typer.Context, path: Path) -> dict[str, Any]:
         name = named(f"key in {path}", flag, parameters)
         if not _fits(value, hints[name]):
             raise ValueError(f"{path}: {shown(key)} is {shown(value)}, it should be {_words(hints[name])}")
-        found[name] = [value] if _is_list(hints[name]) and not isinstance(value, list) else value
-    return found
+        defaults[name] = [value] if _is_list(hints[name]) and not isinstance(value, list) else value
+    return defaults
 
 
 def _parameters(command: Any) -> dict[str, str]:
@@ -115,7 +115,7 @@ def _fits(value: Any, wanted: Any) -> bool:
     if kind is Literal:
         return value in parts
     if kind is list:
-        return all(_fits(one, parts[0]) for one in (value if isinstance(value, list) else [value]))
+        return all(_fits(element, parts[0]) for element in (value if isinstance(value, list) else [value]))
     if kind in (Union, UnionType):
         return any(_fits(value, part) for part in parts)
     if wanted is Path and isinstance(value, str) and (not value or "\0" in value):

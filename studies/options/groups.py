@@ -76,11 +76,11 @@ class _PlainFlags:
 
     def get_params(self, ctx: Any) -> list[Any]:
         """The options and arguments; typer would show ``<bool>`` as the value of a flag."""
-        found: list[Any] = super().get_params(ctx)  # type: ignore[misc]  # of the class that this is mixed into
-        for option in found:
+        params: list[Any] = super().get_params(ctx)  # type: ignore[misc]  # of the class that this is mixed into
+        for option in params:
             if getattr(option, "is_flag", False) and option.metavar is None:
                 option.metavar = ""
-        return found
+        return params
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """The arguments, parsed.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -25,6 +26,9 @@ from sconv_search.studies.options.shared import (
 from sconv_search.studies.spec import SamplerName
 
 DEFAULT_METHOD, DEFAULT_BUDGET = "structured_conv", "50%"
+Distill = Literal["auto", "logits", "soft-targets", "labels"]
+SHARES: Mapping[str, float] = {"logits": 1.0, "soft-targets": 0.9, "labels": 0.0}
+"""Weight of the dense network's outputs in the loss, unless the user says otherwise."""
 
 
 def known_plans() -> list[str]:
@@ -158,9 +162,20 @@ class Training:
             metavar="SHARE",
         ),
     ] = "0.5"
+    distill: Annotated[
+        Distill,
+        typer.Option(
+            help="What compressed networks learn: the dense network's logits (labels are not read), its soft-targets"
+            " beside the labels, or the labels alone. By default the logits if --weights is given, else the labels."
+        ),
+    ] = "auto"
     distillation: Annotated[
-        float, typer.Option(help="Weight (0 to 1) of the distillation loss towards the dense network's outputs.")
-    ] = 0.0
+        float | None,
+        typer.Option(
+            help="Weight (0 to 1) of the dense network's outputs in the loss; labels take the rest (default: 1 for"
+            " logits, 0.9 for soft-targets)."
+        ),
+    ] = None
     label_smoothing: Annotated[
         float, typer.Option(help="Label smoothing: share (0 to 1) of each label that is spread over all classes.")
     ] = 0.0

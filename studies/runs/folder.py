@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import json
 import os
@@ -13,6 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
+
+from filelock import FileLock, Timeout
 
 from sconv_search.plan import plan_of_file
 from sconv_search.records import TrialRecord, record_fields
@@ -84,16 +85,14 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            handle = open(self.path / ".lock", "w", encoding="utf-8")  # noqa: SIM115  # held until the context ends
+            lock = FileLock(self.path / ".lock").acquire(blocking=False)
+        except Timeout as error:
+            raise RuntimeError(f"another command is working on the run folder {str(self.path)!r}") from error
         except OSError as error:
             raise OSError(
                 f"the run folder {str(self.path)!r} cannot be written: {error.strerror}; name another with --out"
             ) from error
-        with handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise RuntimeError(f"another command is working on the run folder {str(self.path)!r}") from error
+        with lock:
             yield
 
     def write(self, name: str, text: str) -> None:
@@ -189,7 +188,7 @@ class RunFolder:
         """What an interrupted measurement of this finished, and a message for each line that is damaged or of another
         one; those are left out.
         """
-        found: dict[str, tuple[Option, ...]] = {}
+        sites: dict[str, tuple[Option, ...]] = {}
         kept, damaged, torn = [], [], False
         for number, line in numbered_lines(self._measured):
             try:
@@ -201,7 +200,7 @@ class RunFolder:
                     damaged.append(f"{self._measured} line {number} is not read: {reason}; its layer is measured again")
             else:
                 if of in ("", measured_of):
-                    found[name] = options
+                    sites[name] = options
                 else:
                     reason = "it was measured with another network, data or version"
                     damaged.append(f"{self._measured} line {number} is not used: {reason}")
@@ -209,7 +208,7 @@ class RunFolder:
                 torn |= not line.endswith(b"\n")
         if torn:
             write_whole(self._measured, b"".join(kept))
-        return found, damaged
+        return sites, damaged
 
     def write_space(self, space: SearchSpace) -> None:
         """The finished search space."""
@@ -225,24 +224,24 @@ class RunFolder:
 
         One that is whole, and lacks its newline alone, is kept and gets it.
         """
-        found = []
+        changes = []
         for path, parse, consequence in (
             (self.trials, _record, "its trial runs again"),
             (self.journal, lambda line: table(parsed(line)), "what the records say is taken"),
         ):
             if cut := _mend_last_line(path, parse):
-                found.append(f"{path}: an incomplete last line of {cut} bytes was dropped; {consequence}")
-        return found
+                changes.append(f"{path}: an incomplete last line of {cut} bytes was dropped; {consequence}")
+        return changes
 
     def records(self) -> tuple[list[TrialRecord], list[str]]:
         """The readable records, and a message for each line that is damaged."""
-        found, damaged = [], []
+        read, damaged = [], []
         for number, line in numbered_lines(self.trials):
             try:
-                found.append(_record(line))
+                read.append(_record(line))
             except ValueError as error:
                 damaged.append(f"{self.trials} line {number} is not read: {shortened(str(error), 300)}")
-        return found, damaged
+        return read, damaged
 
     def of_another_schema(self) -> str | None:
         """What is wrong with records that another version wrote, which cannot stand beside ours; None where there are
@@ -263,13 +262,13 @@ def _record(line: bytes) -> TrialRecord:
     Raises:
         ValueError: it is none; the field, its value and what would be right are named.
     """
-    found = TrialRecord(**record_fields(line))
-    if found.plan is not None:
-        _require_plan(found.plan)
-    needed = _NEEDED if found.stage == "search" and found.status == "complete" else ()
-    if missing := [name for name in needed if getattr(found, name) is None]:
+    row = TrialRecord(**record_fields(line))
+    if row.plan is not None:
+        _require_plan(row.plan)
+    needed = _NEEDED if row.stage == "search" and row.status == "complete" else ()
+    if missing := [name for name in needed if getattr(row, name) is None]:
         raise ValueError(f"field {missing[0]!r} of a complete trial must not be missing")
-    return found
+    return row
 
 
 @lru_cache(maxsize=4096)
@@ -290,7 +289,7 @@ def _site_of(line: bytes) -> tuple[str, str, tuple[Option, ...]]:
         raise ValueError(f"field 'site' must be a text, got {shown(name)}")
     if not isinstance(options, list):
         raise ValueError(f"field 'options' must be a list, got {shown(options)}")
-    return name, of, tuple(option_of(option, f"options[{place}]") for place, option in enumerate(options))
+    return name, of, tuple(option_of(option, f"options[{index}]") for index, option in enumerate(options))
 
 
 def _mend_last_line(path: Path, parse: Callable[[bytes], object]) -> int:

@@ -117,7 +117,7 @@ def _scalars(record: TrialRecord) -> Iterator[tuple[str, float, int]]:
     for name, value in values.items():
         if value is not None:
             yield f"{record.stage}/{name}", value, step
-    course = json.loads(record.residual_course or "{}")
-    for site, residuals in course.get("sites", {}).items():
-        for epoch, residual in zip(course["epochs"], residuals, strict=True):
+    history = json.loads(record.residual_course or "{}")
+    for site, residuals in history.get("sites", {}).items():
+        for epoch, residual in zip(history["epochs"], residuals, strict=True):
             yield f"residual/{site}", residual, round(STEPS_AN_EPOCH * epoch)

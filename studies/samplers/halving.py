@@ -1,10 +1,9 @@
 """Which cheaply judged plans are worth a training: one rung of asynchronous successive halving.
 
 With one objective Optuna's pruner decides (Li et al., MLSys 2020, arXiv 1810.05934), with several our own rank by
-dominance.
-Both decide on a study of their own in memory, made from the records: in the search's journal a trial that was
-    interrupted stays
-as a failed one beside its successor, the pruner would count its value twice, and the search would promote other plans.
+dominance. Both decide on a study of their own in memory, made from the records: in the search's journal a trial that
+was interrupted stays as a failed one beside its successor, the pruner would count its value twice, and the search would
+promote other plans.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ def promoted(judged: Sequence[Sequence[float]], reduction: int) -> bool:
     return better * reduction < len(judged)
 
 
-def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:
-    return all(a >= b for a, b in zip(one, other, strict=True)) and tuple(one) != tuple(other)
+def _dominates(first: Sequence[float], other: Sequence[float]) -> bool:
+    return all(a >= b for a, b in zip(first, other, strict=True)) and tuple(first) != tuple(other)
 
 
 class Halving:

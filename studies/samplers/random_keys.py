@@ -28,9 +28,9 @@ class RandomKeys:
     def __init__(self, arrays: SpaceArrays, groups: Mapping[str, str]) -> None:
         self._arrays = arrays
         offered = {
-            (site, arrays.methods.index(one.choice.method))
+            (site, arrays.methods.index(option.choice.method))
             for site, options in arrays.space.sites.items()
-            for one in options
+            for option in options
         }
         named = {
             (row, method): groups[site] if len(arrays.methods) == 1 else f"{groups[site]}/{arrays.methods[method]}"

@@ -50,15 +50,15 @@ class Informed:
         self._running: dict[int, Positions] = {}
         self._imitated: tuple[bytes, Filling, Array] | None = None
 
-    def learn(self, found: TrialRecord) -> None:
+    def learn(self, record: TrialRecord) -> None:
         """Notes what a trial gave."""
-        if found.number is not None:
-            self._running.pop(found.number, None)
-        if found.plan is None:
+        if record.number is not None:
+            self._running.pop(record.number, None)
+        if record.plan is None:
             return
-        at_S = self._arrays.positions(CompressionPlan.from_json(found.plan))
-        score = found.screen_quality if self._screened else found.quality
-        if score is None or found.status not in ("complete", "screened"):
+        at_S = self._arrays.positions(CompressionPlan.from_json(record.plan))
+        score = record.screen_quality if self._screened else record.quality
+        if score is None or record.status not in ("complete", "screened"):
             self._without_score.add(at_S.tobytes())
         else:
             self._surrogate.learn(at_S, score)
@@ -77,8 +77,8 @@ class Informed:
             return None
         rng, around_G = np.random.default_rng([self._seed, number]), self._around(filling)
         drawn = [
-            (self._moved(around_G, rng) if place % 2 else self._drawn(rng), rng.uniform(*SHARPNESS_RANGE))
-            for place in range(CANDIDATES)
+            (self._moved(around_G, rng) if index % 2 else self._drawn(rng), rng.uniform(*SHARPNESS_RANGE))
+            for index in range(CANDIDATES)
         ]
         values_PG, sharpness_P = (
             np.stack([values_G for values_G, _ in drawn]),
@@ -97,12 +97,12 @@ class Informed:
     def _new(self, at_PS: Positions) -> list[int]:
         """Plans that are neither known nor running, each once."""
         running = {at_S.tobytes() for at_S in self._running.values()}
-        found: dict[bytes, int] = {}
-        for place, at_S in enumerate(at_PS):
+        index_by_plan: dict[bytes, int] = {}
+        for index, at_S in enumerate(at_PS):
             key = at_S.tobytes()
             if key not in running and key not in self._without_score and not self._surrogate.knows(at_S):
-                found.setdefault(key, place)
-        return list(found.values())
+                index_by_plan.setdefault(key, index)
+        return list(index_by_plan.values())
 
     def _around(self, filling: Filling) -> Array:
         """Preferences that come near the best plan; the same until another is the best."""

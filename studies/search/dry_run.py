@@ -102,7 +102,7 @@ def _dry_run(task: Task, spec: StudySpec, folder: Path | None, monitor: Monitor)
         metric=task.metric.name,
         cost=space.dense,
         methods=spec.methods,
-        options={name: len(found) for name, found in choices.items()},
+        options={name: len(options) for name, options in choices.items()},
         skipped={**left_out(network, choices, spec.methods, spec.selection), **unmixed(network, every)},
         reachable=tuple(reachable(space, budgets)),
         plan=plan,
@@ -168,9 +168,11 @@ def _counted(
     shapes, costs = input_shapes(network, shape, choices), CostTable()
     sites: dict[str, tuple[Option, ...]] = {}
     with monitor.bar(f"counting {'two' if few else 'all'} options of {counted(len(choices), 'layer')}") as step:
-        for done, (name, found) in enumerate(choices.items(), start=1):
+        for done, (name, site_options) in enumerate(choices.items(), start=1):
             layer, options = network.get_submodule(name), []
-            for choice in dict.fromkeys((found[0], found[len(found) // 2]) if few else found):
+            for choice in dict.fromkeys(
+                (site_options[0], site_options[len(site_options) // 2]) if few else site_options
+            ):
                 if method_named(choice.method).reshapes_neighbors:
                     cost = measure_cost(compress(network, CompressionPlan(sites={name: choice})), shape) - dense
                 else:

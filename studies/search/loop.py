@@ -16,7 +16,8 @@ from sconv_search.studies.search.progress import SearchProgress, trial_line
 from sconv_search.studies.search.proposals import Evaluated, Proposals, as_evaluated, evaluated
 from sconv_search.studies.search.workers import Executor
 from sconv_search.studies.spec import StudySpec
-from sconv_search.studies.trials.evaluator import TrialRequest, trial_name
+from sconv_search.studies.trials.request import TrialRequest
+from sconv_search.studies.trials.trial import trial_name
 from sconv_search.training.evaluation import Score
 
 MOST_ALIKE, MOST_UNTRAINED = 3, 10
@@ -100,13 +101,13 @@ class SearchLoop:
                 self._running += 1
             if not self._running:
                 return
-            job, found = executor.result()
-            if found.status == "screened" and self._is_promoted(found):
-                screen = Score(value=found.screen_score or 0.0, loss=found.screen_loss)
+            job, result = executor.result()
+            if result.status == "screened" and self._is_promoted(result):
+                screen = Score(value=result.screen_score or 0.0, loss=result.screen_loss)
                 executor.submit(replace(job, rung="train", screen=screen))
                 continue
             self._running -= 1
-            self._take(job, found)
+            self._take(job, result)
 
     def _wants_more(self, lost: int) -> bool:
         if self._ended or self._standing.trained + lost + self._running >= self._spec.trials:
@@ -146,34 +147,34 @@ class SearchLoop:
     def _say_repeated(self, numbers: Sequence[int]) -> None:
         """Why the numbers of trials jump."""
         if numbers:
-            one = len(numbers) == 1
-            which = f"trial {numbers[0]}" if one else f"trials {numbers[0]} to {numbers[-1]}"
-            plans = "its plan was" if one else "their plans were"
+            is_single = len(numbers) == 1
+            which = f"trial {numbers[0]}" if is_single else f"trials {numbers[0]} to {numbers[-1]}"
+            plans = "its plan was" if is_single else "their plans were"
             self._monitor.say(f"{which} not evaluated: {plans} suggested before")
 
-    def _is_promoted(self, found: TrialRecord) -> bool:
+    def _is_promoted(self, result: TrialRecord) -> bool:
         """Whether a screened plan is trained: by its loss and costs among all that were screened."""
-        return self._halving.promotes(self._objectives(found))
+        return self._halving.promotes(self._objectives(result))
 
     def _objectives(self, r: TrialRecord) -> tuple[float, ...]:
         promise = (r.screen_quality or 0.0) if r.screen_loss is None else -r.screen_loss
         return (promise, *(-float(getattr(r, name) or 0) for name in self._spec.costs))
 
-    def _take(self, job: TrialRequest, found: TrialRecord) -> None:
+    def _take(self, job: TrialRequest, result: TrialRecord) -> None:
         self._at_work.discard(_key(job))
-        self._folder.append(found)
+        self._folder.append(result)
         self._folder.forget_checkpoints(trial_name(job.number))
-        self._monitor.recorded(found)
-        self._sampler.tell(job.number, found)
-        self.records.append(found)
-        self._known[_key(job)] = found
-        self._proposals.learn([found])
-        self._standing.take(found)
-        self._monitor.say(trial_line(found, self._standing, self._clock() - self._began))
-        if found.status in ("complete", "screened"):
+        self._monitor.recorded(result)
+        self._sampler.tell(job.number, result)
+        self.records.append(result)
+        self._known[_key(job)] = result
+        self._proposals.learn([result])
+        self._standing.take(result)
+        self._monitor.say(trial_line(result, self._standing, self._clock() - self._began))
+        if result.status in ("complete", "screened"):
             self._untrained = []
             return
-        self._untrained.append(found.reason or "")
+        self._untrained.append(result.reason or "")
         alike = {_NUMBER.sub("", reason) for reason in self._untrained[-MOST_ALIKE:]}
         if len(self._untrained) == MOST_UNTRAINED or (len(self._untrained) >= MOST_ALIKE and len(alike) == 1):
             last = self._untrained[-1]

@@ -30,21 +30,21 @@ class SearchProgress:
         """The trial with the best validation score."""
         return max(self.front, key=lambda r: r.quality or 0.0, default=None)
 
-    def take(self, found: TrialRecord) -> None:
+    def take(self, result: TrialRecord) -> None:
         """Counts one more trial."""
-        if found.status != "complete" or found.val_score is None:
+        if result.status != "complete" or result.val_score is None:
             return
         self.trained, self.fresh = self.trained + 1, self.fresh + 1
-        if any(self._covers(other, found) for other in self.front):
+        if any(self._covers(other, result) for other in self.front):
             self.stagnant += 1
             return
-        self.front = [other for other in self.front if not self._covers(found, other)] + [found]
+        self.front = [other for other in self.front if not self._covers(result, other)] + [result]
         self.stagnant = 0
 
-    def _covers(self, one: TrialRecord, other: TrialRecord) -> bool:
+    def _covers(self, first: TrialRecord, other: TrialRecord) -> bool:
         """Whether one is at least as good as the other in everything that counts."""
-        costs = [(getattr(one, name) or 0) <= (getattr(other, name) or 0) for name in self._costs]
-        return (one.quality or 0.0) >= (other.quality or 0.0) and all(costs)
+        costs = [(getattr(first, name) or 0) <= (getattr(other, name) or 0) for name in self._costs]
+        return (first.quality or 0.0) >= (other.quality or 0.0) and all(costs)
 
     @property
     def hypervolume(self) -> float | None:
@@ -64,33 +64,33 @@ class SearchProgress:
         return 100 * area
 
 
-def trial_line(found: TrialRecord, standing: SearchProgress, seconds: float) -> str:
+def trial_line(result: TrialRecord, progress: SearchProgress, seconds: float) -> str:
     """One trial in one line of the terminal."""
-    if found.status in ("failed", "over_budget"):
-        return f"trial {found.number}: {found.status}, {found.reason}"
-    share = f"{100 * _share(found):.1f} % FLOPs"
-    weight = "direct" if found.regularization is None else f"λ {found.regularization:.2g}"
-    if found.status == "screened":
-        screen = "" if found.screen_score is None else f" at {found.score_metric.text(found.screen_score)}"
-        return f"trial {found.number}: {share}, {found.origin}, screened{screen}, not trained"
-    score = f"validation {found.metric} {_score(found)} in {found.wall_s or 0:.0f} s"
-    head = f"trial {found.number} ({standing.trained}/{standing.trials}): {share}, {weight}"
-    return f"{head}, {score}; {_outlook(standing, seconds)}"
+    if result.status in ("failed", "over_budget"):
+        return f"trial {result.number}: {result.status}, {result.reason}"
+    share = f"{100 * _share(result):.1f} % FLOPs"
+    weight = "direct" if result.regularization is None else f"λ {result.regularization:.2g}"
+    if result.status == "screened":
+        screen = "" if result.screen_score is None else f" at {result.score_metric.text(result.screen_score)}"
+        return f"trial {result.number}: {share}, {result.origin}, screened{screen}, not trained"
+    score = f"validation {result.metric} {_score(result)} in {result.wall_s or 0:.0f} s"
+    head = f"trial {result.number} ({progress.trained}/{progress.trials}): {share}, {weight}"
+    return f"{head}, {score}; {_outlook(progress, seconds)}"
 
 
-def _outlook(standing: SearchProgress, seconds: float) -> str:
-    best = standing.best
-    area = standing.hypervolume
+def _outlook(progress: SearchProgress, seconds: float) -> str:
+    best = progress.best
+    area = progress.hypervolume
     volume = "" if area is None else f"hypervolume {area:.1f} %, "
-    front = f"front of {len(standing.front)}, {volume}" if len(standing.front) > 1 else ""
-    rate = 60 * standing.fresh / max(seconds, 1e-9)
-    left = (standing.trials - standing.trained) / rate if rate else 0.0
-    remaining = f", {_per_minute(rate)}, {left:.1f} min left" if left and standing.fresh > 1 else ""
+    front = f"front of {len(progress.front)}, {volume}" if len(progress.front) > 1 else ""
+    rate = 60 * progress.fresh / max(seconds, 1e-9)
+    left = (progress.trials - progress.trained) / rate if rate else 0.0
+    remaining = f", {_per_minute(rate)}, {left:.1f} min left" if left and progress.fresh > 1 else ""
     return f"{front}best {_score(best) if best else 'none'}{remaining}"
 
 
-def _score(found: TrialRecord) -> str:
-    return "not measured" if found.val_score is None else found.score_metric.text(found.val_score)
+def _score(result: TrialRecord) -> str:
+    return "not measured" if result.val_score is None else result.score_metric.text(result.val_score)
 
 
 def _per_minute(rate: float) -> str:

@@ -20,7 +20,7 @@ from sconv_search.studies.samplers.random_keys import RandomKeys
 from sconv_search.studies.samplers.study import PATIENCE, Sampler
 from sconv_search.studies.samplers.surrogate_search import Informed
 from sconv_search.studies.spec import StudySpec
-from sconv_search.studies.trials.evaluator import TrialRequest
+from sconv_search.studies.trials.request import TrialRequest
 
 LAST_MEASURED = 15
 
@@ -32,7 +32,7 @@ class First:
     rule: str
     plan: CompressionPlan
     regularization: float | None = None
-    place: float = 1.0
+    share: float = 1.0
 
 
 def first_plans(
@@ -51,17 +51,17 @@ def first_plans(
     wanted = [
         First(rule="given", plan=plan, regularization=weight) for plan in dict.fromkeys(given) for weight in weights
     ]
-    found: list[First] = []
-    for place in (1.0, 0.5, 0.0) if budgets.ranged else (1.0,):
+    proposals: list[First] = []
+    for share in (1.0, 0.5, 0.0) if budgets.ranged else (1.0,):
         here: list[First] = []
         for name, rule in RULES.items():
-            plan = rule(space, budgets.at(place))
-            if plan is not None and all(plan != other.plan for other in (*wanted, *found, *here)):
-                here.append(First(rule=name, plan=plan, place=place))
+            plan = rule(space, budgets.at(share))
+            if plan is not None and all(plan != other.plan for other in (*wanted, *proposals, *here)):
+                here.append(First(rule=name, plan=plan, share=share))
         if regularization is not None and here:
             here.insert(min(len(here), 2), replace(here[0], regularization=regularization[1] / 2))
-        found += here
-    return wanted + found[: max(2, trials // 2 - len(wanted))]
+        proposals += here
+    return wanted + proposals[: max(2, trials // 2 - len(wanted))]
 
 
 class Proposals:
@@ -132,10 +132,10 @@ class Proposals:
         sharpness = SHARPNESS_RANGE[first.rule == "minimax"]
         known = {} if first.rule in ("greedy", "minimax") else self._imitating(first)
         parameters = self._sampler.parameters(known, sharpness, first.regularization)
-        return {**parameters, "budget": first.place} if self._budgets.ranged else parameters
+        return {**parameters, "budget": first.share} if self._budgets.ranged else parameters
 
     def _imitating(self, first: First) -> dict[str, float]:
-        filling = self._filling(self._budgets.at(first.place))
+        filling = self._filling(self._budgets.at(first.share))
         return self._preferences.by_name(imitating(filling, self._arrays.positions(first.plan)))
 
     def _informed_parameters(self, number: int) -> dict[str, object] | None:
@@ -144,14 +144,14 @@ class Proposals:
         """
         if self._informed is None or self._sampler.repeats >= PATIENCE:
             return None
-        place = float(np.random.default_rng([self._spec.seed, number, 1]).random()) if self._budgets.ranged else 1.0
-        budgets = self._budgets.at(place)
+        share = float(np.random.default_rng([self._spec.seed, number, 1]).random()) if self._budgets.ranged else 1.0
+        budgets = self._budgets.at(share)
         chosen = self._informed.suggest(number, self._filling(budgets), partial(self._positions, budgets))
         if chosen is None:
             return None
         parameters = self._sampler.parameters(chosen.random_keys, chosen.sharpness, None)
         parameters.pop("direct", None)
-        return {**parameters, "budget": place} if self._budgets.ranged else parameters
+        return {**parameters, "budget": share} if self._budgets.ranged else parameters
 
     def _plan(self, random_keys: Mapping[str, float], sharpness: float, budgets: Budgets) -> CompressionPlan:
         """The plan of preferences by name."""
@@ -169,7 +169,7 @@ class Proposals:
     def _corrected(self, budgets: Budgets) -> Budgets:
         """Budgets for the table's sums, whose latencies are off by the ratio that was measured of late."""
         ratio = median(self._ratios[-LAST_MEASURED:]) if self._ratios else 1.0
-        return Budgets(limits=tuple(_scaled(one, ratio) for one in budgets.limits))
+        return Budgets(limits=tuple(_scaled(limit, ratio) for limit in budgets.limits))
 
 
 def _scaled(budget: Budget, ratio: float) -> Budget:

@@ -37,14 +37,14 @@ from sconv_search.studies.space.sites import left_out
 from sconv_search.studies.space.widths import unmixed
 from sconv_search.studies.spec import StudySpec
 from sconv_search.studies.trials.checkpoints import RunCheckpoints
-from sconv_search.studies.trials.evaluator import TrialEvaluator, trial_name
+from sconv_search.studies.trials.trial import TrialEvaluator, trial_name
 from sconv_search.training.input_checks import require_batches, require_training_step
 from sconv_search.training.loop import train_
 from sconv_search.training.schedule import EVERY_S
 
 
 def search(
-    start: StudyContext,
+    context: StudyContext,
     spec: StudySpec,
     folder: RunFolder,
     monitor: Monitor | None = None,
@@ -78,41 +78,43 @@ def search(
         OSError: the folder cannot be written.
     """
     monitor = monitor or Monitor()
-    require_workers(start, workers)
-    checked_budget(spec, start.network, start.task.input_shape)
-    _require_trainable(start, spec, folder, monitor)
-    spec = replace(spec, weights_sha256=start.weights_sha256, data_sha256=start.data_sha256)
+    require_workers(context, workers)
+    checked_budget(spec, context.network, context.task.input_shape)
+    _require_trainable(context, spec, folder, monitor)
+    spec = replace(spec, weights_sha256=context.weights_sha256, data_sha256=context.data_sha256)
     with folder.locked(), counting_free(spec.count_free):
         _adopt(spec, folder, monitor, overwrite=overwrite)
-        space = _space(start, spec, folder, monitor)
+        space = _space(context, spec, folder, monitor)
         budgets = Budgets.parse(spec.budget, dense=space.dense, quantity=spec.quantity)
-        _announce(start, spec, space, budgets, monitor)
+        _announce(context, spec, space, budgets, monitor)
         space.require_reachable(budgets)
         require_fit(spec.given, space, budgets)
         checkpoints = RunCheckpoints(folder=folder.checkpoints, every_s=checkpoint_s)
-        bench = TrialEvaluator(start=start, spec=spec, study=folder.name, dense=space.dense, checkpoints=checkpoints)
-        records = _run_trials(bench, folder, space, budgets, monitor, workers, stops or StoppingCriterion())
+        evaluator = TrialEvaluator(
+            context=context, spec=spec, study=folder.name, dense=space.dense, checkpoints=checkpoints
+        )
+        records = _run_trials(evaluator, folder, space, budgets, monitor, workers, stops or StoppingCriterion())
         folder.forget_checkpoints(trial_name("*"))  # of trials that did not come again
         return records
 
 
-def _require_trainable(start: StudyContext, spec: StudySpec, folder: RunFolder, monitor: Monitor) -> None:
+def _require_trainable(context: StudyContext, spec: StudySpec, folder: RunFolder, monitor: Monitor) -> None:
     """Refuses, before the space is measured, what no trial could be trained or scored with; a training of the user's
     own is not tried, a score of theirs is, on the dense network.
     """
-    if isinstance(start.data, LoaderData):
-        _require_scored(start, monitor)
-    if start.train is not train_:
+    if isinstance(context.data, LoaderData):
+        _require_scored(context, monitor)
+    if context.train is not train_:
         return
-    require_batches(start.data, {"search": spec.search_schedule, "confirmation": spec.confirm_schedule})
+    require_batches(context.data, {"search": spec.search_schedule, "confirmation": spec.confirm_schedule})
     if not folder.has_space:
-        require_training_step(start.network, start.data, spec.search_schedule)
+        require_training_step(context.network, context.data, spec.search_schedule)
 
 
-def _require_scored(start: StudyContext, monitor: Monitor) -> None:
-    metric = start.task.metric
+def _require_scored(context: StudyContext, monitor: Monitor) -> None:
+    metric = context.task.metric
     with monitor.bar("scoring the dense network"):
-        score = start.score(start.network, start.data, start.data.validation).value
+        score = context.score(context.network, context.data, context.data.validation).value
     if not math.isfinite(score):
         raise ValueError(f"score gives {score} for the dense network; it must be a finite number")
     monitor.say(f"dense network: {metric.name} {metric.text(score)}, {metric.better} is better")
@@ -176,16 +178,16 @@ def _adopt(spec: StudySpec, folder: RunFolder, monitor: Monitor, *, overwrite: b
     folder.write("spec.json", spec.to_json())
 
 
-def _space(start: StudyContext, spec: StudySpec, folder: RunFolder, monitor: Monitor) -> SearchSpace:
+def _space(context: StudyContext, spec: StudySpec, folder: RunFolder, monitor: Monitor) -> SearchSpace:
     """The folder's search space, measured now if it has none; an interrupted measurement is continued.
 
     Raises:
         ValueError: the folder's space was measured of something else; it is named.
     """
-    space, identity = folder.read_space(), space_identity(start, spec)
+    space, identity = folder.read_space(), space_identity(context, spec)
     if space is not None:
         require_measured_of(space, identity, folder.path / "space.json")
-        _require_of(space, start, spec, folder)
+        _require_of(space, context, spec, folder)
     else:
         checksum = identity_sha256(identity)
         known, damaged = folder.measured_sites(checksum)
@@ -195,7 +197,7 @@ def _space(start: StudyContext, spec: StudySpec, folder: RunFolder, monitor: Mon
             monitor.say(f"measured before: {counted(len(known), 'layer')}")
         batch = spec.latency_batch if spec.times else None
         space = measured_space(
-            start,
+            context,
             spec.methods,
             monitor,
             spec.selection,
@@ -209,16 +211,16 @@ def _space(start: StudyContext, spec: StudySpec, folder: RunFolder, monitor: Mon
     return space
 
 
-def _require_of(space: SearchSpace, start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
+def _require_of(space: SearchSpace, context: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
     """Refuses a space that was read and is not of this network and these methods.
 
     Raises:
         ValueError: the file, and the first entry that does not fit.
     """
     path, advice = folder.path / "space.json", "without the file the space is measured again"
-    if (dense := measure_cost(start.network, start.task.input_shape)) != space.dense.counted():
+    if (dense := measure_cost(context.network, context.task.input_shape)) != space.dense.counted():
         raise ValueError(f"{path}: 'dense' is {space.dense.counted()}, the network measures {dense}; {advice}")
-    known = candidates(start.network)
+    known = candidates(context.network)
     for name, options in space.sites.items():
         for choice in (option.choice for option in options):
             if name not in known or choice.method not in spec.methods:
@@ -227,16 +229,16 @@ def _require_of(space: SearchSpace, start: StudyContext, spec: StudySpec, folder
                 )
 
 
-def _announce(start: StudyContext, spec: StudySpec, space: SearchSpace, budgets: Budgets, monitor: Monitor) -> None:
+def _announce(context: StudyContext, spec: StudySpec, space: SearchSpace, budgets: Budgets, monitor: Monitor) -> None:
     """What can be reached, before anything is trained."""
     monitor.say(f"dense network: {amounts(space.dense)}")
     for line in reachable(space, budgets):
         monitor.say(line)
-    options = {name: len(found) for name, found in space.sites.items()}
+    options = {name: len(site_options) for name, site_options in space.sites.items()}
     layers, choices = counted(len(options), "layer"), counted(sum(options.values()), "option")
     monitor.say(f"search space: {layers}, {choices}, {space.plans:.2g} plans")
-    apart = unmixed(start.network, offered(start.network, spec.methods, spec.selection))
-    rest = left_out(start.network, space.sites, spec.methods, spec.selection)
+    apart = unmixed(context.network, offered(context.network, spec.methods, spec.selection))
+    rest = left_out(context.network, space.sites, spec.methods, spec.selection)
     for line in site_lines(options, {**rest, **apart}):
         monitor.say(line)
 
@@ -267,7 +269,7 @@ def _not_offered(records: Sequence[TrialRecord], space: SearchSpace, folder: Run
 
 
 def _run_trials(
-    bench: TrialEvaluator,
+    evaluator: TrialEvaluator,
     folder: RunFolder,
     space: SearchSpace,
     budgets: Budgets,
@@ -275,11 +277,11 @@ def _run_trials(
     workers: int,
     stops: StoppingCriterion,
 ) -> list[TrialRecord]:
-    spec, start = bench.spec, bench.start
+    spec, context = evaluator.spec, evaluator.context
     records, damaged = folder.records()
     for message in told([*damaged, *_not_offered(records, space, folder)]):
         monitor.say(message)
-    shapes = input_shapes(start.network, start.task.input_shape, space.sites)
+    shapes = input_shapes(context.network, context.task.input_shape, space.sites)
     random_keys = RandomKeys(SpaceArrays(space), grouped(space.sites, spec.granularity, shapes))
     regularizable = spec.search_schedule.epochs > 0 and any(METHODS[name].regularizable for name in spec.methods)
     weights = spec.regularization_range if regularizable else None
@@ -303,7 +305,7 @@ def _run_trials(
     if known := sampler.known(by_number):
         monitor.say(f"trial {', '.join(map(str, known))} was trained, but its record is lost; it counts as trained")
     proposals = Proposals(spec, space, budgets, sampler, random_keys, weights)
-    course = SearchLoop(spec, folder, records, sampler, proposals, stops, monitor)
-    with executor(bench, workers, monitor) as where:
-        course.run(where, lost=len(known))
-    return course.records
+    loop = SearchLoop(spec, folder, records, sampler, proposals, stops, monitor)
+    with executor(evaluator, workers, monitor) as where:
+        loop.run(where, lost=len(known))
+    return loop.records

@@ -27,7 +27,8 @@ from sconv_search.studies.method_registry import METHODS
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.task import Task
 from sconv_search.studies.tasks import task_named
-from sconv_search.studies.trials.evaluator import TrialEvaluator, TrialRequest
+from sconv_search.studies.trials.request import TrialRequest
+from sconv_search.studies.trials.trial import TrialEvaluator
 from sconv_search.system.malloc import keep_freed_memory
 from sconv_search.system.memory_format import channels_last_
 from sconv_search.system.parent_watch import EndingWithParent
@@ -44,7 +45,7 @@ class Executor(Protocol):
 
     slots: int
 
-    def submit(self, job: TrialRequest) -> None:
+    def submit(self, request: TrialRequest) -> None:
         """Takes a job; at most ``slots`` at a time."""
 
     def result(self) -> tuple[TrialRequest, TrialRecord]:
@@ -56,17 +57,17 @@ class Here:
 
     slots = 1
 
-    def __init__(self, bench: TrialEvaluator, monitor: Monitor) -> None:
-        self._bench, self._monitor, self._jobs = bench, monitor, deque[TrialRequest]()
+    def __init__(self, evaluator: TrialEvaluator, monitor: Monitor) -> None:
+        self._evaluator, self._monitor, self._jobs = evaluator, monitor, deque[TrialRequest]()
 
-    def submit(self, job: TrialRequest) -> None:
+    def submit(self, request: TrialRequest) -> None:
         """Takes a job."""
-        self._jobs.append(job)
+        self._jobs.append(request)
 
     def result(self) -> tuple[TrialRequest, TrialRecord]:
         """Evaluates the oldest job."""
-        job = self._jobs.popleft()
-        return job, self._bench.evaluate(job, self._monitor)
+        request = self._jobs.popleft()
+        return request, self._evaluator.evaluate(request, self._monitor)
 
 
 class Workers:
@@ -74,10 +75,10 @@ class Workers:
     more.
     """
 
-    def __init__(self, bench: TrialEvaluator, count: int, monitor: Monitor) -> None:
+    def __init__(self, evaluator: TrialEvaluator, count: int, monitor: Monitor) -> None:
         self.slots, self._monitor = count, monitor
-        self._bench = replace(bench, start=_sendable(bench.start))
-        self._made_again = MadeAgain.of(bench.start)
+        self._evaluator = replace(evaluator, context=_sendable(evaluator.context))
+        self._made_again = MadeAgain.of(evaluator.context)
         self._threads = max(1, torch.get_num_threads() // count)
         self._made: list[_Worker] = []
         self._idle: list[_Worker] = []
@@ -89,28 +90,28 @@ class Workers:
             self.close()
             raise
 
-    def submit(self, job: TrialRequest) -> None:
+    def submit(self, request: TrialRequest) -> None:
         """Hands a job to an idle worker."""
-        self._hand(self._idle.pop(), job, 1)
+        self._hand(self._idle.pop(), request, 1)
 
     def result(self) -> tuple[TrialRequest, TrialRecord]:
         """Waits for the next finished job."""
         while True:
             ready = wait([worker.pipe for worker, _, _ in self._busy.values()])
-            worker, job, attempt = self._busy.pop(ready[0])
+            worker, request, attempt = self._busy.pop(ready[0])
             try:
-                found: TrialRecord = worker.pipe.recv()
+                reply: TrialRecord = worker.pipe.recv()
             except (EOFError, OSError):  # it died before or while it answered
                 worker.process.join()
                 reason = f"its worker process ended with exit code {worker.process.exitcode}"
                 worker = self._new_worker()
                 if attempt < MOST_ATTEMPTS:
-                    self._monitor.say(f"trial {job.number}: {reason}; it runs once more")
-                    self._hand(worker, job, attempt + 1)
+                    self._monitor.say(f"trial {request.number}: {reason}; it runs once more")
+                    self._hand(worker, request, attempt + 1)
                     continue
-                found = self._bench.failure(job, f"{reason}, {attempt} times")
+                reply = self._evaluator.failure(request, f"{reason}, {attempt} times")
             self._idle.append(worker)
-            return job, found
+            return request, reply
 
     def close(self) -> None:
         """Ends all workers, whatever they are at."""
@@ -118,25 +119,25 @@ class Workers:
             worker.process.kill()
             worker.process.join()
 
-    def _hand(self, worker: _Worker, job: TrialRequest, attempt: int) -> None:
+    def _hand(self, worker: _Worker, request: TrialRequest, attempt: int) -> None:
         try:
-            worker.pipe.send(job)
+            worker.pipe.send(request)
         except OSError:  # it died while it was idle
             worker.process.join()
             worker = self._new_worker()
-            worker.pipe.send(job)
-        self._busy[worker.pipe] = (worker, job, attempt)
+            worker.pipe.send(request)
+        self._busy[worker.pipe] = (worker, request, attempt)
 
     def _new_worker(self) -> _Worker:
-        self._made.append(_Worker(self._bench, self._made_again, self._threads))
+        self._made.append(_Worker(self._evaluator, self._made_again, self._threads))
         return self._made[-1]
 
 
 class _Worker:
-    def __init__(self, bench: TrialEvaluator, made_again: MadeAgain | None, threads: int) -> None:
+    def __init__(self, evaluator: TrialEvaluator, made_again: MadeAgain | None, threads: int) -> None:
         self.pipe, theirs = torch.multiprocessing.get_context("spawn").Pipe()
         # The user's modules come first: what follows may be made of their classes.
-        given = (UserModules(), theirs, bench, made_again, threads, METHODS.added)
+        given = (UserModules(), theirs, evaluator, made_again, threads, METHODS.added)
         self.process = EndingWithParent(target=_work, args=given, daemon=True)
         try:
             with held_back(), safe_path():
@@ -152,7 +153,7 @@ class _Worker:
 def _work(
     modules: object,
     pipe: Connection[Any, Any],
-    bench: TrialEvaluator,
+    evaluator: TrialEvaluator,
     made_again: MadeAgain | None,
     threads: int,
     methods: list[str],
@@ -164,11 +165,11 @@ def _work(
         METHODS.add(method)
     keep_freed_memory()
     if made_again is not None:
-        bench = replace(bench, start=made_again.start(bench.start))
+        evaluator = replace(evaluator, context=made_again.context(evaluator.context))
     monitor = Monitor()
     while True:
         try:
-            pipe.send(bench.evaluate(pipe.recv(), monitor))
+            pipe.send(evaluator.evaluate(pipe.recv(), monitor))
         except (EOFError, BrokenPipeError, ConnectionResetError):  # of the pipe: a trial's own errors become its record
             return
 
@@ -182,16 +183,16 @@ class MadeAgain:
     device: torch.device
 
     @classmethod
-    def of(cls, start: StudyContext) -> MadeAgain | None:
+    def of(cls, context: StudyContext) -> MadeAgain | None:
         """None where all can be sent."""
-        if _unsendable(start) is None:
+        if _unsendable(context) is None:
             return None
-        weights = {name: tensor.detach() for name, tensor in start.network.state_dict().items()}
-        device = next(start.network.parameters(), torch.zeros(())).device
-        return cls(name=start.task.name, weights=weights, device=device)
+        weights = {name: tensor.detach() for name, tensor in context.network.state_dict().items()}
+        device = next(context.network.parameters(), torch.zeros(())).device
+        return cls(name=context.task.name, weights=weights, device=device)
 
-    def start(self, sent: StudyContext) -> StudyContext:
-        """The start, from the code and the weights."""
+    def context(self, sent: StudyContext) -> StudyContext:
+        """The context, from the code and the weights."""
         task = task_named(self.name)
         network = task.network().to(self.device)
         network.load_state_dict(dict(self.weights))
@@ -206,12 +207,12 @@ class MadeAgain:
         )
 
 
-def _sendable(start: StudyContext) -> StudyContext:
-    """The start without what only its beginning needs, whose builders may be functions that cannot be sent; where more
-    cannot be sent, without that, too, as workers make it again.
+def _sendable(context: StudyContext) -> StudyContext:
+    """The context without what only its beginning needs, whose builders may be functions that cannot be sent; where
+    more cannot be sent, without that, too, as workers make it again.
     """
-    bare = replace(start, task=_without_builders(start.task))
-    if _unsendable(start) is None:
+    bare = replace(context, task=_without_builders(context.task))
+    if _unsendable(context) is None:
         return bare
     none: Any = None
     return replace(bare, network=nn.Module(), data=none, train=train_, score=evaluate)
@@ -229,11 +230,11 @@ def _no_data(folder: object, train_was_seen: bool) -> DataSet:
     raise RuntimeError("a worker evaluates on the data that it was given and reads none")
 
 
-def _unsendable(start: StudyContext) -> tuple[str, Exception] | None:
+def _unsendable(context: StudyContext) -> tuple[str, Exception] | None:
     """The first part that cannot be pickled, and why; data in memory can."""
-    parts = {"network": start.network, "train": start.train, "score": start.score}
-    if isinstance(start.data, LoaderData):
-        parts["loader"] = start.data
+    parts = {"network": context.network, "train": context.train, "score": context.score}
+    if isinstance(context.data, LoaderData):
+        parts["loader"] = context.data
     for name, part in parts.items():
         try:
             pickle.dumps(part)
@@ -242,7 +243,7 @@ def _unsendable(start: StudyContext) -> tuple[str, Exception] | None:
     return None
 
 
-def require_workers(start: StudyContext, count: int) -> None:
+def require_workers(context: StudyContext, count: int) -> None:
     """Refuses, before long work, a number of workers that cannot be, and what can neither be sent to several nor made
     again by them from the task's name.
 
@@ -252,7 +253,7 @@ def require_workers(start: StudyContext, count: int) -> None:
     """
     if count < 1:
         raise ValueError(f"the number of workers must be at least 1, got {count}")
-    if count > 1 and ":" not in start.task.name and (found := _unsendable(start)) is not None:
+    if count > 1 and ":" not in context.task.name and (found := _unsendable(context)) is not None:
         name, error = found
         raise TypeError(
             f"several workers need a {name} that can be pickled (defined at the top of a module, no lambda), or a"
@@ -261,12 +262,12 @@ def require_workers(start: StudyContext, count: int) -> None:
 
 
 @contextmanager
-def executor(bench: TrialEvaluator, count: int, monitor: Monitor) -> Iterator[Executor]:
+def executor(evaluator: TrialEvaluator, count: int, monitor: Monitor) -> Iterator[Executor]:
     """An executor with so many workers, as ``require_workers`` lets pass; one evaluates here."""
     if count == 1:
-        yield Here(bench, monitor)
+        yield Here(evaluator, monitor)
         return
-    workers = Workers(bench, count, monitor)
+    workers = Workers(evaluator, count, monitor)
     try:
         yield workers
     finally:

@@ -41,15 +41,15 @@ def measured_couplings(
             changed[name] = _changed(network, compress(network, plan))
             step(done, len(plans))
     pairs = [pair for pair in combinations(largest, 2) if changed[pair[0]] & changed[pair[1]]]
-    found = []
+    couplings = []
     with monitor.bar(f"measuring {len(pairs)} pairs of coupled sites") as step:
         for done, (first, second) in enumerate(pairs, start=1):
             both = CompressionPlan(sites={**plans[first].sites, **plans[second].sites})
             beyond = measure_cost(compress(network, both), inputs) - dense - largest[first].cost - largest[second].cost
             cost = _each(beyond.counted(), largest[first].dropped * largest[second].dropped, first, second)
-            found.append(Coupling(first=first, second=second, cost=cost))
+            couplings.append(Coupling(first=first, second=second, cost=cost))
             step(done, len(pairs))
-    return tuple(pair for pair in found if pair.cost != Cost(macs=0, adds=0, params=0))
+    return tuple(pair for pair in couplings if pair.cost != Cost(macs=0, adds=0, params=0))
 
 
 def _changed(network: nn.Module, pruned: nn.Module) -> set[str]:

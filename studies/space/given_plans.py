@@ -52,14 +52,14 @@ def with_given(
         KeyError: a plan names a site that the network lacks.
         ValueError: a choice is of no method of the study, its site is excluded, or it is out of range for its layer.
     """
-    found = {name: list(choices) for name, choices in offers.items()}
+    choices_by_site = {name: list(choices) for name, choices in offers.items()}
     for plan in plans:
         for name, choice in plan.sites.items():
             _require_possible(name, choice, network, methods, selection)
-            if choice not in found.setdefault(name, []):
-                found[name].append(choice)
-    places = {name: number for number, (name, _) in enumerate(network.named_modules(remove_duplicate=False))}
-    return dict(sorted(found.items(), key=lambda item: places[item[0]]))
+            if choice not in choices_by_site.setdefault(name, []):
+                choices_by_site[name].append(choice)
+    order = {name: number for number, (name, _) in enumerate(network.named_modules(remove_duplicate=False))}
+    return dict(sorted(choices_by_site.items(), key=lambda item: order[item[0]]))
 
 
 def _require_possible(

@@ -15,9 +15,9 @@ from sconv_search.studies.context import StudyContext
 from sconv_search.studies.spec import StudySpec
 
 
-def space_identity(start: StudyContext, spec: StudySpec) -> Mapping[str, str]:
+def space_identity(context: StudyContext, spec: StudySpec) -> Mapping[str, str]:
     """All that a space follows from; the machine and its threads only where times were measured."""
-    device = next(start.network.parameters()).device.type
+    device = next(context.network.parameters()).device.type
     timed = {
         "machine": platform.node(),
         "device": device,
@@ -25,7 +25,7 @@ def space_identity(start: StudyContext, spec: StudySpec) -> Mapping[str, str]:
         "batch": str(spec.latency_batch),
     }
     return {
-        **start.identity,
+        **context.identity,
         "methods": json.dumps(spec.methods),
         "sites": json.dumps([spec.include, spec.exclude, spec.multiple]),
         "plans": json.dumps(spec.plans),

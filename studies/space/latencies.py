@@ -38,7 +38,7 @@ class Latencies:
     ) -> None:
         self._network, self._inputs, self._shapes, self._batch = network, inputs, shapes, batch
         layers = [name for name, read in shapes.items() if read]
-        self._sortable = sortable_sites(network, inputs, layers) if is_shape(inputs) else set[str]()
+        self._sortable = set() if not is_shape(inputs) else sortable_sites(network, inputs, layers)  # type: ignore[arg-type]  # of numbers
         self._known: dict[Hashable, list[float]] = {}
 
     def timed(self, name: str, options: Sequence[Option], built: Sequence[nn.Module]) -> list[Option]:
@@ -50,7 +50,11 @@ class Latencies:
         beyond: dict[Choice, float] = {}
         for whole in (True, False):
             pairs = zip(options, built, strict=True)
-            alike = {o.choice: one for o, one in pairs if method_named(o.choice.method).reshapes_neighbors is whole}
+            alike = {
+                o.choice: timed_option
+                for o, timed_option in pairs
+                if method_named(o.choice.method).reshapes_neighbors is whole
+            }
             if alike:
                 beyond |= zip(alike, self._beyond(name, alike, whole=whole), strict=True)
         return [replace(option, cost=replace(option.cost, latency_ms=beyond[option.choice])) for option in options]

@@ -45,7 +45,7 @@ DAMAGE_PIXELS = 2**22
 
 
 def measured_space(
-    start: StudyContext,
+    context: StudyContext,
     methods: Sequence[str],
     monitor: Monitor,
     selection: Selection = EVERYTHING,
@@ -74,7 +74,7 @@ def measured_space(
     Raises:
         ValueError: a given plan has a choice whose cost beside pruned channels is not known.
     """
-    network, shape = start.network, start.task.input_shape
+    network, shape = context.network, context.task.input_shape
     with monitor.bar("asking the methods for their options"):
         every = with_given(offered(network, methods, selection), given, network, methods, selection)
         choices = mixable(network, every)
@@ -82,10 +82,10 @@ def measured_space(
     whole = dense_cost(network, shape, latency_batch)
     shapes = input_shapes(network, shape, choices)
     latencies = None if latency_batch is None else Latencies(network, shape, shapes, latency_batch)
-    measuring = _Measuring(start, shapes, whole, latencies, wanted)
+    measuring = _Measuring(context, shapes, whole, latencies, wanted)
     sites, total, done = dict(known or {}), sum(map(len, choices.values())), 0
     with monitor.bar("reading what the layers are given"):
-        measuring.read_moments({name: found for name, found in choices.items() if name not in sites})
+        measuring.read_moments({name: site_choices for name, site_choices in choices.items() if name not in sites})
     with monitor.bar(f"measuring {total} options of {len(choices)} layers") as step:
         for name, alternatives in choices.items():
             if name not in sites:
@@ -109,7 +109,7 @@ def measured_space(
     return SearchSpace(dense=whole, sites=offers, couplings=couplings, narrowings=narrowings)
 
 
-def dense_cost(network: nn.Module, shape: tuple[int, ...], latency_batch: int | None) -> Cost:
+def dense_cost(network: nn.Module, shape: Inputs, latency_batch: int | None) -> Cost:
     """The network's cost, with the time of a forward of so many inputs where that is asked for."""
     counted = measure_cost(network, shape)
     return (
@@ -122,23 +122,23 @@ class _Measuring:
 
     def __init__(
         self,
-        start: StudyContext,
+        context: StudyContext,
         shapes: Mapping[str, Sequence[tuple[int, ...]]],
         whole: Cost,
         latencies: Latencies | None,
         wanted: Collection[tuple[str, Choice]],
     ) -> None:
-        self._start, self._shapes, self._whole, self._latencies = start, shapes, whole, latencies
-        self._inputs = calibration_inputs(start)
-        self._read = start.data.calibration_inputs(max(2, DAMAGE_PIXELS // _positions(start.data.calibration)))
-        observed = _on_batch_statistics(start.network)
-        if isinstance(start.data, DataSet):
+        self._context, self._shapes, self._whole, self._latencies = context, shapes, whole, latencies
+        self._inputs = calibration_inputs(context)
+        self._read = context.data.calibration_inputs(max(2, DAMAGE_PIXELS // _positions(context.data.calibration)))
+        observed = _on_batch_statistics(context.network)
+        if isinstance(context.data, DataSet):
             self._distance: OutputError | _Divergence = _Divergence(observed, self._read)
         else:
             self._distance = OutputError(observed, self._read)
         self._costs = CostTable()
         one = first_of(self._read, 1)
-        self._once = called_once(start.network, lambda network: called(network, one))
+        self._once = called_once(context.network, lambda network: called(network, one))
         self._before: dict[str, Given] = {}
         self._wanted = wanted
 
@@ -146,12 +146,12 @@ class _Measuring:
         """One pass over the calibration inputs for all layers, of which the options find the results remembered."""
         wanted, total = [], 0
         for name, alternatives in choices.items():
-            layer = site(self._start.network, name)
+            layer = site(self._context.network, name)
             if layer_kind(layer) in LAYER_KINDS and not all(map(_reshapes, alternatives)):
                 total += moment_bytes(layer)
                 if total <= KEPT_BYTES:
                     wanted.append(name)
-        network = self._start.network
+        network = self._context.network
         if isinstance(self._inputs, Tensor):
             input_moments(network, wanted, self._inputs)
         elif self._inputs is not None:
@@ -160,7 +160,7 @@ class _Measuring:
 
     def options(self, name: str, alternatives: Sequence[Choice], step: Callable[[int], None]) -> tuple[Option, ...]:
         """The choices of one site that save operations, or are wanted, and whose outputs are finite."""
-        network, found, layers = self._start.network, [], []
+        network, measured, layers = self._context.network, [], []
         read_N = _layer_input(network, name, first_of(self._read, ERROR_INPUTS))
         before: dict[str, Given] = {}
         if not all(map(_reshapes, alternatives)) and not self._distance.by_layers:
@@ -173,22 +173,22 @@ class _Measuring:
             cost = (
                 self._cost(name, choice, built)
                 if alone
-                else measure_cost(built, self._start.task.input_shape) - self._whole
+                else measure_cost(built, self._context.task.input_shape) - self._whole
             )
             if cost.flops < 0 or (name, choice) in self._wanted:
                 error = _relative_error(site(network, name), site(built, name), read_N) if alone else None
                 dropped = channels_dropped(network, name, choice)
                 damage = self._damage(built, before if alone else {})
                 if math.isfinite(damage):
-                    found.append(
+                    measured.append(
                         Option(choice=choice, cost=cost.counted(), damage=damage, error=error, dropped=dropped)
                     )
                     layers.append(site(built, name) if alone else built)
             step(count)
-        return tuple(found if self._latencies is None else self._latencies.timed(name, found, layers))
+        return tuple(measured if self._latencies is None else self._latencies.timed(name, measured, layers))
 
     def _cost(self, name: str, choice: Choice, built: nn.Module) -> Cost:
-        return self._costs.difference(site(self._start.network, name), site(built, name), choice, self._shapes[name])
+        return self._costs.difference(site(self._context.network, name), site(built, name), choice, self._shapes[name])
 
     @torch.no_grad()
     def _predicted(self, network: nn.Module) -> object:

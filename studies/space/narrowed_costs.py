@@ -2,8 +2,7 @@
 
 How a layer's cost depends on its channels and on the entries of its structure (ranks, sums) is the same for all layers
 of one geometry, and linear in each of these; so it is measured on layers of a few channels, built and traced as all
-others.
-That it holds is checked: on further small layers, and on every option as it was measured in the network.
+others. That it holds is checked: on further small layers, and on every option as it was measured in the network.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ def measured_narrowings(
     Returns:
         Site -> its table; and of options without a known cost (site, method) -> the reason.
     """
-    found: dict[str, Narrowing] = {}
+    narrowings: dict[str, Narrowing] = {}
     refused: dict[tuple[str, str], str] = {}
     costs = _Costs()
     with monitor.bar(f"costs of {len(widths)} layers that pruning narrows") as step:
@@ -76,9 +75,9 @@ def measured_narrowings(
                 except ValueError as error:
                     refused[name, method] = str(error)
             if beyond:
-                found[name] = Narrowing(inputs=own.inputs, outputs=own.outputs, widths=own.pairs, beyond=beyond)
+                narrowings[name] = Narrowing(inputs=own.inputs, outputs=own.outputs, widths=own.pairs, beyond=beyond)
             step(done, len(widths))
-    return found, refused
+    return narrowings, refused
 
 
 def resized(layer: nn.Module, inputs: int, outputs: int, device: torch.device | str | None = None) -> nn.Module:
@@ -130,9 +129,9 @@ class _Costs:
         """
         dense = (widths.inputs.channels, widths.outputs.channels)
         pairs = [dense, *widths.pairs]
-        found = self._at(layer, shapes, pairs, [option.choice for option in options])
+        costs_by_pair = self._at(layer, shapes, pairs, [option.choice for option in options])
         beyond = {}
-        for option, costs in zip(options, found, strict=True):
+        for option, costs in zip(options, costs_by_pair, strict=True):
             whole = option.cost.counted()
             if costs[0] != whole:
                 raise ValueError(f"{option.choice} should cost {costs[0]} by small layers, and measures {whole}")
@@ -147,10 +146,10 @@ class _Costs:
         before = method.limits(layer)
         shrinking = _shrinking(layer, choices[0].method)
         points: dict[_Kind, list[tuple[int, ...]]] = {}
-        places: list[list[tuple[_Kind, int]]] = [[] for _ in choices]
+        positions: list[list[tuple[_Kind, int]]] = [[] for _ in choices]
         for inputs, outputs in pairs:
             limits = method.limits(resized(layer, inputs, outputs, "meta"))
-            for choice, own in zip(choices, places, strict=True):
+            for choice, own in zip(choices, positions, strict=True):
                 kind, values = _kind(narrowed(choice, before, limits), limits, shrinking)
                 same = points.setdefault(kind, [])
                 own.append((kind, len(same)))
@@ -158,7 +157,7 @@ class _Costs:
         values_of = {kind: self._values(layer, shapes, kind, np.array(same)) for kind, same in points.items()}
         return [
             [Cost(**dict(zip(COUNTED, values_of[kind][at].tolist(), strict=True))) for kind, at in own]
-            for own in places
+            for own in positions
         ]
 
     def _values(self, layer: nn.Module, shapes: Shapes, kind: _Kind, points: Whole) -> Whole:
@@ -211,10 +210,10 @@ def _fitted(layer: nn.Module, shapes: Shapes, kind: _Kind) -> Multilinear:
     points = np.array(list(_points(layer, kind)))
     chosen = spanning(points)
     measured = partial(_measured, layer, shapes, kind)
-    fitted = Multilinear.through(points[chosen], np.array([measured(points[place]) for place in chosen]))
-    others = [place for place in range(len(points)) if place not in chosen]
-    for place in {others[len(others) // 2], others[-1]} if others else ():  # the last has the most of everything
-        by_fit, built = fitted(points[place][None])[0], measured(points[place])
+    fitted = Multilinear.through(points[chosen], np.array([measured(points[index]) for index in chosen]))
+    others = [index for index in range(len(points)) if index not in chosen]
+    for index in {others[len(others) // 2], others[-1]} if others else ():  # the last has the most of everything
+        by_fit, built = fitted(points[index][None])[0], measured(points[index])
         if by_fit.tolist() != built:
             raise ValueError(
                 f"the cost of {kind.method} is not linear in channels and {', '.join(kind.sizes) or 'nothing else'}"

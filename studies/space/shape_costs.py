@@ -48,18 +48,18 @@ def costs_by_shape(
         wanted: candidate -> a layer of its architecture.
         step: is told how many are done, of how many.
     """
-    found: dict[Candidate, Cost] = {}
+    costs: dict[Candidate, Cost] = {}
     in_order = sorted(
-        wanted, key=lambda one: one.choice.method if one.choice else ""
+        wanted, key=lambda item: item.choice.method if item.choice else ""
     )  # a method at a time imports once
     for start in range(0, len(in_order), TOGETHER):
-        some = in_order[start : start + TOGETHER]
+        batch = in_order[start : start + TOGETHER]
         try:
-            found |= _together({one: wanted[one] for one in some})
+            costs |= _together({item: wanted[item] for item in batch})
         except Exception:  # of any kind: one of them needs values, which then is measured with them
-            found |= {one: _alone(one, wanted[one]) for one in some}
-        step(len(found), len(wanted))
-    return found
+            costs |= {item: _alone(item, wanted[item]) for item in batch}
+        step(len(costs), len(wanted))
+    return costs
 
 
 class _SideBySide(nn.Module):
@@ -69,27 +69,27 @@ class _SideBySide(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(layers)
         self._calls = [len(own) for own in shapes]
-        for place, (layer, own) in enumerate(zip(self.layers, shapes, strict=True)):
+        for index, (layer, own) in enumerate(zip(self.layers, shapes, strict=True)):
             weight = next((w for w in layer.parameters() if w.is_floating_point()), torch.empty(()))
             for call, shape in enumerate(own):
-                self.register_buffer(f"input_{place}_{call}", torch.empty(1, *shape, dtype=weight.dtype, device="meta"))
+                self.register_buffer(f"input_{index}_{call}", torch.empty(1, *shape, dtype=weight.dtype, device="meta"))
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """The results of all calls."""
         return [
-            layer(getattr(self, f"input_{place}_{call}"))
-            for place, layer in enumerate(self.layers)
-            for call in range(self._calls[place])
+            layer(getattr(self, f"input_{index}_{call}"))
+            for index, layer in enumerate(self.layers)
+            for call in range(self._calls[index])
         ]
 
 
 def _together(wanted: Mapping[Candidate, nn.Module]) -> dict[Candidate, Cost]:
     layers = [_without_values(layer) for layer in wanted.values()]
-    shapes = [one.shapes for one in wanted]
-    plan = CompressionPlan(sites={f"layers.{place}": one.choice for place, one in enumerate(wanted) if one.choice})
+    shapes = [item.shapes for item in wanted]
+    plan = CompressionPlan(sites={f"layers.{index}": item.choice for index, item in enumerate(wanted) if item.choice})
     built = compress(_SideBySide(layers, shapes), plan)
     costs = measure_modules(built, (1,))
-    return {one: costs[f"layers.{place}"] for place, one in enumerate(wanted)}
+    return {item: costs[f"layers.{index}"] for index, item in enumerate(wanted)}
 
 
 def _without_values(layer: nn.Module) -> nn.Module:
@@ -100,7 +100,7 @@ def _without_values(layer: nn.Module) -> nn.Module:
     return copy.deepcopy(layer, kept).eval()
 
 
-def _alone(one: Candidate, layer: nn.Module) -> Cost:
+def _alone(item: Candidate, layer: nn.Module) -> Cost:
     holder = nn.Sequential(layer)
-    plan = CompressionPlan(sites={"0": one.choice} if one.choice else {})
-    return cost_of_calls(compress(holder, plan).get_submodule("0"), one.shapes)
+    plan = CompressionPlan(sites={"0": item.choice} if item.choice else {})
+    return cost_of_calls(compress(holder, plan).get_submodule("0"), item.shapes)

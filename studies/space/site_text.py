@@ -28,9 +28,9 @@ def site_lines(options: Mapping[str, int], skipped: Mapping[str, str]) -> Iterat
 def _folded(beginning: str, names: Iterable[str]) -> list[str]:
     """Names in lines of at most ``WIDTH`` columns, where none is longer; a name is never cut."""
     lines = [beginning]
-    for place, name in enumerate(names):
-        lines[-1] += ", " if place else ""
-        if place and len(lines[-1] + name) >= WIDTH:
+    for index, name in enumerate(names):
+        lines[-1] += ", " if index else ""
+        if index and len(lines[-1] + name) >= WIDTH:
             lines[-1] = lines[-1].rstrip()
             lines.append("  ")
         lines[-1] += name

@@ -116,21 +116,21 @@ def _site_table(
                 choices.setdefault(name, []).extend(own)
     with monitor.bar("following the shapes"):
         left = _reasons(network, methods, selection, choices)
-        places = [name for name, _ in network.named_modules() if name in choices or name in left]
-        shapes = input_shapes(network, input_shape, places)
+        names = [name for name, _ in network.named_modules() if name in choices or name in left]
+        shapes = input_shapes(network, input_shape, names)
     with monitor.bar("measuring cheapest and dearest options") as step:
-        costs = _costs(network, {name: shapes[name] for name in places}, choices, step)
-    found = [_layer(name, network.get_submodule(name), *costs[name], left.get(name, {})) for name in places]
+        costs = _costs(network, {name: shapes[name] for name in names}, choices, step)
+    rows = [_layer(name, network.get_submodule(name), *costs[name], left.get(name, {})) for name in names]
     untraceable = _traced(network) if any(map(_reshapes, methods)) else None
     notes = [f"no channel pruning: {untraceable}; other methods still work"] if isinstance(untraceable, str) else []
     if apart := unmixed(network, choices):
         notes.append(f"in a search that also prunes channels, no other method compresses {', '.join(apart)}")
     return SiteTable(
         network=type(network).__name__,
-        input_shape=tuple(input_shape) if is_shape(input_shape) else shape_text(input_shape),
+        input_shape=tuple(input_shape) if is_shape(input_shape) else shape_text(input_shape),  # type: ignore[arg-type]  # of numbers
         methods=tuple(methods),
         cost=cost,
-        layers=tuple(found),
+        layers=tuple(rows),
         notes=tuple(notes),
     )
 
@@ -159,22 +159,22 @@ def _reasons(
     """Layer with weights -> method without an option there -> why; under ``""`` where no method can have one."""
     alone, known = left_alone(network), candidates(network)
     traced = _traced(network) if any(map(_reshapes, methods)) else ""
-    found: dict[str, dict[str, str]] = {}
+    reasons: dict[str, dict[str, str]] = {}
     for name in (*known, *(name for name in alone if name not in known)):
         others = [method for method in methods if method not in {choice.method for choice in choices.get(name, ())}]
         if name not in known and len(others) == len(methods):
-            found[name] = {"": alone[name]}
+            reasons[name] = {"": alone[name]}
         elif refusal := selection.refusal(name):
-            found[name] = dict.fromkeys(methods, refusal)
+            reasons[name] = dict.fromkeys(methods, refusal)
         else:
             layer = network.get_submodule(name)
-            found[name] = {
+            reasons[name] = {
                 method: _pruning_reason(traced, name)
                 if _reshapes(method)
                 else alone.get(name) or _reason(layer, method, selection)
                 for method in others
             }
-    return found
+    return reasons
 
 
 def _reason(layer: nn.Module, method: str, selection: Selection) -> str:
@@ -215,9 +215,9 @@ def _costs(
     known = _traced(network) if any(_reshapes(c.method) for options in choices.values() for c in options) else ""
 
     def asked(layer: nn.Module, read: Iterable[Sequence[int]], choice: Choice | None = None) -> Candidate:
-        one = candidate(layer, read, choice)
-        wanted.setdefault(one, layer)
-        return one
+        own = candidate(layer, read, choice)
+        wanted.setdefault(own, layer)
+        return own
 
     measured: dict[str, tuple[Candidate, dict[str, tuple[list[Choice], list[Candidate]]]]] = {}
     for name, read in shapes.items():
@@ -229,37 +229,40 @@ def _costs(
             both = [options[0], options[-1]]
             if _reshapes(method):
                 assert isinstance(known, Dependencies)
-                left = [narrowed(layer, name, known.groups[name], choice.structure["keep"]) for choice in both]
-                ends[method] = options, [asked(one, _read_by(one, read)) for one in left]
+                group, dropped = known.groups[name], method_named(method).dropped
+                left = [
+                    narrowed(layer, name, group, group.channels - dropped(layer, choice.structure)) for choice in both
+                ]
+                ends[method] = options, [asked(site, _read_by(site, read)) for site in left]
             else:
                 ends[method] = options, [asked(layer, read, choice) for choice in both]
         measured[name] = asked(layer, read), ends
     costs = costs_by_shape(wanted, step)
-    found: dict[str, tuple[Cost | None, dict[str, Extent]]] = dict.fromkeys(shapes, (None, {}))
+    costs_by_site: dict[str, tuple[Cost | None, dict[str, Extent]]] = dict.fromkeys(shapes, (None, {}))
     for name, (dense, ends) in measured.items():
         whole = max(1, costs[dense].flops)
         extents = {
-            method: _extent(options, [costs[one].flops / whole for one in both])
+            method: _extent(options, [costs[site].flops / whole for site in both])
             for method, (options, both) in ends.items()
         }
-        found[name] = costs[dense], extents
-    return found
+        costs_by_site[name] = costs[dense], extents
+    return costs_by_site
 
 
 def _by_method(choices: Sequence[Choice]) -> dict[str, list[Choice]]:
-    found: dict[str, list[Choice]] = {}
+    choices_by_method: dict[str, list[Choice]] = {}
     for choice in choices:
-        found.setdefault(choice.method, []).append(choice)
-    return found
+        choices_by_method.setdefault(choice.method, []).append(choice)
+    return choices_by_method
 
 
 def _read_by(layer: nn.Module, shapes: Shapes) -> Shapes:
     """The shapes with as many channels as the layer reads."""
     axis = -1 if isinstance(layer, nn.Linear) else -1 - len(layer.kernel_size)  # type: ignore[arg-type]  # a convolution
-    found = [list(shape) for shape in shapes]
-    for shape in found:
+    read_shapes = [list(shape) for shape in shapes]
+    for shape in read_shapes:
         shape[axis] = sizes(layer)[0]
-    return [tuple(shape) for shape in found]
+    return [tuple(shape) for shape in read_shapes]
 
 
 def _layer(

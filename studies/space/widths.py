@@ -58,21 +58,23 @@ def left_by_pruning(
     if not drops:
         return {}, {}
     groups = dependencies(network).groups
-    found: dict[str, Widths] = {}
+    widths: dict[str, Widths] = {}
     refused: dict[str, str] = {}
     for name, options in choices.items():
         if len(pruning[name]) == len(options):
             continue
-        others = (groups[place] for place in drops if place != name)  # a site that prunes has no other choice
+        others = (
+            groups[other_name] for other_name in drops if other_name != name
+        )  # a site that prunes has no other choice
         met = [group for group in others if any(member.layer == name for member in group.members)]
         if not met:
             continue
         try:
             inputs, outputs = (_side(network.get_submodule(name), name, met, made) for made in (False, True))
-            found[name] = Widths(inputs=inputs, outputs=outputs, pairs=_pairs(inputs, outputs, drops))
+            widths[name] = Widths(inputs=inputs, outputs=outputs, pairs=_pairs(inputs, outputs, drops))
         except ValueError as error:
             refused[name] = str(error)
-    return found, refused
+    return widths, refused
 
 
 def unmixed(network: nn.Module, choices: Mapping[str, Sequence[Choice]]) -> dict[str, str]:

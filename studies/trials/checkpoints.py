@@ -15,13 +15,13 @@ from sconv_search.training.schedule import EVERY_S
 
 @dataclass(frozen=True, kw_only=True)
 class TrialCheckpoints:
-    """The checkpoints of one network's life, a file a phase.
+    """The checkpoints of one trial or confirmation, a file a phase.
 
     Args:
-        folder: of this life alone.
-        identity: what the life is of: weights, data, plan.
+        folder: of this trial alone.
+        identity: what the trial is of: weights, data, plan.
         every_s: seconds between two writings.
-        stopwatch: tells how long the life took, all interrupted processes together.
+        stopwatch: tells how long the trial took, all interrupted processes together.
     """
 
     folder: Path
@@ -39,7 +39,7 @@ class TrialCheckpoints:
 
 @dataclass(frozen=True, kw_only=True)
 class RunCheckpoints:
-    """The checkpoints of a run's lives, in a folder each.
+    """The checkpoints of a run's trials and confirmations, in a folder each.
 
     Raises:
         ValueError: the seconds are negative.
@@ -55,14 +55,14 @@ class RunCheckpoints:
     def of(
         self,
         name: str,
-        start: StudyContext,
+        context: StudyContext,
         plan: CompressionPlan,
         regularization: float | None,
         regularized_share: float,
     ) -> TrialCheckpoints:
-        """Those of a life that has this name in the run."""
+        """Those of the trial that has this name in the run."""
         identity = {
-            **start.identity,
+            **context.identity,
             "plan": plan.to_json(),
             "regularization": regularization,
             "regularized_share": regularized_share,

@@ -27,7 +27,7 @@ class ResidualHistory:
     def __init__(self, network: nn.Module, plan: CompressionPlan, epochs: float) -> None:
         drawn = {name: choice for name, choice in plan.sites.items() if METHODS[choice.method].regularizable}
         alone = {name: CompressionPlan(sites={name: choice}) for name, choice in drawn.items()}
-        self._distances = {name: penalty(network, one) for name, one in alone.items()}
+        self._distances = {name: penalty(network, part) for name, part in alone.items()}
         self._epochs = epochs
         self._at: list[float] = []
         self._residuals: dict[str, list[float]] = {name: [] for name in alone}
@@ -51,7 +51,7 @@ class ResidualHistory:
         """Goes on from what was seen before the training was interrupted."""
         self._at, self._residuals = state["at"], state["residuals"]
 
-    def found(self) -> dict[str, Any]:
+    def columns(self) -> dict[str, Any]:
         """Epochs and, by site, the residuals at them; empty where no site has a penalty."""
         return {"epochs": self._at, "sites": self._residuals} if self._residuals else {}
 

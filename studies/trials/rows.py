@@ -17,7 +17,7 @@ from sconv_search.records import Cost, TrialRecord
 from sconv_search.studies.spec import StudySpec
 from sconv_search.studies.task import Task
 from sconv_search.studies.trials.provenance import provenance
-from sconv_search.studies.trials.trial import Outcome
+from sconv_search.studies.trials.request import Outcome
 
 
 def cost_fields(cost: Cost, dense: Cost) -> dict[str, Any]:

@@ -1,79 +1,154 @@
-"""One compressed network's life: train towards the structure, compress, train on. The same for every method."""
+"""One trial from its plan to its record: compress, cost, budget, screen or train, score. The same for every method."""
 
 from __future__ import annotations
 
 import logging
+import math
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
 
 from sconv_search.calibration.sequential_fit import FittedAlone
 from sconv_search.copying import copied
+from sconv_search.cost.counting import counting_free, measure_cost
 from sconv_search.data.splits import DataSet, Images
 from sconv_search.plan import CompressionPlan
+from sconv_search.records import Cost, TrialRecord
 from sconv_search.studies.context import StudyContext, calibration_inputs
 from sconv_search.studies.methods import METHODS, compress, penalty
 from sconv_search.studies.monitor import Monitor
-from sconv_search.studies.trials.checkpoints import TrialCheckpoints
+from sconv_search.studies.spec import StudySpec
+from sconv_search.studies.trials.checkpoints import RunCheckpoints, TrialCheckpoints
+from sconv_search.studies.trials.request import Compressed, Outcome, TrialConfig, TrialRequest
 from sconv_search.studies.trials.residuals import ResidualHistory
+from sconv_search.studies.trials.rows import (
+    cost_fields,
+    latency_fields,
+    metric_field,
+    outcome_fields,
+    plan_fields,
+    record,
+)
+from sconv_search.system.cache import forget_idle
 from sconv_search.training.batch_norm import reestimate_batch_norm_
+from sconv_search.training.checkpoint import Stopwatch
 from sconv_search.training.evaluation import Score
+from sconv_search.training.loop import TrainingDiverged
 from sconv_search.training.process_group import OutOfStep
 from sconv_search.training.schedule import Schedule
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What a life gave.
+class TrialEvaluator:
+    """What all trials of a study share: all that another process needs to evaluate one."""
 
-    Args:
-        residual: mean relative residual of the regularizable sites when they were compressed; None where there are
-            none.
-        before: validation score just before compression; None where it was not asked for.
-        after: the same just after compression.
-        final: validation score at the end.
-        notes: what methods warned of while compressing, such as a decomposition that fell back; None where nothing.
-        residual_course: ``epochs`` and, by site, the relative residual after so many; empty where none was drawn or
-            watched.
-    """
+    context: StudyContext
+    spec: StudySpec
+    study: str
+    dense: Cost
+    checkpoints: RunCheckpoints | None = None
 
-    network: nn.Module
-    residual: float | None
-    before: Score | None
-    after: Score | None
-    final: Score
-    residual_course: Mapping[str, Any] = field(default_factory=dict)
-    notes: str | None = None
+    def evaluate(self, request: TrialRequest, monitor: Monitor) -> TrialRecord:
+        """The record of a trial; an error becomes its reason, because the next plan may do better.
 
+        Raises:
+            OutOfStep: one of several processes failed alone.
+        """
+        checkpoints = self._checkpoints(request)
+        stopwatch = checkpoints.stopwatch if checkpoints else Stopwatch()
+        columns: dict[str, Any] = self._known(request)
+        try:
+            with counting_free(self.spec.count_free):
+                columns |= _finite(self._steps(request, monitor, checkpoints))
+        except OutOfStep:
+            raise
+        except TrainingDiverged as error:
+            columns |= {"status": "failed", "reason": str(error)}
+        except Exception as error:
+            columns |= {"status": "failed", "reason": f"{type(error).__name__}: {str(error).strip() or 'no message'}"}
+        if request.rung == "train":
+            forget_idle()
+        return record(self.study, self.spec, **{**columns, "wall_s": stopwatch.seconds})
 
-@dataclass(frozen=True, kw_only=True)
-class TrialConfig:
-    """What a life is; of one start network, all processes come to the same by it.
+    def failure(self, request: TrialRequest, reason: str) -> TrialRecord:
+        """The record of a trial that could not be evaluated."""
+        return record(self.study, self.spec, **self._known(request), status="failed", reason=reason)
 
-    Args:
-        regularization: weight that the penalty reaches; None compresses first and trains the compressed form alone.
-        regularized_share: share of the epochs before compression, where there is a weight.
-        watch_compression: also score the network just before and just after compression.
-    """
+    def _steps(self, request: TrialRequest, monitor: Monitor, checkpoints: TrialCheckpoints | None) -> dict[str, Any]:
+        """The columns that the trial's steps give, in the order of these lines."""
+        compressed = self._compressed(request, monitor)
+        cost, columns = self._measured(request.plan, compressed.network)
+        if reason := _unlike(request.predicted, cost):
+            return {**columns, "status": "failed", "reason": reason}
+        if request.budgets.excess(cost) > 0:
+            return {**columns, "status": "over_budget", "reason": request.budgets.exceeded(cost)}
+        if request.rung == "screen":
+            score = validation_score(self.context, compressed)
+            return {**columns, "status": "screened", "screen_score": score.value, "screen_loss": score.loss}
+        outcome = run_trial(
+            self.context,
+            request.plan,
+            self.spec.search_schedule,
+            seed=self.spec.seed,
+            regularization=request.regularization,
+            regularized_share=request.regularized_share,
+            monitor=monitor,
+            checkpoints=checkpoints,
+            compressed=None if request.regularization else compressed,
+        )
+        return {**columns, "status": "complete", **outcome_fields(outcome, self.spec.search_schedule.epochs)}
 
-    plan: CompressionPlan
-    schedule: Schedule
-    seed: int
-    regularization: float | None
-    regularized_share: float
-    watch_compression: bool = False
+    def _compressed(self, request: TrialRequest, monitor: Monitor) -> Compressed:
+        """The dense network compressed by the plan: what is measured, screened and trained.
 
-    @property
-    def epochs_before(self) -> float:
-        """Epochs of the phase before compression."""
-        return self.schedule.epochs * self.regularized_share if self.regularization else 0.0
+        Where a penalty trains towards the structure first, it is measured alone: what is trained on is compressed after
+        that, and fitting this one to data would be in vain.
+        """
+        network = self.context.network
+        if request.rung == "train" and request.regularization:
+            return Compressed(network=compress(network, request.plan), notes=None)
+        with monitor.bar("compressing"):
+            return fitted(self.context, network, request.plan, self.spec.seed)
+
+    def _measured(self, plan: CompressionPlan, built: nn.Module) -> tuple[Cost, dict[str, Any]]:
+        """Cost of the network built by a plan, its latency too where that is budgeted, and the columns that say so."""
+        shape = self.context.task.input_shape
+        cost = measure_cost(built, shape)
+        columns = cost_fields(cost, self.dense)
+        if not self.spec.times:
+            return cost, columns
+        timed = latency_fields(built, self.context.network, shape, self.spec.latency_batch)
+        return replace(cost, latency_ms=timed["latency_ms"]), {**columns, **timed}
+
+    def _checkpoints(self, request: TrialRequest) -> TrialCheckpoints | None:
+        """Where the trainings of a trial keep their state."""
+        if self.checkpoints is None:
+            return None
+        name = trial_name(request.number)
+        return self.checkpoints.of(name, self.context, request.plan, request.regularization, request.regularized_share)
+
+    def _known(self, request: TrialRequest) -> dict[str, Any]:
+        """The columns that are known before the trial."""
+        screen = request.screen
+        screened = {"screen_score": screen.value, "screen_loss": screen.loss} if screen else {}
+        return {
+            "stage": "search",
+            "variant": "searched",
+            "number": request.number,
+            "seed": self.spec.seed,
+            "origin": request.origin,
+            "predicted_damage": request.damage,
+            **metric_field(self.context.task),
+            **plan_fields(request.plan, request.regularization, request.regularized_share),
+            **screened,
+            **cost_fields(request.predicted, self.dense),
+        }
 
 
 def run_trial(
-    start: StudyContext,
+    context: StudyContext,
     plan: CompressionPlan,
     schedule: Schedule,
     *,
@@ -83,12 +158,15 @@ def run_trial(
     monitor: Monitor,
     watch_compression: bool = False,
     checkpoints: TrialCheckpoints | None = None,
+    compressed: Compressed | None = None,
 ) -> Outcome:
-    """Trains and compresses a copy of the start network by a plan; the epochs of all phases sum to the schedule's.
+    """Trains and compresses a copy of the dense network by a plan; the epochs of all phases sum to the schedule's.
 
     Args:
         regularization, regularized_share, watch_compression: as in ``TrialConfig``.
         checkpoints: where the trainings keep their state; None keeps none.
+        compressed: the dense network compressed by the plan, where that was done before and no penalty is trained with;
+            it is trained in place.
 
     Raises:
         OutOfStep: one of several processes failed alone.
@@ -102,21 +180,21 @@ def run_trial(
         regularized_share=regularized_share,
         watch_compression=watch_compression,
     )
-    with start.processes.in_step(config):
-        return _run(start, config, monitor, checkpoints)
+    with context.processes.in_step(config):
+        return _run(context, config, monitor, checkpoints, compressed)
 
 
-def join_trials(start: StudyContext) -> None:
-    """Takes part in the lives that the leading process begins, until that has no more."""
-    start = replace(start, score=_unscored)
-    while (config := start.processes.broadcast(None)) is not None:
+def join_trials(context: StudyContext) -> None:
+    """Takes part in the trials that the leading process begins, until that has no more."""
+    context = replace(context, score=_unscored)
+    while (config := context.processes.broadcast(None)) is not None:
         try:
-            with start.processes.in_step(config):
-                _run(start, config, Monitor(), None)
+            with context.processes.in_step(config):
+                _run(context, config, Monitor(), None, None)
         except OutOfStep:
             raise
-        except Exception as error:  # the leading process has ended the life, too, and records what it knows of it
-            logging.getLogger(__name__).info("process %d: %s", start.processes.shard.index, error)
+        except Exception as error:  # the leading process has ended the trial, too, and records what it knows of it
+            logging.getLogger(__name__).info("process %d: %s", context.processes.shard.index, error)
 
 
 def _unscored(network: nn.Module, data: DataSet, split: Images) -> Score:
@@ -124,78 +202,128 @@ def _unscored(network: nn.Module, data: DataSet, split: Images) -> Score:
     return Score(value=0.0, loss=0.0)
 
 
-def _run(start: StudyContext, config: TrialConfig, monitor: Monitor, checkpoints: TrialCheckpoints | None) -> Outcome:
-    network, data, plan, watched = copied(start.network), start.data, config.plan, config.watch_compression
-    distance, before_epochs = penalty(network, plan), config.epochs_before
-    course = ResidualHistory(network, plan, before_epochs) if config.regularization and watched else None
-    common: dict[str, Any] = {"teacher": start.network, "processes": start.processes}
+def _run(
+    context: StudyContext,
+    config: TrialConfig,
+    monitor: Monitor,
+    checkpoints: TrialCheckpoints | None,
+    compressed: Compressed | None,
+) -> Outcome:
+    """Trains towards the structure where there is a penalty, compresses, trains on, scores."""
+    dense, watched = context.network if compressed else copied(context.network), config.watch_compression
+    distance = penalty(dense, config.plan)
+    history = ResidualHistory(dense, config.plan, config.epochs_before) if config.regularization and watched else None
     if config.regularization:
-        with monitor.bar("training towards the structure") as step:
-            start.train(
-                network,
-                data,
-                config.schedule,
-                seed=config.seed,
-                epochs=before_epochs,
-                penalty=distance,
-                penalty_weight=config.regularization,
-                progress=course.watching(step) if course else step,
-                checkpoint=checkpoints.of("before", monitor.say, course) if checkpoints else None,
-                **common,
-            )
-    residual = _mean_residual(plan, float(distance().detach()))
-    before = start.score(network, data, data.validation) if watched else None
-    with monitor.bar("compressing"):
-        compressed, notes = _compressed(start, network, plan, config.seed)
-    after = start.score(compressed, data, data.validation) if watched else None
-    with monitor.bar("training the compressed network") as step:
-        start.train(
-            compressed,
-            data,
-            config.schedule,
-            seed=config.seed + 1,
-            epochs=config.schedule.epochs - before_epochs,
-            progress=step,
-            checkpoint=checkpoints.of("after", monitor.say) if checkpoints else None,
-            **common,
-        )
-    final = start.score(compressed, data, data.validation)
-    found = course.found() if course else {}
+        _train_towards_structure_(context, dense, config, monitor, checkpoints, history)
+    residual = _mean_residual(config.plan, float(distance().detach()))
+    before = _score(context, dense) if watched else None
+    if compressed is None:
+        with monitor.bar("compressing"):
+            compressed = fitted(context, dense, config.plan, config.seed)
+    after = _score(context, compressed.network) if watched else None
+    _train_compressed_(context, compressed.network, config, monitor, checkpoints)
     return Outcome(
-        network=compressed,
+        network=compressed.network,
         residual=residual,
         before=before,
         after=after,
-        final=final,
-        residual_course=found,
-        notes=notes,
+        final=_score(context, compressed.network),
+        residual_course=history.columns() if history else {},
+        notes=compressed.notes,
     )
 
 
-def screened(start: StudyContext, plan: CompressionPlan, *, seed: int) -> Score:
-    """Validation score of the start network compressed by a plan, without any training."""
-    compressed, _ = _compressed(start, start.network, plan, seed)
-    return start.score(compressed, start.data, start.data.validation)
+def _train_towards_structure_(
+    context: StudyContext,
+    network: nn.Module,
+    config: TrialConfig,
+    monitor: Monitor,
+    checkpoints: TrialCheckpoints | None,
+    history: ResidualHistory | None,
+) -> None:
+    with monitor.bar("training towards the structure") as step:
+        context.train(
+            network,
+            context.data,
+            config.schedule,
+            seed=config.seed,
+            epochs=config.epochs_before,
+            penalty=penalty(network, config.plan),
+            penalty_weight=config.regularization,
+            progress=history.watching(step) if history else step,
+            checkpoint=checkpoints.of("before", monitor.say, history) if checkpoints else None,
+            teacher=context.network,
+            processes=context.processes,
+        )
 
 
-def _compressed(
-    start: StudyContext, network: nn.Module, plan: CompressionPlan, seed: int
-) -> tuple[nn.Module, str | None]:
-    """The compressed network, and what the methods warned of.
+def _train_compressed_(
+    context: StudyContext,
+    network: nn.Module,
+    config: TrialConfig,
+    monitor: Monitor,
+    checkpoints: TrialCheckpoints | None,
+) -> None:
+    with monitor.bar("training the compressed network") as step:
+        context.train(
+            network,
+            context.data,
+            config.schedule,
+            seed=config.seed + 1,
+            epochs=config.schedule.epochs - config.epochs_before,
+            progress=step,
+            checkpoint=checkpoints.of("after", monitor.say) if checkpoints else None,
+            teacher=context.network,
+            processes=context.processes,
+        )
+
+
+def fitted(context: StudyContext, network: nn.Module, plan: CompressionPlan, seed: int) -> Compressed:
+    """A network compressed by a plan and fitted to the calibration inputs; the argument is not modified.
 
     A fit in sequence moves the batch norms' means; variances stay. A least-squares fit shrinks outputs, and variances
     that are estimated anew would amplify what it leaves wrong (ResNet-20 at 45 % of its FLOPs, 256 images: 84.9 %
     top-1, re-estimated 83.1; spatial SVD 87.7 and 86.9; weight SVD 81.4 and 80.1).
     """
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as raised:
         warnings.simplefilter("always")
-        compressed = compress(network, plan, calibration_inputs(start), reference=start.network)
-    if any(issubclass(warning.category, FittedAlone) for warning in said):
-        reestimate_batch_norm_(compressed, start.data, seed=seed, reference=network)
-    messages = dict.fromkeys(str(warning.message) for warning in said if issubclass(warning.category, RuntimeWarning))
-    return compressed, "; ".join(messages) or None
+        compressed = compress(network, plan, calibration_inputs(context), reference=context.network)
+    if any(issubclass(warning.category, FittedAlone) for warning in raised):
+        reestimate_batch_norm_(compressed, context.data, seed=seed, reference=network)
+    notes = dict.fromkeys(str(warning.message) for warning in raised if issubclass(warning.category, RuntimeWarning))
+    return Compressed(network=compressed, notes="; ".join(notes) or None)
+
+
+def validation_score(context: StudyContext, compressed: Compressed) -> Score:
+    """The score of a compressed network, without any training."""
+    return _score(context, compressed.network)
+
+
+def trial_name(number: int | str) -> str:
+    """Of a trial's checkpoints in a run's folder."""
+    return f"trial-{number}"
+
+
+def _score(context: StudyContext, network: nn.Module) -> Score:
+    return context.score(network, context.data, context.data.validation)
 
 
 def _mean_residual(plan: CompressionPlan, total: float) -> float | None:
     sites = [name for name, choice in plan.sites.items() if METHODS[choice.method].regularizable]
     return total / len(sites) if sites else None
+
+
+def _unlike(predicted: Cost, built: Cost) -> str | None:
+    """Why a network is not what the search space says of its plan."""
+    if built.counted() == predicted.counted():
+        return None
+    return f"the table of costs predicted {predicted.counted()}, the built network measures {built.counted()}"
+
+
+def _finite(columns: dict[str, Any]) -> dict[str, Any]:
+    """The columns; those of a failed trial, without the numbers in question, where one is infinite or not a number."""
+    wrong = {name: value for name, value in columns.items() if isinstance(value, float) and not math.isfinite(value)}
+    if not wrong:
+        return columns
+    values = ", ".join(f"{name} is {value}" for name, value in wrong.items())
+    return {**columns, **dict.fromkeys(wrong), "status": "failed", "reason": f"the loss is not finite: {values}"}

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from sconv_search import Choice, CompressionPlan, measure_cost
 from sconv_search.baselines import tucker
 from sconv_search.baselines.tucker import Tucker, factorize
-from sconv_search.baselines.tucker_ranks import ranks_by_energy, ranks_by_vbmf, vbmf_rank
 
 GEOMETRIES: dict[str, nn.Module] = {
     "plain": nn.Conv2d(6, 4, 3),
@@ -64,24 +63,6 @@ def test_a_kernel_of_known_ranks_is_reconstructed() -> None:
     conv = nn.Conv2d(12, 10, 3).double()
     conv.weight.data.copy_(kernel_of_ranks(10, 12, 4, 3))
     torch.testing.assert_close(composed(factorize(conv, 4, 3)), conv.weight.detach(), rtol=1e-5, atol=1e-5)
-    assert ranks_by_energy(conv.weight, 1.0) == (4, 3)
-
-
-@pytest.mark.parametrize("share", [0.3, 0.7, 0.95])
-def test_ranks_by_energy_keep_their_error_bound(share: float) -> None:
-    conv = nn.Conv2d(12, 10, 3).double()
-    ranks = ranks_by_energy(conv.weight, share)
-    error = (composed(factorize(conv, *ranks)) - conv.weight.detach()).norm() / conv.weight.detach().norm()
-    assert error**2 <= 2 * (1 - share)
-    for axis, rank in ((1, ranks[0]), (0, ranks[1])):
-        energy = torch.linalg.svdvals(conv.weight.detach().movedim(axis, 0).flatten(1)).square()
-        assert energy[:rank].sum() >= share * energy.sum() > energy[: rank - 1].sum()
-
-
-@pytest.mark.parametrize("share", [0.0, 1.1])
-def test_a_share_of_energy_out_of_range_is_refused(share: float) -> None:
-    with pytest.raises(ValueError, match=rf"share must be in \(0, 1\], got {share}"):
-        ranks_by_energy(torch.ones(2, 2, 3, 3), share)
 
 
 def test_the_measured_cost_is_the_formula() -> None:
@@ -143,21 +124,6 @@ def test_further_iterations_change_the_error_by_less_than_a_hundredth_of_it(monk
     short = error()
     monkeypatch.setattr(tucker, "ITERATIONS", 100)
     torch.testing.assert_close(short, error(), rtol=1e-2, atol=0)
-
-
-@pytest.mark.parametrize(
-    ("rows", "columns", "rank", "noise"), [(40, 300, 5, 0.1), (64, 576, 20, 0.5), (30, 30, 3, 0.3), (20, 50, 0, 1.0)]
-)
-def test_variational_bayes_finds_the_rank_under_the_noise(rows: int, columns: int, rank: int, noise: float) -> None:
-    factors = torch.randn(rows, rank, dtype=torch.float64), torch.randn(rank, columns, dtype=torch.float64)
-    matrix = factors[0] @ factors[1] + noise * torch.randn(rows, columns, dtype=torch.float64)
-    assert vbmf_rank(matrix) == vbmf_rank(matrix.T) == vbmf_rank(1e-3 * matrix) == rank
-
-
-def test_variational_bayes_finds_the_ranks_of_a_kernel_and_at_least_one() -> None:
-    kernel = kernel_of_ranks(24, 32, 4, 3)
-    assert ranks_by_vbmf(kernel + 0.1 * torch.randn_like(kernel)) == (4, 3)
-    assert ranks_by_vbmf(torch.zeros(4, 4, 3, 3)) == (1, 1)
 
 
 TRANSPOSED = {

@@ -1,9 +1,8 @@
 """Pages of real runs in a real browser.
 
 Debian: ``apt-get install chromium``; then ``pip install -e .[dev]`` brings playwright, which needs no download of its
-    own here.
-``pytest tests/browser --screenshots FOLDER`` keeps pictures to look at. Nothing is asserted of them, so no other run
-takes any: a whole page can take a busy machine half a minute.
+own here. ``pytest tests/browser --screenshots FOLDER`` keeps pictures to look at. Nothing is asserted of them, so no
+other run takes any: a whole page can take a busy machine half a minute.
 """
 
 from __future__ import annotations

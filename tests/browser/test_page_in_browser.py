@@ -60,7 +60,7 @@ def eventually(tab: Any, condition: str, arg: Any = None) -> None:
     """Waits until the condition holds in the page.
 
     Asks from outside: playwright's ``wait_for_function`` asks again by ``eval`` in the page, which its own policy
-        forbids.
+    forbids.
     """
     deadline = monotonic() + PATIENCE_MS / 1000
     while not tab.evaluate(condition, arg):

@@ -113,3 +113,9 @@ def test_a_shared_module_cannot_be_replaced_twice() -> None:
     layer = nn.Linear(2, 2)
     with pytest.raises(ValueError, match="sites '1' and '0' are one shared module"):
         swapped(nn.Sequential(layer, layer), {"0": nn.Identity(), "1": nn.Identity()})
+
+
+def test_networks_made_in_inference_mode_are_taken() -> None:
+    with torch.inference_mode():
+        network = nn.Sequential(nn.Linear(3, 3))
+    require_sites(network, ["0"])

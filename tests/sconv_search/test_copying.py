@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -44,6 +46,46 @@ def test_functions_hold_the_copies_of_what_they_held() -> None:
     changed = copied(network, {network.first: nn.Identity(), network.second: nn.Identity()})
     assert torch.equal(changed(x), x)
     assert torch.equal(network(x), before)
+
+
+def held_by_a_bound_method(network: nn.Sequential) -> Callable[[Tensor], Tensor]:
+    before = network.forward
+    return lambda x: before(x)
+
+
+def held_by_a_partial(network: nn.Sequential) -> Callable[[Tensor], Tensor]:
+    return partial(lambda layers, x: layers[1](layers[0](x)), [network[0], network[1]])
+
+
+def held_by_a_default(network: nn.Sequential) -> Callable[[Tensor], Tensor]:
+    def forward(x: Tensor, first: nn.Module = network[0], *, second: nn.Module = network[1]) -> Tensor:
+        return second(first(x))
+
+    return forward
+
+
+def held_in_containers(network: nn.Sequential) -> Callable[[Tensor], Tensor]:
+    steps = {"all": [(network[0],), (network[1].forward,)]}
+    return lambda x: steps["all"][1][0](steps["all"][0][0](x))
+
+
+@pytest.mark.parametrize("hold", [held_by_a_bound_method, held_by_a_partial, held_by_a_default, held_in_containers])
+def test_a_forward_that_was_put_in_place_runs_the_copy(
+    hold: Callable[[nn.Sequential], Callable[[Tensor], Tensor]],
+) -> None:
+    torch.manual_seed(0)
+    network, x = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)), torch.randn(2, 3)
+    network.forward = hold(network)
+    before = network(x)
+    result = copied(network)
+    assert torch.equal(result(x), before)
+    with torch.no_grad():
+        for weight in result.parameters():
+            weight.zero_()
+    assert not result(x).any()
+    assert torch.equal(network(x), before)
+    if hold is not held_in_containers:  # it calls a method of the layer, which nothing else has
+        assert torch.equal(copied(network, {network[0]: nn.Identity(), network[1]: nn.Identity()})(x), x)
 
 
 def test_what_a_forward_left_behind_is_copied_without_its_graph() -> None:

@@ -112,6 +112,17 @@ def test_tied_layers_are_left_alone() -> None:
         compress(network, CompressionPlan(sites={"b": Choice(method="weight_svd", structure={"rank": 1})}))
 
 
+def test_layers_in_the_same_memory_are_left_alone() -> None:
+    network = nn.ModuleDict({name: nn.Linear(4, 4, bias=False) for name in "abcd"})
+    network["b"].weight = nn.Parameter(network["a"].weight.data.t())
+    both = torch.randn(8, 4)  # side by side, but not in the same places
+    network["c"].weight, network["d"].weight = nn.Parameter(both[:4]), nn.Parameter(both[4:])
+    assert obstacles(network) == {"a": "its weights are those of 'b' too", "b": "its weights are those of 'a' too"}
+    network["e"] = nn.Linear(4, 8, bias=False)
+    network["e"].weight = nn.Parameter(both)
+    assert set(obstacles(network)) == set("abcde")
+
+
 def test_a_parameter_of_the_network_itself_is_no_ones_layer() -> None:
     class Decoding(nn.Module):
         def __init__(self) -> None:

@@ -14,7 +14,18 @@ from sconv_search.records import record_fields
 
 ENDS = {".html": b"</html>\n", ".svg": b"</svg>\n", ".png": b"IEND\xaeB`\x82", ".parquet": b"PAR1"}
 MOST_LETTERS = 500
-FACTS = ("stage", "variant", "number", "seed", "status", "plan", "regularization", "val_top1", "val_loss", "test_top1")
+FACTS = (
+    "stage",
+    "variant",
+    "number",
+    "seed",
+    "status",
+    "plan",
+    "regularization",
+    "val_score",
+    "val_loss",
+    "test_score",
+)
 
 
 def broken_files(folder: Path) -> Iterator[str]:
@@ -54,7 +65,7 @@ def records(run: Path) -> list[dict[str, Any]]:
 
 def facts(run: Path) -> list[tuple[Any, ...]]:
     """What of each record must come again, in order."""
-    return [tuple(row.get(name) for name in FACTS) for row in records(run)]
+    return [tuple(row[name] for name in FACTS) for row in records(run)]
 
 
 def doubled(run: Path) -> Iterator[str]:

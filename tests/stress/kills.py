@@ -22,7 +22,7 @@ REPORT = ("report", "runs/one", "--out", "report")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 ENDED_BY = {signal.SIGKILL: (-signal.SIGKILL,), signal.SIGTERM: (143,), signal.SIGINT: (130,)}
 OUTLIVE_S = 2.0
-MOST_A_RUN = 4
+MOST_A_RUN = 8
 """Kills of one run; then it may come to its end."""
 
 
@@ -102,7 +102,18 @@ SCENARIOS = (
 
 
 def prepared(folder: Path) -> Path:
-    """A folder with an undisturbed run after each step: ``start``, ``searched``, ``confirmed``, ``wanted``."""
+    """A folder with an undisturbed run after each step: ``start``, ``searched``, ``confirmed``, ``wanted``.
+
+    It is made once; an earlier process's is taken as it is.
+    """
+    if folder.is_dir():
+        return folder
+    made = _prepared(folder.with_name(f"{folder.name}.partial"))
+    return made.rename(folder)
+
+
+def _prepared(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
     steps = (("searched", (*SEARCH, "--trials", "6")), ("confirmed", CONFIRM), ("wanted", REPORT))
     before = folder / "start"
     before.mkdir(parents=True)
@@ -124,15 +135,22 @@ def kill(folder: Path, count: int, seed: int) -> Found:
     """So many kills, the scenarios in turn.
 
     Args:
-        folder: a new one, for everything that is made.
+        folder: for everything that is made; what an earlier process noted there counts.
     """
-    found, draw, undisturbed = Found(), random.Random(seed), prepared(folder / "undisturbed")
+    undisturbed = prepared(folder / "undisturbed")
+    found = Found(folder / "kills.jsonl")
+    draw = random.Random(f"{seed} {found.all}")
     seconds = {scenario.name: 3.0 for scenario in SCENARIOS}
-    while sum(found.done.values()) < count:
-        for scenario in SCENARIOS:
-            if sum(found.done.values()) < count:
+    while found.all < count:
+        for scenario in sorted(SCENARIOS, key=lambda scenario: _times(found, scenario)):
+            if found.all < count:
                 _until_done(scenario, folder / "killed", undisturbed, found, draw, seconds, count)
     return found
+
+
+def _times(found: Found, scenario: Scenario) -> int:
+    """Its kills so far: those that had fewest come first."""
+    return sum(count for what, count in found.done.items() if what.startswith(f"{scenario.name}, "))
 
 
 def _until_done(
@@ -148,9 +166,9 @@ def _until_done(
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(undisturbed / scenario.needs, folder)
     wanted = undisturbed / {"start": "searched", "searched": "confirmed"}.get(scenario.needs, "wanted")
-    status, before = None, sum(found.done.values())
+    status, before = None, found.all
     while status != 0:
-        made = sum(found.done.values())
+        made = found.all
         enough = made >= most or made - before >= MOST_A_RUN
         began, running = time.monotonic(), start(scenario.arguments, folder, folder / "said.txt")
         name = "" if enough else _strike(running, draw, draw.uniform(0, 1.2 * seconds[scenario.name]))
@@ -165,11 +183,11 @@ def _until_done(
         if name:
             found.note(f"{scenario.name}, {name}", status, problems)
         else:
-            found.problems += [f"{scenario.name}: {problem}" for problem in problems]
+            found.blame(scenario.name, problems)
             seconds[scenario.name] = max(0.2, time.monotonic() - began)
         if status is None or (len(problems) > 0 and status not in (0, -signal.SIGKILL, 143, 130, -signal.SIGTERM)):
             return
-    found.problems += [f"{scenario.name}, done: {problem}" for problem in scenario.problems(folder, wanted)]
+    found.blame(f"{scenario.name}, done", scenario.problems(folder, wanted))
 
 
 def _strike(running: Running, draw: random.Random, seconds: float) -> str:
@@ -184,7 +202,6 @@ def _strike(running: Running, draw: random.Random, seconds: float) -> str:
     if _is_over(running.pid):
         return ""
     if target == "worker":
-        number = signal.SIGKILL
         try:
             os.kill(draw.choice(workers), number)
         except ProcessLookupError:

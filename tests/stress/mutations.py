@@ -100,6 +100,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
         "--screening",
         "--device",
         "--regularized-share",
+        "--distill",
         "--distillation",
         "--label-smoothing",
         "--checkpoint-seconds",
@@ -179,21 +180,22 @@ def mutate(folder: Path, numbers: Iterable[int], seed: int) -> Found:
     """The inputs of these numbers; number and seed say all of an input.
 
     Args:
-        folder: a new one, for everything that is made.
+        folder: for everything that is made; numbers that an earlier process noted there are left out.
     """
-    found = Found()
+    found = Found(folder / "inputs.jsonl")
     whole = prepared(folder / "undisturbed") / "wanted"
-    (whole / "evil.py").write_text(f"open({CANARY!r}, 'w')\ndef run(): open({CANARY!r}, 'w')\n", encoding="utf-8")
-    for number in numbers:
+    for number in (number for number in numbers if number not in found.numbers):
         place = folder / "damaged"
         shutil.rmtree(place, ignore_errors=True)
         shutil.copytree(whole, place)
+        (place / "evil.py").write_text(f"open({CANARY!r}, 'w')\ndef run(): open({CANARY!r}, 'w')\n", encoding="utf-8")
         own = random.Random(f"{seed} {number}")
         what, arguments = _damaged(place, own)
         before = _contents(place)
         status, said = run(arguments, place, folder / "said.txt")
         problems = list(_problems(place, before, status, said, arguments))
-        found.note(what, status, problems, context=f"input {number} of seed {seed}: {' '.join(arguments)[:300]}")
+        context = f"input {number} of seed {seed}: {' '.join(arguments)[:300]}"
+        found.note(what, status, problems, context, number)
     return found
 
 

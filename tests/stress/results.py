@@ -2,54 +2,95 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 PAGE = Path(__file__).parents[2] / "benchmarks" / "results" / "reliability.md"
 
 EXPLANATION = """After every kill all files with their final name are whole, no record is lost or doubled, no process
-outlives
-its parent by more than two seconds, and the same command, given again until it is done, comes to the records, plans and
-weights of a run that nothing disturbed, bit for bit. After every damaged input the exit status is 0 or 2, there is no
-traceback and no error of more than 500 letters, nothing that a data file names is run, and a refused command has
-changed no file."""
+outlives its parent by more than two seconds, and the same command, given again until it is done,
+comes to the records, plans and weights of a run that nothing disturbed, bit for bit. Of two commands
+at once on one folder, the second is refused or waits, and both, given again, come to the same as
+well. After every damaged input the exit status is 0 or 2, there is no traceback and no error of
+more than 500 letters, nothing that a data file names is run, and a refused command has changed no
+file."""
 
 
 @dataclass
 class Found:
-    """Counts by what was done, and every problem with what led to it."""
+    """Counts by what was done, and every problem with what led to it.
 
+    Args:
+        log: a file that holds all of it, one event a line, from which a later process goes on.
+    """
+
+    log: Path | None = None
     done: Counter[str] = field(default_factory=Counter)
     statuses: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
+    numbers: set[int] = field(default_factory=set)
 
-    def note(self, what: str, status: object, problems: Iterable[str], context: str = "") -> None:
+    def __post_init__(self) -> None:
+        if self.log is not None and self.log.exists():
+            for line in self.log.read_text(encoding="utf-8").split("\n")[:-1]:
+                self._count(**json.loads(line))
+
+    @property
+    def all(self) -> int:
+        """How much was done."""
+        return sum(self.done.values())
+
+    def note(
+        self, what: str, status: object, problems: Iterable[str], context: str = "", number: int | None = None
+    ) -> None:
         """Counts one kill or one input."""
-        self.done[what] += 1
-        self.statuses[f"{what.split(',')[0]}: {status}"] += 1
-        for problem in problems:
-            self.problems.append(f"{what}: {problem} [{context}]" if context else f"{what}: {problem}")
-            print(self.problems[-1], flush=True)
+        self._keep(what=what, status=str(status), problems=_told(what, problems, context), number=number)
+
+    def blame(self, what: str, problems: Iterable[str]) -> None:
+        """Keeps problems that show at the end."""
+        if told := _told(what, problems):
+            self._keep(what=None, status=None, problems=told, number=None)
+
+    def _keep(self, **event: Any) -> None:
+        self._count(**event)
+        for problem in event["problems"]:
+            print(problem, flush=True)
+        if self.log is not None:
+            with self.log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(event) + "\n")
+
+    def _count(self, what: str | None, status: str | None, problems: list[str], number: int | None) -> None:
+        if what is not None:
+            self.done[what] += 1
+            self.statuses[f"{what.split(',')[0]}: {status}"] += 1
+        if number is not None:
+            self.numbers.add(number)
+        self.problems += problems
 
 
-def page(kills: Found, inputs: Found, command: str, seconds: float) -> str:
-    """The results as Markdown."""
+def _told(what: str, problems: Iterable[str], context: str = "") -> list[str]:
+    return [f"{what}: {problem} [{context}]" if context else f"{what}: {problem}" for problem in problems]
+
+
+def page(parts: Mapping[str, Found], command: str) -> str:
+    """The results by title, as Markdown."""
     import torch
 
     lines = [
         "# Reliability",
         "",
-        f"Made by `{command}` in {seconds / 60:.0f} minutes; {platform.machine()}, Python {platform.python_version()}, "
-        f"PyTorch {torch.__version__}.",
+        f"Made by `{command}`; {platform.machine()}, Python {platform.python_version()}, PyTorch {torch.__version__}.",
         "",
         *EXPLANATION.split("\n"),
         "",
     ]
-    for title, found in (("Kills", kills), ("Damaged inputs", inputs)):
-        lines += [f"## {title}", "", f"{sum(found.done.values()):,} in all, {len(found.problems)} problems.", ""]
+    for title, found in parts.items():
+        lines += [f"## {title}", "", f"{found.all:,} in all, {len(found.problems)} problems.", ""]
         lines += [
             "| what | times |",
             "| --- | ---: |",

@@ -13,13 +13,15 @@ import torch
 from torch import nn
 
 import sconv_search.studies.search.runner
-import sconv_search.studies.trials.evaluator
+import sconv_search.studies.trials.trial
 from sconv_search import CompressionPlan
 from sconv_search.data.splits import DataSet, Split
 from sconv_search.search_space.space import SearchSpace
 from sconv_search.studies import RunFolder, StudyContext, StudySpec, Task, cli, context_from_task, tasks
+from sconv_search.studies.methods import compress
 from sconv_search.studies.monitor import Monitor
-from sconv_search.studies.trials.trial import Outcome
+from sconv_search.studies.trials.request import Compressed, Outcome
+from sconv_search.studies.trials.trial import TrialEvaluator
 from sconv_search.training.evaluation import Score
 from sconv_search.training.schedule import Schedule
 
@@ -70,7 +72,7 @@ def task() -> Task:
 
 
 @pytest.fixture(scope="session")
-def start(task: Task, tmp_path_factory: pytest.TempPathFactory) -> StudyContext:
+def context(task: Task, tmp_path_factory: pytest.TempPathFactory) -> StudyContext:
     cache = tmp_path_factory.mktemp("dense")
     return context_from_task(task, data=None, weights=None, cache=cache, device=torch.device("cpu"), monitor=Monitor())
 
@@ -110,12 +112,12 @@ def spaces_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Searches of one network by the same methods find its space measured: nothing in it depends on the study."""
     measure = sconv_search.studies.search.runner.measured_space
 
-    def remembered(start: StudyContext, methods, monitor, selection, *, latency_batch, known, **others):
-        key = (start.weights_sha256, start.data_sha256, tuple(methods), selection, others["given"])
+    def remembered(context: StudyContext, methods, monitor, selection, *, latency_batch, known, **others):
+        key = (context.weights_sha256, context.data_sha256, tuple(methods), selection, others["given"])
         if latency_batch is not None or known:
-            return measure(start, methods, monitor, selection, latency_batch=latency_batch, known=known, **others)
+            return measure(context, methods, monitor, selection, latency_batch=latency_batch, known=known, **others)
         if key not in _SPACES:
-            _SPACES[key] = measure(start, methods, monitor, selection, latency_batch=None, known=known, **others)
+            _SPACES[key] = measure(context, methods, monitor, selection, latency_batch=None, known=known, **others)
         return _SPACES[key]
 
     monkeypatch.setattr(sconv_search.studies.search.runner, "measured_space", remembered)
@@ -136,23 +138,35 @@ def told(plan: CompressionPlan, regularization: float | None) -> Outcome:
 _MEASURED: dict[object, tuple] = {}
 
 
+class Unbuilt(nn.Identity):
+    """Stands for the network of a plan that no test looks at."""
+
+    def __init__(self, plan: CompressionPlan) -> None:
+        super().__init__()
+        self.plan = plan
+
+
 @pytest.fixture
 def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trials take no time: what they give follows from the plan's text, and each plan is built and measured once."""
-    measure = sconv_search.studies.trials.evaluator.TrialEvaluator._measured
+    evaluator = sconv_search.studies.trials.trial.TrialEvaluator
+    measure = evaluator._measured
 
-    def measured(self: sconv_search.studies.trials.evaluator.TrialEvaluator, plan: CompressionPlan):
+    def measured(self: TrialEvaluator, plan: CompressionPlan, built: nn.Module) -> tuple:
         key = (plan, self.spec.weights_sha256)
         if self.spec.times or key not in _MEASURED:
-            _MEASURED[key] = measure(self, plan)
+            _MEASURED[key] = measure(self, plan, compress(self.context.network, plan))
         return _MEASURED[key]
 
-    monkeypatch.setattr(sconv_search.studies.trials.evaluator.TrialEvaluator, "_measured", measured)
+    monkeypatch.setattr(
+        evaluator, "_compressed", lambda self, request, monitor: Compressed(network=Unbuilt(request.plan), notes=None)
+    )
+    monkeypatch.setattr(evaluator, "_measured", measured)
     monkeypatch.setattr(os, "fsync", lambda file: None)
     monkeypatch.setattr(
-        sconv_search.studies.trials.evaluator,
+        sconv_search.studies.trials.trial,
         "run_trial",
-        lambda start, plan, *args, regularization, **options: told(plan, regularization),
+        lambda context, plan, *args, regularization, **options: told(plan, regularization),
     )
 
 

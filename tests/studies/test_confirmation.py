@@ -13,11 +13,11 @@ from sconv_search.training.evaluation import evaluate
 
 
 @pytest.fixture
-def runs(start: StudyContext, spec: StudySpec, folder: RunFolder) -> list[RunFolder]:
+def runs(context: StudyContext, spec: StudySpec, folder: RunFolder) -> list[RunFolder]:
     """One complete search for each of two methods."""
     other = RunFolder(folder.path.parent / "other")
-    search(start, replace(spec, trials=2), folder)
-    search(start, replace(spec, trials=1, methods=("spatial_svd",)), other)
+    search(context, replace(spec, trials=2), folder)
+    search(context, replace(spec, trials=1, methods=("spatial_svd",)), other)
     return [folder, other]
 
 
@@ -26,9 +26,9 @@ def rows(folder: RunFolder) -> list[tuple[str, int | None]]:
 
 
 def test_every_variant_is_trained_with_every_seed_and_the_references_once(
-    start: StudyContext, runs: list[RunFolder]
+    context: StudyContext, runs: list[RunFolder]
 ) -> None:
-    confirm(start, runs, seeds=2, most=1)
+    confirm(context, runs, seeds=2, most=1)
     assert rows(runs[0]) == [
         *(("dense", 0), ("dense_finetuned", 0), ("searched", 0), ("uniform", 0)),
         *(("dense_finetuned", 1), ("searched", 1), ("uniform", 1)),
@@ -38,58 +38,58 @@ def test_every_variant_is_trained_with_every_seed_and_the_references_once(
         assert (r.test_score is not None) == (r.stage == "confirm")
 
 
-def test_a_confirmation_reads_the_test_set_once_for_each_network(start: StudyContext, runs: list[RunFolder]) -> None:
+def test_a_confirmation_reads_the_test_set_once_for_each_network(context: StudyContext, runs: list[RunFolder]) -> None:
     read = []
 
     def score(network, data, split):
         read.append(split is data.test)
         return evaluate(network, data, split)
 
-    new = confirm(replace(start, score=score), runs, seeds=1, most=1)
+    new = confirm(replace(context, score=score), runs, seeds=1, most=1)
     assert sum(read) == len(new)
 
 
-def test_a_confirmation_that_is_complete_does_nothing_more(start: StudyContext, runs: list[RunFolder]) -> None:
-    confirm(start, runs, seeds=1, most=1)
-    assert confirm(start, runs, seeds=1, most=1) == []
-    assert confirm(start, runs[::-1], seeds=1, most=1) == []
-    assert {r.seed for r in confirm(start, runs, seeds=2, most=1)} == {1}
+def test_a_confirmation_that_is_complete_does_nothing_more(context: StudyContext, runs: list[RunFolder]) -> None:
+    confirm(context, runs, seeds=1, most=1)
+    assert confirm(context, runs, seeds=1, most=1) == []
+    assert confirm(context, runs[::-1], seeds=1, most=1) == []
+    assert {r.seed for r in confirm(context, runs, seeds=2, most=1)} == {1}
 
 
-def test_a_confirmed_network_is_rebuilt_from_its_files(start: StudyContext, runs: list[RunFolder]) -> None:
-    new = confirm(start, runs[:1], seeds=1, most=1)
+def test_a_confirmed_network_is_rebuilt_from_its_files(context: StudyContext, runs: list[RunFolder]) -> None:
+    new = confirm(context, runs[:1], seeds=1, most=1)
     searched = next(r for r in new if r.variant == "searched")
     place = next(path for path in (runs[0].path / "confirmed").iterdir() if path.name.startswith("searched"))
-    network = rebuild(start.task.network(), place)
+    network = rebuild(context.task.network(), place)
     assert CompressionPlan.from_json((place / "plan.json").read_text()) == CompressionPlan.from_json(
         searched.plan or ""
     )
-    assert evaluate(network, start.data, start.data.test).value == searched.test_score
-    assert measure_cost(network, start.task.input_shape).flops == searched.flops
+    assert evaluate(network, context.data, context.data.test).value == searched.test_score
+    assert measure_cost(network, context.task.input_shape).flops == searched.flops
 
 
-def test_a_plan_for_another_network_is_refused(start: StudyContext, runs: list[RunFolder]) -> None:
-    confirm(start, runs[:1], seeds=1, most=1)
+def test_a_plan_for_another_network_is_refused(context: StudyContext, runs: list[RunFolder]) -> None:
+    confirm(context, runs[:1], seeds=1, most=1)
     place = next(path for path in (runs[0].path / "confirmed").iterdir() if path.name.startswith("searched"))
     with pytest.raises(KeyError, match=r"plan names site '\d', which Linear lacks"):
         rebuild(torch.nn.Linear(3, 4), place)
 
 
-def test_seeds_differ_and_dense_finetuned_has_the_same_epochs(start: StudyContext, runs: list[RunFolder]) -> None:
-    new = confirm(start, runs, seeds=2, most=1)
+def test_seeds_differ_and_dense_finetuned_has_the_same_epochs(context: StudyContext, runs: list[RunFolder]) -> None:
+    new = confirm(context, runs, seeds=2, most=1)
     networks = [path / "weights.safetensors" for path in (runs[0].path / "confirmed").glob("searched-*")]
     assert len({path.read_bytes() for path in networks}) == 2
-    assert {r.epochs for r in new if r.variant != "dense"} == {start.task.confirm_schedule.epochs}
+    assert {r.epochs for r in new if r.variant != "dense"} == {context.task.confirm_schedule.epochs}
 
 
-def test_start_weights_of_another_study_are_refused(start: StudyContext, runs: list[RunFolder]) -> None:
+def test_start_weights_of_another_study_are_refused(context: StudyContext, runs: list[RunFolder]) -> None:
     with pytest.raises(ValueError, match=r"has weights_sha256 '\w+', the confirmation 'other'; give the same --task"):
-        confirm(replace(start, weights_sha256="other"), runs)
+        confirm(replace(context, weights_sha256="other"), runs)
 
 
-def test_a_run_without_a_complete_trial_is_refused(start: StudyContext, folder: RunFolder) -> None:
+def test_a_run_without_a_complete_trial_is_refused(context: StudyContext, folder: RunFolder) -> None:
     with pytest.raises(ValueError, match="holds no study; run `sconv-search search` first"):
-        confirm(start, [folder])
+        confirm(context, [folder])
 
 
 def trial(number: int, flops: int, top1: float | None, status="complete") -> TrialRecord:

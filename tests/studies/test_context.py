@@ -35,9 +35,9 @@ def test_the_dense_network_is_trained_once_and_kept(task: Task, tmp_path: Path) 
 
 
 def test_start_weights_are_loaded_and_their_network_not_trained(
-    task: Task, start: StudyContext, tmp_path: Path
+    task: Task, context: StudyContext, tmp_path: Path
 ) -> None:
-    save_weights(start.network, tmp_path / "w.safetensors")
+    save_weights(context.network, tmp_path / "w.safetensors")
     given = context_from_task(
         task, data=None, weights=tmp_path / "w.safetensors", cache=tmp_path, device=CPU, monitor=Monitor()
     )
@@ -60,12 +60,12 @@ def test_a_network_that_fails_on_the_input_shape_is_refused(task: Task, tmp_path
 
 
 def test_damage_is_no_less_than_zero_and_a_cruder_option_moves_the_outputs_more(
-    start: StudyContext, monkeypatch: pytest.MonkeyPatch
+    context: StudyContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        sconv_search.studies.space.measuring, "calibration_inputs", lambda start: None
+        sconv_search.studies.space.measuring, "calibration_inputs", lambda context: None
     )  # fitted, the toy loses next to nothing
-    space = measured_space(start, ["spatial_svd"], Monitor())
+    space = measured_space(context, ["spatial_svd"], Monitor())
     for options in space.sites.values():
         damages = [option.damage for option in options]
         assert all(damage >= 0 for damage in damages)
@@ -73,61 +73,61 @@ def test_damage_is_no_less_than_zero_and_a_cruder_option_moves_the_outputs_more(
 
 
 def test_damage_is_measured_with_the_batchs_own_statistics(
-    start: StudyContext, monkeypatch: pytest.MonkeyPatch
+    context: StudyContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What batch norms remember of the dense network says nothing of the compressed one."""
     monkeypatch.setattr(
-        sconv_search.studies.space.measuring, "calibration_inputs", lambda start: None
+        sconv_search.studies.space.measuring, "calibration_inputs", lambda context: None
     )  # what layers read does depend on it
-    other = copy.deepcopy(start.network)
+    other = copy.deepcopy(context.network)
     other[1].running_mean.add_(3)
     other[4].running_var.mul_(9)
-    expected = measured_space(start, ["spatial_svd"], Monitor())
-    assert measured_space(replace(start, network=other), ["spatial_svd"], Monitor()) == expected
+    expected = measured_space(context, ["spatial_svd"], Monitor())
+    assert measured_space(replace(context, network=other), ["spatial_svd"], Monitor()) == expected
 
 
-def test_what_layers_read_is_measured_in_one_pass(start: StudyContext, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_layers_read_is_measured_in_one_pass(context: StudyContext, monkeypatch: pytest.MonkeyPatch) -> None:
     forget_all()
     passes: list[list[str]] = []
     measured = calibration._measured
     monkeypatch.setattr(calibration, "_measured", lambda *given: (passes.append(given[1]), measured(*given))[1])
-    space = measured_space(start, ["spatial_svd"], Monitor())
+    space = measured_space(context, ["spatial_svd"], Monitor())
     assert [names for names in passes if names] == [list(space.sites)]
 
 
 def test_damage_is_that_of_the_whole_network_on_its_first_images(
-    start: StudyContext, monkeypatch: pytest.MonkeyPatch
+    context: StudyContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However little of it runs again."""
     monkeypatch.setattr(sconv_search.studies.space.measuring, "DAMAGE_PIXELS", 50 * 12 * 12)
-    space = measured_space(start, ["spatial_svd"], Monitor())
-    inputs = start.data.calibration_inputs(50)
-    dense = _log_probabilities(_on_batch_statistics(start.network), inputs)
+    space = measured_space(context, ["spatial_svd"], Monitor())
+    inputs = context.data.calibration_inputs(50)
+    dense = _log_probabilities(_on_batch_statistics(context.network), inputs)
     for name, options in space.sites.items():
         for option in options:
             plan = CompressionPlan(sites={name: option.choice})
-            built = compress(start.network, plan, calibration_inputs(start), in_sequence=False)
+            built = compress(context.network, plan, calibration_inputs(context), in_sequence=False)
             moved = _log_probabilities(_on_batch_statistics(built), inputs)
             expected = F.kl_div(moved, dense, reduction="batchmean", log_target=True)
             assert option.damage == max(0.0, float(expected))
 
 
-def test_the_space_keeps_nothing_that_saves_nothing(start: StudyContext) -> None:
-    space = measured_space(start, ["cp", "spatial_svd"], Monitor())
+def test_the_space_keeps_nothing_that_saves_nothing(context: StudyContext) -> None:
+    space = measured_space(context, ["cp", "spatial_svd"], Monitor())
     assert all(option.cost.flops < 0 for options in space.sites.values() for option in options)
     assert set(space.sites) == {"0", "3"}
 
 
-def test_methods_are_fitted_to_the_calibration_images(start: StudyContext, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_methods_are_fitted_to_the_calibration_images(context: StudyContext, monkeypatch: pytest.MonkeyPatch) -> None:
     given = []
     monkeypatch.setattr(
         sconv_search.studies.space.measuring,
         "compress",
         lambda network, plan, inputs, **how: (given.append(inputs), compress(network, plan, inputs, **how))[1],
     )
-    space = measured_space(start, ["spatial_svd"], Monitor())
+    space = measured_space(context, ["spatial_svd"], Monitor())
     assert len(given) == sum(map(len, space.sites.values()))
-    assert all(torch.equal(inputs, start.data.normalized(start.data.train.images[:256])) for inputs in given)
+    assert all(torch.equal(inputs, context.data.normalized(context.data.train.images[:256])) for inputs in given)
 
 
 def test_input_shapes_are_seen_at_each_call_of_a_layer() -> None:

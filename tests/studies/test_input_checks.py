@@ -21,17 +21,17 @@ from sconv_search.training.schedule import Schedule
 Change = Callable[[StudyContext], dict[str, Any]]
 
 
-def small(start: StudyContext, count: int, name: str = "train") -> DataSet:
-    return replace(start.data, **{name: start.data.train.take(torch.arange(count))})
+def small(context: StudyContext, count: int, name: str = "train") -> DataSet:
+    return replace(context.data, **{name: context.data.train.take(torch.arange(count))})
 
 
-def labeled(start: StudyContext, name: str, labels: Tensor) -> DataSet:
-    split: Any = getattr(start.data, name)
-    return replace(start.data, **{name: Split(images=split.images, labels=labels)})
+def labeled(context: StudyContext, name: str, labels: Tensor) -> DataSet:
+    split: Any = getattr(context.data, name)
+    return replace(context.data, **{name: Split(images=split.images, labels=labels)})
 
 
-def labels_of(start: StudyContext, name: str) -> Tensor:
-    split: Any = getattr(start.data, name)
+def labels_of(context: StudyContext, name: str) -> Tensor:
+    split: Any = getattr(context.data, name)
     return split.labels.clone()
 
 
@@ -131,34 +131,39 @@ WRONG: dict[str, tuple[Change, str]] = {
 
 @pytest.mark.parametrize(("change", "words"), WRONG.values(), ids=WRONG)
 def test_what_cannot_be_trained_with_is_refused_before_the_space_is_measured(
-    start: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch, change: Change, words: str
+    context: StudyContext,
+    spec: StudySpec,
+    folder: RunFolder,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Change,
+    words: str,
 ) -> None:
     def unexpected(*arguments: object, **options: object) -> None:
         raise AssertionError("the space is measured")
 
     monkeypatch.setattr(sconv_search.studies.search.runner, "measured_space", unexpected)
-    given = {"network": start.network, "data": start.data, **change(start)}
+    given = {"network": context.network, "data": context.data, **change(context)}
     with pytest.raises(ValueError, match=words):
         search(context_from_network(**given), replace(spec, task="mine"), folder)
     assert not folder.path.exists(), "nothing is left behind"
 
 
 def test_a_training_of_the_users_own_may_do_what_ours_cannot(
-    start: StudyContext, spec: StudySpec, folder: RunFolder, untrained: None
+    context: StudyContext, spec: StudySpec, folder: RunFolder, untrained: None
 ) -> None:
     """It may have batches of its own, and know what to do with a tuple."""
 
     def train(network: nn.Module, *arguments: object, **options: object) -> None:
         pass
 
-    begun = replace(context_from_network(Tupled(start.network), small(start, 16)), train=train)
+    begun = replace(context_from_network(Tupled(context.network), small(context, 16)), train=train)
     assert [r.status for r in search(begun, replace(spec, task="mine", trials=1), folder)] == ["complete"]
 
 
-def test_the_training_step_leaves_network_and_random_numbers_as_they_were(start: StudyContext) -> None:
-    network = nn.Sequential(nn.Dropout(), *copy.deepcopy(start.network))
+def test_the_training_step_leaves_network_and_random_numbers_as_they_were(context: StudyContext) -> None:
+    network = nn.Sequential(nn.Dropout(), *copy.deepcopy(context.network))
     before, state = copy.deepcopy(network.state_dict()), torch.get_rng_state()
-    sconv_search.studies.search.runner.require_training_step(network, start.data, Schedule(epochs=1, batch_size=32))
+    sconv_search.studies.search.runner.require_training_step(network, context.data, Schedule(epochs=1, batch_size=32))
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     assert all(weight.grad is None for weight in network.parameters())
@@ -188,21 +193,21 @@ def test_labels_that_are_no_whole_numbers_are_refused_by_their_type(kind: torch.
 @pytest.mark.parametrize(
     ("name", "value"), [("std", (0.0, 0.2)), ("mean", (float("nan"), 0.2)), ("class_weights", (1.0, -1.0, 1.0, 1.0))]
 )
-def test_numbers_that_no_data_has_are_refused(start: StudyContext, name: str, value: object) -> None:
+def test_numbers_that_no_data_has_are_refused(context: StudyContext, name: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"DataSet.{name} of 'corners' must be finite"):
-        replace(start.data, **{name: value})
+        replace(context.data, **{name: value})
 
 
-def test_splits_that_name_other_classes_are_refused(start: StudyContext) -> None:
+def test_splits_that_name_other_classes_are_refused(context: StudyContext) -> None:
     splits = {
-        name: replace(start.data.train, class_names=names) for name, names in (("train", "abcd"), ("test", "abce"))
+        name: replace(context.data.train, class_names=names) for name, names in (("train", "abcd"), ("test", "abce"))
     }
     with pytest.raises(ValueError, match="other classes in train than in test: only train has 'd'; only test has 'e'"):
-        replace(start.data, **splits)
-    one, other = (replace(start.data.train, class_names=tuple(names)) for names in ("abcd", "abdc"))
-    assert one.checksum() != other.checksum() != start.data.train.checksum()
+        replace(context.data, **splits)
+    one, other = (replace(context.data.train, class_names=tuple(names)) for names in ("abcd", "abdc"))
+    assert one.checksum() != other.checksum() != context.data.train.checksum()
     with pytest.raises(ValueError, match="the same in another order"):
-        replace(start.data, train=one, test=other)
+        replace(context.data, train=one, test=other)
 
 
 @pytest.mark.parametrize(
@@ -228,8 +233,8 @@ def test_a_seed_that_no_generator_takes_is_refused(spec: StudySpec, seed: int) -
 
 
 def test_a_search_begins_with_the_greatest_seed(
-    start: StudyContext, spec: StudySpec, folder: RunFolder, tmp_path: Path
+    context: StudyContext, spec: StudySpec, folder: RunFolder, tmp_path: Path
 ) -> None:
     """All generators take it, and the one after it, which trainings take, too."""
-    records = search(start, replace(spec, seed=2**62, trials=2), folder)
+    records = search(context, replace(spec, seed=2**62, trials=2), folder)
     assert [r.status for r in records] == ["complete"] * 2

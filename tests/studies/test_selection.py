@@ -68,9 +68,9 @@ def test_sizes_are_offered_in_multiples(name: str, multiple: int) -> None:
             assert all(size % multiple == 0 or size == limits[entry] for entry, size in sizes.items()), (site, choice)
 
 
-def test_the_space_holds_the_selected_sites_alone(start: StudyContext) -> None:
-    everything = measured_space(start, ["spatial_svd"], Monitor())
-    chosen = measured_space(start, ["spatial_svd"], Monitor(), Selection(exclude=("0",)))
+def test_the_space_holds_the_selected_sites_alone(context: StudyContext) -> None:
+    everything = measured_space(context, ["spatial_svd"], Monitor())
+    chosen = measured_space(context, ["spatial_svd"], Monitor(), Selection(exclude=("0",)))
     assert dict(chosen.sites) == {name: options for name, options in everything.sites.items() if name != "0"}
     assert "0" in everything.sites
 

@@ -4,10 +4,9 @@ Legend: C channels, F entries of a channel's kernel vector, c groups.
 
 Time and memory of Ward's agglomeration and of the exchanges grow with C^2 and more: 25,088 inputs, of VGG's first
 linear layer, would take 15 GB and hours. A block is halved along the direction in which its channels differ most until
-it is small.
-How many groups each block gets follows from all trees together: the merges of least cost are carried out, wherever they
-are. Beside all channels at once, at 4,096 of them and c of 512 to 3,584, the squared residual rises by 0.3 to 0.6 % on
-Gaussian kernels, and by 2 to 5 % on kernels that mostly follow 16 directions.
+it is small. How many groups each block gets follows from all trees together: the merges of least cost are carried out,
+wherever they are. Beside all channels at once, at 4,096 of them and c of 512 to 3,584, the squared residual rises by
+0.3 to 0.6 % on Gaussian kernels, and by 2 to 5 % on kernels that mostly follow 16 directions.
 """
 
 from __future__ import annotations
@@ -40,8 +39,8 @@ def merged_in_blocks(vectors_CF: Tensor, count: int, signed: bool = False) -> tu
     members, signs = torch.empty(len(vectors_CF), dtype=torch.int64), torch.ones(len(vectors_CF), dtype=torch.float64)
     start = 0
     for block, gram, own in zip(blocks, grams, counts, strict=True):
-        found, turned = merged_groups(gram, own, signed)
-        members[block] = found + start
+        labels, turned = merged_groups(gram, own, signed)
+        members[block] = labels + start
         if turned is not None:
             signs[block] = turned
         start += own
@@ -59,16 +58,16 @@ def _blocks(vectors_CF: Tensor, count: int, signed: bool) -> list[Tensor]:
     seen = (vectors_CF @ towards).double()
     if signed:
         seen = seen * torch.where(seen @ _leading(seen) < 0, -1.0, 1.0)[:, None]
-    waiting, found = [torch.arange(len(seen))], list[Tensor]()
+    waiting, blocks = [torch.arange(len(seen))], list[Tensor]()
     while waiting:
         block = waiting.pop()
-        if len(block) <= BLOCK or len(waiting) + len(found) + 2 > count:
-            found.append(block)
+        if len(block) <= BLOCK or len(waiting) + len(blocks) + 2 > count:
+            blocks.append(block)
             continue
         centered = seen[block] - seen[block].mean(0)
         order = block[(centered @ _leading(centered)).argsort(stable=True)]
         waiting += [half.sort().values for half in order.chunk(2)]
-    return found
+    return blocks
 
 
 def _leading(seen: Tensor) -> Tensor:

@@ -145,5 +145,5 @@ def _best_flip(own: Tensor, sums_CL: Tensor, chain: Tensor, weights: Tensor) -> 
     at_home = sums_CL[torch.arange(len(chain)), chain]
     change = weight * 4 * (norms - at_home)
     change -= (4 * weight.square() * norms - 4 * weight * (sums_CL @ weights)) / weights.sum()
-    place = int(change.argmin())
-    return float(change[place]), place
+    index = int(change.argmin())
+    return float(change[index]), index

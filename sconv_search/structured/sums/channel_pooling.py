@@ -1,8 +1,7 @@
 """Which sums of input channels a structured layer makes, and the kernels that such sums can express.
 
 Legend: g groups of the convolution, C input channels and c sums of one group; w (O, C, ...) a kernel, v (O, c, ...) the
-    small
-kernel of the same layer. Channels enter a sum with the weight 1, or -1 where signs are given.
+small kernel of the same layer. Channels enter a sum with the weight 1, or -1 where signs are given.
 
 - ``NaturalChains``: the paper's boxes, channels in the order of the network.
 - ``PermutedChains``: the same after a permutation of the channels, chosen so that the kernel is nearer to the
@@ -30,14 +29,14 @@ from sconv_search.system.derived import Derivation
 
 def _columns(w: Tensor, groups: int) -> Tensor:
     """A kernel (O, C, ...) with one column for each input channel of the layer: (O / g, g C, ...)."""
-    found: Tensor = w.unflatten(0, (groups, -1)).transpose(0, 1).flatten(1, 2)
-    return found
+    columns: Tensor = w.unflatten(0, (groups, -1)).transpose(0, 1).flatten(1, 2)
+    return columns
 
 
 def _rows(columns: Tensor, groups: int) -> Tensor:
     """Undoes ``_columns``."""
-    found: Tensor = columns.unflatten(1, (groups, -1)).transpose(0, 1).flatten(0, 1)
-    return found
+    rows: Tensor = columns.unflatten(1, (groups, -1)).transpose(0, 1).flatten(0, 1)
+    return rows
 
 
 class _Linear(torch.autograd.Function):
@@ -133,7 +132,7 @@ class NaturalChains(nn.Module):
             raise ValueError(
                 f"the layer reads {self.groups * self.channels} channels, got {x.shape[dim]}: {tuple(x.shape)}"
             )
-        if not traced() and any(one is not None and is_functorch_wrapped_tensor(one) for one in self.choice()):
+        if not traced() and any(tensor is not None and is_functorch_wrapped_tensor(tensor) for tensor in self.choice()):
             return self._scripted(x, dim)  # a choice for each of several layers
         self.refresh_()
         fewer = self.groups == 1 and self.count < self.channels and self.count <= self._most_products
@@ -266,25 +265,25 @@ class MergedChannels(NaturalChains):
             return
         for stale in [name for name in self._buffers if name.startswith("_round")]:
             del self._buffers[stale]
-        places: list[list[int]] = [[] for _ in range(self.groups * self.count)]
-        for channel, place in enumerate(self.members.tolist()):
-            places[place].append(channel)
+        positions: list[list[int]] = [[] for _ in range(self.groups * self.count)]
+        for channel, position in enumerate(self.members.tolist()):
+            positions[position].append(channel)
         self._rounds = 0
-        while any(len(own) > 1 for own in places):
-            first = [own[i] for own in places for i in range(0, len(own) - 1, 2)]
-            second = [own[i + 1] for own in places for i in range(0, len(own) - 1, 2)]
-            waiting = [own[-1] for own in places if len(own) % 2]
+        while any(len(own) > 1 for own in positions):
+            first = [own[i] for own in positions for i in range(0, len(own) - 1, 2)]
+            second = [own[i + 1] for own in positions for i in range(0, len(own) - 1, 2)]
+            waiting = [own[-1] for own in positions if len(own) % 2]
             for name, table in (("first", first), ("second", second), ("waiting", waiting)):
                 self._keep(f"_round{self._rounds}_{name}", table)
             pair, single = iter(range(len(first))), iter(range(len(first), len(first) + len(waiting)))
-            places = [
+            positions = [
                 [next(pair) for _ in range(len(own) // 2)] + [next(single) for _ in range(len(own) % 2)]
-                for own in places
+                for own in positions
             ]
             self._rounds += 1
-        order = [own[0] for own in places]
+        order = [own[0] for own in positions]
         self._keep("_back", None if order == sorted(order) else order)
-        self._keep("_sizes", torch.bincount(self.members.cpu(), minlength=len(places)).tolist())
+        self._keep("_sizes", torch.bincount(self.members.cpu(), minlength=len(positions)).tolist())
 
     def _keep(self, name: str, table: list[int] | None) -> None:
         kept = None if table is None else torch.tensor(table, dtype=torch.int64, device=self.members.device)

@@ -1,7 +1,7 @@
 """Which channels to merge: the groups (and signs) whose sums keep a kernel best.
 
 Legend: C channels, c groups; gram_CC the inner products of the channels' kernel vectors, all that the choice depends
-    on.
+on.
 
 Replacing each channel's kernel vector by its group's mean leaves the squared residual that k-means minimizes. Ward's
 agglomeration starts lower than k-means from 8 random starts (mean relative residual of the pretrained CIFAR ResNet-20's
@@ -43,8 +43,8 @@ def _ward(gram_CC: Tensor, count: int, signed: bool) -> Tensor:
     if len(gram_CC) == 1:
         return torch.zeros(1, dtype=torch.int64)
     (tree,) = _agglomerated(gram_CC, signed)
-    found = torch.as_tensor(fcluster(tree.numpy(), count, "maxclust"), dtype=torch.int64) - 1
-    return _filled(found, count)
+    labels = torch.as_tensor(fcluster(tree.numpy(), count, "maxclust"), dtype=torch.int64) - 1
+    return _filled(labels, count)
 
 
 def merge_heights(gram_CC: Tensor, signed: bool) -> Tensor:

@@ -3,8 +3,7 @@
 Legend: C channels, c groups; gram_CC the inner products of the channels' kernel vectors.
 
 A move changes two groups: two columns of the table, and the rows of those groups' members. All other entries stand, to
-    the
-last bit, so the moves are those that a table computed anew before each of them would name.
+the last bit, so the moves are those that a table computed anew before each of them would name.
 """
 
 from __future__ import annotations

@@ -70,19 +70,19 @@ def channel_pooling(layer: nn.Module, count: int, variant: str) -> NaturalChains
     if variant == NATURAL or count == channels:
         return NaturalChains(channels, count, groups)
     _, signed = LAYOUTS[variant]
-    found, signs = [], []
+    members, signs = [], []
     sums = count if variant.endswith("merged") else channels
     values = None if kernel.is_meta else kernel.cpu().unflatten(0, (groups, -1))
     for index in range(groups):
-        places: Tensor = torch.arange(channels) % sums
+        sum_of_channel: Tensor = torch.arange(channels) % sums
         own_signs: Tensor | None = torch.ones(channels)
         if values is not None:
-            places, own_signs = _chosen(values[index].transpose(0, 1).flatten(1), count, variant)
-        found.append(places + index * sums)
+            sum_of_channel, own_signs = _chosen(values[index].transpose(0, 1).flatten(1), count, variant)
+        members.append(sum_of_channel + index * sums)
         signs.append(own_signs)
     weights = torch.cat([own for own in signs if own is not None]) if signed else None
     pooling = MergedChannels if variant.endswith("merged") else PermutedChains
-    return pooling(count, groups, torch.cat(found), weights).to(kernel.device)
+    return pooling(count, groups, torch.cat(members), weights).to(kernel.device)
 
 
 def _chosen(vectors_CF: Tensor, count: int, variant: str) -> Layout:

@@ -82,11 +82,7 @@ def test_samplers_stand_side_by_side_and_random_is_dotted(facts: RunFacts) -> No
     other = RunFacts(name="chance", family=METHOD, sampler="random", seed=1, spec={"a": 1})
     table = to_table([trial(0, 80.0), trial(1, 85.0), trial(0, 70.0, study="chance"), trial(1, 75.0, study="chance")])
     (figure,) = progress(table, [facts, other])
-    assert list(figure.drawings) == [
-        "best, by training",
-        "best, by second",
-        "hypervolume, by training",
-    ]
+    assert list(figure.drawings) == ["best, by training", "best, by second", "hypervolume, by training"]
     found = figure.drawings["best, by training"]
     assert isinstance(found, Chart)
     assert {trace.name: (trace.dash, list(trace.y)) for trace in found.traces} == {

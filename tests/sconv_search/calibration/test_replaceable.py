@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 
 import pytest
 import torch
@@ -99,6 +100,32 @@ def test_a_hook_that_reads_its_layers_weight_is_found() -> None:
     assert set(left_alone(network)) == {"1"}
 
 
+def test_weights_that_are_read_in_training_alone_are_found() -> None:
+    torch.manual_seed(0)
+    network = Using(lambda layer, x: layer(x) * (layer.weight.norm() if layer.training else 1))
+    assert left_alone(network) == {"odd": READ_ELSEWHERE}
+
+
+OUTSIDE: list[nn.Module] = []
+
+
+def by_a_global_name(layer: nn.Module, x: Tensor) -> Tensor:
+    return OUTSIDE[0](x)
+
+
+@pytest.mark.parametrize("reach", ["global", "weak reference"])
+def test_a_network_whose_copies_run_its_own_layers_is_left_alone(reach: str) -> None:
+    torch.manual_seed(0)
+    network = Using(by_a_global_name)
+    OUTSIDE[:] = [network.odd]
+    if reach == "weak reference":
+        known = weakref.ref(network.odd)
+        network.use = lambda layer, x: known()(x)
+    found = left_alone(network)
+    assert set(found) == {"first", "odd", "last"}
+    assert all(reason.startswith("the network reaches its module 'odd' by a way that no") for reason in found.values())
+
+
 def test_the_fast_path_of_attention_is_found() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(8, 16), nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), nn.Linear(16, 4))
@@ -107,7 +134,7 @@ def test_the_fast_path_of_attention_is_found() -> None:
     assert set(replaceable(network)) == {"0", "2"}
 
 
-def test_two_runs_are_enough_where_nothing_is_wrong_and_none_for_a_like(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_three_runs_are_enough_where_nothing_is_wrong_and_none_for_a_like(monkeypatch: pytest.MonkeyPatch) -> None:
     runs = []
     values = proof._Proof._run
     monkeypatch.setattr(proof._Proof, "_run", lambda self, network: runs.append(1) or values(self, network))
@@ -115,9 +142,9 @@ def test_two_runs_are_enough_where_nothing_is_wrong_and_none_for_a_like(monkeypa
     takes(network, (3, 8, 8))
     for one in (network, copy.deepcopy(network)):
         assert left_alone(one) == {}
-    assert len(runs) == 2
+    assert len(runs) == 3
     left_alone(nn.Sequential(*network, nn.ReLU()))
-    assert len(runs) == 4
+    assert len(runs) == 6
 
 
 def test_runs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

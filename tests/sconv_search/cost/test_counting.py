@@ -379,6 +379,10 @@ def test_layers_that_no_module_finds_are_counted() -> None:
     assert measure_cost(nn.Sequential(nn.Linear(4, 4), InAList()), (4,)).macs == 3 * 16
 
 
+def test_a_wrapper_for_several_devices_costs_what_it_wraps() -> None:
+    assert measure_cost(nn.DataParallel(nn.Linear(4, 4)), (4,)).macs == 16
+
+
 def test_results_that_depend_on_no_input_do_not_matter() -> None:
     network = Runs(lambda x: {"sum": x + x, "anchors": torch.ones(3), "kept": ANCHORS, "name": "boxes", "none": None})
     assert measure_cost(network, (4,)).adds == 4

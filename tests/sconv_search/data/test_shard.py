@@ -22,7 +22,7 @@ def test_shares_are_the_batch_in_turn() -> None:
     assert torch.equal(torch.cat([shard.of(batch) for shard in SHARDS]), batch)
     with pytest.raises(ValueError, match="a batch of 11 does not fall into 3 equal parts"):
         SHARDS[0].of(batch[:11])
-    with pytest.raises(ValueError, match=r"Share.place must be in 0..1, got 2"):
+    with pytest.raises(ValueError, match=r"Shard.index must be in 0..1, got 2"):
         Shard(index=2, count=2)
 
 

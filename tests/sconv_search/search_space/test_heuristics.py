@@ -17,6 +17,7 @@ from sconv_search.search_space.heuristics import (
     RULES,
     imitating,
     least_error,
+    least_squares,
     minimax,
     spatial_structure,
     uniform,
@@ -67,7 +68,7 @@ def test_a_rule_gives_a_plan_that_fits_or_none_or_refuses(name, sites, first, se
             continue
         plan = RULES[name](found, budget)
         assert plan is None or budget.excess(found.cost(plan)) <= 0
-        assert plan is not None or name in ("least_error", "spatial_structure")
+        assert plan is not None or name in ("least_error", "least_squares", "spatial_structure")
 
 
 def largest_error(found: SearchSpace, plan: CompressionPlan) -> float:
@@ -98,6 +99,30 @@ def test_the_least_error_knows_sites_with_errors_alone() -> None:
     assert least_error(found, macs(700)) is None
 
 
+def squares(found: SearchSpace, plan: CompressionPlan) -> float:
+    return sum((found.option(name, choice).error or 0.0) ** 2 for name, choice in plan.sites.items())
+
+
+@given(SITES, st.integers(1, 999))
+@PROPERTY
+def test_no_cheaper_plan_has_a_lesser_sum_of_squared_errors(sites, limit) -> None:
+    """By brute force: what one price for all layers gives is the best among the plans that cost as much or less."""
+    found, budget = space(sites), macs(limit)
+    known = [[None, *(o for o in options if o.error is not None)] for options in found.sites.values()]
+    plans = [[one for one in picked if one is not None] for picked in product(*known)]
+    plan = least_squares(found, budget)
+    assert (plan is None) == all(1000 + sum(one.cost.macs for one in taken) > limit for taken in plans)
+    if plan is not None:
+        cost = found.cost(plan).macs
+        least = min(sum(o.error**2 for o in taken) for taken in plans if 1000 + sum(o.cost.macs for o in taken) <= cost)
+        assert squares(found, plan) <= least + 1e-6
+
+
+def test_the_least_squares_save_where_an_error_is_small_for_what_it_saves() -> None:
+    found = space([[(300, 1, 0.1, 0.5)], [(150, 1, 0.1, 0.2)], [(150, 1, 0.1, 0.2)], [(40, 1, 0.1, 0.3)]])
+    assert set((least_squares(found, macs(700)) or CompressionPlan()).sites) == {"b", "c"}
+
+
 def test_the_minimax_plan_spares_the_most_damaged_site() -> None:
     found = space([[(200, 1, 1.0, None)], [(100, 1, 0.6, None)], [(100, 1, 0.6, None)]])
     assert set(minimax(found, macs(800)).sites) == {"b", "c"}
@@ -108,6 +133,14 @@ def test_the_uniform_plan_shares_out_the_first_budgets_quantity_until_all_are_me
     budgets = Budgets(limits=(macs(1000), Budget(limit=840, quantity="params")))
     plan = uniform(space([ladder, ladder]), budgets)
     assert {choice.structure["rank"] for choice in plan.sites.values()} == {7}, "8 of 10 steps at both sites"
+
+
+def test_the_uniform_plan_spares_a_site_that_could_save_next_to_nothing_while_the_others_suffice() -> None:
+    """c could save 20 where the mean site could save 173."""
+    ladder = [(step * 25, 1, 0.1 * step, None) for step in range(1, 11)]
+    found = space([ladder, ladder, [(20, 1, 0.1, None)]])
+    assert set(uniform(found, macs(800)).sites) == {"a", "b"}
+    assert set(uniform(found, macs(490)).sites) == {"a", "b", "c"}
 
 
 def test_the_structured_rule_keeps_channels_and_takes_two_taps() -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import pickle
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sconv_search.structured.conv import StructuredConv1d, StructuredConv2d
 from sconv_search.structured.conv_transpose import StructuredConvTranspose2d
@@ -96,3 +97,21 @@ def test_a_layer_without_structure_keeps_its_plain_gradient() -> None:
     layer(x).sum().backward()
     dense(x).sum().backward()
     torch.testing.assert_close(layer.weight.grad, dense.weight.grad)
+
+
+class _Blocked(torch.autograd.Function):
+    """Gives no gradient, as quantized layers do."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> None:
+        return None
+
+
+def test_a_loss_that_no_gradient_comes_back_from_leaves_none() -> None:
+    layer = StructuredConv2d.from_conv(nn.Conv2d(4, 4, 3), c=2, n=2)
+    (_Blocked.apply(layer(torch.randn(1, 4, 5, 5))).sum() + torch.zeros((), requires_grad=True)).backward()
+    assert layer.weight.grad is None

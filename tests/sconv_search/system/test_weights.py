@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
@@ -94,3 +95,27 @@ def test_weights_of_another_precision_are_converted(tmp_path: Path, kind: torch.
     other = network()
     load_weights_(other, tmp_path / "w")
     assert torch.equal(other[3].weight, tensors["3.weight"].float())
+
+
+def test_a_flipped_bit_is_found(tmp_path: Path) -> None:
+    save_weights(network(), tmp_path / "w", {"of": "a test"})
+    content = bytearray((tmp_path / "w").read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "w").write_bytes(content)
+    other = network()
+    before = {key: tensor.clone() for key, tensor in other.state_dict().items()}
+    with pytest.raises(ValueError, match=r"w' is damaged: the checksum of its numbers is \d+, and was \d+ when"):
+        load_weights_(other, tmp_path / "w")
+    assert all(torch.equal(tensor, before[key]) for key, tensor in other.state_dict().items())
+
+
+def test_equal_weights_give_equal_files(tmp_path: Path) -> None:
+    """The library writes the texts in an order that differs from file to file."""
+    saved, texts = network(), {name: f"λ {name}" for name in "abcdefgh"}
+    files = set()
+    for number in range(5):
+        save_weights(saved, tmp_path / str(number), texts)
+        files.add((tmp_path / str(number)).read_bytes())
+    assert len(files) == 1
+    with safe_open(tmp_path / "0", "pt") as file:
+        assert {name: text for name, text in file.metadata().items() if name in texts} == texts

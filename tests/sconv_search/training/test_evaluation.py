@@ -40,3 +40,10 @@ def test_labels_below_0_count_nowhere_in_scores(metric: Metric) -> None:
     found = scored(images, labels)
     assert found.value == known.value
     assert found.loss == pytest.approx(known.loss, rel=1e-6)
+
+
+def test_a_score_is_top1_only_where_that_is_its_metric() -> None:
+    assert Score(value=50.0, loss=1.0, metric="top-1").top1 == 50
+    for score in (Score(value=50.0, loss=1.0, metric="mean IoU"), Score(value=50.0, loss=1.0)):
+        with pytest.raises(AttributeError, match="not top-1"):
+            _ = score.top1

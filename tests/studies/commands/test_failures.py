@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 import sconv_search.studies.commands.search
-import sconv_search.studies.trials.evaluator
+import sconv_search.studies.trials.trial
 from sconv_search.studies.commands.failures import guarded
 from sconv_search.training.loop import TrainingDiverged
 from tests.studies.conftest import SMALL, Typed
@@ -48,7 +48,7 @@ def test_ctrl_c_is_told_through_the_command_line(typed: Callable[..., Typed], tm
     monkeypatch.setattr(
         sconv_search.studies.commands.search, "run_search", lambda *arguments, **options: raising(KeyboardInterrupt())()
     )
-    monkeypatch.setattr(sconv_search.studies.commands.search, "start_of", lambda *arguments: None)
+    monkeypatch.setattr(sconv_search.studies.commands.search, "context_of", lambda *arguments: None)
     said = typed("search", "--task", "corners", "--out", tmp_path / "run", *SMALL)
     assert (said.status, said.err) == (130, "stopped; the same command continues\n")
 
@@ -57,7 +57,7 @@ def test_a_search_whose_trials_all_diverge_is_failed_work(typed: Callable[..., T
     def diverges(*arguments, **options):
         raise TrainingDiverged("the loss is nan")
 
-    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "run_trial", diverges)
+    monkeypatch.setattr(sconv_search.studies.trials.trial, "run_trial", diverges)
     said = typed("search", "--task", "corners", "--out", tmp_path / "run", *SMALL)
     assert (said.status, "error: 3 trials in a row gave no result" in said.err) == (1, True), said
 

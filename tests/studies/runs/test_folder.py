@@ -24,22 +24,22 @@ def named(tmp_path: Path) -> RunFolder:
 
 
 def test_a_folder_whose_name_holds_separators_of_lines_is_read_again(
-    start: StudyContext, spec: StudySpec, named: RunFolder
+    context: StudyContext, spec: StudySpec, named: RunFolder
 ) -> None:
-    records = search(start, spec, named)
+    records = search(context, spec, named)
     assert (len(records), records[0].study) == (3, SEPARATORS)
     assert named.records() == (records, [])
-    assert search(start, spec, named) == records
+    assert search(context, spec, named) == records
 
 
 def test_a_whole_last_line_without_its_newline_is_kept_and_gets_it(
-    start: StudyContext, spec: StudySpec, folder: RunFolder, notes
+    context: StudyContext, spec: StudySpec, folder: RunFolder, notes
 ) -> None:
-    wanted = search(start, spec, folder)
+    wanted = search(context, spec, folder)
     for path in (folder.trials, folder.journal):
         path.write_bytes(path.read_bytes().removesuffix(b"\n"))
     assert folder.records() == (wanted, [])
-    assert search(start, spec, folder, notes) == wanted
+    assert search(context, spec, folder, notes) == wanted
     assert folder.trials.read_bytes().endswith(b"\n")
     assert folder.journal.read_bytes().endswith(b"\n")
     assert not [line for line in notes.lines if "incomplete" in line]
@@ -50,16 +50,16 @@ HOSTILE = [b"[" * 100_000, b"\xff\xfe", b'{"schema": 1}', b"1" * 5000, b'"\\ud80
 
 @pytest.mark.parametrize("line", HOSTILE, ids=["brackets", "bytes", "fields", "digits", "surrogate", "nan", "zeros"])
 def test_a_damaged_line_costs_that_line(
-    start: StudyContext, spec: StudySpec, folder: RunFolder, notes, line: bytes
+    context: StudyContext, spec: StudySpec, folder: RunFolder, notes, line: bytes
 ) -> None:
-    wanted = search(start, spec, folder)
+    wanted = search(context, spec, folder)
     with folder.trials.open("ab") as file:
         file.write(line + b"\n")
     records, (message,) = folder.records()
     assert records == wanted
     assert message.startswith(f"{folder.trials} line 4 is not read: ")
     assert len(message) < 500 + len(str(folder.trials))
-    assert search(start, spec, folder, notes) == wanted
+    assert search(context, spec, folder, notes) == wanted
     assert message in notes.lines
 
 
@@ -75,9 +75,9 @@ def test_a_damaged_line_costs_that_line(
     ],
 )
 def test_a_field_that_is_wrong_is_named_with_its_line_and_value(
-    start: StudyContext, spec: StudySpec, folder: RunFolder, field: str, value: object, why: str
+    context: StudyContext, spec: StudySpec, folder: RunFolder, field: str, value: object, why: str
 ) -> None:
-    search(start, spec, folder)
+    search(context, spec, folder)
     first, second, third = folder.trials.read_bytes().split(b"\n")[:-1]
     changed = json.dumps({**record_fields(second), field: value}).encode()
     folder.trials.write_bytes(b"\n".join([first, changed, third]) + b"\n")
@@ -92,9 +92,9 @@ def contents(folder: RunFolder) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("damage", ["another schema", "all lines", "no spec", "spec", "networks"])
 def test_a_folder_that_cannot_be_read_is_refused_and_left_as_it_is(
-    start: StudyContext, spec: StudySpec, folder: RunFolder, damage: str
+    context: StudyContext, spec: StudySpec, folder: RunFolder, damage: str
 ) -> None:
-    search(start, spec, folder)
+    search(context, spec, folder)
     other = replace(spec, budget="40%")
     if damage == "another schema":
         folder.trials.write_bytes(folder.trials.read_bytes().replace(b'"schema": 2', b'"schema": 3'))
@@ -110,27 +110,27 @@ def test_a_folder_that_cannot_be_read_is_refused_and_left_as_it_is(
         (folder.path / "confirmed" / "dense-seed0").mkdir(parents=True)
     before = contents(folder)
     with pytest.raises(ValueError, match="--overwrite") as error:
-        search(start, other, folder)
+        search(context, other, folder)
     assert len(str(error.value)) < 1000
     assert {**before, ".lock": b""} == contents(folder)
-    assert len(search(start, replace(other, trials=1), folder, overwrite=True)) == 1
+    assert len(search(context, replace(other, trials=1), folder, overwrite=True)) == 1
     assert not (folder.path / "confirmed").exists()
 
 
 def test_the_same_study_continues_whatever_overwrite_says(
-    start: StudyContext, spec: StudySpec, folder: RunFolder
+    context: StudyContext, spec: StudySpec, folder: RunFolder
 ) -> None:
-    first = search(start, spec, folder)
-    assert search(start, spec, folder, overwrite=True) == first
+    first = search(context, spec, folder)
+    assert search(context, spec, folder, overwrite=True) == first
 
 
 def test_what_an_untrained_study_left_is_renamed_not_deleted(
-    start: StudyContext, spec: StudySpec, folder: RunFolder, notes
+    context: StudyContext, spec: StudySpec, folder: RunFolder, notes
 ) -> None:
     with pytest.raises(ValueError, match="cannot be met"):
-        search(start, replace(spec, budget="1%"), folder)
+        search(context, replace(spec, budget="1%"), folder)
     space = (folder.path / "space.json").read_bytes()
-    search(start, replace(spec, methods=("weight_svd",), trials=1), folder, notes)
+    search(context, replace(spec, methods=("weight_svd",), trials=1), folder, notes)
     assert (folder.path / "space.json.former1").read_bytes() == space
     assert any("space.json is of another study; it was renamed to space.json.former1" in line for line in notes.lines)
 

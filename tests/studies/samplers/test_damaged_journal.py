@@ -49,18 +49,18 @@ def without(operation: int, field: str) -> Callable[[Entries], object]:
     ],
 )
 def test_it_is_refused_by_its_line_and_stays_as_it_is(
-    start: StudyContext, spec: StudySpec, folder: RunFolder, damage: Callable[[Entries], object], why: str
+    context: StudyContext, spec: StudySpec, folder: RunFolder, damage: Callable[[Entries], object], why: str
 ) -> None:
-    wanted = search(start, spec, folder)
+    wanted = search(context, spec, folder)
     entries = [json.loads(line) for line in folder.journal.read_bytes().split(b"\n")[:-1]]
     damage(entries)
     before = "".join(f"{json.dumps(entry)}\n" for entry in entries)
     folder.journal.write_text(before)
     with pytest.raises(ValueError, match=why) as error:
-        search(start, spec, folder)
+        search(context, spec, folder)
     assert str(folder.journal) in str(error.value)
     assert str(error.value).endswith("without the file the search goes on, by what the records say")
     assert len(str(error.value)) < 500 + len(str(folder.journal))
     assert folder.journal.read_text() == before
     folder.journal.unlink()
-    assert search(start, spec, folder) == wanted
+    assert search(context, spec, folder) == wanted

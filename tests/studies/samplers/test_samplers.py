@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-import sconv_search.studies.trials.evaluator
+import sconv_search.studies.trials.trial
 from sconv_search import CompressionPlan, TrialRecord
 from sconv_search.budget import Budgets
 from sconv_search.studies import RunFolder, StudyContext, StudySpec
@@ -32,9 +32,9 @@ def study(spec: StudySpec, sampler: str) -> StudySpec:
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_runs_a_study_without_repetition_in_which_all_fit(
-    start: StudyContext, spec: StudySpec, folder: RunFolder, sampler: str
+    context: StudyContext, spec: StudySpec, folder: RunFolder, sampler: str
 ) -> None:
-    records = uninterrupted(start, study(spec, sampler), folder)
+    records = uninterrupted(context, study(spec, sampler), folder)
     folder = _FOLDERS[study(spec, sampler)]
     assert [r.status for r in records] == ["complete"] * 8
     assert len({(r.plan, r.regularization) for r in records}) == 8
@@ -60,9 +60,9 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[int, Budgets]:
     proposed = Proposals.next
 
     def noted(self: Proposals):
-        job = proposed(self)
-        found[job.number] = job.budgets
-        return job
+        request = proposed(self)
+        found[request.number] = request.budgets
+        return request
 
     monkeypatch.setattr(Proposals, "next", noted)
     return found
@@ -70,9 +70,9 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[int, Budgets]:
 
 @pytest.mark.parametrize("sampler", FRONTS)
 def test_every_trial_of_a_front_fits_its_own_budget_and_tells_two_objectives(
-    start: StudyContext, spec: StudySpec, folder: RunFolder, sampler: str, drawn: dict[int, Budgets]
+    context: StudyContext, spec: StudySpec, folder: RunFolder, sampler: str, drawn: dict[int, Budgets]
 ) -> None:
-    records = search(start, replace(study(spec, sampler), budget="30%..90%"), folder)
+    records = search(context, replace(study(spec, sampler), budget="30%..90%"), folder)
     assert [r.status for r in records] == ["complete"] * 8
     space = folder.read_space()
     assert space is not None
@@ -89,10 +89,10 @@ def test_every_trial_of_a_front_fits_its_own_budget_and_tells_two_objectives(
 
 
 def test_a_front_has_the_objectives_that_were_asked_for(
-    start: StudyContext, spec: StudySpec, folder: RunFolder
+    context: StudyContext, spec: StudySpec, folder: RunFolder
 ) -> None:
     asked = replace(spec, budget="30%..90%", objectives=("params", "macs"), trials=3)
-    records = search(start, asked, folder)
+    records = search(context, asked, folder)
     (journal,) = optuna_trials(folder)
     assert [t.values for t in journal] == [[r.val_score, float(r.params or 0), float(r.macs or 0)] for r in records]
 
@@ -135,24 +135,29 @@ def killed_at(
     [*((name, "50%") for name in SAMPLERS), *((name, "30%..90%") for name in FRONTS if name != "gp"), GP_FRONT],
 )
 def test_a_search_killed_again_and_again_gives_the_records_of_an_uninterrupted_one(
-    start: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch, sampler: str, budget: str
+    context: StudyContext,
+    spec: StudySpec,
+    folder: RunFolder,
+    monkeypatch: pytest.MonkeyPatch,
+    sampler: str,
+    budget: str,
 ) -> None:
     """In training, while it suggests, before the record is written, and between the record and Optuna."""
     spec = replace(spec, budget=budget)
-    whole = uninterrupted(start, study(spec, sampler), folder)
+    whole = uninterrupted(context, study(spec, sampler), folder)
     with monkeypatch.context() as patch:
         patch.setattr(
-            sconv_search.studies.trials.evaluator,
+            sconv_search.studies.trials.trial,
             "run_trial",
-            killed_at({6}, sconv_search.studies.trials.evaluator.run_trial, []),
+            killed_at({6}, sconv_search.studies.trials.trial.run_trial, []),
         )
         patch.setattr(Sampler, "ask", killed_at({1}, Sampler.ask, [], after=True))
         patch.setattr(RunFolder, "append", killed_at({4}, RunFolder.append, []))
         patch.setattr(Sampler, "tell", killed_at({7}, Sampler.tell, []))
         for _ in range(4):
             with pytest.raises(Killed):
-                search(start, study(spec, sampler), folder)
-        records = search(start, study(spec, sampler), folder)
+                search(context, study(spec, sampler), folder)
+        records = search(context, study(spec, sampler), folder)
     assert facts(records) == facts(whole)
     assert facts(folder.records()[0]) == facts(whole)
 
@@ -161,26 +166,26 @@ _WHOLE: dict[StudySpec, list[TrialRecord]] = {}
 _FOLDERS: dict[StudySpec, RunFolder] = {}
 
 
-def uninterrupted(start: StudyContext, spec: StudySpec, folder: RunFolder) -> list[TrialRecord]:
+def uninterrupted(context: StudyContext, spec: StudySpec, folder: RunFolder) -> list[TrialRecord]:
     """The records of the study, searched once for all tests."""
     if spec not in _WHOLE:
         _FOLDERS[spec] = RunFolder(folder.path.parent / "whole")
-        _WHOLE[spec] = search(start, spec, _FOLDERS[spec])
+        _WHOLE[spec] = search(context, spec, _FOLDERS[spec])
     return _WHOLE[spec]
 
 
 def test_a_search_killed_between_enqueueing_a_plan_and_asking_for_it_continues(
-    start: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+    context: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Optuna then holds a trial that waits; telling it a result is an error."""
     import optuna
 
-    whole = uninterrupted(start, study(spec, "tpe"), folder)
+    whole = uninterrupted(context, study(spec, "tpe"), folder)
     with monkeypatch.context() as patch:
         patch.setattr(optuna.Study, "ask", killed_at({1}, optuna.Study.ask, []))
         with pytest.raises(Killed):
-            search(start, study(spec, "tpe"), folder)
-    assert facts(search(start, study(spec, "tpe"), folder)) == facts(whole)
+            search(context, study(spec, "tpe"), folder)
+    assert facts(search(context, study(spec, "tpe"), folder)) == facts(whole)
 
 
 def test_trials_interrupted_while_later_ones_ended_come_first(folder: RunFolder) -> None:
@@ -202,9 +207,9 @@ def test_trials_interrupted_while_later_ones_ended_come_first(folder: RunFolder)
     assert third.upcoming == 0
 
 
-def test_the_seed_decides(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
+def test_the_seed_decides(context: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
     one, other = (study(replace(spec, seed=seed), "random") for seed in (0, 1))
-    first = uninterrupted(start, one, folder)
-    second = search(start, other, folder)
+    first = uninterrupted(context, one, folder)
+    second = search(context, other, folder)
     assert facts(first)[:4] == facts(second)[:4], "the rules know no seed"
     assert facts(first)[4:] != facts(second)[4:]

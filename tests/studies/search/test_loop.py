@@ -10,13 +10,13 @@ import optuna
 import pytest
 
 import sconv_search.studies.search.runner
-import sconv_search.studies.trials.evaluator
+import sconv_search.studies.trials.trial
 from sconv_search import CompressionPlan
 from sconv_search.studies import RunFolder, StudyContext, StudySpec
 from sconv_search.studies.search.loop import SearchLoop, StoppingCriterion
 from sconv_search.studies.search.proposals import Proposals
 from sconv_search.studies.search.runner import search
-from sconv_search.studies.trials.evaluator import TrialRequest
+from sconv_search.studies.trials.request import Compressed, TrialRequest
 from sconv_search.training.evaluation import Score
 from tests.studies.conftest import told
 
@@ -28,19 +28,19 @@ def screens(monkeypatch: pytest.MonkeyPatch) -> list[CompressionPlan]:
     """The plans that were screened, each with a score that follows from its text."""
     found: list[CompressionPlan] = []
 
-    def score(start: StudyContext, plan: CompressionPlan, *, seed: int) -> Score:
-        found.append(plan)
-        return told(plan, -1.0).final
+    def score(context: StudyContext, compressed: Compressed) -> Score:
+        found.append(compressed.network.plan)
+        return told(compressed.network.plan, -1.0).final
 
-    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "screened", score)
+    monkeypatch.setattr(sconv_search.studies.trials.trial, "validation_score", score)
     return found
 
 
 @pytest.mark.parametrize("budget", ["50%", "30%..90%"])
 def test_screening_trains_as_many_as_asked_and_records_the_others(
-    start: StudyContext, spec: StudySpec, folder: RunFolder, screens: list[CompressionPlan], budget: str
+    context: StudyContext, spec: StudySpec, folder: RunFolder, screens: list[CompressionPlan], budget: str
 ) -> None:
-    records = search(start, replace(spec, screening=3, trials=4, budget=budget), folder)
+    records = search(context, replace(spec, screening=3, trials=4, budget=budget), folder)
     trained = [r for r in records if r.status == "complete"]
     untrained = [r for r in records if r.status == "screened"]
     assert (len(trained), len(records)) == (4, len(trained) + len(untrained))
@@ -63,9 +63,9 @@ def test_screening_trains_as_many_as_asked_and_records_the_others(
 
 
 def test_the_promoted_are_the_best_third_so_far(
-    start: StudyContext, spec: StudySpec, folder: RunFolder, screens: list[CompressionPlan]
+    context: StudyContext, spec: StudySpec, folder: RunFolder, screens: list[CompressionPlan]
 ) -> None:
-    records = search(start, replace(spec, screening=3, trials=4), folder)
+    records = search(context, replace(spec, screening=3, trials=4), folder)
     for place, r in enumerate(records):
         better = sum((other.screen_loss or 0) < (r.screen_loss or 0) for other in records[:place])
         assert (r.status == "complete") == (better < max(1, (place + 1) // 3))
@@ -73,7 +73,7 @@ def test_the_promoted_are_the_best_third_so_far(
 
 @pytest.mark.parametrize("budget", ["50%", "30%..90%"])
 def test_what_was_screened_before_an_interruption_decides_as_if_there_had_been_none(
-    start: StudyContext,
+    context: StudyContext,
     spec: StudySpec,
     folder: RunFolder,
     screens: list[CompressionPlan],
@@ -82,58 +82,60 @@ def test_what_was_screened_before_an_interruption_decides_as_if_there_had_been_n
     tmp_path: Path,
 ) -> None:
     spec = replace(spec, screening=3, trials=4, budget=budget)
-    wanted = search(start, spec, folder)
+    wanted = search(context, spec, folder)
     whole, at = (
-        sconv_search.studies.trials.evaluator.screened,
+        sconv_search.studies.trials.trial.validation_score,
         max(k for k, r in enumerate(wanted) if r.status == "screened"),
     )
 
-    def interrupted(start: StudyContext, plan: CompressionPlan, *, seed: int) -> Score:
+    def interrupted(context: StudyContext, compressed: Compressed) -> Score:
         if len(screens) == len(wanted) + at:  # the first after an interruption would be promoted, were none known
             raise KeyboardInterrupt
-        return whole(start, plan, seed=seed)
+        return whole(context, compressed)
 
     again = RunFolder(tmp_path / "again" / folder.name)
     with monkeypatch.context() as patched:
-        patched.setattr(sconv_search.studies.trials.evaluator, "screened", interrupted)
+        patched.setattr(sconv_search.studies.trials.trial, "validation_score", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            search(start, spec, again)
+            search(context, spec, again)
     assert len(again.records()[0]) == at
-    found = search(start, spec, again)
+    found = search(context, spec, again)
     assert [(r.number, r.status, r.plan) for r in found] == [(r.number, r.status, r.plan) for r in wanted]
 
 
 def test_a_screening_that_is_not_finite_is_a_failure(
-    start: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+    context: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        sconv_search.studies.trials.evaluator, "screened", lambda *args, **options: Score(value=10.0, loss=float("inf"))
+        sconv_search.studies.trials.trial,
+        "validation_score",
+        lambda *args, **options: Score(value=10.0, loss=float("inf")),
     )
     with pytest.raises(RuntimeError, match="the loss is not finite: screen_loss is inf"):
-        search(start, replace(spec, screening=2), folder)
+        search(context, replace(spec, screening=2), folder)
     assert {(r.status, r.screen_loss) for r in folder.records()[0]} == {("failed", None)}
 
 
 def test_a_search_ends_when_its_time_is_up_and_the_same_command_continues(
-    start: StudyContext, spec: StudySpec, folder: RunFolder, notes, monkeypatch: pytest.MonkeyPatch
+    context: StudyContext, spec: StudySpec, folder: RunFolder, notes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A second passes whenever a trial is trained."""
-    now, run_trial = [100.0], sconv_search.studies.trials.evaluator.run_trial
+    now, run_trial = [100.0], sconv_search.studies.trials.trial.run_trial
 
     def a_second(*args: object, **options: object) -> object:
         now[0] += 1
         return run_trial(*args, **options)
 
-    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "run_trial", a_second)
+    monkeypatch.setattr(sconv_search.studies.trials.trial, "run_trial", a_second)
     monkeypatch.setattr(sconv_search.studies.search.runner, "SearchLoop", partial(SearchLoop, clock=lambda: now[0]))
-    records = search(start, replace(spec, trials=5), folder, notes, stops=StoppingCriterion(seconds=2))
+    records = search(context, replace(spec, trials=5), folder, notes, stops=StoppingCriterion(seconds=2))
     assert len(records) == 2
     assert "search ends after 2 trainings: the time of 2 s is up; the same command continues" in notes.lines
-    assert len(search(start, replace(spec, trials=5), folder, stops=StoppingCriterion(seconds=10))) == 5
+    assert len(search(context, replace(spec, trials=5), folder, stops=StoppingCriterion(seconds=10))) == 5
 
 
 def test_numbers_that_jump_are_explained(
-    start: StudyContext, spec: StudySpec, folder: RunFolder, notes, monkeypatch: pytest.MonkeyPatch, untrained: None
+    context: StudyContext, spec: StudySpec, folder: RunFolder, notes, monkeypatch: pytest.MonkeyPatch, untrained: None
 ) -> None:
     """The second proposal is the first one again, under the next number."""
     following = Proposals.next
@@ -145,17 +147,17 @@ def test_numbers_that_jump_are_explained(
         return replace(first, number=number) if len(seen) in (2, 3) else seen[-1]
 
     monkeypatch.setattr(Proposals, "next", again)
-    records = search(start, replace(spec, trials=2), folder, notes)
+    records = search(context, replace(spec, trials=2), folder, notes)
     assert [r.number for r in records] == [0, 3]
     assert "trials 1 to 2 not evaluated: their plans were suggested before" in notes.lines
 
 
 def test_a_search_ends_when_nothing_improves(
-    start: StudyContext, spec: StudySpec, folder: RunFolder, notes, monkeypatch: pytest.MonkeyPatch
+    context: StudyContext, spec: StudySpec, folder: RunFolder, notes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outcome = replace(told(CompressionPlan(), None), final=Score(value=50.0, loss=1.0))
-    monkeypatch.setattr(sconv_search.studies.trials.evaluator, "run_trial", lambda *args, **options: outcome)
-    records = search(start, replace(spec, trials=9), folder, notes, stops=StoppingCriterion(patience=2))
+    monkeypatch.setattr(sconv_search.studies.trials.trial, "run_trial", lambda *args, **options: outcome)
+    records = search(context, replace(spec, trials=9), folder, notes, stops=StoppingCriterion(patience=2))
     assert len(records) == 3, "the first improves on nothing, two more do not improve on it"
     assert any("2 trainings in a row improved nothing; the same command continues" in line for line in notes.lines)
 

@@ -44,10 +44,10 @@ RANGED = Budgets(limits=(Budget(limit=1800, least=800),))
 
 def test_the_first_plans_of_a_fixed_budget_are_the_rules_and_greedy_with_a_penalty() -> None:
     first = first_plans(SPACE, FIXED, RANGE, 100)
-    assert [one.rule for one in first] == ["greedy", "minimax", "greedy", "uniform", "least_error"]
-    assert [one.regularization for one in first] == [None, None, 1.0, None, None]
+    assert [one.rule for one in first] == ["greedy", "minimax", "greedy", "uniform", "least_error", "least_squares"]
+    assert [one.regularization for one in first] == [None, None, 1.0, None, None, None]
     assert first[2].plan == first[0].plan == RULES["greedy"](SPACE, FIXED)
-    assert {one.place for one in first} == {1.0}
+    assert {one.share for one in first} == {1.0}
 
 
 @pytest.mark.parametrize("budgets", [FIXED, RANGED])
@@ -58,13 +58,13 @@ def test_no_two_of_the_first_plans_are_alike_and_each_fits_the_budget_at_its_pla
     first = first_plans(SPACE, budgets, regularization, 100)
     assert len({(one.plan, one.regularization) for one in first}) == len(first)
     for one in first:
-        assert budgets.at(one.place).excess(SPACE.cost(one.plan)) <= 0
+        assert budgets.at(one.share).excess(SPACE.cost(one.plan)) <= 0
 
 
 def test_a_front_starts_at_both_ends_and_the_middle_of_its_range() -> None:
     first = first_plans(SPACE, RANGED, RANGE, 100)
-    assert [one.place for one in first] == sorted((one.place for one in first), reverse=True)
-    assert {one.place for one in first} == {1.0, 0.5, 0.0}
+    assert [one.share for one in first] == sorted((one.share for one in first), reverse=True)
+    assert {one.share for one in first} == {1.0, 0.5, 0.0}
     penalized = [one for one in first if one.regularization is not None]
     assert [one.plan for one in penalized] == [RULES["greedy"](SPACE, RANGED.at(place)) for place in (1.0, 0.5, 0.0)]
 
@@ -74,11 +74,17 @@ def test_plans_given_come_first_and_again_towards_their_structure_and_the_rules_
     first = first_plans(SPACE, FIXED, RANGE, 100, given)
     assert [one.plan for one in first[:4]] == [given[0], given[0], given[1], given[1]]
     assert [one.regularization for one in first[:4]] == [None, 1.0, None, 1.0]
-    assert [one.rule for one in first] == ["given"] * 4 + ["minimax", "uniform", "minimax", "least_error"]
+    assert [one.rule for one in first] == ["given"] * 4 + [
+        "minimax",
+        "uniform",
+        "minimax",
+        "least_error",
+        "least_squares",
+    ]
     assert [one.rule for one in first_plans(SPACE, FIXED, None, 2, given)] == ["given", "given", "minimax", "uniform"]
 
 
-@pytest.mark.parametrize(("trials", "wanted"), [(1, 2), (4, 2), (6, 3), (8, 4), (100, 5)])
+@pytest.mark.parametrize(("trials", "wanted"), [(1, 2), (4, 2), (6, 3), (8, 4), (100, 6)])
 def test_the_rules_take_at_most_half_of_the_trials(trials: int, wanted: int) -> None:
     assert len(first_plans(SPACE, FIXED, RANGE, trials)) == wanted
     assert first_plans(SPACE, FIXED, RANGE, trials) == first_plans(SPACE, FIXED, RANGE, 100)[:wanted]

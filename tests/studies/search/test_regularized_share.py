@@ -18,20 +18,20 @@ from sconv_search.studies.search.runner import search
 RANGE = (0.2, 0.8)
 
 
-def timed(start: StudyContext) -> tuple[StudyContext, list[float]]:
+def timed(context: StudyContext) -> tuple[StudyContext, list[float]]:
     """A start that notes the epochs of each training in place of training."""
     epochs: list[float] = []
 
     def train(*given: Any, **options: Any) -> None:
         epochs.append(options["epochs"])
 
-    return replace(start, train=train), epochs
+    return replace(context, train=train), epochs
 
 
 def test_regularized_trials_train_a_share_of_their_own_before_compression(
-    start: StudyContext, spec: StudySpec, folder: RunFolder
+    context: StudyContext, spec: StudySpec, folder: RunFolder
 ) -> None:
-    noting, epochs = timed(start)
+    noting, epochs = timed(context)
     records = search(noting, replace(spec, trials=16, regularized_share_range=RANGE), folder)
     whole = spec.search_schedule.epochs
     wanted: list[float] = []
@@ -46,18 +46,18 @@ def test_regularized_trials_train_a_share_of_their_own_before_compression(
 
 
 def test_without_a_range_every_regularized_trial_has_the_studys_share(
-    start: StudyContext, spec: StudySpec, folder: RunFolder
+    context: StudyContext, spec: StudySpec, folder: RunFolder
 ) -> None:
-    records = search(timed(start)[0], replace(spec, trials=6, regularized_share=0.25), folder)
+    records = search(timed(context)[0], replace(spec, trials=6, regularized_share=0.25), folder)
     assert {r.regularized_share for r in records if r.regularization is not None} == {0.25}
 
 
-def test_a_confirmation_keeps_the_share_of_the_trial(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
-    search(timed(start)[0], replace(spec, trials=8, regularized_share_range=RANGE), folder)
+def test_a_confirmation_keeps_the_share_of_the_trial(context: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
+    search(timed(context)[0], replace(spec, trials=8, regularized_share_range=RANGE), folder)
     regularized = [r for r in folder.records()[0] if r.regularized_share is not None]
     text = "\n".join(r.to_json() for r in regularized[-1:]) + "\n"
     folder.trials.write_text(text)
-    noting, epochs = timed(start)
+    noting, epochs = timed(context)
     found = {r.variant: r for r in confirm(noting, [folder], seeds=1, most=1)}
     share, whole = regularized[-1].regularized_share, spec.confirm_schedule.epochs
     assert share is not None

@@ -10,7 +10,7 @@ import pytest
 
 from sconv_search.studies import RunFolder, StudyContext, StudySpec, confirm
 from sconv_search.studies.search.runner import search
-from sconv_search.studies.trials.trial import Outcome
+from sconv_search.studies.trials.request import Outcome
 
 pytestmark = pytest.mark.usefixtures("untrained")
 
@@ -38,33 +38,33 @@ def refused(seen: list[BaseException], folder: RunFolder) -> bool:
     return bool(seen) and all(str(error) == said for error in seen)
 
 
-EVALUATOR, CONFIRMATION = "sconv_search.studies.trials.evaluator", "sconv_search.studies.confirmation"
+EVALUATOR, CONFIRMATION = "sconv_search.studies.trials.trial", "sconv_search.studies.confirmation"
 
 
 def test_a_search_beside_a_search(
-    start: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+    context: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = search(start, spec, RunFolder(folder.path.parent / "whole"))
-    seen = while_it_works(monkeypatch, EVALUATOR, lambda: search(start, spec, folder))
-    records = search(start, spec, folder)
+    whole = search(context, spec, RunFolder(folder.path.parent / "whole"))
+    seen = while_it_works(monkeypatch, EVALUATOR, lambda: search(context, spec, folder))
+    records = search(context, spec, folder)
     assert refused(seen, folder)
     assert [(r.number, r.plan, r.val_score) for r in records] == [(r.number, r.plan, r.val_score) for r in whole]
     assert folder.records() == (records, [])
 
 
 def test_a_confirmation_beside_a_search(
-    start: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+    context: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    search(start, replace(spec, trials=2), folder)
-    seen = while_it_works(monkeypatch, EVALUATOR, lambda: confirm(start, [folder], seeds=1))
-    records = search(start, replace(spec, trials=4), folder)
+    search(context, replace(spec, trials=2), folder)
+    seen = while_it_works(monkeypatch, EVALUATOR, lambda: confirm(context, [folder], seeds=1))
+    records = search(context, replace(spec, trials=4), folder)
     assert refused(seen, folder)
     assert folder.records() == (records, [])
     assert [r.stage for r in records] == ["search"] * 4
 
 
 def test_commands_beside_a_confirmation_of_several_runs(
-    start: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+    context: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every folder is held from the beginning to the end, not the one alone that is worked on."""
     monkeypatch.setattr(
@@ -72,14 +72,14 @@ def test_commands_beside_a_confirmation_of_several_runs(
     )
     other = RunFolder(folder.path.parent / "other")
     for one in (folder, other):
-        search(start, replace(spec, trials=2), one)
+        search(context, replace(spec, trials=2), one)
     seen = while_it_works(
         monkeypatch,
         CONFIRMATION,
-        lambda: search(start, replace(spec, trials=3), other),
-        lambda: confirm(start, [other], seeds=1, most=1),
+        lambda: search(context, replace(spec, trials=3), other),
+        lambda: confirm(context, [other], seeds=1, most=1),
     )
-    new = confirm(start, [folder, other], seeds=1, most=1)
+    new = confirm(context, [folder, other], seeds=1, most=1)
     assert refused(seen, other)
     assert len(seen) == 2
     assert {r.status for r in new} == {"complete"}
@@ -90,31 +90,31 @@ def test_commands_beside_a_confirmation_of_several_runs(
         assert len(rows) == len(set(rows)), "no row is there twice"
 
 
-def test_a_run_that_is_named_twice_is_refused(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
-    search(start, replace(spec, trials=1), folder)
+def test_a_run_that_is_named_twice_is_refused(context: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
+    search(context, replace(spec, trials=1), folder)
     again = RunFolder(folder.path.parent / "." / folder.path.name)
     with pytest.raises(ValueError, match="is named twice; name each run once"):
-        confirm(start, [folder, again], seeds=1)
+        confirm(context, [folder, again], seeds=1)
 
 
 def test_a_space_that_was_measured_of_something_else_is_refused_and_kept(
-    start: StudyContext, spec: StudySpec, folder: RunFolder
+    context: StudyContext, spec: StudySpec, folder: RunFolder
 ) -> None:
     other = RunFolder(folder.path.parent / "other")
-    search(start, replace(spec, trials=1), folder)
-    search(start, replace(spec, methods=("spatial_svd",), trials=1), other)
+    search(context, replace(spec, trials=1), folder)
+    search(context, replace(spec, methods=("spatial_svd",), trials=1), other)
     path = folder.path / "space.json"
     path.write_bytes((other.path / "space.json").read_bytes())
     content = path.read_bytes()
     with pytest.raises(ValueError, match=rf"'{path}' was measured with another methods; name another folder"):
-        search(start, replace(spec, trials=2), folder)
+        search(context, replace(spec, trials=2), folder)
     assert path.read_bytes() == content
 
 
 def test_sites_of_an_interrupted_measurement_of_something_else_are_not_used(
-    start: StudyContext, spec: StudySpec, folder: RunFolder, notes
+    context: StudyContext, spec: StudySpec, folder: RunFolder, notes
 ) -> None:
-    search(start, replace(spec, trials=1), folder)
+    search(context, replace(spec, trials=1), folder)
     space = folder.read_space()
     assert space is not None
     other = RunFolder(folder.path.parent / "other")
@@ -130,11 +130,11 @@ def test_sites_of_an_interrupted_measurement_of_something_else_are_not_used(
 
 
 def test_a_space_that_does_not_say_what_it_was_measured_of_is_taken(
-    start: StudyContext, spec: StudySpec, folder: RunFolder
+    context: StudyContext, spec: StudySpec, folder: RunFolder
 ) -> None:
     """As those of version 0.1."""
-    search(start, replace(spec, trials=1), folder)
+    search(context, replace(spec, trials=1), folder)
     space = folder.read_space()
     assert space is not None
     folder.write_space(replace(space, measured_of={}))
-    assert len(search(start, replace(spec, trials=2), folder)) == 2
+    assert len(search(context, replace(spec, trials=2), folder)) == 2

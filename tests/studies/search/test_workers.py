@@ -49,11 +49,11 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("importable")
 def test_a_worker_that_dies_is_replaced_and_its_trial_runs_once_more(
-    start: StudyContext, spec: StudySpec, folder: RunFolder, notes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    context: StudyContext, spec: StudySpec, folder: RunFolder, notes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(NOTE, str(tmp_path))
     records = search(
-        replace(start, train=dies_once, score=by_parameters), replace(spec, trials=4), folder, notes, workers=2
+        replace(context, train=dies_once, score=by_parameters), replace(spec, trials=4), folder, notes, workers=2
     )
     assert [r.status for r in records] == ["complete"] * 4
     assert len({r.number for r in records}) == 4, "what was suggested before takes a number, too"
@@ -70,7 +70,7 @@ class Doomed:
 
     exitcode, idle_deaths, made = -9, 0, 0
 
-    def __init__(self, bench: object, threads: int) -> None:
+    def __init__(self, evaluator: object, threads: int) -> None:
         self.pipe, self._theirs = multiprocessing.Pipe()
         self.process, send = self, self.pipe.send
         Doomed.made += 1
@@ -81,7 +81,7 @@ class Doomed:
             fileno, recv = self.pipe.fileno, self.pipe.recv
 
             @staticmethod
-            def send(job: object) -> None:
+            def send(request: object) -> None:
                 send("a job")
                 self._theirs.close()
 
@@ -94,14 +94,14 @@ class Doomed:
 
 
 def test_a_trial_whose_worker_dies_twice_fails_with_the_exit_code_and_idle_deaths_do_not_count(
-    start: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+    context: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The two first workers have died before they are given anything."""
     monkeypatch.setattr(Doomed, "idle_deaths", 2)
     monkeypatch.setattr(Doomed, "made", 0)
     monkeypatch.setattr(sconv_search.studies.search.workers, "_Worker", Doomed)
     with pytest.raises(RuntimeError, match="the last because: its worker process ended with exit code -9, 2 times"):
-        search(start, spec, folder, workers=2)
+        search(context, spec, folder, workers=2)
     records = folder.records()[0]
     assert [(r.status, r.reason) for r in records] == [
         ("failed", "its worker process ended with exit code -9, 2 times")
@@ -110,7 +110,7 @@ def test_a_trial_whose_worker_dies_twice_fails_with_the_exit_code_and_idle_death
 
 @pytest.mark.usefixtures("importable")
 def test_ctrl_c_leaves_no_process_behind(
-    start: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+    context: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
 
@@ -120,7 +120,7 @@ def test_ctrl_c_leaves_no_process_behind(
 
     monkeypatch.setattr(sconv_search.studies.search.workers, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        search(replace(start, train=no_training, score=by_parameters), spec, folder, workers=2)
+        search(replace(context, train=no_training, score=by_parameters), spec, folder, workers=2)
     assert seen == [2]
     assert not multiprocessing.active_children()
 
@@ -133,43 +133,43 @@ class Unpicklable(nn.Sequential):
 @pytest.mark.parametrize(
     ("change", "part"),
     [
-        (lambda start: replace(start, network=Unpicklable(*start.network)), "network"),
-        (lambda start: replace(start, score=lambda *args: Score(value=0.0, loss=1.0)), "score"),
-        (lambda start: replace(start, train=lambda *args, **options: None), "train"),
+        (lambda context: replace(context, network=Unpicklable(*context.network)), "network"),
+        (lambda context: replace(context, score=lambda *args: Score(value=0.0, loss=1.0)), "score"),
+        (lambda context: replace(context, train=lambda *args, **options: None), "train"),
     ],
     ids=["network", "score", "train"],
 )
 def test_what_cannot_be_sent_to_workers_is_refused_before_anything_is_made(
-    start: StudyContext, spec: StudySpec, folder: RunFolder, change: Callable[[StudyContext], StudyContext], part: str
+    context: StudyContext, spec: StudySpec, folder: RunFolder, change: Callable[[StudyContext], StudyContext], part: str
 ) -> None:
     with pytest.raises(
         TypeError, match=f"several workers need a {part} that can be pickled .*at the top of a module, no lambda"
     ):
-        search(change(start), spec, folder, workers=2)
+        search(change(context), spec, folder, workers=2)
     assert not folder.path.exists()
 
 
 @pytest.mark.parametrize("count", [0, -1])
 def test_a_number_of_workers_that_cannot_be_is_refused(
-    start: StudyContext, spec: StudySpec, folder: RunFolder, count: int
+    context: StudyContext, spec: StudySpec, folder: RunFolder, count: int
 ) -> None:
     with pytest.raises(ValueError, match=f"the number of workers must be at least 1, got {count}"):
-        search(start, spec, folder, workers=count)
+        search(context, spec, folder, workers=count)
     assert not folder.path.exists()
 
 
-def test_what_is_sent_leaves_out_the_tasks_builders(start: StudyContext) -> None:
+def test_what_is_sent_leaves_out_the_tasks_builders(context: StudyContext) -> None:
     """They may be functions that cannot be sent; a worker that called them would say so."""
     spec = StudySpec(
         task="any",
         methods=("spatial_svd",),
         budget="50%",
         trials=1,
-        search_schedule=start.task.search_schedule,
-        confirm_schedule=start.task.confirm_schedule,
+        search_schedule=context.task.search_schedule,
+        confirm_schedule=context.task.confirm_schedule,
     )
-    bench = sconv_search.studies.search.workers.TrialEvaluator(start=start, spec=spec, study="s", dense=None)  # type: ignore[arg-type]
-    task = sconv_search.studies.search.workers._sendable(bench)
+    evaluator = sconv_search.studies.search.workers.TrialEvaluator(context=context, spec=spec, study="s", dense=None)  # type: ignore[arg-type]
+    task = sconv_search.studies.search.workers._sendable(evaluator)
     with pytest.raises(RuntimeError, match="a worker evaluates the network that it was given"):
         task.network()
     with pytest.raises(RuntimeError, match="a worker evaluates on the data that it was given"):

@@ -89,10 +89,12 @@ def test_choices_that_cannot_be_are_refused(name: str, choice: tuple, selection:
 
 
 @pytest.mark.usefixtures("untrained")
-def test_a_search_trains_the_plan_first_directly_and_towards_its_structure(start: StudyContext, tmp_path: Path) -> None:
+def test_a_search_trains_the_plan_first_directly_and_towards_its_structure(
+    context: StudyContext, tmp_path: Path
+) -> None:
     dear = CompressionPlan(sites={**OWN.sites, "8": Choice(method="structured_conv", structure={"c": 288})})
     records = search_network(
-        start.network, start.data, tmp_path / "run", budget="100%", trials=3, plans=(OWN.to_json(), dear.to_json())
+        context.network, context.data, tmp_path / "run", budget="100%", trials=3, plans=(OWN.to_json(), dear.to_json())
     )
     assert [(r.plan, r.regularization, r.origin) for r in records] == [
         (OWN.to_json(), None, "given"),
@@ -105,11 +107,11 @@ def test_a_search_trains_the_plan_first_directly_and_towards_its_structure(start
     assert spec.given == (OWN, dear)
 
 
-def test_a_plan_over_the_budget_is_refused_before_anything_is_trained(start: StudyContext, tmp_path: Path) -> None:
+def test_a_plan_over_the_budget_is_refused_before_anything_is_trained(context: StudyContext, tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"a plan to be tried first is over the budget: measured .* against a budget of"
     ):
-        search_network(start.network, start.data, tmp_path / "run", budget="40%", trials=1, plans=(OWN.to_json(),))
+        search_network(context.network, context.data, tmp_path / "run", budget="40%", trials=1, plans=(OWN.to_json(),))
     assert not (tmp_path / "run" / "trials.jsonl").exists()
 
 

@@ -16,7 +16,8 @@ from sconv_search.studies import RunFolder, StudyContext, StudySpec, Task, confi
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.search.runner import search
 from sconv_search.studies.trials.checkpoints import RunCheckpoints, TrialCheckpoints
-from sconv_search.studies.trials.trial import Outcome, run_trial
+from sconv_search.studies.trials.request import Outcome
+from sconv_search.studies.trials.trial import run_trial
 from sconv_search.training.loop import Progress
 from sconv_search.training.schedule import Schedule
 
@@ -51,10 +52,10 @@ class Killing(Monitor):
         return [line.split(" from ")[0] for line in self.lines if line.startswith("resumed")]
 
 
-def lived(start: StudyContext, monitor: Monitor, checkpoints: TrialCheckpoints | None) -> Outcome:
+def lived(context: StudyContext, monitor: Monitor, checkpoints: TrialCheckpoints | None) -> Outcome:
     schedule = Schedule(epochs=2, batch_size=32, learning_rate=0.05)
     return run_trial(
-        start,
+        context,
         PLAN,
         schedule,
         seed=0,
@@ -66,14 +67,14 @@ def lived(start: StudyContext, monitor: Monitor, checkpoints: TrialCheckpoints |
     )
 
 
-def test_a_life_killed_in_both_phases_is_that_of_an_uninterrupted_one(start: StudyContext, tmp_path: Path) -> None:
+def test_a_life_killed_in_both_phases_is_that_of_an_uninterrupted_one(context: StudyContext, tmp_path: Path) -> None:
     """Of eight steps each; the residuals that were seen, and the time that was spent, go on, too."""
-    kept = RunCheckpoints(folder=tmp_path, every_s=0).of("trial-0", start, PLAN, 0.5, 0.5)
-    expected, last = lived(start, Monitor(), None), Killing()
+    kept = RunCheckpoints(folder=tmp_path, every_s=0).of("trial-0", context, PLAN, 0.5, 0.5)
+    expected, last = lived(context, Monitor(), None), Killing()
     for steps in (5, 7):
         with pytest.raises(Killed):
-            lived(start, Killing(steps), kept)
-    found = lived(start, last, kept)
+            lived(context, Killing(steps), kept)
+    found = lived(context, last, kept)
     assert last.resumed == ["resumed at step 8", "resumed at step 4"]
     assert (found.residual, found.before, found.after, found.final) == (
         expected.residual,
@@ -92,27 +93,29 @@ def facts(records: list[TrialRecord]) -> list[tuple[object, ...]]:
     return [(r.number, r.plan, r.regularization, r.val_score, r.val_loss, r.residual, r.status) for r in records]
 
 
-def test_a_killed_search_goes_on_at_the_step(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
-    expected, last = search(start, spec, RunFolder(folder.path.parent / "whole")), Killing()
+def test_a_killed_search_goes_on_at_the_step(context: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
+    expected, last = search(context, spec, RunFolder(folder.path.parent / "whole")), Killing()
     for steps in (5, 9):
         with pytest.raises(Killed):
-            search(start, spec, folder, Killing(steps), checkpoint_s=0)
+            search(context, spec, folder, Killing(steps), checkpoint_s=0)
         assert folder.checkpoints.is_dir()
     (folder.checkpoints / "trial-77").mkdir()  # of one that does not come again
-    assert facts(search(start, spec, folder, last, checkpoint_s=0)) == facts(expected)
+    assert facts(search(context, spec, folder, last, checkpoint_s=0)) == facts(expected)
     assert last.resumed
     assert not folder.checkpoints.exists()
 
 
-def test_a_killed_confirmation_gives_the_same_weights(start: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
-    search(start, replace(spec, trials=1), folder)
+def test_a_killed_confirmation_gives_the_same_weights(
+    context: StudyContext, spec: StudySpec, folder: RunFolder
+) -> None:
+    search(context, replace(spec, trials=1), folder)
     whole = RunFolder(folder.path.parent / "whole")
-    search(start, replace(spec, trials=1), whole)
-    confirm(start, [whole], seeds=1, most=1)
+    search(context, replace(spec, trials=1), whole)
+    confirm(context, [whole], seeds=1, most=1)
     with pytest.raises(Killed):
-        confirm(start, [folder], seeds=1, most=1, monitor=Killing(11), checkpoint_s=0)
+        confirm(context, [folder], seeds=1, most=1, monitor=Killing(11), checkpoint_s=0)
     last = Killing()
-    confirm(start, [folder], seeds=1, most=1, monitor=last, checkpoint_s=0)
+    confirm(context, [folder], seeds=1, most=1, monitor=last, checkpoint_s=0)
     assert last.resumed[0] == "resumed at step 3"
     assert not folder.checkpoints.exists()
     saved = sorted((whole.path / "confirmed").glob("*/weights.safetensors"))
@@ -122,7 +125,7 @@ def test_a_killed_confirmation_gives_the_same_weights(start: StudyContext, spec:
         assert all(torch.equal(tensor, again[name]) for name, tensor in load_file(file).items())
 
 
-def test_a_killed_training_of_the_dense_network_goes_on(task: Task, start: StudyContext, tmp_path: Path) -> None:
+def test_a_killed_training_of_the_dense_network_goes_on(task: Task, context: StudyContext, tmp_path: Path) -> None:
     cpu = torch.device("cpu")
     with pytest.raises(Killed):
         context_from_task(
@@ -132,17 +135,17 @@ def test_a_killed_training_of_the_dense_network_goes_on(task: Task, start: Study
     last = Killing()
     again = context_from_task(task, data=None, weights=None, cache=tmp_path, device=cpu, monitor=last, checkpoint_s=0)
     assert last.resumed == ["resumed at step 30"]
-    assert again.weights_sha256 == start.weights_sha256
+    assert again.weights_sha256 == context.weights_sha256
     assert [path.suffix for path in tmp_path.glob("corners-seed0-*")] == [".safetensors"]
 
 
-def test_a_checkpoint_of_another_plan_is_not_resumed(start: StudyContext, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_plan_is_not_resumed(context: StudyContext, tmp_path: Path) -> None:
     run, last = RunCheckpoints(folder=tmp_path, every_s=0), Killing()
     with pytest.raises(Killed):
-        lived(start, Killing(5), run.of("trial-0", start, CompressionPlan(sites={}), 0.5, 0.5))
+        lived(context, Killing(5), run.of("trial-0", context, CompressionPlan(sites={}), 0.5, 0.5))
     (file,) = (tmp_path / "trial-0").iterdir()
     content = file.read_bytes()
-    lived(start, last, run.of("trial-0", start, PLAN, 0.5, 0.5))
+    lived(context, last, run.of("trial-0", context, PLAN, 0.5, 0.5))
     assert any(
         "is of another training, which differs in plan; the training starts afresh" in line for line in last.lines
     )

@@ -33,11 +33,11 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3))
 
 
-def test_it_starts_before_and_ends_at_compression_and_has_so_many_points(network: nn.Module) -> None:
+def test_it_starts_before_and_ends_at_compression_and_has_twelve_points(network: nn.Module) -> None:
     course, step = course_of(network)
     for done in range(1, 31):
         step(done, 30)
-    found = course.found()
+    found = course.columns()
     assert (found["epochs"][0], found["epochs"][-1], len(found["epochs"])) == (0, 1.5, POINTS + 1)
     assert list(found["sites"]) == ["0"]  # a method without a penalty has no residual
     assert len(found["sites"]["0"]) == POINTS + 1
@@ -47,7 +47,7 @@ def test_a_short_phase_is_looked_at_each_step(network: nn.Module) -> None:
     course, step = course_of(network)
     for done in (1, 2, 3):
         step(done, 3)
-    assert course.found()["epochs"] == [0, 0.5, 1.0, 1.5]
+    assert course.columns()["epochs"] == [0, 0.5, 1.0, 1.5]
 
 
 def test_it_reads_the_weights_of_the_moment_and_changes_none(network: nn.Module) -> None:
@@ -58,7 +58,7 @@ def test_it_reads_the_weights_of_the_moment_and_changes_none(network: nn.Module)
     with torch.no_grad():
         network[0].weight.fill_(1.0)  # equal weights have this structure: two chains of two channels
     step(2, 2)
-    values = course.found()["sites"]["0"]
+    values = course.columns()["sites"]["0"]
     assert values[0] == values[1] > 0.1
     assert values[2] == pytest.approx(0, abs=1e-5)
 
@@ -73,4 +73,4 @@ def test_the_former_progress_is_still_told(network: nn.Module) -> None:
 def test_a_plan_without_penalties_has_no_course(network: nn.Module) -> None:
     course, step = course_of(network, PLAN.only("spatial_svd"))
     step(1, 1)
-    assert course.found() == {}
+    assert course.columns() == {}
