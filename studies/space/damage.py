@@ -33,7 +33,8 @@ class OutputError:
     def __init__(self, network: nn.Module, inputs: Inputs) -> None:
         self._layers = [name for name, module in network.named_modules() if isinstance(module, LAYER_KINDS)]
         whole = _float_outputs(called(network, inputs))
-        self.by_layers = not whole or not _follow_batch(whole, _float_outputs(called(network, first_of(inputs, 1))))
+        single = _float_outputs(called(copied(network).eval(), first_of(inputs, 1)))  # no statistics of one input
+        self.by_layers = not whole or not _follow_batch(whole, single)
         self._inputs = first_of(inputs, LAYER_INPUTS) if self.by_layers else inputs
         self._wanted = self._outputs(network) if self.by_layers else whole
 

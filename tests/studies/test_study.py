@@ -306,3 +306,40 @@ def test_studies_of_one_name_and_other_networks_or_metrics_are_told_apart(tmp_pa
     ]
     assert {one.task.name for one in studies} == {"Sequential"}
     assert len({one.context.data_sha256 for one in studies}) == 4
+
+
+def test_the_code_of_the_front_page_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(2, 4, 3, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    train_loader = DataLoader(blobs(32, 0), 16, shuffle=True)
+    val_loader, test_loader = DataLoader(blobs(48, 1), 16), DataLoader(blobs(48, 2), 16)
+    phases: list[tuple[int, float]] = []
+
+    def miou(network: nn.Module, loader: DataLoader[Any]) -> float:
+        return sum(int((network(x).argmax(1) == y).sum()) for x, y in loader) / 48
+
+    def fit(network: nn.Module, penalty: Callable[[], Tensor], epochs: int) -> None:
+        optimizer = torch.optim.SGD(network.parameters(), 0.01)
+        for _ in range(epochs):
+            for x, y in train_loader:
+                optimizer.zero_grad()
+                added = penalty()
+                (nn.functional.cross_entropy(network(x), y) + added).backward()
+                optimizer.step()
+        phases.append((epochs, float(added.detach())))
+
+    scope = {"ss": ss, "nn": nn, "network": network.eval(), "example": torch.zeros(1, 2, 8, 8), "fit": fit}
+    scope |= {"train_loader": train_loader, "val_loader": val_loader, "test_loader": test_loader, "miou": miou}
+    code = (Path(__file__).parent / "front_page.txt").read_text(encoding="utf-8")
+    exec(compile(code, "front_page.txt", "exec"), scope)
+
+    records = ss.RunFolder("runs/mine").records()[0]
+    assert {r.status for r in records} == {"complete"}
+    assert {r.seed for r in records if r.variant == "searched" and r.stage == "confirm"} == {0, 1, 2}
+    assert {added > 0 for _, added in phases} == {True, False}, "with and without a penalty"
+    assert {epochs for epochs, _ in phases} <= {1, 2, 5, 10}
+    best = scope["study"].best()
+    assert best.network.cost.flops <= 0.5 * best.network.dense_cost.flops
+    assert best.record.test_score == pytest.approx(miou(best.network, test_loader))
+    assert "score" in (tmp_path / "report" / "summary.md").read_text(encoding="utf-8")
