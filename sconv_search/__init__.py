@@ -6,6 +6,15 @@ alone loads neither torch nor pandas.
 
 from __future__ import annotations
 
+import sys
+
+if sys.argv[:1] == ["-m"] and "sconv_search.studies" in sys.orig_argv and not sys.flags.safe_path:
+    # Python puts the working directory first, where a ``json.py`` would stand in for everybody's; what the user names
+    # there is found by ``system.working_directory``.
+    _folder = sys.path.pop(0)
+    if f"{_folder}/sconv_search" == __path__[0]:
+        sys.path.append(_folder)  # it is not installed, and found there alone
+
 from typing import TYPE_CHECKING
 
 from sconv_search.system.lazy import lazy_names
@@ -30,6 +39,7 @@ if TYPE_CHECKING:
     from sconv_search.structured.regularization import structural_loss
     from sconv_search.studies.api import Study
     from sconv_search.studies.api import search_network as search
+    from sconv_search.studies.callbacks import lightning, transformers
     from sconv_search.studies.confirmation import confirm
     from sconv_search.studies.context import StudyContext
     from sconv_search.studies.method_registry import METHODS
@@ -73,6 +83,8 @@ _HOMES = {
     "search": "studies.api:search_network",
     "confirm": "studies.confirmation",
     "METHODS": "studies.method_registry",
+    "lightning": "studies.callbacks",
+    "transformers": "studies.callbacks",
     "compress": "studies.oneshot.compress",
     "export": "studies.oneshot.export",
     "reconstruct": "studies.oneshot.reconstruct",
@@ -123,6 +135,7 @@ __all__ = [
     "compress",
     "confirm",
     "export",
+    "lightning",
     "load",
     "measure_cost",
     "optimize_for_inference",
@@ -133,6 +146,7 @@ __all__ = [
     "save_compressed",
     "search",
     "structural_loss",
+    "transformers",
 ]
 
 

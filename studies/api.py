@@ -301,8 +301,9 @@ def context_from_network(
         train: trains a network in place, with the arguments of ``sconv_search.training.loop.train_``.
         score: scores a network on a split, with the arguments of ``sconv_search.training.evaluation.evaluate``; more is
             better.
-        search_schedule, confirm_schedule: by default compressed networks learn the given one's logits; labels are
-            learned with ``Schedule(distillation=0, ...)``, and what a ``train`` of one's own makes of its arguments.
+        search_schedule: of trials. By default compressed networks learn the given one's logits; labels are learned with
+            ``Schedule(distillation=0, ...)``, and what a ``train`` of one's own makes of its arguments.
+        confirm_schedule: of confirmations, likewise.
 
     Raises:
         ValueError: the network's weights are not finite or not in float32, its forward fails on the images' shape, or

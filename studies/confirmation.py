@@ -256,6 +256,7 @@ def _outcome(
         regularized_share=candidate.regularized_share,
         monitor=monitor,
         watch_compression=candidate.variant != "dense_finetuned",
+        reconstruction=spec.reconstruction,
         checkpoints=kept,
     )
 

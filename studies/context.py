@@ -50,6 +50,9 @@ from sconv_search.training.metrics import LogitMetric
 from sconv_search.training.process_group import SINGLE_PROCESS, ProcessGroup
 from sconv_search.training.schedule import EVERY_S
 
+RECONSTRUCTION_IMAGES, RECONSTRUCTION_PIXELS = 2048, 2**23
+"""At most, of CIFAR's images and of larger ones: 167 of 224x224 pixels."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StudyContext:
@@ -90,6 +93,13 @@ class StudyContext:
 def calibration_inputs(context: StudyContext) -> Inputs:
     """The calibration inputs as the network is called with them, (N, ...) each."""
     inputs: Inputs = context.data.calibration_inputs()
+    return inputs
+
+
+def reconstruction_inputs(context: StudyContext) -> Inputs:
+    """The first training inputs as the network is called with them, as many as memory bears between two blocks."""
+    count = min(RECONSTRUCTION_IMAGES, max(1, RECONSTRUCTION_PIXELS // context.data.positions))
+    inputs: Inputs = context.data.first_inputs(count)
     return inputs
 
 

@@ -94,6 +94,8 @@ class StudySpec:
         objectives: quantities to be minimized beside the accuracy; a front study without any minimizes the ranged one.
         plans: plans, as JSON text, that are tried before all others; their choices are added to what the methods offer.
         screening: one in so many plans is trained: the best of those compressed and scored untrained; 1 trains all.
+        reconstruction: images that pass each block when compressed networks' blocks are trained to the dense network's
+            outputs, before the schedule begins; 0 trains none.
         latency_batch: inputs of a forward whose time a latency budget limits.
         search_schedule: training of one trial, all phases together.
         confirm_schedule: training of one confirmation, all phases together.
@@ -129,6 +131,7 @@ class StudySpec:
     objectives: tuple[Quantity, ...] = ()
     plans: tuple[str, ...] = ()
     screening: int = 1
+    reconstruction: int = 0
     latency_batch: int = 16
     count_free: tuple[str, ...] = ()
     weights_sha256: str = ""
@@ -140,7 +143,7 @@ class StudySpec:
         if not 0 <= self.seed <= MOST_SEED:
             seed = self.seed if abs(self.seed) < 10**40 else shown(self.seed)
             raise ValueError(f"StudySpec.seed must be a whole number from 0 to {MOST_SEED}, got {seed}")
-        for name in ("trials", "seed", "multiple", "screening", "latency_batch"):
+        for name in ("trials", "seed", "multiple", "screening", "latency_batch", "reconstruction"):
             if abs(getattr(self, name)) > LARGEST:
                 raise ValueError(f"StudySpec.{name} must have at most 64 bits, got {shown(getattr(self, name))}")
         if self.trials < 1:
@@ -157,6 +160,8 @@ class StudySpec:
         for name in ("screening", "latency_batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"StudySpec.{name} must be at least 1, got {getattr(self, name)}")
+        if self.reconstruction < 0:
+            raise ValueError(f"StudySpec.reconstruction must be at least 0, got {self.reconstruction}")
         require_granularity(self.granularity)
         if unknown := [name for name in self.objectives if name not in QUANTITIES]:
             raise ValueError(f"there is no objective {unknown[0]!r}; objectives are {', '.join(QUANTITIES)}")

@@ -40,6 +40,7 @@ STUDY_ROOMS = {
     "search": {"", "samplers", "runs", "space", "trials"},
     "oneshot": {"", "runs", "space"},
     "options": {""},
+    "callbacks": {""},
     "commands": {"", "samplers", "runs", "space", "trials", "search", "oneshot", "options"},
 }
 """The same within ``studies/``. "" are the values that its rooms share, among them methods, tasks and the context."""

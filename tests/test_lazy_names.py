@@ -30,7 +30,7 @@ def test_every_name_is_there(package: str) -> None:
 def test_static_tools_see_the_same_names(package: str) -> None:
     module = import_module(package)
     tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
-    block = next(node for node in tree.body if isinstance(node, ast.If))
+    block = next(node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
     seen = {
         alias.asname or alias.name: f"{node.module}:{alias.name}" if alias.asname else str(node.module)
         for node in block.body

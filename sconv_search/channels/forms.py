@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator
 from dataclasses import replace
+from itertools import islice
 
 from torch import nn
 
@@ -40,7 +41,7 @@ def traces_of(double: nn.Module, shape: tuple[int, ...] | None, whole: Collectio
     traces = [_first_that_runs(double, forms, whole)]
     _add_training_(traces, double, whole)
     if shape is None:
-        _add_sizes_(traces, double, tries, whole)
+        _add_sizes_(traces, double, [*_scaled(traces[0]), *islice(tries, MORE_SIZES)], whole)
     return traces
 
 
@@ -90,14 +91,19 @@ def _add_training_(traces: list[Trace], double: nn.Module, whole: Collection[str
         traces.append(training)
 
 
-def _add_sizes_(
-    traces: list[Trace], double: nn.Module, tries: Iterator[tuple[int, ...]], whole: Collection[str]
-) -> None:
+def _scaled(trace: Trace) -> Iterator[tuple[int, ...]]:
+    """Shapes of inputs of half, twice, a quarter of the size: a network may branch on it."""
+    _, channels, *space = trace.form.shape
+    for factor in (0.5, 2, 0.25) if space else ():
+        yield (channels, *(max(1, int(length * factor)) for length in space))
+
+
+def _add_sizes_(traces: list[Trace], double: nn.Module, tries: list[tuple[int, ...]], whole: Collection[str]) -> None:
     """Adds paths of other sizes, as long as there are layers that have not run."""
     watched = {name for name, layer in double.named_modules() if is_followed(layer) and name not in whole}
     like = traces[0].form.shape
     ran = set().union(*(trace.ran for trace in traces))
-    for shape in [shape for shape in tries if len(shape) == len(like) - 1 and shape[0] == like[1]][:MORE_SIZES]:
+    for shape in [shape for shape in tries if len(shape) == len(like) - 1 and shape[0] == like[1]]:
         if watched <= ran:
             return
         for training in (False, True):

@@ -114,6 +114,16 @@ class LoaderData:
         """
         return first_inputs(replayed(self.loader, 0), self.samples, self.inputs, self.device)
 
+    @property
+    def positions(self) -> int:
+        """Positions of one input, the most of all its tensors: of an image, its pixels."""
+        leaves = [leaf for leaf in pytree.tree_leaves(self.calibration) if isinstance(leaf, Tensor)]
+        return max(leaf[0, 0].numel() if leaf.dim() > 1 else 1 for leaf in leaves)
+
+    def first_inputs(self, count: int) -> Any:
+        """The first inputs, joined, so many at most."""
+        return first_inputs(replayed(self.loader, 0), count, self.inputs, self.device)
+
     def calibration_inputs(self, count: int | None = None) -> Any:
         """The same, or the first so many."""
         return pytree.tree_map(lambda leaf: leaf[:count] if isinstance(leaf, Tensor) else leaf, self.calibration)

@@ -244,6 +244,15 @@ class DataSet:
         """The calibration images (N, C, H, W) as they are scored, uint8; read once."""
         return self.train.take(torch.arange(min(self.calibration_images, len(self.train)))).images
 
+    @property
+    def positions(self) -> int:
+        """Pixels of an image."""
+        return math.prod(self.train.shape[1:])
+
+    def first_inputs(self, count: int) -> Tensor:
+        """The first training images, so many at most, as the network's input, (N, C, H, W)."""
+        return self.normalized(self.train.take(torch.arange(min(count, len(self.train)))).images)
+
     def calibration_inputs(self, count: int | None = None) -> Tensor:
         """The calibration images, or the first so many, as the network's input, (N, C, H, W)."""
         return self.normalized(self.calibration[:count])

@@ -29,7 +29,8 @@ IMITATIONS = 30
 def uniform(space: SearchSpace, budget: AnyBudget) -> CompressionPlan:
     """The plan in which every site saves the same share of what it could, or more where that harms less.
 
-    The share is the least that fits the budget. Under several budgets the first one's quantity is shared out. Sites
+    The share is the least that fits the budget; where options are coarse, sites take the next milder one while that
+    fits, those first that are spared most damage. Under several budgets the first one's quantity is shared out. Sites
     that could save less than a quarter of what the mean site could stay dense where the others can meet the budget: the
     first layer harms as much as any, for next to nothing (ResNet-20 at half of its FLOPs, fitted in sequence: 83.7 %
     top-1 with it, 87.5 % without).
@@ -61,8 +62,30 @@ def _sharing(space: SearchSpace, budget: AnyBudget, most: Mapping[str, float]) -
             sites={name: min(them, key=lambda option: option[:2])[2] for name, them in enough.items() if them}
         )
 
-    plans = (saving_share(float(depth)) for depth in np.linspace(0, 1, DEPTHS))
-    return next((plan for plan in plans if budget.excess(space.cost(plan)) <= 0), None)
+    milder = CompressionPlan()
+    for depth in np.linspace(0, 1, DEPTHS):
+        plan = saving_share(float(depth))
+        if budget.excess(space.cost(plan)) <= 0:
+            return _relieved(space, budget, plan, milder)
+        milder = plan
+    return None
+
+
+def _relieved(space: SearchSpace, budget: AnyBudget, plan: CompressionPlan, milder: CompressionPlan) -> CompressionPlan:
+    """The plan with the milder one's choices at the sites that this spares most damage, while it fits."""
+
+    def spared(name: str) -> float:
+        before = space.option(name, milder.sites[name]).damage if name in milder.sites else 0.0
+        return space.option(name, plan.sites[name]).damage - before
+
+    changed = [name for name, choice in plan.sites.items() if milder.sites.get(name) != choice]
+    for name in sorted(changed, key=spared, reverse=True):
+        others = {site: choice for site, choice in plan.sites.items() if site != name}
+        given = {name: milder.sites[name]} if name in milder.sites else {}
+        relieved = CompressionPlan(sites={**others, **given})
+        if budget.excess(space.cost(relieved)) <= 0:
+            plan = relieved
+    return plan
 
 
 def minimax(space: SearchSpace, budget: AnyBudget) -> CompressionPlan:

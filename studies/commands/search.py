@@ -144,6 +144,7 @@ def _spec(
         sampler=sampling.sampler,
         granularity=sampling.granularity,
         screening=sampling.screening,
+        reconstruction=training.reconstruct,
         **_share(training.regularized_share),
         search_schedule=replace(short, **loss),
         confirm_schedule=replace(full, **loss),

@@ -162,6 +162,16 @@ class Training:
             metavar="SHARE",
         ),
     ] = "0.5"
+    reconstruct: Annotated[
+        int,
+        typer.Option(
+            help="Before a trial or confirmation trains, train each block of the compressed network on so many images"
+            " to give the dense block's outputs, without labels; 0 trains no blocks. With --epochs 0 the search ranks"
+            " plans by that alone.",
+            min=0,
+            metavar="IMAGES",
+        ),
+    ] = 0
     distill: Annotated[
         Distill,
         typer.Option(

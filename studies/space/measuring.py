@@ -9,7 +9,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils import _pytree as pytree
 
 from sconv_search.calibration.moments import KEPT_BYTES, input_moments, moment_bytes
 from sconv_search.calibration.replay import Given, called_once, outputs_before, replayed
@@ -130,7 +129,7 @@ class _Measuring:
     ) -> None:
         self._context, self._shapes, self._whole, self._latencies = context, shapes, whole, latencies
         self._inputs = calibration_inputs(context)
-        self._read = context.data.calibration_inputs(max(2, DAMAGE_PIXELS // _positions(context.data.calibration)))
+        self._read = context.data.calibration_inputs(max(2, DAMAGE_PIXELS // context.data.positions))
         observed = _on_batch_statistics(context.network)
         if isinstance(context.data, DataSet):
             self._distance: OutputError | _Divergence = _Divergence(observed, self._read)
@@ -297,12 +296,6 @@ def _log_probabilities(network: nn.Module, inputs: Inputs) -> Tensor:
     """Log-probabilities (predictions, classes)."""
     logits = called(network, inputs).float()
     return F.log_softmax(logits.movedim(1, -1).flatten(0, -2), dim=1)
-
-
-def _positions(inputs: Inputs) -> int:
-    """Positions of one input, the most of all its tensors: of an image, its pixels."""
-    leaves = [leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, Tensor)]
-    return max(leaf[0, 0].numel() if leaf.dim() > 1 else 1 for leaf in leaves)
 
 
 def _on_batch_statistics(network: nn.Module) -> nn.Module:

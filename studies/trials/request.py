@@ -48,6 +48,7 @@ class TrialConfig:
         regularization: weight that the penalty reaches; None compresses first and trains the compressed form alone.
         regularized_share: share of the epochs before compression, where there is a weight.
         watch_compression: also score the network just before and just after compression.
+        reconstruction: images that pass each block in its training after compression; 0 trains no blocks.
     """
 
     plan: CompressionPlan
@@ -56,6 +57,7 @@ class TrialConfig:
     regularization: float | None
     regularized_share: float
     watch_compression: bool = False
+    reconstruction: int = 0
 
     @property
     def epochs_before(self) -> float:

@@ -10,13 +10,14 @@ from typing import Any
 
 from torch import nn
 
+from sconv_search.calibration.reconstruction import Reconstruction, reconstruct
 from sconv_search.calibration.sequential_fit import FittedAlone
 from sconv_search.copying import copied
 from sconv_search.cost.counting import counting_free, measure_cost
 from sconv_search.data.splits import DataSet, Images
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Cost, TrialRecord
-from sconv_search.studies.context import StudyContext, calibration_inputs
+from sconv_search.studies.context import StudyContext, calibration_inputs, reconstruction_inputs
 from sconv_search.studies.methods import METHODS, compress, penalty
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.spec import StudySpec
@@ -38,6 +39,9 @@ from sconv_search.training.evaluation import Score
 from sconv_search.training.loop import TrainingDiverged
 from sconv_search.training.process_group import OutOfStep
 from sconv_search.training.schedule import Schedule
+
+RECONSTRUCTION_BATCH = 64
+"""Images a step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +101,7 @@ class TrialEvaluator:
             monitor=monitor,
             checkpoints=checkpoints,
             compressed=None if request.regularization else compressed,
+            reconstruction=self.spec.reconstruction,
         )
         return {**columns, "status": "complete", **outcome_fields(outcome, self.spec.search_schedule.epochs)}
 
@@ -159,11 +164,12 @@ def run_trial(
     watch_compression: bool = False,
     checkpoints: TrialCheckpoints | None = None,
     compressed: Compressed | None = None,
+    reconstruction: int = 0,
 ) -> Outcome:
     """Trains and compresses a copy of the dense network by a plan; the epochs of all phases sum to the schedule's.
 
     Args:
-        regularization, regularized_share, watch_compression: as in ``TrialConfig``.
+        regularization, regularized_share, watch_compression, reconstruction: as in ``TrialConfig``.
         checkpoints: where the trainings keep their state; None keeps none.
         compressed: the dense network compressed by the plan, where that was done before and no penalty is trained with;
             it is trained in place.
@@ -179,6 +185,7 @@ def run_trial(
         regularization=regularization,
         regularized_share=regularized_share,
         watch_compression=watch_compression,
+        reconstruction=reconstruction,
     )
     with context.processes.in_step(config):
         return _run(context, config, monitor, checkpoints, compressed)
@@ -221,6 +228,8 @@ def _run(
         with monitor.bar("compressing"):
             compressed = fitted(context, dense, config.plan, config.seed)
     after = _score(context, compressed.network) if watched else None
+    if config.reconstruction and config.plan.sites and context.processes.is_main:  # training copies it to the others
+        compressed = reconstructed(context, compressed, config, monitor)
     _train_compressed_(context, compressed.network, config, monitor, checkpoints)
     return Outcome(
         network=compressed.network,
@@ -292,6 +301,21 @@ def fitted(context: StudyContext, network: nn.Module, plan: CompressionPlan, see
         reestimate_batch_norm_(compressed, context.data, seed=seed, reference=network)
     notes = dict.fromkeys(str(warning.message) for warning in raised if issubclass(warning.category, RuntimeWarning))
     return Compressed(network=compressed, notes="; ".join(notes) or None)
+
+
+def reconstructed(context: StudyContext, compressed: Compressed, config: TrialConfig, monitor: Monitor) -> Compressed:
+    """A compressed network whose blocks are trained, without labels, to the outputs of the dense network's.
+
+    A network without blocks that can be trained stays as it is, and the notes say why.
+    """
+    how = Reconstruction(
+        steps=math.ceil(config.reconstruction / RECONSTRUCTION_BATCH), batch=RECONSTRUCTION_BATCH, seed=config.seed
+    )
+    with warnings.catch_warnings(record=True) as raised, monitor.bar("training block by block") as step:
+        warnings.simplefilter("always")
+        network = reconstruct(compressed.network, context.network, reconstruction_inputs(context), how, progress=step)
+    notes = dict.fromkeys(str(warning.message) for warning in raised if issubclass(warning.category, RuntimeWarning))
+    return Compressed(network=network, notes="; ".join(filter(None, [compressed.notes, *notes])) or None)
 
 
 def validation_score(context: StudyContext, compressed: Compressed) -> Score:

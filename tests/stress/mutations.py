@@ -68,6 +68,7 @@ RAW = (
     b"{}",
 )
 FILES = ("spec.json", "space.json", "trials.jsonl", "study.journal", "plan.json", "weights.safetensors", "files.json")
+"""The last one is read by the report alone, which takes longest, and is drawn less often."""
 READERS: dict[str, tuple[str, ...]] = {
     "spec.json": ("best", "search", "confirm", "export", "report"),
     "space.json": ("best", "search", "confirm", "report"),
@@ -101,6 +102,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
         "--device",
         "--regularized-share",
         "--distill",
+        "--reconstruct",
         "--distillation",
         "--label-smoothing",
         "--checkpoint-seconds",
@@ -228,7 +230,9 @@ def _contents(place: Path) -> dict[Path, bytes]:
 
 def _damaged(place: Path, draw: random.Random) -> tuple[str, tuple[str, ...]]:
     """Damages one thing; what it was, and the command that is to meet it."""
-    kind = draw.choice((*FILES, "config.toml", "flag", "start plan"))
+    kind = draw.choice((*FILES[:-1], "config.toml", "flag", "start plan"))
+    if kind == "flag" and draw.random() < 0.2:
+        kind = FILES[-1]
     if kind == "flag":
         command = draw.choice(list(FLAGS))
         flag, word = draw.choice(FLAGS[command]), draw.choice(WORDS)

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import os
+import pkgutil
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import torch
 
+import sconv_search
 from sconv_search.studies import cli
 
+LARGE = (
+    *("optuna.samplers", "plotly.graph_objects", "pandas", "pyarrow.parquet", "matplotlib.pyplot", "jinja2"),
+    *("matplotlib.backends.backend_svg", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_pdf"),
+    *("rich.console", "rich.progress", "moocore", "scipy.stats", "scipy.optimize", "torchvision", "torch._dynamo"),
+)
+"""Libraries that commands load."""
 MOST_S = 300.0
 """No command of the harness may take longer: it is then taken to hang."""
 HUNG = "hung"
@@ -54,7 +64,7 @@ class Running:
             return []
 
     def outliving(self, seconds: float) -> list[int]:
-        """ProcessGroup of its session that are still there after so many seconds; they are killed."""
+        """Processes of its session that are still there after so many seconds; they are killed."""
         until = time.monotonic() + seconds
         while (left := _session(self.pid)) and time.monotonic() < until:
             time.sleep(0.02)
@@ -63,8 +73,19 @@ class Running:
         return left
 
 
+@cache
+def load_everything() -> None:
+    """Imports what commands import when they first need it: each of them would do so again."""
+    for part in pkgutil.walk_packages(sconv_search.__path__, "sconv_search."):
+        if part.name.rpartition(".")[2] not in ("__main__", "triton_sums"):  # the second one needs a GPU's compiler
+            import_module(part.name)
+    for name in LARGE:
+        import_module(name)
+
+
 def start(arguments: Sequence[str], folder: Path, said: Path) -> Running:
     """Starts ``sconv-search`` with these arguments in a folder."""
+    load_everything()
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()

@@ -26,8 +26,11 @@ METHODS: Mapping[str, tuple[str, ...]] = {
 }
 """Kind of network -> the methods that its plan may choose. The kinds that are not named here need no search space."""
 UNIFORM_RULE, ERROR_RULE = "uniform", "least_squares"
-RATE, BATCH = 0.02, 128
-FIRST = (PLAN_A, SPATIAL_SVD, STRUCTURED, MIXED, PRUNING, UNIFORM)
+BATCH = 128
+RATES: Mapping[float, float] = {1: 0.005}
+"""Epochs -> greatest learning rate. One at 0.02 leaves the spatial SVD with less than its reconstructed blocks."""
+LONG_RATE = 0.02
+FIRST = (STRUCTURED, SPATIAL_SVD, MIXED, PLAN_A, PRUNING, UNIFORM)
 WEIGHTS = (0.0, 0.1, 1.0, 10.0, 30.0)
 
 
@@ -39,21 +42,26 @@ class Cell:
         kind: which network, a name of this module.
         budget: percent of the dense FLOPs that a plan may have; plan A has 45.6 by itself.
         epochs: all phases together.
+        rate: the greatest learning rate.
         weight: of the structural loss in the first half of the epochs, after which the network is decomposed; None
-            trains the compressed network alone, from reconstructed blocks.
+            trains the compressed network alone.
+        reconstructed: whether training starts from reconstructed blocks, or from layers that are fitted alone.
     """
 
     kind: str
     budget: int
     epochs: float
+    rate: float
     seed: int = 0
     weight: float | None = None
+    reconstructed: bool = True
 
     @property
     def name(self) -> str:
         """For files and lines of the terminal."""
         weight = "" if self.weight is None else f", weight {self.weight:g}"
-        return f"{self.kind}, {self.budget} %, {self.epochs:g} epochs, seed {self.seed}{weight}"
+        start = "" if self.reconstructed else ", blocks not reconstructed"
+        return f"{self.kind}, {self.budget} %, {self.epochs:g} epochs at {self.rate:g}, seed {self.seed}{weight}{start}"
 
     def key(self) -> dict[str, Any]:
         """What a row says of the cell."""
@@ -61,21 +69,30 @@ class Cell:
             "kind": self.kind,
             "budget": self.budget,
             "epochs": self.epochs,
+            "rate": self.rate,
             "seed": self.seed,
             "weight": self.weight,
+            "reconstructed": self.reconstructed,
         }
 
 
 def all_cells() -> list[Cell]:
     """Every cell of the study; those that tell most for their time come first."""
-    one_epoch = [Cell(kind=kind, budget=45, epochs=1) for kind in FIRST]
-    five_epochs = [Cell(kind=kind, budget=45, epochs=5) for kind in FIRST]
-    structural_loss = [Cell(kind=PLAN_A, budget=45, epochs=2, weight=weight) for weight in WEIGHTS]
-    quarter = [Cell(kind=kind, budget=25, epochs=5) for kind in (STRUCTURED, SPATIAL_SVD, MIXED, PRUNING)]
-    references = [Cell(kind=kind, budget=100, epochs=1) for kind in (DENSE,)]
-    long = [Cell(kind=kind, budget=45, epochs=15, seed=seed) for seed in range(3) for kind in FIRST]
-    longest = [Cell(kind=PLAN_A, budget=45, epochs=60)]
-    return [*one_epoch, *references, *five_epochs, *structural_loss, *quarter, *long, *longest]
+    first = [_cell(PLAN_A, 1, rate=0.02), _cell(SPATIAL_SVD, 1, rate=0.02)]
+    # as long as reconstruction and one epoch together
+    equal_time = _cell(STRUCTURED, 1.7, rate=RATES[1], reconstructed=False)
+    one_epoch = [*(_cell(kind, 1) for kind in FIRST[:3]), equal_time, *(_cell(kind, 1) for kind in FIRST[3:])]
+    five_epochs = [_cell(kind, 5) for kind in FIRST]
+    structural_loss = [_cell(PLAN_A, 2, weight=weight) for weight in WEIGHTS]
+    quarter = [_cell(kind, 5, budget=25) for kind in (STRUCTURED, SPATIAL_SVD, MIXED, PRUNING)]
+    reference = [_cell(DENSE, 1, budget=100)]
+    long = [_cell(kind, 15, seed=seed) for seed in range(3) for kind in FIRST]
+    return [*first, *one_epoch, *five_epochs, *structural_loss, *reference, *quarter, *long, _cell(STRUCTURED, 60)]
+
+
+def _cell(kind: str, epochs: float, *, budget: int = 45, rate: float | None = None, **more: Any) -> Cell:
+    rate = RATES.get(epochs, LONG_RATE) if rate is None else rate
+    return Cell(kind=kind, budget=budget, epochs=epochs, rate=rate, **more)
 
 
 def merged(spaces: Sequence[SearchSpace]) -> SearchSpace:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.accuracy.claims.cells import BATCH, METHODS, RATE, TASK, Cell, plan_of
+from benchmarks.accuracy.claims.cells import BATCH, METHODS, TASK, Cell, plan_of
 from benchmarks.accuracy.post_training import Case, layer_space
 from sconv_search.calibration.reconstruction import Reconstruction, reconstruct
 from sconv_search.cost.counting import measure_cost
@@ -69,7 +69,7 @@ def schedule_of(cell: Cell) -> Schedule:
     return Schedule(
         epochs=cell.epochs,
         batch_size=BATCH,
-        learning_rate=RATE,
+        learning_rate=cell.rate,
         distillation=1.0,
         teacher_loss="logits",
         compiled="never",
@@ -156,7 +156,9 @@ class Study:
         return network, CompressionPlan.from_json((folder / "plan.json").read_text())
 
     def _trained(self, cell: Cell) -> Row:
-        network, _ = self.start_network(cell.kind, cell.budget)
+        network, plan = self.start_network(cell.kind, cell.budget)
+        if not cell.reconstructed:
+            network = compress(self.start.network, plan, self._images(FITTED))
         spent = ProcessorTime()
         checkpoint = Checkpoint(
             path=self.work / "checkpoints" / f"{cell.name}.safetensors", identity=cell.key(), say=print, watched=spent

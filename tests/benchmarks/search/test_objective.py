@@ -25,7 +25,7 @@ def test_layers_made_for_other_plans_are_those_of_the_plan() -> None:
     low_rank = Choice(method="weight_svd", structure={"rank": 2})
     pruned = Choice(method="channel_pruning", structure={"keep": 4})
     objective: Any = Objective.__new__(Objective)
-    objective._start, objective._inputs, objective._layers = SimpleNamespace(network=network), inputs, {}
+    objective._context, objective._inputs, objective._layers = SimpleNamespace(network=network), inputs, {}
     for sites in ({"3": structured}, {"4": low_rank}, {"3": structured, "4": low_rank}, {"0": pruned, "4": low_rank}):
         plan = CompressionPlan(sites=sites)
         found = objective._compressed(plan)

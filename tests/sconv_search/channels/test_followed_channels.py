@@ -206,6 +206,8 @@ def test_a_head_that_runs_in_training_alone_is_pruned_too() -> None:
 
 
 class BySize(nn.Module):
+    limit = 50
+
     def __init__(self) -> None:
         super().__init__()
         self.a, self.large, self.small, self.head = (
@@ -216,14 +218,18 @@ class BySize(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        large = x.shape[-1] > 50
+        large = x.shape[-1] > self.limit
         x = self.a(x).relu()
         return self.head((self.large(x) if large else self.small(x)).relu())
 
 
-def test_both_branches_on_the_inputs_size_are_pruned_where_the_size_is_not_known() -> None:
-    pruned = half(BySize(), "a")
-    assert [pruned(torch.randn(1, 3, size, size)).shape[1] for size in (20, 80)] == [4, 4]
+@pytest.mark.parametrize("limit", [10, 50])
+def test_both_branches_on_the_inputs_size_are_pruned_where_the_size_is_not_known(limit: int) -> None:
+    network = BySize()
+    network.limit = limit
+    pruned = half(network, "a")
+    assert pruned.large.in_channels == pruned.small.in_channels == 4
+    assert [pruned(torch.randn(1, 3, size, size)).shape[1] for size in (limit - 5, limit + 5)] == [4, 4]
 
 
 def test_the_branch_of_the_known_size_is_the_one_that_is_pruned() -> None:

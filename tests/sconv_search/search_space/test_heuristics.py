@@ -135,6 +135,14 @@ def test_the_uniform_plan_shares_out_the_first_budgets_quantity_until_all_are_me
     assert {choice.structure["rank"] for choice in plan.sites.values()} == {7}, "8 of 10 steps at both sites"
 
 
+def test_where_steps_are_coarse_the_uniform_plan_fills_the_budget_by_what_spares_most_damage() -> None:
+    """All at the second step save 600, where 450 are wanted: b stays at the first, then c would be too much."""
+    found = space([[(100, 1, 0.1, None), (200, 1, damage, None)] for damage in (0.2, 0.9, 0.5)])
+    plan = uniform(found, macs(550))
+    assert {name: choice.structure["rank"] for name, choice in plan.sites.items()} == {"a": 1, "b": 0, "c": 1}
+    assert [choice.structure["rank"] for choice in uniform(found, macs(400)).sites.values()] == [1, 1, 1]
+
+
 def test_the_uniform_plan_spares_a_site_that_could_save_next_to_nothing_while_the_others_suffice() -> None:
     """c could save 20 where the mean site could save 173."""
     ladder = [(step * 25, 1, 0.1 * step, None) for step in range(1, 11)]

@@ -67,3 +67,22 @@ def test_processes_started_meanwhile_do_not_search_it_first(here: Path, monkeypa
             said = subprocess.run([sys.executable, "-c", "import socket"], capture_output=True)
         assert said.returncode == status
     assert SAFE_PATH not in os.environ
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_the_program_as_a_module_does_not_search_it_first(tmp_path: Path, installed: bool) -> None:
+    """``python -m`` puts it there, also where the package itself lies in it."""
+    for name in ("typing", "json", "rich", "typer"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('of the working directory')")
+    places = [place for place in sys.path if place and not (Path(place) / "sconv_search").is_dir()]
+    root = Path(__file__).parents[3]
+    if installed:
+        places.append(str(root))
+    else:
+        for part in ("sconv_search", "studies", "reports", "baselines"):
+            (tmp_path / part).symlink_to(root / part)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
+    environment.pop(SAFE_PATH, None)
+    command = [sys.executable, "-m", "sconv_search.studies", "--version"]
+    said = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, encoding="utf-8")
+    assert (said.returncode, said.stdout[:13]) == (0, "sconv-search "), said.stderr
