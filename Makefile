@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUNS ?= runs
 export OMP_NUM_THREADS ?= $(shell nproc)
 
-.PHONY: demo test lint types docs install clean
+.PHONY: demo cluster-demo test lint types docs install clean
 
 install: $(VENV)/installed
 
@@ -19,6 +19,10 @@ $(VENV)/installed: pyproject.toml
 demo: install
 	$(BIN)/sconv-search demo --runs $(RUNS)
 
+# Three Ray nodes, processes of this machine, and PostgreSQL where it is installed; a node is killed half-way.
+cluster-demo: install
+	$(BIN)/python -m benchmarks.search.cluster_demo --runs $(RUNS)
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -31,7 +35,7 @@ docs: install
 	@echo "open build/site/index.html; with its search: python3 -m http.server --directory build/site"
 
 test: lint types
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $$(nproc)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $$(nproc) --dist loadgroup
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from sconv_search.studies.method_registry import METHODS
     from sconv_search.studies.oneshot.compress import compress
     from sconv_search.studies.oneshot.export import export
+    from sconv_search.studies.oneshot.hub import HubNetwork
+    from sconv_search.studies.oneshot.networks import named_network
     from sconv_search.studies.oneshot.reconstruct import reconstruct
     from sconv_search.studies.oneshot.saving import load, save
     from sconv_search.studies.runs.folder import RunFolder
@@ -89,6 +91,8 @@ _HOMES = {
     "export": "studies.oneshot.export",
     "reconstruct": "studies.oneshot.reconstruct",
     "load": "studies.oneshot.saving",
+    "HubNetwork": "studies.oneshot.hub",
+    "named_network": "studies.oneshot.networks",
     "save": "studies.oneshot.saving",
     "RunFolder": "studies.runs.folder",
     "rebuild": "studies.runs.rebuild",
@@ -111,6 +115,7 @@ __all__ = [
     "CompressionPlan",
     "Compressor",
     "Cost",
+    "HubNetwork",
     "METHODS",
     "Metric",
     "RunFolder",
@@ -138,6 +143,7 @@ __all__ = [
     "lightning",
     "load",
     "measure_cost",
+    "named_network",
     "optimize_for_inference",
     "rebuild",
     "reconstruct",

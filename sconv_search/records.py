@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from sconv_search.plan import require_plan
 from sconv_search.strict_json import LARGEST, parsed, shortened, shown
 
 Direction = Literal["lower", "higher"]
@@ -246,7 +247,7 @@ class TrialRecord:
 
 def read_lines(file: Path, *, largest: float = math.inf) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """The one reader of ``trials.jsonl``: of each line that is not blank its number and its fields, or why it is
-    dropped.
+    dropped; a plan that is none drops it too.
 
     Lines end at ``\\n`` alone, as JSON may hold all other line separators; a whole last line without one is kept.
 
@@ -262,6 +263,8 @@ def read_lines(file: Path, *, largest: float = math.inf) -> Iterator[tuple[int, 
                 continue
             try:
                 fields = TrialRecord.fields_of(line, largest=largest)
+                if (plan := fields.get("plan")) is not None:
+                    require_plan(plan)
             except ValueError as error:
                 yield number, shortened(str(error), 300)
             else:

@@ -21,6 +21,8 @@ from sconv_search.records import Metric, Quantity, TrialRecord
 from sconv_search.reports.page import write_report
 from sconv_search.studies.confirmation import confirm
 from sconv_search.studies.context import StudyContext, context_from_task
+from sconv_search.studies.executors.placement import Placement
+from sconv_search.studies.executors.ray_cluster import Cluster
 from sconv_search.studies.export import confirmed_network
 from sconv_search.studies.method_registry import METHODS
 from sconv_search.studies.monitor import Monitor, monitor_of
@@ -152,7 +154,7 @@ class Study:
             dense_schedule=NO_TRAINING,
             search_schedule=short,
             confirm_schedule=confirm_schedule,
-            trained=True,
+            trained_network=lambda: copied(self._network),
             train=None if fit is None else UserFit(fit=fit),
             score=UserScore(validation=score, test=test),
         )
@@ -163,6 +165,7 @@ class Study:
         trials: int = 20,
         *,
         workers: int = 1,
+        cluster: Cluster | None = None,
         stops: StoppingCriterion | None = None,
         checkpoint_s: float = EVERY_S,
         overwrite: bool = False,
@@ -172,6 +175,7 @@ class Study:
         Args:
             workers: processes that evaluate trials at the same time; network, data and functions are sent to them, so
                 the functions must be defined at the top of a module.
+            cluster: where trials run in place of this machine, as for ``Placement``.
             stops: ends the search earlier.
             checkpoint_s: seconds between checkpoints of a training.
             overwrite: whether another study in the folder is deleted.
@@ -184,7 +188,7 @@ class Study:
             replace(self._spec, trials=trials),
             self.folder,
             self._monitor,
-            workers=workers,
+            placement=Placement(workers=workers, cluster=cluster),
             stops=stops,
             checkpoint_s=checkpoint_s,
             overwrite=overwrite,
@@ -317,7 +321,7 @@ def context_from_network(
         dense_schedule=NO_TRAINING,
         search_schedule=search_schedule or (_learning_logits(SHORT) if train is train_ else SHORT),
         confirm_schedule=confirm_schedule or (_learning_logits(FULL) if train is train_ else FULL),
-        trained=True,
+        trained_network=lambda: copied(network),
         train=train,
         score=score,
     )
@@ -340,6 +344,7 @@ def search_network(
     methods: Sequence[str] = ("structured_conv",),
     trials: int = 20,
     workers: int = 1,
+    cluster: Cluster | None = None,
     stops: StoppingCriterion | None = None,
     monitor: Monitor | None = None,
     start: dict[str, Any] | None = None,
@@ -349,6 +354,7 @@ def search_network(
 
     Args:
         out: the run's folder.
+        workers, cluster: where trials run, as for ``Placement``.
         monitor: is told of progress; by default lines and bars in a terminal and in a notebook.
         start: further arguments of ``context_from_network``.
         study: further arguments of ``StudySpec``, such as ``sampler`` or ``screening``.
@@ -360,4 +366,5 @@ def search_network(
     """
     begun = context_from_network(network, data, **(start or {}))
     spec = _spec(begun.task, trials, methods=methods, budget=budget, quantity=quantity, **study)
-    return search(begun, spec, RunFolder(out), monitor or monitor_of(), workers=workers, stops=stops)
+    placement = Placement(workers=workers, cluster=cluster)
+    return search(begun, spec, RunFolder(out), monitor or monitor_of(), placement=placement, stops=stops)

@@ -11,6 +11,7 @@ import typer
 
 from sconv_search.studies.commands.failures import DONE, STATUSES, WORK_FAILED, guarded, require_arguments
 from sconv_search.studies.commands.streams import lasting_streams
+from sconv_search.studies.options.compress import OneShotBudget, OneShotFiles, OneShotNetwork
 from sconv_search.studies.options.debug import DebugOption
 from sconv_search.studies.options.export import ConfirmedNetwork, File
 from sconv_search.studies.options.groups import Command, Group, flattened
@@ -22,6 +23,7 @@ from sconv_search.studies.options.shared import (
     General,
     JsonOption,
     Layers,
+    ManyMachines,
     OverwriteOption,
     OwnMethodOption,
     QuantityOption,
@@ -96,8 +98,9 @@ def sites(
     network: Annotated[
         str,
         typer.Argument(
-            help=f"Task ({', '.join(TASKS)}), or package.module:function, a function that returns a network or a Task."
-            " Modules in the current directory are found, too.",
+            help=f"Network: torchvision:NAME, timm:NAME, hf-hub:ORG/NAME, local-dir:PATH, or package.module:function, a"
+            " function that returns a network or a Task (modules in the current directory are found, too); or a task"
+            f" ({', '.join(TASKS)}), whose network is listed.",
             autocompletion=known_tasks,
         ),
     ],
@@ -107,7 +110,8 @@ def sites(
         str | None,
         typer.Option(
             "--input",
-            help="Shape of one input without the batch dimension, such as 3,224,224 (default: the task's).",
+            help="Shape of one input without the batch dimension, such as 3,224,224 (default: the"
+            " network's or the task's own).",
             metavar="SHAPE",
         ),
     ] = None,
@@ -124,11 +128,39 @@ def sites(
 
     Costs are shares of the layer's own FLOPs.
 
-    Example: sconv-search sites torchvision.models:resnet18 --input 3,224,224
+    Example: sconv-search sites torchvision:resnet18
     """
     from sconv_search.studies.commands.sites import sites as run
 
     run(network, shape=shape, method=method, layers=layers, as_json=general.as_json)
+
+
+@_command
+def compress(
+    network: Annotated[
+        str,
+        typer.Argument(
+            help="Network: torchvision:NAME, torchvision:NAME@WEIGHTS, timm:NAME, hf-hub:ORG/NAME, local-dir:PATH,"
+            " package.module:function, a function that returns one, or a task, whose network is taken; arguments as"
+            " timm:resnet18?num_classes=10.",
+            autocompletion=known_tasks,
+        ),
+    ],
+    source: OneShotNetwork,
+    limits: OneShotBudget,
+    files: OneShotFiles,
+    general: General,
+    device: DeviceOption = "auto",
+) -> None:
+    """Compress a trained network to a budget at once, without training, and write it to a folder.
+
+    Without --data the weights alone are used; with it, the layers are fitted to the outputs of the dense network.
+
+    Example: sconv-search compress torchvision:resnet18@DEFAULT --budget 50% --data photos --out small --export onnx
+    """
+    from sconv_search.studies.commands.one_network.compress import compress as run
+
+    run(network, source, limits, files, device=device, as_json=general.as_json)
 
 
 @_command
@@ -139,6 +171,7 @@ def search(
     sampling: Sampling,
     training: Training,
     execution: Execution,
+    machines: ManyMachines,
     general: General,
 ) -> None:
     """Search for the most accurate compression plan within a budget, or for a Pareto front over a range of budgets.
@@ -149,7 +182,7 @@ def search(
     """
     from sconv_search.studies.commands.search import search as body
 
-    body(run, source, limits, sampling, training, execution, as_json=general.as_json)
+    body(run, source, limits, sampling, training, execution, machines, as_json=general.as_json)
 
 
 @_command
@@ -159,6 +192,7 @@ def confirm(
         typer.Argument(help="Run folders of searches on one task. Confirm the methods of a comparison together."),
     ],
     execution: Execution,
+    machines: ManyMachines,
     general: General,
     named: RunTask,
     seeds: Annotated[int, typer.Option(help="Number of trainings of each plan, each with another seed.", min=1)] = 3,
@@ -186,6 +220,7 @@ def confirm(
         data=data,
         weights=weights,
         execution=execution,
+        machines=machines,
         as_json=general.as_json,
     )
 

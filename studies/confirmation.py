@@ -4,67 +4,29 @@ references.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from torch import nn
 
 from sconv_search.budget import Budgets
-from sconv_search.cost.counting import counting_free, measure_cost
 from sconv_search.plan import CompressionPlan
-from sconv_search.records import Cost, TrialRecord
+from sconv_search.records import TrialRecord
 from sconv_search.search_space.heuristics import uniform
 from sconv_search.studies.context import StudyContext
-from sconv_search.studies.monitor import Monitor
+from sconv_search.studies.executors.placement import HERE, Placement
+from sconv_search.studies.executors.protocol import Executor
+from sconv_search.studies.monitor import Monitor, counted
 from sconv_search.studies.runs.folder import RunFolder, told
-from sconv_search.studies.runs.rebuild import save_compressed
 from sconv_search.studies.spec import StudySpec
-from sconv_search.studies.trials.checkpoints import RunCheckpoints, TrialCheckpoints
-from sconv_search.studies.trials.layer_costs import layer_costs
-from sconv_search.studies.trials.request import Outcome
-from sconv_search.studies.trials.rows import (
-    cost_fields,
-    latency_fields,
-    metric_field,
-    outcome_fields,
-    plan_fields,
-    record,
-)
-from sconv_search.studies.trials.trial import run_trial
+from sconv_search.studies.trials.checkpoints import RunCheckpoints, shared_checkpoints
+from sconv_search.studies.trials.confirming import Candidate, Confirmation, ConfirmationEvaluator, ConfirmationRequest
+from sconv_search.system.files import write_whole
 from sconv_search.training.input_checks import require_batches
-from sconv_search.training.loop import TrainingDiverged, train_
+from sconv_search.training.loop import train_
 from sconv_search.training.schedule import EVERY_S
-from sconv_search.training.user_functions import UserScore
 
 EMPTY = CompressionPlan(sites={})
-LATENCY_BATCH = 16
-NO_TEST = "no test= was given: the test score is that of the validation data"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """A plan to confirm, and how it is trained."""
-
-    variant: str
-    plan: CompressionPlan
-    regularization: float | None = None
-    regularized_share: float = 0.5
-    number: int | None = None
-    suffix: str = ""
-
-    @property
-    def label(self) -> str:
-        """Name for files and lines of the terminal."""
-        return self.name if self.number is None else f"{self.variant}-{self.number}"
-
-    @property
-    def name(self) -> str:
-        """Name in the run: what ``sconv-search export --plan`` takes."""
-        return f"{self.variant}{self.suffix}" if self.number is None else str(self.number)
 
 
 def front(records: Sequence[TrialRecord], most: int) -> list[TrialRecord]:
@@ -87,6 +49,8 @@ def confirm(
     most: int = 3,
     monitor: Monitor | None = None,
     checkpoint_s: float = EVERY_S,
+    placement: Placement = HERE,
+    checkpoints: str | None = None,
 ) -> list[TrialRecord]:
     """Confirms the front and the uniform plan of each run, and the dense references once; returns the new records.
 
@@ -95,10 +59,12 @@ def confirm(
 
     Args:
         checkpoint_s: seconds between checkpoints of a training; 0 writes one after every step.
+        placement: where the trainings run: here, or on a cluster.
+        checkpoints: path or address of a folder for checkpoints that all nodes of a cluster see.
 
     Raises:
         OutOfStep: one of several processes that train together failed alone.
-        RuntimeError: another command works on a folder.
+        RuntimeError: another command works on a folder, or trainings were lost with their nodes.
         ValueError: a run is named twice, has no complete trial, is of another task, started from other weights or data,
             or its batch is larger than the data.
     """
@@ -109,19 +75,89 @@ def confirm(
         _require_same_context(context, folder)
         for message in told(folder.records()[1]):
             monitor.say(message)
-    new: list[TrialRecord] = []
-    rounds = [(seed, index, folder) for seed in range(seeds) for index, folder in enumerate(folders)]
-    with ExitStack() as held, monitor.bar("runs confirmed, seed by seed") as step:
+    placement.require(context)
+    evaluator = ConfirmationEvaluator(context=context)
+    with ExitStack() as held:
         for folder in folders:  # all for the whole time: another command in one of them would end this one half-way
             held.enter_context(folder.locked())
-        for done, (seed, index, folder) in enumerate(rounds):
-            step(done, len(rounds))
+        kept = [_checkpoints(folder, checkpoints, placement, checkpoint_s) for folder in folders]
+        requests = list(_requests(context, folders, kept, seeds, most))
+        with placement.executor(evaluator, monitor) as executor:
+            return _run(requests, folders, executor, monitor)
+
+
+def _run(
+    requests: Sequence[ConfirmationRequest],
+    folders: Sequence[RunFolder],
+    executor: Executor[ConfirmationRequest, Confirmation],
+    monitor: Monitor,
+) -> list[TrialRecord]:
+    """Hands the trainings out, and writes what they give.
+
+    Raises:
+        RuntimeError: some were lost; all others are done.
+    """
+    new, lost = list[TrialRecord](), list[str]()
+    waiting, running = deque(requests), 0
+    with monitor.bar("confirmations") as step:
+        while waiting or running:
+            step(len(new) + len(lost), len(requests))
+            while waiting and running < executor.slots:
+                executor.submit(waiting.popleft())
+                running += 1
+            if (finished := executor.result()) is None:
+                continue
+            running -= 1
+            request, found = finished
+            if found.row is None:
+                lost.append(f"{request.title}: {found.lost}")
+                monitor.say(f"{lost[-1]}; it is not confirmed")
+                continue
+            folder = folders[request.folder]
+            for name, content in found.files.items():
+                write_whole(folder.path / "confirmed" / request.name / name, content)
+            folder.append(found.row)
+            request.forget_checkpoints()
+            folder.forget_checkpoints(request.name)
+            _tell(folder, request, found.row, monitor)
+            new.append(found.row)
+    if lost:
+        raise RuntimeError(f"{counted(len(lost), 'training')} gave nothing, {lost[-1]}; the same command tries again")
+    return new
+
+
+def _requests(
+    context: StudyContext, folders: Sequence[RunFolder], kept: Sequence[RunCheckpoints | None], seeds: int, most: int
+) -> Iterator[ConfirmationRequest]:
+    """The trainings that the folders lack, seed by seed."""
+    planned = set()
+    for seed in range(seeds):
+        for index, folder in enumerate(folders):
             for candidate in _candidates(context, folder, most, references=index == 0):
                 searched = folders if candidate.plan == EMPTY else [folder]
-                if not any(_is_done(searched_folder, candidate, seed) for searched_folder in searched):
-                    with counting_free(_spec(folder).count_free):
-                        new.append(_confirmed(context, folder, candidate, seed, monitor, checkpoint_s))
-    return new
+                key = (
+                    None if candidate.plan == EMPTY else index,
+                    candidate.variant,
+                    candidate.plan,
+                    None if candidate.variant == "dense" else seed,
+                )
+                if key not in planned and not any(_is_done(one, candidate, seed) for one in searched):
+                    planned.add(key)
+                    yield ConfirmationRequest(
+                        folder=index,
+                        study=folder.name,
+                        spec=_spec(folder),
+                        candidate=candidate,
+                        seed=seed,
+                        checkpoints=kept[index],
+                    )
+
+
+def _checkpoints(folder: RunFolder, address: str | None, placement: Placement, every_s: float) -> RunCheckpoints | None:
+    """Where the trainings of a run keep their state; None where no folder is seen by all."""
+    if address is not None:
+        return shared_checkpoints(address, folder.name, every_s)
+    return None if placement.cluster else RunCheckpoints(folder=folder.checkpoints, every_s=every_s)
 
 
 def _same(folder: RunFolder) -> Path:
@@ -191,87 +227,11 @@ def _is_done(folder: RunFolder, candidate: Candidate, seed: int) -> bool:
     return any(r.seed == seed or candidate.variant == "dense" for r in rows)
 
 
-def _confirmed(
-    context: StudyContext, folder: RunFolder, candidate: Candidate, seed: int, monitor: Monitor, checkpoint_s: float
-) -> TrialRecord:
-    """Trains one candidate with one seed, reads the test set once, writes the record and the network."""
-    spec, kept = _spec(folder), _kept(context, folder, candidate, seed, checkpoint_s)
-    dense = measure_cost(context.network, context.task.input_shape)
-    known: dict[str, Any] = {
-        "stage": "confirm",
-        "variant": candidate.variant,
-        "name": candidate.name,
-        "number": candidate.number,
-        "seed": seed,
-        **plan_fields(candidate.plan, candidate.regularization, candidate.regularized_share),
-        **metric_field(context.task),
-    }
-    try:
-        outcome = _outcome(context, spec, candidate, seed, monitor, kept)
-    except TrainingDiverged as error:
-        row = record(folder.name, spec, status="failed", reason=str(error), wall_s=kept.stopwatch.seconds, **known)
-    else:
-        with monitor.bar("test score and latency"):
-            measured = _measured(context, outcome.network, dense)
-        epochs = 0.0 if candidate.variant == "dense" else spec.confirm_schedule.epochs
-        scores = outcome_fields(outcome, epochs)
-        seconds = kept.stopwatch.seconds
-        if isinstance(context.score, UserScore) and context.score.test is None:
-            scores["notes"] = "; ".join(filter(None, (scores["notes"], NO_TEST)))
-        row = record(folder.name, spec, status="complete", wall_s=seconds, **known, **scores, **measured)
-        _keep(folder, candidate, seed, outcome.network)
-    folder.append(row)
-    folder.forget_checkpoints(kept.folder.name)
+def _tell(folder: RunFolder, request: ConfirmationRequest, row: TrialRecord, monitor: Monitor) -> None:
     monitor.recorded(row)
     score = (
         f"test {row.metric} {row.score_metric.text(row.test_score)}"
         if row.test_score is not None
         else f"failed, {row.reason}"
     )
-    monitor.say(f"{folder.name} {candidate.label}, seed {seed}: {score}")
-    return row
-
-
-def _kept(
-    context: StudyContext, folder: RunFolder, candidate: Candidate, seed: int, every_s: float
-) -> TrialCheckpoints:
-    """Where a candidate's trainings keep their state."""
-    name = f"{candidate.label}-seed{seed}"
-    run = RunCheckpoints(folder=folder.checkpoints, every_s=every_s)
-    return run.of(name, context, candidate.plan, candidate.regularization, candidate.regularized_share)
-
-
-def _outcome(
-    context: StudyContext, spec: StudySpec, candidate: Candidate, seed: int, monitor: Monitor, kept: TrialCheckpoints
-) -> Outcome:
-    if candidate.variant == "dense":
-        score = context.score(context.network, context.data, context.data.validation)
-        return Outcome(network=context.network, residual=None, before=None, after=None, final=score)
-    return run_trial(
-        context,
-        candidate.plan,
-        spec.confirm_schedule,
-        seed=seed,
-        regularization=candidate.regularization,
-        regularized_share=candidate.regularized_share,
-        monitor=monitor,
-        watch_compression=candidate.variant != "dense_finetuned",
-        reconstruction=spec.reconstruction,
-        checkpoints=kept,
-    )
-
-
-def _measured(context: StudyContext, network: nn.Module, dense: Cost) -> dict[str, Any]:
-    """The columns that need the finished network: cost, test score, latency in turn with the dense network's."""
-    shape = context.task.input_shape
-    return {
-        **cost_fields(measure_cost(network, shape), dense),
-        "test_score": context.score(network, context.data, context.data.test).value,
-        **latency_fields(network, context.network, shape, LATENCY_BATCH),
-        "layers": json.dumps(layer_costs(context.network, network, shape)),
-    }
-
-
-def _keep(folder: RunFolder, candidate: Candidate, seed: int, network: nn.Module) -> None:
-    """Plan and weights, from which ``sconv_search.studies.runs.rebuild`` makes the network again."""
-    save_compressed(network, candidate.plan, folder.path / "confirmed" / f"{candidate.label}-seed{seed}")
+    monitor.say(f"{folder.name} {request.candidate.label}, seed {request.seed}: {score}")

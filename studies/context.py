@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 from torch import nn
 
 from sconv_search.cost.counting import require_forward
@@ -21,12 +19,13 @@ from sconv_search.cost.network_inputs import Inputs, is_shape, shape_text
 from sconv_search.data.layout import data_folder
 from sconv_search.data.loader import LoaderData
 from sconv_search.data.splits import DataSet
+from sconv_search.networks.trained import returns_trained
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.task import Task
 from sconv_search.system.cache import architecture
 from sconv_search.system.identity import lasting_sha256
 from sconv_search.system.memory_format import channels_last_
-from sconv_search.system.weights import file_checksum, load_weights_
+from sconv_search.system.weights import file_checksum, load_weights_, state_checksum
 from sconv_search.training.checkpoint import Checkpoint
 from sconv_search.training.dense_weights import (
     Identity,
@@ -115,10 +114,11 @@ def context_from_task(
     processes: ProcessGroup = SINGLE_PROCESS,
     checkpoint_s: float = EVERY_S,
 ) -> StudyContext:
-    """Loads the start weights; without any, trains the dense network once and keeps it in the cache folder.
+    """Loads the start weights; a network that has none, and comes untrained, is trained once and kept in the cache
+    folder.
 
     Args:
-        weights: safetensors file of the dense network, taken to have seen all training images.
+        weights: file of the dense network's weights, as ``load_weights_`` reads it, which saw all training images.
         cache: folder for dense networks of our own, shared by the runs beside it.
         processes: those that call this together, and train together.
         checkpoint_s: seconds between checkpoints of the dense network's training, which lie beside it meanwhile.
@@ -130,26 +130,29 @@ def context_from_task(
             training.
     """
     require_data(task, data, weights)
-    if not task.trained:
+    if task.trained_network is None:
         torch.manual_seed(seed)  # the network's initial weights; module constructors take no generator
-    network = task.network().eval()
+    trained = None if weights is not None else _trained(task, monitor)
+    network = (trained or task.network()).eval()
     require_sound_network(network)
     require_forward(network, task.input_shape)
-    if weights is not None:
-        load_weights_(network, weights)
+    for note in load_weights_(network, weights) if weights is not None else ():
+        monitor.say(note)
+    if weights is None and trained is None:
+        require_trainable(task)
     with monitor.bar("reading the data"):
-        splits = task.data(data, weights is not None)
+        splits = task.data(data, weights is not None or trained is not None)
         checksum = splits.checksum()
     for note in splits.notes:
         monitor.say(note)
     if isinstance(splits, DataSet):
         require_fit(task.name, task.input_shape, network, splits)
-    if task.trained and weights is None:
-        weights_sha256 = state_sha256(network)
+    if weights is not None:
+        weights_sha256 = file_checksum(weights)
+    elif trained is not None:
+        weights_sha256 = state_checksum(network)
     else:
-        path = weights or _dense_weights(
-            task, network, splits, checksum, cache, device, monitor, seed, processes, checkpoint_s
-        )
+        path = _dense_weights(task, network, splits, checksum, cache, device, monitor, seed, processes, checkpoint_s)
         load_weights_(network, path)
         weights_sha256 = file_checksum(path)
     placed = channels_last_(network.to(device)).eval()
@@ -171,11 +174,18 @@ def _logit_metric(task: Task) -> LogitMetric:
     return task.metric
 
 
-def state_sha256(network: nn.Module) -> str:
-    """SHA-256 of the network's weights and buffers."""
-    plain = torch.contiguous_format  # the file format knows no other
-    state = {name: tensor.detach().clone(memory_format=plain) for name, tensor in network.state_dict().items()}
-    return hashlib.sha256(save(state)).hexdigest()
+def _trained(task: Task, monitor: Monitor) -> nn.Module | None:
+    """The task's network where it comes trained, by its name or from its function; None where it does not."""
+    if task.trained_network is not None:
+        found = task.trained_network()
+    else:
+        found = task.network() if returns_trained(task.network) else None
+    if found is not None:
+        monitor.say(
+            f"the network of task {task.name} is trained already: it is not trained again, and all training images"
+            " count as seen by it"
+        )
+    return found
 
 
 def _dense_weights(
@@ -238,9 +248,20 @@ def require_data(task: Task, data: Path | None, weights: Path | None) -> None:
         FileNotFoundError: data is missing; the expected layout is given.
         ValueError: weights are missing.
     """
-    if weights is None and not task.dense_schedule.epochs and not task.trained:
-        raise ValueError(
-            f"task {task.name!r} trains no dense network; give trained weights with --weights FILE.safetensors"
-        )
+    if weights is None and task.trained_network is None:
+        require_trainable(task)
     if task.layout is not None:
         data_folder(data) if task.layout.downloads else task.layout.root(data)
+
+
+def require_trainable(task: Task) -> None:
+    """Refuses a task that trains no dense network, where none is given.
+
+    Raises:
+        ValueError: how to give one.
+    """
+    if not task.dense_schedule.epochs:
+        raise ValueError(
+            f"task {task.name!r} trains no dense network; give trained weights with --weights FILE, or a network that"
+            " has its weights by name, such as --network torchvision:resnet18@DEFAULT"
+        )

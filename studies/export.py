@@ -21,12 +21,12 @@ from sconv_search.inference.quantization import export_int8
 from sconv_search.inference.runtimes import onnx_run
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import TrialRecord
-from sconv_search.studies.confirmation import LATENCY_BATCH
 from sconv_search.studies.methods import compress
 from sconv_search.studies.options.export import BEST, Format
 from sconv_search.studies.runs.folder import RunFolder
 from sconv_search.studies.runs.rebuild import rebuild
 from sconv_search.studies.task import Task
+from sconv_search.studies.trials.confirming import LATENCY_BATCH
 from sconv_search.system.files import atomic_write
 from sconv_search.system.weights import load_weights_, save_weights
 

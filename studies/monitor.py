@@ -59,12 +59,14 @@ class RichMonitor(Monitor):
             yield step
 
 
-def monitor_of(progress: bool | None = None) -> Monitor:
+def monitor_of(progress: bool | Monitor | None = None) -> Monitor:
     """Lines and bars on standard error, or in the notebook.
 
     Args:
-        progress: whether there are any; by default, in a terminal and in a notebook.
+        progress: whether there are any; by default, in a terminal and in a notebook. A monitor stays.
     """
+    if isinstance(progress, Monitor):
+        return progress
     console = Console(stderr=True)
     wanted = _is_watched(console) if progress is None else progress
     return RichMonitor(console) if wanted else Monitor()

@@ -23,7 +23,7 @@ class Task:
     """What is compressed and on what it is scored.
 
     Args:
-        network: builds the dense network, untrained, or trained where ``trained`` says so.
+        network: builds the untrained dense network, or one whose weights do not matter.
         data: builds the data, a ``DataSet`` or a user's own batches as ``LoaderData``, from (folder or None, whether
             the start weights saw all training images).
         input_shape: shape of one input without the batch, or an example of what the network is called with.
@@ -33,7 +33,8 @@ class Task:
         confirm_schedule: all phases of one confirmation together.
         metric: what networks are scored by; a ``LogitMetric`` scores them itself.
         layout: the files that the data builder reads; None where it reads none, or says so itself.
-        trained: whether the network that is built has its trained weights, so that no dense network is trained.
+        trained_network: builds the dense network that is trained already, where there is one; it gives None where its
+            function turns out to return an untrained one.
         train: trains a network in place, with the arguments of ``sconv_search.training.loop.train_``, which it is
             where none is given.
         score: scores a network on a split, with the arguments of ``sconv_search.training.evaluation.evaluate``, which
@@ -49,7 +50,7 @@ class Task:
     confirm_schedule: Schedule
     metric: Metric = TOP1
     layout: Layout | None = None
-    trained: bool = False
+    trained_network: Callable[[], nn.Module | None] | None = None
     train: Callable[..., None] | None = None
     score: Callable[..., Score] | None = None
 

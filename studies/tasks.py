@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sconv_search.data.crops import Crops
 from sconv_search.data.layout import CIFAR10, CIFAR100, CITYSCAPES, IMAGENET, PHOTOS
 from sconv_search.studies.task import OfTask, Task
-from sconv_search.studies.user_code import made_by
+from sconv_search.studies.user_code import made_by, network_by
 from sconv_search.system.named import named
 from sconv_search.training.metrics import MEAN_IOU
 from sconv_search.training.schedule import Schedule
@@ -182,35 +182,50 @@ TASKS: Mapping[str, Task] = {
     )
 }
 """Key on the command line -> task."""
+FOLDER_TASKS = ("images", "masks")
+"""Tasks that are made of a network by name and a folder, see ``folder_tasks``."""
 
 
 def task_named(name: str) -> Task:
     """The task of that key, or a user's own, with a user's own network where the name says so.
 
     Args:
-        name: a key of ``TASKS`` or ``package.module:function`` of a function that returns a ``Task`` or a ``Study``;
-            then, after an ``@``, ``package.module:function`` of one that returns the network to take in place of the
-            task's.
+        name: a key of ``TASKS``; ``package.module:function`` of a function that returns a ``Task`` or a ``Study``; or,
+            for photos in a folder, ``images`` or ``masks`` (``images?size=64``). Then, after an ``@``, the name of the
+            network to take in place of the task's, as ``user_code.network_by`` reads it.
 
     Raises:
         KeyError: there is no such task, module or function; the nearest are given.
         TypeError, ValueError: what the user's name stands for is no task; see ``made_by``.
     """
     base, _, network = name.partition("@")
-    task = made_by(base, Task, OfTask) if ":" in base else named("task", base, TASKS)
-    task = task if isinstance(task, Task) else task.task
-    return replace(task, name=name, network=partial(_network_by, network) if network else task.network)
+    if (kind := base.partition("?")[0]) in FOLDER_TASKS:
+        task: Task = _made("studies.folder_tasks.tasks:folder_task", kind, base, network)
+        return replace(task, network=partial(_network_by, network), trained_network=partial(_trained_by, network))
+    made = made_by(base, Task, OfTask) if ":" in base else named("task", base, TASKS)
+    task = made if isinstance(made, Task) else made.task
+    if not network:
+        return replace(task, name=name)
+    built, trained = partial(_network_by, network), partial(_trained_by, network)
+    return replace(task, name=name, network=built, trained_network=trained)
 
 
 def _network_by(text: str) -> nn.Module:
-    from torch import nn
+    return network_by(text).make(False)
 
-    network: nn.Module = made_by(text, nn.Module)
-    return network
+
+def _trained_by(text: str) -> nn.Module | None:
+    """The network with the weights that its name says, or that its function gives it; None where it is untrained."""
+    from sconv_search.networks.trained import returns_trained
+
+    named = network_by(text)
+    make = partial(named.make, True)
+    trained = returns_trained(make) if named.has_weights is None else named.has_weights
+    return make() if trained else None
 
 
 def with_network(task: str, network: str | None) -> str:
-    """The name of a task whose network is made by ``package.module:function``.
+    """The name of a task with a network of that name in place of its own.
 
     Raises:
         ValueError: the task's name holds another network already.

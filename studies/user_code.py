@@ -1,29 +1,123 @@
-"""A user's own networks and tasks, named as ``package.module:function`` on the command line and in ``spec.json``."""
+"""Networks and tasks by name, on the command line, in ``spec.json`` and from Python: of libraries, or a user's own."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from sconv_search.system.working_directory import search_working_directory
 
+if TYPE_CHECKING:
+    from torch import nn
+
+    from sconv_search.data.crops import Photos
+
 FORM = "package.module:function"
+FORMS = f"torchvision:NAME, torchvision:NAME@WEIGHTS, timm:NAME, hf-hub:ORG/NAME, local-dir:PATH or {FORM}"
+PYTHON_WORDS = {"True": True, "False": False, "None": None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedNetwork:
+    """A network that a name stands for.
+
+    Args:
+        text: the name.
+        make: builds it, with random weights or, given True, with those that the name says.
+        has_weights: whether the name says trained weights; None where only its function knows.
+        photos: how the network wants photos; None where nobody says.
+    """
+
+    text: str
+    make: Callable[[bool], nn.Module]
+    has_weights: bool | None
+    photos: Callable[[nn.Module], Photos | None]
+
+
+def network_by(text: str) -> NamedNetwork:
+    """The network of a name; it is built later.
+
+    Args:
+        text: ``torchvision:resnet18``, ``torchvision:resnet18@IMAGENET1K_V1``, ``timm:resnet18.a1_in1k``,
+            ``hf-hub:ORG/NAME``, ``local-dir:PATH`` or ``package.module:function``; then, after a ``?``, keyword
+            arguments such as ``num_classes=10&in_chans=1``.
+
+    Raises:
+        KeyError: the library has no such network or weights; the nearest are named.
+        ValueError: the text has another form, or the library is not installed.
+        FileNotFoundError: a folder is missing.
+    """
+    from sconv_search.networks.libraries import LIBRARIES, LibraryNetwork  # here: with torch
+
+    name, options = with_options(text)
+    library, colon, rest = name.partition(":")
+    if not colon or not rest:
+        raise ValueError(f"{text!r} names no network; write {FORMS}, and arguments as NAME?num_classes=10")
+    if library in LIBRARIES:
+        found = LibraryNetwork(library, rest, options)
+        return NamedNetwork(
+            text=text,
+            make=lambda trained: found.made(trained=trained),
+            has_weights=found.has_weights,
+            photos=found.photos,
+        )
+    return NamedNetwork(text=text, make=partial(_function, text), has_weights=None, photos=lambda network: None)
+
+
+def _function(text: str, trained: bool) -> nn.Module:
+    from torch import nn
+
+    made: nn.Module = made_by(text, nn.Module)
+    return made
+
+
+def with_options(text: str) -> tuple[str, Mapping[str, Any]]:
+    """The name before the question mark, and the keyword arguments after it.
+
+    Raises:
+        ValueError: an argument has no name or no value.
+    """
+    name, mark, rest = text.partition("?")
+    options: dict[str, Any] = {}
+    for entry in rest.split("&") if mark else ():
+        key, equals, value = entry.partition("=")
+        if not equals or not key.isidentifier() or key in options:
+            raise ValueError(
+                f"{text!r}: {entry!r} is no argument; write NAME?num_classes=10&in_chans=1, each name once"
+            )
+        options[key] = _value(unquote(value))
+    return name, options
+
+
+def _value(text: str) -> Any:
+    """A number, a truth value, a list or, where it is none of those, a text."""
+    if text in PYTHON_WORDS:
+        return PYTHON_WORDS[text]
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def made_by(text: str, *wanted: type) -> Any:
-    """What the function named by ``text`` returns when it is called without arguments.
+    """What the function named by ``text`` returns when it is called, with the arguments after a ``?`` in the text.
 
     Its module is looked for among those that are installed, then in the current directory. Run it only on names that
     the user typed: importing runs code.
 
     Args:
-        text: ``package.module:function``; any callable without required arguments will do.
+        text: ``package.module:function`` or ``package.module:function?width=8``; any callable without further required
+            arguments will do.
         wanted: the types that it may return.
 
     Raises:
@@ -31,12 +125,13 @@ def made_by(text: str, *wanted: type) -> Any:
         KeyError: the module is not found, or lacks the name.
         TypeError: the name is not callable, needs arguments, or returns something else.
     """
-    module, _, name = text.partition(":")
+    named, options = with_options(text)
+    module, _, name = named.partition(":")
     if not name or not all(part.isidentifier() for part in (*module.split("."), *name.split("."))):
         raise ValueError(f"{text!r} must have the form {FORM}, such as mynets:small")
-    function = _callable(text, _imported(module, text), name, wanted)
+    function = _callable(named, _imported(module, text), name, wanted, options)
     try:
-        made = function()
+        made = function(**options)
     except Exception as error:  # of any kind, from the user's own code
         raise ValueError(f"{text!r} raises {type(error).__name__}: {error}") from error
     if not isinstance(made, wanted):
@@ -63,7 +158,9 @@ def _imported(name: str, text: str) -> ModuleType:
         raise ValueError(f"importing {name!r} of {text!r} raises {type(error).__name__}: {error}") from error
 
 
-def _callable(text: str, module: ModuleType, name: str, wanted: tuple[type, ...]) -> Callable[[], Any]:
+def _callable(
+    text: str, module: ModuleType, name: str, wanted: tuple[type, ...], options: Mapping[str, Any]
+) -> Callable[..., Any]:
     try:
         function: Any = pkgutil.resolve_name(text)
     except AttributeError as error:
@@ -75,8 +172,11 @@ def _callable(text: str, module: ModuleType, name: str, wanted: tuple[type, ...]
     if not callable(function) or isinstance(function, wanted):  # a module of layers is callable, but asks for an input
         advice = f"it should be a function that returns a {_titles(wanted)}"
         raise TypeError(f"{text!r} is {_indefinite(function)}, {advice}")
-    if needed := _required(function):
-        raise TypeError(f"{text!r} needs the arguments {', '.join(needed)}; name a function that takes none")
+    if needed := [argument for argument in _required(function) if argument not in options]:
+        raise TypeError(
+            f"{text!r} needs the arguments {', '.join(needed)}; give them, as {text}?{needed[0]}=VALUE, or name a"
+            " function that takes none"
+        )
     return function  # type: ignore[no-any-return]  # whatever the user named
 
 

@@ -15,7 +15,7 @@ ROOMS = {
     VALUES: set(),
     "system": {VALUES},
     "data": {VALUES, "system"},
-    "networks": {VALUES, "system"},
+    "networks": {VALUES, "system", "data"},
     "cost": {VALUES, "system"},
     "calibration": {VALUES, "system", "cost"},
     "channels": {VALUES, "system", "cost"},
@@ -37,11 +37,13 @@ STUDY_ROOMS = {
     "runs": {""},
     "space": {"", "runs"},
     "trials": {"", "runs"},
-    "search": {"", "samplers", "runs", "space", "trials"},
+    "executors": {""},
+    "search": {"", "samplers", "runs", "space", "trials", "executors"},
     "oneshot": {"", "runs", "space"},
+    "folder_tasks": {""},
     "options": {""},
     "callbacks": {""},
-    "commands": {"", "samplers", "runs", "space", "trials", "search", "oneshot", "options"},
+    "commands": {"", "samplers", "runs", "space", "trials", "executors", "search", "oneshot", "options"},
 }
 """The same within ``studies/``. "" are the values that its rooms share, among them methods, tasks and the context."""
 STUDY_ENTRANCES = {"api", "cli", "confirmation", "export", "__init__", "__main__"}
@@ -59,12 +61,15 @@ REPORT_ROOMS = {
 DOORWAYS = {
     "fvcore": {"sconv_search/cost/counting.py"},
     "lightning_fabric": {"sconv_search/training/distributed.py"},
-    "optuna": {"studies/samplers/study.py", "studies/samplers/optuna_samplers.py", "studies/samplers/halving.py"},
+    "optuna": {f"studies/samplers/{name}.py" for name in ("study", "optuna_samplers", "halving", "database", "mirror")},
+    "psycopg": set(),  # SQLAlchemy loads it
+    "sqlalchemy": set(),  # the sampler's database loads it when there is one
     "jinja2": {"reports/document/html.py"},
     "matplotlib": {"reports/drawing/matplotlib_files.py"},
     "moocore": {"reports/analysis/fronts.py"},
     "plotly": {"reports/drawing/plotly_figures.py"},
     "pyarrow": {"reports/data_files.py"},
+    "ray": {"studies/executors/ray_cluster.py"},
 }
 MOST_MODULES = 16
 """In one folder; a larger one wants rooms of its own."""
@@ -161,10 +166,13 @@ def test_reports_read_records_and_budgets_alone() -> None:
     used = {".".join(parts[:2]) for path in FILES if parts_of(path)[0] == "reports" for parts in ours(path)}
     others = {name for name in used if not name.startswith("reports")}
     assert {name.split(".")[0] for name in others} <= {"budget", "records", "strict_json", "system"}
-    assert {name for name in others if name.startswith("system")} == {"system.files"}, "what writes files"
+    system = {"system.files", "system.parent_watch", "system.signals"}  # files, and processes that draw
+    assert {name for name in others if name.startswith("system")} == system
 
 
-@pytest.mark.parametrize("name", ["plan", "records", "budget", "strict_json", "system/files"])
+@pytest.mark.parametrize(
+    "name", ["plan", "records", "budget", "strict_json", "system/files", "system/parent_watch", "system/signals"]
+)
 def test_the_values_need_the_standard_library_alone(name: str) -> None:
     others = {module.split(".")[0] for module in imported(ROOT / "sconv_search" / f"{name}.py")}
     assert others.isdisjoint({"torch", "numpy", "pandas"})

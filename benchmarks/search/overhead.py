@@ -35,6 +35,7 @@ from sconv_search.budget import Budgets
 from sconv_search.search_space.space import Option, SearchSpace
 from sconv_search.search_space.tables import SpaceArrays
 from sconv_search.studies import RunFolder, StudyContext, StudySpec, context_from_task
+from sconv_search.studies.executors.placement import Placement
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.samplers.random_keys import RandomKeys
 from sconv_search.studies.samplers.study import Domain, Sampler
@@ -125,6 +126,11 @@ class Suggesting:
     def _score(self, plan: CompressionPlan) -> float:
         harms = (self._true[name] * self.space.option(name, choice).damage for name, choice in plan.sites.items())
         return 90 - 20 * sum(harms)
+
+    def suggest(self) -> None:
+        """Begins one more trial, which runs and is told nothing; the next are suggested while others run."""
+        self._sampler.parallel = True
+        self._proposals.next()
 
     def by(self, kind: SamplerName) -> None:
         """Another sampler goes on."""
@@ -225,7 +231,8 @@ def workers(count: int, given: argparse.Namespace) -> dict[str, Any]:
     context, clock = _context(given), Clock()
     torch.set_num_threads(count)  # a search divides its threads among the workers
     with tempfile.TemporaryDirectory() as name:
-        search(context, _spec(context, given.epochs, given.trials * count), _folder(name, given), clock, workers=count)
+        spec, placement = _spec(context, given.epochs, given.trials * count), Placement(workers=count)
+        search(context, spec, _folder(name, given), clock, placement=placement)
     return {"part": "workers", "workers": count, "epochs": given.epochs, "written": clock.written}
 
 

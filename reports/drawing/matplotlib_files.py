@@ -7,6 +7,7 @@ import io
 import math
 import multiprocessing
 import os
+import signal
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -25,6 +26,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from sconv_search.reports.drawing.chart import Axis, Chart, HeatMap, Label, Trace
 from sconv_search.reports.drawing.styles import QUIET, styles
 from sconv_search.reports.wording import one_line
+from sconv_search.system.parent_watch import end_with_parent
+from sconv_search.system.signals import held_back
 
 KINDS = ("svg", "png", "pdf")
 DPI = 150
@@ -310,9 +313,25 @@ def figure_writer(kinds: Sequence[str], progress: Callable[[int, int], None] | N
         return
     # Forked, so that a library's caller needs no guarded main module. The workers only draw, with what they are sent;
     # no collection of garbage walks what they share with their parent, which would copy it.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("fork"), initializer=gc.freeze) as pool:
-        pool.submit(os.getpid)  # starts the processes
-        yield FigureWriter(kinds=kinds, pool=pool, progress=progress)
+    forked = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(workers, mp_context=forked, initializer=_begin, initargs=(os.getpid(),)) as pool:
+        with held_back():  # the processes, which the first job starts, are not to see Ctrl-C
+            pool.submit(os.getpid)
+        try:
+            yield FigureWriter(kinds=kinds, pool=pool, progress=progress)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # who stops the command does not wait for all drawings
+            raise
+
+
+def _begin(parent: int) -> None:
+    """What a worker does first: one whose command was killed would wait for ever, or draw on for minutes.
+
+    What stops the command is the command's to tell; the worker ends without a word.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    end_with_parent(parent)
+    gc.freeze()
 
 
 def job_files(job: Job, kinds: Sequence[str]) -> dict[str, bytes]:

@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import numpy as np
 import torch
@@ -184,22 +184,24 @@ def _label_image(path: Path) -> Image.Image:
     return image
 
 
-def opened(path: Path, mode: str | None) -> Image.Image:
+def opened(path: Path | IO[bytes], mode: str | None, *, title: str | None = None) -> Image.Image:
     """The decoded image file; with a mode, 16 bits a pixel are scaled to 8.
+
+    Args:
+        title: how errors call the file, where it has no path.
 
     Raises:
         ValueError: it is missing or damaged, or has 32 bits a pixel, whose range is not known.
     """
+    name = title or str(path)
     try:
         with Image.open(path) as image:
-            return _converted(image, path, mode) if mode else image.copy()
+            return _converted(image, name, mode) if mode else image.copy()
     except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"image file {str(path)!r} is damaged: {error}; restore it from the data set's archive"
-        ) from error
+        raise ValueError(f"image file {name!r} is damaged: {error}; restore it from the data set's archive") from error
 
 
-def _converted(image: Image.Image, path: Path, mode: str) -> Image.Image:
+def _converted(image: Image.Image, name: str, mode: str) -> Image.Image:
     """Pillow alone would clip 16 and 32 bits a pixel to the range of 8."""
     formats = SIXTEEN_BITS.get(image.mode, ())
     if formats is None or image.format in formats:
@@ -207,7 +209,7 @@ def _converted(image: Image.Image, path: Path, mode: str) -> Image.Image:
         return Image.fromarray(((pixels + 128) // 257).astype(np.uint8)).convert(mode)
     if image.mode in ("I", "F"):
         kind = "whole numbers of 32 bits" if image.mode == "I" else "floating-point numbers"
-        raise ValueError(f"image file {str(path)!r} holds {kind}, of unknown range; save it with 8 or 16 bits a pixel")
+        raise ValueError(f"image file {name!r} holds {kind}, of unknown range; save it with 8 or 16 bits a pixel")
     return image.convert(mode)
 
 

@@ -72,6 +72,17 @@ def export_program(network: nn.Module, example: Inputs, path: Path, metadata: Ma
     )
 
 
+def require_writer(form: str) -> None:
+    """Refuses a format that needs a package which is not installed.
+
+    Raises:
+        ValueError: the package, and how to get it.
+    """
+    if form == "onnx":
+        for package in ("onnxscript", "onnxruntime"):
+            require_package(package, "onnx", ONNX)
+
+
 def parity(network: Forward, other: Forward, example: Inputs) -> float:
     """The largest difference of two networks' outputs over the largest output, on random inputs like the example.
 

@@ -1,4 +1,4 @@
-"""Networks of the built-in tasks that no library ships."""
+"""Networks of the built-in tasks that no library ships, and networks of libraries by name."""
 
 from __future__ import annotations
 

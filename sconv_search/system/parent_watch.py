@@ -1,4 +1,4 @@
-"""ProcessGroup that end with the one that started them, however that ends: a worker would train on, and write files,
+"""Processes that end with the one that started them, however that ends: a worker would train on, and write files,
 for hours.
 """
 

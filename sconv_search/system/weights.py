@@ -1,4 +1,4 @@
-"""Weights as safetensors files: no pickles, and nothing is loaded before names and shapes are checked."""
+"""Weights of networks, written as safetensors; what is read is loaded after names and shapes are checked."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from sconv_search.strict_json import shortened
 from sconv_search.system.files import write_whole
+from sconv_search.system.state_dicts.files import state_file
+from sconv_search.system.state_dicts.wrappers import prefix_of
 
 SHOWN = 5
 CHECKSUM = "sconv_search.crc32"
@@ -40,41 +41,42 @@ def _in_order(content: bytes) -> bytes:
     return len(padded).to_bytes(8, "little") + padded + content[8 + length :]
 
 
-def load_weights_(network: nn.Module, path: str | Path) -> None:
-    """Loads the state dict that ``save_weights`` wrote into the network; weights of another precision are converted.
+def load_weights_(network: nn.Module, path: str | Path) -> tuple[str, ...]:
+    """Loads a file's state dict into the network; weights of another precision are converted.
+
+    The file is safetensors, or what ``torch.save`` wrote, of which tensors alone are read, without running anything;
+    state dicts inside of checkpoints are found, and prefixes such as ``module.`` are left out.
+
+    Returns:
+        What was recognized in the file, in words.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is no safetensors file, its names, shapes or kinds of numbers are not the network's, it
-            holds other numbers than were written to it, or numbers that are not finite; the differences are listed. The
+        ValueError: the file holds no state dict, its names, shapes or kinds of numbers are not the network's, it holds
+            other numbers than were written to it, or numbers that are not finite; the differences are listed. The
             network is then untouched.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"weights file {str(path)!r} does not exist")
-    try:
-        with safe_open(path, "pt") as file:
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  # no mapping
-            expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-            optional = {name for name in expected if name.endswith("num_batches_tracked")}
-            wrong = _differences(expected, shapes, optional)
-            given = {} if wrong else {name: file.get_tensor(name) for name in shapes}
-            checksum = (file.metadata() or {}).get(CHECKSUM)
-    except SafetensorError as error:
+    file = state_file(Path(path))
+    title, state = f"weights file {str(path)!r}", network.state_dict()
+    expected = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    optional = {name for name in expected if name.endswith("num_batches_tracked")}
+    prefix = prefix_of(file.shapes, expected)
+    wrong = _differences(expected, {name[len(prefix) :]: shape for name, shape in file.shapes.items()}, optional)
+    tensors = {} if wrong else file.tensors()
+    given = {name[len(prefix) :]: tensor for name, tensor in tensors.items()}
+    if wrong := wrong or _other_kinds(state, given):
+        raise ValueError(f"{title} does not fit {type(network).__name__}: {_listed(wrong)}")
+    written = file.metadata.get(CHECKSUM)
+    if written is not None and written != (read := str(tensors_checksum(tensors))):
         raise ValueError(
-            f"weights file {str(path)!r} is not a safetensors file: {shortened(str(error), 200)}"
-        ) from error
-    wrong = wrong or _other_kinds(network.state_dict(), given)
-    if wrong:
-        raise ValueError(f"weights file {str(path)!r} does not fit {type(network).__name__}: {_listed(wrong)}")
-    if checksum is not None and checksum != (found := str(tensors_checksum(given))):
-        raise ValueError(
-            f"weights file {str(path)!r} is damaged: the checksum of its numbers is {found}, and was "
-            f"{shortened(checksum, 20)} when they were written; take a copy that is whole, or write it anew"
+            f"{title} is damaged: the checksum of its numbers is {read}, and was "
+            f"{shortened(written, 20)} when they were written; take a copy that is whole, or write it anew"
         )
     if wrong := not_finite(given, {name for name, _ in network.named_buffers()}):
-        raise ValueError(f"weights file {str(path)!r} holds numbers that are not finite: {_listed(wrong)}")
+        raise ValueError(f"{title} holds numbers that are not finite: {_listed(wrong)}")
     network.load_state_dict(given, strict=not optional)
+    without = (f"names are taken without {prefix!r}",) if prefix else ()
+    return tuple(f"{path}: {note}" for note in (*file.notes, *without))
 
 
 def tensors_checksum(tensors: Mapping[str, Tensor]) -> int:
@@ -132,3 +134,10 @@ def _differences(
 def file_checksum(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def state_checksum(network: nn.Module) -> str:
+    """SHA-256 of the network's weights and buffers, in hexadecimal."""
+    plain = torch.contiguous_format  # the file format knows no other
+    state = {name: tensor.detach().clone(memory_format=plain) for name, tensor in network.state_dict().items()}
+    return hashlib.sha256(save(state)).hexdigest()

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import count
-from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -16,9 +15,10 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sconv_search.system.files import remove_partial_files, write_whole
+from sconv_search.system.files import remove_partial_files
 from sconv_search.system.weights import tensors_checksum
 from sconv_search.training.process_group import ProcessGroup
+from sconv_search.training.remote_files import RemoteFile, SomeFile, local_copy, write_file
 from sconv_search.training.schedule import EVERY_S
 from sconv_search.training.weight_average import WeightAverage
 
@@ -188,7 +188,7 @@ class Checkpoint:
         ValueError: the seconds are negative or no number.
     """
 
-    path: Path
+    path: SomeFile
     identity: Mapping[str, Any] = field(default_factory=dict)
     every_s: float = EVERY_S
     say: Callable[[str], None] = lambda text: None
@@ -213,7 +213,7 @@ class Checkpoint:
             "watched": json.dumps(watched),
         }
         try:
-            write_whole(self.path, save(content, metadata))
+            write_file(self.path, save(content, metadata))
         except OSError as error:
             self.say(f"checkpoint {str(self.path)!r} cannot be written: {error.strerror}; the training goes on without")
 
@@ -222,7 +222,7 @@ class Checkpoint:
         if not self.path.exists():
             return None
         try:
-            with safe_open(self.path, "pt") as file:
+            with local_copy(self.path) as path, safe_open(path, "pt") as file:
                 metadata: dict[str, str] = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
             known = json.loads(metadata["identity"])
@@ -247,7 +247,7 @@ class Checkpoint:
         numbers = (self.path.with_name(f"{self.path.name}.refused{number}") for number in count(1))
         other = next(path for path in numbers if not path.exists())
         try:
-            self.path.rename(other)
+            self.path.rename(other)  # type: ignore[arg-type]  # both are of one kind
             kept = f"it is kept as {other.name!r}"
         except OSError as error:
             kept = f"it cannot be kept as {other.name!r}: {error.strerror}"
@@ -256,7 +256,8 @@ class Checkpoint:
     def remove(self) -> None:
         """Removes the file, if there is one."""
         self.path.unlink(missing_ok=True)
-        remove_partial_files(self.path)
+        if not isinstance(self.path, RemoteFile):
+            remove_partial_files(self.path)
 
 
 def _text(identity: Mapping[str, Any]) -> str:

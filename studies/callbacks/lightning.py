@@ -35,7 +35,7 @@ class StructuralRegularization(Callback):
         calibration: inputs (N, ...) to which the compressed layers are fitted; None fits to the weights alone.
 
     Raises:
-        ValueError: the weight or the epoch is out of range.
+        ValueError: the weight or the epoch is out of range; at the start of the training where only that knows.
     """
 
     def __init__(
@@ -66,6 +66,10 @@ class StructuralRegularization(Callback):
                 f"compress_at={self.compress_at}: {trainer.world_size} processes cannot compress in the middle of a "
                 "training; leave it out and compress after it"
             )
+
+        last = trainer.max_epochs or 0
+        if self.compress_at is not None and 0 < last <= self.compress_at:
+            raise ValueError(f"compress_at={self.compress_at}: the training has {last} epochs, the first of number 0")
 
         def load_in_its_form(checkpoint: dict[str, Any]) -> None:
             kept = checkpoint.get("callbacks", {}).get(self.state_key, {})

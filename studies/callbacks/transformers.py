@@ -65,6 +65,8 @@ class StructuralRegularization(TrainerCallback):
                 f"compress_at={self.compress_at}: {args.world_size} processes cannot compress in the middle of a "
                 "training; leave it out and compress after it"
             )
+        if self.compress_at is not None and args.max_steps <= 0 and self.compress_at >= args.num_train_epochs:
+            raise ValueError(f"compress_at={self.compress_at}: the training has {args.num_train_epochs:g} epochs")
         self._training = RegularizedTraining(
             given["model"], self.plan, weight=self.weight, calibration=self.calibration
         )

@@ -14,6 +14,9 @@ import torch
 
 from sconv_search.data.batch_order import require_shares
 from sconv_search.studies.commands.failures import WORK_FAILED
+from sconv_search.studies.executors.placement import Placement
+from sconv_search.studies.executors.ray_cluster import Cluster
+from sconv_search.studies.options.shared import ManyMachines
 from sconv_search.system.parent_watch import end_with_parent
 from sconv_search.training.distributed import is_main_process, launch, launched
 from sconv_search.training.process_group import SINGLE_PROCESS, OutOfStep, ProcessGroup
@@ -64,6 +67,24 @@ def require_processes(devices: int, device: torch.device, schedules: Iterable[Sc
         raise ValueError(f"--device {device} is one device; with --devices give its kind, {device.type}")
     for schedule in schedules:
         require_shares(schedule.batch_size, schedule.accumulation, count)
+
+
+def placement_of(machines: ManyMachines, device: torch.device, devices: int, workers: int = 1) -> Placement:
+    """Where trainings run: here, in workers, or on a cluster.
+
+    Raises:
+        ValueError: options exclude each other, or the cluster's address or a number is wrong.
+    """
+    if machines.cluster is None:
+        for flag, value in (("--trial-cpus", machines.trial_cpus != 1.0), ("--trial-gpus", machines.trial_gpus)):
+            if value:
+                raise ValueError(f"{flag} is what a training takes of a cluster; name one with --cluster")
+        return Placement(workers=workers)
+    if devices > 1:
+        raise ValueError("--devices trains one network on this machine, --cluster one in each slot; give one of both")
+    default = 1.0 if device.type == "cuda" else 0.0
+    gpus = default if machines.trial_gpus is None else machines.trial_gpus
+    return Placement(workers=workers, cluster=Cluster(address=machines.cluster, cpus=machines.trial_cpus, gpus=gpus))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from sconv_search.records import Quantity
 from sconv_search.studies.commands.arguments import context_of, device_named
 from sconv_search.studies.commands.dry_run_listing import say_dry_run
 from sconv_search.studies.commands.output import print_json, telling
-from sconv_search.studies.commands.processes import require_processes, together
+from sconv_search.studies.commands.processes import placement_of, require_processes, together
 from sconv_search.studies.commands.results import search_result
 from sconv_search.studies.context import require_data
 from sconv_search.studies.methods import METHODS
@@ -27,9 +27,10 @@ from sconv_search.studies.options.search import (
     Sampling,
     Training,
 )
-from sconv_search.studies.options.shared import Execution
+from sconv_search.studies.options.shared import Execution, ManyMachines
 from sconv_search.studies.runs.folder import RunFolder
 from sconv_search.studies.runs.tensorboard import logged, require_tensorboard
+from sconv_search.studies.samplers.database import StudyDatabase
 from sconv_search.studies.search.dry_run import dry_run, require_reachable
 from sconv_search.studies.search.loop import StoppingCriterion
 from sconv_search.studies.search.runner import checked_budget, require_own
@@ -51,6 +52,7 @@ def search(
     sampling: Sampling,
     training: Training,
     execution: Execution,
+    machines: ManyMachines,
     *,
     as_json: bool,
 ) -> None:
@@ -75,6 +77,9 @@ def search(
         require_own(spec, folder, begun=False)
     schedules = (spec.search_schedule, *(() if source.weights else (known.dense_schedule,)))
     require_processes(execution.devices, kind, schedules, workers=run.workers)
+    placement = placement_of(machines, kind, execution.devices, run.workers)
+    if run.storage is not None:
+        StudyDatabase(run.storage)  # whether it is one
     if run.dry:
         with telling(as_json) as terminal:
             preview = dry_run(known, spec, source.data, terminal)
@@ -104,7 +109,9 @@ def search(
                 spec,
                 folder,
                 monitor,
-                workers=run.workers,
+                placement=placement,
+                checkpoints=machines.checkpoints,
+                storage=run.storage,
                 stops=stops,
                 checkpoint_s=every_s,
                 overwrite=run.overwrite,

@@ -13,16 +13,16 @@ from rich.text import Text
 from torch import nn
 
 from sconv_search.cost.counting import required_operators
+from sconv_search.studies.commands.one_network.inputs import input_shape
+from sconv_search.studies.commands.one_network.typed import shape_of
 from sconv_search.studies.commands.output import PIPE_WIDTH, amount, in_a_pipe, print_json, telling
 from sconv_search.studies.commands.tasks import input_text
 from sconv_search.studies.methods import METHODS
 from sconv_search.studies.monitor import RichMonitor
+from sconv_search.studies.oneshot.networks import found_network
 from sconv_search.studies.options.shared import Layers
 from sconv_search.studies.space.sites import Extent, Layer, SiteTable, in_words, site_table
 from sconv_search.studies.spec import Selection
-from sconv_search.studies.task import OfTask, Task
-from sconv_search.studies.tasks import task_named
-from sconv_search.studies.user_code import made_by
 
 
 def sites(network: str, *, shape: str | None, method: list[str] | None, layers: Layers, as_json: bool) -> None:
@@ -44,28 +44,10 @@ def sites(network: str, *, shape: str | None, method: list[str] | None, layers: 
 
 
 def _network(text: str, shape: str | None) -> tuple[nn.Module, Any]:
-    """The network of a task or of a user's function, and the shape of its input."""
-    given = None if shape is None else _shape(shape)
-    task: Task | None = None
-    if ":" not in text or "@" in text:
-        task = task_named(text)
-    else:
-        made = made_by(text, nn.Module, Task, OfTask)
-        if isinstance(made, nn.Module):
-            if given is None:
-                raise ValueError(
-                    f"{text!r} does not say what inputs it takes; give the shape of one, such as --input 3,224,224"
-                )
-            return made, given
-        task = made if isinstance(made, Task) else made.task
-    return task.network(), given or task.input_shape
-
-
-def _shape(text: str) -> tuple[int, ...]:
-    parts = text.replace("x", ",").split(",")
-    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
-        raise ValueError(f"--input must be positive whole numbers, such as 3,224,224 (without the batch), got {text!r}")
-    return tuple(map(int, parts))
+    """The network of that name, and the shape of its input."""
+    given = None if shape is None else shape_of(shape)
+    found = found_network(text, trained=False)
+    return found.network, given or input_shape(text, found, None)
 
 
 def say_sites(table: SiteTable, console: Console) -> None:

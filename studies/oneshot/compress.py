@@ -20,7 +20,8 @@ from sconv_search.search_space.decoder import greedy
 from sconv_search.studies import methods as mixed
 from sconv_search.studies.method_registry import METHODS
 from sconv_search.studies.monitor import Monitor, monitor_of
-from sconv_search.studies.oneshot.options import DAMAGE_INPUTS, options_of
+from sconv_search.studies.oneshot.damages import DAMAGE_INPUTS
+from sconv_search.studies.oneshot.options import options_of
 from sconv_search.studies.spec import Selection
 
 FITTED_INPUTS = 256
@@ -34,6 +35,7 @@ class Compressed(nn.Module):
     cost: Cost
     dense_cost: Cost
     example: Inputs
+    network_name: str | None
 
 
 def compress(
@@ -51,7 +53,7 @@ def compress(
     multiple: int = 1,
     count_free: Sequence[str] = (),
     calibration: Tensor | None = None,
-    progress: bool | None = None,
+    progress: bool | Monitor | None = None,
 ) -> Compressed:
     """A new network within a budget, or by a plan; the argument is not modified.
 
@@ -73,7 +75,7 @@ def compress(
         exclude: patterns of the names of layers that may not.
         multiple: ranks and channel counts are multiples of this.
         count_free: operators without a known cost that count nothing, see ``measure_cost``.
-        progress: whether a bar shows what is being done; by default, on a terminal.
+        progress: whether a bar shows what is being done, by default on a terminal; or what shows it.
 
     Returns:
         The network, in evaluation mode, with the attributes ``plan``, ``cost``, ``dense_cost`` and ``example``.

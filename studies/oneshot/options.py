@@ -6,31 +6,27 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from sconv_search.compressor import LAYER_KINDS, site, swapped
+from sconv_search.compressor import site
 from sconv_search.cost.counting import measure_cost
-from sconv_search.cost.network_inputs import Inputs, called
+from sconv_search.cost.network_inputs import Inputs
 from sconv_search.plan import Choice, CompressionPlan
+from sconv_search.records import Cost
 from sconv_search.search_space.space import Option, SearchSpace
 from sconv_search.studies.methods import compress, method_named
 from sconv_search.studies.monitor import Monitor
+from sconv_search.studies.oneshot.curves import along, curves, exact_costs, measured_on
+from sconv_search.studies.oneshot.damages import Damages
 from sconv_search.studies.selection import offered
 from sconv_search.studies.space.couplings import measured_couplings
-from sconv_search.studies.space.damage import OutputError, relative_squares
-from sconv_search.studies.space.measuring import CostTable, input_shapes
-from sconv_search.studies.space.narrowed_costs import measured_narrowings, resized
+from sconv_search.studies.space.measuring import input_shapes
+from sconv_search.studies.space.narrowed_costs import measured_narrowings
+from sconv_search.studies.space.shape_costs import candidate, costs_by_shape
 from sconv_search.studies.space.widths import channels_dropped, left_by_pruning, mixable
 from sconv_search.studies.spec import Selection
-
-DAMAGE_INPUTS = 4
-"""Inputs of the network on which damage is read; what one layer reads of them may not exceed ``READ_ELEMENTS``."""
-READ_ELEMENTS = 2**22
-SAMPLED_FILTERS = 32
-NOISE_INPUTS, NOISE_SIDE = 16, 3
-"""Without inputs, a layer reads so many of noise, so many kernel sizes wide."""
 
 
 def options_of(
@@ -44,6 +40,7 @@ def options_of(
 ) -> SearchSpace:
     """Every option of every site, with its cost by shapes alone and its predicted damage.
 
+    Damage is measured for some options of each layer and interpolated for the others that differ in their size alone.
     The damage of an option is the squared error of its layer's outputs relative to the outputs, by kernels projected
     and not fitted. With inputs it is scaled, layer by layer, to the relative squared error of the network's outputs,
     which is measured once for each layer: for small errors one is proportional to the other. Without inputs a layer
@@ -60,29 +57,34 @@ def options_of(
     dense = measure_cost(network, example)
     every = offered(network, methods, selection)
     choices = mixable(network, every)
-    shapes, costs = input_shapes(network, example, choices), CostTable()
-    damages = _Damages(network, inputs)
+    shapes, damages = input_shapes(network, example, choices), Damages(network, inputs)
+    costs = _costs(network, shapes, choices, monitor)
     sites: dict[str, tuple[Option, ...]] = {}
     total, done = sum(map(len, choices.values())), 0
     with monitor.bar(f"comparing {total} options of {len(choices)} layers") as step:
         for name, alternatives in choices.items():
-            sites_by_name = []
-            for choice in alternatives:
-                whole = method_named(choice.method).reshapes_neighbors
-                plan = CompressionPlan(sites={name: choice})
-                if whole:
-                    built = compress(network, plan)
-                    cost, damage = measure_cost(built, example) - dense, damages.of_network(built)
+            harm: dict[Choice, float] = {}
+            for curve in curves(alternatives):
+                if method_named(curve[0].method).reshapes_neighbors:
+                    for choice in curve:
+                        built = compress(network, CompressionPlan(sites={name: choice}))
+                        costs[name, choice] = measure_cost(built, example) - dense
+                        harm[choice] = damages.of_network(built)
                 else:
-                    cost = costs.of(site(network, name), choice, shapes[name])
-                    damage = damages.of_layer(name, choice, shapes[name])
-                if cost.flops < 0 and math.isfinite(damage):
-                    dropped = channels_dropped(network, name, choice)
-                    sites_by_name.append(
-                        Option(choice=choice, cost=cost.counted(), damage=damage, error=None, dropped=dropped)
-                    )
-                step(done := done + 1, total)
-            sites[name] = damages.scaled(name, sites_by_name)
+                    harm |= along(curve, partial(damages.of_layer, name, shapes=shapes[name]))
+                step(done := done + len(curve), total)
+            found = [
+                Option(
+                    choice=choice,
+                    cost=costs[name, choice].counted(),
+                    damage=harm[choice],
+                    error=None,
+                    dropped=channels_dropped(network, name, choice),
+                )
+                for choice in alternatives
+                if costs[name, choice].flops < 0 and math.isfinite(harm[choice])
+            ]
+            sites[name] = damages.scaled(name, found)
     widths, _ = left_by_pruning(network, every)
     narrowings, unknown = measured_narrowings(network, shapes, sites, widths, monitor)
     known = {name: tuple(o for o in own if (name, o.choice.method) not in unknown) for name, own in sites.items()}
@@ -90,6 +92,42 @@ def options_of(
     couplings = measured_couplings(network, example, offers, dense, monitor)
     _tell_if_blind(offers)
     return SearchSpace(dense=dense, sites=offers, couplings=couplings, narrowings=narrowings)
+
+
+def _costs(
+    network: nn.Module,
+    shapes: Mapping[str, Sequence[tuple[int, ...]]],
+    choices: Mapping[str, Sequence[Choice]],
+    monitor: Monitor,
+) -> dict[tuple[str, Choice], Cost]:
+    """What each choice that changes its own layer alone costs more than the dense layer, by shapes."""
+    layers = {name: site(network, name) for name in choices}
+    dense = {name: candidate(layer, shapes[name]) for name, layer in layers.items()}
+    own = {
+        name: [curve for curve in curves(found) if not method_named(curve[0].method).reshapes_neighbors]
+        for name, found in choices.items()
+    }
+    wanted = {dense[name]: layer for name, layer in layers.items()}
+    for name, found in own.items():
+        wanted |= {replace(dense[name], choice=c): layers[name] for curve in found for c in measured_on(curve)}
+    with monitor.bar("counting the cost of options") as step:
+        costs = costs_by_shape(wanted, step)
+    for name, found in own.items():
+        for curve in found:
+            known = {choice: costs[replace(dense[name], choice=choice)] for choice in measured_on(curve)}
+            between = exact_costs(curve, known)
+            if between is not None:
+                costs |= {replace(dense[name], choice=choice): cost for choice, cost in between.items()}
+    rest = {
+        replace(dense[name], choice=choice): layers[name] for name in own for curve in own[name] for choice in curve
+    }
+    costs |= costs_by_shape({one: layer for one, layer in rest.items() if one not in costs})
+    return {
+        (name, choice): costs[replace(dense[name], choice=choice)] - costs[dense[name]]
+        for name, found in own.items()
+        for curve in found
+        for choice in curve
+    }
 
 
 def _tell_if_blind(offers: Mapping[str, Sequence[Option]]) -> None:
@@ -101,108 +139,3 @@ def _tell_if_blind(offers: Mapping[str, Sequence[Option]]) -> None:
             RuntimeWarning,
             stacklevel=4,
         )
-
-
-class _Damages:
-    """Relative squared errors of layers and networks."""
-
-    def __init__(self, network: nn.Module, inputs: Inputs | None) -> None:
-        self._network, self._inputs = network, inputs
-        self._error = None if inputs is None else OutputError(network, inputs)
-        self._read: dict[str, Tensor] = {}
-        self._alone: set[tuple[str, Choice]] = set()
-
-    def of_layer(self, name: str, choice: Choice, shapes: Sequence[tuple[int, ...]]) -> float:
-        """The relative squared error of a layer's outputs."""
-        if not shapes:
-            return 0.0  # it is never called
-        layer = _sampled(site(self._network, name), choice)
-        built = _built(layer, choice)
-        read_N = self._reads(name, layer, shapes[0])
-        self._alone.add((name, choice))
-        with torch.no_grad():
-            return relative_squares([built(read_N)], [layer(read_N)])
-
-    def of_network(self, built: nn.Module) -> float:
-        """The relative squared error of the network's outputs."""
-        if self._error is not None:
-            return self._error.of(built)
-        return 1.0 - _squares(built) / _squares(self._network)
-
-    def scaled(self, name: str, options: Sequence[Option]) -> tuple[Option, ...]:
-        """A layer's options in the network's units: one of middle damage is measured on the whole network."""
-        alone = [option for option in options if (name, option.choice) in self._alone]
-        self._read.pop(name, None)
-        if self._error is None or not alone:
-            return tuple(options)
-        middle = sorted(alone, key=lambda option: option.damage)[len(alone) // 2]
-        built = _built(site(self._network, name), middle.choice)
-        whole = self.of_network(swapped(self._network, {name: built}))
-        factor = whole / middle.damage if middle.damage > 0 and math.isfinite(whole) else 1.0
-        return tuple(replace(o, damage=factor * o.damage) if o in alone else o for o in options)
-
-    def _reads(self, name: str, layer: nn.Module, shape: tuple[int, ...]) -> Tensor:
-        if name not in self._read:
-            self._read[name] = self._noise(layer, shape) if self._inputs is None else self._seen(name)
-        return self._read[name]
-
-    def _noise(self, layer: nn.Module, shape: tuple[int, ...]) -> Tensor:
-        weight = layer.weight
-        assert isinstance(weight, Tensor)
-        taps = weight.shape[2:]
-        if taps:  # a convolution reads (channels, space...)
-            dilation = getattr(layer, "dilation", (1,) * len(taps))
-            sides = [
-                min(size, NOISE_SIDE * gap * tap) for size, gap, tap in zip(shape[1:], dilation, taps, strict=True)
-            ]
-            wanted = (NOISE_INPUTS, shape[0], *(max(s, 1) for s in sides))
-        else:
-            wanted = (NOISE_INPUTS * NOISE_INPUTS, shape[-1])
-        generator = torch.Generator().manual_seed(0)
-        return torch.randn(wanted, generator=generator).to(weight)
-
-    @torch.no_grad()
-    def _seen(self, name: str) -> Tensor:
-        """What the layer reads of the inputs at its first call."""
-        seen: list[Tensor] = []
-
-        def note(module: nn.Module, given: tuple[Tensor, ...], named: Mapping[str, Tensor]) -> None:
-            if not seen:
-                seen.append(next(iter((*given, *named.values()))).detach().clone())
-
-        hook = site(self._network, name).register_forward_pre_hook(note, with_kwargs=True)
-        try:
-            assert self._inputs is not None
-            called(self._network, self._inputs)
-        finally:
-            hook.remove()
-        return seen[0][: max(1, READ_ELEMENTS // max(1, seen[0][0].numel()))]
-
-
-def _built(layer: nn.Module, choice: Choice) -> nn.Module:
-    return site(compress(nn.Sequential(layer), CompressionPlan(sites={"0": choice})), "0")
-
-
-@torch.no_grad()
-def _sampled(layer: nn.Module, choice: Choice) -> nn.Module:
-    """The layer with some of its filters alone, to read an error from, where the method can do the same to fewer."""
-    if not isinstance(layer, LAYER_KINDS) or getattr(layer, "groups", 1) != 1:
-        return layer
-    outputs, inputs = layer.weight.shape[:2]
-    if outputs <= SAMPLED_FILTERS:
-        return layer
-    method = method_named(choice.method)
-    few = resized(layer, inputs, SAMPLED_FILTERS)
-    assert isinstance(few, LAYER_KINDS)
-    if method.limits(few) != method.limits(layer):
-        return layer
-    chosen = torch.linspace(0, outputs - 1, SAMPLED_FILTERS, device=layer.weight.device).long()
-    few.weight.copy_(layer.weight[chosen])
-    if layer.bias is not None and few.bias is not None:
-        few.bias.copy_(layer.bias[chosen])
-    return few.eval()
-
-
-def _squares(network: nn.Module) -> float:
-    """Sum of the squared weights of all layers."""
-    return float(sum(weight.detach().double().square().sum() for weight in network.parameters() if weight.dim() > 1))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from sconv_search.networks.libraries import LIBRARIES
 from sconv_search.plan import CompressionPlan, read_plan
 from sconv_search.records import Cost
 from sconv_search.strict_json import built, parsed, table
@@ -20,10 +21,14 @@ from sconv_search.studies.runs.rebuild import rebuild, save_compressed
 from sconv_search.system.files import write_whole
 
 FORMAT = "sconv-search compressed network 1"
+FILES = ("plan.json", "weights.safetensors", "config.json")
 
 
-def save(network: nn.Module, folder: str | Path) -> None:
+def save(network: nn.Module, folder: str | Path, *, network_name: str | None = None) -> None:
     """Writes ``plan.json``, ``weights.safetensors`` and ``config.json`` of a network that ``compress`` returned.
+
+    Args:
+        network_name: of the original network, as ``named_network`` reads it; ``load`` then builds it by itself.
 
     Raises:
         TypeError: the network has no plan.
@@ -33,10 +38,10 @@ def save(network: nn.Module, folder: str | Path) -> None:
     if not isinstance(plan, CompressionPlan):
         raise TypeError(f"{type(network).__name__} has no plan; save what sconv_search.compress returned")
     save_compressed(network, plan, folder)
-    write_whole(folder / "config.json", (json.dumps(config_of(network), indent=1) + "\n").encode("utf-8"))
+    write_whole(folder / "config.json", (json.dumps(config_of(network, network_name), indent=1) + "\n").encode("utf-8"))
 
 
-def config_of(network: nn.Module) -> dict[str, Any]:
+def config_of(network: nn.Module, network_name: str | None = None) -> dict[str, Any]:
     """What ``config.json`` holds: the plan, the costs, and of what network it is."""
     costs = {
         name: {**asdict(cost), "flops": cost.flops}
@@ -50,11 +55,20 @@ def config_of(network: nn.Module) -> dict[str, Any]:
         "format": FORMAT,
         "version": version("sconv-search"),
         "torch": torch.__version__,
+        "network": network_name or getattr(network, "network_name", None),
+        "input_shape": _input_shape(example),
         "architecture": f"{type(network).__module__}.{type(network).__qualname__}",
         "example": shapes if example is None or _is_json(shapes) else repr(shapes),
         "plan": json.loads(plan.to_json()),
         **costs,
     }
+
+
+def _input_shape(example: object) -> list[int] | None:
+    """The shape of one input without the batch, where the network takes one tensor."""
+    if isinstance(example, Tensor):
+        return list(example.shape[1:])
+    return [*example] if isinstance(example, (tuple, list)) and all(isinstance(n, int) for n in example) else None
 
 
 def _is_json(value: Any) -> bool:
@@ -65,28 +79,64 @@ def _is_json(value: Any) -> bool:
     return True
 
 
-def load(folder: str | Path, network: nn.Module) -> Compressed:
+def load(folder: str | Path, network: nn.Module | str | None = None) -> Compressed:
     """The compressed network that ``save`` wrote, or a study confirmed, in evaluation mode.
 
     Args:
-        network: the original architecture; its weights do not matter, and it is not modified.
+        network: the original architecture, or its name as ``named_network`` reads it; its weights do not matter, and it
+            is not modified. None takes the name in ``config.json``, where that is a network of a library.
 
     Raises:
         FileNotFoundError: plan or weights are missing.
         KeyError: the plan is of another network.
-        ValueError: a file is damaged, or the weights do not fit; the differences are listed.
+        ValueError: a file is damaged, the weights do not fit (the differences are listed), or the folder does not say
+            what network it is of.
     """
     folder = Path(folder)
+    config = read_config(folder)
+    name = network if isinstance(network, str) else config.get("network")
+    if not isinstance(network, nn.Module):
+        network = _original(folder, name, given=isinstance(network, str))
     loaded = cast(Compressed, rebuild(network, folder))
     loaded.plan = read_plan(folder / "plan.json")
-    path = folder / "config.json"
-    if path.is_file():
-        try:
-            config = table(parsed(path.read_bytes()))
-            for name in ("cost", "dense_cost"):
-                if name in config:
-                    counted = {key: value for key, value in table(config[name], name).items() if key != "flops"}
-                    setattr(loaded, name, built(Cost, counted, name))
-        except ValueError as error:
-            raise ValueError(f"{path}: not what sconv_search.save writes: {error}") from error
+    loaded.network_name = name if isinstance(name, str) else None
+    if isinstance(shape := config.get("input_shape"), list):
+        loaded.example = tuple(shape)
+    try:
+        for part in ("cost", "dense_cost"):
+            if part in config:
+                counted = {key: value for key, value in table(config[part], part).items() if key != "flops"}
+                setattr(loaded, part, built(Cost, counted, part))
+    except ValueError as error:
+        raise ValueError(f"{folder / 'config.json'}: not what sconv_search.save writes: {error}") from error
     return loaded
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """What ``config.json`` of a folder holds; nothing where there is none.
+
+    Raises:
+        ValueError: it is not JSON, or no table.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        return {}
+    try:
+        return dict(table(parsed(path.read_bytes())))
+    except ValueError as error:
+        raise ValueError(f"{path}: not what sconv_search.save writes: {error}") from error
+
+
+def _original(folder: Path, name: object, *, given: bool) -> nn.Module:
+    """The untrained network of that name; code that a folder names is not run unasked."""
+    from sconv_search.studies.oneshot.networks import found_network  # here: it loads compressed networks, too
+
+    if not isinstance(name, str):
+        raise ValueError(f"{str(folder)!r} does not say what network it is of; give it, or its name, as network=")
+    base = name.partition("@")[0]
+    if not given and ":" in base and base.partition(":")[0] not in LIBRARIES:
+        raise ValueError(
+            f"{str(folder)!r} names code to be run, {name!r}, and code that a folder names is not run unasked; if it is"
+            f" yours, give network={name!r}"
+        )
+    return found_network(name, trained=False).network

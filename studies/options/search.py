@@ -19,6 +19,7 @@ from sconv_search.studies.options.shared import (
     IncludeOption,
     MultipleOption,
     QuantityOption,
+    StorageOption,
     TaskOption,
     WeightsOption,
     known_methods,
@@ -46,8 +47,9 @@ class NetworkAndData:
     network: Annotated[
         str | None,
         typer.Option(
-            help="Network to compress instead of the task's own: package.module:function, a function that returns it"
-            " (default: the task's network).",
+            help="Network to compress instead of the task's own: torchvision:NAME, timm:NAME, hf-hub:ORG/NAME,"
+            " local-dir:PATH, or package.module:function, a function that returns it; arguments as"
+            " timm:resnet18?num_classes=10 (default: the task's network).",
             metavar="NAME",
         ),
     ] = None
@@ -212,6 +214,7 @@ class Run:
     workers: Annotated[
         int, typer.Option(help="Number of processes that evaluate trials at once; they share the CPU threads.", min=1)
     ] = 1
+    storage: StorageOption = None
     dry: Annotated[
         bool,
         typer.Option(

@@ -40,8 +40,9 @@ DataOption = Annotated[
 WeightsOption = Annotated[
     Path | None,
     typer.Option(
-        help="Weights of the trained dense network, a safetensors file. They count as trained on all training images"
-        " (default: the dense network is trained first)."
+        help="Weights of the trained dense network: a safetensors file, or a state dict of torch.save (.pth, .pt). They"
+        " count as trained on all training images (default: the network's own where its name says trained weights, else"
+        " the dense network is trained first)."
     ),
 ]
 DeviceOption = Annotated[
@@ -55,7 +56,8 @@ DeviceOption = Annotated[
 TaskOption = Annotated[
     str,
     typer.Option(
-        help=f"Task to run: {', '.join(TASKS)}, or package.module:function, a function that returns your own Task.",
+        help=f"Task to run: {', '.join(TASKS)}; images or masks, any network on a folder of photos; or"
+        " package.module:function, a function that returns your own Task.",
         autocompletion=known_tasks,
         metavar="NAME",
     ),
@@ -169,6 +171,48 @@ class RunTask:
             metavar="NAME",
         ),
     ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManyMachines:
+    """Many machines."""
+
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            help="Ray cluster to run trainings on: ray (the cluster of this machine), HOST:PORT, or ray://HOST:PORT for"
+            " its client server; requires the extra 'cluster' (default: trainings run on this machine).",
+            metavar="ADDRESS",
+        ),
+    ] = None
+    trial_cpus: Annotated[
+        float, typer.Option(help="CPUs that each training takes of the cluster; they are its threads.")
+    ] = 1.0
+    trial_gpus: Annotated[
+        float | None,
+        typer.Option(
+            help="GPUs that each training takes of the cluster; a share such as 0.5 divides time, not memory (default:"
+            " 1 with --device cuda, else none)."
+        ),
+    ] = None
+    checkpoints: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder for checkpoints that all nodes see, a path or an address such as s3://BUCKET/FOLDER: one"
+            " that loses its node continues at its step elsewhere (default: it begins anew).",
+            metavar="FOLDER",
+        ),
+    ] = None
+
+
+StorageOption = Annotated[
+    str | None,
+    typer.Option(
+        help="PostgreSQL database for the Optuna study, as postgresql+psycopg://USER@HOST:PORT/DATABASE; give the"
+        " password in PGPASSWORD or a password file; requires the extra 'cluster' (default: a file in the run folder).",
+        metavar="URL",
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)

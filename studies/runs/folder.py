@@ -9,13 +9,12 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
-from sconv_search.plan import plan_of_file
+from sconv_search.plan import require_plan
 from sconv_search.records import TrialRecord, record_fields
 from sconv_search.search_space.space import Option, SearchSpace, option_entry, option_of
 from sconv_search.strict_json import numbered_lines, parsed, shortened, shown, table
@@ -264,19 +263,11 @@ def _record(line: bytes) -> TrialRecord:
     """
     row = TrialRecord(**record_fields(line))
     if row.plan is not None:
-        _require_plan(row.plan)
+        require_plan(row.plan)
     needed = _NEEDED if row.stage == "search" and row.status == "complete" else ()
     if missing := [name for name in needed if getattr(row, name) is None]:
         raise ValueError(f"field {missing[0]!r} of a complete trial must not be missing")
     return row
-
-
-@lru_cache(maxsize=4096)
-def _require_plan(text: str) -> None:
-    try:
-        plan_of_file(text)
-    except ValueError as error:
-        raise ValueError(f"field 'plan' must hold a plan as JSON: {error}") from error
 
 
 def _site_of(line: bytes) -> tuple[str, str, tuple[Option, ...]]:

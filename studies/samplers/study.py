@@ -24,13 +24,14 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sconv_search.records import COLUMNS, TrialRecord
 from sconv_search.search_space.decoder import SHARPNESS_RANGE
 from sconv_search.strict_json import LARGEST, shown
+from sconv_search.studies.samplers.database import StudyDatabase
 from sconv_search.studies.samplers.journal import ADVICE, JournalFile
+from sconv_search.studies.samplers.mirror import NUMBER, RECORD, REPEATED, add_missing, counting, lost_records
 from sconv_search.studies.samplers.optuna_samplers import Rows, sampler_for
 from sconv_search.studies.spec import SamplerName
 
 SPREAD_RANGE = (0.25, 3.0)
 """How far the preferences reach: small steps around the greedy plan, or plans of quite another shape."""
-NUMBER, REPEATED = "number", "repeats trial"
 PATIENCE = 5
 _SHOWN = (
     "status",
@@ -96,7 +97,8 @@ class Sampler:
     Args:
         journal: file of Optuna's storage; an existing one is continued. optuna-dashboard opens it.
         startup: suggestions drawn at random before the sampler models anything.
-        parallel: whether trials are evaluated at the same time; then suggestions keep away from those that run.
+        database: holds the study in place of the journal, which then is its copy.
+        parallel: whether trials run while another is suggested, which then keeps away from them; it may change.
     """
 
     journal: Path
@@ -105,6 +107,7 @@ class Sampler:
     seed: int
     startup: int
     parallel: bool = False
+    database: StudyDatabase | None = None
     _asked: dict[int, Trial] = field(default_factory=dict, init=False)
     _repeats: int = field(default=0, init=False)
     _next: int = field(default=0, init=False)
@@ -130,8 +133,45 @@ class Sampler:
                 name = self.journal.resolve().parent.name
                 self._study = optuna.create_study(storage=storage, study_name=name, directions=directions)
         self._require_sense(directions)
+        self._name_metrics()
+        self._copy: optuna.Study | None = None
+        if self.database is not None:
+            self._copy, self._study = self._study, self.database.study(directions)
+            self._name_metrics()
+
+    def _name_metrics(self) -> None:
         if not self._study.trials:
             self._study.set_metric_names(["validation score", *(COLUMNS[name]["label"] for name in self.domain.costs)])
+
+    def restore(self, records: Mapping[int, TrialRecord]) -> tuple[list[str], list[int]]:
+        """Brings the database and its copies into line: records, a line each, that it alone has, and numbers of trials
+        that were added to it from the journal.
+
+        Raises:
+            ValueError: the database and the run's folder hold different trials under one number.
+        """
+        if self.database is None or self._copy is None:
+            return [], []
+        for number, trial in counting(self._study).items():
+            plan = trial.user_attrs.get("plan")
+            if number in records and REPEATED not in trial.user_attrs and plan != records[number].plan:
+                raise ValueError(
+                    f"the database {self.database.shown} and the folder {str(self.journal.parent)!r} hold different"
+                    f" trials {number}; they are of two runs: name another folder with --out"
+                )
+        lines, added = lost_records(self._study, records), add_missing(self._copy, self._study)
+        begun = {trial.user_attrs.get(NUMBER) for trial in self._study.get_trials(deepcopy=False)}
+        for number in sorted(records.keys() - begun):  # the journal is lost, too: what was suggested is not known
+            self._study.add_trial(self._of_record(records[number]))
+            added.append(number)
+        return lines, sorted(added)
+
+    def _of_record(self, record: TrialRecord) -> FrozenTrial:
+        """A trial of Optuna's that knows its results, and no parameters."""
+        values, state = self._results(record)
+        attributes = {name: value for name in _SHOWN if (value := getattr(record, name)) is not None}
+        attributes |= {NUMBER: record.number, RECORD: record.to_json()}
+        return optuna.trial.create_trial(state=state, values=values, user_attrs=attributes)
 
     def _require_sense(self, directions: Sequence[StudyDirection]) -> None:
         """Refuses a study that Optuna has read and that is none of ours: it would fail much later.
@@ -163,6 +203,7 @@ class Sampler:
             else:
                 self._study.tell(trial.number, state=TrialState.FAIL)
                 again += [number] if number >= 0 else []
+        self._copied()
         trials = self._study.get_trials(deepcopy=False)
         finished = [trial for trial in trials if self._counts(trial, records)]
         done = {*records, *(trial.user_attrs[NUMBER] for trial in finished)}
@@ -214,6 +255,8 @@ class Sampler:
         self._study.sampler = sampler_for(
             kind, number, seed, self.startup, self.parallel, self._together(kind, fixed or {}), self._rows
         )
+        if self.database is not None:
+            self.database.require_held()
         with self._file.together():
             return self._suggested(number, fixed)
 
@@ -280,6 +323,7 @@ class Sampler:
         trial = self._asked.pop(number)
         trial.set_user_attr(REPEATED, None)
         self._study.tell(trial, state=TrialState.PRUNED)
+        self._copied()
         self._repeats += 1
 
     @property
@@ -292,21 +336,35 @@ class Sampler:
         training, over budget, or failed.
         """
         self._repeats = 0
+        if self.database is not None:
+            self.database.require_held()
         with self._file.together():
             self._finish(self._asked.pop(number), record)
+        self._copied()
+
+    def _copied(self) -> None:
+        """Adds to the journal what the database has more."""
+        if self._copy is not None:
+            add_missing(self._study, self._copy)
 
     def _finish(self, trial: Trial, record: TrialRecord) -> None:
         """Tells a trial its result, with what optuna-dashboard shows of it."""
         for name in _SHOWN:
             if (value := getattr(record, name)) is not None:
                 trial.set_user_attr(name, value)
-        values = [record.quality, *(getattr(record, name) for name in self.domain.costs)]
-        if record.status == "complete" and None not in values:  # a record from elsewhere may lack a cost
-            self._study.tell(trial, values)
-            return
+        if self.database is not None and trial.user_attrs.get(NUMBER) == record.number:
+            trial.set_user_attr(RECORD, record.to_json())
+        values, state = self._results(record)
         if record.status == "screened" and not self.domain.costs:
             trial.report(record.screen_quality or 0.0, step=1)
-        self._study.tell(trial, state=TrialState.FAIL if record.status == "failed" else TrialState.PRUNED)
+        self._study.tell(trial, values, state=state)
+
+    def _results(self, record: TrialRecord) -> tuple[list[float] | None, TrialState]:
+        """What a record says to Optuna: values of a complete trial, or why there are none."""
+        values = [record.quality, *(getattr(record, name) for name in self.domain.costs)]
+        if record.status == "complete" and None not in values:  # a record from elsewhere may lack a cost
+            return values, TrialState.COMPLETE
+        return None, TrialState.FAIL if record.status == "failed" else TrialState.PRUNED
 
 
 def _problem(trial: FrozenTrial, aims: int) -> str | None:

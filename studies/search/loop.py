@@ -8,14 +8,15 @@ from dataclasses import dataclass, replace
 from time import monotonic
 
 from sconv_search.records import TrialRecord
+from sconv_search.studies.executors.protocol import Executor
 from sconv_search.studies.monitor import Monitor, counted
 from sconv_search.studies.runs.folder import RunFolder
 from sconv_search.studies.samplers.halving import Halving
 from sconv_search.studies.samplers.study import Sampler
 from sconv_search.studies.search.progress import SearchProgress, trial_line
 from sconv_search.studies.search.proposals import Evaluated, Proposals, as_evaluated, evaluated
-from sconv_search.studies.search.workers import Executor
 from sconv_search.studies.spec import StudySpec
+from sconv_search.studies.trials.checkpoints import RunCheckpoints
 from sconv_search.studies.trials.request import TrialRequest
 from sconv_search.studies.trials.trial import trial_name
 from sconv_search.training.evaluation import Score
@@ -67,9 +68,11 @@ class SearchLoop:
         stops: StoppingCriterion,
         monitor: Monitor,
         clock: Callable[[], float] = monotonic,
+        checkpoints: RunCheckpoints | None = None,
     ) -> None:
         self.records = list(records)
         self._spec, self._folder, self._sampler, self._proposals = spec, folder, sampler, proposals
+        self._checkpoints = checkpoints
         self._stops, self._monitor, self._clock, self._began = stops, monitor, clock, clock()
         searched = [r for r in records if r.stage == "search" and r.number is not None]
         self._known, self._running = evaluated(searched, spec.regularized_share), 0
@@ -83,7 +86,7 @@ class SearchLoop:
                 self._halving.promotes(self._objectives(r))
         proposals.learn(searched)
 
-    def run(self, executor: Executor, lost: int) -> None:
+    def run(self, executor: Executor[TrialRequest, TrialRecord], lost: int) -> None:
         """Evaluates until the end.
 
         Args:
@@ -101,7 +104,9 @@ class SearchLoop:
                 self._running += 1
             if not self._running:
                 return
-            job, result = executor.result()
+            if (finished := executor.result()) is None:
+                continue
+            job, result = finished
             if result.status == "screened" and self._is_promoted(result):
                 screen = Score(value=result.screen_score or 0.0, loss=result.screen_loss)
                 executor.submit(replace(job, rung="train", screen=screen))
@@ -129,6 +134,7 @@ class SearchLoop:
         """The next job that was not evaluated before; what was is told without evaluating it again."""
         repeated: list[int] = []
         while self._sampler.repeats < MOST_REPEATED:
+            self._sampler.parallel = self._running > 0
             job = self._proposals.next()
             key = _key(job)
             if (same := self._known.get(key)) is not None:
@@ -163,7 +169,8 @@ class SearchLoop:
     def _take(self, job: TrialRequest, result: TrialRecord) -> None:
         self._at_work.discard(_key(job))
         self._folder.append(result)
-        self._folder.forget_checkpoints(trial_name(job.number))
+        if self._checkpoints is not None:
+            self._checkpoints.forget(trial_name(job.number))
         self._monitor.recorded(result)
         self._sampler.tell(job.number, result)
         self.records.append(result)

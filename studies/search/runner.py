@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -19,15 +20,16 @@ from sconv_search.search_space.space import SearchSpace
 from sconv_search.search_space.tables import SpaceArrays
 from sconv_search.strict_json import shortened, shown
 from sconv_search.studies.context import StudyContext
+from sconv_search.studies.executors.placement import HERE, Placement
 from sconv_search.studies.granularity import grouped
 from sconv_search.studies.methods import METHODS, method_named
 from sconv_search.studies.monitor import Monitor, counted
 from sconv_search.studies.runs.folder import RunFolder, told
+from sconv_search.studies.samplers.database import StudyDatabase
 from sconv_search.studies.samplers.random_keys import RandomKeys
 from sconv_search.studies.samplers.study import Domain, Sampler
 from sconv_search.studies.search.loop import SearchLoop, StoppingCriterion
 from sconv_search.studies.search.proposals import Proposals
-from sconv_search.studies.search.workers import executor, require_workers
 from sconv_search.studies.selection import candidates, offered
 from sconv_search.studies.space.given_plans import require_fit
 from sconv_search.studies.space.identity import identity_sha256, require_measured_of, space_identity
@@ -36,7 +38,7 @@ from sconv_search.studies.space.site_text import site_lines
 from sconv_search.studies.space.sites import left_out
 from sconv_search.studies.space.widths import unmixed
 from sconv_search.studies.spec import StudySpec
-from sconv_search.studies.trials.checkpoints import RunCheckpoints
+from sconv_search.studies.trials.checkpoints import RunCheckpoints, shared_checkpoints
 from sconv_search.studies.trials.trial import TrialEvaluator, trial_name
 from sconv_search.training.input_checks import require_batches, require_training_step
 from sconv_search.training.loop import train_
@@ -49,10 +51,12 @@ def search(
     folder: RunFolder,
     monitor: Monitor | None = None,
     *,
-    workers: int = 1,
+    placement: Placement = HERE,
     stops: StoppingCriterion | None = None,
     checkpoint_s: float = EVERY_S,
     overwrite: bool = False,
+    storage: str | None = None,
+    checkpoints: str | None = None,
 ) -> list[TrialRecord]:
     """Runs a study, or continues the one in the folder, until it has ``spec.trials`` trainings; returns all its
     records.
@@ -62,40 +66,59 @@ def search(
     uninterrupted run. Trials that fail leave a record with the reason.
 
     Args:
-        workers: processes that evaluate trials at the same time, among which the threads are divided.
+        placement: where trials run: here, in several processes, or on a cluster.
         stops: ends the search earlier.
         checkpoint_s: seconds between checkpoints of a training; 0 writes one after every step.
         overwrite: whether another study in the folder, or one that cannot be read, is deleted; this one is continued.
+        checkpoints: path or address of a folder for the trainings' checkpoints that all nodes of a cluster see; None
+            keeps them in the run's folder, and on a cluster none at all.
+        storage: URL of a PostgreSQL database for the Optuna study; None keeps that in the folder.
 
     Raises:
         KeyError: a method is unknown.
         OutOfStep: one of several processes that train together failed alone.
-        TypeError: several workers are asked for, and the network or a function cannot be sent to them.
-        ValueError: the budget is not understood or cannot be met, the folder holds another study, there are no workers,
-            a batch is larger than the data, or a training step fails.
+        TypeError: trials run in other processes, and the network or a function cannot be sent to them.
+        ValueError: the budget is not understood or cannot be met, the folder holds another study, a batch is larger
+            than the data, a training step fails, or no node of the cluster can be used.
         RuntimeError: three trials in a row gave nothing for one reason, ten for any, or another command works on the
             folder.
         OSError: the folder cannot be written.
     """
     monitor = monitor or Monitor()
-    require_workers(context, workers)
+    placement.require(context)
     checked_budget(spec, context.network, context.task.input_shape)
     _require_trainable(context, spec, folder, monitor)
     spec = replace(spec, weights_sha256=context.weights_sha256, data_sha256=context.data_sha256)
-    with folder.locked(), counting_free(spec.count_free):
+    database = None if storage is None else StudyDatabase(storage, monitor.say)
+    held = nullcontext() if database is None else database.locked(folder.name)
+    with folder.locked(), held, counting_free(spec.count_free):
         _adopt(spec, folder, monitor, overwrite=overwrite)
+        if database is not None:
+            database.adopt(spec, overwrite=overwrite)
         space = _space(context, spec, folder, monitor)
         budgets = Budgets.parse(spec.budget, dense=space.dense, quantity=spec.quantity)
         _announce(context, spec, space, budgets, monitor)
         space.require_reachable(budgets)
         require_fit(spec.given, space, budgets)
-        checkpoints = RunCheckpoints(folder=folder.checkpoints, every_s=checkpoint_s)
-        evaluator = TrialEvaluator(
-            context=context, spec=spec, study=folder.name, dense=space.dense, checkpoints=checkpoints
+        kept = _checkpoints(folder, checkpoints, placement, checkpoint_s, monitor)
+        evaluator = TrialEvaluator(context=context, spec=spec, study=folder.name, dense=space.dense, checkpoints=kept)
+        records = _run_trials(
+            evaluator, folder, space, budgets, monitor, placement, stops or StoppingCriterion(), database
         )
-        records = _run_trials(evaluator, folder, space, budgets, monitor, workers, stops or StoppingCriterion())
         folder.forget_checkpoints(trial_name("*"))  # of trials that did not come again
         return records
+
+
+def _checkpoints(
+    folder: RunFolder, address: str | None, placement: Placement, every_s: float, monitor: Monitor
+) -> RunCheckpoints | None:
+    """Where the trials' trainings keep their state; None where no folder is seen by all."""
+    if address is not None:
+        return shared_checkpoints(address, folder.name, every_s)
+    if placement.cluster is None:
+        return RunCheckpoints(folder=folder.checkpoints, every_s=every_s)
+    monitor.say("a trial that loses its node begins anew; with --checkpoints FOLDER, which all nodes see, it continues")
+    return None
 
 
 def _require_trainable(context: StudyContext, spec: StudySpec, folder: RunFolder, monitor: Monitor) -> None:
@@ -268,14 +291,31 @@ def _not_offered(records: Sequence[TrialRecord], space: SearchSpace, folder: Run
             yield f"{folder.trials}: the plan of trial {r.number} is none of the search space; nothing is learned of it"
 
 
+def _by_number(records: Sequence[TrialRecord]) -> dict[int, TrialRecord]:
+    return {r.number: r for r in records if r.stage == "search" and r.number is not None}
+
+
+def _restored(records: list[TrialRecord], sampler: Sampler, folder: RunFolder, monitor: Monitor) -> list[TrialRecord]:
+    """The records, with those that the database alone has, and writes back; it gets what the folder alone has."""
+    lines, added = sampler.restore(_by_number(records))
+    for line in lines:
+        folder.append(TrialRecord.from_json(line))
+    if lines:
+        monitor.say(f"{folder.trials}: {counted(len(lines), 'record')} restored from the database")
+    if added:
+        monitor.say(f"the database: {counted(len(added), 'trial')} restored from the folder")
+    return folder.records()[0] if lines else records
+
+
 def _run_trials(
     evaluator: TrialEvaluator,
     folder: RunFolder,
     space: SearchSpace,
     budgets: Budgets,
     monitor: Monitor,
-    workers: int,
+    placement: Placement,
     stops: StoppingCriterion,
+    database: StudyDatabase | None,
 ) -> list[TrialRecord]:
     spec, context = evaluator.spec, evaluator.context
     records, damaged = folder.records()
@@ -293,8 +333,9 @@ def _run_trials(
         costs=spec.costs,
     )
     startup = max(4, spec.trials // 4)
-    sampler = Sampler(folder.journal, domain, spec.sampler, spec.seed, startup, parallel=workers > 1)
-    by_number = {r.number: r for r in records if r.stage == "search" and r.number is not None}
+    sampler = Sampler(folder.journal, domain, spec.sampler, spec.seed, startup, database=database)
+    records = _restored(records, sampler, folder, monitor)
+    by_number = _by_number(records)
     if again := sampler.reconcile(by_number):
         monitor.say(f"trial {', '.join(map(str, again))} was interrupted and runs again")
     if unknown := sampler.unknown(by_number):
@@ -305,7 +346,7 @@ def _run_trials(
     if known := sampler.known(by_number):
         monitor.say(f"trial {', '.join(map(str, known))} was trained, but its record is lost; it counts as trained")
     proposals = Proposals(spec, space, budgets, sampler, random_keys, weights)
-    loop = SearchLoop(spec, folder, records, sampler, proposals, stops, monitor)
-    with executor(evaluator, workers, monitor) as where:
+    loop = SearchLoop(spec, folder, records, sampler, proposals, stops, monitor, checkpoints=evaluator.checkpoints)
+    with placement.executor(evaluator, monitor) as where:
         loop.run(where, lost=len(known))
     return loop.records

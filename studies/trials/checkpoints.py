@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 from sconv_search.plan import CompressionPlan
 from sconv_search.studies.context import StudyContext
 from sconv_search.training.checkpoint import Checkpoint, Stopwatch, Watched
+from sconv_search.training.remote_files import SomeFile, file_at, write_file
 from sconv_search.training.schedule import EVERY_S
 
 
@@ -24,7 +27,7 @@ class TrialCheckpoints:
         stopwatch: tells how long the trial took, all interrupted processes together.
     """
 
-    folder: Path
+    folder: SomeFile
     identity: Mapping[str, Any]
     every_s: float = EVERY_S
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
@@ -45,7 +48,7 @@ class RunCheckpoints:
         ValueError: the seconds are negative.
     """
 
-    folder: Path
+    folder: SomeFile
     every_s: float = EVERY_S
 
     def __post_init__(self) -> None:
@@ -68,3 +71,26 @@ class RunCheckpoints:
             "regularized_share": regularized_share,
         }
         return TrialCheckpoints(folder=self.folder / name, identity=identity, every_s=self.every_s)
+
+    def forget(self, name: str) -> None:
+        """Drops those of a trial that is over."""
+        folder = self.folder / name
+        if not isinstance(folder, Path):
+            folder.unlink(missing_ok=True)
+        elif folder.is_dir():
+            rmtree(folder)
+
+
+def shared_checkpoints(address: str, run: str, every_s: float) -> RunCheckpoints:
+    """The checkpoints of a run in a folder that all nodes see.
+
+    Raises:
+        OSError: the folder cannot be written.
+        ValueError: the address cannot be used, or the seconds are negative.
+    """
+    here = address if "://" in address else os.path.abspath(address)  # nodes work in folders of their own
+    folder = file_at(here) / run
+    probe = folder / "writable"
+    write_file(probe, b"")
+    probe.unlink()
+    return RunCheckpoints(folder=folder, every_s=every_s)

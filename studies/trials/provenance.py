@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import torch
 
+_PASSWORD = re.compile(r"://([^:/@]*):.*@")
+"""In the address of a database: a record is read by others."""
 PACKAGES = ("sconv-search", "torch", "optuna")
 
 
@@ -30,7 +33,9 @@ def _command() -> str | None:
     """The command line as it was typed; None where the Python interface was used instead."""
     program = Path(sys.argv[0])
     typed = program.name == "sconv-search" or (program.name == "__main__.py" and program.parent.name == "studies")
-    return shlex.join(["sconv-search", *sys.argv[1:]]) if typed else None
+    return (
+        shlex.join(["sconv-search", *(_PASSWORD.sub("://\\1:***@", word) for word in sys.argv[1:])]) if typed else None
+    )
 
 
 @lru_cache(maxsize=1)

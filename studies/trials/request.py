@@ -39,6 +39,11 @@ class TrialRequest:
     rung: Literal["screen", "train"] = "train"
     screen: Score | None = None
 
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+        return f"trial {self.number}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrialConfig:

@@ -6,6 +6,7 @@ import io
 import json
 import random
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,11 +118,18 @@ def write_run(tmp_path: Path) -> Callable[..., Path]:
 
 
 def run_folder(folder: Path, lines: Iterable[TrialRecord | str]) -> Path:
-    """The folder, with records, or text as it stands."""
+    """The folder, with records, or text as it stands; a plan that is no table becomes one with a site of that name."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = "".join(f"{line if isinstance(line, str) else line.to_json()}\n" for line in lines)
+    text = "".join(f"{line if isinstance(line, str) else _with_whole_plan(line).to_json()}\n" for line in lines)
     (folder / "trials.jsonl").write_text(text, encoding="utf-8")
     return folder
+
+
+def _with_whole_plan(row: TrialRecord) -> TrialRecord:
+    if row.plan is None or row.plan.startswith("{"):
+        return row
+    sites = {row.plan: {"method": "structured_conv", "structure": {"c": 1}}}
+    return replace(row, plan=json.dumps({"format": "sconv-search plan 1", "sites": sites}))
 
 
 def study(method: str, place: int, task: str = "cifar10/resnet20") -> list[TrialRecord]:

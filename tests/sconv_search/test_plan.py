@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sconv_search import Choice, CompressionPlan
+from sconv_search.plan import require_plan
 
 some = settings(max_examples=50, deadline=None, derandomize=True)
 FORMAT = "sconv-search plan 1"
@@ -142,3 +143,34 @@ def test_plans_and_choices_can_be_pickled_and_copied() -> None:
     plan = CompressionPlan(sites={"a": CHOICE})
     assert pickle.loads(pickle.dumps(plan)) == plan == copy.deepcopy(plan)
     assert pickle.loads(pickle.dumps(CHOICE)) == CHOICE
+
+
+@some
+@given(plans)
+def test_written_plans_of_numbers_of_64_bits_are_taken(plan: CompressionPlan) -> None:
+    if all(abs(value) < 2**63 for choice in plan.sites.values() for value in choice.structure.values()):
+        require_plan(plan.to_json())
+
+
+SOUND = '{"format": "sconv-search plan 1", "sites": {"a": {"method": "m", "structure": {"c": 1}}}}'
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ('"c": 1', '"c": 01', "the plan is not JSON"),
+        ('"c": 1', '"c": 1.5', "structure entry 'c' must be a whole number, got 1.5"),
+        ('"c": 1', '"c": ٣', "the plan is not JSON"),
+        ('"c": 1', '"c": 1,', "the plan is not JSON"),
+        ('{"c": 1}', "{}", "structure must be a non-empty table"),
+        ('"c": 1', f'"c": {2**64}', "structure entry 'c' is too large"),
+        ('"m"', '""', "must be the name of a method"),
+        ("plan 1", "plan 2", "'format' must be"),
+        ("}}}}", "}}}", "the plan is not JSON"),
+        ('"a": {', '"a\n": {', "the plan is not JSON"),
+    ],
+)
+def test_a_records_plan_that_is_none_is_refused(old: str, new: str, reason: str) -> None:
+    require_plan(SOUND)
+    with pytest.raises(ValueError, match=f"^field 'plan' must hold a plan as JSON: .*{reason}"):
+        require_plan(SOUND.replace(old, new))

@@ -47,7 +47,7 @@ PAIRS = (
         second=CONFIRM,
         seconds=6,
         scenario=CONFIRMED,
-        may_say=("holds no study",),
+        may_say=("holds no study", "has no complete trial to confirm"),
     ),
     Pair(name="confirm and confirm", first=CONFIRM, second=CONFIRM, seconds=3, scenario=CONFIRMED),
     Pair(name="report and report", first=REPORT, second=REPORT, seconds=3, scenario=REPORTED),

@@ -8,7 +8,11 @@ import torch
 from sconv_search import CompressionPlan, TrialRecord, measure_cost
 from sconv_search.studies import RunFolder, StudyContext, StudySpec, confirm, rebuild
 from sconv_search.studies.confirmation import front
+from sconv_search.studies.executors import placement
+from sconv_search.studies.executors.placement import Placement
+from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.search.runner import search
+from sconv_search.studies.trials.confirming import Confirmation, ConfirmationEvaluator, ConfirmationRequest
 from sconv_search.training.evaluation import evaluate
 
 
@@ -54,6 +58,43 @@ def test_a_confirmation_that_is_complete_does_nothing_more(context: StudyContext
     assert confirm(context, runs, seeds=1, most=1) == []
     assert confirm(context, runs[::-1], seeds=1, most=1) == []
     assert {r.seed for r in confirm(context, runs, seeds=2, most=1)} == {1}
+
+
+class Losing:
+    """In place of several processes: runs trainings here, and loses those of one seed."""
+
+    slots = 2
+
+    def __init__(self, evaluator: ConfirmationEvaluator, lost_seed: int | None) -> None:
+        self._evaluator, self._lost_seed, self._jobs = evaluator, lost_seed, []
+
+    def submit(self, job: ConfirmationRequest) -> None:
+        self._jobs.append(job)
+
+    def result(self) -> tuple[ConfirmationRequest, Confirmation]:
+        job = self._jobs.pop()
+        if job.seed == self._lost_seed:
+            return job, self._evaluator.failure(job, "its node died, 2 times")
+        return job, self._evaluator.evaluate(job, Monitor())
+
+    def close(self) -> None:
+        """Nothing was started."""
+
+
+def test_trainings_that_are_lost_leave_no_record_and_come_again(
+    context: StudyContext, runs: list[RunFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    several = Placement(workers=2)
+    monkeypatch.setattr(placement, "Processes", lambda evaluator, count, monitor: Losing(evaluator, 1))
+    with pytest.raises(
+        RuntimeError, match=r"3 trainings gave nothing, run .*, seed 1: its node died, 2 times; the same"
+    ):
+        confirm(context, runs[:1], seeds=2, most=1, placement=several)
+    assert sorted(rows(runs[0])) == [("dense", 0), ("dense_finetuned", 0), ("searched", 0), ("uniform", 0)]
+    monkeypatch.setattr(placement, "Processes", lambda evaluator, count, monitor: Losing(evaluator, None))
+    new = confirm(context, runs[:1], seeds=2, most=1, placement=several)
+    assert sorted((r.variant, r.seed) for r in new) == [("dense_finetuned", 1), ("searched", 1), ("uniform", 1)]
+    assert len(list((runs[0].path / "confirmed").iterdir())) == 7
 
 
 def test_a_confirmed_network_is_rebuilt_from_its_files(context: StudyContext, runs: list[RunFolder]) -> None:

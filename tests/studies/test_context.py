@@ -6,17 +6,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 import sconv_search.studies.space.measuring
 from sconv_search import CompressionPlan
 from sconv_search.calibration import moments as calibration
+from sconv_search.data.splits import DataSet
 from sconv_search.studies import StudyContext, Task, compress, context_from_task
 from sconv_search.studies.context import calibration_inputs
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.space.measuring import _log_probabilities, _on_batch_statistics, input_shapes, measured_space
 from sconv_search.system.cache import forget_all
-from sconv_search.system.weights import load_weights_, save_weights
+from sconv_search.system.weights import load_weights_, save_weights, state_checksum
+from tests.studies.conftest import Notes
 
 CPU = torch.device("cpu")
 
@@ -45,6 +48,40 @@ def test_start_weights_are_loaded_and_their_network_not_trained(
     load_weights_(fresh, tmp_path / "w.safetensors")
     assert all(torch.equal(tensor, fresh.state_dict()[name]) for name, tensor in given.network.state_dict().items())
     assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+def test_a_network_that_comes_trained_is_not_trained_again(
+    task: Task, start: StudyContext, tmp_path: Path, notes: Notes
+) -> None:
+    seen: list[bool] = []
+
+    def data(folder: Path | None, train_was_seen: bool) -> DataSet:
+        seen.append(train_was_seen)
+        return task.data(folder, train_was_seen)
+
+    def none_of_its_own() -> nn.Module:
+        raise AssertionError("the untrained network is not needed")
+
+    by_function = replace(task, network=lambda: copy.deepcopy(start.network), data=data)
+    by_name = replace(task, network=none_of_its_own, trained_network=by_function.network, data=data)
+    for one in (by_function, by_name):
+        given = context_from_task(one, data=None, weights=None, cache=tmp_path, device=CPU, monitor=notes)
+        wanted = start.network.state_dict()
+        assert all(torch.equal(tensor, wanted[name]) for name, tensor in given.network.state_dict().items())
+        assert given.weights_sha256 == state_checksum(start.network)
+        assert "is trained already: it is not trained again" in notes.lines.pop()
+    assert seen == [True, True]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_task_that_trains_nothing_wants_a_network_that_comes_trained(
+    task: Task, start: StudyContext, tmp_path: Path
+) -> None:
+    untrained = replace(task, dense_schedule=replace(task.dense_schedule, epochs=0), trained_network=lambda: None)
+    with pytest.raises(ValueError, match="trains no dense network; give trained weights with --weights FILE"):
+        context_from_task(untrained, data=None, weights=None, cache=tmp_path, device=CPU, monitor=Monitor())
+    trained = replace(untrained, trained_network=lambda: copy.deepcopy(start.network))
+    context_from_task(trained, data=None, weights=None, cache=tmp_path, device=CPU, monitor=Monitor())
 
 
 def test_a_network_that_fails_on_the_input_shape_is_refused(task: Task, tmp_path: Path) -> None:

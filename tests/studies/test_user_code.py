@@ -13,7 +13,7 @@ from torch import nn
 from sconv_search import Choice, CompressionPlan
 from sconv_search.studies import Task, compress, rebuild, save_compressed
 from sconv_search.studies.tasks import task_named, with_network
-from sconv_search.studies.user_code import made_by
+from sconv_search.studies.user_code import made_by, network_by
 
 MINE = """
 from torch import nn
@@ -29,7 +29,7 @@ class Network(nn.Linear):
     made = staticmethod(network)
 def number(): return 3
 def nothing(): pass
-def sized(width, *, depth): return network()
+def sized(width, *, depth): return nn.Sequential(*[nn.Linear(width, width) for _ in range(depth)])
 def fails(): raise RuntimeError("no luck")
 linear = nn.Linear(2, 2)
 constant = 3
@@ -84,7 +84,11 @@ def test_a_function_or_class_without_required_arguments_makes_a_network(name: st
             TypeError,
             r"is a value of type Linear, it should be a function that returns a torch.nn.Module",
         ),
-        ("minenets:sized", TypeError, "needs the arguments width, depth; name a function that takes none"),
+        (
+            "minenets:sized",
+            TypeError,
+            "needs the arguments width, depth; give them, as minenets:sized\\?width=VALUE, or name a function",
+        ),
         ("minenets:number", TypeError, "returns a value of type int, it should return a torch.nn.Module"),
         ("minenets:nothing", TypeError, "returns None, it should return a torch.nn.Module"),
         ("minenets:fails", ValueError, "'minenets:fails' raises RuntimeError: no luck"),
@@ -93,6 +97,20 @@ def test_a_function_or_class_without_required_arguments_makes_a_network(name: st
 def test_what_is_wrong_is_named(text: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         made_by(text, nn.Module)
+
+
+def test_a_function_takes_the_arguments_after_a_question_mark() -> None:
+    made = made_by("minenets:sized?width=3&depth=2", nn.Module)
+    assert [layer.weight.shape for layer in made] == [(3, 3), (3, 3)]
+    assert len(network_by("minenets:sized?width=3&depth=4").make(False)) == 4  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"raises TypeError: .*unexpected keyword argument 'deep'"):
+        made_by("minenets:sized?width=3&depth=2&deep=1", nn.Module)
+
+
+@pytest.mark.parametrize("arguments", ["num_classes", "=3", "a=1&a=2", "a b=1", ""])
+def test_arguments_without_name_or_value_are_refused(arguments: str) -> None:
+    with pytest.raises(ValueError, match="is no argument; write NAME"):
+        network_by(f"torchvision:resnet18?{arguments}")
 
 
 def test_a_task_of_ones_own_keeps_the_name_that_finds_it_again() -> None:

@@ -15,12 +15,13 @@ from sconv_search.system.malloc import keep_freed_memory
 
 ROWS = Path("benchmarks/results/claims.jsonl")
 NOTE = """The pretrained ResNet-20 on CIFAR-10. Layers are fitted in sequence to 1,024 images, then blocks are trained
-to the dense network's outputs on 2,048 images (400 steps of 64 for each block), then the whole network to the dense one's
-logits (mean squared difference; one-cycle rate to 0, batch 128, augmented, bf16). No step reads a label. Scored on the
-5,000 test images that nothing else reads (dense 91.48 %), validation on the other 5,000 (dense 91.98 %). Plans:
-`plan A` is the paper's, all 3x3 kernels but the first to (C, 2); `uniform` and channel pruning are uniform plans; the
-others have the least sum of squared relative errors of the layers' outputs. Minutes are those of one processor, fit and
-reconstruction included; where the number of seeds is not given, there is one."""
+to the dense network's outputs on 2,048 images (400 steps of 64 for each block), then the whole network to the
+dense one's logits (mean squared difference; one-cycle rate to 0, batch 128, augmented, bf16). No step reads a
+label. Scored on the 5,000 test images that nothing else reads (dense 91.48 %), validation on the other 5,000
+(dense 91.98 %). Plans: `plan A` is the paper's, all 3x3 kernels but the first to (C, 2); `uniform` and
+channel pruning are uniform plans; the others have the least sum of squared relative errors of the layers'
+outputs. Minutes are those of one processor, fit and reconstruction included; where the number of seeds is not
+given, there is one."""
 
 
 def main() -> None:

@@ -160,10 +160,9 @@ class Study:
         if not cell.reconstructed:
             network = compress(self.start.network, plan, self._images(FITTED))
         spent = ProcessorTime()
-        checkpoint = Checkpoint(
-            path=self.work / "checkpoints" / f"{cell.name}.safetensors", identity=cell.key(), say=print, watched=spent
-        )
-        checkpoint.path.parent.mkdir(exist_ok=True)
+        path = self.work / "checkpoints" / f"{cell.name}.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        checkpoint = Checkpoint(path=path, identity=cell.key(), say=print, watched=spent)
         schedule = schedule_of(cell)
         train_(network, self.start.data, schedule, seed=cell.seed, teacher=self.start.network, checkpoint=checkpoint)
         row = {"step": "trained", **cell.key(), "cpu_s": spent.state(), "wall_s": checkpoint.stopwatch.seconds}

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
+import subprocess
+import sys
 import warnings
 import xml.etree.ElementTree as ElementTree
 from typing import Any
@@ -224,3 +228,28 @@ def test_an_error_of_a_drawing_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> N
         artist.submit(JOBS[0])
         with pytest.raises((ValueError, KeyError), match="tiff-that-is-none"):
             artist.files()
+
+
+STOPPED = """
+import os, signal, sys, time
+from sconv_search.reports.drawing import matplotlib_files
+from sconv_search.system.signals import stopping_in_order
+
+matplotlib_files._processors = lambda: 2
+try:
+    with stopping_in_order(), matplotlib_files.figure_writer(["png"]) as writer:
+        writer.pool.submit(os.getpid).result()
+        time.sleep(0.1)  # now it waits for the next drawing
+        os.killpg(0, int(sys.argv[1]))
+        time.sleep(60)
+except KeyboardInterrupt:
+    print("stopped")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes that draw are forked")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_stops_the_command_ends_its_drawings_without_a_word(number: signal.Signals) -> None:
+    command = [sys.executable, "-c", STOPPED, str(int(number))]
+    said = subprocess.run(command, capture_output=True, encoding="utf-8", start_new_session=True)
+    assert (said.returncode, said.stdout, said.stderr) == (0, "stopped\n", "")

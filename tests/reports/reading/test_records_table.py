@@ -53,6 +53,14 @@ def test_a_damaged_line_is_dropped_and_named(write_run: Write, line: str, why: s
     assert why in message
 
 
+def test_a_record_whose_plan_is_none_is_dropped_and_named(write_run: Write) -> None:
+    folder = write_run("a", [record(), record(number=1, plan='{"format": "sconv-search plan 1", "sites": {"a": 3}}')])
+    reading = read_runs([folder])
+    assert len(reading.table) == 1
+    (message,) = reading.dropped
+    assert message.startswith(f"{folder / 'trials.jsonl'} line 2 dropped: field 'plan' must hold a plan as JSON: ")
+
+
 def test_bytes_that_are_not_utf8_are_dropped(write_run: Write) -> None:
     folder = write_run("a", [record()])
     with open(folder / "trials.jsonl", "ab") as file:

@@ -1,4 +1,4 @@
-"""ProcessGroup that end with their parent; light ones, which load one file alone, so that they begin at once."""
+"""Processes that end with their parent; light ones, which load one file alone, so that they begin at once."""
 
 from __future__ import annotations
 
@@ -45,9 +45,20 @@ sys.stdin.read()
 """
 
 
+DRAWING = """
+import os, sys, time
+from sconv_search.reports.drawing import matplotlib_files
+matplotlib_files._processors = lambda: 2
+with matplotlib_files.figure_writer(["png"]) as writer:
+    print(writer.pool.submit(os.getpid).result(), flush=True)
+    sys.stdin.read()
+"""
+SCRIPTS = {"spawned": SPAWNING, "drawing a report": DRAWING}
+
+
 def started(way: str) -> tuple[subprocess.Popen[str], int]:
     """A process, and the id of one that it has started."""
-    arguments = [SPAWNING] if way == "spawned" else [PARENT, CHILD, str(parent_watch.__file__), way]
+    arguments = [SCRIPTS[way]] if way in SCRIPTS else [PARENT, CHILD, str(parent_watch.__file__), way]
     command = [sys.executable, "-c", *arguments]
     parent = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert parent.stdout is not None
@@ -63,7 +74,7 @@ def is_running(process: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes as Linux shows them")
-@pytest.mark.parametrize("way", ["by the system", "elsewhere", "spawned"])
+@pytest.mark.parametrize("way", ["by the system", "elsewhere", "spawned", "drawing a report"])
 def test_a_process_ends_when_its_parent_is_killed(way: str) -> None:
     parent, child = started(way)
     assert is_running(child)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -95,6 +97,107 @@ def test_weights_of_another_precision_are_converted(tmp_path: Path, kind: torch.
     other = network()
     load_weights_(other, tmp_path / "w")
     assert torch.equal(other[3].weight, tensors["3.weight"].float())
+
+
+def wrapped_by(keys: tuple[str, ...], prefix: str) -> dict[str, Any]:
+    state: dict[str, Any] = {prefix + name: tensor for name, tensor in network().state_dict().items()}
+    for key in reversed(keys):
+        state = {key: state, "epoch": 3, "best": 0.5}
+    return state
+
+
+@pytest.mark.parametrize("old_format", [False, True])
+@pytest.mark.parametrize(
+    ("keys", "prefix", "said"),
+    [
+        ((), "", []),
+        (("state_dict",), "", ["its state dict is taken from 'state_dict'"]),
+        (("model",), "module.", ["taken from 'model'", "names are taken without 'module.'"]),
+        (
+            ("checkpoint", "model_state_dict"),
+            "model._orig_mod.",
+            ["'checkpoint' / 'model_s", "without 'model._orig_mod.'"],
+        ),
+    ],
+)
+def test_state_dicts_of_torch_are_read_from_wrappers_and_without_prefixes(
+    tmp_path: Path, keys: tuple[str, ...], prefix: str, said: list[str], old_format: bool
+) -> None:
+    saved = wrapped_by(keys, prefix)
+    torch.save(saved, tmp_path / "w.pth", _use_new_zipfile_serialization=not old_format)
+    for key in keys:
+        saved = saved[key]
+    other = network()
+    notes = load_weights_(other, tmp_path / "w.pth")
+    assert all(torch.equal(tensor, saved[prefix + name]) for name, tensor in other.state_dict().items())
+    assert len(notes) == len(said)
+    assert all(word in note for word, note in zip(said, notes, strict=True))
+
+
+def test_an_average_of_the_weights_is_taken_before_the_last_ones(tmp_path: Path) -> None:
+    last, average = network(), network()
+    averaged = torch.optim.swa_utils.AveragedModel(average)
+    torch.save({"model": last.state_dict(), "model_ema": averaged.state_dict()}, tmp_path / "w.pth")
+    other = network()
+    notes = load_weights_(other, tmp_path / "w.pth")
+    assert torch.equal(other[0].weight, average[0].weight)
+    assert "'model_ema'" in notes[0]
+
+
+def test_a_network_whose_own_names_have_the_prefix_keeps_it(tmp_path: Path) -> None:
+    own = nn.ModuleDict({"module": nn.Linear(2, 2)})
+    torch.save(own.state_dict(), tmp_path / "w.pth")
+    other = nn.ModuleDict({"module": nn.Linear(2, 2)})
+    assert load_weights_(other, tmp_path / "w.pth") == ()
+    assert torch.equal(other["module"].weight, own["module"].weight)
+
+
+class Dangerous:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (Path("it_ran"),)
+
+
+def test_code_in_a_file_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"model": Dangerous()}, "w.pth")
+    with pytest.raises(ValueError, match=r"w.pth' holds Python objects .* save the network's state_dict\(\) alone"):
+        load_weights_(network(), "w.pth")
+    assert not Path("it_ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (
+            lambda p: torch.save({"epoch": 3, "lr": [0.1]}, p),
+            r"no state dict: its keys are 'epoch' \(int\), 'lr' \(list\)",
+        ),
+        (lambda p: torch.save(torch.zeros(2), p), "no state dict: it is a Tensor"),
+        (lambda p: torch.save({}, p), "no state dict: it is empty"),
+        (lambda p: torch.jit.script(nn.Linear(2, 2)).save(str(p)), "is a TorchScript program"),
+        (lambda p: p.write_bytes(b"PK\x03\x04 and no more"), "is damaged"),
+        (lambda p: p.write_bytes(pickle.dumps({"a": 1})), "is not a safetensors file, nor one of torch.save"),
+    ],
+)
+def test_files_without_a_state_dict_are_refused(tmp_path: Path, write: Callable[[Path], object], words: str) -> None:
+    write(tmp_path / "w.pt")
+    with pytest.raises(ValueError, match=words):
+        load_weights_(network(), tmp_path / "w.pt")
+
+
+def test_safetensors_whose_first_byte_is_that_of_a_pickle_are_read(tmp_path: Path) -> None:
+    for width in range(1, 40):  # the header's length is the first number of the file
+        tensors = {"a" * width: torch.ones(1), "b": torch.zeros(1, 3)}
+        save_file(tensors, tmp_path / "w")
+        if (tmp_path / "w").read_bytes()[0] == 0x80:
+            break
+    else:
+        pytest.fail("no header of such a length was made")
+    holder = nn.Module()
+    for name, tensor in tensors.items():
+        holder.register_buffer(name, torch.full_like(tensor, 7))
+    load_weights_(holder, tmp_path / "w")
+    assert float(holder.state_dict()["a" * width]) == 1
 
 
 def test_a_flipped_bit_is_found(tmp_path: Path) -> None:

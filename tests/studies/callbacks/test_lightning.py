@@ -70,10 +70,6 @@ def test_layers_come_near_their_structure_and_the_residuals_are_logged(tmp_path:
 def test_the_network_is_compressed_at_its_epoch_and_trained_on(tmp_path: Path) -> None:
     module = Module()
     callback = ss.lightning.StructuralRegularization(PLAN, weight=5.0, compress_at=2)
-    trained(module, callback, tmp_path, 2)
-    assert isinstance(module.model[0], nn.Conv2d)
-    module = Module()
-    callback = ss.lightning.StructuralRegularization(PLAN, weight=5.0, compress_at=2)
     trainer = trained(module, callback, tmp_path, 4)
     assert isinstance(module.model[0], ss.StructuredConv2d)
     assert callback.compressed
@@ -102,6 +98,11 @@ def test_a_training_resumes_after_compression(tmp_path: Path) -> None:
 def test_a_module_without_such_a_network_is_refused_with_those_that_it_has(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"Module has no module 'backbone' to compress.*one of: model"):
         trained(Module(), ss.lightning.StructuralRegularization(PLAN, network="backbone"), tmp_path, 1)
+
+
+def test_an_epoch_beyond_the_last_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="compress_at=2: the training has 2 epochs, the first of number 0"):
+        trained(Module(), ss.lightning.StructuralRegularization(PLAN, compress_at=2), tmp_path, 2)
 
 
 def test_an_epoch_below_0_is_refused() -> None:

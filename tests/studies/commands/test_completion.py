@@ -28,7 +28,10 @@ def completed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("line", "wanted"),
     [
-        ("sconv-search ", ["tasks", "sites", "search", "confirm", "best", "export", "report", "compare", "demo"]),
+        (
+            "sconv-search ",
+            ["tasks", "sites", "compress", "search", "confirm", "best", "export", "report", "compare", "demo"],
+        ),
         ("sconv-search se", ["search"]),
         ("sconv-search search --method ", list(METHODS)),
         ("sconv-search search --method cp --method struct", [name for name in METHODS if name.startswith("struct")]),

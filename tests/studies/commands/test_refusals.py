@@ -30,6 +30,12 @@ DRY = ("search", "--task", "corners", "--dry-run")
         (("--devices", "3", "--workers", "2"), "3 devices train one network together"),
         (("--budget", "9" * 400 + "%"), "budget '999"),
         (("--budget", "1" * 5000), "budget '111"),
+        (("--cluster", "slurm"), "a cluster is ray, HOST:PORT or ray://HOST:PORT"),
+        (("--cluster", "ray", "--workers", "2"), "give workers or a cluster"),
+        (("--cluster", "ray", "--trial-cpus", "0"), "the CPUs of a trial must be above 0"),
+        (("--cluster", "ray", "--devices", "2"), "give one of both"),
+        (("--trial-gpus", "1"), "--trial-gpus is what a training takes of a cluster; name one with --cluster"),
+        (("--storage", "sqlite:///x"), "a database is postgresql+psycopg://USER@HOST:PORT/DATABASE"),
         (("--trials", "9" * 30), "StudySpec.trials must have at most 64 bits"),
     ],
 )

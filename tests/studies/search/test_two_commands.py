@@ -38,7 +38,7 @@ def refused(seen: list[BaseException], folder: RunFolder) -> bool:
     return bool(seen) and all(str(error) == said for error in seen)
 
 
-EVALUATOR, CONFIRMATION = "sconv_search.studies.trials.trial", "sconv_search.studies.confirmation"
+EVALUATOR, CONFIRMATION = "sconv_search.studies.trials.trial", "sconv_search.studies.trials.confirming"
 
 
 def test_a_search_beside_a_search(

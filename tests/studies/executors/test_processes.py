@@ -12,14 +12,18 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-import sconv_search.studies.search.workers
+import sconv_search.studies.executors.processes
 from sconv_search.data.splits import DataSet, Split
 from sconv_search.studies import RunFolder, StudyContext, StudySpec
+from sconv_search.studies.executors.placement import Placement
+from sconv_search.studies.executors.sending import sendable
 from sconv_search.studies.search.runner import search
+from sconv_search.studies.trials.trial import TrialEvaluator
 from sconv_search.system.parent_watch import EndingWithParent
 from sconv_search.training.evaluation import Score
 
 ROOT = Path(__file__).parents[3]
+TWO = Placement(workers=2)
 NOTE = "SCONV_SEARCH_TEST_NOTES"
 """Environment variable that names a folder: what spawned processes leave there outlives them."""
 
@@ -53,7 +57,7 @@ def test_a_worker_that_dies_is_replaced_and_its_trial_runs_once_more(
 ) -> None:
     monkeypatch.setenv(NOTE, str(tmp_path))
     records = search(
-        replace(context, train=dies_once, score=by_parameters), replace(spec, trials=4), folder, notes, workers=2
+        replace(context, train=dies_once, score=by_parameters), replace(spec, trials=4), folder, notes, placement=TWO
     )
     assert [r.status for r in records] == ["complete"] * 4
     assert len({r.number for r in records}) == 4, "what was suggested before takes a number, too"
@@ -70,7 +74,7 @@ class Doomed:
 
     exitcode, idle_deaths, made = -9, 0, 0
 
-    def __init__(self, evaluator: object, threads: int) -> None:
+    def __init__(self, sent: object) -> None:
         self.pipe, self._theirs = multiprocessing.Pipe()
         self.process, send = self, self.pipe.send
         Doomed.made += 1
@@ -99,9 +103,9 @@ def test_a_trial_whose_worker_dies_twice_fails_with_the_exit_code_and_idle_death
     """The two first workers have died before they are given anything."""
     monkeypatch.setattr(Doomed, "idle_deaths", 2)
     monkeypatch.setattr(Doomed, "made", 0)
-    monkeypatch.setattr(sconv_search.studies.search.workers, "_Worker", Doomed)
+    monkeypatch.setattr(sconv_search.studies.executors.processes, "_Worker", Doomed)
     with pytest.raises(RuntimeError, match="the last because: its worker process ended with exit code -9, 2 times"):
-        search(context, spec, folder, workers=2)
+        search(context, spec, folder, placement=TWO)
     records = folder.records()[0]
     assert [(r.status, r.reason) for r in records] == [
         ("failed", "its worker process ended with exit code -9, 2 times")
@@ -118,9 +122,9 @@ def test_ctrl_c_leaves_no_process_behind(
         seen.append(sum(isinstance(child, EndingWithParent) for child in multiprocessing.active_children()))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sconv_search.studies.search.workers, "wait", interrupted)
+    monkeypatch.setattr(sconv_search.studies.executors.processes, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        search(replace(context, train=no_training, score=by_parameters), spec, folder, workers=2)
+        search(replace(context, train=no_training, score=by_parameters), spec, folder, placement=TWO)
     assert seen == [2]
     assert not multiprocessing.active_children()
 
@@ -145,7 +149,7 @@ def test_what_cannot_be_sent_to_workers_is_refused_before_anything_is_made(
     with pytest.raises(
         TypeError, match=f"several workers need a {part} that can be pickled .*at the top of a module, no lambda"
     ):
-        search(change(context), spec, folder, workers=2)
+        search(change(context), spec, folder, placement=TWO)
     assert not folder.path.exists()
 
 
@@ -154,7 +158,7 @@ def test_a_number_of_workers_that_cannot_be_is_refused(
     context: StudyContext, spec: StudySpec, folder: RunFolder, count: int
 ) -> None:
     with pytest.raises(ValueError, match=f"the number of workers must be at least 1, got {count}"):
-        search(context, spec, folder, workers=count)
+        search(context, spec, folder, placement=Placement(workers=count))
     assert not folder.path.exists()
 
 
@@ -168,8 +172,8 @@ def test_what_is_sent_leaves_out_the_tasks_builders(context: StudyContext) -> No
         search_schedule=context.task.search_schedule,
         confirm_schedule=context.task.confirm_schedule,
     )
-    evaluator = sconv_search.studies.search.workers.TrialEvaluator(context=context, spec=spec, study="s", dense=None)  # type: ignore[arg-type]
-    task = sconv_search.studies.search.workers._sendable(evaluator)
+    evaluator = TrialEvaluator(context=context, spec=spec, study="s", dense=None)  # type: ignore[arg-type]
+    task = sendable(evaluator).context.task
     with pytest.raises(RuntimeError, match="a worker evaluates the network that it was given"):
         task.network()
     with pytest.raises(RuntimeError, match="a worker evaluates on the data that it was given"):

@@ -1,0 +1,342 @@
+"""What a search on many machines survives, and what it costs beside training.
+
+Four parts, each of which adds a row; without ``--part`` the rows become a page.
+
+- ``faults``: a search of trials of half a second on a Ray cluster of four nodes of one core, with the study in
+  PostgreSQL. Nodes are killed and join again, the coordinator is killed, the database restarted, at random moments.
+- ``overhead``: the same search, undisturbed, in this process, in two processes, and on two nodes.
+- ``scaling``: trials that sleep, on 1, 2 and 4 nodes, and in up to 32 slots that are threads of the coordinator, so
+  that the two cores of a machine do not limit.
+- ``suggestions``: seconds of a suggestion after many trials while many others run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+
+from benchmarks.search.local_cluster import LocalCluster
+from benchmarks.search.local_postgres import Server
+from benchmarks.search.overhead import Suggesting
+from benchmarks.search.sleeping import run
+from benchmarks.timing import facts, markdown_table, publish
+from sconv_search import TrialRecord
+from sconv_search.studies import RunFolder
+from sconv_search.studies.executors import placement as placements
+from sconv_search.studies.executors.placement import Placement
+from sconv_search.studies.executors.ray_cluster import Cluster
+from sconv_search.studies.monitor import Monitor
+from sconv_search.studies.spec import SamplerName
+
+SECONDS, NODES, LINEAR = 0.5, 4, 0.9
+SLEEP_S = 4.0
+SAMPLERS: tuple[SamplerName, ...] = ("random", "tpe", "surrogate")
+
+
+def _lines(out: Path) -> int:
+    path = out / "trials.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+class Coordinator:
+    """A search in a process of its own, started again whenever it has ended before its time."""
+
+    def __init__(self, out: Path, trials: int, address: str, storage: str) -> None:
+        where = ["--cluster", address, "--storage", storage]
+        self._command = [sys.executable, "-m", "benchmarks.search.sleeping", "--out", str(out)]
+        self._command += ["--trials", str(trials), "--seconds", str(SECONDS), *where]
+        self._log = out.with_suffix(".log")
+        self.started = 0
+        self._start()
+
+    def _start(self) -> None:
+        self.started += 1
+        with self._log.open("a") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
+
+    def is_done(self) -> bool:
+        """Whether the search is complete; a coordinator that failed is an error."""
+        status = self._process.poll()
+        if status not in (None, 0):
+            raise RuntimeError(f"the coordinator ended with {status}: {self._log.read_text()[-2000:]}")
+        return status == 0
+
+    def kill(self) -> None:
+        """Kills it, and starts the same command again."""
+        self._process.kill()
+        self._process.wait()
+        self._start()
+
+    def end(self) -> None:
+        """Ends it, if it is still there."""
+        self._process.kill()
+        self._process.wait()
+
+
+def faults(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Strikes at random numbers of finished trials, and looks at what is left."""
+    draw, trials = random.Random(given.seed), given.trials
+    kinds = ["node"] * given.nodes_killed + ["coordinator"] * given.coordinators_killed + ["database"] * given.restarts
+    draw.shuffle(kinds)
+    moments = sorted(draw.randint(1, trials - 5) for _ in kinds)
+    cluster, server, out = LocalCluster(), Server(folder), folder / "run"
+    nodes = [cluster.join(f"node {index}") for index in range(NODES)]
+    began, coordinator = time.perf_counter(), Coordinator(out, trials, cluster.address, server.url())
+    done: Counter[str] = Counter()
+    try:
+        while not coordinator.is_done():
+            if moments and _lines(out) >= moments[0]:
+                moments.pop(0)
+                kind = kinds.pop()
+                time.sleep(draw.uniform(0, SECONDS))
+                if kind == "node":
+                    cluster.kill(nodes.pop(draw.randrange(NODES)))
+                    nodes.append(cluster.join(f"node {NODES + done['node']}"))
+                elif kind == "coordinator":
+                    coordinator.kill()
+                else:
+                    server.stop()
+                    time.sleep(draw.uniform(0, 5))
+                    server.start()
+                done[kind] += 1
+                print(f"{_lines(out)} records, struck: {kind}", file=sys.stderr, flush=True)
+            time.sleep(0.05)
+        seconds = time.perf_counter() - began
+        said = out.with_suffix(".log").read_text()
+        return {"part": "faults", "seconds": seconds, **done, **_after(out, server, trials), **_said(said)}
+    finally:
+        coordinator.end()
+        cluster.end()
+        server.stop()
+
+
+def _said(log: str) -> dict[str, int]:
+    return {
+        "ran once more": log.count("it runs once more"),
+        "interrupted trials": sum(line.count(",") + 1 for line in log.splitlines() if "interrupted and runs" in line),
+        "database waits": log.count("the database does not answer"),
+    }
+
+
+def _after(out: Path, server: Server, trials: int) -> dict[str, Any]:
+    """What the folder and the database hold."""
+    records, damaged = RunFolder(out).records()
+    complete = [r for r in records if r.status == "complete"]
+    space = RunFolder(out).read_space()
+    assert space is not None
+    limit = space.dense.flops // 2
+    evaluated = Counter((r.plan, r.regularization) for r in complete)
+    import psycopg
+
+    query = (
+        "SELECT value_json FROM trial_user_attributes JOIN trials USING (trial_id) JOIN studies USING (study_id)"
+        " WHERE key = 'record' AND study_name = %s"
+    )
+    with psycopg.connect(server.url().replace("+psycopg", "")) as connection:
+        there = [TrialRecord.from_json(json.loads(text)) for (text,) in connection.execute(query, (out.name,))]
+    best = max(complete, key=lambda r: r.quality or 0.0)
+    best_there = max((r for r in there if r.status == "complete"), key=lambda r: r.quality or 0.0)
+    return {
+        "wanted": trials,
+        "complete": len(complete),
+        "other rows": dict(Counter(r.status for r in records if r.status != "complete")),
+        "damaged lines": len(damaged),
+        "doubled numbers": len(records) - len({r.number for r in records}),
+        "doubled evaluations": sum(count - 1 for count in evaluated.values()),
+        "over budget": sum((r.flops or 0) > limit for r in complete),
+        "records that folder and database share": len({r.to_json() for r in records} & {r.to_json() for r in there}),
+        "records that only one has": len({r.to_json() for r in records} ^ {r.to_json() for r in there}),
+        "same best plan": best.plan == best_there.plan and best.val_score == best_there.val_score,
+    }
+
+
+def overhead(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Seconds from record to record in each slot, less those of the training."""
+    found = {}
+    for name, slots in (("in this process", 1), ("two processes", 2)):
+        placement = Placement(workers=slots)
+        found[name] = _per_trial(run(folder / name, given.trials, SECONDS, placement)[1], slots)
+    cluster = LocalCluster()
+    try:
+        for slots in (1, 2):
+            cluster.join(f"node {slots}")
+            name = f"Ray, {slots} node" + "s" * (slots > 1)
+            placement = Placement(cluster=Cluster(address=cluster.address))
+            found[name] = _per_trial(run(folder / name, given.trials, SECONDS, placement)[1], slots)
+    finally:
+        cluster.end()
+    return {"part": "overhead", "trials": given.trials, "load": os.getloadavg()[0], "seconds a trial": found}
+
+
+def _per_trial(written: list[float], slots: int) -> float:
+    """Seconds of a trial beside its training, once every slot has ended one."""
+    first = written[slots - 1 :]
+    return (first[-1] - first[0]) / (len(first) - 1) * slots - SECONDS
+
+
+class Threads:
+    """Slots that are threads: enough where trials sleep."""
+
+    def __init__(self, evaluator: Any, slots: int, monitor: Monitor) -> None:
+        self.slots, self._evaluator = slots, evaluator
+        self._pool, self._running = ThreadPoolExecutor(slots), dict[Future[Any], Any]()
+
+    def submit(self, job: Any) -> None:
+        """Starts a trial."""
+        self._running[self._pool.submit(self._sleeping, job)] = job
+
+    def _sleeping(self, job: Any) -> TrialRecord:
+        time.sleep(SLEEP_S)
+        record: TrialRecord = self._evaluator.failure(job, "")
+        return replace(record, status="complete", reason=None, val_score=50.0)
+
+    def result(self) -> tuple[Any, TrialRecord]:
+        """The next finished trial."""
+        ready, _ = wait(self._running, return_when=FIRST_COMPLETED)
+        future = next(iter(ready))
+        return self._running.pop(future), future.result()
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._pool.shutdown()
+
+
+def scaling(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Trials a minute by slots, from the first to the last record."""
+    simulated, nodes = {}, {}
+    for slots in (2, 4, 8, 16, 32):
+        with patch.object(placements, "Processes", Threads):
+            written = run(folder / f"threads {slots}", 4 * slots, 0.0, Placement(workers=slots))[1]
+        simulated[slots] = _rate(written, slots)
+    cluster = LocalCluster()
+    try:
+        for count in range(1, NODES + 1):
+            cluster.join(f"node {count}")
+            if count in (1, 2, 4):
+                placement = Placement(cluster=Cluster(address=cluster.address))
+                written = run(folder / f"nodes {count}", 4 * count, SLEEP_S, placement)[1]
+                nodes[count] = _rate(written, count)
+    finally:
+        cluster.end()
+    return {"part": "scaling", "load": os.getloadavg()[0], "threads": simulated, "nodes": nodes}
+
+
+def _rate(written: list[float], slots: int) -> float:
+    """Trials a minute, once every slot has ended one."""
+    first = written[slots - 1 :]
+    return 60 * (len(first) - 1) / (first[-1] - first[0])
+
+
+def suggestions(given: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
+    """Seconds of a suggestion while others run, a row a sampler."""
+    study = Suggesting(kind="random", folder=folder)
+    for _ in range(given.told):
+        study.trial()
+    for _ in range(given.pending):
+        study.suggest()
+    for kind in SAMPLERS:
+        study.by(kind)
+        seconds = []
+        for _ in range(given.rounds):
+            began = time.perf_counter()
+            study.suggest()
+            seconds.append(time.perf_counter() - began)
+        amounts = {"told": given.told, "pending": given.pending, "load": os.getloadavg()[0]}
+        yield {"part": "suggestions", "sampler": kind, **amounts, "seconds": seconds}
+
+
+def page(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """The page's parts."""
+    last = {row["part"]: row for row in rows}
+    if (row := last.get("faults")) is not None:
+        yield f"## Faults\n\n{_faults_table(row)}"
+    if (row := last.get("overhead")) is not None:
+        cells = [(name, f"{seconds:.2f}") for name, seconds in row["seconds a trial"].items()]
+        words = f"{row['trials']} trials of {SECONDS} s of sleep; load average {row['load']:.1f}."
+        table = markdown_table(("where trials run", "seconds of a trial beside its training"), cells)
+        yield f"## Overhead\n\n{words}\n\n{table}"
+    if (row := last.get("scaling")) is not None:
+        words = f"Trials sleep {SLEEP_S:g} s; load average {row['load']:.1f}."
+        yield f"## Scaling\n\n{words}\n\n{_scaling_table(row)}"
+    if told := {row["sampler"]: row for row in rows if row["part"] == "suggestions"}:
+        cells = [
+            (
+                kind,
+                f"{row['told']:,}",
+                row["pending"],
+                ", ".join(f"{s:.2f}" for s in row["seconds"]),
+                f"{row['load']:.1f}",
+            )
+            for kind, row in told.items()
+        ]
+        columns = ("sampler", "trials told", "trials running", "seconds of suggestions in a row", "load average")
+        yield f"## Suggestions\n\n60 layers of 19 options.\n\n{markdown_table(columns, cells)}"
+
+
+def _faults_table(row: dict[str, Any]) -> str:
+    names = {"node": "nodes killed", "coordinator": "coordinators killed", "database": "restarts of the database"}
+    shown = [
+        (names.get(name, name), f"{value:.0f}" if isinstance(value, float) else value)
+        for name, value in row.items()
+        if name != "part"
+    ]
+    return markdown_table(("what", "count"), shown)
+
+
+def _scaling_table(row: dict[str, Any]) -> str:
+    cells = []
+    for name, rates in (("threads of the coordinator", row["threads"]), ("Ray nodes", row["nodes"])):
+        for slots, rate in rates.items():
+            linear = rate / (60 / SLEEP_S * int(slots))
+            held = "holds" if linear >= LINEAR else "**missed**"
+            cells.append((name, slots, f"{rate:.1f}", f"{linear:.2f}", held))
+    return markdown_table(("slots are", "slots", "trials a minute", "of linear", f"at least {LINEAR:g}"), cells)
+
+
+def main() -> None:
+    """Command line."""
+    parts: dict[str, Callable[[argparse.Namespace, Path], dict[str, Any] | Iterator[dict[str, Any]]]]
+    parts = {"faults": faults, "overhead": overhead, "scaling": scaling, "suggestions": suggestions}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", choices=parts, help="measure this; without it, make the page")
+    parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--nodes-killed", type=int, default=20)
+    parser.add_argument("--coordinators-killed", type=int, default=5)
+    parser.add_argument("--restarts", type=int, default=2, help="of the database")
+    parser.add_argument("--told", type=int, default=5000)
+    parser.add_argument("--pending", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rows", type=Path, default=Path("benchmarks/results/cluster.jsonl"))
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    if given.part:
+        with tempfile.TemporaryDirectory() as folder:
+            found = parts[given.part](given, Path(folder))
+            for row in [found] if isinstance(found, dict) else found:
+                with open(given.rows, "a", encoding="utf-8") as file:
+                    file.write(json.dumps(row) + "\n")
+                print(json.dumps(row), flush=True)
+        return
+    rows = [json.loads(line) for line in given.rows.read_text(encoding="utf-8").splitlines()]
+    publish("\n\n".join([f"# A search on many machines\n\n{facts(['fp32'], 1)}", *page(rows)]), given.out)
+
+
+if __name__ == "__main__":
+    main()

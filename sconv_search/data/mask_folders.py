@@ -1,0 +1,76 @@
+"""Any photos with a class a pixel on disk: ``images/`` and ``masks/`` of equal names, in parts or in one folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sconv_search.data.class_folders import IMAGE_SUFFIXES, is_image, skipped_words
+from sconv_search.data.crops import Photos
+from sconv_search.data.disk import DiskSplit
+from sconv_search.data.image_folders import part_folders, shuffled, three_splits
+from sconv_search.data.layout import data_folder
+from sconv_search.data.photo_views import PhotoAndMask
+from sconv_search.data.splits import DataSet
+
+LAYOUT = "images/NAME.jpg with masks/NAME.png, in train/, val/ and test/ or without them"
+
+
+def mask_folders(folder: Path | None, *, train_was_seen: bool, photos: Photos, classes: int) -> DataSet:
+    """Photos whose masks have a class a pixel, below the network's number of classes; 255 is no class.
+
+    Args:
+        folder: holds ``images/`` and ``masks/``, or such folders in ``train/``, ``val/`` and ``test/``. A mask has the
+            name of its photo, with a suffix of its own, and one channel.
+        train_was_seen: the start weights saw all images of ``train/``.
+        photos: how they become inputs; photos and masks are resized to their size as they are.
+
+    Raises:
+        FileNotFoundError: a folder, or a photo's mask, is missing.
+        ValueError: too few images are left, or the start weights may have seen all images.
+    """
+    root = data_folder(folder)
+    named = part_folders(root) or {"all": root}
+    skipped: list[Path] = []
+    views = PhotoAndMask(photos, mirrored=False), PhotoAndMask(photos, mirrored=True)
+    parts = {}
+    for name, place in named.items():
+        images, masks = _pairs(place, skipped)
+        parts[name] = DiskSplit(
+            files=images,
+            targets=masks,
+            root=place,
+            view=views[0],
+            augmentation=views[1],
+            shape=photos.shape,
+            classes=classes,
+        )
+    train, validation, test = three_splits(root, parts, train_was_seen)
+    return DataSet(
+        name=root.resolve().name,
+        train=shuffled(train),
+        validation=validation,
+        test=test,
+        mean=photos.mean,
+        std=photos.std,
+        calibration_images=64,
+        evaluation_batch=16,
+        notes=skipped_words(skipped, root),
+    )
+
+
+def _pairs(place: Path, skipped: list[Path]) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    for kind in ("images", "masks"):
+        if not (place / kind).is_dir():
+            raise FileNotFoundError(f"there is no {str(place / kind)!r}; expected is {LAYOUT}")
+    masks = {path.stem: path for path in sorted((place / "masks").iterdir()) if is_image(path)}
+    inside = sorted((place / "images").iterdir())
+    images = [path for path in inside if is_image(path)]
+    skipped += [path for path in inside if not is_image(path)]
+    if not images:
+        raise ValueError(f"{str(place / 'images')!r} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    if lost := [path.name for path in images if path.stem not in masks]:
+        raise FileNotFoundError(
+            f"{len(lost)} of {len(images)} photos in {str(place / 'images')!r} have no mask of their name in masks/:"
+            f" {', '.join(lost[:3])}"
+        )
+    return tuple(images), tuple(masks[path.stem] for path in images)

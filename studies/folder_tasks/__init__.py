@@ -1,0 +1,1 @@
+"""Tasks of a network by name and a folder of data, without code."""
