@@ -44,7 +44,7 @@ from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.spec import SamplerName
 
 SECONDS, NODES, LINEAR = 0.5, 4, 0.9
-SLEEP_S = 4.0
+SLEEP_S = 15.0
 SAMPLERS: tuple[SamplerName, ...] = ("random", "tpe", "surrogate")
 
 
@@ -216,24 +216,26 @@ class Threads:
         self._pool.shutdown()
 
 
-def scaling(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Trials a minute by slots, from the first to the last record."""
-    simulated, nodes = {}, {}
-    for slots in (2, 4, 8, 16, 32):
+def scaling(given: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
+    """Trials a minute by slots, once every slot has ended a trial, a row a number of slots."""
+    for slots in (8, 16, 32):
         with patch.object(placements, "Processes", Threads):
-            written = run(folder / f"threads {slots}", 4 * slots, 0.0, Placement(workers=slots))[1]
-        simulated[slots] = _rate(written, slots)
+            written = run(folder / f"threads {slots}", 3 * slots, 0.0, Placement(workers=slots))[1]
+        yield _scaling_row("threads of the coordinator", slots, written)
     cluster = LocalCluster()
     try:
         for count in range(1, NODES + 1):
             cluster.join(f"node {count}")
             if count in (1, 2, 4):
                 placement = Placement(cluster=Cluster(address=cluster.address))
-                written = run(folder / f"nodes {count}", 4 * count, SLEEP_S, placement)[1]
-                nodes[count] = _rate(written, count)
+                written = run(folder / f"nodes {count}", 3 * count, SLEEP_S, placement)[1]
+                yield _scaling_row("Ray nodes", count, written)
     finally:
         cluster.end()
-    return {"part": "scaling", "load": os.getloadavg()[0], "threads": simulated, "nodes": nodes}
+
+
+def _scaling_row(kind: str, slots: int, written: list[float]) -> dict[str, Any]:
+    return {"part": "scaling", "kind": kind, "slots": slots, "rate": _rate(written, slots), "load": os.getloadavg()[0]}
 
 
 def _rate(written: list[float], slots: int) -> float:
@@ -270,9 +272,8 @@ def page(rows: list[dict[str, Any]]) -> Iterator[str]:
         words = f"{row['trials']} trials of {SECONDS} s of sleep; load average {row['load']:.1f}."
         table = markdown_table(("where trials run", "seconds of a trial beside its training"), cells)
         yield f"## Overhead\n\n{words}\n\n{table}"
-    if (row := last.get("scaling")) is not None:
-        words = f"Trials sleep {SLEEP_S:g} s; load average {row['load']:.1f}."
-        yield f"## Scaling\n\n{words}\n\n{_scaling_table(row)}"
+    if rates := {(row["kind"], row["slots"]): row for row in rows if row["part"] == "scaling"}:
+        yield f"## Scaling\n\nTrials sleep {SLEEP_S:g} s.\n\n{_scaling_table(list(rates.values()))}"
     if told := {row["sampler"]: row for row in rows if row["part"] == "suggestions"}:
         cells = [
             (
@@ -298,14 +299,14 @@ def _faults_table(row: dict[str, Any]) -> str:
     return markdown_table(("what", "count"), shown)
 
 
-def _scaling_table(row: dict[str, Any]) -> str:
+def _scaling_table(rows: list[dict[str, Any]]) -> str:
     cells = []
-    for name, rates in (("threads of the coordinator", row["threads"]), ("Ray nodes", row["nodes"])):
-        for slots, rate in rates.items():
-            linear = rate / (60 / SLEEP_S * int(slots))
-            held = "holds" if linear >= LINEAR else "**missed**"
-            cells.append((name, slots, f"{rate:.1f}", f"{linear:.2f}", held))
-    return markdown_table(("slots are", "slots", "trials a minute", "of linear", f"at least {LINEAR:g}"), cells)
+    for row in rows:
+        linear = row["rate"] / (60 / SLEEP_S * row["slots"])
+        held = "holds" if linear >= LINEAR else "**missed**"
+        cells.append((row["kind"], row["slots"], f"{row['rate']:.1f}", f"{linear:.2f}", held, f"{row['load']:.1f}"))
+    columns = ("slots are", "slots", "trials a minute", "of linear", f"at least {LINEAR:g}", "load average")
+    return markdown_table(columns, cells)
 
 
 def main() -> None:

@@ -13,18 +13,19 @@ def test_what_a_trial_costs_beside_its_training_leaves_out_the_first_of_each_slo
 
 
 def test_the_page_says_what_holds() -> None:
-    linear = {"2": 60 * 2 / cluster.SLEEP_S, "4": 0.5 * 60 * 4 / cluster.SLEEP_S}
+    scaling = {"part": "scaling", "kind": "threads of the coordinator", "load": 1.0}
     rows = [
         {"part": "faults", "seconds": 12.3, "node": 20, "complete": 200, "same best plan": True},
         {"part": "overhead", "trials": 8, "load": 1.0, "seconds a trial": {"in this process": 0.25}},
-        {"part": "scaling", "load": 1.0, "threads": linear, "nodes": {"1": 60 / cluster.SLEEP_S}},
+        {**scaling, "slots": 2, "rate": 2 * 60 / cluster.SLEEP_S},
+        {**scaling, "slots": 4, "rate": 0.5 * 4 * 60 / cluster.SLEEP_S},
         {"part": "suggestions", "sampler": "tpe", "told": 5000, "pending": 256, "load": 1.0, "seconds": [0.1, 0.25]},
     ]
     text = "\n".join(cluster.page(rows))
     assert "| nodes killed | 20 |" in text
     assert "| in this process | 0.25 |" in text
-    assert "| threads of the coordinator | 2 | 30.0 | 1.00 | holds |" in text
-    assert "| threads of the coordinator | 4 | 30.0 | 0.50 | **missed** |" in text
+    assert "| threads of the coordinator | 2 | 8.0 | 1.00 | holds | 1.0 |" in text
+    assert "| threads of the coordinator | 4 | 8.0 | 0.50 | **missed** | 1.0 |" in text
     assert "| tpe | 5,000 | 256 | 0.10, 0.25 | 1.0 |" in text
 
 
