@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from sconv_search.copying import copied
 from sconv_search.cost.counting import counting_free, measure_cost
 from sconv_search.cost.network_inputs import Inputs, is_shape
-from sconv_search.data.loader import LoaderData
+from sconv_search.data.loaders.batches import LoaderData
 from sconv_search.data.splits import DataSet, Images
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Metric, Quantity, TrialRecord
