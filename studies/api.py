@@ -354,7 +354,8 @@ def search_network(
 
     Args:
         out: the run's folder.
-        workers, cluster: where trials run, as for ``Placement``.
+        workers: processes in which trials run, as for ``Placement``.
+        cluster: where they run in place of this machine.
         monitor: is told of progress; by default lines and bars in a terminal and in a notebook.
         start: further arguments of ``context_from_network``.
         study: further arguments of ``StudySpec``, such as ``sampler`` or ``screening``.
