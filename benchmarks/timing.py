@@ -125,7 +125,7 @@ def command() -> str:
             return argument
         return str(path.relative_to(root)) if path.is_relative_to(root) else path.name
 
-    module = ".".join(Path(shown(sys.argv[0])).with_suffix("").parts)
+    module = ".".join(Path(shown(sys.argv[0])).with_suffix("").parts).removesuffix(".__main__")
     return shlex.join(["python", "-m", module, *map(shown, sys.argv[1:])])
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sconv_search.cost.counting import measure_cost
     from sconv_search.inference.optimize import SiteChoice, choice_table, optimize_for_inference
     from sconv_search.plan import Choice, CompressionPlan, Structure
-    from sconv_search.records import COLUMNS, Cost, TrialRecord
+    from sconv_search.records import COLUMNS, Cost, Metric, TrialRecord
     from sconv_search.reports.page import write_report as report
     from sconv_search.structured.composite import CompositeConv2d
     from sconv_search.structured.conv import StructuredConv1d, StructuredConv2d, StructuredConv3d
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from sconv_search.structured.linear import StructuredLinear
     from sconv_search.structured.method import StructuredConvolution
     from sconv_search.structured.regularization import structural_loss
+    from sconv_search.studies.api import Study
     from sconv_search.studies.api import search_network as search
     from sconv_search.studies.callbacks import lightning, transformers
     from sconv_search.studies.confirmation import confirm
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from sconv_search.studies.spec import StudySpec
     from sconv_search.studies.task import Task
     from sconv_search.studies.tasks import TASKS
+    from sconv_search.training.schedule import Schedule
 
 _HOMES = {
     "Budget": "budget",
@@ -62,6 +64,7 @@ _HOMES = {
     "Structure": "plan",
     "COLUMNS": "records",
     "Cost": "records",
+    "Metric": "records",
     "TrialRecord": "records",
     "Compressor": "compressor",
     "measure_cost": "cost.counting",
@@ -78,6 +81,7 @@ _HOMES = {
     "SiteChoice": "inference.optimize",
     "choice_table": "inference.optimize",
     "optimize_for_inference": "inference.optimize",
+    "Study": "studies.api",
     "search": "studies.api:search_network",
     "confirm": "studies.confirmation",
     "METHODS": "studies.method_registry",
@@ -97,6 +101,7 @@ _HOMES = {
     "StudySpec": "studies.spec",
     "Task": "studies.task",
     "TASKS": "studies.tasks",
+    "Schedule": "training.schedule",
     "report": "reports.page:write_report",
 }
 __getattr__ = lazy_names(__name__, _HOMES)
@@ -112,7 +117,9 @@ __all__ = [
     "Cost",
     "HubNetwork",
     "METHODS",
+    "Metric",
     "RunFolder",
+    "Schedule",
     "SiteChoice",
     "Structure",
     "StructuredConv1d",
@@ -123,6 +130,7 @@ __all__ = [
     "StructuredConvTranspose3d",
     "StructuredConvolution",
     "StructuredLinear",
+    "Study",
     "StudyContext",
     "StudySpec",
     "TASKS",

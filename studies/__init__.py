@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sconv_search.system.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from sconv_search.studies.api import context_from_network, search_network
+    from sconv_search.studies.api import Best, Study, context_from_network, search_network
     from sconv_search.studies.confirmation import confirm
     from sconv_search.studies.context import StudyContext, context_from_task
     from sconv_search.studies.methods import METHODS, compress
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from sconv_search.studies.tasks import TASKS
 
 _HOMES = {
+    "Best": "api",
+    "Study": "api",
     "context_from_network": "api",
     "search_network": "api",
     "confirm": "confirmation",
@@ -37,9 +39,11 @@ _HOMES = {
 __getattr__ = lazy_names("sconv_search.studies", _HOMES)
 
 __all__ = [
+    "Best",
     "METHODS",
     "RunFolder",
     "StoppingCriterion",
+    "Study",
     "StudyContext",
     "StudySpec",
     "TASKS",

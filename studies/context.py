@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sconv_search.cost.counting import require_forward
 from sconv_search.cost.input_shape import takes
+from sconv_search.cost.network_inputs import Inputs, is_shape, shape_text
 from sconv_search.data.layout import data_folder
-from sconv_search.data.splits import DataSet, Images
+from sconv_search.data.loader import LoaderData
+from sconv_search.data.splits import DataSet
 from sconv_search.networks.trained import returns_trained
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.task import Task
@@ -43,6 +45,7 @@ from sconv_search.training.input_checks import (
     require_training_step,
 )
 from sconv_search.training.loop import train_
+from sconv_search.training.metrics import LogitMetric
 from sconv_search.training.process_group import SINGLE_PROCESS, ProcessGroup
 from sconv_search.training.schedule import EVERY_S
 
@@ -55,6 +58,7 @@ class StudyContext:
     """A task with its trained dense network and its data, on one device, and how networks are trained and scored.
 
     Args:
+        data: a ``DataSet``, or a user's own batches as ``LoaderData``.
         train: trains a network in place, with the arguments of ``sconv_search.training.loop.train_``.
         score: scores a network on a split, with the arguments of ``sconv_search.training.evaluation.evaluate``.
         processes: those that train each network together.
@@ -62,11 +66,11 @@ class StudyContext:
 
     task: Task
     network: nn.Module
-    data: DataSet
+    data: Any
     weights_sha256: str
     data_sha256: str
     train: Callable[..., None] = train_
-    score: Callable[[nn.Module, DataSet, Images], Score] = evaluate
+    score: Callable[[nn.Module, Any, Any], Score] = evaluate
     processes: ProcessGroup = SINGLE_PROCESS
 
     def __post_init__(self) -> None:
@@ -78,23 +82,24 @@ class StudyContext:
         return {
             "weights": self.weights_sha256,
             "data": self.data_sha256,
-            "views of the data": views_sha256(self.data),
+            "views of the data": "" if isinstance(self.data, LoaderData) else views_sha256(self.data),
             "network": lasting_sha256(architecture(self.network)),
-            "input shape": str(tuple(self.task.input_shape)),
+            "input shape": str(tuple(shape)) if is_shape(shape := self.task.input_shape) else shape_text(shape),
             "version": version("sconv-search"),
         }
 
 
-def calibration_inputs(context: StudyContext) -> Tensor:
-    """The calibration images as the network's input, (N, C, H, W)."""
-    return context.data.normalized(context.data.calibration)
+def calibration_inputs(context: StudyContext) -> Inputs:
+    """The calibration inputs as the network is called with them, (N, ...) each."""
+    inputs: Inputs = context.data.calibration_inputs()
+    return inputs
 
 
-def reconstruction_inputs(context: StudyContext) -> Tensor:
-    """The first training images as the network's input, (N, C, H, W), as many as memory bears between two blocks."""
-    pixels = math.prod(context.data.train.shape[1:])
-    count = min(RECONSTRUCTION_IMAGES, max(1, RECONSTRUCTION_PIXELS // pixels), len(context.data.train))
-    return context.data.normalized(context.data.train.take(torch.arange(count)).images)
+def reconstruction_inputs(context: StudyContext) -> Inputs:
+    """The first training inputs as the network is called with them, as many as memory bears between two blocks."""
+    count = min(RECONSTRUCTION_IMAGES, max(1, RECONSTRUCTION_PIXELS // context.data.positions))
+    inputs: Inputs = context.data.first_inputs(count)
+    return inputs
 
 
 def context_from_task(
@@ -125,7 +130,8 @@ def context_from_task(
             training.
     """
     require_data(task, data, weights)
-    torch.manual_seed(seed)  # the network's initial weights; module constructors take no generator
+    if task.trained_network is None:
+        torch.manual_seed(seed)  # the network's initial weights; module constructors take no generator
     trained = None if weights is not None else _trained(task, monitor)
     network = (trained or task.network()).eval()
     require_sound_network(network)
@@ -139,7 +145,8 @@ def context_from_task(
         checksum = splits.checksum()
     for note in splits.notes:
         monitor.say(note)
-    require_fit(task.name, task.input_shape, network, splits)
+    if isinstance(splits, DataSet):
+        require_fit(task.name, task.input_shape, network, splits)
     if weights is not None:
         weights_sha256 = file_checksum(weights)
     elif trained is not None:
@@ -155,9 +162,16 @@ def context_from_task(
         data=splits.to(device),
         weights_sha256=weights_sha256,
         data_sha256=checksum,
-        score=partial(evaluate, metric=task.metric),
+        train=task.train or train_,
+        score=task.score or partial(evaluate, metric=_logit_metric(task)),
         processes=processes,
     )
+
+
+def _logit_metric(task: Task) -> LogitMetric:
+    if not isinstance(task.metric, LogitMetric):
+        raise TypeError(f"task {task.name!r} has the metric {task.metric.name!r}, which needs a score of its own")
+    return task.metric
 
 
 def _trained(task: Task, monitor: Monitor) -> nn.Module | None:

@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sconv_search.cost.counting import counting_free, example_input, measure_cost
+from sconv_search.cost.counting import counting_free, measure_cost
+from sconv_search.cost.network_inputs import Inputs, batch_of, is_shape, shape_text
 from sconv_search.cost.timing import eager
 from sconv_search.inference.export import export_onnx, export_program, parity, require_parity
 from sconv_search.inference.optimize import SiteChoice, optimize_for_inference
@@ -118,8 +119,10 @@ def calibration_of(task: Task, data: Path | None) -> Tensor:
     """
     if task.layout is not None and not task.layout.downloads:
         task.layout.root(data)
-    splits = task.data(data, False)
-    return splits.normalized(splits.calibration)
+    inputs = task.data(data, False).calibration_inputs()
+    if not isinstance(inputs, Tensor):
+        raise ValueError(f"--int8 needs a network of one tensor; task {task.name!r} takes {task.shape}")
+    return inputs
 
 
 def require_int8(to: Format, int8: bool, data: Path | None) -> None:
@@ -161,17 +164,18 @@ def export_confirmed(
         raise ValueError(
             "weights alone cannot be made ready for inference, as they are of the plan's layers; use onnx or pt2"
         )
-    shape = tuple(task.input_shape)
+    shape: Inputs = task.input_shape
     network = rebuild(task.network(), confirmed.folder, shape)
-    example, metadata = example_input(network, shape, 2), _metadata(task, confirmed, network, shape, count_free)
+    example, metadata = batch_of(network, shape, 2), _metadata(task, confirmed, network, shape, count_free)
     choices: list[SiteChoice] = []
     ready = network
     if optimized:
-        given = example_input(network, shape, LATENCY_BATCH)
+        given = batch_of(network, shape, LATENCY_BATCH)
         ready, choices = optimize_for_inference(network, given, prepare=onnx_run if to == "onnx" else eager)
         metadata["implementations"] = json.dumps({row.site: row.chosen for row in choices})
     same_class = None
     if calibration is not None:
+        assert isinstance(example, Tensor)  # as the calibration inputs are
         metadata["weights"] = "int8"
         parities, same_class = export_int8(ready, example, calibration, path, metadata)
     elif to == "safetensors":
@@ -187,7 +191,7 @@ def _weights(
     plan: CompressionPlan,
     path: Path,
     metadata: Mapping[str, str],
-    example: Tensor,
+    example: Inputs,
 ) -> dict[str, float]:
     """Writes the weights; parity is that of the network made again from the file."""
     with atomic_write(path) as partial:
@@ -200,7 +204,7 @@ def _weights(
 
 
 def _metadata(
-    task: Task, confirmed: Confirmed, network: nn.Module, shape: tuple[int, ...], count_free: Sequence[str]
+    task: Task, confirmed: Confirmed, network: nn.Module, shape: Inputs, count_free: Sequence[str]
 ) -> dict[str, str]:
     """What the file says of itself, as texts."""
     with counting_free(count_free):
@@ -214,7 +218,7 @@ def _metadata(
         "task": task.name,
         "trial": record.plan_name,
         "seed": str(record.seed),
-        "input_shape": json.dumps(shape),
+        "input_shape": json.dumps(shape) if is_shape(shape) else shape_text(shape),
         "plan": confirmed.plan.to_json(),
         "cost": json.dumps({**asdict(cost), "flops": cost.flops}),
         "dense_cost": json.dumps({**asdict(dense), "flops": dense.flops}),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
 from sconv_search.calibration.sequential_fit import compress_layers, fit_in_sequence
 from sconv_search.compressor import Build, Compressor, Penalty, require_sites, site
 from sconv_search.cost.input_shape import takes
+from sconv_search.cost.network_inputs import Inputs
+from sconv_search.cost.packing import PREFIX, PackedNetwork
 from sconv_search.plan import Choice, CompressionPlan, Structure
 from sconv_search.studies.method_registry import METHODS
 
@@ -26,11 +26,11 @@ def method_named(name: str) -> Compressor:
 def compress(
     network: nn.Module,
     plan: CompressionPlan,
-    calibration: Tensor | None = None,
+    calibration: Inputs | None = None,
     reference: nn.Module | None = None,
     *,
     in_sequence: bool = True,
-    input_shape: Sequence[int] | None = None,
+    input_shape: Inputs | None = None,
 ) -> nn.Module:
     """A new network in which every site of the plan is compressed by its own method; the argument is not modified.
 
@@ -39,18 +39,22 @@ def compress(
 
     Args:
         network: the trained network, or its untrained architecture where weights are loaded afterward.
-        calibration: inputs (N, ...) for methods that fit to data.
+        calibration: inputs for methods that fit to data: a tensor (N, ...), or a tuple or dict of them, as the network
+            is called with.
         reference: the network before it was trained towards the plan, see ``Compressor.compress``.
         in_sequence: layers are fitted in the order in which they run, to what the compressed network so far reads; else
             each to what it reads in the network as given.
-        input_shape: of one input, without the batch, for methods that follow channels through the network; that of the
-            calibration inputs where they are given, else one that was named before, or the first common one that runs.
+        input_shape: of one input, without the batch, or an example, for methods that follow channels through the
+            network; that of the calibration inputs where they are given, else one that was named before, or the first
+            common one that runs.
 
     Raises:
         KeyError: the plan names an unknown method, or a site that the network lacks.
         TypeError: a method cannot replace a site's kind of layer.
         ValueError: a structure is out of range for its site, or a site's weights are not finite.
     """
+    if calibration is not None and not isinstance(calibration, Tensor):
+        return _packed(network, plan, calibration, reference, in_sequence=in_sequence)
     methods = sorted(map(method_named, plan.methods), key=lambda method: not method.reshapes_neighbors)
     require_sites(network, plan.sites)
     if input_shape is not None:
@@ -67,6 +71,21 @@ def compress(
     if calibration is None or not in_sequence:
         return compress_layers(left, builds, calibration, in_sequence=False)
     return fit_in_sequence(left, builds, calibration, target=network, kept=kept)
+
+
+def _packed(
+    network: nn.Module, plan: CompressionPlan, calibration: Inputs, reference: nn.Module | None, *, in_sequence: bool
+) -> nn.Module:
+    """The same for a network of any inputs, which for that time is one of a single tensor."""
+    packed = PackedNetwork(network, calibration)
+    made = compress(
+        packed,
+        CompressionPlan(sites={PREFIX + name: choice for name, choice in plan.sites.items()}),
+        packed.packed(calibration),
+        None if reference is None else PackedNetwork(reference, calibration),
+        in_sequence=in_sequence,
+    )
+    return made.get_submodule(PREFIX.rstrip("."))
 
 
 def _narrowed(method: Compressor, part: CompressionPlan, network: nn.Module, left: nn.Module) -> CompressionPlan:

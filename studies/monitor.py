@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -50,7 +49,8 @@ class RichMonitor(Monitor):
     def bar(self, label: str) -> Iterator[Step]:
         """A bar that disappears when its work is done."""
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
+        hidden = not _is_watched(self.console)
+        with Progress(*columns, console=self.console, transient=True, disable=hidden) as progress:
             bar = progress.add_task(label, total=None)
 
             def step(done: int, total: int) -> None:
@@ -59,9 +59,18 @@ class RichMonitor(Monitor):
             yield step
 
 
-def monitor_of(progress: bool | Monitor | None) -> Monitor:
-    """Bars on the standard error output, or silence; by default bars where that is a terminal. A monitor stays."""
+def monitor_of(progress: bool | Monitor | None = None) -> Monitor:
+    """Lines and bars on standard error, or in the notebook.
+
+    Args:
+        progress: whether there are any; by default, in a terminal and in a notebook. A monitor stays.
+    """
     if isinstance(progress, Monitor):
         return progress
-    wanted = sys.stderr.isatty() if progress is None else progress
-    return RichMonitor(Console(stderr=True)) if wanted else Monitor()
+    console = Console(stderr=True)
+    wanted = _is_watched(console) if progress is None else progress
+    return RichMonitor(console) if wanted else Monitor()
+
+
+def _is_watched(console: Console) -> bool:
+    return console.is_terminal or console.is_jupyter

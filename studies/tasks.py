@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sconv_search.data.crops import Crops
 from sconv_search.data.layout import CIFAR10, CIFAR100, CITYSCAPES, IMAGENET, PHOTOS
-from sconv_search.studies.task import Task
+from sconv_search.studies.task import OfTask, Task
 from sconv_search.studies.user_code import made_by, network_by
 from sconv_search.system.named import named
 from sconv_search.training.metrics import MEAN_IOU
@@ -190,9 +190,9 @@ def task_named(name: str) -> Task:
     """The task of that key, or a user's own, with a user's own network where the name says so.
 
     Args:
-        name: a key of ``TASKS``; ``package.module:function`` of a function that returns a ``Task``; or, for photos in a
-            folder, ``images`` or ``masks`` (``images?size=64``). Then, after an ``@``, the name of the network to take
-            in place of the task's, as ``user_code.network_by`` reads it.
+        name: a key of ``TASKS``; ``package.module:function`` of a function that returns a ``Task`` or a ``Study``; or,
+            for photos in a folder, ``images`` or ``masks`` (``images?size=64``). Then, after an ``@``, the name of the
+            network to take in place of the task's, as ``user_code.network_by`` reads it.
 
     Raises:
         KeyError: there is no such task, module or function; the nearest are given.
@@ -202,7 +202,8 @@ def task_named(name: str) -> Task:
     if (kind := base.partition("?")[0]) in FOLDER_TASKS:
         task: Task = _made("studies.folder_tasks.tasks:folder_task", kind, base, network)
         return replace(task, network=partial(_network_by, network), trained_network=partial(_trained_by, network))
-    task = made_by(base, Task) if ":" in base else named("task", base, TASKS)
+    made = made_by(base, Task, OfTask) if ":" in base else named("task", base, TASKS)
+    task = made if isinstance(made, Task) else made.task
     if not network:
         return replace(task, name=name)
     built, trained = partial(_network_by, network), partial(_trained_by, network)

@@ -201,11 +201,8 @@ def _required(function: Callable[..., Any]) -> list[str]:
 
 
 def _titles(kinds: tuple[type, ...]) -> str:
-    names = {
-        "torch.nn.modules.module": "torch.nn",
-        "sconv_search.studies.task": "studies",
-    }  # where users import them from
-    return " or ".join(f"{names.get(kind.__module__, kind.__module__)}.{kind.__qualname__}" for kind in kinds)
+    names = {"Module": "torch.nn.Module", "Task": "studies.Task", "OfTask": "studies.Study"}
+    return " or ".join(names.get(kind.__name__, f"{kind.__module__}.{kind.__qualname__}") for kind in kinds)
 
 
 def _indefinite(value: object) -> str:

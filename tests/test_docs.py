@@ -22,12 +22,13 @@ from sconv_search.compressor import Compressor
 from sconv_search.studies import METHODS, cli
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+TASK_PAGES = sorted((ROOT / "docs" / "tasks").glob("*.md"))
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), *TASK_PAGES]
 BLOCK = re.compile(r'^```(\w+)(?: title="([^"]*)")?\n(.*?)^```$', flags=re.DOTALL | re.MULTILINE)
 Blocks = list[tuple[str, str, str]]
 WORD_BY_WORD = ("your-own.md",)
 """Pages whose commands are quick enough to be run, too."""
-USER_MODULES = ("mynets", "mytask", "flowers")
+USER_MODULES = ("mynets", "mystudy", "mytask", "flowers")
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
@@ -92,9 +93,12 @@ def run_page(page: Path, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Modul
 
 
 EXAMPLES = [page for page in PAGES if blocks(page, "python") and page.name != "README.md"]  # test_readme.py runs that
+SLOW = ("classifier.md", "detection.md", "super-resolution.md", "video.md")
+"""Pages of tasks beside those that are always run."""
+RUN = [pytest.param(page, marks=[pytest.mark.slow] if page.name in SLOW else [], id=page.name) for page in EXAMPLES]
 
 
-@pytest.mark.parametrize("page", EXAMPLES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", RUN)
 def test_the_examples_of_a_page_run_and_print_what_it_says(
     page: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -102,6 +106,20 @@ def test_the_examples_of_a_page_run_and_print_what_it_says(
     printed = capsys.readouterr().out
     for _, title, expected in blocks(page, "text"):
         assert title != "prints" or expected in printed
+
+
+@pytest.mark.parametrize(("name", "most"), [("classifier", 12), ("u-net", 13), ("detection", 20)])
+def test_a_study_takes_no_more_lines_than_the_page_says(name: str, most: int) -> None:
+    """From the study to the exported file; of the detector, with the module of what is compressed in it."""
+    code = "".join(content for _, _, content in blocks(ROOT / "docs" / "tasks" / f"{name}.md", "python"))
+    begin = code.index("study = ss.Study(")
+    study = code[begin : code.index("\n", code.index("ss.export(", begin))]
+    if name == "detection":
+        study += "\n" + code[code.index("class Heads") : code.index("def fit(")]
+    assert len([line for line in study.splitlines() if line.strip()]) == most
+    table = (ROOT / "docs" / "studies.md").read_text(encoding="utf-8")
+    row = next(line for line in table.splitlines() if line.startswith("| `ss.Study`"))
+    assert f" {most} |" in row
 
 
 def test_pages_with_examples_are_found() -> None:

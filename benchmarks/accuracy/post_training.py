@@ -65,7 +65,8 @@ class Case:
 
     def inputs(self, fit: str) -> Tensor:
         """The images that a way of fitting uses."""
-        return self.context.data.normalized(_all(self.context.data.train).images[: IMAGES[fit]])
+        inputs: Tensor = self.context.data.normalized(_all(self.context.data.train).images[: IMAGES[fit]])
+        return inputs
 
 
 def _context(task: Task, network: nn.Module, data: DataSet) -> StudyContext:

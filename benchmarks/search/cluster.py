@@ -275,7 +275,7 @@ def page(rows: list[dict[str, Any]]) -> Iterator[str]:
     if rates := {(row["kind"], row["slots"]): row for row in rows if row["part"] == "scaling"}:
         yield f"## Scaling\n\nTrials sleep {SLEEP_S:g} s.\n\n{_scaling_table(list(rates.values()))}"
     if told := {row["sampler"]: row for row in rows if row["part"] == "suggestions"}:
-        cells = [
+        lines = [
             (
                 kind,
                 f"{row['told']:,}",
@@ -286,7 +286,7 @@ def page(rows: list[dict[str, Any]]) -> Iterator[str]:
             for kind, row in told.items()
         ]
         columns = ("sampler", "trials told", "trials running", "seconds of suggestions in a row", "load average")
-        yield f"## Suggestions\n\n60 layers of 19 options.\n\n{markdown_table(columns, cells)}"
+        yield f"## Suggestions\n\n60 layers of 19 options.\n\n{markdown_table(columns, lines)}"
 
 
 def _faults_table(row: dict[str, Any]) -> str:

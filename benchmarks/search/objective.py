@@ -83,6 +83,7 @@ class Objective:
             with torch.autocast("cpu", torch.bfloat16, enabled=self._photos):
                 score = evaluate(small, self._data, self._scored)
             seconds = time.perf_counter() - began
+            assert score.loss is not None  # a classifier has one
             self._known[text] = (score.loss, score.value, seconds)
             self.worked += seconds
         loss, top1, seconds = self._known[text]

@@ -27,6 +27,8 @@ from sconv_search.calibration.blocks import block_of
 from sconv_search.calibration.stepped_run import Stepped, SteppedRun
 from sconv_search.compressor import layers, site, swapped, transposed_layers
 from sconv_search.copying import copied
+from sconv_search.cost.network_inputs import Inputs
+from sconv_search.cost.packing import PREFIX, PackedNetwork
 from sconv_search.system.cache import network_content
 
 CHUNK = 64
@@ -69,7 +71,7 @@ class Reconstruction:
 def reconstruct(
     compressed: nn.Module,
     dense: nn.Module,
-    images: Tensor,
+    images: Inputs,
     how: Reconstruction = Reconstruction(),
     *,
     progress: Progress | None = None,
@@ -83,7 +85,7 @@ def reconstruct(
 
     Args:
         compressed: a network that ``compress`` made of the dense one.
-        images: the network's inputs, (N, ...), without labels.
+        images: the network's inputs, (N, ...), without labels; a tuple or dict of them for networks of several.
         progress: called after each step.
 
     Warns:
@@ -93,6 +95,10 @@ def reconstruct(
     Raises:
         ValueError: there are no images, or the two networks do not run their blocks in the same order.
     """
+    if not isinstance(images, Tensor):
+        small, large = (PackedNetwork(network, images) for network in (compressed, dense))
+        trained = reconstruct(small, large, small.packed(images), how, progress=progress)
+        return trained.get_submodule(PREFIX.rstrip(".")).train(compressed.training)
     if not len(images):
         raise ValueError(f"reconstruction needs images (N, ...) with N >= 1, got {tuple(images.shape)}")
     device = next(compressed.parameters(), images).device

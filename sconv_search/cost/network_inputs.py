@@ -54,6 +54,41 @@ def arguments(network: nn.Module, inputs: Inputs) -> tuple[tuple[Any, ...], dict
     return (tuple(ready), {}) if isinstance(ready, tuple) else ((ready,), {})
 
 
+def called(network: nn.Module, inputs: Inputs) -> Any:
+    """What the network gives for the inputs."""
+    positional, named = arguments(network, inputs)
+    return network(*positional, **named)
+
+
+def first_of(inputs: Inputs, count: int) -> Inputs:
+    """The first so many of a batch of inputs, in all its tensors."""
+    few: Inputs = pytree.tree_map(lambda leaf: leaf[:count] if isinstance(leaf, Tensor) else leaf, inputs)
+    return few
+
+
+def batch_of(network: nn.Module, inputs: Inputs, count: int) -> Inputs:
+    """So many inputs like the first of an example, or zeros of a shape."""
+    if is_shape(inputs):
+        return example_input(network, inputs, count)  # type: ignore[arg-type]  # of whole numbers
+
+    def repeated(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor):
+            return leaf[:1].expand(count, *leaf.shape[1:]).contiguous()
+        return example_input(network, leaf, count) if is_shape(leaf) else leaf
+
+    made: Inputs = pytree.tree_map(repeated, inputs, is_leaf=is_shape)
+    return made
+
+
+def shape_text(inputs: Inputs) -> str:
+    """The shape of one input to read, ``3×32×32``; of several tensors all of them, as ``3×32×32 + 8``."""
+    if is_shape(inputs):
+        return "×".join(map(str, inputs))
+    leaves = pytree.tree_leaves(inputs, is_leaf=is_shape)
+    shapes = [leaf.shape[1:] if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+    return " + ".join("×".join(map(str, shape)) for shape in shapes if is_shape(shape))
+
+
 def in_words(inputs: Inputs) -> str:
     """``an input of shape (3, 32, 32)``, or ``the example`` with its shapes."""
     if is_shape(inputs):

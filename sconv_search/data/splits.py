@@ -18,12 +18,15 @@ from PIL import Image
 from torch import Tensor
 
 from sconv_search.data.augmentation import augmented
+from sconv_search.data.batch_order import batch_parts
 from sconv_search.data.layout import DATA_VARIABLE, data_folder
 from sconv_search.data.shard import WHOLE, Shard
 from sconv_search.system.packages import require_package
 
 SPLIT_SEED = 2008_02454
 CIFAR_GRID = 100
+INPUTS = 256
+"""Training images that are given at once where no step of a training is made."""
 SPLITS = ("train", "validation", "test")
 WHOLE_NUMBERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 IGNORED = -100
@@ -240,6 +243,52 @@ class DataSet:
     def calibration(self) -> Tensor:
         """The calibration images (N, C, H, W) as they are scored, uint8; read once."""
         return self.train.take(torch.arange(min(self.calibration_images, len(self.train)))).images
+
+    @property
+    def positions(self) -> int:
+        """Pixels of an image."""
+        return math.prod(self.train.shape[1:])
+
+    def first_inputs(self, count: int) -> Tensor:
+        """The first training images, so many at most, as the network's input, (N, C, H, W)."""
+        return self.normalized(self.train.take(torch.arange(min(count, len(self.train)))).images)
+
+    def calibration_inputs(self, count: int | None = None) -> Tensor:
+        """The calibration images, or the first so many, as the network's input, (N, C, H, W)."""
+        return self.normalized(self.calibration[:count])
+
+    def training_inputs(self, count: int, seed: int) -> Iterator[Tensor]:
+        """Training images, augmented, as the network's inputs, batch by batch, so many in all."""
+        generator = torch.Generator().manual_seed(seed)
+        order, size = torch.randperm(len(self.train), generator=generator)[:count], min(INPUTS, self.evaluation_batch)
+        parts = [index for index in order.split(size) if len(index) == size or len(order) < size]
+        for batch in self.train.batches(parts, seed):
+            yield self.normalized(self.augmented(batch, generator))
+
+    def training_steps(self, epochs: float, batch_size: int) -> int:
+        """Steps of so many epochs."""
+        return max(1, round(epochs * len(self.train) / batch_size))
+
+    def resumes_at(self, step: int) -> bool:
+        """Whether a training can be continued after this step: after any."""
+        return True
+
+    def training_batches(
+        self,
+        steps: int,
+        batch_size: int,
+        accumulation: int,
+        seed: int,
+        generator: torch.Generator,
+        shard: Shard = WHOLE,
+    ) -> Callable[[int], Iterator[Split]]:
+        """From the steps that are done to the parts of the batches of those that follow.
+
+        Raises:
+            ValueError: a batch is larger than the data, or does not fall into equal shares.
+        """
+        parts = batch_parts(len(self.train), batch_size, accumulation, steps, generator, shard)
+        return lambda done: self.train.batches(parts, seed, shard=shard, start=done * accumulation)
 
     def checksum(self) -> str:
         """SHA-256 over the three splits in turn."""

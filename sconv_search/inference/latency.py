@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from sconv_search.compressor import swapped
 from sconv_search.cost.counting import example_input
+from sconv_search.cost.network_inputs import Inputs, batch_of, is_shape
+from sconv_search.cost.packing import PackedNetwork
 from sconv_search.cost.timing import eager, seconds_of
 from sconv_search.inference.optimize import LayerTimes, optimize_for_inference
 from sconv_search.system.cache import KEPT_BYTES, Memo
@@ -21,18 +23,21 @@ _LAYER_TIMES: Memo[LayerTimes] = Memo(KEPT_BYTES)
 
 @torch.no_grad()
 def measure_latencies_ms(
-    networks: Sequence[nn.Module], input_shape: Sequence[int], *, batch: int = 1, rounds: int = ROUNDS
+    networks: Sequence[nn.Module], inputs: Inputs, *, batch: int = 1, rounds: int = ROUNDS
 ) -> list[list[float]]:
     """Milliseconds of one forward of ``batch`` inputs: a list of ``rounds`` for each network, measured in turn.
 
     The networks run in evaluation mode and channels-last, with the threads that torch has; one warm-up round is not
-    counted.
+    counted. Networks of several tensors get them side by side in one, which is cut into them again.
+
+    Args:
+        inputs: the shape of one input, or an example.
     """
-    ready = [channels_last_(network.eval()) for network in networks]
-    inputs = [channels_last(example_input(network, input_shape, batch)) for network in ready]
+    ready = [channels_last_(network.eval()) for network in _of_one_tensor(networks, inputs)]
+    given = [_input(network, inputs, batch) for network in ready]
     taken: list[list[float]] = [[] for _ in ready]
     for counted in range(-1, rounds):
-        for index, (network, x) in enumerate(zip(ready, inputs, strict=True)):
+        for index, (network, x) in enumerate(zip(ready, given, strict=True)):
             seconds = seconds_of(eager(network, x))
             if counted >= 0:
                 taken[index].append(1000 * seconds)
@@ -40,21 +45,35 @@ def measure_latencies_ms(
 
 
 def measure_ready_latencies_ms(
-    networks: Sequence[nn.Module], input_shape: Sequence[int], *, batch: int = 1, rounds: int = ROUNDS
+    networks: Sequence[nn.Module], inputs: Inputs, *, batch: int = 1, rounds: int = ROUNDS
 ) -> list[list[float]]:
     """``measure_latencies_ms`` of the networks as ``optimize_for_inference`` makes them ready; they are not modified.
 
     Raises:
         RuntimeError: a network draws random numbers or changes its state in evaluation mode.
     """
-    return measure_latencies_ms(
-        [_ready(model, input_shape, batch) for model in networks], input_shape, batch=batch, rounds=rounds
-    )
+    ready = [_ready(one, inputs, batch) for one in _of_one_tensor(networks, inputs)]
+    return measure_latencies_ms(ready, inputs, batch=batch, rounds=rounds)
 
 
-def _ready(network: nn.Module, input_shape: Sequence[int], batch: int) -> nn.Module:
+def _of_one_tensor(networks: Sequence[nn.Module], inputs: Inputs) -> list[nn.Module]:
+    if is_shape(inputs):
+        return list(networks)
+    return [one if isinstance(one, PackedNetwork) else PackedNetwork(one, inputs) for one in networks]
+
+
+def _input(network: nn.Module, inputs: Inputs, batch: int) -> Tensor:
+    """So many inputs in one tensor: zeros of the shape, or the example's first again and again."""
+    if is_shape(inputs):
+        return channels_last(example_input(network, inputs, batch))  # type: ignore[arg-type]  # of whole numbers
+    assert isinstance(network, PackedNetwork)
+    return network.packed(batch_of(network.network, inputs, batch))
+
+
+def _ready(network: nn.Module, inputs: Inputs, batch: int) -> nn.Module:
     given = channels_last_(swapped(network, {}))
-    ready, _ = optimize_for_inference(given, drawn_input(given, input_shape, batch), known=_LAYER_TIMES)
+    example = drawn_input(given, inputs, batch) if is_shape(inputs) else _input(given, inputs, batch)  # type: ignore[arg-type]
+    ready, _ = optimize_for_inference(given, example, known=_LAYER_TIMES)
     return ready
 
 

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from sconv_search.compressor import swapped
+from sconv_search.cost.network_inputs import Inputs
+from sconv_search.cost.packing import PREFIX, PackedNetwork
 from sconv_search.cost.timing import Prepare, Run, Timer, eager, screened_in_turn
 from sconv_search.inference.batch_norm_folding import NORMS, fold_batch_norms_
 from sconv_search.inference.channel_order import Writer, reorder_, writer
@@ -105,7 +107,7 @@ class SiteChoice:
 
 def optimize_for_inference(
     network: nn.Module,
-    example: Tensor,
+    example: Inputs,
     *,
     prepare: Prepare = eager,
     timer: Timer = screened_in_turn,
@@ -120,7 +122,8 @@ def optimize_for_inference(
 
     Args:
         network: not modified. Its forward is run on the example; what it does there, it should do on all inputs.
-        example: (N, ...) on the network's device, in the type and memory format of use.
+        example: (N, ...) on the network's device, in the type and memory format of use; of networks of several inputs,
+            a tuple of positional arguments or a dict, which they get side by side in one tensor while they are timed.
         prepare: how the network will be run: ``eager``, ``compiled``, or a runtime of your own.
         timer: measures runs; another one than the clock serves tests.
         known: what layers took in earlier calls; layers alike are not measured again, and what is measured is added.
@@ -133,6 +136,11 @@ def optimize_for_inference(
     Raises:
         RuntimeError: outputs on the example are not those of the network, as happens if it draws random numbers.
     """
+    if not isinstance(example, Tensor):
+        packed = PackedNetwork(network, example)
+        made, rows = optimize_for_inference(packed, packed.packed(example), prepare=prepare, timer=timer, known=known)
+        short = [replace(row, site=row.site.removeprefix(PREFIX)) for row in rows]
+        return made.get_submodule(PREFIX.rstrip(".")), short
     folded = swapped(network, {}).eval().requires_grad_(False)
     wanted = _output(folded, example)
     fold_batch_norms_(folded, example)

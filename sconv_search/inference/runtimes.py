@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ ENDS_SPINNING = "session.force_spinning_stop"
 """Ends the busy waiting of a session's threads with its run: where several are timed in turn they would hinder one
 another.
 """
-Forward = Callable[[Tensor], Tensor]
+Forward = Callable[..., Any]
+"""From a network's input tensors to its output, or to a list of them where there are several."""
 
 
 def onnx_run(module: nn.Module, x: Tensor) -> Callable[[], object]:
@@ -81,8 +82,13 @@ def onnx_forward(path: Path) -> Forward:
         ValueError: the package is missing.
     """
     session = onnx_session(path.read_bytes())
-    name = session.get_inputs()[0].name
-    return lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0])
+    names = [entry.name for entry in session.get_inputs()]
+    return lambda *given: _tensors(session.run(None, {n: x.numpy() for n, x in zip(names, given, strict=True)}))
+
+
+def _tensors(arrays: Sequence[Any]) -> Tensor | list[Tensor]:
+    made = [torch.from_numpy(array.copy()) for array in arrays]
+    return made[0] if len(made) == 1 else made
 
 
 def onnx_session(model: bytes) -> Any:
@@ -105,7 +111,7 @@ def openvino_forward(path: Path) -> Forward:
         ValueError: the package is missing.
     """
     model = _openvino_core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return lambda x: torch.from_numpy(model([x.numpy()])[0].copy())
+    return lambda *given: _tensors([*model([x.numpy() for x in given]).values()])
 
 
 @cache

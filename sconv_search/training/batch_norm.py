@@ -9,18 +9,19 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sconv_search.copying import copied
-from sconv_search.data.splits import DataSet, Images, Split
+from sconv_search.cost.network_inputs import called
+from sconv_search.data.loader import LoaderData
+from sconv_search.data.splits import DataSet, Split
 from sconv_search.system.cache import KEPT_BYTES, Memo, network_content, unwritten_content
 
 IMAGES = 2048
-BATCH = 256
 MOST_CHANGED = 16.0
 """A variance that few images show to change by more than this factor is taken to be one that they hardly show at
 all.
 """
 Statistics = dict[str, tuple[Tensor, Tensor]]
 """Name of a batch norm -> mean and variance by channel."""
-_estimates: Memo[tuple[Images, Statistics]] = Memo(KEPT_BYTES)
+_estimates: Memo[tuple[object, Statistics]] = Memo(KEPT_BYTES)
 
 
 def batch_norms(network: nn.Module) -> list[_BatchNorm]:
@@ -30,7 +31,12 @@ def batch_norms(network: nn.Module) -> list[_BatchNorm]:
 
 @torch.no_grad()
 def reestimate_batch_norm_(
-    network: nn.Module, data: DataSet, *, seed: int, images: int = IMAGES, reference: nn.Module | None = None
+    network: nn.Module,
+    data: DataSet | LoaderData,
+    *,
+    seed: int,
+    images: int = IMAGES,
+    reference: nn.Module | None = None,
 ) -> None:
     """Replaces every batch norm's mean and variance by the average over training images, augmented as in training.
 
@@ -38,11 +44,12 @@ def reestimate_batch_norm_(
     itself falls from 90.7 to 88.5 % top-1 (1,500 test images); on augmented ones it stays at 90.9 %. Only the
     statistics change; the network ends in evaluation mode. A network without batch norm is left as it is.
 
-    Where there are fewer images than asked for, estimates err; those of two networks on the same images err alike. So
-    the reference's trained statistics are kept but for what the images show to differ between it and the network: the
-    mean by the difference of the estimates, the variance by their ratio. EfficientNet-Lite0 with statistics from 50
-    photos: 66.7 % of 375 others by plain estimates, 87.7 % by this, as with those that it was trained with; at 70 % of
-    its FLOPs, without training, 48.0 and 74.1 % (``benchmarks/accuracy/batch_norm_statistics.py``).
+    Where there are fewer images than asked for, or a user's own loader gives them, estimates err; those of two networks
+    on the same images err alike. So the reference's trained statistics are kept but for what the images show to differ
+    between it and the network: the mean by the difference of the estimates, the variance by their ratio.
+    EfficientNet-Lite0 with statistics from 50 photos: 66.7 % of 375 others by plain estimates, 87.7 % by this, as with
+    those that it was trained with; at 70 % of its FLOPs, without training, 48.0 and 74.1 %
+    (``benchmarks/accuracy/batch_norm_statistics.py``).
 
     Args:
         images: how many training images are looked at.
@@ -50,7 +57,7 @@ def reestimate_batch_norm_(
             their scales and offsets; those that cannot be matched, and those that the reference never trained, get
             plain estimates.
     """
-    few = reference is not None and len(data.train) < images
+    few = isinstance(data, LoaderData) or len(data.train) < images
     known = _known(reference, data, seed, images) if few and reference is not None else {}
     trained = {} if reference is None else _named(reference)
     positions_by_name = {name: _places(norm, trained[name]) for name, norm in _named(network).items() if name in known}
@@ -68,44 +75,45 @@ def _named(network: nn.Module) -> dict[str, _BatchNorm]:
     }
 
 
-def _estimate_(network: nn.Module, data: DataSet, seed: int, images: int) -> None:
+def _estimate_(network: nn.Module, data: DataSet | LoaderData, seed: int, images: int) -> None:
     norms = batch_norms(network.eval())
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # the cumulative average over all batches
         norm.train()
-    generator = torch.Generator().manual_seed(seed)
-    order, size = torch.randperm(len(data.train), generator=generator)[:images], min(BATCH, data.evaluation_batch)
-    parts = [index for index in order.split(size) if len(index) == size or len(order) < size]
-    for batch in data.train.batches(parts, seed) if norms else ():
-        network(data.normalized(data.augmented(batch, generator)))
+    for inputs in data.training_inputs(images, seed) if norms else ():
+        called(network, inputs)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
         norm.eval()
 
 
-def _known(reference: nn.Module, data: DataSet, seed: int, images: int) -> Statistics:
+def _known(reference: nn.Module, data: DataSet | LoaderData, seed: int, images: int) -> Statistics:
     """What the same images say of the reference; the same for all trials of a search, so kept."""
-    key = network_content(reference), _images(data.train), seed, images, _views(data)
+    key = network_content(reference), _images(data), seed, images, _views(data)
     kept = _estimates.get(key)
     if kept is None:
         seen = copied(reference)
         _estimate_(seen, data, seed, images)
-        kept = data.train, {name: _statistics(norm) for name, norm in _named(seen).items()}
+        kept = getattr(data, "train", data), {name: _statistics(norm) for name, norm in _named(seen).items()}
         _estimates.put(key, kept)
     return kept[1]
 
 
-def _images(split: Images) -> Hashable:
+def _images(data: DataSet | LoaderData) -> Hashable:
     """By what images are told apart: those in memory by what they show, others by their address, which the result
     keeps.
     """
-    return unwritten_content(split.images) if isinstance(split, Split) else id(split)
+    if isinstance(data, LoaderData):
+        return id(data)
+    return unwritten_content(data.train.images) if isinstance(data.train, Split) else id(data.train)
 
 
-def _views(data: DataSet) -> Hashable:
+def _views(data: DataSet | LoaderData) -> Hashable:
     """All that decides how a network sees images in training."""
+    if isinstance(data, LoaderData):
+        return "a loader"
     return type(data), data.mean, data.std, data.crop_padding, data.flip, data.evaluation_batch
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sconv_search.cost.timing import compiled_call
+from sconv_search.data.loader import LoaderData
 from sconv_search.data.splits import DataSet
 from sconv_search.structured.kinds import LINEAR_MAPS, STRUCTURED
 from sconv_search.training.loss import Forward
@@ -67,14 +68,15 @@ class CompiledForward:
 
 
 def training_forward(
-    network: nn.Module, data: DataSet, schedule: Schedule, steps: int, processes: ProcessGroup
+    network: nn.Module, data: DataSet | LoaderData, schedule: Schedule, steps: int, processes: ProcessGroup
 ) -> Forward:
     """What a training of so many steps calls for the network's outputs: the network, or its compiled form.
 
     Whether to compile is decided by the length of the training, not by the clock, so that a training repeated, or
-    continued after a kill, runs the same kernels.
+    continued after a kill, runs the same kernels. With a user's own loader it is not compiled: batches may differ in
+    shape.
     """
-    if schedule.compiled == "never" or processes.shard.count > 1:
+    if schedule.compiled == "never" or processes.shard.count > 1 or isinstance(data, LoaderData):
         return network
     if schedule.compiled == "always" or _pays(network, data, steps * schedule.batch_size):
         return CompiledForward(network)

@@ -20,11 +20,12 @@ class Score:
 
     Args:
         value: the score by the task's metric, in its unit.
+        loss: None where a user's own function gives the score alone.
         metric: name of that metric, where it is known.
     """
 
     value: float
-    loss: float
+    loss: float | None = None
     metric: str | None = None
 
     @property

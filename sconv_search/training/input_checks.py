@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from sconv_search.copying import copied
 from sconv_search.cost.counting import example_input
+from sconv_search.data.loader import LoaderData
 from sconv_search.data.splits import SPLITS, DataSet, Images, Split
 from sconv_search.system.memory_format import channels_last_
 from sconv_search.system.seeds import seeded
 from sconv_search.system.weights import not_finite
-from sconv_search.training.loss import training_loss
+from sconv_search.training.loss import loader_loss, training_loss
 from sconv_search.training.process_group import SINGLE_PROCESS
 from sconv_search.training.schedule import Schedule
 
@@ -110,7 +111,7 @@ def _logits(network: nn.Module, input_shape: Sequence[int]) -> object:
     return network(example_input(network, input_shape))
 
 
-def require_batches(data: DataSet, schedules: Mapping[str, Schedule]) -> None:
+def require_batches(data: DataSet | LoaderData, schedules: Mapping[str, Schedule]) -> None:
     """Refuses batches that are larger than the training images.
 
     Args:
@@ -119,6 +120,8 @@ def require_batches(data: DataSet, schedules: Mapping[str, Schedule]) -> None:
     Raises:
         ValueError: which schedule.
     """
+    if isinstance(data, LoaderData):
+        return
     for name, schedule in schedules.items():
         if schedule.epochs and schedule.batch_size > len(data.train):
             raise ValueError(
@@ -127,13 +130,16 @@ def require_batches(data: DataSet, schedules: Mapping[str, Schedule]) -> None:
             )
 
 
-def require_training_step(network: nn.Module, data: DataSet, schedule: Schedule) -> None:
+def require_training_step(network: nn.Module, data: DataSet | LoaderData, schedule: Schedule) -> None:
     """Makes one step of a training, forward and backward in training mode with a whole batch, on a copy of the network.
 
     Raises:
         ValueError: it fails; what was given and the cause are named.
     """
     if not schedule.epochs:
+        return
+    if isinstance(data, LoaderData):
+        _require_loader_step(network, data, schedule)
         return
     trained, generator = channels_last_(copied(network)).train(), torch.Generator().manual_seed(0)
     (batch,) = data.train.batches([torch.arange(schedule.batch_size // schedule.accumulation)], 0)
@@ -154,6 +160,20 @@ def require_training_step(network: nn.Module, data: DataSet, schedule: Schedule)
         raise ValueError(f"{title} fails in a training step with {len(batch)} images: {words}") from error
     if not math.isfinite(value := float(loss.detach())):
         raise ValueError(f"{title} has the loss {value} on the first {len(batch)} training images, before any training")
+
+
+def _require_loader_step(network: nn.Module, data: LoaderData, schedule: Schedule) -> None:
+    trained, batch = copied(network).train(), data.first_batch()
+    title = f"{type(network).__name__} in training mode"
+    try:
+        with seeded(0, data.device):
+            loss = loader_loss(trained, data, batch, schedule, network if schedule.distillation else None)
+            loss.backward()
+    except Exception as error:  # of any kind: forward and loss are the user's own
+        words = str(error).strip() or type(error).__name__
+        raise ValueError(f"{title} fails in a training step with the first batch of data: {words}") from error
+    if not math.isfinite(value := float(loss.detach())):
+        raise ValueError(f"{title} has the loss {value} on the first batch of data, before any training")
 
 
 class _NoLogits(ValueError):

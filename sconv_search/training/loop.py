@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sconv_search.data.batch_order import batch_parts, dropout_seed
-from sconv_search.data.splits import DataSet, Split
+from sconv_search.data.batch_order import dropout_seed
+from sconv_search.data.loader import LoaderData
+from sconv_search.data.splits import DataSet
 from sconv_search.system.memory_format import channels_last_
 from sconv_search.system.seeds import seeded
 from sconv_search.training.checkpoint import Checkpoint, CheckpointManager, TrainingState
 from sconv_search.training.compile import training_forward
-from sconv_search.training.loss import Forward, training_loss
+from sconv_search.training.loss import Forward, batch_loss
 from sconv_search.training.process_group import SINGLE_PROCESS, ProcessGroup
 from sconv_search.training.schedule import Schedule
 from sconv_search.training.weight_average import WeightAverage
@@ -30,7 +32,7 @@ class TrainingDiverged(RuntimeError):
 
 def train_(
     network: nn.Module,
-    data: DataSet,
+    data: DataSet | LoaderData,
     schedule: Schedule,
     *,
     seed: int,
@@ -45,7 +47,7 @@ def train_(
     """Trains the network in place with SGD, deterministically for a seed, and leaves it in evaluation mode.
 
     Interrupted and called again with the same arguments, it continues at the step of the checkpoint, to the same
-    weights.
+    weights; with a loader that cannot be replayed, at its last whole epoch.
 
     Args:
         epochs: overrides the schedule's, for one phase of a longer training; each phase runs the whole curve.
@@ -64,8 +66,10 @@ def train_(
         network.eval()
         return
     generator = torch.Generator().manual_seed(seed)
-    steps = max(1, round(epochs * len(data.train) / schedule.batch_size))
-    parts = batch_parts(len(data.train), schedule.batch_size, schedule.accumulation, steps, generator, processes.shard)
+    steps = data.training_steps(epochs, schedule.batch_size)
+    batches_from = data.training_batches(
+        steps, schedule.batch_size, schedule.accumulation, seed, generator, processes.shard
+    )
     optimizer = _optimizer(network, schedule)
     processes.copy_first_(channels_last_(network).train())
     average = WeightAverage(network, schedule.average_decay) if schedule.average_decay > 0 else None
@@ -74,7 +78,7 @@ def train_(
     keeper = CheckpointManager(checkpoint, identity, state, processes)
     begun = keeper.resume_()
     forward = training_forward(network, data, schedule, steps, processes)
-    images = data.train.batches(parts, seed, shard=processes.shard, start=begun * schedule.accumulation)
+    batches = batches_from(begun)
     for step in range(begun, steps):
         for group in optimizer.param_groups:
             group["lr"] = schedule.learning_rate * schedule.factor(step / steps)
@@ -82,7 +86,7 @@ def train_(
         weight = penalty_weight * (step + 1) / steps
         with seeded(dropout_seed(step, seed, processes.shard), _device(network)), processes.synchronized():
             drawn = penalty if weight > 0 else None
-            loss = _backward(forward, data, images, schedule, teacher, generator, drawn, weight, processes)
+            loss = _backward(forward, data, batches, schedule, teacher, generator, drawn, weight, processes)
         processes.average_gradients_(network)
         optimizer.step()
         if average is not None:
@@ -92,7 +96,8 @@ def train_(
             _require_finite(mean, step + 1, steps, schedule, penalty_weight)
         if progress is not None:
             progress(step + 1, steps)
-        keeper.after(step + 1, steps)
+        if data.resumes_at(step + 1) or step + 1 == steps:
+            keeper.after(step + 1, steps)
     if average is not None:
         average.put_()
     network.eval()
@@ -114,8 +119,8 @@ def _device(network: nn.Module) -> torch.device:
 
 def _backward(
     forward: Forward,
-    data: DataSet,
-    parts: Iterator[Split],
+    data: DataSet | LoaderData,
+    parts: Iterator[Any],
     schedule: Schedule,
     teacher: nn.Module | None,
     generator: torch.Generator,
@@ -126,9 +131,7 @@ def _backward(
     """Adds the gradient of a batch's loss, part by part, to the weights' gradients; returns the loss."""
     total: Tensor | None = None
     for number in range(schedule.accumulation):
-        loss = (
-            training_loss(forward, data, next(parts), schedule, teacher, generator, processes) / schedule.accumulation
-        )
+        loss = batch_loss(forward, data, next(parts), schedule, teacher, generator, processes) / schedule.accumulation
         if penalty is not None and number + 1 == schedule.accumulation:
             loss = loss + penalty_weight * penalty()
         loss.backward()

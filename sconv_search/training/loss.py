@@ -1,4 +1,4 @@
-"""The loss that training descends: cross-entropy, and the distance to a teacher's logits.
+"""The loss that training descends: cross-entropy or a user's own, and the distance to a teacher's outputs.
 
 Sources: soft targets of Hinton, Vinyals, Dean, arXiv 1503.02531; squared differences of logits of Kim, Oh, Kim, Cho,
 Yun, Comparing Kullback-Leibler Divergence and Mean Squared Error Loss in Knowledge Distillation, IJCAI 2021.
@@ -7,11 +7,14 @@ Yun, Comparing Kullback-Leibler Divergence and Mean Squared Error Loss in Knowle
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sconv_search.cost.network_inputs import called, output_tensors
+from sconv_search.data.loader import LoaderData
 from sconv_search.data.splits import DataSet, Split
 from sconv_search.training.process_group import ProcessGroup
 from sconv_search.training.schedule import Schedule
@@ -31,6 +34,66 @@ def computes_bf16(device: torch.device) -> bool:
 def _autocast(schedule: Schedule, device: torch.device) -> torch.autocast:
     low = schedule.precision == "bf16" or (schedule.precision == "auto" and computes_bf16(device))
     return torch.autocast(device.type, torch.bfloat16, enabled=low)
+
+
+def batch_loss(
+    network: Forward,
+    data: DataSet | LoaderData,
+    batch: Any,
+    schedule: Schedule,
+    teacher: nn.Module | None,
+    generator: torch.Generator,
+    processes: ProcessGroup,
+) -> Tensor:
+    """The loss of a batch of images, or of a user's own loader.
+
+    Raises:
+        TypeError: the user's loss gives no number that can be descended.
+    """
+    if isinstance(data, LoaderData):
+        assert isinstance(network, nn.Module)
+        return loader_loss(network, data, batch, schedule, teacher)
+    return training_loss(network, data, batch, schedule, teacher, generator, processes)
+
+
+def loader_loss(
+    network: nn.Module, data: LoaderData, batch: Any, schedule: Schedule, teacher: nn.Module | None
+) -> Tensor:
+    """The user's loss of a batch; with a teacher and a share of distillation, drawn to its outputs, too.
+
+    The distance to the teacher is the squared difference of all floating-point outputs over their squares, which needs
+    no logits.
+
+    Raises:
+        TypeError: the user's loss gives no number that can be descended, or there is none.
+    """
+    if data.loss is None:
+        raise TypeError(f"the data of {data.name!r} has no loss; give loss= a function of (outputs, targets), or fit=")
+    inputs = data.read(batch)
+    with _autocast(schedule, data.device):
+        outputs = called(network, inputs)
+        share = 0.0 if teacher is None else schedule.distillation
+        if teacher is not None and share:
+            with torch.no_grad():
+                wanted = called(teacher, inputs)
+            distance = _output_distance(outputs, wanted)
+            if share == 1:
+                return distance
+        loss = data.loss(outputs, data.wanted(batch))
+        if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
+            given = f"of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"of type {type(loss).__name__}"
+            raise TypeError(
+                f"the loss must give one number that depends on the outputs, as cross_entropy does; got a value {given}"
+            )
+        loss = loss.reshape(())
+        return (1 - share) * loss + share * distance if share else loss
+
+
+def _output_distance(outputs: Any, wanted: Any) -> Tensor:
+    """The squared differences of all floating-point outputs over their squares, a mean over the outputs."""
+    own, others = ([x for x in output_tensors(given) if x.is_floating_point()] for given in (outputs, wanted))
+    pairs = zip(own, others, strict=True)
+    return torch.stack([(a - b).square().sum() / b.square().sum().clamp_min(1e-30) for a, b in pairs]).mean()
 
 
 def training_loss(

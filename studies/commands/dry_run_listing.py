@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sconv_search.studies.commands.tasks import input_text
 from sconv_search.studies.monitor import Monitor, counted
 from sconv_search.studies.search.dry_run import DryRun
 from sconv_search.studies.search.runner import amounts
@@ -11,7 +12,7 @@ from sconv_search.training.schedule import Schedule
 
 def say_dry_run(preview: DryRun, monitor: Monitor) -> None:
     """Says it; a plan's sites one a line."""
-    shape = "×".join(map(str, preview.input_shape))
+    shape = input_text(preview.input_shape)
     monitor.say(
         f"{preview.network} of task {preview.task} on {shape}, scored by {preview.metric}: {amounts(preview.cost)}"
     )

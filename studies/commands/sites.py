@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from string import ascii_lowercase
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -15,6 +16,7 @@ from sconv_search.cost.counting import required_operators
 from sconv_search.studies.commands.one_network.inputs import input_shape
 from sconv_search.studies.commands.one_network.typed import shape_of
 from sconv_search.studies.commands.output import PIPE_WIDTH, amount, in_a_pipe, print_json, telling
+from sconv_search.studies.commands.tasks import input_text
 from sconv_search.studies.methods import METHODS
 from sconv_search.studies.monitor import RichMonitor
 from sconv_search.studies.oneshot.networks import found_network
@@ -41,7 +43,7 @@ def sites(network: str, *, shape: str | None, method: list[str] | None, layers: 
         say_sites(table, Console())
 
 
-def _network(text: str, shape: str | None) -> tuple[nn.Module, tuple[int, ...]]:
+def _network(text: str, shape: str | None) -> tuple[nn.Module, Any]:
     """The network of that name, and the shape of its input."""
     given = None if shape is None else shape_of(shape)
     found = found_network(text, trained=False)
@@ -112,7 +114,7 @@ def _end(method: str, extent: Extent, letters: Mapping[str, str], *, first: bool
 
 def _totals(sites: Sequence[Layer], table: SiteTable, letters: Mapping[str, str]) -> list[str]:
     cost, reached = table.cost, sum(layer.macs or 0 for layer in sites)
-    shape = "×".join(map(str, table.input_shape))
+    shape = input_text(table.input_shape)
     counts = [
         f"{letters.get(method, '')} {method}: {sum(method in layer.offers for layer in sites)}".strip()
         for method in table.methods

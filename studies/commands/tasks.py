@@ -37,7 +37,7 @@ class Entry:
     """
 
     task: str
-    input_shape: tuple[int, ...]
+    input_shape: tuple[int, ...] | str
     metric: str
     cost: Cost
     short_epochs: float
@@ -85,14 +85,14 @@ def _recipe(task: Task) -> str:
     build = task.network
     if not isinstance(build, partial) or build.func.__module__ != known.__name__:
         return ""
-    return f"{build.func.__name__}{build.args}{build.keywords or ''} on {tuple(task.input_shape)}"
+    return f"{build.func.__name__}{build.args}{build.keywords or ''} on {task.shape}"
 
 
 def _entry(task: Task, folder: Path | None) -> Entry:
     layout = task.layout
     return Entry(
         task=task.name,
-        input_shape=tuple(task.input_shape),
+        input_shape=task.shape,
         metric=task.metric.name,
         cost=cost_of(task),
         short_epochs=task.search_schedule.epochs,
@@ -110,11 +110,16 @@ def _say(entries: list[Entry], console: Console) -> None:
     for entry in entries:
         epochs = f"{entry.short_epochs:g}, {entry.full_epochs:g}"
         costs = (amount(entry.cost.macs), amount(entry.cost.adds), amount(entry.cost.params))
-        table.add_row(entry.task, "×".join(map(str, entry.input_shape)), *costs, entry.metric, epochs, _state(entry))
+        table.add_row(entry.task, input_text(entry.input_shape), *costs, entry.metric, epochs, _state(entry))
     console.print(table)
     for title, expected in {entry.data: entry.expected for entry in entries if entry.data}.items():
         console.print(f"{title}: {expected}", markup=False, highlight=False, soft_wrap=True)
     console.print("epochs: of a trial, of a confirmation", highlight=False)
+
+
+def input_text(shape: tuple[int, ...] | str) -> str:
+    """A task's input, to read."""
+    return shape if isinstance(shape, str) else "×".join(map(str, shape))
 
 
 def _state(entry: Entry) -> str:

@@ -15,7 +15,7 @@ import torch
 import torch.multiprocessing
 
 from sconv_search.studies.executors.protocol import MOST_ATTEMPTS, Evaluator, JobT, ResultT
-from sconv_search.studies.executors.sending import Notes, Sent, sendable
+from sconv_search.studies.executors.sending import MadeAgain, Notes, Sent, sendable
 from sconv_search.studies.monitor import Monitor
 from sconv_search.system.parent_watch import EndingWithParent
 from sconv_search.system.signals import held_back
@@ -29,7 +29,8 @@ class Processes(Generic[JobT, ResultT]):
 
     def __init__(self, evaluator: Evaluator[JobT, ResultT], count: int, monitor: Monitor) -> None:
         self.slots, self._monitor, self._evaluator = count, monitor, evaluator
-        self._sent = Sent(evaluator=sendable(evaluator), threads=max(1, torch.get_num_threads() // count))
+        threads, again = max(1, torch.get_num_threads() // count), MadeAgain.of(evaluator.context)
+        self._sent = Sent(evaluator=sendable(evaluator), threads=threads, made_again=again)
         self._made: list[_Worker] = []
         self._idle: list[_Worker] = []
         self._busy: dict[Any, tuple[_Worker, JobT, int]] = {}

@@ -23,7 +23,7 @@ from sconv_search.strict_json import shortened
 from sconv_search.studies.executors.nodes import FitNode, checked_here, installed_lookup, misfit, wanted_of
 from sconv_search.studies.executors.processes import say_all
 from sconv_search.studies.executors.protocol import MOST_ATTEMPTS, Evaluator, JobT, ResultT
-from sconv_search.studies.executors.sending import Notes, Sent, on_device, sendable
+from sconv_search.studies.executors.sending import MadeAgain, Notes, Sent, on_device, sendable
 from sconv_search.studies.monitor import Monitor, counted
 from sconv_search.system.packages import require_package
 
@@ -92,7 +92,8 @@ class RayExecutor(Generic[JobT, ResultT]):
         self._connected = _connect(self._ray, cluster.address)
         try:
             light = on_device(sendable(evaluator), torch.device("cpu"))
-            self._sent = self._ray.put(Sent(evaluator=light, threads=cluster.threads))
+            again = MadeAgain.of(evaluator.context, torch.device("cpu"))
+            self._sent = self._ray.put(Sent(evaluator=light, threads=cluster.threads, made_again=again))
             self._run = self._ray.remote(num_cpus=cluster.cpus, num_gpus=cluster.gpus, max_retries=0)(_run)
             self._check = self._ray.remote(num_cpus=0, max_retries=0)(_check)
             look_up = installed_lookup()

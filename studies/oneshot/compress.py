@@ -12,7 +12,8 @@ from sconv_search.budget import Budgets
 from sconv_search.compressor import swapped
 from sconv_search.cost.counting import counting_free, measure_cost, require_forward
 from sconv_search.cost.input_shape import takes
-from sconv_search.cost.network_inputs import Inputs, arguments
+from sconv_search.cost.network_inputs import Inputs, first_of
+from sconv_search.data.loader import first_inputs
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Cost
 from sconv_search.search_space.decoder import greedy
@@ -21,7 +22,6 @@ from sconv_search.studies.method_registry import METHODS
 from sconv_search.studies.monitor import Monitor, monitor_of
 from sconv_search.studies.oneshot.damages import DAMAGE_INPUTS
 from sconv_search.studies.oneshot.options import options_of
-from sconv_search.studies.oneshot.packing import PREFIX, PackedNetwork, first_inputs
 from sconv_search.studies.spec import Selection
 
 FITTED_INPUTS = 256
@@ -95,7 +95,6 @@ def compress(
     dense = swapped(network, {}).eval()
     require_forward(dense, example)
     takes(dense, example)
-    takes(dense, example)
     with counting_free(count_free):
         fitted = None
         if data is not None:
@@ -107,14 +106,14 @@ def compress(
             plan = _planned(
                 dense,
                 example,
-                _text(budget),
+                budget_text(budget),
                 methods,
                 Selection(include=tuple(include), exclude=tuple(exclude), multiple=multiple),
                 fitted,
                 monitor,
             )
         with monitor.bar("fitting the layers" if fitted is not None else "compressing the layers"):
-            small = _fitted(dense, example, plan, fitted, reference)
+            small = cast(Compressed, mixed.compress(dense, plan, fitted, reference).eval())
         small.plan, small.example = plan, example
         small.cost, small.dense_cost = measure_cost(small, example), measure_cost(dense, example)
     return small
@@ -132,41 +131,14 @@ def _planned(
     budgets = Budgets.parse(budget, dense=measure_cost(network, example))
     if any(limit.quantity == "latency_ms" for limit in budgets.limits) or budgets.ranged:
         raise ValueError(f"budget {budget!r} needs a study, which measures times or a front; use `sconv-search search`")
-    call = None if fitted is None else _calling(_few(fitted))
-    space = options_of(network, example, methods, selection, monitor, call=call)
+    read = None if fitted is None else first_of(fitted, DAMAGE_INPUTS)
+    space = options_of(network, example, methods, selection, monitor, inputs=read)
     space.require_reachable(budgets)
     return greedy(space, budgets)
 
 
-def _fitted(
-    network: nn.Module, example: Inputs, plan: CompressionPlan, fitted: Inputs | None, reference: nn.Module | None
-) -> Compressed:
-    if fitted is None or isinstance(fitted, Tensor):
-        return cast(Compressed, mixed.compress(network, plan, fitted, reference).eval())
-    packed = PackedNetwork(network, example)
-    named = CompressionPlan(sites={PREFIX + name: choice for name, choice in plan.sites.items()})
-    made = mixed.compress(
-        packed, named, packed.packed(fitted), None if reference is None else PackedNetwork(reference, example)
-    )
-    return cast(Compressed, made.get_submodule(PREFIX.rstrip(".")).eval())
-
-
-def _calling(inputs: Inputs) -> Callable[[nn.Module], object]:
-    def call(network: nn.Module) -> object:
-        positional, named = arguments(network, inputs)
-        return network(*positional, **named)
-
-    return call
-
-
-def _few(inputs: Inputs) -> Inputs:
-    from torch.utils import _pytree as pytree
-
-    few: Inputs = pytree.tree_map(lambda leaf: leaf[:DAMAGE_INPUTS] if isinstance(leaf, Tensor) else leaf, inputs)
-    return few
-
-
-def _text(budget: str | Mapping[str, str]) -> str:
+def budget_text(budget: str | Mapping[str, str]) -> str:
+    """A budget of several quantities as the text that ``Budgets.parse`` reads."""
     return budget if isinstance(budget, str) else ",".join(f"{name}={amount}" for name, amount in budget.items())
 
 

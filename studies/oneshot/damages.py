@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from sconv_search.compressor import LAYER_KINDS, site, swapped
-from sconv_search.cost.network_inputs import Inputs, output_tensors
+from sconv_search.cost.network_inputs import Inputs, called
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.search_space.space import Option
 from sconv_search.studies.methods import compress, method_named
+from sconv_search.studies.space.damage import OutputError, relative_squares
 from sconv_search.studies.space.narrowed_costs import resized
 
 DAMAGE_INPUTS = 4
@@ -22,18 +23,16 @@ READ_ELEMENTS = 2**22
 SAMPLED_FILTERS = 32
 NOISE_INPUTS, NOISE_SIDE = 16, 3
 """Without inputs, a layer reads so many of noise, so many kernel sizes wide."""
-Call = Callable[[nn.Module], object]
 
 
 class Damages:
     """Relative squared errors of layers and networks."""
 
-    def __init__(self, network: nn.Module, example: Inputs, call: Call | None) -> None:
-        self._network, self._call = network, call
-        self._wanted = None if call is None else _outputs(call, network)
+    def __init__(self, network: nn.Module, inputs: Inputs | None) -> None:
+        self._network, self._inputs = network, inputs
+        self._error = None if inputs is None else OutputError(network, inputs)
         self._read: dict[str, Tensor] = {}
         self._alone: set[tuple[str, Choice]] = set()
-        self._example = example
 
     def of_layer(self, name: str, choice: Choice, shapes: Sequence[tuple[int, ...]]) -> float:
         """The relative squared error of a layer's outputs."""
@@ -44,19 +43,19 @@ class Damages:
         read_N = self._reads(name, layer, shapes[0])
         self._alone.add((name, choice))
         with torch.no_grad():
-            return _relative_squares([built(read_N)], [layer(read_N)])
+            return relative_squares([built(read_N)], [layer(read_N)])
 
     def of_network(self, built: nn.Module) -> float:
         """The relative squared error of the network's outputs."""
-        if self._call is not None:
-            return _relative_squares(_outputs(self._call, built), self._wanted or [])
+        if self._error is not None:
+            return self._error.of(built)
         return 1.0 - _squares(built) / _squares(self._network)
 
     def scaled(self, name: str, options: Sequence[Option]) -> tuple[Option, ...]:
         """A layer's options in the network's units: one of middle damage is measured on the whole network."""
         measured = [option for option in options if (name, option.choice) in self._alone]
         self._read.pop(name, None)
-        if self._call is None or not measured:
+        if self._error is None or not measured:
             return tuple(options)
         middle = sorted(measured, key=lambda option: option.damage)[len(measured) // 2]
         built = _built(site(self._network, name), middle.choice)
@@ -67,7 +66,7 @@ class Damages:
 
     def _reads(self, name: str, layer: nn.Module, shape: tuple[int, ...]) -> Tensor:
         if name not in self._read:
-            self._read[name] = self._noise(layer, shape) if self._call is None else self._seen(name)
+            self._read[name] = self._noise(layer, shape) if self._inputs is None else self._seen(name)
         return self._read[name]
 
     def _noise(self, layer: nn.Module, shape: tuple[int, ...]) -> Tensor:
@@ -96,8 +95,8 @@ class Damages:
 
         hook = site(self._network, name).register_forward_pre_hook(note, with_kwargs=True)
         try:
-            assert self._call is not None
-            self._call(self._network)
+            assert self._inputs is not None
+            called(self._network, self._inputs)
         finally:
             hook.remove()
         return seen[0][: max(1, READ_ELEMENTS // max(1, seen[0][0].numel()))]
@@ -125,25 +124,6 @@ def _sampled(layer: nn.Module, choice: Choice) -> nn.Module:
     if layer.bias is not None and few.bias is not None:
         few.bias.copy_(layer.bias[chosen])
     return few.eval()
-
-
-@torch.no_grad()
-def _outputs(call: Call, network: nn.Module) -> list[Tensor]:
-    found = [tensor for tensor in output_tensors(call(network)) if tensor.is_floating_point()]
-    if not found:
-        raise ValueError(f"{type(network).__name__} gives no tensor of floating-point numbers to compare")
-    return found
-
-
-def _relative_squares(given: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
-    """The mean over tensors of the squared difference over the squared norm; infinite where shapes differ."""
-    if len(given) != len(wanted) or any(a.shape != b.shape for a, b in zip(given, wanted, strict=True)):
-        return math.inf
-    errors = [
-        float((a.double() - b.double()).square().sum() / b.double().square().sum().clamp_min(1e-30))
-        for a, b in zip(given, wanted, strict=True)
-    ]
-    return sum(errors) / len(errors)
 
 
 def _squares(network: nn.Module) -> float:

@@ -9,14 +9,14 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from sconv_search.cost.network_inputs import Inputs, example_input
+from sconv_search.cost.network_inputs import Inputs, batch_of, is_shape
 from sconv_search.cost.timing import Prepare, eager
+from sconv_search.data.loader import first_inputs
 from sconv_search.inference.export import export_onnx, export_program
 from sconv_search.inference.optimize import optimize_for_inference
 from sconv_search.inference.quantization import export_int8
 from sconv_search.inference.runtimes import onnx_run, openvino_run
 from sconv_search.plan import CompressionPlan
-from sconv_search.studies.oneshot.packing import first_inputs
 
 Runtime = Literal["onnxruntime", "openvino", "torch"]
 SUFFIXES: Mapping[str, Runtime] = {".onnx": "onnxruntime", ".pt2": "torch"}
@@ -39,9 +39,9 @@ def export(
     Parity is the largest difference to the network's outputs over the largest of them.
 
     Args:
-        network: its forward takes one tensor and gives one.
+        network: it takes and gives tensors in any structure.
         path: its suffix is the format: ONNX, or an archive of ``torch.export``.
-        example: an input (N, ...), or the shape of one without the batch; by default what ``compress`` was given.
+        example: what the network is called with, as for ``compress``; by default what that was given.
         optimize: fold batch norms, and compute every structured layer in the form that is measured to be fastest in the
             runtime that the file is for; the dense form where none is faster.
         runtime: that runtime: onnxruntime or OpenVINO for ONNX; by default onnxruntime for ONNX, PyTorch for archives.
@@ -64,33 +64,25 @@ def export(
     ready = network.eval()
     if optimize:
         prepare: Mapping[Runtime, Prepare] = {"onnxruntime": onnx_run, "openvino": openvino_run, "torch": eager}
-        ready, _ = optimize_for_inference(ready, _batch(given, TIMED_BATCH), prepare=prepare[chosen])
+        ready, _ = optimize_for_inference(ready, batch_of(network, given, TIMED_BATCH), prepare=prepare[chosen])
     plan = getattr(network, "plan", None)
     metadata = {"torch": torch.__version__, **({"plan": plan.to_json()} if isinstance(plan, CompressionPlan) else {})}
-    two = _batch(given, 2)
+    two = batch_of(network, given, 2)
     if int8:
         assert data is not None
-        inputs = first_inputs(data, QUANTIZED_INPUTS, None, given.device)
-        if not isinstance(inputs, Tensor):
+        inputs = first_inputs(data, QUANTIZED_INPUTS, None, torch.device("cpu"))
+        if not isinstance(inputs, Tensor) or not isinstance(two, Tensor):
             raise ValueError("int8=True needs a network of one tensor; batches must be tensors, or begin with one")
         parity, _ = export_int8(ready, two, inputs, path, metadata)
         return dict(parity)
     return (export_onnx if path.suffix == ".onnx" else export_program)(ready, two, path, metadata)
 
 
-def _example(network: nn.Module, example: Inputs | None) -> Tensor:
-    inputs = getattr(network, "example", None) if example is None else example
-    if inputs is None:
+def _example(network: nn.Module, example: Inputs | None) -> Inputs:
+    found = getattr(network, "example", None) if example is None else example
+    if found is None:
         raise ValueError("export needs an example input; give example=, a tensor (N, ...) or the shape of one input")
-    if isinstance(inputs, (tuple, list)) and len(inputs) == 1 and isinstance(inputs[0], Tensor):
-        inputs = inputs[0]
-    if isinstance(inputs, Tensor):
-        return inputs
-    if isinstance(inputs, (tuple, list)) and all(isinstance(size, int) for size in inputs):
-        return example_input(network, inputs)
-    raise ValueError(f"export takes networks of one tensor, got an example of type {type(inputs).__name__}")
-
-
-def _batch(example: Tensor, count: int) -> Tensor:
-    """So many inputs like the example's first."""
-    return example[:1].expand(count, *example.shape[1:]).contiguous()
+    if isinstance(found, (tuple, list)) and len(found) == 1 and isinstance(found[0], Tensor):
+        found = found[0]
+    made: Inputs = tuple(found) if is_shape(found) else found
+    return made

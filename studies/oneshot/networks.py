@@ -9,10 +9,11 @@ from pathlib import Path
 
 from torch import nn
 
+from sconv_search.cost.network_inputs import is_shape
 from sconv_search.data.crops import Photos
 from sconv_search.networks.libraries import LIBRARIES
 from sconv_search.networks.trained import returns_trained
-from sconv_search.studies.task import Task
+from sconv_search.studies.task import OfTask, Task
 from sconv_search.studies.tasks import TASKS, task_named
 from sconv_search.studies.user_code import FORM, NamedNetwork, made_by, network_by
 from sconv_search.system.packages import require_package
@@ -75,9 +76,9 @@ def found_network(name: str, weights: str | Path | None = None, *, trained: bool
     elif base.partition(":")[0] in LIBRARIES:
         found = _of_library(network_by(name), wanted)
     else:
-        made = made_by(name, nn.Module, Task)
-        if isinstance(made, Task):
-            found = _of_task(made, wanted)
+        made = made_by(name, nn.Module, Task, OfTask)
+        if isinstance(made, Task | OfTask):
+            found = _of_task(made if isinstance(made, Task) else made.task, wanted)
         else:
             found = FoundNetwork(network=made, trained=wanted and returns_trained(lambda: _again(name)))
     network = found.network.eval()
@@ -125,7 +126,7 @@ def _of_library(named: NamedNetwork, trained: bool) -> FoundNetwork:
 
 
 def _of_task(task: Task, trained: bool) -> FoundNetwork:
-    shape = tuple(task.input_shape)
+    shape = tuple(task.input_shape) if is_shape(task.input_shape) else task.input_shape
     if trained and task.trained_network is not None and (network := task.trained_network()) is not None:
         return FoundNetwork(network=network, shape=shape, trained=True)
     return FoundNetwork(network=task.network(), shape=shape, trained=trained and returns_trained(task.network))

@@ -19,7 +19,7 @@ from sconv_search.search_space.space import Option, SearchSpace
 from sconv_search.studies.methods import compress, method_named
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.oneshot.curves import along, curves, exact_costs, measured_on
-from sconv_search.studies.oneshot.damages import Call, Damages
+from sconv_search.studies.oneshot.damages import Damages
 from sconv_search.studies.selection import offered
 from sconv_search.studies.space.couplings import measured_couplings
 from sconv_search.studies.space.measuring import input_shapes
@@ -36,7 +36,7 @@ def options_of(
     selection: Selection,
     monitor: Monitor,
     *,
-    call: Call | None = None,
+    inputs: Inputs | None = None,
 ) -> SearchSpace:
     """Every option of every site, with its cost by shapes alone and its predicted damage.
 
@@ -48,7 +48,7 @@ def options_of(
 
     Args:
         network: in evaluation mode; not modified.
-        call: calls a network with the inputs on which damage is read; None reads it from weights alone.
+        inputs: what the network is called with to read damage; None reads it from weights alone.
 
     Raises:
         KeyError: a method is unknown.
@@ -57,7 +57,7 @@ def options_of(
     dense = measure_cost(network, example)
     every = offered(network, methods, selection)
     choices = mixable(network, every)
-    shapes, damages = input_shapes(network, example, choices), Damages(network, example, call)
+    shapes, damages = input_shapes(network, example, choices), Damages(network, inputs)
     costs = _costs(network, shapes, choices, monitor)
     sites: dict[str, tuple[Option, ...]] = {}
     total, done = sum(map(len, choices.values())), 0

@@ -8,13 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from sconv_search.calibration.reconstruction import Reconstruction
 from sconv_search.calibration.reconstruction import reconstruct as blocks_trained
 from sconv_search.cost.network_inputs import Inputs
+from sconv_search.data.loader import first_inputs
 from sconv_search.studies.monitor import monitor_of
-from sconv_search.studies.oneshot.packing import PackedNetwork, first_inputs
 
 BUDGET_IMAGES = 25_600
 """Of each block: 400 steps of 64."""
@@ -73,10 +72,4 @@ def reconstruct(
     device = next((weight.device for weight in compressed.parameters()), torch.device("cpu"))
     given = data[:samples].to(device) if isinstance(data, Tensor) else first_inputs(data, samples, inputs, device)
     with monitor_of(progress).bar("training block by block") as step:
-        if isinstance(given, Tensor):
-            return blocks_trained(compressed, dense, given, how, progress=step)
-        example = pytree.tree_map(lambda leaf: leaf[:1] if isinstance(leaf, Tensor) else leaf, given)
-        small, large = (PackedNetwork(network, example) for network in (compressed, dense))
-        trained = blocks_trained(small, large, small.packed(given), how, progress=step)
-        found: nn.Module = trained.get_submodule("network")
-        return found.train(compressed.training)
+        return blocks_trained(compressed, dense, given, how, progress=step)

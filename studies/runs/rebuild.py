@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
 
+from sconv_search.cost.network_inputs import Inputs
 from sconv_search.plan import CompressionPlan, read_plan
 from sconv_search.studies.methods import compress
 from sconv_search.system.files import write_whole
@@ -21,7 +21,7 @@ def save_compressed(network: nn.Module, plan: CompressionPlan, folder: str | Pat
     write_whole(folder / "plan.json", plan.to_json(indent=1).encode("utf-8"))
 
 
-def rebuild(architecture: nn.Module, folder: str | Path, input_shape: Sequence[int] | None = None) -> nn.Module:
+def rebuild(architecture: nn.Module, folder: str | Path, input_shape: Inputs | None = None) -> nn.Module:
     """The compressed network that ``save_compressed`` wrote, in evaluation mode.
 
     Args:

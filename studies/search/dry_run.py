@@ -11,6 +11,7 @@ from torch import nn
 
 from sconv_search.cost.counting import counting_free, measure_cost
 from sconv_search.cost.input_shape import takes
+from sconv_search.cost.network_inputs import Inputs
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.records import Cost
 from sconv_search.search_space.decoder import fill
@@ -48,7 +49,7 @@ class DryRun:
 
     task: str
     network: str
-    input_shape: tuple[int, ...]
+    input_shape: tuple[int, ...] | str
     metric: str
     cost: Cost
     methods: tuple[str, ...]
@@ -97,7 +98,7 @@ def _dry_run(task: Task, spec: StudySpec, folder: Path | None, monitor: Monitor)
     return DryRun(
         task=spec.task,
         network=type(network).__name__,
-        input_shape=tuple(task.input_shape),
+        input_shape=task.shape,
         metric=task.metric.name,
         cost=space.dense,
         methods=spec.methods,
@@ -156,7 +157,7 @@ def _featureless(network: nn.Module) -> nn.Module:
 
 def _counted(
     network: nn.Module,
-    shape: tuple[int, ...],
+    shape: Inputs,
     choices: Mapping[str, Sequence[Choice]],
     dense: Cost,
     monitor: Monitor,

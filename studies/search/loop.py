@@ -108,7 +108,7 @@ class SearchLoop:
                 continue
             job, result = finished
             if result.status == "screened" and self._is_promoted(result):
-                screen = Score(value=result.screen_score or 0.0, loss=result.screen_loss or 0.0)
+                screen = Score(value=result.screen_score or 0.0, loss=result.screen_loss)
                 executor.submit(replace(job, rung="train", screen=screen))
                 continue
             self._running -= 1
@@ -163,7 +163,8 @@ class SearchLoop:
         return self._halving.promotes(self._objectives(result))
 
     def _objectives(self, r: TrialRecord) -> tuple[float, ...]:
-        return (-(r.screen_loss or 0.0), *(-float(getattr(r, name) or 0) for name in self._spec.costs))
+        promise = (r.screen_quality or 0.0) if r.screen_loss is None else -r.screen_loss
+        return (promise, *(-float(getattr(r, name) or 0) for name in self._spec.costs))
 
     def _take(self, job: TrialRequest, result: TrialRecord) -> None:
         self._at_work.discard(_key(job))

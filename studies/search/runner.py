@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -11,6 +12,8 @@ from torch import nn
 
 from sconv_search.budget import Budgets
 from sconv_search.cost.counting import counting_free, measure_cost
+from sconv_search.cost.network_inputs import Inputs
+from sconv_search.data.loader import LoaderData
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Cost, TrialRecord
 from sconv_search.search_space.space import SearchSpace
@@ -84,7 +87,7 @@ def search(
     monitor = monitor or Monitor()
     placement.require(context)
     checked_budget(spec, context.network, context.task.input_shape)
-    _require_trainable(context, spec, folder)
+    _require_trainable(context, spec, folder, monitor)
     spec = replace(spec, weights_sha256=context.weights_sha256, data_sha256=context.data_sha256)
     database = None if storage is None else StudyDatabase(storage, monitor.say)
     held = nullcontext() if database is None else database.locked(folder.name)
@@ -118,10 +121,12 @@ def _checkpoints(
     return None
 
 
-def _require_trainable(context: StudyContext, spec: StudySpec, folder: RunFolder) -> None:
-    """Refuses, before the space is measured, what no trial could be trained with; a training of the user's own is not
-    tried.
+def _require_trainable(context: StudyContext, spec: StudySpec, folder: RunFolder, monitor: Monitor) -> None:
+    """Refuses, before the space is measured, what no trial could be trained or scored with; a training of the user's
+    own is not tried, a score of theirs is, on the dense network.
     """
+    if isinstance(context.data, LoaderData):
+        _require_scored(context, monitor)
     if context.train is not train_:
         return
     require_batches(context.data, {"search": spec.search_schedule, "confirmation": spec.confirm_schedule})
@@ -129,9 +134,16 @@ def _require_trainable(context: StudyContext, spec: StudySpec, folder: RunFolder
         require_training_step(context.network, context.data, spec.search_schedule)
 
 
-def checked_budget(
-    spec: StudySpec, network: nn.Module, input_shape: tuple[int, ...], dense: Cost | None = None
-) -> Budgets:
+def _require_scored(context: StudyContext, monitor: Monitor) -> None:
+    metric = context.task.metric
+    with monitor.bar("scoring the dense network"):
+        score = context.score(context.network, context.data, context.data.validation).value
+    if not math.isfinite(score):
+        raise ValueError(f"score gives {score} for the dense network; it must be a finite number")
+    monitor.say(f"dense network: {metric.name} {metric.text(score)}, {metric.better} is better")
+
+
+def checked_budget(spec: StudySpec, network: nn.Module, input_shape: Inputs, dense: Cost | None = None) -> Budgets:
     """The spec's budgets for this network; cheap, so that wrong input is refused before any long work.
 
     Args:

@@ -9,6 +9,7 @@ from statistics import median
 from torch import nn
 
 from sconv_search.compressor import site
+from sconv_search.cost.network_inputs import Inputs, is_shape
 from sconv_search.inference.latency import drawn_input, measure_ready_latencies_ms
 from sconv_search.inference.layer_times import layer_times_ms, sortable_sites
 from sconv_search.plan import Choice
@@ -19,7 +20,7 @@ from sconv_search.system.cache import architecture
 ROUNDS = 7
 
 
-def whole_ms(networks: Sequence[nn.Module], shape: tuple[int, ...], batch: int) -> list[float]:
+def whole_ms(networks: Sequence[nn.Module], shape: Inputs, batch: int) -> list[float]:
     """Median milliseconds of a forward of each network, made ready, measured in turn."""
     return [median(taken) for taken in measure_ready_latencies_ms(networks, shape, batch=batch, rounds=ROUNDS)]
 
@@ -28,20 +29,16 @@ class Latencies:
     """Times options of one network; those of one architecture are measured once.
 
     Args:
-        input_shape: of one input of the network.
+        inputs: the shape of one input of the network, or an example.
         shapes: site -> shapes, without the batch, of the inputs of each of its calls.
     """
 
     def __init__(
-        self,
-        network: nn.Module,
-        input_shape: tuple[int, ...],
-        shapes: Mapping[str, Sequence[tuple[int, ...]]],
-        batch: int,
+        self, network: nn.Module, inputs: Inputs, shapes: Mapping[str, Sequence[tuple[int, ...]]], batch: int
     ) -> None:
-        self._network, self._input_shape, self._shapes, self._batch = network, input_shape, shapes, batch
+        self._network, self._inputs, self._shapes, self._batch = network, inputs, shapes, batch
         layers = [name for name, read in shapes.items() if read]
-        self._sortable = sortable_sites(network, input_shape, layers)
+        self._sortable = set() if not is_shape(inputs) else sortable_sites(network, inputs, layers)  # type: ignore[arg-type]  # of numbers
         self._known: dict[Hashable, list[float]] = {}
 
     def timed(self, name: str, options: Sequence[Option], built: Sequence[nn.Module]) -> list[Option]:
@@ -73,7 +70,7 @@ class Latencies:
         return self._known[known]
 
     def _of_networks(self, built: Sequence[nn.Module]) -> tuple[float, list[float]]:
-        dense, *others = whole_ms([self._network, *built], self._input_shape, self._batch)
+        dense, *others = whole_ms([self._network, *built], self._inputs, self._batch)
         return dense, others
 
     def _of_layers(self, name: str, built: Sequence[nn.Module]) -> tuple[float, list[float]]:

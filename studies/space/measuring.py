@@ -15,7 +15,9 @@ from sconv_search.calibration.replay import Given, called_once, outputs_before, 
 from sconv_search.compressor import site
 from sconv_search.copying import copied
 from sconv_search.cost.counting import cost_of_calls, measure_cost, on_shapes
-from sconv_search.cost.network_inputs import Inputs, arguments
+from sconv_search.cost.network_inputs import Inputs, arguments, called, first_of
+from sconv_search.cost.packing import PREFIX, PackedNetwork
+from sconv_search.data.splits import DataSet
 from sconv_search.layer_kinds import LAYER_KINDS, layer_kind
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.records import Cost
@@ -25,6 +27,7 @@ from sconv_search.studies.methods import compress, method_named
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.selection import EVERYTHING, offered
 from sconv_search.studies.space.couplings import measured_couplings
+from sconv_search.studies.space.damage import OutputError
 from sconv_search.studies.space.given_plans import with_given
 from sconv_search.studies.space.latencies import Latencies, whole_ms
 from sconv_search.studies.space.narrowed_costs import measured_narrowings
@@ -32,13 +35,12 @@ from sconv_search.studies.space.widths import channels_dropped, left_by_pruning,
 from sconv_search.studies.spec import Selection
 from sconv_search.system.cache import architecture
 from sconv_search.training.batch_norm import batch_norms
-from sconv_search.training.evaluation import predict
 
 Kept = Callable[[str, tuple[Option, ...]], None]
 """Called with each site's options as soon as they are measured."""
 ERROR_INPUTS = 8
 DAMAGE_PIXELS = 2**22
-"""Pixels of the images on which damage is read: 256 CIFAR images, 83 of ImageNet's."""
+"""Positions of the inputs on which damage is read: 256 CIFAR images, 83 of ImageNet's."""
 
 
 def measured_space(
@@ -56,10 +58,11 @@ def measured_space(
 
     Where some methods prune channels, so are those of other methods whose cost on what pruning leaves is not known.
 
-    The damage is the Kullback-Leibler divergence, in nat, of the outputs from the dense network's on the training
-    images that the methods fit themselves to (the first of them that have ``DAMAGE_PIXELS`` together, at least two),
-    batch norms taking the batch's own statistics: a compressed layer's shift and scale are mended later, its loss is
-    not.
+    The damage is how far the outputs move from the dense network's: of classes, their Kullback-Leibler divergence in
+    nat; of a user's own loader, the relative squared error, which serves outputs of any kind. It is read on the
+    training inputs that the methods fit themselves to (the first of them that have ``DAMAGE_PIXELS`` together, at
+    least two), batch norms taking the batch's own statistics: a compressed layer's shift and scale are mended later,
+    its loss is not.
 
     Args:
         given: plans whose choices are options too, whatever they save.
@@ -105,7 +108,7 @@ def measured_space(
     return SearchSpace(dense=whole, sites=offers, couplings=couplings, narrowings=narrowings)
 
 
-def dense_cost(network: nn.Module, shape: tuple[int, ...], latency_batch: int | None) -> Cost:
+def dense_cost(network: nn.Module, shape: Inputs, latency_batch: int | None) -> Cost:
     """The network's cost, with the time of a forward of so many inputs where that is asked for."""
     counted = measure_cost(network, shape)
     return (
@@ -125,10 +128,16 @@ class _Measuring:
         wanted: Collection[tuple[str, Choice]],
     ) -> None:
         self._context, self._shapes, self._whole, self._latencies = context, shapes, whole, latencies
-        self._inputs, calibration = calibration_inputs(context), context.data.calibration
-        self._images = calibration[: max(2, DAMAGE_PIXELS // calibration[0, 0].numel())]
-        self._dense, self._costs = _log_probabilities(context.network, context, self._images), CostTable()
-        self._once = called_once(context.network, lambda network: predict(network, context.data, self._images[:1]))
+        self._inputs = calibration_inputs(context)
+        self._read = context.data.calibration_inputs(max(2, DAMAGE_PIXELS // context.data.positions))
+        observed = _on_batch_statistics(context.network)
+        if isinstance(context.data, DataSet):
+            self._distance: OutputError | _Divergence = _Divergence(observed, self._read)
+        else:
+            self._distance = OutputError(observed, self._read)
+        self._costs = CostTable()
+        one = first_of(self._read, 1)
+        self._once = called_once(context.network, lambda network: called(network, one))
         self._before: dict[str, Given] = {}
         self._wanted = wanted
 
@@ -141,15 +150,19 @@ class _Measuring:
                 total += moment_bytes(layer)
                 if total <= KEPT_BYTES:
                     wanted.append(name)
-        if self._inputs is not None:
-            input_moments(self._context.network, wanted, self._inputs)
+        network = self._context.network
+        if isinstance(self._inputs, Tensor):
+            input_moments(network, wanted, self._inputs)
+        elif self._inputs is not None:
+            packed = PackedNetwork(network, self._inputs)
+            input_moments(packed, [PREFIX + name for name in wanted], packed.packed(self._inputs))
 
     def options(self, name: str, alternatives: Sequence[Choice], step: Callable[[int], None]) -> tuple[Option, ...]:
         """The choices of one site that save operations, or are wanted, and whose outputs are finite."""
         network, measured, layers = self._context.network, [], []
-        read_N = _layer_input(network, name, self._context.data.normalized(self._images[:ERROR_INPUTS]))
+        read_N = _layer_input(network, name, first_of(self._read, ERROR_INPUTS))
         before: dict[str, Given] = {}
-        if not all(map(_reshapes, alternatives)):
+        if not all(map(_reshapes, alternatives)) and not self._distance.by_layers:
             # all up to the last site, mostly the layer before
             known = replayed(_on_batch_statistics(network), self._before)
             before = self._before = outputs_before(known, name, self._predicted, self._once)
@@ -176,11 +189,26 @@ class _Measuring:
     def _cost(self, name: str, choice: Choice, built: nn.Module) -> Cost:
         return self._costs.difference(site(self._context.network, name), site(built, name), choice, self._shapes[name])
 
-    def _predicted(self, network: nn.Module) -> Tensor:
-        return predict(network, self._context.data, self._images, batch=len(self._images))
+    @torch.no_grad()
+    def _predicted(self, network: nn.Module) -> object:
+        return called(network, self._read)
 
     def _damage(self, built: nn.Module, before: Mapping[str, Given]) -> float:
-        moved = _log_probabilities(replayed(built, before), self._context, self._images)
+        return self._distance.of(_on_batch_statistics(replayed(built, before)))
+
+
+class _Divergence:
+    """The Kullback-Leibler divergence, in nat, of class probabilities from a network's."""
+
+    by_layers = False
+
+    def __init__(self, network: nn.Module, inputs: Inputs) -> None:
+        self._inputs = inputs
+        self._dense = _log_probabilities(network, inputs)
+
+    def of(self, network: nn.Module) -> float:
+        """Its mean over the predictions."""
+        moved = _log_probabilities(network, self._inputs)
         divergence = float(F.kl_div(moved, self._dense, reduction="batchmean", log_target=True))
         return divergence if math.isnan(divergence) else max(0.0, divergence)
 
@@ -190,15 +218,15 @@ def _reshapes(choice: Choice) -> bool:
 
 
 @torch.no_grad()
-def _layer_input(network: nn.Module, name: str, inputs: Tensor) -> Tensor:
+def _layer_input(network: nn.Module, name: str, inputs: Inputs) -> Tensor:
     """What the named module reads at its first call, with batch norms on the batch's statistics."""
     seen: list[Tensor] = []
     observed = _on_batch_statistics(network)
     site(observed, name).register_forward_pre_hook(
         lambda module, given, named: seen.append(next(iter((*given, *named.values())))), with_kwargs=True
     )
-    observed(inputs)
-    return seen[0] if seen else inputs[:0]
+    called(observed, inputs)
+    return seen[0] if seen else torch.zeros(0)
 
 
 @torch.no_grad()
@@ -263,12 +291,10 @@ class CostTable:
         return self._known[*same, choice] - self._known[same]
 
 
-def _log_probabilities(network: nn.Module, context: StudyContext, images: Tensor) -> Tensor:
-    """Log-probabilities (predictions, classes) with batch norms on the batch's statistics; the network is not
-    modified.
-    """
-    observed = _on_batch_statistics(network)
-    logits = predict(observed, context.data, images, batch=len(images))
+@torch.no_grad()
+def _log_probabilities(network: nn.Module, inputs: Inputs) -> Tensor:
+    """Log-probabilities (predictions, classes)."""
+    logits = called(network, inputs).float()
     return F.log_softmax(logits.movedim(1, -1).flatten(0, -2), dim=1)
 
 

@@ -20,6 +20,7 @@ from sconv_search.channels.removal import narrowed
 from sconv_search.compressor import sharing_copy
 from sconv_search.cost.counting import counting_free, measure_cost, require_forward
 from sconv_search.cost.input_shape import takes
+from sconv_search.cost.network_inputs import Inputs, is_shape, shape_text
 from sconv_search.layer_kinds import LAYER_KINDS
 from sconv_search.plan import Choice
 from sconv_search.records import Cost
@@ -72,7 +73,7 @@ class SiteTable:
     """All layers of a network with weights, and what must be said beside them."""
 
     network: str
-    input_shape: tuple[int, ...]
+    input_shape: tuple[int, ...] | str
     methods: tuple[str, ...]
     cost: Cost
     layers: tuple[Layer, ...]
@@ -81,7 +82,7 @@ class SiteTable:
 
 def site_table(
     network: nn.Module,
-    input_shape: tuple[int, ...],
+    input_shape: Inputs,
     methods: Sequence[str] = tuple(METHODS),
     selection: Selection = EVERYTHING,
     monitor: Monitor | None = None,
@@ -98,11 +99,11 @@ def site_table(
     """
     with warnings.catch_warnings(), counting_free(count_free):
         warnings.simplefilter("ignore")  # the notes say what cannot be traced; how well a kernel is fit does not matter
-        return _site_table(sharing_copy(network).eval(), tuple(input_shape), methods, selection, monitor or Monitor())
+        return _site_table(sharing_copy(network).eval(), input_shape, methods, selection, monitor or Monitor())
 
 
 def _site_table(
-    network: nn.Module, input_shape: tuple[int, ...], methods: Sequence[str], selection: Selection, monitor: Monitor
+    network: nn.Module, input_shape: Inputs, methods: Sequence[str], selection: Selection, monitor: Monitor
 ) -> SiteTable:
     takes(network, input_shape)
     with monitor.bar("counting the network's cost"):
@@ -126,7 +127,7 @@ def _site_table(
         notes.append(f"in a search that also prunes channels, no other method compresses {', '.join(apart)}")
     return SiteTable(
         network=type(network).__name__,
-        input_shape=tuple(input_shape),
+        input_shape=tuple(input_shape) if is_shape(input_shape) else shape_text(input_shape),  # type: ignore[arg-type]  # of numbers
         methods=tuple(methods),
         cost=cost,
         layers=tuple(rows),

@@ -32,8 +32,10 @@ from sconv_search.studies.trials.rows import (
 from sconv_search.studies.trials.trial import run_trial
 from sconv_search.training.checkpoint import Stopwatch
 from sconv_search.training.loop import TrainingDiverged
+from sconv_search.training.user_functions import UserScore
 
 LATENCY_BATCH = 16
+NO_TEST = "no test= was given: the test score is that of the validation data"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +150,8 @@ class ConfirmationEvaluator:
             measured = self._measured(outcome.network, measure_cost(self.context.network, task.input_shape))
         epochs = 0.0 if candidate.variant == "dense" else spec.confirm_schedule.epochs
         scores, seconds = outcome_fields(outcome, epochs), stopwatch.seconds
+        if isinstance(self.context.score, UserScore) and self.context.score.test is None:
+            scores["notes"] = "; ".join(filter(None, (scores["notes"], NO_TEST)))
         row = record(request.study, spec, status="complete", wall_s=seconds, **known, **scores, **measured)
         return Confirmation(row=row, files=_files(outcome.network, candidate.plan))
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from sconv_search.cost.counting import measure_modules
+from sconv_search.cost.network_inputs import Inputs
 from sconv_search.records import Cost
 
 
-def layer_costs(dense: nn.Module, compressed: nn.Module, input_shape: Sequence[int]) -> dict[str, dict[str, Any]]:
+def layer_costs(dense: nn.Module, compressed: nn.Module, input_shape: Inputs) -> dict[str, dict[str, Any]]:
     """Layer name -> its kind, the shape of its dense weight, and ``[macs, adds, params]`` before and after.
 
     A layer is a module of the dense network with a weight of at least two axes and nothing inside it. After compression

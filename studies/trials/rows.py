@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from sconv_search.cost.network_inputs import Inputs
 from sconv_search.cost.timing import other_work
 from sconv_search.inference.latency import measure_ready_latencies_ms
 from sconv_search.plan import CompressionPlan
@@ -25,7 +26,7 @@ def cost_fields(cost: Cost, dense: Cost) -> dict[str, Any]:
     return {**amounts, "dense_flops": dense.flops}
 
 
-def latency_fields(network: nn.Module, dense: nn.Module, shape: tuple[int, ...], batch: int) -> dict[str, Any]:
+def latency_fields(network: nn.Module, dense: nn.Module, shape: Inputs, batch: int) -> dict[str, Any]:
     """The columns that say how long a forward takes, measured in turn with the dense network, and under what
     circumstances.
     """

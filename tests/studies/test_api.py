@@ -46,7 +46,7 @@ def test_the_users_own_training_and_score_take_the_place_of_ours(context: StudyC
         tmp_path / "run",
         methods=["spatial_svd"],
         trials=2,
-        context={"train": train, "score": score},
+        start={"train": train, "score": score},
     )
     assert len(trained) == 2
     assert all(r.val_score == (r.params or 0) % 97 for r in records)

@@ -16,7 +16,7 @@ from sconv_search.data.splits import DataSet
 from sconv_search.studies import StudyContext, Task, compress, context_from_task
 from sconv_search.studies.context import calibration_inputs
 from sconv_search.studies.monitor import Monitor
-from sconv_search.studies.space.measuring import _log_probabilities, input_shapes, measured_space
+from sconv_search.studies.space.measuring import _log_probabilities, _on_batch_statistics, input_shapes, measured_space
 from sconv_search.system.cache import forget_all
 from sconv_search.system.weights import load_weights_, save_weights, state_checksum
 from tests.studies.conftest import Notes
@@ -138,13 +138,13 @@ def test_damage_is_that_of_the_whole_network_on_its_first_images(
     """However little of it runs again."""
     monkeypatch.setattr(sconv_search.studies.space.measuring, "DAMAGE_PIXELS", 50 * 12 * 12)
     space = measured_space(context, ["spatial_svd"], Monitor())
-    images = context.data.calibration[:50]
-    dense = _log_probabilities(context.network, context, images)
+    inputs = context.data.calibration_inputs(50)
+    dense = _log_probabilities(_on_batch_statistics(context.network), inputs)
     for name, options in space.sites.items():
         for option in options:
             plan = CompressionPlan(sites={name: option.choice})
             built = compress(context.network, plan, calibration_inputs(context), in_sequence=False)
-            moved = _log_probabilities(built, context, images)
+            moved = _log_probabilities(_on_batch_statistics(built), inputs)
             expected = F.kl_div(moved, dense, reduction="batchmean", log_target=True)
             assert option.damage == max(0.0, float(expected))
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 
+import pytest
 from rich.console import Console
 
-from sconv_search.studies.monitor import RichMonitor
+from sconv_search.studies.monitor import RichMonitor, monitor_of
 
 
 def test_bars_nest_on_one_terminal() -> None:
@@ -27,3 +28,14 @@ def test_a_pipe_sees_lines_alone() -> None:
         step(1, 2)
         monitor.say("[news]")
     assert out.getvalue() == "[news]\n"
+
+
+@pytest.mark.parametrize(("terminal", "notebook"), [(False, False), (True, False), (False, True)])
+def test_bars_are_shown_by_default_in_a_terminal_and_in_a_notebook(
+    terminal: bool, notebook: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Console, "is_terminal", terminal)
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: notebook)
+    assert isinstance(monitor_of(), RichMonitor) is (terminal or notebook)
+    assert isinstance(monitor_of(True), RichMonitor)
+    assert not isinstance(monitor_of(False), RichMonitor)

@@ -126,7 +126,8 @@ class Study:
         }
 
     def _images(self, count: int) -> Tensor:
-        return self.start.data.normalized(self.start.data.train.take(torch.arange(count)).images)
+        inputs: Tensor = self.start.data.normalized(self.start.data.train.take(torch.arange(count)).images)
+        return inputs
 
     def start_network(self, kind: str, budget: int) -> tuple[nn.Module, CompressionPlan]:
         """The network of a kind with layers fitted in sequence and blocks reconstructed; made once, with its rows."""

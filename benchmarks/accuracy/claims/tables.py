@@ -114,7 +114,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         axes.axhline(DENSE_TEST, color="black", linewidth=0.8)
         axes.set(xlabel=label)
         axes.grid(alpha=0.3)
-    by_flops.set(ylabel="test top-1, %", title="ResNet-20, CIFAR-10")
+    by_flops.set(xlim=(20, 60), ylabel="test top-1, %", title="ResNet-20, CIFAR-10")
     by_minutes.legend(fontsize=8, loc="lower right")
     figure.savefig(path)
     plt.close(figure)

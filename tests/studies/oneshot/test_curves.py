@@ -79,7 +79,7 @@ def test_costs_are_those_of_the_built_layers_and_damages_near_the_measured(netwo
     choices = offered(network, [method])
     shapes = input_shapes(network, (3, 16, 16), choices)
     costs, table = _costs(network, shapes, choices, Monitor()), CostTable()
-    damages = Damages(network, (3, 16, 16), None)
+    damages = Damages(network, None)
     for name, own in choices.items():
         assert [costs[name, c] for c in own] == [table.of(site(network, name), c, shapes[name]) for c in own]
         for curve in curves(own):
@@ -93,7 +93,7 @@ def test_all_options_of_a_layer_are_scaled_to_the_networks_outputs(network: nn.M
     x = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     choices = offered(network, ["weight_svd"])["2"]
     shapes = input_shapes(network, (3, 16, 16), ["2"])["2"]
-    damages = Damages(network, (3, 16, 16), lambda other: other(x))
+    damages = Damages(network, x)
     (curve,) = curves(choices)
     harm = along(curve, lambda c: damages.of_layer("2", c, shapes))
     free = Cost(macs=0, adds=0, params=0)

@@ -1,9 +1,7 @@
-"""Networks of any inputs as networks of one tensor, which is what fits to calibration inputs run."""
+"""Networks of any inputs as networks of one tensor, which is what fits to calibration inputs and timings run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from itertools import islice
 from typing import Any
 
 import torch
@@ -47,39 +45,3 @@ class PackedNetwork(nn.Module):
         leaves = [next(parts) if leaf is None else leaf for leaf in self._leaves]
         positional, named = pytree.tree_unflatten(leaves, self._spec)
         return self.network(*positional, **named)
-
-
-def first_inputs(
-    data: Iterable[Any], count: int, inputs: Callable[[Any], Inputs] | None, device: torch.device
-) -> Inputs:
-    """The first inputs of a loader's batches, joined, ``count`` of them at most.
-
-    Args:
-        data: batches; of each, ``inputs`` says what the network is called with, by default the batch itself, or its
-            first entry where it is a list or a tuple.
-
-    Raises:
-        ValueError: there is no batch, or batches differ in their structure.
-    """
-    parts: list[Any] = []
-    seen = 0
-    for batch in islice(data, count):
-        part = inputs(batch) if inputs is not None else batch[0] if isinstance(batch, (list, tuple)) else batch
-        parts.append(part)
-        seen += next((len(leaf) for leaf in pytree.tree_leaves(part) if isinstance(leaf, Tensor)), 1)
-        if seen >= count:
-            break
-    if not parts:
-        raise ValueError("the data given to fit to holds no batch; give an iterable of batches, such as a DataLoader")
-    leaves, specs = zip(*(pytree.tree_flatten(part) for part in parts), strict=True)
-    if any(spec != specs[0] for spec in specs) or not any(isinstance(leaf, Tensor) for leaf in leaves[0]):
-        kinds = ", ".join(dict.fromkeys(type(part).__name__ for part in parts))
-        raise ValueError(
-            f"batches must hold tensors in one structure, got {kinds}; name the network's inputs by inputs="
-        )
-    joined = [
-        torch.cat(same)[:count].to(device) if isinstance(same[0], Tensor) else same[0]
-        for same in zip(*leaves, strict=True)
-    ]
-    made: Inputs = pytree.tree_unflatten(joined, specs[0])
-    return made
