@@ -45,6 +45,12 @@ from sconv_search.studies.spec import SamplerName
 
 SECONDS, NODES, LINEAR = 0.5, 4, 0.9
 SLEEP_S = 15.0
+WORDS = (
+    "Each part is a command, `python -m benchmarks.search.cluster --part faults`, `--part overhead --trials 10`,"
+    " `--part scaling` and `--part suggestions --rounds 2`, whose rows lie in `benchmarks/results/cluster.jsonl`. Other"
+    " work kept the two cores of the machine busy meanwhile; the load average is given. Suggestions are those of a study"
+    " in a journal."
+)
 SAMPLERS: tuple[SamplerName, ...] = ("random", "tpe", "surrogate")
 
 
@@ -336,7 +342,8 @@ def main() -> None:
                 print(json.dumps(row), flush=True)
         return
     rows = [json.loads(line) for line in given.rows.read_text(encoding="utf-8").splitlines()]
-    publish("\n\n".join([f"# A search on many machines\n\n{facts(['fp32'], 1)}", *page(rows)]), given.out)
+    head = f"# A search on many machines\n\n{facts(['fp32'], 1)}\n\n{WORDS}"
+    publish("\n\n".join([head, *page(rows)]), given.out)
 
 
 if __name__ == "__main__":
