@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from sconv_search.copying import copied
 from sconv_search.cost.counting import counting_free, measure_cost
 from sconv_search.cost.network_inputs import Inputs, is_shape
-from sconv_search.data.loader import LoaderData
+from sconv_search.data.loaders.batches import LoaderData
 from sconv_search.data.splits import DataSet, Images
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Metric, Quantity, TrialRecord
@@ -354,7 +354,8 @@ def search_network(
 
     Args:
         out: the run's folder.
-        workers, cluster: where trials run, as for ``Placement``.
+        workers: processes in which trials run, as for ``Placement``.
+        cluster: where they run in place of this machine.
         monitor: is told of progress; by default lines and bars in a terminal and in a notebook.
         start: further arguments of ``context_from_network``.
         study: further arguments of ``StudySpec``, such as ``sampler`` or ``screening``.

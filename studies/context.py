@@ -17,7 +17,7 @@ from sconv_search.cost.counting import require_forward
 from sconv_search.cost.input_shape import takes
 from sconv_search.cost.network_inputs import Inputs, is_shape, shape_text
 from sconv_search.data.layout import data_folder
-from sconv_search.data.loader import LoaderData
+from sconv_search.data.loaders.batches import LoaderData
 from sconv_search.data.splits import DataSet
 from sconv_search.networks.trained import returns_trained
 from sconv_search.studies.monitor import Monitor

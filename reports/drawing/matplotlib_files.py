@@ -11,7 +11,8 @@ import signal
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -288,11 +289,18 @@ class FigureWriter:
 
     def submit(self, job: Job) -> None:
         """Takes a drawing on."""
-        if self.pool is None:
-            self._waiting.append(lambda: job_files(job, self.kinds))
-        else:
-            future: Future[dict[str, bytes]] = self.pool.submit(job_files, job, self.kinds)
-            self._waiting.append(future.result)
+        future: Future[dict[str, bytes]] | None = None
+        if self.pool is not None:
+            with suppress(BrokenProcessPool):  # then it is drawn here
+                future = self.pool.submit(job_files, job, self.kinds)
+        self._waiting.append(lambda: self._drawn(job, future))
+
+    def _drawn(self, job: Job, future: Future[dict[str, bytes]] | None) -> dict[str, bytes]:
+        """The drawing's files; drawn here where there is no process for it, or it was killed, as for lack of memory."""
+        if future is not None:
+            with suppress(BrokenProcessPool):
+                return future.result()
+        return job_files(job, self.kinds)
 
     def files(self) -> dict[str, bytes]:
         """All drawings' files by name, in the order in which they were taken on: the same files whoever draws them."""

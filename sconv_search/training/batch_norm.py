@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from sconv_search.copying import copied
 from sconv_search.cost.network_inputs import called
-from sconv_search.data.loader import LoaderData
+from sconv_search.data.loaders.batches import LoaderData
 from sconv_search.data.splits import DataSet, Split
 from sconv_search.system.cache import KEPT_BYTES, Memo, network_content, unwritten_content
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sconv_search.cost.timing import compiled_call
-from sconv_search.data.loader import LoaderData
+from sconv_search.data.loaders.batches import LoaderData
 from sconv_search.data.splits import DataSet
 from sconv_search.structured.kinds import LINEAR_MAPS, STRUCTURED
 from sconv_search.training.loss import Forward

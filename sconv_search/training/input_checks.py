@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sconv_search.copying import copied
 from sconv_search.cost.counting import example_input
-from sconv_search.data.loader import LoaderData
+from sconv_search.data.loaders.batches import LoaderData
 from sconv_search.data.splits import SPLITS, DataSet, Images, Split
 from sconv_search.system.memory_format import channels_last_
 from sconv_search.system.seeds import seeded

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sconv_search.data.batch_order import dropout_seed
-from sconv_search.data.loader import LoaderData
+from sconv_search.data.loaders.batches import LoaderData
 from sconv_search.data.splits import DataSet
 from sconv_search.system.memory_format import channels_last_
 from sconv_search.system.seeds import seeded

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sconv_search.cost.network_inputs import called, output_tensors
-from sconv_search.data.loader import LoaderData
+from sconv_search.data.loaders.batches import LoaderData
 from sconv_search.data.splits import DataSet, Split
 from sconv_search.training.process_group import ProcessGroup
 from sconv_search.training.schedule import Schedule

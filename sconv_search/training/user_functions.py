@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sconv_search.data.loader import LoaderData
+from sconv_search.data.loaders.batches import LoaderData
 from sconv_search.system.seeds import seeded
 from sconv_search.training.evaluation import Score
 from sconv_search.training.loop import TrainingDiverged

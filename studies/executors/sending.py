@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sconv_search.copying import copied
-from sconv_search.data.loader import LoaderData
+from sconv_search.data.loaders.batches import LoaderData
 from sconv_search.data.splits import DataSet
 from sconv_search.studies.context import StudyContext
 from sconv_search.studies.method_registry import METHODS

@@ -13,7 +13,7 @@ from sconv_search.compressor import swapped
 from sconv_search.cost.counting import counting_free, measure_cost, require_forward
 from sconv_search.cost.input_shape import takes
 from sconv_search.cost.network_inputs import Inputs, first_of
-from sconv_search.data.loader import first_inputs
+from sconv_search.data.loaders.batches import first_inputs
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Cost
 from sconv_search.search_space.decoder import greedy

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sconv_search.cost.network_inputs import Inputs, batch_of, is_shape
 from sconv_search.cost.timing import Prepare, eager
-from sconv_search.data.loader import first_inputs
+from sconv_search.data.loaders.batches import first_inputs
 from sconv_search.inference.export import export_onnx, export_program
 from sconv_search.inference.optimize import optimize_for_inference
 from sconv_search.inference.quantization import export_int8

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sconv_search.calibration.reconstruction import Reconstruction
 from sconv_search.calibration.reconstruction import reconstruct as blocks_trained
 from sconv_search.cost.network_inputs import Inputs
-from sconv_search.data.loader import first_inputs
+from sconv_search.data.loaders.batches import first_inputs
 from sconv_search.studies.monitor import monitor_of
 
 BUDGET_IMAGES = 25_600

@@ -13,7 +13,7 @@ from torch import nn
 from sconv_search.budget import Budgets
 from sconv_search.cost.counting import counting_free, measure_cost
 from sconv_search.cost.network_inputs import Inputs
-from sconv_search.data.loader import LoaderData
+from sconv_search.data.loaders.batches import LoaderData
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Cost, TrialRecord
 from sconv_search.search_space.space import SearchSpace

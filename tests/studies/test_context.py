@@ -51,7 +51,7 @@ def test_start_weights_are_loaded_and_their_network_not_trained(
 
 
 def test_a_network_that_comes_trained_is_not_trained_again(
-    task: Task, start: StudyContext, tmp_path: Path, notes: Notes
+    task: Task, context: StudyContext, tmp_path: Path, notes: Notes
 ) -> None:
     seen: list[bool] = []
 
@@ -62,25 +62,25 @@ def test_a_network_that_comes_trained_is_not_trained_again(
     def none_of_its_own() -> nn.Module:
         raise AssertionError("the untrained network is not needed")
 
-    by_function = replace(task, network=lambda: copy.deepcopy(start.network), data=data)
+    by_function = replace(task, network=lambda: copy.deepcopy(context.network), data=data)
     by_name = replace(task, network=none_of_its_own, trained_network=by_function.network, data=data)
     for one in (by_function, by_name):
         given = context_from_task(one, data=None, weights=None, cache=tmp_path, device=CPU, monitor=notes)
-        wanted = start.network.state_dict()
+        wanted = context.network.state_dict()
         assert all(torch.equal(tensor, wanted[name]) for name, tensor in given.network.state_dict().items())
-        assert given.weights_sha256 == state_checksum(start.network)
+        assert given.weights_sha256 == state_checksum(context.network)
         assert "is trained already: it is not trained again" in notes.lines.pop()
     assert seen == [True, True]
     assert not list(tmp_path.iterdir())
 
 
 def test_a_task_that_trains_nothing_wants_a_network_that_comes_trained(
-    task: Task, start: StudyContext, tmp_path: Path
+    task: Task, context: StudyContext, tmp_path: Path
 ) -> None:
     untrained = replace(task, dense_schedule=replace(task.dense_schedule, epochs=0), trained_network=lambda: None)
     with pytest.raises(ValueError, match="trains no dense network; give trained weights with --weights FILE"):
         context_from_task(untrained, data=None, weights=None, cache=tmp_path, device=CPU, monitor=Monitor())
-    trained = replace(untrained, trained_network=lambda: copy.deepcopy(start.network))
+    trained = replace(untrained, trained_network=lambda: copy.deepcopy(context.network))
     context_from_task(trained, data=None, weights=None, cache=tmp_path, device=CPU, monitor=Monitor())
 
 

@@ -230,6 +230,17 @@ def test_an_error_of_a_drawing_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> N
             artist.files()
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes that draw are forked")
+def test_what_a_killed_process_was_to_draw_is_drawn_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matplotlib_files, "_processors", lambda: 2)
+    with figure_writer(["svg"]) as writer:
+        assert writer.pool is not None
+        os.kill(writer.pool.submit(os.getpid).result(), signal.SIGKILL)
+        for job in JOBS:
+            writer.submit(job)
+        assert list(writer.files()) == [f"figures/{job.stem}.svg" for job in JOBS]
+
+
 STOPPED = """
 import os, signal, sys, time
 from sconv_search.reports.drawing import matplotlib_files

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from sconv_search.data.replay import epoch_seed, replayed, same_batch
+from sconv_search.data.loaders.replay import epoch_seed, replayed, same_batch
 from sconv_search.data.shard import WHOLE, Shard
 
 CPU = torch.device("cpu")

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from sconv_search.data.loader import LoaderData
-from sconv_search.data.replay import replayed, same_batch
+from sconv_search.data.loaders.batches import LoaderData
+from sconv_search.data.loaders.replay import replayed, same_batch
 
 
 class Noisy(Dataset[Tensor]):

@@ -1,0 +1,1 @@
+"""Users' own loaders of batches of any kind."""
