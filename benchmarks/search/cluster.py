@@ -47,9 +47,9 @@ SECONDS, NODES, LINEAR = 0.5, 4, 0.9
 SLEEP_S = 15.0
 WORDS = (
     "Each part is a command, `python -m benchmarks.search.cluster --part faults`, `--part overhead --trials 10`,"
-    " `--part scaling` and `--part suggestions --rounds 2`, whose rows lie in `benchmarks/results/cluster.jsonl`."
-    " Other work kept the two cores of the machine busy meanwhile; the load average is given. Suggestions are those of"
-    " a study in a journal."
+    " `--part scaling` and `--part suggestions --rounds 2`, whose rows lie in `benchmarks/results/cluster.jsonl`. Other"
+    " work kept the two cores of the machine busy meanwhile; the load average is given. Suggestions are those of a"
+    " study in a journal."
 )
 SAMPLERS: tuple[SamplerName, ...] = ("random", "tpe", "surrogate")
 
