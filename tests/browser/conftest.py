@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from sconv_search import Choice, CompressionPlan
 from sconv_search.records import TrialRecord
 from sconv_search.reports import page as report_page
 from sconv_search.reports import write_report
@@ -73,7 +74,7 @@ def _hostile(root: Path) -> list[Path]:
         "methods": HOSTILE,
         "machine": HOSTILE,
         "budget": "50% flops",
-        "plan": HOSTILE,
+        "plan": CompressionPlan(sites={HOSTILE: Choice(method=HOSTILE, structure={"rank": 1})}).to_json(),
     }
     rows = [confirm(80.0 + seed, seed, flops=40_000_000, **names) for seed in range(3)]
     rows.append(record(status="failed", reason=HOSTILE, **names))
