@@ -13,8 +13,9 @@ from sconv_search.cost.network_inputs import is_shape
 from sconv_search.data.crops import Photos
 from sconv_search.networks.libraries import LIBRARIES
 from sconv_search.networks.trained import returns_trained
+from sconv_search.studies import tasks
 from sconv_search.studies.task import OfTask, Task
-from sconv_search.studies.tasks import TASKS, task_named
+from sconv_search.studies.tasks import task_named
 from sconv_search.studies.user_code import FORM, NamedNetwork, made_by, network_by
 from sconv_search.system.packages import require_package
 from sconv_search.system.weights import load_weights_
@@ -144,8 +145,8 @@ def _known(name: str) -> Task:
         KeyError: there is none; the message says how networks of libraries are named.
     """
     base = name.partition("@")[0]
-    if ":" not in base and base not in TASKS:
-        near = get_close_matches(base, TASKS) or list(TASKS)
+    if ":" not in base and base not in tasks.TASKS:
+        near = get_close_matches(base, tasks.TASKS) or list(tasks.TASKS)
         raise KeyError(
             f"unknown network {name!r}: networks of libraries are written torchvision:{base} or timm:{base}, your own"
             f" {FORM}; nearest task: {', '.join(near)}"

@@ -79,7 +79,10 @@ def test_the_same_command_continues(run, tmp_path: Path) -> None:
         (("--exclude", "convolution"), "error: exclude pattern 'convolution' matches no site; nearest: 0, 3, 6, 8"),
         (("--multiple", "0"), "error: multiple must be a positive whole number, such as 8, got 0"),
         (("--network", "absentnets:small"), "error: no module 'absentnets' for 'absentnets:small'"),
-        (("--network", "json:loads"), "error: 'json:loads' needs the arguments s; name a function that takes none"),
+        (
+            ("--network", "json:loads"),
+            "error: 'json:loads' needs the arguments s; give them, as json:loads?s=VALUE, or name a function",
+        ),
         (("--network", "torch.nn:Identity"), "error: budget '50%'"),
         (
             ("--task", "torch.nn:Identity"),
@@ -286,7 +289,7 @@ def test_sites_as_json_hold_every_methods_options_and_reasons(typed: Callable[..
         (("mynets:small", "--input", "3,12,12"), "error: Sequential fails on an input of shape (3, 12, 12)"),
         (("mynets:small", "--input", "2,-1"), "--input must be positive whole numbers, such as 3,224,224"),
         (("mynets:smal", "--input", "2,12,12"), "'mynets' has no 'smal', asked for by 'mynets:smal'; nearest: small"),
-        (("corner",), "unknown task 'corner'; nearest: corners"),
+        (("corner",), "unknown network 'corner': networks of libraries are written torchvision:corner"),
         (("corners", "--include", "0.conv"), "include pattern '0.conv' matches no site; nearest: "),
     ],
 )

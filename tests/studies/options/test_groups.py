@@ -109,7 +109,7 @@ def test_every_option_of_search_stands_in_a_panel_of_its_group(typed, monkeypatc
     assert None not in options.values()
     said: Typed = typed("search", "--help")
     titles = dict.fromkeys(options.values())
-    assert len(titles) == 7
+    assert len(titles) == 8
     places = [said.out.index(f"─ {title} ─") for title in titles]
     assert places == sorted(places)
 

@@ -40,10 +40,10 @@ def screens(monkeypatch: pytest.MonkeyPatch) -> list[CompressionPlan]:
 def test_screening_trains_as_many_as_asked_and_records_the_others(
     context: StudyContext, spec: StudySpec, folder: RunFolder, screens: list[CompressionPlan], budget: str
 ) -> None:
-    records = search(context, replace(spec, screening=3, trials=4, budget=budget), folder)
+    records = search(context, replace(spec, screening=3, trials=12, budget=budget), folder)
     trained = [r for r in records if r.status == "complete"]
     untrained = [r for r in records if r.status == "screened"]
-    assert (len(trained), len(records)) == (4, len(trained) + len(untrained))
+    assert (len(trained), len(records)) == (12, len(trained) + len(untrained))
     assert untrained
     assert all(r.val_score is None for r in untrained)
     assert all(r.screen_score is not None and r.screen_loss is not None for r in records)
@@ -81,7 +81,7 @@ def test_what_was_screened_before_an_interruption_decides_as_if_there_had_been_n
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    spec = replace(spec, screening=3, trials=4, budget=budget)
+    spec = replace(spec, screening=3, trials=12, budget=budget)
     wanted = search(context, spec, folder)
     whole, at = (
         sconv_search.studies.trials.trial.validation_score,
