@@ -32,6 +32,7 @@ def run(typed: Callable[..., Typed]) -> Callable[..., tuple[int, str]]:
     return call
 
 
+@pytest.mark.slow
 def test_search_confirm_and_report_lead_to_a_page(run, tmp_path: Path) -> None:
     runs = [tmp_path / method for method in ("structured_conv", "spatial_svd")]
     for folder in runs:

@@ -29,6 +29,7 @@ def test_the_page_says_what_holds() -> None:
     assert "| tpe | 5,000 | 256 | 0.10, 0.25 | 1.0 |" in text
 
 
+@pytest.mark.slow
 def test_a_sleeping_search_gives_scores_that_follow_from_plans(tmp_path) -> None:
     first, second = (run(tmp_path / name, 2, 0.0)[0] for name in ("a", "b"))
     assert [(r.plan, r.val_score) for r in first] == [(r.plan, r.val_score) for r in second]

@@ -103,6 +103,7 @@ def finished(where: RayExecutor[Errand, str]) -> str:
     return found[1]
 
 
+@pytest.mark.slow
 def test_with_one_slot_the_commands_give_what_they_give_here_bit_for_bit(
     cluster: LocalCluster, typed: Callable[..., Typed], tmp_path: Path
 ) -> None:
@@ -133,6 +134,7 @@ def test_with_one_slot_the_commands_give_what_they_give_here_bit_for_bit(
     assert weights[:4] == weights[4:]
 
 
+@pytest.mark.slow
 def test_a_job_that_loses_its_node_runs_once_more_and_nodes_that_join_are_used(
     cluster: LocalCluster, context: StudyContext, tmp_path: Path, notes
 ) -> None:
