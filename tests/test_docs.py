@@ -87,6 +87,7 @@ def run_page(page: Path, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Modul
             continue
         if title and "/" not in title:  # a file of the user's; others belong into the repository
             Path(title).write_text(code, encoding="utf-8")
+            monkeypatch.delitem(sys.modules, Path(title).stem, raising=False)  # another page's of that name
             continue
         exec(compile(code, f"{page.name}, example {number}", "exec"), vars(module))
     return module
