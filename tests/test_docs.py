@@ -74,7 +74,7 @@ def run_page(page: Path, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Modul
     """
     module = ModuleType(f"page_{page.stem.replace('-', '_')}")
     monkeypatch.setitem(sys.modules, module.__name__, module)  # where dataclasses look their annotations up
-    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "path", [*sys.path, str(folder)])  # as of a script that lies there
     monkeypatch.chdir(folder)
     languages = ("python", "sh") if page.name in WORD_BY_WORD else ("python",)
     for number, (language, title, code) in enumerate(blocks(page, *languages), start=1):
