@@ -14,6 +14,7 @@ from rich.table import Table
 
 from sconv_search.data.photo_folder import PhotoFolder
 from sconv_search.records import Cost
+from sconv_search.studies import tasks
 from sconv_search.studies.commands.output import amount
 from sconv_search.studies.monitor import counted
 from sconv_search.studies.oneshot.compress import Compressed
@@ -60,13 +61,15 @@ def exported_line(path: Path, parity: Mapping[str, float]) -> str:
 
 def next_command(name: str, source: OneShotNetwork, limits: OneShotBudget, folder: Path) -> str:
     """The search that begins with this plan, and trains."""
-    words = ["sconv-search", "search", "--network", name]
+    of_a_task = name.partition("@")[0] in tasks.TASKS
+    words = ["sconv-search", "search", "--task" if of_a_task else "--network", name]
     words += [] if source.weights is None else ["--weights", str(source.weights)]
     for flag, values in (("--budget", limits.budget or [DEFAULT_BUDGET]), ("--method", limits.method or [])):
         words += [word for value in values for word in (flag, value)]
     words += ["--start-plan", str(folder / "plan.json"), "--out", f"runs/{folder.resolve().name}"]
     known = source.data is not None and (source.data / "train").is_dir()
-    words += ["--task", "images", "--data", str(source.data)] if known else ["--task", "TASK"]
+    if not of_a_task:
+        words += ["--task", "images", "--data", str(source.data)] if known else ["--task", "TASK"]
     return " ".join(map(quote, words))
 
 

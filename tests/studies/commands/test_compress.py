@@ -123,3 +123,11 @@ def test_photos_follow_the_configuration_unless_something_else_is_typed() -> Non
     assert (given[0].mean, given[0].std, given[0].size, given[1]) == ((0.5,) * 3, (0.1, 0.2, 0.3), (9, 9), ())
     with pytest.raises(ValueError, match=r"the network's are \(16000,\)"):
         photos_for(OneShotNetwork(), FoundNetwork(network=network, trained=True), (16000,))
+
+
+def test_the_next_command_names_a_task_by_its_option(typed: Callable[..., Typed], tmp_path: Path) -> None:
+    said = typed("compress", "corners", "--budget", "60%", "--out", tmp_path / "small")
+    (line,) = [line for line in (said.out + said.err).splitlines() if line.startswith("next:")]
+    assert " search --task corners --budget" in line
+    assert "--network" not in line
+    assert "TASK" not in line
