@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from sconv_search.plan import require_plan
-from sconv_search.strict_json import LARGEST, parsed, shortened, shown
+from sconv_search.strict_json import LARGEST, parsed_line, shortened, shown
 
 Direction = Literal["lower", "higher"]
 Better = Literal["lower", "higher", "by metric", ""]
@@ -213,7 +213,7 @@ class TrialRecord:
         Raises:
             ValueError: as ``from_json``.
         """
-        return cls._checked(parsed(line), largest)
+        return cls._checked(parsed_line(line), largest)
 
     @staticmethod
     def _checked(entry: Any, largest: float) -> dict[str, Any]:

@@ -12,10 +12,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
+try:
+    import orjson
+except ModuleNotFoundError:  # a part of the extra "report", which reads a hundred thousand lines; others read few
+    orjson = None  # type: ignore[assignment]
+
 LARGEST = 2**63 - 1
 """Whole numbers of more than this, or less than its negative, are refused: tables, files and arrays hold 64 bits."""
 MOST_LETTERS = 500
 """Of a message."""
+_PLAIN = {str, int, float, bool, type(None)}
 Value = TypeVar("Value")
 _WORDS = {str: "a text", int: "a whole number of at most 64 bits", float: "a finite number", bool: "true or false"}
 
@@ -39,6 +45,31 @@ def parsed(text: str | bytes) -> Any:
     except ValueError as error:  # of JSON, or of a number with thousands of digits
         raise ValueError(f"not JSON: {error}") from error
     return value
+
+
+def parsed_line(line: str | bytes) -> Any:
+    """As ``parsed``, several times as fast on a long table of plain values.
+
+    What the faster parser refuses or would round, as it does whole numbers of more than 64 bits, is left to ``parsed``.
+
+    Raises:
+        ValueError: as ``parsed``.
+    """
+    if orjson is not None:
+        try:
+            value = orjson.loads(line)
+        except ValueError:
+            return parsed(line)
+        if isinstance(value, dict) and _plain(value):
+            return value
+    return parsed(line)
+
+
+def _plain(value: dict[str, Any]) -> bool:
+    """Whether all fields are texts, truth values, or numbers that both parsers read alike."""
+    kinds = set(map(type, value.values()))
+    floats = [number for number in value.values() if type(number) is float] if float in kinds else []
+    return kinds <= _PLAIN and max(map(abs, floats), default=0.0) < LARGEST
 
 
 def table(value: Any, where: str = "") -> dict[str, Any]:

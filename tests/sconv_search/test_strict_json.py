@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
-from sconv_search.strict_json import LARGEST, MOST_LETTERS, built, numbered_lines, parsed, shortened, shown
+from sconv_search import strict_json
+from sconv_search.strict_json import LARGEST, MOST_LETTERS, built, numbered_lines, parsed, parsed_line, shortened, shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,30 @@ def test_what_cannot_be_read_is_said_in_few_words(text: str | bytes, why: str) -
     with pytest.raises(ValueError, match=why) as error:
         parsed(text)
     assert len(str(error.value)) < MOST_LETTERS
+
+
+LINES = (
+    *("{}", '{"a": 1, "a": 2}', '{"a": [1, {"b": 1e30}], "c": null}', '{"a": -9223372036854775808}', "[1]", "3", ""),
+    *('{"a": 9223372036854775808}', '{"a": 18446744073709551616}', f'{{"a": {10**30}}}', '{"a": 1e30}', '{"a": 0.1}'),
+    *('{"a": NaN}', '{"a": 1e999}', '{"a": -Infinity}', '{"a": "\\ud800"}', '{"a": "\\ud83d\\ude00"}', "\ufeff{}", "{"),
+    *('{"a": "\u2028\u0085"}', '{"a": true}\n', "[" * 100_000, '{"a": ' + "1" * 5000 + "}", b'{"a": "\xff"}'),
+)
+
+
+@pytest.mark.parametrize("line", LINES, ids=range(len(LINES)))
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_line_is_read_alike_with_and_without_the_fast_parser(
+    line: str | bytes, fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def outcome(reader: Callable[[str | bytes], Any]) -> str:
+        try:
+            return repr(reader(line))
+        except ValueError as error:
+            return str(error)
+
+    if not fast:
+        monkeypatch.setattr(strict_json, "orjson", None)
+    assert outcome(parsed_line) == outcome(parsed)
 
 
 def test_a_pair_of_surrogates_is_one_letter() -> None:
