@@ -51,8 +51,9 @@ def train_(
 
     Args:
         epochs: overrides the schedule's, for one phase of a longer training; each phase runs the whole curve.
-        penalty: added to the loss, with a weight that rises linearly to ``penalty_weight`` over the phase: it must be
-            high at the end, so that compression finds a structured kernel, and low at first, so that the task leads.
+        penalty: added to the loss, with a weight that by default rises linearly to ``penalty_weight`` over the phase:
+            it must be high at the end, so that compression finds a structured kernel, and low at first, so that the
+            task leads.
         teacher: network whose logits are distilled, if the schedule says so.
         checkpoint: where the state is kept meanwhile; None keeps none. The file stays; who made it removes it.
         processes: those that share each batch, all of which call this with the same arguments.
@@ -83,7 +84,7 @@ def train_(
         for group in optimizer.param_groups:
             group["lr"] = schedule.learning_rate * schedule.factor(step / steps)
         optimizer.zero_grad(set_to_none=True)
-        weight = penalty_weight * (step + 1) / steps
+        weight = penalty_weight * schedule.penalty_share((step + 1) / steps)
         with seeded(dropout_seed(step, seed, processes.shard), _device(network)), processes.synchronized():
             drawn = penalty if weight > 0 else None
             loss = _backward(forward, data, batches, schedule, teacher, generator, drawn, weight, processes)

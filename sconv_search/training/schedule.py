@@ -10,6 +10,7 @@ Curve = Literal["one_cycle", "cosine"]
 Precision = Literal["auto", "fp32", "bf16"]
 Compiled = Literal["auto", "always", "never"]
 TeacherLoss = Literal["soft_targets", "logits"]
+PenaltyCurve = Literal["rising", "constant"]
 MOST_EPOCHS, MOST_LEARNING_RATE = 1e6, 1e3
 """Far above all that is of use: numbers beyond are mistyped."""
 EVERY_S = 60.0
@@ -19,6 +20,7 @@ CHOICES = {
     "precision": get_args(Precision),
     "compiled": get_args(Compiled),
     "teacher_loss": get_args(TeacherLoss),
+    "penalty_curve": get_args(PenaltyCurve),
 }
 
 
@@ -44,6 +46,8 @@ class Schedule:
         compiled: whether ``torch.compile`` makes the network's forward and backward: ``auto`` where the training is so
             long that it pays, on a CPU (see ``compiled_training``); ``always`` on any device. Trainings that several
             processes share are never compiled.
+        penalty_curve: weight of a penalty, such as the structural loss, over a training: ``rising`` linearly to the
+            whole weight, so that the task leads at first, or ``constant``.
 
     Raises:
         ValueError: a number is out of range.
@@ -63,6 +67,7 @@ class Schedule:
     accumulation: int = 1
     precision: Precision = "auto"
     compiled: Compiled = "auto"
+    penalty_curve: PenaltyCurve = "rising"
 
     def __post_init__(self) -> None:
         if not self.epochs >= 0:
@@ -94,3 +99,7 @@ class Schedule:
         if progress < rise:
             return 0.05 + 0.95 * progress / rise
         return 0.5 + 0.5 * math.cos(math.pi * (progress - rise) / (1 - rise))
+
+    def penalty_share(self, progress: float) -> float:
+        """Share of a penalty's weight at a progress of 0..1."""
+        return progress if self.penalty_curve == "rising" else 1.0

@@ -45,6 +45,7 @@ class Cell:
         rate: the greatest learning rate.
         weight: of the structural loss in the first half of the epochs, after which the network is decomposed; None
             trains the compressed network alone.
+        constant: whether that weight is the same all the time, or rises to it from 0.
         reconstructed: whether training starts from reconstructed blocks, or from layers that are fitted alone.
     """
 
@@ -54,18 +55,19 @@ class Cell:
     rate: float
     seed: int = 0
     weight: float | None = None
+    constant: bool = False
     reconstructed: bool = True
 
     @property
     def name(self) -> str:
         """For files and lines of the terminal."""
-        weight = "" if self.weight is None else f", weight {self.weight:g}"
+        weight = "" if self.weight is None else f", {'constant ' * self.constant}weight {self.weight:g}"
         start = "" if self.reconstructed else ", blocks not reconstructed"
         return f"{self.kind}, {self.budget} %, {self.epochs:g} epochs at {self.rate:g}, seed {self.seed}{weight}{start}"
 
     def key(self) -> dict[str, Any]:
         """What a row says of the cell."""
-        return {
+        key = {
             "kind": self.kind,
             "budget": self.budget,
             "epochs": self.epochs,
@@ -74,6 +76,7 @@ class Cell:
             "weight": self.weight,
             "reconstructed": self.reconstructed,
         }
+        return key if self.weight is None else {**key, "constant": self.constant}
 
 
 def all_cells() -> list[Cell]:
@@ -83,11 +86,12 @@ def all_cells() -> list[Cell]:
     equal_time = _cell(STRUCTURED, 1.7, rate=RATES[1], reconstructed=False)
     one_epoch, five_epochs = ([_cell(kind, epochs) for kind in FIRST] for epochs in (1, 5))
     structural_loss = [_cell(PLAN_A, 2, weight=weight) for weight in WEIGHTS]
+    structural_loss += [_cell(PLAN_A, 2, weight=weight, constant=True) for weight in reversed(WEIGHTS) if weight]
     quarter = [_cell(kind, 5, budget=25) for kind in (STRUCTURED, SPATIAL_SVD, MIXED, PRUNING)]
     reference = [_cell(DENSE, 1, budget=100)]
     long = [_cell(kind, 15, seed=seed) for seed in range(3) for kind in FIRST]
-    main = [*first, *one_epoch[:3], *five_epochs[:3], *structural_loss, *long[:3]]
-    others = [equal_time, *one_epoch[3:], *reference, *quarter, *five_epochs[3:], *long[3:]]
+    main = [*first, *one_epoch[:3], equal_time, *five_epochs[:3], *structural_loss[:7], *long[:3], *structural_loss[7:]]
+    others = [*one_epoch[3:], *reference, *quarter, *five_epochs[3:], *long[3:]]
     return [*main, *others, _cell(STRUCTURED, 60)]
 
 

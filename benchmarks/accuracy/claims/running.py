@@ -73,6 +73,7 @@ def schedule_of(cell: Cell) -> Schedule:
         distillation=1.0,
         teacher_loss="logits",
         compiled="never",
+        penalty_curve="constant" if cell.constant else "rising",
     )
 
 

@@ -23,7 +23,13 @@ PUBLISHED = (
 )
 """Name, epochs of training with labels, points of top-1 lost, as their authors say."""
 STEPS = {"fitted": "fitted in sequence", "reconstructed": "and blocks reconstructed"}
-CELL = ("kind", "budget", "epochs", "rate", "weight", "reconstructed")
+_STRUCTURAL_LOSS = """Plan A. The first half of the epochs trains the dense network with the structural loss (the mean
+relative distance of the kernels to their structure, times the weight); then it is decomposed, its layers are fitted
+to 1,024 images, and the second half trains the compressed network. Two epochs in all, at a rate of 0.02, distilled
+from the dense network as above; at weight 0 both are of the compressed network. Residual, and top-1 before and after
+decomposing, are of the validation images.
+"""
+CELL = ("kind", "budget", "epochs", "rate", "weight", "constant", "reconstructed")
 """What seeds of one cell share."""
 Row = dict[str, Any]
 
@@ -32,13 +38,14 @@ def report(rows: Sequence[Row]) -> str:
     """The tables of all networks that were made, and the cells that were not run."""
     trained = [row for row in rows if row["step"] == "trained"]
     lines = [_start_line(row) for row in starts(rows)]
-    lines += [_trained_line(own, rows) for own in _by_cell(trained)]
+    lines += [_trained_line(own, rows) for own in _by_cell([row for row in trained if row["weight"] is None])]
     lines.sort(key=lambda line: (line[0], line[-1]))
     missing = [cell.name for cell in all_cells() if not any(cell.key().items() <= row.items() for row in trained)]
     return "\n".join(
         [
             "\n## What was run\n",
             markdown_table(COLUMNS, [line[1] for line in lines]),
+            *_structural_loss([row for row in trained if row["weight"] is not None]),
             "\n## Published neighbors, for comparison\n",
             markdown_table(("network", "epochs", "points lost"), PUBLISHED),
             f"\n## Not run: {len(missing)} of {len(all_cells())} cells\n",
@@ -69,7 +76,7 @@ def _by_cell(trained: Sequence[Row]) -> list[list[Row]]:
     """Rows that differ in the seed alone."""
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in trained:
-        groups.setdefault(tuple(row[name] for name in CELL), []).append(row)
+        groups.setdefault(tuple(row.get(name) for name in CELL), []).append(row)
     return list(groups.values())
 
 
@@ -88,9 +95,30 @@ def _trained_line(own: list[Row], rows: Sequence[Row]) -> tuple[Any, ...]:
     epochs = "1 epoch" if first["epochs"] == 1 else f"{first['epochs']:g} epochs"
     name = f"{kind}, then {epochs} at {first['rate']:g}"
     name += "" if first["reconstructed"] else ", blocks not reconstructed"
-    name += "" if first["weight"] is None else f", structural loss {first['weight']:g}"
     name += f" ({len(own)} seeds)" if len(own) > 1 else ""
     return kind, (name, f"{share_of(rows, kind, budget):.1f}", "none", *_scores(own), f"{minutes:.1f}"), minutes
+
+
+def _structural_loss(trained: Sequence[Row]) -> list[str]:
+    """What the network loses as it is decomposed, after a training with the structural loss, by the loss's weight."""
+    if not trained:
+        return []
+    columns = ("weight", "residual", "before", "after", "lost by decomposing", "trained on, test top-1, %")
+    ordered = sorted(
+        trained, key=lambda row: (row["kind"], row["budget"], row["epochs"], row["weight"], row["constant"])
+    )
+    lines = [
+        (
+            f"{row['weight']:g}{', constant' if row['constant'] else ', rising' if row['weight'] else ''}",
+            f"{row['residual']:.4f}",
+            f"{row['before']:.2f}",
+            f"{row['after']:.2f}",
+            f"{row['before'] - row['after']:.2f}",
+            f"{row['test']:.2f}",
+        )
+        for row in ordered
+    ]
+    return ["\n## Trained towards the structure first\n", _STRUCTURAL_LOSS, markdown_table(columns, lines)]
 
 
 def _scores(own: Sequence[Row]) -> tuple[str, str, str]:

@@ -89,3 +89,14 @@ def test_spaces_are_merged_site_by_site() -> None:
         ("structured_conv", 0.3),
         ("spatial_svd", 0.2),
     ]
+
+
+def test_what_decomposing_loses_is_told_by_the_weight_of_the_structural_loss() -> None:
+    cell = Cell(kind=PLAN_A, budget=45, epochs=2, rate=0.02, weight=10.0, constant=True)
+    row = {"step": "trained", **cell.key(), "residual": 0.01, "before": 91.5, "after": 91.4, "test": 91.0}
+    rising = {**row, **replace(cell, constant=False).key(), "after": 90.0}
+    page = report([*ROWS, row, rising])
+    assert "| 10, constant | 0.0100 | 91.50 | 91.40 | 0.10 | 91.00 |" in page
+    assert "| 10, rising | 0.0100 | 91.50 | 90.00 | 1.50 | 91.00 |" in page
+    assert "structured, plan A, then" not in page, "not beside what is trained from fitted layers"
+    assert cell.name not in page[page.index("## Not run") :]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -79,20 +80,21 @@ def test_the_penalty_draws_the_weights(data: DataSet) -> None:
     assert drawn[0].weight.norm() < 0.5 * plain[0].weight.norm()
 
 
-def test_the_penalty_weight_rises_over_the_phase(data: DataSet) -> None:
+@pytest.mark.parametrize(("curve", "weights"), [("rising", [0.5, 1.0, 1.5, 2.0]), ("constant", [2.0] * 4)])
+def test_the_penalty_weight_over_the_phase(data: DataSet, curve: Any, weights: list[float]) -> None:
     """With a penalty of constant gradient and no learning signal, the weight's path is the sum of the ramp."""
     seen: list[Tensor] = []
     still = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
     ramped = nn.Parameter(torch.zeros(()))
     still.register_parameter("ramped", ramped)
-    schedule = Schedule(epochs=1, batch_size=32, learning_rate=0.1, momentum=0, weight_decay=0)
+    schedule = Schedule(epochs=1, batch_size=32, learning_rate=0.1, momentum=0, weight_decay=0, penalty_curve=curve)
 
     def penalty() -> Tensor:
         ramped.register_hook(lambda gradient: seen.append(gradient.clone())) if not seen else None
         return ramped
 
     train_(still, data, schedule, seed=0, penalty=penalty, penalty_weight=2.0)
-    assert [round(float(value), 6) for value in seen] == [0.5, 1.0, 1.5, 2.0]
+    assert [round(float(value), 6) for value in seen] == weights
 
 
 def test_distillation_draws_the_logits_to_the_teacher(data: DataSet) -> None:
