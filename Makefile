@@ -9,11 +9,12 @@ export OMP_NUM_THREADS ?= $(shell nproc)
 
 install: $(VENV)/installed
 
-# torch and torchvision in one request, so that the index gives a pair built for each other.
+# torch and torchvision in one request, so that the index gives a pair built for each other. Nothing is compiled ahead:
+# Python compiles the modules that are used, a small part, as they are first imported.
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet "torch>=2.11" "torchvision>=0.26"
-	$(BIN)/pip install --quiet --editable ".[dev]"
+	$(BIN)/pip install --quiet --no-compile "torch>=2.11" "torchvision>=0.26"
+	$(BIN)/pip install --quiet --no-compile --editable ".[dev]"
 	touch $@
 
 demo: install

@@ -94,7 +94,7 @@ def run_page(page: Path, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Modul
 
 
 EXAMPLES = [page for page in PAGES if blocks(page, "python") and page.name != "README.md"]  # test_readme.py runs that
-SLOW = ("classifier.md", "detection.md", "super-resolution.md", "video.md")
+SLOW = ("audio.md", "classifier.md", "detection.md", "super-resolution.md", "u-net.md", "video.md")
 """Pages of tasks beside those that are always run."""
 RUN = [pytest.param(page, marks=[pytest.mark.slow] if page.name in SLOW else [], id=page.name) for page in EXAMPLES]
 

@@ -31,6 +31,7 @@ def test_every_code_cell_is_short_and_introduced(notebook: nbformat.NotebookNode
     assert all(len(cell.source.splitlines()) <= 30 for cell in code(notebook))
 
 
+@pytest.mark.slow
 def test_it_runs_from_start_to_end(notebook: nbformat.NotebookNode, tmp_path: Path) -> None:
     run = nbformat.from_dict(notebook)
     NotebookClient(run, timeout=1800, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,12 +19,22 @@ from sconv_search.training.evaluation import evaluate
 
 
 @pytest.fixture
-def runs(context: StudyContext, spec: StudySpec, folder: RunFolder) -> list[RunFolder]:
-    """One complete search for each of two methods."""
-    other = RunFolder(folder.path.parent / "other")
-    search(context, replace(spec, trials=2), folder)
-    search(context, replace(spec, trials=1, methods=("spatial_svd",)), other)
-    return [folder, other]
+def runs(
+    context: StudyContext, spec: StudySpec, folder: RunFolder, tmp_path_factory: pytest.TempPathFactory
+) -> list[RunFolder]:
+    """One complete search for each of two methods; a copy of what was searched once."""
+    if not _SEARCHED:
+        searched = tmp_path_factory.mktemp("searched")
+        search(context, replace(spec, trials=2), RunFolder(searched / "run"))
+        search(context, replace(spec, trials=1, methods=("spatial_svd",)), RunFolder(searched / "other"))
+        _SEARCHED.append(searched)
+    folders = [folder.path, folder.path.parent / "other"]
+    for own in folders:
+        shutil.copytree(_SEARCHED[0] / own.name, own)
+    return [RunFolder(own) for own in folders]
+
+
+_SEARCHED: list[Path] = []
 
 
 def rows(folder: RunFolder) -> list[tuple[str, int | None]]:

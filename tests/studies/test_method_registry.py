@@ -69,8 +69,10 @@ def command(environment: dict[str, str], folder: Path, *words: str) -> subproces
 
 def test_a_method_of_another_package_is_searched_confirmed_and_reported(tmp_path: Path) -> None:
     environment = packaged(tmp_path / "site", entry_points=True)
-    search = "search --task demo --method halves --budget 99.995% --trials 1 --epochs 0.01 --confirm-epochs 0.01"
-    for words in (f"{search} --out runs/halves", "confirm runs/halves --seeds 1", "report runs/halves --out report"):
+    task = "--task tests.stress.tiny:task"
+    search = f"search {task} --method halves --budget 99.5% --trials 1 --epochs 0.1 --confirm-epochs 0.1"
+    confirm = f"confirm runs/halves {task} --seeds 1"
+    for words in (f"{search} --out runs/halves", confirm, "report runs/halves --out report"):
         done = command(environment, tmp_path, *words.split())
         assert done.returncode == 0, done.stderr
     records = [json.loads(line) for line in (tmp_path / "runs/halves/trials.jsonl").read_text().splitlines()]

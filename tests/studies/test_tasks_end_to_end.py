@@ -134,7 +134,9 @@ def cifar_report(
     return records
 
 
-@pytest.mark.parametrize("data", CIFAR_CLASSES)
+@pytest.mark.parametrize(
+    "data", [pytest.param(name, marks=[pytest.mark.slow] if name == "cifar100" else []) for name in CIFAR_CLASSES]
+)
 def test_cifar_from_pickles_to_report(
     typed: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data: str
 ) -> None:

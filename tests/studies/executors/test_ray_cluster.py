@@ -170,6 +170,7 @@ def dies_at_step_three(network: nn.Module, data: DataSet, schedule: Schedule, **
     train_(network, data, schedule, progress=step, **options)
 
 
+@pytest.mark.slow
 def test_a_training_that_loses_its_process_goes_on_at_its_step(
     cluster: LocalCluster, context: StudyContext, spec: StudySpec, folder: RunFolder, tmp_path: Path, notes
 ) -> None:
