@@ -15,7 +15,9 @@ from sconv_search.data.splits import DataSet
 LAYOUT = "images/NAME.jpg with masks/NAME.png, in train/, val/ and test/ or without them"
 
 
-def mask_folders(folder: Path | None, *, train_was_seen: bool, photos: Photos, classes: int) -> DataSet:
+def mask_folders(
+    folder: Path | None, *, train_was_seen: bool, photos: Photos, classes: int, binary: bool = False
+) -> DataSet:
     """Photos whose masks have a class a pixel, below the network's number of classes; 255 is no class.
 
     Args:
@@ -23,6 +25,7 @@ def mask_folders(folder: Path | None, *, train_was_seen: bool, photos: Photos, c
             name of its photo, with a suffix of its own, and one channel.
         train_was_seen: the start weights saw all images of ``train/``.
         photos: how they become inputs; photos and masks are resized to their size as they are.
+        binary: masks hold 0 for no, and 1 or 255 for yes.
 
     Raises:
         FileNotFoundError: a folder, or a photo's mask, is missing.
@@ -31,7 +34,7 @@ def mask_folders(folder: Path | None, *, train_was_seen: bool, photos: Photos, c
     root = data_folder(folder)
     named = part_folders(root) or {"all": root}
     skipped: list[Path] = []
-    views = PhotoAndMask(photos, mirrored=False), PhotoAndMask(photos, mirrored=True)
+    whole, mirrored = (PhotoAndMask(photos, mirrored=mirrored, binary=binary) for mirrored in (False, True))
     parts = {}
     for name, place in named.items():
         images, masks = _pairs(place, skipped)
@@ -39,8 +42,8 @@ def mask_folders(folder: Path | None, *, train_was_seen: bool, photos: Photos, c
             files=images,
             targets=masks,
             root=place,
-            view=views[0],
-            augmentation=views[1],
+            view=whole,
+            augmentation=mirrored,
             shape=photos.shape,
             classes=classes,
         )

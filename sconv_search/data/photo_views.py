@@ -54,20 +54,33 @@ class PhotoAndMask:
 
     Args:
         mirrored: whether it is for training.
+        binary: whether a mask is 0 for no, and 1 or 255 for yes, as programs draw them.
     """
 
-    def __init__(self, photos: Photos, *, mirrored: bool) -> None:
+    def __init__(self, photos: Photos, *, mirrored: bool, binary: bool = False) -> None:
         require_channels(photos)
+        self._binary = binary
         self._mode, self._size, self._mirrored = MODES[len(photos.mean)], photos.size, mirrored
 
     def __call__(self, image: Any, mask: Any) -> tuple[Tensor, Tensor]:
-        """(PIL image, PIL image of classes) -> uint8 (C, H, W), classes (H, W)."""
+        """(PIL image, PIL image of classes) -> uint8 (C, H, W), classes (H, W).
+
+        Raises:
+            ValueError: a binary mask has other values.
+        """
         from torchvision.transforms.v2 import functional as resizing
 
         pixels = resizing.resize(resizing.pil_to_tensor(image.convert(self._mode)), list(self._size), antialias=True)
         nearest = resizing.InterpolationMode.NEAREST
         classes = resizing.resize(resizing.pil_to_tensor(mask), list(self._size), interpolation=nearest)[0].long()
-        classes = torch.where(classes == BORDER, IGNORED, classes)
+        if self._binary:
+            if len(other := classes[(classes > 1) & (classes != 255)]):
+                raise ValueError(
+                    f"a mask holds {int(other[0])}; of a network with one logit it is 0, and 1 or 255 for yes"
+                )
+            classes = classes.clamp(max=1)
+        else:
+            classes = torch.where(classes == BORDER, IGNORED, classes)
         if self._mirrored and float(torch.rand(())) < 0.5:
             pixels, classes = pixels.flip(2), classes.flip(1)
         return pixels, classes

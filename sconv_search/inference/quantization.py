@@ -51,9 +51,10 @@ def export_int8(
 
 
 def _classes(path: Path, inputs: Tensor) -> Tensor:
-    """The likeliest classes (N, ...) that an ONNX file gives."""
+    """The likeliest classes (N, ...) that an ONNX file gives; of one logit whether it is above 0."""
     forward = onnx_forward(path)
-    return torch.cat([forward(part).argmax(1) for part in inputs.split(CALIBRATION_BATCH)])
+    logits = torch.cat([forward(part) for part in inputs.split(CALIBRATION_BATCH)])
+    return logits[:, 0] > 0 if logits.shape[1] == 1 else logits.argmax(1)
 
 
 def quantize_onnx(

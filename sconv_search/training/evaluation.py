@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sconv_search.data.splits import DataSet, Images
-from sconv_search.training.metrics import TOP1, LogitMetric
+from sconv_search.training.metrics import TOP1, LogitMetric, class_logits
 
 EVALUATION_BATCH = 500
 
@@ -56,7 +56,7 @@ def evaluate(network: nn.Module, data: DataSet, split: Images, metric: LogitMetr
     was_training, tally, loss, predictions = network.training, None, 0.0, 0
     network.eval()
     for batch in split.batches(torch.arange(len(split)).split(data.evaluation_batch)):
-        logits = predict(network, data, batch.images, batch=data.evaluation_batch)
+        logits = class_logits(predict(network, data, batch.images, batch=data.evaluation_batch))
         tally = tally or metric.tally(logits.shape[1])
         tally.add(logits, batch.labels)
         loss += float(F.cross_entropy(logits, batch.labels, reduction="sum"))

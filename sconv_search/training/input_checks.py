@@ -81,16 +81,17 @@ def require_fit(task: str, input_shape: Sequence[int], network: nn.Module, data:
             f"{title} of task {task!r} gives {given} for one input; "
             f"the data's {classes} classes need logits of shape {(1, classes, *spatial)}"
         )
+    told_apart = max(2, logits.shape[1])  # by one logit, no and yes
     for name in SPLITS:
-        if (class_count := getattr(data, name).classes) > logits.shape[1]:
+        if (class_count := getattr(data, name).classes) > told_apart:
             raise ValueError(
-                f"{title} of task {task!r} gives {given} for one input, which is {logits.shape[1]} classes, but "
+                f"{title} of task {task!r} gives {given} for one input, which is {told_apart} classes, but "
                 f"the {name} labels go up to {class_count - 1}: logits of shape {(1, classes, *spatial)} are needed"
             )
-    if data.class_weights is not None and len(data.class_weights) != logits.shape[1]:
+    if data.class_weights is not None and len(data.class_weights) != told_apart:
         raise ValueError(
             f"DataSet.class_weights of {data.name!r} has {len(data.class_weights)} numbers; {title} tells "
-            f"{logits.shape[1]} classes apart"
+            f"{told_apart} classes apart"
         )
 
 

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from sconv_search.cost.network_inputs import called, output_tensors
 from sconv_search.data.loaders.batches import LoaderData
 from sconv_search.data.splits import DataSet, Split
+from sconv_search.training.metrics import class_logits
 from sconv_search.training.process_group import ProcessGroup
 from sconv_search.training.schedule import Schedule
 
@@ -115,7 +116,9 @@ def training_loss(
         logits = network(x_NCHW)
         parts = []
         if share < 1:
-            labels = _cross_entropy(logits, batch.labels, data.class_weights, schedule.label_smoothing, processes)
+            labels = _cross_entropy(
+                class_logits(logits), batch.labels, data.class_weights, schedule.label_smoothing, processes
+            )
             parts.append((1 - share) * labels if share else labels)
         if teacher is not None and share:
             with torch.no_grad():
@@ -128,7 +131,7 @@ def _distance(logits: Tensor, wanted: Tensor, predictions: int, schedule: Schedu
     """How far logits are from a teacher's, a mean over all predictions."""
     if schedule.teacher_loss == "logits":
         return F.mse_loss(logits.float(), wanted.float())
-    given, wanted = (F.log_softmax(found / schedule.temperature, dim=1) for found in (logits, wanted))
+    given, wanted = (F.log_softmax(class_logits(found) / schedule.temperature, dim=1) for found in (logits, wanted))
     divergence = F.kl_div(given, wanted, reduction="sum", log_target=True)
     return divergence * schedule.temperature**2 / predictions
 

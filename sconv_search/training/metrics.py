@@ -26,6 +26,16 @@ class Tally(Protocol):
         """The score of all that was added, in %."""
 
 
+def class_logits(logits: Tensor) -> Tensor:
+    """Logits (N, classes, ...) of a network's logits: one logit becomes two, those of no and yes.
+
+    No has 0, so that the softmax of both is the sigmoid of the one.
+    """
+    import torch  # here: metrics are named without it
+
+    return torch.cat([torch.zeros_like(logits), logits], dim=1) if logits.shape[1] == 1 else logits
+
+
 class _Accuracy:
     """Share of labels among the ``most`` largest logits; exact, as it counts whole numbers."""
 

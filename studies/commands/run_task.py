@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from pathlib import Path
+from shlex import quote
 
 import typer
 
@@ -41,17 +44,32 @@ def task_of(folder: RunFolder, spec: StudySpec, named: RunTask, *, ask: bool = T
             raise ValueError(
                 f"the run in {str(folder.path)!r} {has}, {flag} says {given[flag]!r}; give the one of its search"
             )
-    wanted = [
-        f"{flag} {shown(name)}"
-        for flag, name in (("--task", base), ("--network", own))
-        if ":" in name and not given[flag]
-    ]
+    wanted = [f"{flag} {shown(name)}" for flag, name in _code_of(spec) if not given[flag]]
     if wanted and not (ask and _agrees(folder, wanted)):
         raise ValueError(
             f"the run in {str(folder.path)!r} names code to be run, and code that a folder names is not run unasked; "
             f"if it is yours, give {' '.join(wanted)}"
         )
     return task_named(spec.task)
+
+
+def confirm_command(run: Path, spec: StudySpec, data: Path | None, weights: Path | None, methods: Sequence[str]) -> str:
+    """What confirms a run that was just searched: what its folder does not hold, or may not name, is given again.
+
+    Args:
+        data, weights, methods: as they were given to the search.
+    """
+    words = ["sconv-search", "confirm", str(run)]
+    given = [("--data", data), ("--weights", weights), *(("--method", name) for name in methods if ":" in name)]
+    for flag, value in (*_code_of(spec), *given):
+        words += [] if value is None else [flag, str(value)]
+    return " ".join(map(quote, words))
+
+
+def _code_of(spec: StudySpec) -> list[tuple[str, str]]:
+    """Flags with the code that the run's task names."""
+    base, _, own = spec.task.partition("@")
+    return [(flag, name) for flag, name in (("--task", base), ("--network", own)) if ":" in name]
 
 
 def _agrees(folder: RunFolder, wanted: list[str]) -> bool:

@@ -14,6 +14,7 @@ from sconv_search.studies.commands.dry_run_listing import say_dry_run
 from sconv_search.studies.commands.output import print_json, telling
 from sconv_search.studies.commands.processes import placement_of, require_processes, together
 from sconv_search.studies.commands.results import search_result
+from sconv_search.studies.commands.run_task import confirm_command
 from sconv_search.studies.context import require_data
 from sconv_search.studies.methods import METHODS
 from sconv_search.studies.monitor import Monitor
@@ -116,7 +117,8 @@ def search(
                 checkpoint_s=every_s,
                 overwrite=run.overwrite,
             )
-            monitor.say(f"records: {folder.trials}; next: sconv-search confirm {run.out}")
+            command = confirm_command(run.out, spec, source.data, source.weights, limits.method or ())
+            monitor.say(f"records: {folder.trials}; next: {command}")
     if as_json:
         print_json(search_result(folder))
 

@@ -38,9 +38,11 @@ class _Data:
     make: Callable[[bool], nn.Module]
 
     def __call__(self, folder: Path | None, train_was_seen: bool) -> DataSet:
-        root, classes = data_folder(folder), _classes(self.make(False), self.photos, pixels=self.kind == "masks")
+        root, logits = data_folder(folder), _logits(self.make(False), self.photos, pixels=self.kind == "masks")
+        classes = max(2, logits)  # one logit tells no and yes apart
         if self.kind == "masks":
-            return mask_folders(folder, train_was_seen=train_was_seen, photos=self.photos, classes=classes)
+            seen, binary = train_was_seen, logits == 1
+            return mask_folders(folder, train_was_seen=seen, photos=self.photos, classes=classes, binary=binary)
         read = photo_tables if root.is_dir() and is_table(root) else image_folders
         return read(root, train_was_seen=train_was_seen, photos=self.photos, classes=classes)
 
@@ -118,8 +120,8 @@ def _channels(network: nn.Module) -> int | None:
 
 
 @torch.no_grad()
-def _classes(network: nn.Module, photos: Photos, *, pixels: bool) -> int:
-    """How many classes the network tells apart.
+def _logits(network: nn.Module, photos: Photos, *, pixels: bool) -> int:
+    """How many logits the network gives: one a class, or one for no and yes.
 
     Raises:
         ValueError: it gives no logits of them.

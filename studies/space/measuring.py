@@ -35,6 +35,7 @@ from sconv_search.studies.space.widths import channels_dropped, left_by_pruning,
 from sconv_search.studies.spec import Selection
 from sconv_search.system.cache import architecture
 from sconv_search.training.batch_norm import batch_norms
+from sconv_search.training.metrics import class_logits
 
 Kept = Callable[[str, tuple[Option, ...]], None]
 """Called with each site's options as soon as they are measured."""
@@ -294,7 +295,7 @@ class CostTable:
 @torch.no_grad()
 def _log_probabilities(network: nn.Module, inputs: Inputs) -> Tensor:
     """Log-probabilities (predictions, classes)."""
-    logits = called(network, inputs).float()
+    logits = class_logits(called(network, inputs).float())
     return F.log_softmax(logits.movedim(1, -1).flatten(0, -2), dim=1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from PIL import Image
 
 from sconv_search.data import DataSet
+from sconv_search.studies import RunFolder
 from sconv_search.studies.tasks import task_named
 from tests.studies.conftest import Typed
 
@@ -174,6 +176,28 @@ def test_photos_with_masks_are_segmented(tmp_path: Path) -> None:
         task.data(tmp_path / "street", True)
     with pytest.raises(ValueError, match="must give logits"):
         task_named("masks?size=8@foldernets:small").data(tmp_path / "street", True)
+
+
+def test_masks_of_a_network_with_one_logit_are_no_and_yes(tmp_path: Path, typed: Callable[..., Typed]) -> None:
+    for part, count in (("train", 64), ("val", 4), ("test", 4)):
+        for number in range(count):
+            photo(tmp_path / "street" / part / "images" / f"{number}.png", 20 + 200 * (number % 2))
+            photo(tmp_path / "street" / part / "masks" / f"{number}.png", 255 * (number % 2), "L")
+    name = "masks?size=8@foldernets:segmenter?classes=1"
+    labels = task_named(name).data(tmp_path / "street", False).validation.take(torch.arange(4)).labels
+    assert sorted(set(labels.flatten().tolist())) == [0, 1]
+    task = "--task masks?size=8 --network foldernets:segmenter?classes=1 --data street --device cpu --seed 1"
+    short = "--budget 90% --method spatial_svd --trials 1 --epochs 20 --learning-rate 0.1 --confirm-epochs 20 --out run"
+    assert (said := typed("search", *task.split(), *short.split())).status == 0, said
+    command = "sconv-search confirm run --network 'foldernets:segmenter?classes=1' --data street"
+    assert f"next: {command}\n" in said.out, "as it stands; a folder's own code is not run unasked"
+    assert (said := typed(*shlex.split(command)[1:], "--seeds", 1)).status == 0, said
+    tests = [record.test_score for record in RunFolder("run").records()[0] if record.test_score is not None]
+    assert len(tests) == 4
+    assert min(tests) > 90, "bright photos are yes, dark ones no"
+    photo(tmp_path / "street/val/masks/0.png", 7, "L")
+    with pytest.raises(ValueError, match=r"a mask holds 7; of a network with one logit it is 0, and 1 or 255 for yes"):
+        task_named(name).data(tmp_path / "street", False).validation.take(torch.arange(4))
 
 
 def table(count: int) -> datasets.Dataset:
