@@ -168,6 +168,8 @@ class Study:
         cluster: Cluster | None = None,
         stops: StoppingCriterion | None = None,
         checkpoint_s: float = EVERY_S,
+        checkpoints: str | None = None,
+        storage: str | None = None,
         overwrite: bool = False,
     ) -> list[TrialRecord]:
         """All records of the search, or of the one in the folder continued until it has so many trainings.
@@ -178,6 +180,8 @@ class Study:
             cluster: where trials run in place of this machine, as for ``Placement``.
             stops: ends the search earlier.
             checkpoint_s: seconds between checkpoints of a training.
+            checkpoints: path or address of a folder for them that all nodes of a cluster see.
+            storage: URL of a PostgreSQL database for the Optuna study; None keeps that in the folder.
             overwrite: whether another study in the folder is deleted.
 
         Raises:
@@ -191,17 +195,37 @@ class Study:
             placement=Placement(workers=workers, cluster=cluster),
             stops=stops,
             checkpoint_s=checkpoint_s,
+            checkpoints=checkpoints,
+            storage=storage,
             overwrite=overwrite,
         )
 
-    def confirm(self, seeds: int = 3, *, plans: int = 3, checkpoint_s: float = EVERY_S) -> list[TrialRecord]:
+    def confirm(
+        self,
+        seeds: int = 3,
+        *,
+        plans: int = 3,
+        cluster: Cluster | None = None,
+        checkpoint_s: float = EVERY_S,
+        checkpoints: str | None = None,
+    ) -> list[TrialRecord]:
         """New records of the best plans trained on the full schedule with each seed, and scored by ``test``.
+
+        Args:
+            cluster, checkpoint_s, checkpoints: as for ``search``.
 
         Raises:
             ValueError, RuntimeError: as ``sconv_search.studies.confirmation.confirm``.
         """
         return confirm(
-            self.context, [self.folder], seeds=seeds, most=plans, monitor=self._monitor, checkpoint_s=checkpoint_s
+            self.context,
+            [self.folder],
+            seeds=seeds,
+            most=plans,
+            monitor=self._monitor,
+            checkpoint_s=checkpoint_s,
+            placement=Placement(cluster=cluster),
+            checkpoints=checkpoints,
         )
 
     def report(self, out: str | Path = "report", *, overwrite: bool = False) -> Path:
@@ -345,6 +369,7 @@ def search_network(
     trials: int = 20,
     workers: int = 1,
     cluster: Cluster | None = None,
+    storage: str | None = None,
     stops: StoppingCriterion | None = None,
     monitor: Monitor | None = None,
     start: dict[str, Any] | None = None,
@@ -356,6 +381,7 @@ def search_network(
         out: the run's folder.
         workers: processes in which trials run, as for ``Placement``.
         cluster: where they run in place of this machine.
+        storage: URL of a PostgreSQL database for the Optuna study; None keeps that in the folder.
         monitor: is told of progress; by default lines and bars in a terminal and in a notebook.
         start: further arguments of ``context_from_network``.
         study: further arguments of ``StudySpec``, such as ``sampler`` or ``screening``.
@@ -368,4 +394,5 @@ def search_network(
     begun = context_from_network(network, data, **(start or {}))
     spec = _spec(begun.task, trials, methods=methods, budget=budget, quantity=quantity, **study)
     placement = Placement(workers=workers, cluster=cluster)
-    return search(begun, spec, RunFolder(out), monitor or monitor_of(), placement=placement, stops=stops)
+    monitor = monitor or monitor_of()
+    return search(begun, spec, RunFolder(out), monitor, placement=placement, stops=stops, storage=storage)

@@ -10,7 +10,10 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
+import torch
+from torch import nn
 
+import sconv_search as ss
 from benchmarks.search.local_postgres import Server
 from sconv_search import TrialRecord
 from sconv_search.studies import RunFolder, StudyContext, StudySpec
@@ -164,8 +167,9 @@ class Striking(Monitor):
             self._strike()
 
 
+@pytest.mark.parametrize("away_s", [1.5, pytest.param(30.0, marks=pytest.mark.slow)])
 def test_a_search_waits_for_a_database_that_is_gone_for_a_while(
-    server: Server, context: StudyContext, spec: StudySpec, run: RunFolder
+    server: Server, context: StudyContext, spec: StudySpec, run: RunFolder, away_s: float
 ) -> None:
     """It comes back as soon as the search has said that it waits."""
     wanted = search(context, replace(spec, trials=6), RunFolder(run.path.parent / "journal"))
@@ -175,7 +179,7 @@ def test_a_search_waits_for_a_database_that_is_gone_for_a_while(
     def say(text: str) -> None:
         waits(text)
         if "the database does not answer" in text:
-            threading.Timer(1.5, server.start).start()
+            threading.Timer(away_s, server.start).start()
 
     monitor.say = say  # type: ignore[method-assign]
     records = search(context, replace(spec, trials=6), run, monitor, storage=server.url())
@@ -210,6 +214,24 @@ def test_a_study_that_another_command_took_during_an_outage_is_given_up(server: 
         server.start()
         with second.locked("taken"), pytest.raises(DatabaseLost, match="another command took over the study 'taken'"):
             first.require_held()
+
+
+def test_a_study_from_python_lies_in_the_database(server: Server, run: RunFolder) -> None:
+    network, inputs = nn.Sequential(nn.Conv2d(2, 4, 3), nn.Flatten(), nn.Linear(144, 3)), torch.randn(8, 2, 8, 8)
+    study = ss.Study(
+        network,
+        inputs[:1],
+        out=run.path,
+        data=[inputs],
+        score=lambda network: float(network(inputs).mean()),
+        fit=lambda network, penalty, epochs: None,
+        budget="80%",
+        methods="spatial_svd",
+    )
+    records = study.search(trials=1, storage=server.url())
+    told = [trial.user_attrs["number"] for trial in trials_of(server, run) if "record" in trial.user_attrs]
+    assert told == [record.number for record in records]
+    assert len(told) == 1
 
 
 class OutOfOrder:
