@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -30,6 +31,7 @@ from sconv_search.baselines.decomposition import (
     singular_factors,
 )
 from sconv_search.baselines.factorized_layer import FactorizedLayer
+from sconv_search.baselines.weighted_factors import SWEEPS, refit_factor, steps_within
 from sconv_search.calibration.moments import Moments, least_squares_tail
 from sconv_search.layer_kinds import layer_kind
 from sconv_search.plan import Structure
@@ -72,7 +74,7 @@ class CPConv2d(FactorizedLayer):
 class CP(Decomposition):
     """CP decomposition of 2-D kernels by alternating least squares from a seeded random start.
 
-    With calibration inputs, the last convolution is refit to the dense layer's outputs.
+    With calibration inputs, all four axes' vectors are refit in turn to the dense layer's outputs.
 
     Args:
         steps: ranks are offered at this many equal steps, up to the dense MACs or the greatest rank.
@@ -248,27 +250,54 @@ def built(conv: nn.Conv2d, terms: Terms, moments: Moments | None = None) -> CPCo
     """The four convolutions; each has the geometry of its own axis, and the last the bias.
 
     Args:
-        moments: of what the layer reads; the last convolution is then their least-squares fit to the dense outputs.
+        moments: of what the layer reads; the vectors are then refit in turn to the dense outputs.
     """
-    rank, filters, shift = terms.filters.shape[1], terms.filters, None
+    rank, shift = terms.filters.shape[1], None
     if moments is not None:
-        filters, shift = _refit(conv, terms, moments)
+        terms, shift = _alternated(conv, terms, moments)
     layer = CPConv2d(
         convolution(conv, terms.channels.T[:, :, None, None], axes=()),
         convolution(conv, terms.rows.T[:, None, :, None], axes=(0,), groups=rank),
         convolution(conv, terms.columns.T[:, None, None, :], axes=(1,), groups=rank),
-        convolution(conv, filters[:, :, None, None], axes=(), bias=shifted_bias(conv, shift)),
+        convolution(conv, terms.filters[:, :, None, None], axes=(), bias=shifted_bias(conv, shift)),
         error=terms.error,
         fell_back=terms.fell_back,
     )
     return layer.train(conv.training)
 
 
-def _refit(conv: nn.Conv2d, fitted_terms: Terms, moments: Moments) -> tuple[Tensor, Tensor]:
+def _alternated(conv: nn.Conv2d, start: Terms, moments: Moments) -> tuple[Terms, Tensor]:
+    """The best terms of rounds in which the vectors along each axis are refit in turn, those along the filters last."""
+    kernel, intercept = conv.weight.detach().double(), conv.bias is not None
+    second = (moments.covariance if intercept else moments.second)[0]
+    terms, shift, least = _refit_filters(conv, start, moments)
+    steps = steps_within(len(kernel), kernel[0].numel(), factors=3)
+    for _ in range(SWEEPS if steps else 0):
+        factors: Factors = list(terms[:4])
+        for axis in (1, 2, 3):
+            made = partial(_made, factors, axis)
+            factors[axis] = refit_factor(kernel.flatten(1), second, made, factors[axis], steps)
+            factors = list(_balanced(factors, 1.0))
+        filters, channels, rows, columns = factors
+        swept = terms._replace(filters=filters, channels=channels, rows=rows, columns=columns)
+        changed, moved, error = _refit_filters(conv, swept, moments)
+        if error < least:
+            terms, shift, least = changed, moved, error
+    return terms, shift
+
+
+def _made(factors: Factors, axis: int, vectors: Tensor) -> Tensor:
+    """The kernel (O, C * taps) of the factors with other vectors along one axis."""
+    return composed([vectors if place == axis else factor for place, factor in enumerate(factors)]).flatten(1)
+
+
+def _refit_filters(conv: nn.Conv2d, fitted_terms: Terms, moments: Moments) -> tuple[Terms, Tensor, float]:
+    """The terms with the best vectors along the filters, the bias' shift, and the error of the outputs."""
+
     def reduce(patches_gnCHW: Tensor) -> Tensor:
         terms = torch.einsum("cr,hr,wr->rchw", fitted_terms.channels, fitted_terms.rows, fitted_terms.columns)
         return patches_gnCHW.flatten(2) @ terms.flatten(1).T
 
     kernel = conv.weight.detach().double()[None]
     tail = least_squares_tail(kernel, fitted_terms.filters[None], moments, reduce, intercept=conv.bias is not None)
-    return tail.kernel[0], tail.shift
+    return fitted_terms._replace(filters=tail.kernel[0]), tail.shift, tail.error

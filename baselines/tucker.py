@@ -6,12 +6,14 @@ Legend: O filters, C input channels, T taps, Ri and Ro the ranks along C and O.
 Source: Kim, Park, Yoo, Choi, Yang, Shin, Compression of Deep Convolutional Neural Networks for Fast and Low Power
 Mobile Applications, ICLR 2016, section 3.1 (Tucker-2). The factors from higher-order orthogonal iteration (tensorly).
 With data, core and outer factor are the optimum for a given inner factor: the least-squares fit of the outputs, cut to
-rank Ro along the leading axes of its own outputs (reduced-rank regression, Izenman 1975).
+rank Ro along the leading axes of its own outputs (reduced-rank regression, Izenman 1975). The inner factor is refit in
+turn with them (``weighted_factors``).
 """
 
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -29,10 +31,13 @@ from sconv_search.baselines.decomposition import (
     singular_factors,
 )
 from sconv_search.baselines.factorized_layer import factorized_layer
+from sconv_search.baselines.weighted_factors import SWEEPS, refit_factor, steps_within
 from sconv_search.calibration.moments import Moments, least_squares_tail
 from sconv_search.plan import Structure
 from sconv_search.system.cache import remembered
 
+_Fit = tuple[Tensor, Tensor, Tensor, Tensor, float]
+"""Core, outer and inner factor, the bias' shift, and the error."""
 ITERATIONS = 3
 """Orthogonal iterations; from the SVD of each mode, further ones change the error by less than 1 % of it."""
 
@@ -149,7 +154,7 @@ def factorize(conv: Conv, rank_in: int, rank_out: int, moments: Moments | None =
     if moments is not None:
         inners = (inner, _weighted_axes(kernel.double(), moments)[:, :rank_in])
         fits = [_calibrated(kernel.double(), factors, rank_out, moments, conv.bias is not None) for factors in inners]
-        core, outer, inner, shift, _ = min(fits, key=lambda fit: fit[-1])
+        core, outer, inner, shift, _ = _alternated(conv, min(fits, key=lambda fit: fit[-1]), moments)
     axes = range(len(conv.kernel_size))
     ones = [1 for _ in axes]
     return factorized_layer(
@@ -173,9 +178,7 @@ def _weighted_axes(kernel: Tensor, moments: Moments) -> Tensor:
     return orthonormal
 
 
-def _calibrated(
-    kernel: Tensor, inner: Tensor, rank_out: int, moments: Moments, intercept: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
+def _calibrated(kernel: Tensor, inner: Tensor, rank_out: int, moments: Moments, intercept: bool) -> _Fit:
     """Core, outer and the given inner factor, the bias' shift and the error: the least for this inner factor."""
 
     def reduce(patches_gnC: Tensor) -> Tensor:
@@ -192,6 +195,31 @@ def _calibrated(
         mean = reduce(moments.mean[:, None].unflatten(2, kernel.shape[1:])).flatten()
         shift = shift + (tail.kernel[0] - kept @ tail.kernel[0]) @ mean
     return core, outer, inner, shift, tail.error + float(left_out)
+
+
+def _alternated(conv: Conv, start: _Fit, moments: Moments) -> _Fit:
+    """The best of the start and of rounds in which the inner factor, and then the other two, are refit."""
+    intercept, kernel = conv.bias is not None, kernel_of(conv).double()
+    second = (moments.covariance if intercept else moments.second)[0]
+    best = start
+    for _ in range(SWEEPS):
+        core, outer, inner = best[:3]
+        # of the outputs, only those along the outer factor are ever made
+        wanted = outer.T @ kernel.flatten(1)
+        if not (steps := steps_within(wanted.shape[0], wanted.shape[1], factors=1)):
+            return best
+        refit = refit_factor(wanted, second, partial(_contracted, core), inner, steps)
+        best = min(
+            best,
+            _calibrated(kernel, torch.linalg.qr(refit).Q, outer.shape[1], moments, intercept),
+            key=lambda fit: fit[-1],
+        )
+    return best
+
+
+def _contracted(core: Tensor, inner: Tensor) -> Tensor:
+    """The kernel (Ro, C * taps) of a core (Ro, Ri, taps...) behind an inner factor (C, Ri)."""
+    return torch.einsum("sr...,cr->sc...", core, inner).flatten(1)
 
 
 def mode(kernel: Tensor, axis: int) -> Tensor:

@@ -1,12 +1,13 @@
 """What a search on many machines survives, and what it costs beside training.
 
-Four parts, each of which adds a row; without ``--part`` the rows become a page.
+Five parts, each of which adds a row; without ``--part`` the rows become a page.
 
 - ``faults``: a search of trials of half a second on a Ray cluster of four nodes of one core, with the study in
   PostgreSQL. Nodes are killed and join again, the coordinator is killed, the database restarted, at random moments.
 - ``overhead``: the same search, undisturbed, in this process, in two processes, and on two nodes.
 - ``scaling``: trials that sleep, on 1, 2 and 4 nodes, and in up to 32 slots that are threads of the coordinator, so
   that the two cores of a machine do not limit.
+- ``fairness``: two searches at once on two nodes, of which the second begins while the first has them all.
 - ``suggestions``: seconds of a suggestion after many trials while many others run.
 """
 
@@ -45,11 +46,12 @@ from sconv_search.studies.spec import SamplerName
 
 SECONDS, NODES, LINEAR = 0.5, 4, 0.9
 SLEEP_S = 15.0
+FAIR_S, FAIR_TRIALS, FAIR_NODES = 5.0, 24, 2
 WORDS = (
     "Each part is a command, `python -m benchmarks.search.cluster --part faults`, `--part overhead --trials 10`,"
-    " `--part scaling` and `--part suggestions --rounds 2`, whose rows lie in `benchmarks/results/cluster.jsonl`. Other"
-    " work kept the two cores of the machine busy meanwhile; the load average is given. Suggestions are those of a"
-    " study in a journal."
+    " `--part scaling`, `--part fairness` and `--part suggestions --rounds 2`, whose rows lie in"
+    " `benchmarks/results/cluster.jsonl`. Other work kept the two cores of the machine busy meanwhile; the load average"
+    " is given. Suggestions are those of a study in a journal."
 )
 SAMPLERS: tuple[SamplerName, ...] = ("random", "tpe", "surrogate")
 
@@ -62,10 +64,12 @@ def _lines(out: Path) -> int:
 class Coordinator:
     """A search in a process of its own, started again whenever it has ended before its time."""
 
-    def __init__(self, out: Path, trials: int, address: str, storage: str) -> None:
-        where = ["--cluster", address, "--storage", storage]
+    def __init__(
+        self, out: Path, trials: int, address: str, storage: str | None = None, seconds: float = SECONDS
+    ) -> None:
+        where = ["--cluster", address, *(() if storage is None else ("--storage", storage))]
         self._command = [sys.executable, "-m", "benchmarks.search.sleeping", "--out", str(out)]
-        self._command += ["--trials", str(trials), "--seconds", str(SECONDS), *where]
+        self._command += ["--trials", str(trials), "--seconds", str(seconds), *where]
         self._log = out.with_suffix(".log")
         self.started = 0
         self._start()
@@ -250,6 +254,29 @@ def _rate(written: list[float], slots: int) -> float:
     return 60 * (len(first) - 1) / (first[-1] - first[0])
 
 
+def fairness(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Trials that each of two searches ends from the first record of the second on, until one of them is complete."""
+    cluster, names = LocalCluster(), ("first", "second")
+    for index in range(FAIR_NODES):
+        cluster.join(f"node {index}")
+    searches: list[Coordinator] = []
+    try:
+        for name in names:
+            searches.append(Coordinator(folder / name, FAIR_TRIALS, cluster.address, seconds=FAIR_S))
+            while not _lines(folder / name):
+                searches[-1].is_done()  # raises where it has failed
+                time.sleep(0.05)
+        before = [_lines(folder / name) for name in names]
+        while not any([search.is_done() for search in searches]):
+            time.sleep(0.05)
+        ended = [_lines(folder / name) - count for name, count in zip(names, before, strict=True)]
+        return {"part": "fairness", "load": os.getloadavg()[0], "before": before, "ended": ended}
+    finally:
+        for search in searches:
+            search.end()
+        cluster.end()
+
+
 def suggestions(given: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
     """Seconds of a suggestion while others run, a row a sampler."""
     study = Suggesting(kind="random", folder=folder)
@@ -280,6 +307,8 @@ def page(rows: list[dict[str, Any]]) -> Iterator[str]:
         yield f"## Overhead\n\n{words}\n\n{table}"
     if rates := {(row["kind"], row["slots"]): row for row in rows if row["part"] == "scaling"}:
         yield f"## Scaling\n\nTrials sleep {SLEEP_S:g} s.\n\n{_scaling_table(list(rates.values()))}"
+    if (row := last.get("fairness")) is not None:
+        yield f"## Two searches at once\n\n{_fairness_words(row)}"
     if told := {row["sampler"]: row for row in rows if row["part"] == "suggestions"}:
         lines = [
             (
@@ -315,10 +344,20 @@ def _scaling_table(rows: list[dict[str, Any]]) -> str:
     return markdown_table(columns, cells)
 
 
+def _fairness_words(row: dict[str, Any]) -> str:
+    first, second = row["ended"]
+    return (
+        f"Two searches of trials that sleep {FAIR_S:g} s on {FAIR_NODES} nodes of one core; the second began when the"
+        f" first had ended {row['before'][0]} trials. From the second one's first trial on, until one of them was"
+        f" complete, the first ended {first} trials and the second {second}; load average {row['load']:.1f}."
+    )
+
+
 def main() -> None:
     """Command line."""
     parts: dict[str, Callable[[argparse.Namespace, Path], dict[str, Any] | Iterator[dict[str, Any]]]]
-    parts = {"faults": faults, "overhead": overhead, "scaling": scaling, "suggestions": suggestions}
+    parts = {"faults": faults, "overhead": overhead, "scaling": scaling, "fairness": fairness}
+    parts["suggestions"] = suggestions
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=parts, help="measure this; without it, make the page")
     parser.add_argument("--trials", type=int, default=200)

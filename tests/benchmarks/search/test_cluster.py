@@ -19,6 +19,7 @@ def test_the_page_says_what_holds() -> None:
         {"part": "overhead", "trials": 8, "load": 1.0, "seconds a trial": {"in this process": 0.25}},
         {**scaling, "slots": 2, "rate": 2 * 60 / cluster.SLEEP_S},
         {**scaling, "slots": 4, "rate": 0.5 * 4 * 60 / cluster.SLEEP_S},
+        {"part": "fairness", "before": [3, 1], "ended": [11, 9], "load": 1.0},
         {"part": "suggestions", "sampler": "tpe", "told": 5000, "pending": 256, "load": 1.0, "seconds": [0.1, 0.25]},
     ]
     text = "\n".join(cluster.page(rows))
@@ -26,6 +27,7 @@ def test_the_page_says_what_holds() -> None:
     assert "| in this process | 0.25 |" in text
     assert "| threads of the coordinator | 2 | 8.0 | 1.00 | holds | 1.0 |" in text
     assert "| threads of the coordinator | 4 | 8.0 | 0.50 | **missed** | 1.0 |" in text
+    assert "the first ended 11 trials and the second 9" in text
     assert "| tpe | 5,000 | 256 | 0.10, 0.25 | 1.0 |" in text
 
 
