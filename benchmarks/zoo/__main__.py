@@ -31,7 +31,9 @@ def main() -> None:
     if arguments.what == "table":
         arguments.page.write_text(page(read_rows(arguments.results)), encoding="utf-8")
         return
-    names = [name for name in zoo() if fnmatchcase(name, arguments.only)]
+    sizes = {network: row.get("params") or 0 for (network, _), row in read_rows(arguments.results).items()}
+    # those of known size from the smallest on, so that a run that is stopped has most networks
+    names = sorted((name for name in zoo() if fnmatchcase(name, arguments.only)), key=lambda name: sizes.get(name, 0))
     parts = arguments.part or tuple(PARTS)
     for row in add_rows(arguments.results, parts, names, arguments.limit, arguments.again):
         words = row.get("reason") or row.get("failures") or "ok"
