@@ -288,7 +288,7 @@ def _alternated(conv: nn.Conv2d, start: Terms, moments: Moments) -> tuple[Terms,
 
 def _made(factors: Factors, axis: int, vectors: Tensor) -> Tensor:
     """The kernel (O, C * taps) of the factors with other vectors along one axis."""
-    return composed([vectors if place == axis else factor for place, factor in enumerate(factors)]).flatten(1)
+    return composed([vectors if index == axis else factor for index, factor in enumerate(factors)]).flatten(1)
 
 
 def _refit_filters(conv: nn.Conv2d, fitted_terms: Terms, moments: Moments) -> tuple[Terms, Tensor, float]:

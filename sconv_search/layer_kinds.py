@@ -74,7 +74,7 @@ def _sharing_memory(parameters: Iterable[nn.Parameter]) -> Iterator[tuple[nn.Par
         last = sum((size - 1) * stride for size, stride in zip(parameter.shape, parameter.stride(), strict=True))
         places.append((parameter.data_ptr(), parameter.data_ptr() + last * parameter.element_size(), parameter))
     reach: tuple[int, nn.Parameter] | None = None
-    for begin, end, parameter in sorted(places, key=lambda place: place[:2]):
+    for begin, end, parameter in sorted(places, key=lambda extent: extent[:2]):
         if reach is not None and begin <= reach[0]:
             yield reach[1], parameter
         if reach is None or end > reach[0]:

@@ -244,13 +244,13 @@ class Study:
         Raises:
             ValueError: nothing of that name and seed is confirmed.
         """
-        found = confirmed_network(self.folder, plan, seed)
-        network = load(found.folder, self._network)
+        confirmed = confirmed_network(self.folder, plan, seed)
+        network = load(confirmed.folder, self._network)
         network.example = self.task.input_shape
         with counting_free(self._spec.count_free):
             network.cost = measure_cost(network, self.task.input_shape)
             network.dense_cost = measure_cost(self._network, self.task.input_shape)
-        return Best(record=found.record, network=network, folder=found.folder)
+        return Best(record=confirmed.record, network=network, folder=confirmed.folder)
 
     @cached_property
     def context(self) -> StudyContext:
@@ -299,7 +299,9 @@ def _require_trainable(loss: object, fit: object, schedules: Sequence[Schedule])
 def _spec(task: Task, trials: int, *, methods: str | Sequence[str], **given: Any) -> StudySpec:
     listed: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
     if "plans" in listed:
-        listed["plans"] = tuple(one.to_json() if isinstance(one, CompressionPlan) else one for one in listed["plans"])
+        listed["plans"] = tuple(
+            plan.to_json() if isinstance(plan, CompressionPlan) else plan for plan in listed["plans"]
+        )
     return StudySpec(
         task=task.name,
         methods=tuple(map(METHODS.add, [methods] if isinstance(methods, str) else methods)),

@@ -108,19 +108,19 @@ def _run(
             if (finished := executor.result()) is None:
                 continue
             running -= 1
-            request, found = finished
-            if found.row is None:
-                lost.append(f"{request.title}: {found.lost}")
+            request, record = finished
+            if record.row is None:
+                lost.append(f"{request.title}: {record.lost}")
                 monitor.say(f"{lost[-1]}; it is not confirmed")
                 continue
             folder = folders[request.folder]
-            for name, content in found.files.items():
+            for name, content in record.files.items():
                 write_whole(folder.path / "confirmed" / request.name / name, content)
-            folder.append(found.row)
+            folder.append(record.row)
             request.forget_checkpoints()
             folder.forget_checkpoints(request.name)
-            _tell(folder, request, found.row, monitor)
-            new.append(found.row)
+            _tell(folder, request, record.row, monitor)
+            new.append(record.row)
     if lost:
         raise RuntimeError(f"{counted(len(lost), 'training')} gave nothing, {lost[-1]}; the same command tries again")
     return new
@@ -141,7 +141,7 @@ def _requests(
                     candidate.plan,
                     None if candidate.variant == "dense" else seed,
                 )
-                if key not in planned and not any(_is_done(one, candidate, seed) for one in searched):
+                if key not in planned and not any(_is_done(run, candidate, seed) for run in searched):
                     planned.add(key)
                     yield ConfirmationRequest(
                         folder=index,

@@ -177,15 +177,15 @@ def _logit_metric(task: Task) -> LogitMetric:
 def _trained(task: Task, monitor: Monitor) -> nn.Module | None:
     """The task's network where it comes trained, by its name or from its function; None where it does not."""
     if task.trained_network is not None:
-        found = task.trained_network()
+        network = task.trained_network()
     else:
-        found = task.network() if returns_trained(task.network) else None
-    if found is not None:
+        network = task.network() if returns_trained(task.network) else None
+    if network is not None:
         monitor.say(
             f"the network of task {task.name} is trained already: it is not trained again, and all training images"
             " count as seen by it"
         )
-    return found
+    return network
 
 
 def _dense_weights(

@@ -64,12 +64,12 @@ def network_by(text: str) -> NamedNetwork:
     if not colon or not rest:
         raise ValueError(f"{text!r} names no network; write {FORMS}, and arguments as NAME?num_classes=10")
     if library in LIBRARIES:
-        found = LibraryNetwork(library, rest, options)
+        source = LibraryNetwork(library, rest, options)
         return NamedNetwork(
             text=text,
-            make=lambda trained: found.made(trained=trained),
-            has_weights=found.has_weights,
-            photos=found.photos,
+            make=lambda trained: source.made(trained=trained),
+            has_weights=source.has_weights,
+            photos=source.photos,
         )
     return NamedNetwork(text=text, make=partial(_function, text), has_weights=None, photos=lambda network: None)
 

@@ -177,20 +177,20 @@ def _after(out: Path, server: Server, trials: int) -> dict[str, Any]:
 
 def overhead(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Seconds from record to record in each slot, less those of the training."""
-    found = {}
+    seconds_by_place = {}
     for name, slots in (("in this process", 1), ("two processes", 2)):
         placement = Placement(workers=slots)
-        found[name] = _per_trial(run(folder / name, given.trials, SECONDS, placement)[1], slots)
+        seconds_by_place[name] = _per_trial(run(folder / name, given.trials, SECONDS, placement)[1], slots)
     cluster = LocalCluster()
     try:
         for slots in (1, 2):
             cluster.join(f"node {slots}")
             name = f"Ray, {slots} node" + "s" * (slots > 1)
             placement = Placement(cluster=Cluster(address=cluster.address))
-            found[name] = _per_trial(run(folder / name, given.trials, SECONDS, placement)[1], slots)
+            seconds_by_place[name] = _per_trial(run(folder / name, given.trials, SECONDS, placement)[1], slots)
     finally:
         cluster.end()
-    return {"part": "overhead", "trials": given.trials, "load": os.getloadavg()[0], "seconds a trial": found}
+    return {"part": "overhead", "trials": given.trials, "load": os.getloadavg()[0], "seconds a trial": seconds_by_place}
 
 
 def _per_trial(written: list[float], slots: int) -> float:
@@ -374,8 +374,8 @@ def main() -> None:
     torch.set_num_threads(1)
     if given.part:
         with tempfile.TemporaryDirectory() as folder:
-            found = parts[given.part](given, Path(folder))
-            for row in [found] if isinstance(found, dict) else found:
+            measured = parts[given.part](given, Path(folder))
+            for row in [measured] if isinstance(measured, dict) else measured:
                 with open(given.rows, "a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")
                 print(json.dumps(row), flush=True)

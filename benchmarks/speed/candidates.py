@@ -163,7 +163,7 @@ def at_equal_macs(method: str, network: nn.Module, subject: Subject, macs: int, 
     for _ in range(BISECTIONS):
         middle = (low + high) // 2
         low, high = (middle, high) if at(middle) <= macs else (low, middle)
-    _, nearest = min(built.values(), key=lambda one: abs(one[0] - macs))
+    _, nearest = min(built.values(), key=lambda candidate: abs(candidate[0] - macs))
     return Candidate(method=method, strength=strength, network=nearest)
 
 

@@ -71,7 +71,7 @@ def measured(name: str, method: str) -> Row:
         small = ss.compress(network, (3, SIZE, SIZE), budget=BUDGET, methods=[method], progress=False)
     except ValueError as error:
         return {**row, "seconds": time.process_time() - began, "reason": str(error)}
-    flops = [ss.measure_cost(one, (3, SIZE, SIZE)).flops for one in (network, small)]
+    flops = [ss.measure_cost(each, (3, SIZE, SIZE)).flops for each in (network, small)]
     seconds = time.process_time() - began
     return {**row, "seconds": seconds, "share": flops[1] / flops[0], "layers": len(small.plan.sites)}
 

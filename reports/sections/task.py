@@ -98,7 +98,7 @@ def _plan_part(task: _Task) -> Iterator[Block | Figure]:
 def _folds(task: _Task) -> list[Block]:
     """Before and after, layer by layer: the verdict's plans first, then the others by score."""
     chosen = {entry.key for verdict in task.verdicts for entry in verdict.entries}
-    order = task.plans[task.plans["stage"] == "confirm"].assign(first=lambda found: found["key"].isin(chosen))
+    order = task.plans[task.plans["stage"] == "confirm"].assign(first=lambda table: table["key"].isin(chosen))
     order = order.assign(quality=quality(order, "test_score"))
     order = order.sort_values(["first", "quality"], ascending=[False, False], kind="stable")
     folds: list[Block] = []

@@ -66,7 +66,7 @@ def image_folders(folder: Path | None, *, train_was_seen: bool, photos: Photos, 
 def part_folders(root: Path) -> dict[str, Path]:
     """The folders of the parts that there are; none where the root holds the images of all."""
     named = {part: next((root / n for n in names if (root / n).is_dir()), None) for part, names in PARTS.items()}
-    return {part: place for part, place in named.items() if place is not None}
+    return {part: path for part, path in named.items() if path is not None}
 
 
 def three_splits(root: Path, parts: Mapping[str, DiskSplit], train_was_seen: bool) -> list[DiskSplit]:

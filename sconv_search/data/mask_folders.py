@@ -36,12 +36,12 @@ def mask_folders(
     skipped: list[Path] = []
     whole, mirrored = (PhotoAndMask(photos, mirrored=mirrored, binary=binary) for mirrored in (False, True))
     parts = {}
-    for name, place in named.items():
-        images, masks = _pairs(place, skipped)
+    for name, folder_of_part in named.items():
+        images, masks = _pairs(folder_of_part, skipped)
         parts[name] = DiskSplit(
             files=images,
             targets=masks,
-            root=place,
+            root=folder_of_part,
             view=whole,
             augmentation=mirrored,
             shape=photos.shape,
@@ -61,19 +61,19 @@ def mask_folders(
     )
 
 
-def _pairs(place: Path, skipped: list[Path]) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+def _pairs(folder: Path, skipped: list[Path]) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
     for kind in ("images", "masks"):
-        if not (place / kind).is_dir():
-            raise FileNotFoundError(f"there is no {str(place / kind)!r}; expected is {LAYOUT}")
-    masks = {path.stem: path for path in sorted((place / "masks").iterdir()) if is_image(path)}
-    inside = sorted((place / "images").iterdir())
+        if not (folder / kind).is_dir():
+            raise FileNotFoundError(f"there is no {str(folder / kind)!r}; expected is {LAYOUT}")
+    masks = {path.stem: path for path in sorted((folder / "masks").iterdir()) if is_image(path)}
+    inside = sorted((folder / "images").iterdir())
     images = [path for path in inside if is_image(path)]
     skipped += [path for path in inside if not is_image(path)]
     if not images:
-        raise ValueError(f"{str(place / 'images')!r} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        raise ValueError(f"{str(folder / 'images')!r} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
     if lost := [path.name for path in images if path.stem not in masks]:
         raise FileNotFoundError(
-            f"{len(lost)} of {len(images)} photos in {str(place / 'images')!r} have no mask of their name in masks/:"
+            f"{len(lost)} of {len(images)} photos in {str(folder / 'images')!r} have no mask of their name in masks/:"
             f" {', '.join(lost[:3])}"
         )
     return tuple(images), tuple(masks[path.stem] for path in images)

@@ -40,7 +40,7 @@ class PhotoFolder:
             kinds = ", ".join(sorted(IMAGE_SUFFIXES))
             raise ValueError(f"{str(root)!r} holds no image ({kinds}), neither in it nor in folders below")
         order = torch.randperm(len(paths), generator=torch.Generator().manual_seed(SPLIT_SEED))
-        self.paths = tuple(paths[place] for place in order.tolist())
+        self.paths = tuple(paths[position] for position in order.tolist())
         self.photos, self.batch = photos, batch
 
     def __len__(self) -> int:

@@ -104,11 +104,11 @@ def _column(folder: Path, table: Any, names: tuple[str, ...]) -> str:
     raise ValueError(f"{str(folder)!r} has no column {' or '.join(names)}, but {', '.join(table.column_names)}")
 
 
-def _decoded(value: Any, place: str) -> Image.Image:
+def _decoded(value: Any, where: str) -> Image.Image:
     """The image of a row: its bytes, or the file that it names."""
     if value.get("bytes") is None:
         return opened(Path(value["path"]), "RGB")
-    return opened(io.BytesIO(value["bytes"]), "RGB", title=place)
+    return opened(io.BytesIO(value["bytes"]), "RGB", title=where)
 
 
 def _cut(split: Split, share: float) -> tuple[Split, Split]:

@@ -92,9 +92,9 @@ def parity(network: Forward, other: Forward, example: Inputs) -> float:
     with torch.no_grad():
         for batch in CHECKED_BATCHES:
             inputs = _drawn(example, batch, generator)
-            for wanted, found in zip(_outputs(network, inputs), _outputs(other, inputs), strict=True):
+            for wanted, output in zip(_outputs(network, inputs), _outputs(other, inputs), strict=True):
                 largest = wanted.abs().max().clamp_min(1e-30)
-                worst = max(worst, float((found.to(wanted.dtype) - wanted).abs().max() / largest), key=_nan_last)
+                worst = max(worst, float((output.to(wanted.dtype) - wanted).abs().max() / largest), key=_nan_last)
     return worst
 
 

@@ -52,14 +52,14 @@ def measure_ready_latencies_ms(
     Raises:
         RuntimeError: a network draws random numbers or changes its state in evaluation mode.
     """
-    ready = [_ready(one, inputs, batch) for one in _of_one_tensor(networks, inputs)]
+    ready = [_ready(network, inputs, batch) for network in _of_one_tensor(networks, inputs)]
     return measure_latencies_ms(ready, inputs, batch=batch, rounds=rounds)
 
 
 def _of_one_tensor(networks: Sequence[nn.Module], inputs: Inputs) -> list[nn.Module]:
     if is_shape(inputs):
         return list(networks)
-    return [one if isinstance(one, PackedNetwork) else PackedNetwork(one, inputs) for one in networks]
+    return [network if isinstance(network, PackedNetwork) else PackedNetwork(network, inputs) for network in networks]
 
 
 def _input(network: nn.Module, inputs: Inputs, batch: int) -> Tensor:

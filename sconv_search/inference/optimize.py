@@ -213,7 +213,7 @@ def _assignments(rows: Sequence[SiteChoice]) -> dict[str, dict[str, str]]:
         for way in dict.fromkeys(way for row in rows for way in row.milliseconds if way != DENSE)
     }
     total = {name: sum(row.milliseconds[ways[row.site]] for row in rows) for name, ways in alike.items()}
-    for name in sorted(alike, key=lambda one: total[one]):
+    for name in sorted(alike, key=lambda run: total[run]):
         if alike[name] not in assignments.values() and len(assignments) <= ONE_WAY:
             assignments[name] = alike[name]
     return assignments

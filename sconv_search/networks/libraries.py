@@ -121,7 +121,9 @@ def _require_timm(name: str) -> None:
     _require_known("timm has no network", base, timm.list_models())
     if mark:
         tags = [known.partition(".")[2] for known in timm.models.get_arch_pretrained_cfgs(base)]
-        _require_known(f"timm has no weights for {base!r} named", tag, [one for one in tags if one], every=True)
+        _require_known(
+            f"timm has no weights for {base!r} named", tag, [known_tag for known_tag in tags if known_tag], every=True
+        )
 
 
 def _require_known(title: str, name: str, known: list[str], *, every: bool = False) -> None:

@@ -42,8 +42,8 @@ def uniform(space: SearchSpace, budget: AnyBudget) -> CompressionPlan:
     of = budget.limits[0].of
     most = {name: -min(of(option.cost) for option in options) for name, options in space.sites.items()}
     large = {name: saving for name, saving in most.items() if saving * len(most) >= SMALL_SHARE * sum(most.values())}
-    found = _sharing(space, budget, large) or _sharing(space, budget, most)
-    return space.cheapest(budget) if found is None else found
+    plan = _sharing(space, budget, large) or _sharing(space, budget, most)
+    return space.cheapest(budget) if plan is None else plan
 
 
 def _sharing(space: SearchSpace, budget: AnyBudget, most: Mapping[str, float]) -> CompressionPlan | None:
@@ -137,13 +137,13 @@ def least_squares(space: SearchSpace, budget: AnyBudget) -> CompressionPlan | No
     Source: Everett, Generalized Lagrange Multiplier Method, Operations Research 1963.
     """
     known = {name: [o for o in options if o.error is not None] for name, options in space.sites.items()}
-    low, high, found = 0.0, 1e6, None
+    low, high, best = 0.0, 1e6, None
     for _ in range(PRICES):
         price = (low + high) / 2
         plan = _at_price(known, price, budget)
         fits = budget.excess(space.cost(plan)) <= 0
-        found, low, high = (plan, low, price) if fits else (found, price, high)
-    return found
+        best, low, high = (plan, low, price) if fits else (best, price, high)
+    return best
 
 
 def _at_price(known: Mapping[str, list[Option]], price: float, budget: AnyBudget) -> CompressionPlan:

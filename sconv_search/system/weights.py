@@ -81,11 +81,11 @@ def load_weights_(network: nn.Module, path: str | Path) -> tuple[str, ...]:
 
 def tensors_checksum(tensors: Mapping[str, Tensor]) -> int:
     """CRC-32 over names and contents: what a disk or a transfer damages shows."""
-    found = 0
+    checksum = 0
     for name in sorted(tensors):
         content = tensors[name].reshape(-1).view(torch.uint8).numpy()
-        found = zlib.crc32(content.data, zlib.crc32(name.encode(), found))
-    return found
+        checksum = zlib.crc32(content.data, zlib.crc32(name.encode(), checksum))
+    return checksum
 
 
 def not_finite(tensors: Mapping[str, Tensor], buffers: Collection[str]) -> list[str]:

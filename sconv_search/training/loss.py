@@ -131,7 +131,7 @@ def _distance(logits: Tensor, wanted: Tensor, predictions: int, schedule: Schedu
     """How far logits are from a teacher's, a mean over all predictions."""
     if schedule.teacher_loss == "logits":
         return F.mse_loss(logits.float(), wanted.float())
-    given, wanted = (F.log_softmax(class_logits(found) / schedule.temperature, dim=1) for found in (logits, wanted))
+    given, wanted = (F.log_softmax(class_logits(outputs) / schedule.temperature, dim=1) for outputs in (logits, wanted))
     divergence = F.kl_div(given, wanted, reduction="sum", log_target=True)
     return divergence * schedule.temperature**2 / predictions
 

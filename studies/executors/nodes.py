@@ -35,32 +35,32 @@ def installed_lookup() -> Callable[[], dict[str, str]]:
         import platform
         from pathlib import Path
 
-        found = {"Python": ".".join(platform.python_version_tuple()[:2])}
+        installed = {"Python": ".".join(platform.python_version_tuple()[:2])}
         for name in ("sconv-search", "torch"):
             try:
-                found[name] = importlib.metadata.version(name)
+                installed[name] = importlib.metadata.version(name)
             except importlib.metadata.PackageNotFoundError:
-                found[name] = "error: is not installed"
+                installed[name] = "error: is not installed"
         spec = importlib.util.find_spec("sconv_search")
         if spec is not None and spec.origin is not None:
             root, digest = Path(spec.origin).parent, hashlib.sha256()
             folders = [root, *(root / name for name in ("baselines", "reports", "studies"))]  # those are links
             for path in sorted({path for folder in folders for path in folder.rglob("*.py")}):
                 digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
-            found["source of sconv-search"] = digest.hexdigest()[:16]
-        return found
+            installed["source of sconv-search"] = digest.hexdigest()[:16]
+        return installed
 
     return look_up
 
 
 def checked_here(evaluator: Any) -> dict[str, str]:
     """Checksums of the data and the network as this process reads them; in place of one that cannot be read, why."""
-    found = {"network": _weights_sha256(evaluator.context.network)}
+    checksums = {"network": _weights_sha256(evaluator.context.network)}
     try:
-        found["data"] = evaluator.context.data.checksum()
+        checksums["data"] = evaluator.context.data.checksum()
     except (OSError, ValueError) as error:
-        found["data"] = f"{MISSING}{error}"
-    return found
+        checksums["data"] = f"{MISSING}{error}"
+    return checksums
 
 
 def wanted_of(evaluator: Any) -> dict[str, str]:
@@ -75,10 +75,10 @@ def _weights_sha256(network: Any) -> str:
     return digest.hexdigest()
 
 
-def misfit(found: Mapping[str, str], wanted: Mapping[str, str]) -> str | None:
+def misfit(has: Mapping[str, str], wanted: Mapping[str, str]) -> str | None:
     """In what a node differs from the one that asks, in words; None where in nothing."""
     for name in wanted:
-        there = found.get(name, f"{MISSING}is missing")
+        there = has.get(name, f"{MISSING}is missing")
         if there != wanted[name]:
             if there.startswith(MISSING):
                 return f"{name} {there.removeprefix(MISSING)}"

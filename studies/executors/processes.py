@@ -51,7 +51,7 @@ class Processes(Generic[JobT, ResultT]):
             ready = wait([worker.pipe for worker, _, _ in self._busy.values()])
             worker, job, attempt = self._busy.pop(ready[0])
             try:
-                lines, found = worker.pipe.recv()
+                lines, result = worker.pipe.recv()
             except (EOFError, OSError):  # it died before or while it answered
                 worker.process.join()
                 reason = f"its worker process ended with exit code {worker.process.exitcode}"
@@ -60,10 +60,10 @@ class Processes(Generic[JobT, ResultT]):
                     self._monitor.say(f"{job.title}: {reason}; it runs once more")
                     self._hand(worker, job, attempt + 1)
                     continue
-                lines, found = (), self._evaluator.failure(job, f"{reason}, {attempt} times")
+                lines, result = (), self._evaluator.failure(job, f"{reason}, {attempt} times")
             self._idle.append(worker)
             say_all(self._monitor, job.title, lines)
-            return job, found
+            return job, result
 
     def close(self) -> None:
         """Ends all workers, whatever they are at."""
@@ -107,8 +107,8 @@ def _work(sent: Sent, pipe: Connection[Any, Any]) -> None:
     while True:
         try:
             job, notes = pipe.recv(), Notes()
-            found = evaluator.evaluate(job, notes)
-            pipe.send((notes.lines, found))
+            result = evaluator.evaluate(job, notes)
+            pipe.send((notes.lines, result))
         except (EOFError, BrokenPipeError, ConnectionResetError):  # of the pipe: a job's own errors become its result
             return
 

@@ -129,14 +129,14 @@ class RayExecutor(Generic[JobT, ResultT]):
             job, attempt = self._placed.pop(ready[0])
             lost = None
             try:
-                lines, found = self._ray.get(ready[0])
+                lines, result = self._ray.get(ready[0])
             except self._lost as error:
                 lost = _reason(error)
             except self._ray.exceptions.RayError as error:  # raised before the job could turn it into its result
-                lines, found = (), self._evaluator.failure(job, _reason(error))
+                lines, result = (), self._evaluator.failure(job, _reason(error))
             if lost is None:
                 say_all(self._monitor, job.title, lines)
-                return job, found
+                return job, result
             if attempt == MOST_ATTEMPTS:
                 return job, self._evaluator.failure(job, f"{lost}, {attempt} times")
             self._monitor.say(f"{job.title}: {lost}; it runs once more")
@@ -207,13 +207,13 @@ class RayExecutor(Generic[JobT, ResultT]):
         """Takes in what a node's check gave: first what is installed there, then what it reads."""
         name, title = node["NodeID"], f"{node['NodeManagerHostname']} ({node['NodeID'][:8]})"
         try:
-            found = self._ray.get(task)
+            told = self._ray.get(task)
         except self._lost:
             return  # it is asked again, if it is still there
         except self._ray.exceptions.RayError as error:
             wrong: str | None = _reason(error)
         else:
-            wrong = misfit(found, self._wanted[question])
+            wrong = misfit(told, self._wanted[question])
         if wrong is not None:
             self._unfit[name] = f"{title}: {wrong}"
             self._monitor.say(f"node {title} is not used: {wrong}")

@@ -147,8 +147,8 @@ def require_sendable(context: StudyContext) -> None:
     Raises:
         TypeError: network or functions cannot be pickled, and the task's name is not that of the code that makes them.
     """
-    if ":" not in context.task.name and (found := _unsendable(context)) is not None:
-        name, error = found
+    if ":" not in context.task.name and (obstacle := _unsendable(context)) is not None:
+        name, error = obstacle
         raise TypeError(
             f"several workers need a {name} that can be pickled (defined at the top of a module, no lambda), or a"
             f" function that makes the study, named as --task package.module:function: {error}"

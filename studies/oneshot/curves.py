@@ -22,7 +22,7 @@ def curves(choices: Sequence[Choice]) -> list[list[Choice]]:
 
     The size is the entry with the most values, and with it every entry that follows from it.
     """
-    found: list[list[Choice]] = []
+    curves: list[list[Choice]] = []
     by_kind: dict[tuple[str, frozenset[str]], list[Choice]] = {}
     for choice in choices:
         by_kind.setdefault((choice.method, frozenset(choice.structure)), []).append(choice)
@@ -31,8 +31,8 @@ def curves(choices: Sequence[Choice]) -> list[list[Choice]]:
         by_rest: dict[tuple[int, ...], list[Choice]] = {}
         for choice in own:
             by_rest.setdefault(tuple(choice.structure[entry] for entry in fixed), []).append(choice)
-        found += [sorted(one, key=lambda choice: choice.structure[size]) for one in by_rest.values()]
-    return found
+        curves += [sorted(one, key=lambda choice: choice.structure[size]) for one in by_rest.values()]
+    return curves
 
 
 def _size_of(choices: Sequence[Choice]) -> tuple[str, list[str]]:
@@ -54,7 +54,7 @@ def measured_on(curve: Sequence[Choice]) -> list[Choice]:
     if len(curve) <= MEASURED:
         return list(curve)
     places = np.unique(np.linspace(0, len(curve) - 1, MEASURED).round().astype(int))
-    return [curve[place] for place in places]
+    return [curve[index] for index in places]
 
 
 def along(curve: Sequence[Choice], measure: Callable[[Choice], float]) -> Mapping[Choice, float]:
@@ -81,26 +81,26 @@ def exact_costs(curve: Sequence[Choice], known: Mapping[Choice, Cost]) -> Mappin
     """
     size = _size_of(curve)[0]
     x = [choice.structure[size] for choice in known]
-    found: dict[Choice, dict[str, int]] = {choice: {} for choice in curve}
+    estimates: dict[Choice, dict[str, int]] = {choice: {} for choice in curve}
     for field in ("macs", "adds", "params", "activations"):
         y = [int(getattr(cost, field)) for cost in known.values()]
         for choice in curve:
             value = _through(x, y, choice.structure[size], degree=2)
             if value is None:
                 return None
-            found[choice][field] = value
-    return {choice: Cost(**fields) for choice, fields in found.items()}
+            estimates[choice][field] = value
+    return {choice: Cost(**fields) for choice, fields in estimates.items()}
 
 
 def _through(x: Sequence[int], y: Sequence[int], at: int, *, degree: int) -> int | None:
     """The value of the polynomial through the points; None where it has another degree or value than wanted."""
     if len(x) < degree + 2:
         return None
-    value, table, product = Fraction(0), [Fraction(one) for one in y], Fraction(1)
+    value, table, product = Fraction(0), [Fraction(number) for number in y], Fraction(1)
     for order in range(len(x)):  # Newton's divided differences
         if order > degree and table[0] != 0:
             return None
         value += table[0] * product
         product *= at - x[order]
-        table = [(b - a) / (x[place + order + 1] - x[place]) for place, (a, b) in enumerate(pairwise(table))]
+        table = [(b - a) / (x[index + order + 1] - x[index]) for index, (a, b) in enumerate(pairwise(table))]
     return int(value) if value.denominator == 1 else None

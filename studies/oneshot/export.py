@@ -79,10 +79,10 @@ def export(
 
 
 def _example(network: nn.Module, example: Inputs | None) -> Inputs:
-    found = getattr(network, "example", None) if example is None else example
-    if found is None:
+    inputs = getattr(network, "example", None) if example is None else example
+    if inputs is None:
         raise ValueError("export needs an example input; give example=, a tensor (N, ...) or the shape of one input")
-    if isinstance(found, (tuple, list)) and len(found) == 1 and isinstance(found[0], Tensor):
-        found = found[0]
-    made: Inputs = tuple(found) if is_shape(found) else found
+    if isinstance(inputs, (tuple, list)) and len(inputs) == 1 and isinstance(inputs[0], Tensor):
+        inputs = inputs[0]
+    made: Inputs = tuple(inputs) if is_shape(inputs) else inputs
     return made

@@ -68,24 +68,24 @@ def found_network(name: str, weights: str | Path | None = None, *, trained: bool
     wanted = trained and weights is None
     base, _, own = name.partition("@")
     if ":" not in base or ":" in own:
-        found = _of_task(_known(name), wanted)
+        named = _of_task(_known(name), wanted)
     elif (folder := compressed_folder(name)) is not None:
         from sconv_search.studies.oneshot.saving import load  # here: it builds networks by name, too
 
         loaded = load(folder)
-        found = FoundNetwork(network=loaded, shape=getattr(loaded, "example", None), trained=True)
+        named = FoundNetwork(network=loaded, shape=getattr(loaded, "example", None), trained=True)
     elif base.partition(":")[0] in LIBRARIES:
-        found = _of_library(network_by(name), wanted)
+        named = _of_library(network_by(name), wanted)
     else:
         made = made_by(name, nn.Module, Task, OfTask)
         if isinstance(made, Task | OfTask):
-            found = _of_task(made if isinstance(made, Task) else made.task, wanted)
+            named = _of_task(made if isinstance(made, Task) else made.task, wanted)
         else:
-            found = FoundNetwork(network=made, trained=wanted and returns_trained(lambda: _again(name)))
-    network = found.network.eval()
+            named = FoundNetwork(network=made, trained=wanted and returns_trained(lambda: _again(name)))
+    network = named.network.eval()
     if weights is None:
-        return found
-    return replace(found, trained=True, notes=load_weights_(network, weights))
+        return named
+    return replace(named, trained=True, notes=load_weights_(network, weights))
 
 
 def compressed_folder(name: str) -> Path | None:

@@ -104,16 +104,16 @@ def _costs(
     layers = {name: site(network, name) for name in choices}
     dense = {name: candidate(layer, shapes[name]) for name, layer in layers.items()}
     own = {
-        name: [curve for curve in curves(found) if not method_named(curve[0].method).reshapes_neighbors]
-        for name, found in choices.items()
+        name: [curve for curve in curves(offers) if not method_named(curve[0].method).reshapes_neighbors]
+        for name, offers in choices.items()
     }
     wanted = {dense[name]: layer for name, layer in layers.items()}
-    for name, found in own.items():
-        wanted |= {replace(dense[name], choice=c): layers[name] for curve in found for c in measured_on(curve)}
+    for name, offers in own.items():
+        wanted |= {replace(dense[name], choice=c): layers[name] for curve in offers for c in measured_on(curve)}
     with monitor.bar("counting the cost of options") as step:
         costs = costs_by_shape(wanted, step)
-    for name, found in own.items():
-        for curve in found:
+    for name, offers in own.items():
+        for curve in offers:
             known = {choice: costs[replace(dense[name], choice=choice)] for choice in measured_on(curve)}
             between = exact_costs(curve, known)
             if between is not None:
@@ -124,8 +124,8 @@ def _costs(
     costs |= costs_by_shape({one: layer for one, layer in rest.items() if one not in costs})
     return {
         (name, choice): costs[replace(dense[name], choice=choice)] - costs[dense[name]]
-        for name, found in own.items()
-        for curve in found
+        for name, offers in own.items()
+        for curve in offers
         for choice in curve
     }
 

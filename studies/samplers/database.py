@@ -142,11 +142,11 @@ class StudyDatabase:
 
     def study(self, directions: Sequence[StudyDirection]) -> optuna.Study:
         """The study, made now if there is none."""
-        found = optuna.create_study(
+        study = optuna.create_study(
             study_name=self._name, storage=self._storage, directions=list(directions), load_if_exists=True
         )
-        found.set_user_attr(SPEC, self._spec)
-        return found
+        study.set_user_attr(SPEC, self._spec)
+        return study
 
     def require_held(self) -> None:
         """Makes sure that the study is still this command's: an outage has freed it.
@@ -170,8 +170,8 @@ class StudyDatabase:
             )
 
     def _locks(self) -> bool:
-        found = self._held.execute(self._sql.text(_LOCK), {"name": f"sconv-search {self._name}"})
-        return bool(found.scalar_one())
+        locked = self._held.execute(self._sql.text(_LOCK), {"name": f"sconv-search {self._name}"})
+        return bool(locked.scalar_one())
 
     def _patiently(self, work: Callable[..., Any], arguments: Sequence[Any], **options: Any) -> Any:
         """Does work on the database, again and again while that does not answer.
@@ -182,7 +182,7 @@ class StudyDatabase:
         began, said = time.monotonic(), False
         while True:
             try:
-                found = work(*arguments, **options)
+                result = work(*arguments, **options)
             except (StorageInternalError, self._sql.exc.OperationalError, self._sql.exc.InterfaceError) as error:
                 passed = time.monotonic() - began
                 if not _is_outage(error) or passed > self._most_s:
@@ -201,7 +201,7 @@ class StudyDatabase:
             else:
                 if said:
                     self._say(f"the database answers again, after {time.monotonic() - began:.0f} s")
-                return found
+                return result
 
 
 class _Patient(RDBStorage):
@@ -246,7 +246,7 @@ for _name in (
 
 def _is_outage(error: BaseException) -> bool:
     """Whether a failure is of the connection, and not of what was asked."""
-    known = {type(one).__name__ for one in _chain(error)}
+    known = {type(cause).__name__ for cause in _chain(error)}
     return bool(known & {"OperationalError", "InterfaceError"})
 
 

@@ -32,5 +32,5 @@ def add_missing(source: optuna.Study, target: optuna.Study) -> list[int]:
 
 def lost_records(study: optuna.Study, known: Mapping[int, object]) -> list[str]:
     """Records, a line each, that a study has and that are not among those known by number."""
-    found = {number: trial.user_attrs.get(RECORD) for number, trial in counting(study).items()}
-    return [text for number, text in sorted(found.items()) if text is not None and number not in known]
+    records = {number: trial.user_attrs.get(RECORD) for number, trial in counting(study).items()}
+    return [text for number, text in sorted(records.items()) if text is not None and number not in known]

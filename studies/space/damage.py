@@ -68,10 +68,10 @@ def _float_outputs(output: Any) -> list[Tensor]:
     return [tensor for tensor in output_tensors(output) if tensor.is_floating_point()]
 
 
-def _follow_batch(many: Sequence[Tensor], one: Sequence[Tensor]) -> bool:
+def _follow_batch(many: Sequence[Tensor], single: Sequence[Tensor]) -> bool:
     """Whether the outputs of a batch and of its first input differ in the batch's size alone."""
-    return len(many) == len(one) and all(
-        a.dim() == b.dim() and a.shape[1:] == b.shape[1:] and a.numel() for a, b in zip(many, one, strict=True)
+    return len(many) == len(single) and all(
+        a.dim() == b.dim() and a.shape[1:] == b.shape[1:] and a.numel() for a, b in zip(many, single, strict=True)
     )
 
 

@@ -137,8 +137,8 @@ class _Measuring:
         else:
             self._distance = OutputError(observed, self._read)
         self._costs = CostTable()
-        one = first_of(self._read, 1)
-        self._once = called_once(context.network, lambda network: called(network, one))
+        single = first_of(self._read, 1)
+        self._once = called_once(context.network, lambda network: called(network, single))
         self._before: dict[str, Given] = {}
         self._wanted = wanted
 

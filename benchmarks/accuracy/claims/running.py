@@ -95,7 +95,7 @@ class Study:
     def start(self) -> StudyContext:
         """The dense network, and data whose halves of the test set are validation and test."""
         weights = self.data / "weights" / "cifar10_resnet20.safetensors"
-        found = context_from_task(
+        context = context_from_task(
             task_named(TASK),
             data=self.data,
             weights=weights,
@@ -103,7 +103,7 @@ class Study:
             device=torch.device("cpu"),
             monitor=Monitor(),
         )
-        return replace(found, data=replace(found.data, calibration_images=FITTED))
+        return replace(context, data=replace(context.data, calibration_images=FITTED))
 
     def space(self, method: str) -> SearchSpace:
         """The method's options with the relative errors of their layers' outputs as damages, measured once."""
@@ -148,11 +148,19 @@ class Study:
             known["flops"] = measure_cost(fitted, self.start.task.input_shape).flops / dense.flops
             append(self.rows, {"step": "fitted", **known, "images": FITTED, "cpu_s": seconds, **self._scores(fitted)})
             began = time.process_time()
-            found = reconstruct(fitted, self.start.network, self._images(RECONSTRUCTED), Reconstruction(steps=STEPS))
+            reconstructed = reconstruct(
+                fitted, self.start.network, self._images(RECONSTRUCTED), Reconstruction(steps=STEPS)
+            )
             seconds += time.process_time() - began
-            row = {"step": "reconstructed", **known, "images": RECONSTRUCTED, "cpu_s": seconds, **self._scores(found)}
+            row = {
+                "step": "reconstructed",
+                **known,
+                "images": RECONSTRUCTED,
+                "cpu_s": seconds,
+                **self._scores(reconstructed),
+            }
             append(self.rows, row)
-            save_compressed(found, plan, folder)
+            save_compressed(reconstructed, plan, folder)
         network = rebuild(self.start.network, folder, self.start.task.input_shape)
         return network, CompressionPlan.from_json((folder / "plan.json").read_text())
 

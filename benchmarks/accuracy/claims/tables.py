@@ -56,8 +56,8 @@ def report(rows: Sequence[Row]) -> str:
 
 def starts(rows: Sequence[Row]) -> list[Row]:
     """The rows of networks before training, of each the newest."""
-    found = {(row["kind"], row["budget"], row["step"]): row for row in rows if row["step"] in STEPS}
-    return list(found.values())
+    newest = {(row["kind"], row["budget"], row["step"]): row for row in rows if row["step"] in STEPS}
+    return list(newest.values())
 
 
 def minutes_before(rows: Sequence[Row], kind: str, budget: int) -> float:
@@ -131,8 +131,8 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     """Test top-1 over FLOPs kept, and over processor minutes of fit, reconstruction and training."""
     figure, (by_flops, by_minutes) = plt.subplots(1, 2, figsize=(11, 4.4), sharey=True, layout="constrained")
     kinds = list(dict.fromkeys(row["kind"] for row in starts(rows)))
-    for place, kind in enumerate(kinds):
-        look: dict[str, Any] = {"color": plt.get_cmap("tab10")(place), "marker": "osDv^<>"[place]}
+    for index, kind in enumerate(kinds):
+        look: dict[str, Any] = {"color": plt.get_cmap("tab10")(index), "marker": "osDv^<>"[index]}
         for budget in dict.fromkeys(row["budget"] for row in starts(rows) if row["kind"] == kind):
             points = _points(rows, kind, budget)
             flops = share_of(rows, kind, budget)

@@ -174,11 +174,11 @@ class LoaderData:
     def _from(self, done: int, seed: int) -> Iterator[Any]:
         epoch, skip = divmod(done, self.length)
         while True:
-            place = -1
-            for place, batch in enumerate(replayed(self.loader, epoch_seed(seed, epoch))):
-                if place >= skip:
+            index = -1
+            for index, batch in enumerate(replayed(self.loader, epoch_seed(seed, epoch))):
+                if index >= skip:
                     yield self._placed(batch)
-            if place < 0:
+            if index < 0:
                 raise ValueError(f"the data of {self.name!r} holds no batch in epoch {epoch + 1}")
             epoch, skip = epoch + 1, 0
 

@@ -40,7 +40,7 @@ class _Randomness:
             self._put(own)
 
     def _states(self) -> tuple[Any, ...]:
-        return [one.get_state() for one in self._generators], random.getstate(), np.random.get_state()
+        return [generator.get_state() for generator in self._generators], random.getstate(), np.random.get_state()
 
     def _put(self, states: tuple[Any, ...]) -> None:
         for generator, state in zip(self._generators, states[0], strict=True):
@@ -66,17 +66,17 @@ def epoch_seed(seed: int, epoch: int) -> int:
     return int(np.random.SeedSequence([seed % 2**63, epoch]).generate_state(1)[0])
 
 
-def same_batch(one: Any, other: Any) -> bool:
+def same_batch(batch: Any, other: Any) -> bool:
     """Whether two batches are equal in structure and all values."""
-    (own, spec), (others, other_spec) = pytree.tree_flatten(one), pytree.tree_flatten(other)
+    (own, spec), (others, other_spec) = pytree.tree_flatten(batch), pytree.tree_flatten(other)
     return bool(spec == other_spec and all(map(_same, own, others)))
 
 
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, Tensor) or isinstance(other, Tensor):
-        both = isinstance(one, Tensor) and isinstance(other, Tensor)
-        return bool(both and one.dtype == other.dtype and one.shape == other.shape and torch.equal(one, other))
-    return bool(np.all(one == other))
+def _same(value: Any, other: Any) -> bool:
+    if isinstance(value, Tensor) or isinstance(other, Tensor):
+        both = isinstance(value, Tensor) and isinstance(other, Tensor)
+        return bool(both and value.dtype == other.dtype and value.shape == other.shape and torch.equal(value, other))
+    return bool(np.all(value == other))
 
 
 def _generators(loader: Any) -> list[torch.Generator]:
@@ -84,5 +84,7 @@ def _generators(loader: Any) -> list[torch.Generator]:
     sampler = getattr(loader, "sampler", None)
     batch_sampler = getattr(loader, "batch_sampler", None)
     owners = (loader, sampler, batch_sampler, getattr(batch_sampler, "sampler", None))
-    found = [getattr(owner, "generator", None) for owner in owners]
-    return list({id(one): one for one in found if isinstance(one, torch.Generator)}.values())
+    generators = [getattr(owner, "generator", None) for owner in owners]
+    return list(
+        {id(generator): generator for generator in generators if isinstance(generator, torch.Generator)}.values()
+    )

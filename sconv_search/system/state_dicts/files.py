@@ -71,7 +71,7 @@ def _safetensors(path: Path) -> Mapping[str, Tensor]:
 def _pickled(path: Path) -> StateFile:
     try:
         with warnings.catch_warnings(action="ignore"):  # on TorchScript, which is refused below
-            found: Any = torch.load(path, map_location="cpu", weights_only=True)
+            loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"weights file {str(path)!r} holds Python objects beside tensors, which are not loaded, as loading runs"
@@ -81,6 +81,6 @@ def _pickled(path: Path) -> StateFile:
         script = "TorchScript" in str(error)
         what = "is a TorchScript program" if script else f"is damaged: {shortened(str(error), 200)}"
         raise ValueError(f"weights file {str(path)!r} {what}; {SAVE_AGAIN}") from error
-    tensors, notes = unwrapped(found, f"weights file {str(path)!r}")
+    tensors, notes = unwrapped(loaded, f"weights file {str(path)!r}")
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     return StateFile(shapes=shapes, tensors=lambda: tensors, notes=notes)

@@ -21,7 +21,7 @@ AVERAGE_COUNT = "n_averaged"
 MOST_DEPTH, SHOWN = 3, 8
 
 
-def unwrapped(found: Any, title: str) -> tuple[Mapping[str, Tensor], tuple[str, ...]]:
+def unwrapped(loaded: Any, title: str) -> tuple[Mapping[str, Tensor], tuple[str, ...]]:
     """The state dict in what a file holds, and where it was found, in words.
 
     Args:
@@ -31,15 +31,17 @@ def unwrapped(found: Any, title: str) -> tuple[Mapping[str, Tensor], tuple[str, 
     Raises:
         ValueError: there is none; what there is, is named.
     """
-    place: list[str] = []
-    while not _is_state(found):
-        key = next((key for key in WRAPPERS if isinstance(found, Mapping) and _holds(found.get(key), MOST_DEPTH)), None)
+    path: list[str] = []
+    while not _is_state(loaded):
+        key = next(
+            (key for key in WRAPPERS if isinstance(loaded, Mapping) and _holds(loaded.get(key), MOST_DEPTH)), None
+        )
         if key is None:
-            raise ValueError(f"{title} holds no state dict: {_words(found)}; looked for under {', '.join(WRAPPERS)}")
-        place.append(key)
-        found = found[key]
-    state = {name: tensor for name, tensor in found.items() if name != AVERAGE_COUNT}
-    return state, ((f"its state dict is taken from {' / '.join(map(repr, place))}",) if place else ())
+            raise ValueError(f"{title} holds no state dict: {_words(loaded)}; looked for under {', '.join(WRAPPERS)}")
+        path.append(key)
+        loaded = loaded[key]
+    state = {name: tensor for name, tensor in loaded.items() if name != AVERAGE_COUNT}
+    return state, ((f"its state dict is taken from {' / '.join(map(repr, path))}",) if path else ())
 
 
 def prefix_of(names: Collection[str], wanted: Collection[str]) -> str:
@@ -69,8 +71,8 @@ def _holds(value: Any, depth: int) -> bool:
     return depth > 0 and isinstance(value, Mapping) and any(_holds(value.get(key), depth - 1) for key in WRAPPERS)
 
 
-def _words(found: Any) -> str:
-    if not isinstance(found, Mapping):
-        return f"it is a {type(found).__name__}"
-    keys = [f"{key!r} ({type(value).__name__})" for key, value in list(found.items())[:SHOWN]]
+def _words(loaded: Any) -> str:
+    if not isinstance(loaded, Mapping):
+        return f"it is a {type(loaded).__name__}"
+    keys = [f"{key!r} ({type(value).__name__})" for key, value in list(loaded.items())[:SHOWN]]
     return f"its keys are {', '.join(keys)}" if keys else "it is empty"

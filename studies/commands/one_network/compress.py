@@ -36,23 +36,23 @@ def compress(
     _require_new(files.out, [*FILES, *([exported.name] if exported else [])], files.overwrite)
     if files.to is not None:
         require_writer(files.to)
-    place, methods = device_named(device), tuple(map(METHODS.add, limits.method or [DEFAULT_METHOD]))
+    processor, methods = device_named(device), tuple(map(METHODS.add, limits.method or [DEFAULT_METHOD]))
     count_free = required_operators(limits.count_free or ())
     budget = ",".join(_named(text, limits.quantity) for text in limits.budget or [DEFAULT_BUDGET])
     with telling(as_json) as monitor:
         with monitor.bar(f"loading {name}"):
-            found = found_network(name, source.weights)
-        shape = input_shape(name, found, source.shape)
-        network = found.network.to(place)
+            named = found_network(name, source.weights)
+        shape = input_shape(name, named, source.shape)
+        network = named.network.to(processor)
         require_forward(network, shape)
         with counting_free(count_free):
             Budgets.parse(budget, dense=measure_cost(network, shape))
         data: PhotoFolder | None = None
         notes: tuple[str, ...] = ()
         if source.data is not None:
-            photos, notes = photos_for(source, found, shape)
+            photos, notes = photos_for(source, named, shape)
             data = PhotoFolder(source.data, photos)
-        for note in (*beginning(found, data, source.samples), *notes):
+        for note in (*beginning(named, data, source.samples), *notes):
             monitor.say(note)
         small = compressed(
             network,

@@ -14,7 +14,7 @@ USUAL = Photos(size=(224, 224), resize=256, mean=MEAN, std=STD)
 """How photos become inputs, where the network does not say."""
 
 
-def input_shape(name: str, found: FoundNetwork, typed: str | None) -> tuple[int, ...]:
+def input_shape(name: str, network: FoundNetwork, typed: str | None) -> tuple[int, ...]:
     """The shape of one input, without the batch.
 
     Args:
@@ -25,14 +25,14 @@ def input_shape(name: str, found: FoundNetwork, typed: str | None) -> tuple[int,
     """
     if typed is not None:
         return shape_of(typed)
-    if found.shape is None:
+    if network.shape is None:
         raise ValueError(
             f"{name!r} does not say what inputs it takes; give the shape of one, such as --input 3,224,224"
         )
-    return found.shape
+    return network.shape
 
 
-def photos_for(source: OneShotNetwork, found: FoundNetwork, shape: tuple[int, ...]) -> tuple[Photos, tuple[str, ...]]:
+def photos_for(source: OneShotNetwork, network: FoundNetwork, shape: tuple[int, ...]) -> tuple[Photos, tuple[str, ...]]:
     """How photos become inputs of that shape, as the network's configuration says or else as ImageNet's do; and what is
     to be said of it.
 
@@ -42,7 +42,7 @@ def photos_for(source: OneShotNetwork, found: FoundNetwork, shape: tuple[int, ..
     if len(shape) != 3:
         raise ValueError(f"--data reads photos, for inputs (channels, height, width); the network's are {shape}")
     channels, size = shape[0], (shape[1], shape[2])
-    known = found.photos
+    known = network.photos
     notes: tuple[str, ...] = ()
     if known is None or len(known.mean) != channels:
         mean, std = (

@@ -25,10 +25,10 @@ from sconv_search.studies.options.search import DEFAULT_BUDGET
 ROWS = (("FLOPs", "flops"), ("MACs", "macs"), ("additions", "adds"), ("parameters", "params"))
 
 
-def beginning(found: FoundNetwork, data: PhotoFolder | None, samples: int) -> list[str]:
+def beginning(network: FoundNetwork, data: PhotoFolder | None, samples: int) -> list[str]:
     """What is known before the work."""
-    said = list(found.notes)
-    if not found.trained:
+    said = list(network.notes)
+    if not network.trained:
         said.append(
             "the network's weights are random: costs are right, but it computes nothing of use; give trained ones with"
             " --weights FILE, or by the network's name, such as torchvision:resnet18@DEFAULT"

@@ -24,9 +24,9 @@ def numbers(flag: str, text: str, count: int) -> tuple[float, ...]:
         ValueError: the text is something else; the flag is named.
     """
     try:
-        found = tuple(float(part) for part in text.split(","))
+        sizes = tuple(float(part) for part in text.split(","))
     except ValueError:
-        found = ()
-    if len(found) not in (1, count) or not all(map(math.isfinite, found)):
+        sizes = ()
+    if len(sizes) not in (1, count) or not all(map(math.isfinite, sizes)):
         raise ValueError(f"{flag} must be {count} numbers, one for each channel, such as 0.5,0.5,0.5; got {text!r}")
-    return found * count if len(found) == 1 else found
+    return sizes * count if len(sizes) == 1 else sizes
