@@ -34,6 +34,8 @@ from sconv_search.studies.options.shared import (
 )
 from sconv_search.studies.tasks import TASKS
 
+MOST_REPEATS = 1000
+"""Trainings of a plan, and plans of a run, that a confirmation takes on: more is mistyped, and would never end."""
 app = typer.Typer(
     cls=Group,
     no_args_is_help=True,
@@ -195,9 +197,11 @@ def confirm(
     machines: ManyMachines,
     general: General,
     named: RunTask,
-    seeds: Annotated[int, typer.Option(help="Number of trainings of each plan, each with another seed.", min=1)] = 3,
+    seeds: Annotated[
+        int, typer.Option(help="Number of trainings of each plan, each with another seed.", min=1, max=MOST_REPEATS)
+    ] = 3,
     plans: Annotated[
-        int, typer.Option(help="Maximum number of plans per run, taken from its Pareto front.", min=1)
+        int, typer.Option(help="Maximum number of plans per run, taken from its Pareto front.", min=1, max=MOST_REPEATS)
     ] = 3,
     method: OwnMethodOption = None,
     data: DataOption = None,
@@ -309,7 +313,9 @@ def compare(
 @_command
 def demo(
     runs: Annotated[Path, typer.Option(help="Folder to write the runs and the report to.")] = Path("runs"),
-    seeds: Annotated[int, typer.Option(help="Number of trainings of each confirmed plan.", min=1)] = 3,
+    seeds: Annotated[
+        int, typer.Option(help="Number of trainings of each confirmed plan.", min=1, max=MOST_REPEATS)
+    ] = 3,
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,
     debug: DebugOption = False,

@@ -113,7 +113,8 @@ def test_a_cheaper_option_never_measures_dearer_nor_any_dearer_than_dense(
     dense = measure_cost(network, SHAPE).flops
     for name, options in method.options(network).items():
         plans = [
-            CompressionPlan(sites={name: Choice(method=method.name, structure=structure)}) for structure in options
+            CompressionPlan(sites={name: Choice(method=method.name, structure=structure)})
+            for structure in [*options[:-1:2], options[-1]]
         ]
         flops = [measure_cost(method.compress(network, plan), SHAPE).flops for plan in plans]
         assert all(cheaper <= dearer for cheaper, dearer in pairwise([*flops, dense])), (name, flops, dense)

@@ -38,6 +38,11 @@ def _end(number: int, frame: FrameType | None) -> None:
     os._exit(128 + number)
 
 
+def was_stopped() -> bool:
+    """Whether a signal has come to the command that runs, or ran last."""
+    return bool(_received)
+
+
 def stopped_status() -> int:
     """The exit status of a command that a signal stopped: by which it was."""
     return TERMINATED if signal.SIGTERM in _received else INTERRUPTED
@@ -88,6 +93,9 @@ def _interrupts_blocked() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # here: as it starts, with the first process else, it lets Ctrl-C through again
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from sconv_search.strict_json import shortened
 from sconv_search.studies.options.debug import shown
-from sconv_search.system.signals import INTERRUPTED, STOPPED, TERMINATED, stopped_status, stopping_in_order
+from sconv_search.system.signals import INTERRUPTED, STOPPED, TERMINATED, stopped_status, stopping_in_order, was_stopped
 
 DONE, WORK_FAILED, WRONG_INPUT = 0, 1, 2
 STATUSES = (
@@ -25,8 +25,10 @@ def guarded(command: Callable[[], object]) -> int:
     try:
         with stopping_in_order():
             command()
-    except tuple(kind for kinds in _STATUS_OF for kind in kinds) as error:
-        if shown["tracebacks"]:
+    except Exception as error:
+        if was_stopped():  # what a library raised on the way out, in place of the interrupt
+            return _stopped()
+        if shown["tracebacks"] or not isinstance(error, tuple(kind for kinds in _STATUS_OF for kind in kinds)):
             raise
         _say(f"error: {error.args[0] if isinstance(error, KeyError) and error.args else error}")
         return next(status for kinds, status in _STATUS_OF.items() if isinstance(error, kinds))

@@ -139,7 +139,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
             by_flops.plot([flops] * len(points), [top1 for _, top1 in points], linestyle=":", **look)
             by_minutes.plot(*zip(*points, strict=True), label=f"{kind}, {flops:.0f} % of FLOPs", **look)
     for axes, label in ((by_flops, "FLOPs kept, % of dense"), (by_minutes, "minutes of one processor, no labels read")):
-        axes.axhline(DENSE_TEST, color="black", linewidth=0.8)
+        axes.axhline(DENSE_TEST, color="black", linewidth=0.8, label=f"dense, {DENSE_TEST} %")
         axes.set(xlabel=label)
         axes.grid(alpha=0.3)
     by_flops.set(xlim=(20, 60), ylabel="test top-1, %", title="ResNet-20, CIFAR-10")

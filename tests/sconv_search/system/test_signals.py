@@ -81,3 +81,27 @@ main()
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode, done.stdout, done.stderr) == (status, "", "stopped; the same command continues\n")
+
+
+STARTS = """
+import multiprocessing, signal
+from sconv_search.system.signals import held_back
+
+def told():
+    print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []), flush=True)
+
+if __name__ == "__main__":
+    for _ in range(2):
+        process = multiprocessing.get_context("spawn").Process(target=told)
+        with held_back():
+            process.start()
+        process.join()
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="the system has no masks of signals")
+def test_the_first_process_that_is_started_sees_no_ctrl_c_either(tmp_path: Path) -> None:
+    """With it the tracker of multiprocessing starts, which lets the signal through again."""
+    (tmp_path / "starts.py").write_text(STARTS)
+    done = subprocess.run([sys.executable, tmp_path / "starts.py"], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 
 import pytest
@@ -42,6 +43,29 @@ def test_each_failure_has_its_status_and_one_line(
 def test_what_nobody_expected_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         guarded(raising(ZeroDivisionError()))
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, ZeroDivisionError])
+def test_an_error_of_a_library_on_the_way_out_of_a_signal_is_no_error(
+    capsys: pytest.CaptureFixture[str], kind: type[Exception]
+) -> None:
+    def command() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            raise kind("flushing half of a stream")
+
+    assert guarded(command) == 143
+    assert capsys.readouterr().err == "stopped; the same command continues\n"
+    with pytest.raises(ZeroDivisionError):
+        guarded(raising(ZeroDivisionError()))  # the next command was not stopped
+
+
+@pytest.mark.parametrize("flag", ["--seeds", "--plans"])
+def test_repeats_that_would_never_end_are_refused(typed: Callable[..., Typed], flag: str) -> None:
+    said = typed("confirm", "run", flag, "18446744073709551616")
+    assert said.status == 2
+    assert "less than or equal to 1000" in said.err
 
 
 def test_ctrl_c_is_told_through_the_command_line(typed: Callable[..., Typed], tmp_path, monkeypatch) -> None:

@@ -95,10 +95,17 @@ def narrow_efficientnet() -> nn.Module:
     return torchvision.models.EfficientNet(settings, dropout=0.1, num_classes=6, last_channel=48)
 
 
+def narrow_mobilenet() -> nn.Module:
+    """Blocks with and without a residual connection and an expansion, in eight channels and more."""
+    return torchvision.models.MobileNetV2(
+        num_classes=6, width_mult=0.25, inverted_residual_setting=[[1, 32, 1, 1], [6, 32, 2, 2], [6, 64, 1, 2]]
+    )
+
+
 NARROW: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "cifar_resnet": (lambda: cifar_resnet(8), (3, 16, 16)),
     "lite_blocks": (lite_blocks, (3, 17, 20)),
-    "mobilenet": (lambda: torchvision.models.mobilenet_v2(num_classes=6, width_mult=0.1), (3, 32, 32)),
+    "mobilenet": (narrow_mobilenet, (3, 32, 32)),
     "efficientnet": (narrow_efficientnet, (3, 32, 32)),
     "densenet": (
         lambda: torchvision.models.DenseNet(growth_rate=8, block_config=(2, 2), num_init_features=16, num_classes=6),
