@@ -127,7 +127,8 @@ def require_batches(data: DataSet | LoaderData, schedules: Mapping[str, Schedule
         if schedule.epochs and schedule.batch_size > len(data.train):
             raise ValueError(
                 f"the batch_size {schedule.batch_size} of the {name} is larger than the {len(data.train)} training "
-                f"images of {data.name!r}; give the {name} a Schedule with a smaller one"
+                f"images of {data.name!r}; give the {name} a Schedule with a smaller one; "
+                "a task of photos takes it in its name, as images?batch=8"
             )
 
 

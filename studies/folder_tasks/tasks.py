@@ -53,7 +53,7 @@ def folder_task(kind: str, text: str, network: str) -> Task:
     Args:
         kind: ``images`` for a class a photo, ``masks`` for a class a pixel.
         text: the kind with arguments: ``images?size=64&mean=0.5&std=0.25``; by default the network's own size and
-            normalization, else 224 pixels and ImageNet's.
+            normalization, else 224 pixels and ImageNet's; ``batch`` is that of trainings, by default 32.
         network: its name.
 
     Raises:
@@ -64,21 +64,22 @@ def folder_task(kind: str, text: str, network: str) -> Task:
         raise ValueError(f"task {kind!r} needs a network; name one with --network, such as --network timm:resnet18")
     named, given = network_by(network), with_options(text)[1]
     photos = _photos(named, given, text)
+    full = replace(FULL, batch_size=_batch(given.get("batch", FULL.batch_size), text))
     return Task(
         name=f"{text}@{network}",
         network=lambda: named.make(False),
         data=_Data(kind=kind, photos=photos, make=named.make),
         input_shape=photos.shape,
-        dense_schedule=replace(FULL, epochs=30, learning_rate=0.05),
-        search_schedule=replace(FULL, epochs=1, learning_rate=0.005),
-        confirm_schedule=FULL,
+        dense_schedule=replace(full, epochs=30, learning_rate=0.05),
+        search_schedule=replace(full, epochs=1, learning_rate=0.005),
+        confirm_schedule=full,
         metric=MEAN_IOU if kind == "masks" else TOP1,
     )
 
 
 def _photos(named: NamedNetwork, given: Mapping[str, Any], text: str) -> Photos:
-    if unknown := [name for name in given if name not in ("size", "mean", "std")]:
-        raise ValueError(f"task {text!r} has no argument {unknown[0]!r}; known: size, mean, std")
+    if unknown := [name for name in given if name not in ("size", "mean", "std", "batch")]:
+        raise ValueError(f"task {text!r} has no argument {unknown[0]!r}; known: size, mean, std, batch")
     network = named.make(False)
     photos = named.photos(network) or Photos(size=(224, 224), resize=256, mean=MEAN, std=STD)
     channels = _channels(network)
@@ -99,6 +100,12 @@ def _photos(named: NamedNetwork, given: Mapping[str, Any], text: str) -> Photos:
     if min(photos.std) <= 0:
         raise ValueError(f"task {text!r}: std must be above 0")
     return photos
+
+
+def _batch(value: Any, text: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"task {text!r}: batch must be a whole number above 0, such as batch=8; got {value!r}")
+    return value
 
 
 def _numbers(name: str, value: Any, count: int, text: str) -> tuple[float, ...]:

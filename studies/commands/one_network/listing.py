@@ -69,8 +69,16 @@ def next_command(name: str, source: OneShotNetwork, limits: OneShotBudget, folde
     words += ["--start-plan", str(folder / "plan.json"), "--out", f"runs/{folder.resolve().name}"]
     known = source.data is not None and (source.data / "train").is_dir()
     if not of_a_task:
-        words += ["--task", "images", "--data", str(source.data)] if known else ["--task", "TASK"]
+        words += ["--task", _images(source), "--data", str(source.data)] if known else ["--task", "TASK"]
     return " ".join(map(quote, words))
+
+
+def _images(source: OneShotNetwork) -> str:
+    """The task of photos, as large and normalized as they were here."""
+    size = None if source.shape is None else source.shape.partition(",")[2].replace(" ", "")
+    given = {"size": size, "mean": source.mean, "std": source.std}
+    typed = "&".join(f"{name}={value}" for name, value in given.items() if value)
+    return f"images?{typed}" if typed else "images"
 
 
 def document(name: str, small: Compressed, folder: Path, exported: Path | None, parity: Any) -> dict[str, Any]:

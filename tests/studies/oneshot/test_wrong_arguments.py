@@ -1,0 +1,87 @@
+"""What ``ss.compress`` is given wrongly is named, with what would be right, before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import sconv_search as ss
+
+
+class Wide(nn.Module):
+    """Two inputs, by keyword."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right, self.head = nn.Conv2d(3, 16, 3), nn.Conv2d(1, 16, 3), nn.Linear(16, 4)
+
+    def forward(self, rgb: Tensor, depth: Tensor) -> Tensor:
+        y: Tensor = self.head((self.left(rgb) + self.right(depth)).relu().mean((2, 3)))
+        return y
+
+
+def small() -> nn.Sequential:
+    torch.manual_seed(0)
+    body = [nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1), nn.ReLU()]
+    return nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4)).eval()
+
+
+def of_two(batch: int) -> dict[str, Tensor]:
+    return {"rgb": torch.randn(batch, 3, 8, 8), "depth": torch.randn(batch, 1, 8, 8)}
+
+
+@pytest.mark.parametrize("batch", [2, 3, 16])
+@pytest.mark.parametrize(("network", "example"), [(small, lambda n: torch.randn(n, 3, 8, 8)), (Wide, of_two)])
+def test_a_batch_as_the_example_costs_what_one_input_costs(
+    network: Callable[[], nn.Module], example: Callable[[int], Any], batch: int
+) -> None:
+    torch.manual_seed(0)
+    dense = network()
+    wanted, got = (ss.compress(dense, example(count), "70%", progress=False) for count in (1, batch))
+    assert got.plan == wanted.plan
+    assert (got.cost, got.dense_cost) == (wanted.cost, wanted.dense_cost)
+    assert got.cost.flops <= 0.7 * got.dense_cost.flops
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "words"),
+    [
+        ({"budget": 0.5}, ValueError, "a budget is a text, as '50%' or '41M', or a mapping, .*; got 0.5"),
+        ({"budget": ["flops=50%"]}, ValueError, r"a budget is a text, .*; got \['flops=50%'\]"),
+        ({"budget": {}}, ValueError, "a budget is a text"),
+        ({"network": "resnet18"}, TypeError, "must be an nn.Module, got 'resnet18'; sconv_search.named_network makes"),
+        ({"example": None}, TypeError, "example must hold tensors, .*; got NoneType"),
+        ({"example": np.zeros((1, 3, 8, 8))}, TypeError, r"as \(3, 32, 32\); got ndarray"),
+        ({"inputs": "image"}, TypeError, "inputs= must be a function of a batch, got 'image'"),
+        ({"samples": 0}, ValueError, "samples= must be a whole number above 0, got 0"),
+        ({"data": [torch.randn(4, 1, 8, 8)]}, ValueError, "data= does not fit the network: .*; inputs= is a function"),
+        ({"data": [{"image": torch.randn(4, 3, 8, 8)}]}, ValueError, "data= does not fit the network"),
+    ],
+)
+def test_what_is_wrong_is_named(given: dict[str, Any], error: type[Exception], words: str) -> None:
+    arguments = {"network": small(), "example": (3, 8, 8), "budget": "70%", "progress": False, **given}
+    with pytest.raises(error, match=words):
+        ss.compress(**arguments)
+
+
+def test_methods_beside_a_plan_are_refused() -> None:
+    plan = ss.CompressionPlan(sites={})
+    with pytest.raises(ValueError, match="a plan names its layers and their methods; leave out methods="):
+        ss.compress(small(), (3, 8, 8), plan, methods=["tucker"])
+
+
+def test_an_onnx_file_of_another_type_than_float32_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"this one has torch\.bfloat16; call \.float\(\) first"):
+        ss.export(small().bfloat16(), tmp_path / "x.onnx", example=(3, 8, 8))
+
+
+def test_an_int8_file_is_told_by_its_own_difference(tmp_path: Path) -> None:
+    data = [torch.randn(16, 3, 8, 8)]
+    parity = ss.export(small(), tmp_path / "x.onnx", example=(3, 8, 8), int8=True, data=data)
+    assert 1e-4 < parity["onnxruntime"] < 0.2
