@@ -212,7 +212,9 @@ class Study:
         """New records of the best plans trained on the full schedule with each seed, and scored by ``test``.
 
         Args:
-            cluster, checkpoint_s, checkpoints: as for ``search``.
+            cluster: where trainings run in place of this machine, as for ``search``.
+            checkpoint_s: seconds between checkpoints of a training.
+            checkpoints: path or address of a folder for them that all nodes of a cluster see.
 
         Raises:
             ValueError, RuntimeError: as ``sconv_search.studies.confirmation.confirm``.

@@ -171,6 +171,9 @@ def _require_fit(network: nn.Module, fitted: Inputs) -> None:
     Raises:
         ValueError: what its forward says of the first input.
     """
+    floats = (leaf for leaf in pytree.tree_leaves(fitted) if isinstance(leaf, Tensor) and leaf.is_floating_point())
+    if not all(bool(leaf.isfinite().all()) for leaf in floats):
+        raise ValueError("data= holds numbers that are not finite among the inputs that layers are fitted to")
     try:
         require_forward(network, first_of(fitted, 2))
     except ValueError as error:

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from sconv_search.calibration.reconstruction import Reconstruction
 from sconv_search.calibration.reconstruction import reconstruct as blocks_trained
-from sconv_search.cost.network_inputs import Inputs
+from sconv_search.copying import copied
+from sconv_search.cost.network_inputs import Inputs, called, first_of, output_tensors
 from sconv_search.data.loaders.batches import first_inputs
+from sconv_search.plan import CompressionPlan
 from sconv_search.studies.monitor import monitor_of
 
 BUDGET_IMAGES = 25_600
@@ -61,7 +63,8 @@ def reconstruct(
             are left as they were.
 
     Raises:
-        ValueError: a number is not positive, the data holds no input, or the networks do not run the same blocks.
+        ValueError: a number is not positive, the data holds no input, the networks give outputs of other shapes or do
+            not run the same blocks, or the second one is the compressed one.
 
     Source: Li et al., BRECQ, ICLR 2021, for quantized networks.
     """
@@ -71,5 +74,21 @@ def reconstruct(
     how = Reconstruction(steps=math.ceil(images / batch), seconds=seconds, batch=batch, rate=learning_rate, seed=seed)
     device = next((weight.device for weight in compressed.parameters()), torch.device("cpu"))
     given = data[:samples].to(device) if isinstance(data, Tensor) else first_inputs(data, samples, inputs, device)
+    _require_alike(compressed, dense, first_of(given, 1))
     with monitor_of(progress).bar("training block by block") as step:
         return blocks_trained(compressed, dense, given, how, progress=step)
+
+
+def _require_alike(compressed: nn.Module, dense: nn.Module, example: Inputs) -> None:
+    """Refuses networks that are no pair, before any of their blocks is trained."""
+    if isinstance(getattr(dense, "plan", None), CompressionPlan) and not hasattr(compressed, "plan"):
+        raise ValueError(
+            "the second network is a compressed one; give the compressed network first, then the dense one"
+        )
+    with torch.no_grad():
+        made, wanted = (
+            [tuple(x.shape) for x in output_tensors(called(copied(network).eval(), example))]
+            for network in (compressed, dense)
+        )
+    if made != wanted:
+        raise ValueError(f"the compressed network gives outputs of shapes {made} for one input, the dense one {wanted}")

@@ -60,6 +60,7 @@ def test_a_batch_as_the_example_costs_what_one_input_costs(
         ({"example": np.zeros((1, 3, 8, 8))}, TypeError, r"as \(3, 32, 32\); got ndarray"),
         ({"inputs": "image"}, TypeError, "inputs= must be a function of a batch, got 'image'"),
         ({"samples": 0}, ValueError, "samples= must be a whole number above 0, got 0"),
+        ({"data": [torch.full((4, 3, 8, 8), torch.nan)]}, ValueError, "data= holds numbers that are not finite"),
         ({"data": [torch.randn(4, 1, 8, 8)]}, ValueError, "data= does not fit the network: .*; inputs= is a function"),
         ({"data": [{"image": torch.randn(4, 3, 8, 8)}]}, ValueError, "data= does not fit the network"),
     ],
@@ -68,6 +69,16 @@ def test_what_is_wrong_is_named(given: dict[str, Any], error: type[Exception], w
     arguments = {"network": small(), "example": (3, 8, 8), "budget": "70%", "progress": False, **given}
     with pytest.raises(error, match=words):
         ss.compress(**arguments)
+
+
+def test_networks_that_are_no_pair_are_not_reconstructed() -> None:
+    dense, data = small(), torch.randn(8, 3, 8, 8)
+    compressed = ss.compress(dense, (3, 8, 8), "70%", progress=False)
+    with pytest.raises(ValueError, match="give the compressed network first, then the dense one"):
+        ss.reconstruct(dense, compressed, data, images=8)
+    other = nn.Sequential(*small()[:-1], nn.Linear(16, 5))
+    with pytest.raises(ValueError, match=r"outputs of shapes \[\(1, 4\)\] for one input, the dense one \[\(1, 5\)\]"):
+        ss.reconstruct(compressed, other, data, images=8)
 
 
 def test_methods_beside_a_plan_are_refused() -> None:
