@@ -50,8 +50,8 @@ FAIR_S, FAIR_TRIALS, FAIR_NODES = 5.0, 24, 2
 WORDS = (
     "Each part is a command, `python -m benchmarks.search.cluster --part faults`, `--part overhead --trials 10`,"
     " `--part scaling`, `--part fairness` and `--part suggestions --rounds 2`, whose rows lie in"
-    " `benchmarks/results/cluster.jsonl`. Other work kept the two cores of the machine busy meanwhile; the load average"
-    " is given. Suggestions are those of a study in a journal."
+    " `benchmarks/results/cluster.jsonl`. In some parts other work kept the two cores of the machine busy; the load"
+    " average is given. Suggestions are those of a study in a journal."
 )
 SAMPLERS: tuple[SamplerName, ...] = ("random", "tpe", "surrogate")
 

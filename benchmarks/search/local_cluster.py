@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 OBJECT_STORE = 80 * 2**20
+ROOT = Path(__file__).parents[2]
+"""Where nodes find the benchmarks, as tests do; a search gives nodes no working directory."""
 NODE = "SCONV_SEARCH_LOCAL_NODE"
 """Environment variable that tells the processes of a node which node they are of."""
 
@@ -35,7 +37,8 @@ class LocalCluster:
 
     def join(self, name: str, cpus: int = 1, **variables: str) -> Any:
         """A new node, whose processes have these environment variables."""
-        changed = {NODE: name, **variables}
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        changed = {NODE: name, "PYTHONPATH": path, **variables}
         before = {key: os.environ.get(key) for key in changed}
         os.environ.update(changed)
         try:
