@@ -269,7 +269,7 @@ def built(conv: nn.Conv2d, terms: Terms, moments: Moments | None = None) -> CPCo
 def _alternated(conv: nn.Conv2d, start: Terms, moments: Moments) -> tuple[Terms, Tensor]:
     """The best terms of rounds in which the vectors along each axis are refit in turn, those along the filters last."""
     kernel, intercept = conv.weight.detach().double(), conv.bias is not None
-    second = (moments.covariance if intercept else moments.second)[0]
+    second = moments.squares(intercept=intercept)[0]
     terms, shift, least = _refit_filters(conv, start, moments)
     steps = steps_within(len(kernel), kernel[0].numel(), factors=3)
     for _ in range(SWEEPS if steps else 0):
@@ -281,8 +281,9 @@ def _alternated(conv: nn.Conv2d, start: Terms, moments: Moments) -> tuple[Terms,
         filters, channels, rows, columns = factors
         swept = terms._replace(filters=filters, channels=channels, rows=rows, columns=columns)
         changed, moved, error = _refit_filters(conv, swept, moments)
-        if error < least:
-            terms, shift, least = changed, moved, error
+        if not error < least:
+            break  # another round would begin from the same terms
+        terms, shift, least = changed, moved, error
     return terms, shift
 
 

@@ -200,7 +200,7 @@ def _calibrated(kernel: Tensor, inner: Tensor, rank_out: int, moments: Moments, 
 def _alternated(conv: Conv, start: _Fit, moments: Moments) -> _Fit:
     """The best of the start and of rounds in which the inner factor, and then the other two, are refit."""
     intercept, kernel = conv.bias is not None, kernel_of(conv).double()
-    second = (moments.covariance if intercept else moments.second)[0]
+    second = moments.squares(intercept=intercept)[0]
     best = start
     for _ in range(SWEEPS):
         core, outer, inner = best[:3]
@@ -209,11 +209,10 @@ def _alternated(conv: Conv, start: _Fit, moments: Moments) -> _Fit:
         if not (steps := steps_within(wanted.shape[0], wanted.shape[1], factors=1)):
             return best
         refit = refit_factor(wanted, second, partial(_contracted, core), inner, steps)
-        best = min(
-            best,
-            _calibrated(kernel, torch.linalg.qr(refit).Q, outer.shape[1], moments, intercept),
-            key=lambda fit: fit[-1],
-        )
+        changed = _calibrated(kernel, torch.linalg.qr(refit).Q, outer.shape[1], moments, intercept)
+        if not changed[-1] < best[-1]:
+            break  # another round would begin from the same factors
+        best = changed
     return best
 
 

@@ -103,7 +103,7 @@ def factorize(layer: nn.Module, rank: int, moments: Moments | None = None) -> nn
 
 
 def _output_axes(matrices: Tensor, moments: Moments, intercept: bool) -> tuple[Tensor]:
-    second = moments.covariance if intercept else moments.second
+    second = moments.squares(intercept=intercept)
     return principal_axes(matrices.to(second) @ second @ matrices.to(second).mT)
 
 

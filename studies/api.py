@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sconv_search.copying import copied
 from sconv_search.cost.counting import counting_free, measure_cost
-from sconv_search.cost.network_inputs import Inputs, is_shape
+from sconv_search.cost.network_inputs import Inputs
 from sconv_search.data.loaders.batches import LoaderData
 from sconv_search.data.splits import DataSet, Images
 from sconv_search.plan import CompressionPlan
@@ -26,7 +26,8 @@ from sconv_search.studies.executors.ray_cluster import Cluster
 from sconv_search.studies.export import confirmed_network
 from sconv_search.studies.method_registry import METHODS
 from sconv_search.studies.monitor import Monitor, monitor_of
-from sconv_search.studies.oneshot.compress import Compressed, budget_text
+from sconv_search.studies.oneshot.arguments import budget_text, shape_or_example
+from sconv_search.studies.oneshot.compress import Compressed
 from sconv_search.studies.oneshot.saving import load
 from sconv_search.studies.runs.folder import RunFolder
 from sconv_search.studies.search.loop import StoppingCriterion
@@ -150,7 +151,7 @@ class Study:
             metric=metric,
             network=lambda: copied(self._network),
             data=lambda folder, seen: self._data,
-            input_shape=_shape_or_example(example),
+            input_shape=shape_or_example(self._network, example),
             dense_schedule=NO_TRAINING,
             search_schedule=short,
             confirm_schedule=confirm_schedule,
@@ -272,13 +273,6 @@ def _name(name: str | None, network: nn.Module) -> str:
     if not chosen.strip() or ":" in chosen or "@" in chosen:
         raise ValueError(f"a study's name must hold neither ':' nor '@', which name code, and not be empty: {chosen!r}")
     return chosen
-
-
-def _shape_or_example(example: Inputs) -> Any:
-    """The shape of one input where that says all, else the example."""
-    if isinstance(example, Tensor):
-        return tuple(example.shape[1:]) if example.is_floating_point() and example.dim() > 1 else example
-    return tuple(example) if is_shape(example) else example
 
 
 def _require_functions(functions: Mapping[str, object]) -> None:

@@ -108,19 +108,19 @@ def _run(
             if (finished := executor.result()) is None:
                 continue
             running -= 1
-            request, record = finished
-            if record.row is None:
-                lost.append(f"{request.title}: {record.lost}")
+            request, result = finished
+            if result.row is None:
+                lost.append(f"{request.title}: {result.lost}")
                 monitor.say(f"{lost[-1]}; it is not confirmed")
                 continue
             folder = folders[request.folder]
-            for name, content in record.files.items():
+            for name, content in result.files.items():
                 write_whole(folder.path / "confirmed" / request.name / name, content)
-            folder.append(record.row)
+            folder.append(result.row)
             request.forget_checkpoints()
             folder.forget_checkpoints(request.name)
-            _tell(folder, request, record.row, monitor)
-            new.append(record.row)
+            _tell(folder, request, result.row, monitor)
+            new.append(result.row)
     if lost:
         raise RuntimeError(f"{counted(len(lost), 'training')} gave nothing, {lost[-1]}; the same command tries again")
     return new

@@ -63,6 +63,10 @@ class Moments(NamedTuple):
         """Of (x - mean) (x - mean)^T, (g, F, F)."""
         return self.second - self.mean[:, :, None] * self.mean[:, None]
 
+    def squares(self, *, intercept: bool) -> Tensor:
+        """What weighs a kernel's change, (g, F, F): the covariance where a bias takes up the mean of the change."""
+        return self.covariance if intercept else self.second
+
 
 _KEPT: Memo[Moments] = Memo(KEPT_BYTES)
 
@@ -269,7 +273,7 @@ def least_squares_tail(
     Source: the normal equations of ridge regression, as He, Zhang, Sun, Channel Pruning for Accelerating Very Deep
         Neural Networks, ICCV 2017, equation 5, without the ridge.
     """
-    taken, second = kernel_gOCT.shape[2:], moments.covariance if intercept else moments.second
+    taken, second = kernel_gOCT.shape[2:], moments.squares(intercept=intercept)
 
     def reduced(rows_gnF: Tensor) -> Tensor:
         return reduce(rows_gnF.unflatten(2, taken)).flatten(2)
@@ -303,6 +307,6 @@ def output_error(change_gOF: Tensor, moments: Moments, *, intercept: bool) -> Te
     Args:
         intercept: the bias takes up the mean of the change.
     """
-    second = moments.covariance if intercept else moments.second
+    second = moments.squares(intercept=intercept)
     change = change_gOF.flatten(2).to(second)
     return ((change @ second) * change).sum()

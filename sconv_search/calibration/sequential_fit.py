@@ -18,22 +18,16 @@ from __future__ import annotations
 import copy
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sconv_search.calibration.moments import (
-    Layer,
-    Moments,
-    grouped_kernel,
-    input_moments,
-    patches_and_outputs,
-    ridge_solved,
-)
+from sconv_search.calibration.moments import Layer, Moments, grouped_kernel, input_moments, patches_and_outputs
+from sconv_search.calibration.retargeting import Pairs, retargeted
 from sconv_search.calibration.stepped_run import Stepped, SteppedRun
 from sconv_search.compressor import Build, site, swapped
 from sconv_search.copying import copied
@@ -44,50 +38,8 @@ CHUNKS = 16
 """Parts of the inputs, which run side by side."""
 HELD_OUT = 4
 """Every so manieth part decides about the ridge."""
-RIDGES = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1)
-"""Relative to the mean second moment."""
-
-
-MOST_LEFT_WRONG, CHECKED = 0.5, 32
-"""Of the squares of the network's outputs, on so many inputs: beyond, layers fitted by themselves are tried."""
-
-
-class Pairs(NamedTuple):
-    """Sums over patches x of the compressed network and outputs y of the dense one, in float64.
-
-    Attributes:
-        x: (g, F).
-        xx: of x x^T, (g, F, F).
-        y: (g, O).
-        yx: of y x^T, (g, O, F).
-        positions: how many patches.
-    """
-
-    x: Tensor
-    xx: Tensor
-    y: Tensor
-    yx: Tensor
-    positions: int
-
-    def plus(self, other: Pairs | None) -> Pairs:
-        """The sums over both."""
-        if other is None:
-            return self
-        return Pairs(
-            x=self.x + other.x,
-            xx=self.xx + other.xx,
-            y=self.y + other.y,
-            yx=self.yx + other.yx,
-            positions=self.positions + other.positions,
-        )
-
-    def averages(self, *, centered: bool) -> tuple[Tensor, Tensor]:
-        """Of x x^T and y x^T, about the means or about 0."""
-        xx, yx = self.xx / self.positions, self.yx / self.positions
-        if not centered:
-            return xx, yx
-        x, y = self.x / self.positions, self.y / self.positions
-        return xx - x[:, :, None] * x[:, None], yx - y[:, :, None] * x[:, None]
+MOST_LEFT_WRONG = 0.5
+"""Of the squares of the network's outputs: beyond, layers fitted by themselves are tried."""
 
 
 class FittedAlone(RuntimeWarning):
@@ -163,12 +115,10 @@ def fit_in_sequence(
     except _OutOfStep as error:
         warnings.warn(f"layers are fitted by themselves, not one after the other: {error}", FittedAlone, 2)
         return swapped(network, _fitted_alone(network, builds, inputs))
-    return _better(sequence.result(), network, builds, inputs, target or network)
+    return _better(sequence, network, builds, inputs)
 
 
-def _better(
-    fitted: nn.Module, network: nn.Module, builds: Mapping[str, Build], inputs: Tensor, target: nn.Module
-) -> nn.Module:
+def _better(sequence: _Sequence, network: nn.Module, builds: Mapping[str, Build], inputs: Tensor) -> nn.Module:
     """The network fitted in sequence; where that leaves most of the outputs wrong, and layers fitted by themselves
     leave less, those.
 
@@ -176,13 +126,15 @@ def _better(
     as in EfficientNet-Lite0 at 70 % of its FLOPs, little is left in the end: of the logits' squares 91 % are wrong, and
     65 % after layers were fitted by themselves (48 and 68 % top-1 of 250 photos).
     """
-    left = _left_wrong(fitted, target, inputs)
+    left = _left_wrong((made, wanted) for _, made, wanted in sequence.outputs)
     if left <= MOST_LEFT_WRONG:
-        return fitted
+        return sequence.result()
     alone = swapped(network, _fitted_alone(network, builds, inputs))
-    left_alone = _left_wrong(alone, target, inputs)
+    evaluated = copied(alone).eval()
+    with torch.no_grad():
+        left_alone = _left_wrong((evaluated(x), wanted) for x, _, wanted in sequence.outputs)
     if not left_alone < left:
-        return fitted
+        return sequence.result()
     warnings.warn(
         f"layers are fitted by themselves, which leaves {left_alone:.0%} of the outputs' squares wrong; one after the"
         f" other they left {left:.0%}",
@@ -192,15 +144,14 @@ def _better(
     return alone
 
 
-@torch.no_grad()
-def _left_wrong(network: nn.Module, target: nn.Module, inputs: Tensor) -> float:
-    """The squared error of a network's outputs over the target's squares, on the first inputs."""
-    x = inputs[:CHECKED].to(next(target.parameters(), inputs).device)
+def _left_wrong(pairs: Iterable[tuple[Any, Any]]) -> float:
+    """The squared error of outputs over the squares of those that are wanted; 0 where there are none."""
     wrong = whole = 0.0
-    for made, wanted in zip(*(output_tensors(copied(model).eval()(x)) for model in (network, target)), strict=True):
-        if wanted.is_floating_point():
-            wrong += float((made.double() - wanted.double()).square().sum())
-            whole += float(wanted.double().square().sum())
+    for outputs in pairs:
+        for made, wanted in zip(*map(output_tensors, outputs), strict=True):
+            if wanted.is_floating_point():
+                wrong += float((made.double() - wanted.double()).square().sum())
+                whole += float(wanted.double().square().sum())
     return wrong / whole if whole else 0.0
 
 
@@ -242,7 +193,11 @@ def _keeps_statistics(module: nn.Module) -> bool:
 
 
 class _Sequence:
-    """Two networks side by side, and what was built so far."""
+    """Two networks side by side, and what was built so far.
+
+    Attributes:
+        outputs: of each part of the inputs the part, and what the compressed and the dense network gave for it.
+    """
 
     def __init__(
         self,
@@ -258,6 +213,7 @@ class _Sequence:
         self._target, self._compressed = (Stepped(network, [*builds, *norms]) for network in (target, start))
         self._built: dict[str, nn.Module] = {}
         self._shifts: dict[str, Tensor] = {}
+        self.outputs: list[tuple[Tensor, Any, Any]] = []
 
     def result(self) -> nn.Module:
         """The network with all that was built, and its batch norms' means moved."""
@@ -270,19 +226,21 @@ class _Sequence:
 
     def run(self, inputs: Tensor) -> None:
         """Fits all sites in the order in which the networks reach them."""
+        parts = inputs.split(-(-len(inputs) // CHUNKS))
         with ExitStack() as stack:
             runs = [
                 (
                     stack.enter_context(SteppedRun(self._target, part)),
                     stack.enter_context(SteppedRun(self._compressed, part)),
                 )
-                for part in inputs.split(-(-len(inputs) // CHUNKS))
+                for part in parts
             ]
             while (name := _reached(runs)) is not None:
                 if name in self._builds:
                     self._fit(name, runs)
                 else:
                     self._move_mean(name, runs)
+            self.outputs = [(x, run.output, dense.output) for x, (dense, run) in zip(parts, runs, strict=True)]
         if missing := [name for name in self._builds if name not in self._built]:
             raise _OutOfStep(f"some inputs do not pass {', '.join(missing)}")
 
@@ -376,24 +334,3 @@ def _reached(runs: Sequence[tuple[SteppedRun, SteppedRun]]) -> str | None:
     if len(names) > 1:
         raise _OutOfStep(f"at one time, runs are at {', '.join(sorted(str(name) for name in names))}")
     return names.pop()
-
-
-def retargeted(kernel_gOF: Tensor, fitted: Pairs, held: Pairs | None, *, centered: bool) -> Tensor:
-    """The kernel that meets the outputs best, (g, O, F); of each ridge, and of no change, the one that held-out pairs
-    prefer.
-    """
-    second, cross = fitted.plus(held).averages(centered=centered)
-    if held is None:
-        return kernel_gOF + ridge_solved(second, cross - kernel_gOF @ second, RIDGES[1])
-    own_second, own_cross = fitted.averages(centered=centered)
-    held_second, held_cross = held.averages(centered=centered)
-    wrong = own_cross - kernel_gOF @ own_second
-
-    def error(kernel: Tensor) -> float:
-        return float((((kernel @ held_second) - 2 * held_cross) * kernel).sum())
-
-    errors = {ridge: error(kernel_gOF + ridge_solved(own_second, wrong, ridge)) for ridge in RIDGES}
-    best = min(errors, key=lambda ridge: errors[ridge])
-    if error(kernel_gOF) <= errors[best]:
-        return kernel_gOF
-    return kernel_gOF + ridge_solved(second, cross - kernel_gOF @ second, best)

@@ -36,12 +36,12 @@ def mask_folders(
     skipped: list[Path] = []
     whole, mirrored = (PhotoAndMask(photos, mirrored=mirrored, binary=binary) for mirrored in (False, True))
     parts = {}
-    for name, folder_of_part in named.items():
-        images, masks = _pairs(folder_of_part, skipped)
+    for name, part_folder in named.items():
+        images, masks = _pairs(part_folder, skipped)
         parts[name] = DiskSplit(
             files=images,
             targets=masks,
-            root=folder_of_part,
+            root=part_folder,
             view=whole,
             augmentation=mirrored,
             shape=photos.shape,

@@ -13,7 +13,7 @@ from sconv_search.data.splits import IGNORED
 MODES = {1: "L", 3: "RGB"}
 """Channels of an input -> how Pillow calls such images."""
 BORDER = 255
-"""The value of a mask that means no class, by the convention of Pascal VOC and others."""
+"""The value of a mask that means no class, by the convention of Pascal VOC and others; of a binary mask, yes."""
 
 
 class WholePhoto:
@@ -74,7 +74,7 @@ class PhotoAndMask:
         nearest = resizing.InterpolationMode.NEAREST
         classes = resizing.resize(resizing.pil_to_tensor(mask), list(self._size), interpolation=nearest)[0].long()
         if self._binary:
-            if len(other := classes[(classes > 1) & (classes != 255)]):
+            if len(other := classes[(classes > 1) & (classes != BORDER)]):
                 raise ValueError(
                     f"a mask holds {int(other[0])}; of a network with one logit it is 0, and 1 or 255 for yes"
                 )

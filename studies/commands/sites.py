@@ -46,8 +46,8 @@ def sites(network: str, *, shape: str | None, method: list[str] | None, layers: 
 def _network(text: str, shape: str | None) -> tuple[nn.Module, Any]:
     """The network of that name, and the shape of its input."""
     given = None if shape is None else shape_of(shape)
-    network = found_network(text, trained=False)
-    return network.network, given or input_shape(text, network, None)
+    named = found_network(text, trained=False)
+    return named.network, given or input_shape(text, named, None)
 
 
 def say_sites(table: SiteTable, console: Console) -> None:

@@ -7,21 +7,20 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from sconv_search.budget import Budgets
 from sconv_search.compressor import swapped
 from sconv_search.cost.counting import counting_free, measure_cost, require_forward
 from sconv_search.cost.input_shape import takes
-from sconv_search.cost.network_inputs import Inputs, called, first_of, output_tensors
+from sconv_search.cost.network_inputs import Inputs, first_of
 from sconv_search.data.loaders.batches import first_inputs
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Cost
 from sconv_search.search_space.decoder import greedy
-from sconv_search.strict_json import shown
 from sconv_search.studies import methods as mixed
 from sconv_search.studies.method_registry import METHODS
 from sconv_search.studies.monitor import Monitor, monitor_of
+from sconv_search.studies.oneshot.arguments import budget_text, of_one_input, require_fit, require_kinds
 from sconv_search.studies.oneshot.damages import DAMAGE_INPUTS
 from sconv_search.studies.oneshot.options import options_of
 from sconv_search.studies.spec import Selection
@@ -66,8 +65,8 @@ def compress(
         network: a trained network.
         example: what it is called with: a tensor, a tuple of positional arguments or a dict of arguments by keyword; or
             the shape of one input, without the batch. Of a batch, the first input is taken: costs and budgets are those
-            of one input. With a plan in its place, the call is ``compress(network, plan,
-            calibration, reference)``, whose calibration is a tensor of inputs (N, ...).
+            of one input. With a plan in its place, the call is ``compress(network, plan, calibration, reference)``,
+            whose calibration is a tensor of inputs (N, ...).
         budget: the most that the network may cost: a share of the dense one ``"50%"`` or an amount ``"41M"`` of its
             FLOPs, of other quantities ``"macs=40%"``, several of them ``{"macs": "40%", "params": "60%"}``; or a plan.
         methods: keys of ``METHODS`` from which every site takes one, or classes as ``"package.module:Class"``.
@@ -93,7 +92,7 @@ def compress(
         return cast(Compressed, mixed.compress(network, example, given, reference))
     if budget is None or isinstance(budget, Tensor):
         raise ValueError("compress needs a budget, such as budget='50%', or a plan")
-    _require_kinds(network, example, inputs, samples)
+    require_kinds(network, example, inputs, samples)
     if isinstance(budget, CompressionPlan) and (tuple(methods) != DEFAULT_METHODS or include or exclude):
         raise ValueError("a plan names its layers and their methods; leave out methods=, include= and exclude=")
     budget = budget if isinstance(budget, CompressionPlan) else budget_text(budget)
@@ -101,14 +100,14 @@ def compress(
     methods = tuple(map(METHODS.add, [methods] if isinstance(methods, str) else methods))
     dense = swapped(network, {}).eval()
     require_forward(dense, example)
-    example = _of_one_input(dense, example)
+    example = of_one_input(dense, example)
     takes(dense, example)
     with counting_free(count_free):
         fitted = None
         if data is not None:
             with monitor.bar("reading the data"):
                 fitted = first_inputs(data, samples, inputs, _device(network))
-            _require_fit(dense, fitted)
+            require_fit(dense, fitted)
         if isinstance(budget, CompressionPlan):
             plan = budget
         else:
@@ -144,75 +143,6 @@ def _planned(
     space = options_of(network, example, methods, selection, monitor, inputs=read)
     space.require_reachable(budgets)
     return greedy(space, budgets)
-
-
-def _require_kinds(network: object, example: object, inputs: object, samples: object) -> None:
-    """Refuses what can be no network, example or function, before any work."""
-    if not isinstance(network, nn.Module):
-        raise TypeError(
-            f"network must be an nn.Module, got {shown(network)}; sconv_search.named_network makes one of a name"
-        )
-    leaves = pytree.tree_leaves(example)
-    if not leaves or any(leaf is None or type(leaf).__module__ == "numpy" for leaf in leaves):
-        kinds = ", ".join(sorted({type(leaf).__name__ for leaf in leaves})) or type(example).__name__
-        raise TypeError(
-            f"example must hold tensors, in a tuple or dict where there are several, or be the shape of one input, as"
-            f" (3, 32, 32); got {kinds}"
-        )
-    if inputs is not None and not callable(inputs):
-        raise TypeError(f"inputs= must be a function of a batch, got {shown(inputs)}")
-    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
-        raise ValueError(f"samples= must be a whole number above 0, got {shown(samples)}")
-
-
-def _require_fit(network: nn.Module, fitted: Inputs) -> None:
-    """Refuses data that the network does not take.
-
-    Raises:
-        ValueError: what its forward says of the first input.
-    """
-    floats = (leaf for leaf in pytree.tree_leaves(fitted) if isinstance(leaf, Tensor) and leaf.is_floating_point())
-    if not all(bool(leaf.isfinite().all()) for leaf in floats):
-        raise ValueError("data= holds numbers that are not finite among the inputs that layers are fitted to")
-    try:
-        require_forward(network, first_of(fitted, 2))
-    except ValueError as error:
-        raise ValueError(
-            f"data= does not fit the network: {error}; inputs= is a function of a batch that gives what the network is"
-            " called with"
-        ) from error
-
-
-def _of_one_input(network: nn.Module, example: Inputs) -> Inputs:
-    """The first input of an example that is a batch; the example where the network does not take that alone."""
-    tensors = [leaf for leaf in pytree.tree_leaves(example) if isinstance(leaf, Tensor) and leaf.dim()]
-    sizes = {len(leaf) for leaf in tensors}
-    if len(sizes) != 1 or sizes == {1}:
-        return example
-    first, batch = first_of(example, 1), sizes.pop()
-    try:
-        with torch.no_grad():
-            one, every = (output_tensors(called(network, inputs)) for inputs in (first, example))
-    except Exception:  # of any kind: the forward is the user's own, and has run on the whole example
-        return example
-    is_batch = bool(every) and all(x.dim() and len(x) == batch for x in every) and all(len(x) == 1 for x in one)
-    return first if is_batch else example
-
-
-def budget_text(budget: str | Mapping[str, str]) -> str:
-    """A budget of several quantities as the text that ``Budgets.parse`` reads.
-
-    Raises:
-        ValueError: it is neither a text nor a mapping.
-    """
-    if isinstance(budget, str):
-        return budget
-    if isinstance(budget, Mapping) and budget:
-        return ",".join(f"{name}={amount}" for name, amount in budget.items())
-    raise ValueError(
-        f"a budget is a text, as '50%' or '41M', or a mapping, as {{'macs': '40%', 'params': '60%'}};"
-        f" got {shown(budget)}"
-    )
 
 
 def _device(network: nn.Module) -> torch.device:

@@ -11,11 +11,10 @@ from torch import Tensor, nn
 
 from sconv_search.calibration.reconstruction import Reconstruction
 from sconv_search.calibration.reconstruction import reconstruct as blocks_trained
-from sconv_search.copying import copied
-from sconv_search.cost.network_inputs import Inputs, called, first_of, output_tensors
+from sconv_search.cost.network_inputs import Inputs, first_of
 from sconv_search.data.loaders.batches import first_inputs
-from sconv_search.plan import CompressionPlan
 from sconv_search.studies.monitor import monitor_of
+from sconv_search.studies.oneshot.arguments import require_alike
 
 BUDGET_IMAGES = 25_600
 """Of each block: 400 steps of 64."""
@@ -74,21 +73,6 @@ def reconstruct(
     how = Reconstruction(steps=math.ceil(images / batch), seconds=seconds, batch=batch, rate=learning_rate, seed=seed)
     device = next((weight.device for weight in compressed.parameters()), torch.device("cpu"))
     given = data[:samples].to(device) if isinstance(data, Tensor) else first_inputs(data, samples, inputs, device)
-    _require_alike(compressed, dense, first_of(given, 1))
+    require_alike(compressed, dense, first_of(given, 1))
     with monitor_of(progress).bar("training block by block") as step:
         return blocks_trained(compressed, dense, given, how, progress=step)
-
-
-def _require_alike(compressed: nn.Module, dense: nn.Module, example: Inputs) -> None:
-    """Refuses networks that are no pair, before any of their blocks is trained."""
-    if isinstance(getattr(dense, "plan", None), CompressionPlan) and not hasattr(compressed, "plan"):
-        raise ValueError(
-            "the second network is a compressed one; give the compressed network first, then the dense one"
-        )
-    with torch.no_grad():
-        made, wanted = (
-            [tuple(x.shape) for x in output_tensors(called(copied(network).eval(), example))]
-            for network in (compressed, dense)
-        )
-    if made != wanted:
-        raise ValueError(f"the compressed network gives outputs of shapes {made} for one input, the dense one {wanted}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
+from typing import Any
 
 import pytest
 import torch
@@ -32,7 +34,7 @@ def test_the_fit_that_leaves_less_wrong_is_kept(monkeypatch: pytest.MonkeyPatch,
     network, x = deep(), torch.randn(48, 3, 8, 8)
     alone, sequence = (compress(network, PLAN, x, in_sequence=way) for way in (False, True))
     left = iter([0.9, 0.6 if alone_is_better else 0.95])
-    monkeypatch.setattr(sequential_fit, "_left_wrong", lambda *networks: next(left))
+    monkeypatch.setattr(sequential_fit, "_left_wrong", lambda pairs: next(left))
     with warnings.catch_warnings(record=True) as raised:
         warnings.simplefilter("always")
         kept = compress(network, PLAN, x)
@@ -49,5 +51,23 @@ def test_what_is_left_wrong_is_the_error_of_the_outputs() -> None:
     doubled = nn.Sequential(*network, nn.Linear(5, 5, bias=False))
     with torch.no_grad():
         doubled[-1].weight.copy_(1.5 * torch.eye(5))
-    assert sequential_fit._left_wrong(network, network, x) == 0
-    assert sequential_fit._left_wrong(doubled, network, x) == pytest.approx(0.25)
+    with torch.no_grad():
+        wanted, made = network(x), doubled(x)
+    assert sequential_fit._left_wrong([(wanted, wanted)]) == 0
+    assert sequential_fit._left_wrong([(made[:3], wanted[:3]), (made[3:], wanted[3:])]) == pytest.approx(0.25)
+    assert sequential_fit._left_wrong([({"a": made}, {"a": wanted})]) == pytest.approx(0.25)
+
+
+def test_the_outputs_compared_are_those_of_the_network_that_is_returned(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, x, seen = deep().eval(), torch.randn(48, 3, 8, 8), []
+
+    def watched(pairs: Iterable[tuple[Any, Any]]) -> float:
+        seen.extend(pairs)
+        return 0.0
+
+    monkeypatch.setattr(sequential_fit, "_left_wrong", watched)
+    kept = compress(network, PLAN, x)
+    made, wanted = (torch.cat(outputs) for outputs in zip(*seen, strict=True))
+    with torch.no_grad():
+        torch.testing.assert_close(made, kept(x))
+        torch.testing.assert_close(wanted, network(x))

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from sconv_search import Choice, CompressionPlan
 from sconv_search.baselines.channel_pruning import ChannelPruning
-from sconv_search.calibration import sequential_fit
+from sconv_search.calibration import retargeting
 from sconv_search.calibration.moments import Moments
 from sconv_search.calibration.sequential_fit import compress_layers, fit_in_sequence
 from sconv_search.structured.method import StructuredConvolution
@@ -33,7 +33,7 @@ def structured(**counts: int) -> CompressionPlan:
 
 @pytest.fixture
 def hardly_any_ridge(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sequential_fit, "RIDGES", (1e-9,))
+    monkeypatch.setattr(retargeting, "RIDGES", (1e-9,))
 
 
 @pytest.mark.usefixtures("hardly_any_ridge")
@@ -224,13 +224,13 @@ def test_what_no_compressed_layer_comes_before_is_fitted_as_alone_bit_for_bit(no
 
 def test_the_ridge_that_held_out_inputs_prefer_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     network, taken = two_linears(True), []
-    solved = sequential_fit.ridge_solved
+    solved = retargeting.ridge_solved
 
     def watched(square: Tensor, cross: Tensor, ridge: float) -> Tensor:
         taken.append(ridge)
         return solved(square, cross, ridge)
 
-    monkeypatch.setattr(sequential_fit, "ridge_solved", watched)
+    monkeypatch.setattr(retargeting, "ridge_solved", watched)
     halves = {"0": 3, "2": 4}
     plan = CompressionPlan(
         sites={name: Choice(method="structured_conv", structure={"c": c}) for name, c in halves.items()}
@@ -239,7 +239,7 @@ def test_the_ridge_that_held_out_inputs_prefer_is_taken(monkeypatch: pytest.Monk
     for count in (4000, 16):  # with few inputs a strong ridge, or no change
         taken.clear()
         StructuredConvolution().compress(network, plan, drawn(count, 6))
-        chosen.append(taken[-1] if len(taken) > len(sequential_fit.RIDGES) else float("inf"))
+        chosen.append(taken[-1] if len(taken) > len(retargeting.RIDGES) else float("inf"))
     assert chosen[0] < chosen[1]
 
 

@@ -49,6 +49,24 @@ def test_a_batch_as_the_example_costs_what_one_input_costs(
     assert got.cost.flops <= 0.7 * got.dense_cost.flops
 
 
+def test_a_studys_example_that_is_a_batch_costs_what_one_input_costs(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    dense = Wide()
+    costs = set()
+    for count in (1, 5):
+        study = ss.Study(
+            dense,
+            of_two(count),
+            out=tmp_path / str(count),
+            data=[of_two(4)],
+            inputs=lambda batch: batch,
+            score=lambda network: 0.0,
+            fit=lambda network, penalty, epochs: None,
+        )
+        costs.add(ss.measure_cost(dense, study.task.input_shape))
+    assert len(costs) == 1
+
+
 @pytest.mark.parametrize(
     ("given", "error", "words"),
     [
