@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+
+import numpy as np
+from PIL import Image
 
 from sconv_search.data.class_folders import IMAGE_SUFFIXES, is_image, skipped_words
 from sconv_search.data.crops import Photos
 from sconv_search.data.disk import DiskSplit
 from sconv_search.data.image_folders import part_folders, shuffled, three_splits
 from sconv_search.data.layout import data_folder
-from sconv_search.data.photo_views import PhotoAndMask
+from sconv_search.data.photo_views import BORDER, PhotoAndMask
 from sconv_search.data.splits import DataSet
 
+LOOKED_AT = 16
+"""Masks of each part, of which it is said where they name one class alone."""
 LAYOUT = "images/NAME.jpg with masks/NAME.png, in train/, val/ and test/ or without them"
 
 
@@ -57,7 +63,21 @@ def mask_folders(
         std=photos.std,
         calibration_images=64,
         evaluation_batch=16,
-        notes=skipped_words(skipped, root),
+        notes=(*skipped_words(skipped, root), *(() if binary else _one_class_words(parts, root))),
+    )
+
+
+def _one_class_words(parts: Mapping[str, DiskSplit], root: Path) -> tuple[str, ...]:
+    """What is said where the first masks name one class alone, as those do that are drawn in 0 and 255."""
+    masks = [path for part in parts.values() for path in part.targets[:LOOKED_AT] if isinstance(path, Path)]
+    values = sorted({int(value) for path in masks for value in np.unique(np.asarray(Image.open(path)))})
+    classes = [value for value in values if value != BORDER]
+    if len(classes) > 1:
+        return ()
+    shown_values = " and ".join(map(str, values))
+    return (
+        f"the masks of {str(root)!r} hold {shown_values} alone ({len(masks)} were looked at), and {BORDER} is no class:"
+        " there is nothing to tell apart; for no and yes write 0 and 1, or take a network with one logit",
     )
 
 

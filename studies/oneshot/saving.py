@@ -18,9 +18,12 @@ from sconv_search.records import Cost
 from sconv_search.strict_json import built, parsed, table
 from sconv_search.studies.oneshot.compress import Compressed
 from sconv_search.studies.runs.rebuild import rebuild, save_compressed
+from sconv_search.studies.user_code import network_by
 from sconv_search.system.files import write_whole
 
 FORMAT = "sconv-search compressed network 1"
+CHECKED = ("torchvision", "timm")
+"""Libraries whose networks are built without a download, to see whether a name is that of the network."""
 FILES = ("plan.json", "weights.safetensors", "config.json")
 
 
@@ -31,14 +34,33 @@ def save(network: nn.Module, folder: str | Path, *, network_name: str | None = N
         network_name: of the original network, as ``named_network`` reads it; ``load`` then builds it by itself.
 
     Raises:
+        KeyError: a library has no network of that name.
         TypeError: the network has no plan.
+        ValueError: torchvision's or timm's network of that name is another one.
     """
     folder = Path(folder)
     plan = getattr(network, "plan", None)
     if not isinstance(plan, CompressionPlan):
         raise TypeError(f"{type(network).__name__} has no plan; save what sconv_search.compress returned")
+    if network_name is not None and network_name.partition(":")[0] in CHECKED:
+        _require_same(network, plan, network_name)
     save_compressed(network, plan, folder)
     write_whole(folder / "config.json", (json.dumps(config_of(network, network_name), indent=1) + "\n").encode("utf-8"))
+
+
+def _require_same(network: nn.Module, plan: CompressionPlan, name: str) -> None:
+    """Refuses the name of a network that lacks a site, or whose other weights have other shapes."""
+    original = network_by(name).make(False)
+    modules, wanted = dict(original.named_modules()), original.state_dict()
+    if lost := [site for site in plan.sites if site not in modules]:
+        raise ValueError(f"network_name={name!r} is another network: it has no layer {lost[0]!r}")
+    for key, weight in network.state_dict().items():
+        inside = any(key.startswith(f"{site}.") for site in plan.sites)
+        if not inside and (key not in wanted or wanted[key].shape != weight.shape):
+            has = f"{tuple(wanted[key].shape)}" if key in wanted else "none"
+            raise ValueError(
+                f"network_name={name!r} is another network: its {key!r} has shape {has}, here {tuple(weight.shape)}"
+            )
 
 
 def config_of(network: nn.Module, network_name: str | None = None) -> dict[str, Any]:

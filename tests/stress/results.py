@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -79,6 +80,11 @@ def _told(what: str, problems: Iterable[str], context: str = "") -> list[str]:
     return [f"{what}: {problem} [{context}]" if context else f"{what}: {problem}" for problem in problems]
 
 
+def _without_folders(problem: str) -> str:
+    """The text with files by their last name: a page says nothing of the machine it was made on."""
+    return re.sub(r"/(?:[\w.+-]+/)+", "", problem)
+
+
 def page(parts: Mapping[str, Found], command: str) -> str:
     """The results by title, as Markdown."""
     import torch
@@ -100,5 +106,5 @@ def page(parts: Mapping[str, Found], command: str) -> str:
         ]
         lines += ["", "| exit status (below 0: the signal that ended it) | times |", "| --- | ---: |"]
         lines += [*(f"| {what} | {count} |" for what, count in sorted(found.statuses.items())), ""]
-        lines += [f"- {' '.join(problem.split())[:600]}" for problem in found.problems[:50]]
+        lines += [f"- {_without_folders(' '.join(problem.split()))[:600]}" for problem in found.problems[:50]]
     return "\n".join(lines).rstrip() + "\n"

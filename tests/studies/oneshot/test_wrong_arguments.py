@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
 
 import sconv_search as ss
@@ -97,6 +98,23 @@ def test_networks_that_are_no_pair_are_not_reconstructed() -> None:
     other = nn.Sequential(*small()[:-1], nn.Linear(16, 5))
     with pytest.raises(ValueError, match=r"outputs of shapes \[\(1, 4\)\] for one input, the dense one \[\(1, 5\)\]"):
         ss.reconstruct(compressed, other, data, images=8)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("torchvision:mobilenet_v2", "is another network: it has no layer 'layer4.1.conv2'"),
+        ("torchvision:resnet18", r"its 'fc.weight' has shape \(1000, 512\), here \(5, 512\)"),
+        ("timm:nope", "no network 'nope'"),
+    ],
+)
+def test_the_name_that_a_folder_is_given_has_to_be_the_networks(tmp_path: Path, name: str, words: str) -> None:
+    plan = ss.CompressionPlan(sites={"layer4.1.conv2": ss.Choice(method="spatial_svd", structure={"rank": 4})})
+    compressed = ss.compress(torchvision.models.resnet18(num_classes=5), (3, 32, 32), plan, progress=False)
+    with pytest.raises((ValueError, KeyError), match=words):
+        ss.save(compressed, tmp_path / "small", network_name=name)
+    assert not (tmp_path / "small").exists()
+    ss.save(compressed, tmp_path / "small", network_name="torchvision:resnet18?num_classes=5")
 
 
 def test_methods_beside_a_plan_are_refused() -> None:
