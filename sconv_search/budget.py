@@ -169,6 +169,8 @@ def _amount(text: str, number: str, unit: str, dense: Cost, quantity: Quantity) 
     value = Fraction(number)  # a float makes 2.01k one less
     limit = whole * value / 100 if unit == "%" else value * _MULTIPLES[unit]
     counted = quantity != "latency_ms"
+    if counted and not whole:
+        raise ValueError(f"budget {text!r}: the network has no {quantity}, so nothing can be compressed")
     if counted and not unit and 0 < value <= 100 and limit < whole / 100:
         raise ValueError(f"budget {text!r} is {float(value):g} {quantity}; did you mean {_as_shares(text)!r}?")
     if limit <= 0 or (counted and limit < 1):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sconv_search.copying import copied
 from sconv_search.layer_kinds import KINDS, LAYER_KINDS, TRANSPOSED_KINDS, obstacles
+from sconv_search.named import UnknownNameError
 from sconv_search.plan import CompressionPlan, Structure
 
 Penalty = Callable[[], Tensor]
@@ -133,7 +134,7 @@ def site(network: nn.Module, name: str) -> nn.Module:
     modules: dict[str, nn.Module] = dict(network.named_modules(remove_duplicate=False))
     if name not in modules or not name:
         near = ", ".join(get_close_matches(name, modules)) or "none alike"
-        raise KeyError(f"plan names site {name!r}, which {type(network).__name__} lacks; nearest: {near}")
+        raise UnknownNameError(f"plan names site {name!r}, which {type(network).__name__} lacks; nearest: {near}")
     return modules[name]
 
 

@@ -26,7 +26,15 @@ from sconv_search.studies.executors.ray_cluster import Cluster
 from sconv_search.studies.export import confirmed_network
 from sconv_search.studies.method_registry import METHODS
 from sconv_search.studies.monitor import Monitor, monitor_of
-from sconv_search.studies.oneshot.arguments import budget_text, shape_or_example
+from sconv_search.studies.oneshot.arguments import (
+    budget_text,
+    require_counts,
+    require_functions,
+    require_instances,
+    require_kinds,
+    require_options,
+    shape_or_example,
+)
 from sconv_search.studies.oneshot.compress import Compressed
 from sconv_search.studies.oneshot.saving import load
 from sconv_search.studies.runs.folder import RunFolder
@@ -130,8 +138,11 @@ class Study:
         progress: bool | None = None,
         **spec: Any,
     ) -> None:
+        require_kinds(network, example, inputs, samples)
+        require_instances(Metric, metric=metric)
+        require_instances(Schedule, search_schedule=search_schedule, confirm_schedule=confirm_schedule)
         short = search_schedule or (SHORT if fit is None else SHORT_FIT)
-        _require_functions({"score": score, "test": test, "loss": loss, "fit": fit})
+        require_functions({"score": score, "test": test, "loss": loss, "fit": fit})
         _require_trainable(loss, fit, (short, confirm_schedule))
         self.folder = RunFolder(out)
         self._network, self._progress = copied(network).eval(), progress
@@ -188,6 +199,7 @@ class Study:
         Raises:
             KeyError, TypeError, ValueError, RuntimeError, OSError: as ``sconv_search.studies.search.runner.search``.
         """
+        require_counts(trials=trials, workers=workers)
         return search(
             self.context,
             replace(self._spec, trials=trials),
@@ -220,6 +232,7 @@ class Study:
         Raises:
             ValueError, RuntimeError: as ``sconv_search.studies.confirmation.confirm``.
         """
+        require_counts(seeds=seeds, plans=plans)
         return confirm(
             self.context,
             [self.folder],
@@ -275,12 +288,6 @@ def _name(name: str | None, network: nn.Module) -> str:
     return chosen
 
 
-def _require_functions(functions: Mapping[str, object]) -> None:
-    for name, function in functions.items():
-        if function is not None and not callable(function):
-            raise TypeError(f"{name}= must be a function, got a value of type {type(function).__name__}")
-
-
 def _require_trainable(loss: object, fit: object, schedules: Sequence[Schedule]) -> None:
     if loss is None and fit is None and any(schedule.epochs for schedule in schedules):
         raise ValueError(
@@ -298,6 +305,7 @@ def _spec(task: Task, trials: int, *, methods: str | Sequence[str], **given: Any
         listed["plans"] = tuple(
             plan.to_json() if isinstance(plan, CompressionPlan) else plan for plan in listed["plans"]
         )
+    require_options(StudySpec, listed, Study.__init__)
     return StudySpec(
         task=task.name,
         methods=tuple(map(METHODS.add, [methods] if isinstance(methods, str) else methods)),

@@ -167,7 +167,10 @@ def _same(folder: RunFolder) -> Path:
 def _spec(folder: RunFolder) -> StudySpec:
     spec = folder.read_spec()
     if spec is None:
-        raise ValueError(f"the run folder {str(folder.path)!r} holds no study; run `sconv-search search` first")
+        raise ValueError(
+            f"the run folder {str(folder.path)!r} holds no study; search first, by `sconv-search"
+            " search` or Study.search"
+        )
     return spec
 
 
@@ -184,7 +187,8 @@ def _require_same_context(context: StudyContext, folder: RunFolder) -> None:
         require_batches(context.data, {"confirmation": spec.confirm_schedule})
     if not front(folder.records()[0], 1):
         raise ValueError(
-            f"the run in {str(folder.path)!r} has no complete trial to confirm; run `sconv-search search` first"
+            f"the run in {str(folder.path)!r} has no complete trial to confirm; search first, by `sconv-search search`"
+            " or Study.search"
         )
 
 

@@ -72,7 +72,7 @@ def confirmed_network(folder: RunFolder, plan: str, seed: int | None) -> Confirm
     if not searched:
         raise ValueError(
             f"the run in {str(folder.path)!r} holds no confirmed network, and only those are trained to the end; "
-            f"run `sconv-search confirm {folder.path}` first"
+            f"confirm first, by `sconv-search confirm {folder.path}` or Study.confirm"
         )
     name = _best_name(records, {name for name, _ in searched}) if plan == BEST else plan.removeprefix("searched-")
     seeds = sorted(own or 0 for other, own in saved if other == name)

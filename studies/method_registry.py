@@ -8,7 +8,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
-from sconv_search.system.named import named
+from sconv_search.named import named
 from sconv_search.system.working_directory import search_working_directory
 
 if TYPE_CHECKING:

@@ -231,14 +231,25 @@ class StudySpec:
         """
         out = {"trials", *(() if begun else ("weights_sha256", "data_sha256"))}
         names = [f.name for f in fields(self) if f.name not in out]
-        changed = [name for name in names if getattr(self, name) != getattr(other, name)]
-        return [f"{name} was {getattr(other, name)!r}, is {getattr(self, name)!r}" for name in changed]
+        return [words for name in names for words in _difference(name, getattr(other, name), getattr(self, name))]
 
     def has_same_space(self, other: StudySpec) -> bool:
         """Whether a search space measured for the other serves this one too."""
         choices = ("methods", "include", "exclude", "multiple", "plans", "count_free")
         names = ("task", *choices, "times", "latency_batch", "weights_sha256", "data_sha256")
         return all(getattr(self, name) == getattr(other, name) for name in names)
+
+
+def _difference(name: str, old: object, new: object) -> list[str]:
+    """What differs, in words; of two schedules, each of their fields that does."""
+    if old == new:
+        return []
+    if isinstance(old, Schedule) and isinstance(new, Schedule):
+        own = [f.name for f in fields(old)]
+        return [
+            words for part in own for words in _difference(f"{name}.{part}", getattr(old, part), getattr(new, part))
+        ]
+    return [f"{name} was {shown(old)}, is {shown(new)}"]
 
 
 def require_sampler(kind: str, costs: Sequence[str], known: Iterable[str] = SAMPLERS) -> None:

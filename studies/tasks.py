@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from sconv_search.data.crops import Crops
 from sconv_search.data.layout import CIFAR10, CIFAR100, CITYSCAPES, IMAGENET, PHOTOS
+from sconv_search.named import named
 from sconv_search.studies.task import OfTask, Task
 from sconv_search.studies.user_code import made_by, network_by
-from sconv_search.system.named import named
 from sconv_search.training.metrics import MEAN_IOU
 from sconv_search.training.schedule import Schedule
 

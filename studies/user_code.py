@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from sconv_search.named import UnknownNameError
 from sconv_search.system.working_directory import search_working_directory
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def _imported(name: str, text: str) -> ModuleType:
         modules = [path.stem for path in here.glob("*.py")]
         near = ", ".join(get_close_matches(error.name, modules)) or "none alike"
         searched = f"neither {str(here)!r} nor the installed packages have it"
-        raise KeyError(f"no module {error.name!r} for {text!r}: {searched}; nearest file: {near}") from error
+        raise UnknownNameError(f"no module {error.name!r} for {text!r}: {searched}; nearest file: {near}") from error
     except Exception as error:  # of any kind, from the user's own code
         raise ValueError(f"importing {name!r} of {text!r} raises {type(error).__name__}: {error}") from error
 
@@ -166,7 +167,7 @@ def _callable(
     except AttributeError as error:
         public = [known for known in getattr(error.obj, "__dict__", {}) if not known.startswith("_")]
         near = ", ".join(get_close_matches(error.name or name, public)) or "none alike"
-        raise KeyError(
+        raise UnknownNameError(
             f"{module.__name__!r} has no {name!r}, asked for by {text!r}; nearest: {near}{_hiding(module)}"
         ) from error
     if not callable(function) or isinstance(function, wanted):  # a module of layers is callable, but asks for an input

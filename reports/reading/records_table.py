@@ -29,7 +29,7 @@ _PART = 8192
 """Records that become columns at once: as dictionaries all records would take more memory than as a table."""
 _UNLIKE = ("plan", "layers", "residual_course")
 """Texts that hardly repeat; of others one copy is kept."""
-_ADVICE = "run `sconv-search search` first, or give a folder that it wrote (runs/<study>)"
+_ADVICE = "search first, by `sconv-search search` or Study.search, or give a folder that a search wrote (runs/<study>)"
 
 
 @dataclass(frozen=True, kw_only=True)

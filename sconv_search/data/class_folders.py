@@ -58,7 +58,7 @@ def class_folders(root: Path) -> ClassFolders:
             (images if is_image(path) else skipped).append(path)
         if not images:
             kinds = ", ".join(sorted(IMAGE_SUFFIXES))
-            raise ValueError(f"{str(root)!r} is not whole: the class folder {name!r} holds no image ({kinds})")
+            raise ValueError(f"{str(root)!r} lacks images of class {name!r}: its folder holds none ({kinds})")
         files += images
         labels += [label] * len(images)
     return ClassFolders(names=names, files=tuple(files), labels=tuple(labels), skipped=tuple(skipped))

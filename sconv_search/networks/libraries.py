@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sconv_search.data.crops import Photos
+from sconv_search.named import UnknownNameError
 from sconv_search.networks.photos import photos_of_timm, photos_of_torchvision
 from sconv_search.system.packages import require_package
 
@@ -134,7 +135,7 @@ def _require_known(title: str, name: str, known: list[str], *, every: bool = Fal
     """
     if name not in known:
         near = known if every else get_close_matches(name, known, n=SHOWN, cutoff=0.5)
-        raise KeyError(f"{title} {name!r}; {'known' if every else 'nearest'}: {', '.join(near) or 'none'}")
+        raise UnknownNameError(f"{title} {name!r}; {'known' if every else 'nearest'}: {', '.join(near) or 'none'}")
 
 
 def _require_hub(name: str) -> None:

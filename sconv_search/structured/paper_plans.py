@@ -11,12 +11,12 @@ Source: Bhalgat et al., Structured Convolutions for Efficient Neural Network Des
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from difflib import get_close_matches
 from functools import partial
 
 from torch import nn
 
 from sconv_search.compressor import layers
+from sconv_search.named import named
 from sconv_search.plan import Choice, CompressionPlan, Structure
 from sconv_search.structured.regularization import METHOD
 
@@ -81,10 +81,7 @@ def paper_plan(name: str, network: nn.Module, method: str = METHOD) -> Compressi
         KeyError: there is no plan of that name; the nearest and all are given.
         ValueError: the rule finds no layer in the network.
     """
-    if name not in PAPER_PLANS:
-        near = ", ".join(get_close_matches(name, PAPER_PLANS)) or "none alike"
-        raise KeyError(f"unknown plan {name!r}; nearest: {near}; known: {', '.join(PAPER_PLANS)}")
-    rule = PAPER_PLANS[name]
+    rule = named("plan", name, PAPER_PLANS)
     chosen = {site: structure for site, layer in _ruled(network) if (structure := rule(layer)) is not None}
     if not chosen:
         raise ValueError(f"plan {name!r} finds no layer to structure in {type(network).__name__}")

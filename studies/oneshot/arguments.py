@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from inspect import signature
+from typing import Any, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +15,7 @@ from sconv_search.copying import copied
 from sconv_search.cost.counting import require_forward
 from sconv_search.cost.network_inputs import Inputs, called, first_of, is_shape, output_tensors
 from sconv_search.plan import CompressionPlan
-from sconv_search.strict_json import shown
+from sconv_search.strict_json import shown, typed
 
 
 def require_kinds(network: object, example: object, inputs: object, samples: object) -> None:
@@ -31,8 +33,53 @@ def require_kinds(network: object, example: object, inputs: object, samples: obj
         )
     if inputs is not None and not callable(inputs):
         raise TypeError(f"inputs= must be a function of a batch, got {shown(inputs)}")
-    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
-        raise ValueError(f"samples= must be a whole number above 0, got {shown(samples)}")
+    require_counts(samples=samples)
+
+
+def require_counts(**counts: object) -> None:
+    """Refuses what is no whole number above 0, by the argument's name."""
+    for name, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name}= must be a whole number above 0, got {shown(value)}")
+
+
+def require_iterable(data: object) -> None:
+    """Refuses data that is no iterable of batches."""
+    if not isinstance(data, Iterable):
+        raise TypeError(f"data= must be an iterable of batches, such as a DataLoader, got {shown(data)}")
+
+
+def require_functions(functions: Mapping[str, object]) -> None:
+    """Refuses what is given and cannot be called."""
+    for name, function in functions.items():
+        if function is not None and not callable(function):
+            raise TypeError(f"{name}= must be a function, got a value of type {type(function).__name__}")
+
+
+def require_instances(kind: type[Any], **given: object) -> None:
+    """Refuses what is given and no instance of a public class."""
+    for name, value in given.items():
+        if value is not None and not isinstance(value, kind):
+            raise TypeError(f"{name}= must be a sconv_search.{kind.__name__}, got {shown(value)}")
+
+
+def require_options(kind: type[Any], given: Mapping[str, object], caller: Callable[..., Any]) -> None:
+    """Refuses arguments that are no fields of a dataclass, or not of the fields' types.
+
+    Args:
+        caller: takes them beside arguments of its own, among which the nearest is looked for, too.
+
+    Raises:
+        TypeError: an argument is unknown; the nearest is named.
+        ValueError: a value is of another type.
+    """
+    hints = get_type_hints(kind)
+    known = {*hints, *signature(caller).parameters} - {"self"}
+    for name, value in given.items():
+        if name not in hints:
+            near = ", ".join(get_close_matches(name, known)) or f"none alike; known: {', '.join(sorted(known))}"
+            raise TypeError(f"there is no argument {name!r}; nearest: {near}")
+        typed(value, hints[name], name)
 
 
 def require_fit(network: nn.Module, fitted: Inputs) -> None:
@@ -41,9 +88,15 @@ def require_fit(network: nn.Module, fitted: Inputs) -> None:
     Raises:
         ValueError: what its forward says of the first input.
     """
-    floats = (leaf for leaf in pytree.tree_leaves(fitted) if isinstance(leaf, Tensor) and leaf.is_floating_point())
+    floats = [leaf for leaf in pytree.tree_leaves(fitted) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
     if not all(bool(leaf.isfinite().all()) for leaf in floats):
         raise ValueError("data= holds numbers that are not finite among the inputs that layers are fitted to")
+    numbers = [leaf for leaf in floats if leaf.numel() > 1]
+    if numbers and all(bool((leaf == leaf.flatten()[0]).all()) for leaf in numbers):
+        raise ValueError(
+            f"data= holds inputs of one number alone, {float(numbers[0].flatten()[0]):g}, which tell nothing of the"
+            " network's layers; give inputs as it is used on"
+        )
     try:
         require_forward(network, first_of(fitted, 2))
     except ValueError as error:

@@ -20,7 +20,13 @@ from sconv_search.search_space.decoder import greedy
 from sconv_search.studies import methods as mixed
 from sconv_search.studies.method_registry import METHODS
 from sconv_search.studies.monitor import Monitor, monitor_of
-from sconv_search.studies.oneshot.arguments import budget_text, of_one_input, require_fit, require_kinds
+from sconv_search.studies.oneshot.arguments import (
+    budget_text,
+    of_one_input,
+    require_fit,
+    require_iterable,
+    require_kinds,
+)
 from sconv_search.studies.oneshot.damages import DAMAGE_INPUTS
 from sconv_search.studies.oneshot.options import options_of
 from sconv_search.studies.spec import Selection
@@ -105,6 +111,7 @@ def compress(
     with counting_free(count_free):
         fitted = None
         if data is not None:
+            require_iterable(data)
             with monitor.bar("reading the data"):
                 fitted = first_inputs(data, samples, inputs, _device(network))
             require_fit(dense, fitted)
@@ -138,7 +145,10 @@ def _planned(
 ) -> CompressionPlan:
     budgets = Budgets.parse(budget, dense=measure_cost(network, example))
     if any(limit.quantity == "latency_ms" for limit in budgets.limits) or budgets.ranged:
-        raise ValueError(f"budget {budget!r} needs a study, which measures times or a front; use `sconv-search search`")
+        raise ValueError(
+            f"budget {budget!r} needs a study, which measures times or a front; use `sconv-search"
+            " search`, or sconv_search.Study"
+        )
     read = None if fitted is None else first_of(fitted, DAMAGE_INPUTS)
     space = options_of(network, example, methods, selection, monitor, inputs=read)
     space.require_reachable(budgets)

@@ -11,6 +11,7 @@ from torch import nn
 
 from sconv_search.cost.network_inputs import is_shape
 from sconv_search.data.crops import Photos
+from sconv_search.named import UnknownNameError
 from sconv_search.networks.libraries import LIBRARIES
 from sconv_search.networks.trained import returns_trained
 from sconv_search.studies import tasks
@@ -147,7 +148,7 @@ def _known(name: str) -> Task:
     base = name.partition("@")[0]
     if ":" not in base and base not in tasks.TASKS:
         near = get_close_matches(base, tasks.TASKS) or list(tasks.TASKS)
-        raise KeyError(
+        raise UnknownNameError(
             f"unknown network {name!r}: networks of libraries are written torchvision:{base} or timm:{base}, your own"
             f" {FORM}; nearest task: {', '.join(near)}"
         )

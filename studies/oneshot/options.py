@@ -25,6 +25,7 @@ from sconv_search.studies.space.couplings import measured_couplings
 from sconv_search.studies.space.measuring import input_shapes
 from sconv_search.studies.space.narrowed_costs import measured_narrowings
 from sconv_search.studies.space.shape_costs import candidate, costs_by_shape
+from sconv_search.studies.space.sites import SHOWN_REASONS, require_offers
 from sconv_search.studies.space.widths import channels_dropped, left_by_pruning, mixable
 from sconv_search.studies.spec import Selection
 
@@ -57,6 +58,7 @@ def options_of(
     dense = measure_cost(network, example)
     every = offered(network, methods, selection)
     choices = mixable(network, every)
+    require_offers(network, choices, methods, selection)
     shapes, damages = input_shapes(network, example, choices), Damages(network, inputs)
     costs = _costs(network, shapes, choices, monitor)
     sites: dict[str, tuple[Option, ...]] = {}
@@ -90,6 +92,7 @@ def options_of(
     known = {name: tuple(o for o in own if (name, o.choice.method) not in unknown) for name, own in sites.items()}
     offers = {name: options for name, options in known.items() if options}
     couplings = measured_couplings(network, example, offers, dense, monitor)
+    require_offers(network, offers, methods, selection)
     _tell_if_blind(offers)
     return SearchSpace(dense=dense, sites=offers, couplings=couplings, narrowings=narrowings)
 
@@ -132,7 +135,16 @@ def _costs(
 
 def _tell_if_blind(offers: Mapping[str, Sequence[Option]]) -> None:
     damages = {option.damage for options in offers.values() for option in options}
-    if len(damages) == 1 and sum(map(len, offers.values())) > 1:
+    blind = [name for name, options in offers.items() if not any(option.damage for option in options)]
+    if blind and len(damages) > 1:
+        more = f" and {len(blind) - SHOWN_REASONS} more" if len(blind) > SHOWN_REASONS else ""
+        warnings.warn(
+            f"no option of {', '.join(blind[:SHOWN_REASONS])}{more} does any predicted damage: the network's outputs do"
+            " not depend on these layers for these inputs, so they give all they can",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+    elif len(damages) == 1 and sum(map(len, offers.values())) > 1:
         warnings.warn(
             f"every option has the same predicted damage, {damages.pop():.3g}: the choice of layers is arbitrary. The"
             " network's outputs do not depend on its layers for these inputs; give other data",

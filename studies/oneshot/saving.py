@@ -34,6 +34,7 @@ def save(network: nn.Module, folder: str | Path, *, network_name: str | None = N
         network_name: of the original network, as ``named_network`` reads it; ``load`` then builds it by itself.
 
     Raises:
+        FileExistsError: a file has the folder's name.
         KeyError: a library has no network of that name.
         TypeError: the network has no plan.
         ValueError: torchvision's or timm's network of that name is another one.
@@ -42,6 +43,8 @@ def save(network: nn.Module, folder: str | Path, *, network_name: str | None = N
     plan = getattr(network, "plan", None)
     if not isinstance(plan, CompressionPlan):
         raise TypeError(f"{type(network).__name__} has no plan; save what sconv_search.compress returned")
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{str(folder)!r} is a file; give the name of a folder, to which three files are written")
     if network_name is not None and network_name.partition(":")[0] in CHECKED:
         _require_same(network, plan, network_name)
     save_compressed(network, plan, folder)

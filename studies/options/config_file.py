@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import typer
 
+from sconv_search.named import named
 from sconv_search.strict_json import shortened, shown
-from sconv_search.system.named import named
 
 _WORDS = {
     str: "a text in quotes",

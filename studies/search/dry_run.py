@@ -23,7 +23,7 @@ from sconv_search.studies.selection import offered
 from sconv_search.studies.space.couplings import measured_couplings
 from sconv_search.studies.space.measuring import CostTable, input_shapes
 from sconv_search.studies.space.narrowed_costs import measured_narrowings
-from sconv_search.studies.space.sites import left_out
+from sconv_search.studies.space.sites import left_out, require_offers
 from sconv_search.studies.space.widths import channels_dropped, left_by_pruning, mixable, unmixed
 from sconv_search.studies.spec import StudySpec
 from sconv_search.studies.task import Task
@@ -92,6 +92,7 @@ def _dry_run(task: Task, spec: StudySpec, folder: Path | None, monitor: Monitor)
     with monitor.bar("asking the methods for their options"):
         every = offered(network, spec.methods, spec.selection)
     choices = mixable(network, every)
+    require_offers(network, choices, spec.methods, spec.selection)
     space = _counted(network, task.input_shape, choices, dense, monitor)
     fits = all(limit.excess(space.floor(limit)) <= 0 for limit in budgets.limits)
     plan = fill(space, {}, budgets.at(1.0)) if fits else None

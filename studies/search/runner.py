@@ -35,7 +35,7 @@ from sconv_search.studies.space.given_plans import require_fit
 from sconv_search.studies.space.identity import identity_sha256, require_measured_of, space_identity
 from sconv_search.studies.space.measuring import dense_cost, input_shapes, measured_space
 from sconv_search.studies.space.site_text import site_lines
-from sconv_search.studies.space.sites import left_out
+from sconv_search.studies.space.sites import left_out, require_offers
 from sconv_search.studies.space.widths import unmixed
 from sconv_search.studies.spec import StudySpec
 from sconv_search.studies.trials.checkpoints import RunCheckpoints, shared_checkpoints
@@ -95,6 +95,9 @@ def search(
         _adopt(spec, folder, monitor, overwrite=overwrite)
         if database is not None:
             database.adopt(spec, overwrite=overwrite)
+        if not folder.has_space:
+            offers = offered(context.network, spec.methods, spec.selection)
+            require_offers(context.network, offers, spec.methods, spec.selection)
         space = _space(context, spec, folder, monitor)
         budgets = Budgets.parse(spec.budget, dense=space.dense, quantity=spec.quantity)
         _announce(context, spec, space, budgets, monitor)

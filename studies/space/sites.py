@@ -33,6 +33,8 @@ from sconv_search.studies.space.widths import unmixed
 from sconv_search.studies.spec import Selection
 from sconv_search.training.loop import Progress as Step
 
+SHOWN_REASONS = 3
+
 Shapes = list[tuple[int, ...]]
 WHOLE = "(the network itself)"
 
@@ -141,6 +143,22 @@ def left_out(
     """Layers with weights that are not among the sites offered, with the reason in words."""
     reasons = _reasons(network, methods, selection, {name: () for name in offered_sites})
     return {name or WHOLE: in_words(why) for name, why in reasons.items() if name not in offered_sites}
+
+
+def require_offers(
+    network: nn.Module, offered_sites: Collection[str], methods: Sequence[str], selection: Selection = EVERYTHING
+) -> None:
+    """Refuses a network of which no layer is offered.
+
+    Raises:
+        ValueError: the reasons of its first layers.
+    """
+    if not offered_sites:
+        rest = left_out(network, offered_sites, methods, selection)
+        reasons = [f"{name}: {why}" for name, why in list(rest.items())[:SHOWN_REASONS]]
+        reasons += [f"and {len(rest) - SHOWN_REASONS} more"] * (len(rest) > SHOWN_REASONS)
+        words = "; ".join(reasons) or "it has no layer with weights of a kind that is replaced"
+        raise ValueError(f"no layer of {type(network).__name__} can be compressed by {', '.join(methods)}: {words}")
 
 
 def in_words(reasons: Mapping[str, str]) -> str:

@@ -141,7 +141,7 @@ def test_start_weights_of_another_study_are_refused(context: StudyContext, runs:
 
 
 def test_a_run_without_a_complete_trial_is_refused(context: StudyContext, folder: RunFolder) -> None:
-    with pytest.raises(ValueError, match="holds no study; run `sconv-search search` first"):
+    with pytest.raises(ValueError, match="holds no study; search first"):
         confirm(context, [folder])
 
 

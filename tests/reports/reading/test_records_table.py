@@ -95,7 +95,7 @@ def test_a_file_in_the_place_of_a_folder_is_named(write_run: Write) -> None:
 
 
 def test_a_folder_without_trials_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"holds no trials.jsonl; run `sconv-search search` first"):
+    with pytest.raises(FileNotFoundError, match=r"holds no trials.jsonl; search first"):
         read_runs([tmp_path])
 
 

@@ -214,7 +214,7 @@ def test_a_run_without_confirmed_networks_is_told_to_confirm(
         folder.write("spec.json", spec.to_json())
         folder.append(TrialRecord(stage="search", val_score=90.0, methods="any", **known(1)))
     said = typed("export", folder.path, "--to", "onnx")
-    assert (said.status, f"run `sconv-search confirm {folder.path}` first" in said.err) == (2, True)
+    assert (said.status, f"confirm first, by `sconv-search confirm {folder.path}`" in said.err) == (2, True)
 
 
 class OfOneSize(nn.Module):

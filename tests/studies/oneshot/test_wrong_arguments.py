@@ -82,12 +82,83 @@ def test_a_studys_example_that_is_a_batch_costs_what_one_input_costs(tmp_path: P
         ({"data": [torch.full((4, 3, 8, 8), torch.nan)]}, ValueError, "data= holds numbers that are not finite"),
         ({"data": [torch.randn(4, 1, 8, 8)]}, ValueError, "data= does not fit the network: .*; inputs= is a function"),
         ({"data": [{"image": torch.randn(4, 3, 8, 8)}]}, ValueError, "data= does not fit the network"),
+        ({"data": 5}, TypeError, "data= must be an iterable of batches, such as a DataLoader, got 5"),
+        ({"data": [torch.zeros(4, 3, 8, 8)]}, ValueError, "inputs of one number alone, 0, which tell nothing"),
+        ({"methods": ["svd"]}, KeyError, "^unknown method 'svd'; nearest: spatial_svd, weight_svd; known: "),
     ],
 )
 def test_what_is_wrong_is_named(given: dict[str, Any], error: type[Exception], words: str) -> None:
     arguments = {"network": small(), "example": (3, 8, 8), "budget": "70%", "progress": False, **given}
     with pytest.raises(error, match=words):
         ss.compress(**arguments)
+
+
+class Offers(nn.Module):
+    """A layer whose weights the network reads by itself, and one that is too small."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read, self.tiny = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.tiny(torch.conv2d(x, self.read.weight, self.read.bias))
+        return y
+
+
+def test_a_network_without_a_layer_to_compress_is_refused_with_the_reasons() -> None:
+    with pytest.raises(
+        ValueError, match=r"by spatial_svd: read: the network reads its weights by itself.*; tiny: not for a Conv2d"
+    ):
+        ss.compress(Offers(), (3, 8, 8), "70%", methods=["spatial_svd"], progress=False)
+    with pytest.raises(ValueError, match="'50%': the network has no flops, so nothing can be compressed"):
+        ss.compress(nn.Sequential(nn.Flatten()), (3, 8, 8), "50%", progress=False)
+
+
+def test_a_layer_that_the_outputs_do_not_depend_on_is_told_of() -> None:
+    network = small()
+    with torch.no_grad():
+        network[0].weight.zero_()
+    data = [torch.randn(8, 3, 8, 8)]
+    with pytest.warns(RuntimeWarning, match="no option of 0.* does any predicted damage"):
+        ss.compress(network, (3, 8, 8), "70%", data=data, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "words"),
+    [
+        ({"metric": "top-1"}, TypeError, r"metric= must be a sconv_search\.Metric, got 'top-1'"),
+        ({"search_schedule": {}}, TypeError, r"search_schedule= must be a sconv_search\.Schedule, got {}"),
+        ({"confirm_schedule": 5}, TypeError, r"confirm_schedule= must be a sconv_search\.Schedule, got 5"),
+        ({"metod": "tucker"}, TypeError, "there is no argument 'metod'; nearest: methods"),
+        ({"zzzz": 1}, TypeError, "there is no argument 'zzzz'; nearest: none alike; known: budget, .*, seed, "),
+        ({"seed": "1"}, ValueError, "field 'seed' must be a whole number of at most 64 bits, got '1'"),
+        ({"include": "head"}, ValueError, "field 'include' must be a list of values, each a text, got 'head'"),
+        ({"samples": 0}, ValueError, "samples= must be a whole number above 0, got 0"),
+        ({"network": 3}, TypeError, r"network must be an nn\.Module, got 3"),
+    ],
+)
+def test_what_a_study_is_given_wrongly_is_named(
+    tmp_path: Path, given: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    arguments = {"network": small(), "example": (3, 8, 8), "data": [torch.ones(1)], "score": len, "loss": len, **given}
+    with pytest.raises(error, match=words):
+        ss.Study(out=tmp_path / "run", **arguments)
+
+
+def test_counts_of_a_study_are_checked_before_its_data_is_read(tmp_path: Path) -> None:
+    study = ss.Study(small(), (3, 8, 8), out=tmp_path / "run", data=[torch.ones(1)], score=len, loss=len)
+    with pytest.raises(ValueError, match="trials= must be a whole number above 0, got 'a'"):
+        study.search(trials="a")  # type: ignore[arg-type]  # what is tested
+    with pytest.raises(ValueError, match="seeds= must be a whole number above 0, got 0"):
+        study.confirm(seeds=0)
+
+
+def test_a_file_is_not_taken_for_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "small").write_text("mine")
+    compressed = ss.compress(small(), (3, 8, 8), "70%", progress=False)
+    with pytest.raises(FileExistsError, match="small' is a file; give the name of a folder"):
+        ss.save(compressed, tmp_path / "small")
+    assert (tmp_path / "small").read_text() == "mine"
 
 
 def test_networks_that_are_no_pair_are_not_reconstructed() -> None:
