@@ -15,6 +15,7 @@ from sconv_search.training.schedule import Schedule
 if TYPE_CHECKING:
     from torch import nn
 
+    from sconv_search.data.splits import DataSet
     from sconv_search.training.evaluation import Score
 
 
@@ -71,3 +72,17 @@ class OfTask(Protocol):
     @property
     def task(self) -> Task:
         """The task."""
+
+
+@runtime_checkable
+class ListedData(Protocol):
+    """A task's data in a folder, which can be listed before any work."""
+
+    def expected(self) -> str:
+        """Where files are expected, in words."""
+
+    def is_trained(self) -> bool:
+        """Whether the task's network comes trained, said without loading its weights where its name tells."""
+
+    def __call__(self, folder: Path | None, train_was_seen: bool) -> DataSet:
+        """The splits."""

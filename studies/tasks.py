@@ -183,6 +183,7 @@ TASKS: Mapping[str, Task] = {
 }
 """Key on the command line -> task."""
 FOLDER_TASKS = ("images", "masks")
+DEFAULT_TASK = "demo"
 """Tasks that are made of a network by name and a folder, see ``folder_tasks``."""
 
 
@@ -224,12 +225,17 @@ def _trained_by(text: str) -> nn.Module | None:
     return make() if trained else None
 
 
-def with_network(task: str, network: str | None) -> str:
+def with_network(task: str, network: str | None, data: Path | None = None) -> str:
     """The name of a task with a network of that name in place of its own.
+
+    Args:
+        data: the folder that was named; beside a network, and without a task, it says what kind of task it is.
 
     Raises:
         ValueError: the task's name holds another network already.
     """
     if network and "@" in task:
         raise ValueError(f"task {task!r} names a network already; leave out --network {network}")
+    if network and task == DEFAULT_TASK and data is not None:  # that task's digits come along, and need no folder
+        task = "masks" if any((data / part / "masks").is_dir() for part in ("", "train", "val")) else "images"
     return f"{task}@{network}" if network else task

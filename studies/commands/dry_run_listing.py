@@ -51,4 +51,4 @@ def _goal(schedule: Schedule) -> str:
 def _data(preview: DryRun) -> str:
     if preview.data is None:
         return "data: no files are named by the task"
-    return f"data: {preview.missing or 'found'}"
+    return f"data: {preview.missing or preview.there or 'found'}"

@@ -60,7 +60,7 @@ def search(
     """Searches plans within a budget, or continues the search in the run's folder; a dry run only says what it would
     do.
     """
-    known = task_named(with_network(source.task, source.network))
+    known = task_named(with_network(source.task, source.network, source.data))
     if not run.dry:
         require_data(known, source.data, source.weights)
     built = known.network()
@@ -83,7 +83,7 @@ def search(
         StudyDatabase(run.storage)  # whether it is one
     if run.dry:
         with telling(as_json) as terminal:
-            preview = dry_run(known, spec, source.data, terminal)
+            preview = dry_run(known, spec, source.data, terminal, weights=source.weights is not None)
         print_json(preview) if as_json else say_dry_run(preview, terminal)
         return
     if folder is None or run.out is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,16 @@ import torch
 from torch import nn
 
 from sconv_search.data.crops import Photos
+from sconv_search.data.image_folders import LAYOUT as IMAGES
 from sconv_search.data.image_folders import image_folders
 from sconv_search.data.imagenet import MEAN, STD
 from sconv_search.data.layout import data_folder
+from sconv_search.data.mask_folders import LAYOUT as MASKS
 from sconv_search.data.mask_folders import mask_folders
 from sconv_search.data.photo_views import require_channels
 from sconv_search.data.splits import DataSet
 from sconv_search.data.tables import is_table, photo_tables
+from sconv_search.networks.trained import returns_trained
 from sconv_search.studies.task import Task
 from sconv_search.studies.user_code import NamedNetwork, network_by, with_options
 from sconv_search.training.metrics import MEAN_IOU, TOP1
@@ -36,8 +40,18 @@ class _Data:
     kind: str
     photos: Photos
     make: Callable[[bool], nn.Module]
+    has_weights: bool | None
+
+    def expected(self) -> str:
+        """Where the photos are expected, in words."""
+        return MASKS if self.kind == "masks" else IMAGES
+
+    def is_trained(self) -> bool:
+        """Whether the network comes trained, said without loading its weights where its name tells."""
+        return returns_trained(partial(self.make, True)) if self.has_weights is None else self.has_weights
 
     def __call__(self, folder: Path | None, train_was_seen: bool) -> DataSet:
+        """The splits, for as many classes as the network tells apart."""
         root, logits = data_folder(folder), _logits(self.make(False), self.photos, pixels=self.kind == "masks")
         classes = max(2, logits)  # one logit tells no and yes apart
         if self.kind == "masks":
@@ -68,7 +82,7 @@ def folder_task(kind: str, text: str, network: str) -> Task:
     return Task(
         name=f"{text}@{network}",
         network=lambda: named.make(False),
-        data=_Data(kind=kind, photos=photos, make=named.make),
+        data=_Data(kind=kind, photos=photos, make=named.make, has_weights=named.has_weights),
         input_shape=photos.shape,
         dense_schedule=replace(full, epochs=30, learning_rate=0.05),
         search_schedule=replace(full, epochs=1, learning_rate=0.005),

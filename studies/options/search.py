@@ -25,6 +25,7 @@ from sconv_search.studies.options.shared import (
     known_methods,
 )
 from sconv_search.studies.spec import SamplerName
+from sconv_search.studies.tasks import DEFAULT_TASK
 
 DEFAULT_METHOD, DEFAULT_BUDGET = "structured_conv", "50%"
 Distill = Literal["auto", "logits", "soft-targets", "labels"]
@@ -43,13 +44,14 @@ def known_plans() -> list[str]:
 class NetworkAndData:
     """Network and data."""
 
-    task: TaskOption = "demo"
+    task: TaskOption = DEFAULT_TASK
     network: Annotated[
         str | None,
         typer.Option(
             help="Network to compress instead of the task's own: torchvision:NAME, timm:NAME, hf-hub:ORG/NAME,"
             " local-dir:PATH, or package.module:function, a function that returns it; arguments as"
-            " timm:resnet18?num_classes=10 (default: the task's network).",
+            " timm:resnet18?num_classes=10 (default: the task's network). With --data and without --task, the task"
+            " is images or masks, by what the folder holds.",
             metavar="NAME",
         ),
     ] = None

@@ -26,7 +26,7 @@ from sconv_search.studies.space.narrowed_costs import measured_narrowings
 from sconv_search.studies.space.sites import left_out, require_offers
 from sconv_search.studies.space.widths import channels_dropped, left_by_pruning, mixable, unmixed
 from sconv_search.studies.spec import StudySpec
-from sconv_search.studies.task import Task
+from sconv_search.studies.task import ListedData, Task
 from sconv_search.training.schedule import Schedule
 
 WEIGHT = 1e-3
@@ -44,7 +44,8 @@ class DryRun:
         plan: one that fits the budget; None where none does.
         plan_cost: what it costs.
         data: the files that are expected, in words; None where no file is.
-        missing: what of the data is missing; None where nothing is.
+        missing: what of the data is missing, or wrong with it; None where nothing is.
+        there: what a folder of photos holds, in words; None where nothing is said of it.
     """
 
     task: str
@@ -63,13 +64,15 @@ class DryRun:
     confirm_schedule: Schedule
     data: str | None
     missing: str | None
+    there: str | None = None
 
 
-def dry_run(task: Task, spec: StudySpec, folder: Path | None, monitor: Monitor) -> DryRun:
+def dry_run(task: Task, spec: StudySpec, folder: Path | None, monitor: Monitor, *, weights: bool = False) -> DryRun:
     """Builds the task's network and a plan; of each layer, the cheapest option and a middle one are built and measured.
 
     Args:
         folder: where the data is looked for.
+        weights: whether start weights are given, so that no score may come from what they have seen.
 
     Raises:
         KeyError: a method is unknown.
@@ -81,10 +84,10 @@ def dry_run(task: Task, spec: StudySpec, folder: Path | None, monitor: Monitor) 
             "a dry run counts operations and measures no time; leave budgets and objectives of latency_ms out"
         )
     with counting_free(spec.count_free):
-        return _dry_run(task, spec, folder, monitor)
+        return _dry_run(task, spec, folder, monitor, weights=weights)
 
 
-def _dry_run(task: Task, spec: StudySpec, folder: Path | None, monitor: Monitor) -> DryRun:
+def _dry_run(task: Task, spec: StudySpec, folder: Path | None, monitor: Monitor, *, weights: bool) -> DryRun:
     network = _featureless(task.network())
     takes(network, task.input_shape)
     dense = measure_cost(network, task.input_shape)
@@ -111,9 +114,23 @@ def _dry_run(task: Task, spec: StudySpec, folder: Path | None, monitor: Monitor)
         trials=spec.trials,
         search_schedule=spec.search_schedule,
         confirm_schedule=spec.confirm_schedule,
-        data=task.layout.words if task.layout else None,
-        missing=task.layout.missing(folder) if task.layout else None,
+        **_data(task, folder, weights=weights),
     )
+
+
+def _data(task: Task, folder: Path | None, *, weights: bool) -> dict[str, str | None]:
+    """What is expected, missing and there; the photos of a folder are listed, and not decoded."""
+    if task.layout is not None:
+        return {"data": task.layout.words, "missing": task.layout.missing(folder)}
+    if not isinstance(task.data, ListedData):
+        return {"data": None, "missing": None}
+    try:
+        data = task.data(folder, weights or task.data.is_trained())
+    except (ValueError, OSError) as error:
+        return {"data": task.data.expected(), "missing": str(error)}
+    counts = {"training": data.train, "validation": data.validation, "test": data.test}
+    there = ", ".join(f"{len(split):,} {name}" for name, split in counts.items())
+    return {"data": task.data.expected(), "missing": None, "there": f"{there} images of {data.train.classes} classes"}
 
 
 def require_reachable(task: Task, spec: StudySpec, monitor: Monitor) -> None:

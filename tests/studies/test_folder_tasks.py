@@ -239,6 +239,36 @@ def test_tables_of_photos_are_read(tmp_path: Path, kind: str) -> None:
         read(tmp_path / "table", "images?size=8@foldernets:small?classes=3")
 
 
+@pytest.mark.parametrize(
+    ("network", "made", "words"),
+    [
+        ("small", "classes", "data: 24 training, 3 validation, 3 test images of 2 classes"),
+        ("small", "none", "data: 'photos' holds no folder; each class needs one, with its images"),
+        ("small", "hollow", "data: 'photos' lacks images of class 'light': its folder holds none"),
+        ("small?classes=3", "classes", "data: 'photos' holds 2 classes (folders), and the network tells 3 apart"),
+        ("seen", "classes", "data: 'photos' does not say which images the network was trained on"),
+        ("segmenter", "masks", "data: 12 training, 4 validation, 4 test images of 3 classes"),
+    ],
+)
+def test_a_dry_run_says_what_a_folder_holds(
+    typed: Callable[..., Typed], tmp_path: Path, network: str, made: str, words: str
+) -> None:
+    Path("photos").mkdir()
+    if made in ("classes", "hollow"):
+        classes(Path("photos"), 15, ("dark", "light")[: 2 if made == "classes" else 1])
+        Path("photos/light").mkdir(exist_ok=True)
+    for part, count in {"train": 12, "val": 4, "test": 4}.items() if made == "masks" else ():
+        for number in range(count):
+            photo(Path("photos") / part / "images" / f"{number}.png", 50)
+            photo(Path("photos") / part / "masks" / f"{number}.png", number % 3, "L")
+    flags = ("--network", f"foldernets:{network}", "--data", "photos", "--budget", "70%", "--method", "weight_svd")
+    said = typed("search", *flags, "--dry-run")
+    assert said.status == 0, said
+    kind = "masks" if made == "masks" else "images"
+    assert f"of task {kind}@foldernets:{network} on 3×224×224" in said.err + said.out
+    assert words in said.err + said.out
+
+
 def test_a_folder_is_searched_by_one_command(typed: Callable[..., Typed], tmp_path: Path) -> None:
     classes(tmp_path / "photos/train", 32)
     classes(tmp_path / "photos/val", 8)
