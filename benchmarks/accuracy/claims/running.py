@@ -119,14 +119,16 @@ class Study:
         print(cell.name, flush=True)
         append(self.rows, self._regularized(cell) if cell.weight is not None else self._trained(cell))
 
-    def _scores(self, network: nn.Module) -> Row:
+    def scores(self, network: nn.Module) -> Row:
+        """Top-1 in percent of the validation and of the test images."""
         data = self.start.data
         return {
             "validation": evaluate(network, data, data.validation).value,
             "test": evaluate(network, data, data.test).value,
         }
 
-    def _images(self, count: int) -> Tensor:
+    def images(self, count: int) -> Tensor:
+        """The first training images, normalized (N, 3, 32, 32)."""
         inputs: Tensor = self.start.data.normalized(self.start.data.train.take(torch.arange(count)).images)
         return inputs
 
@@ -138,18 +140,18 @@ class Study:
             plan = plan_of(kind, budget, self.start.network, spaces)
             known: Row = {"kind": kind, "budget": budget, "plan": plan.to_json()}
             if not plan.sites:
-                append(self.rows, {"step": "dense", **known, "flops": 1.0, **self._scores(self.start.network)})
+                append(self.rows, {"step": "dense", **known, "flops": 1.0, **self.scores(self.start.network)})
                 save_compressed(self.start.network, plan, folder)
                 return self.start.network, plan
             began = time.process_time()
-            fitted = compress(self.start.network, plan, self._images(FITTED))
+            fitted = compress(self.start.network, plan, self.images(FITTED))
             seconds = time.process_time() - began
             dense = measure_cost(self.start.network, self.start.task.input_shape)
             known["flops"] = measure_cost(fitted, self.start.task.input_shape).flops / dense.flops
-            append(self.rows, {"step": "fitted", **known, "images": FITTED, "cpu_s": seconds, **self._scores(fitted)})
+            append(self.rows, {"step": "fitted", **known, "images": FITTED, "cpu_s": seconds, **self.scores(fitted)})
             began = time.process_time()
             reconstructed = reconstruct(
-                fitted, self.start.network, self._images(RECONSTRUCTED), Reconstruction(steps=STEPS)
+                fitted, self.start.network, self.images(RECONSTRUCTED), Reconstruction(steps=STEPS)
             )
             seconds += time.process_time() - began
             row = {
@@ -157,7 +159,7 @@ class Study:
                 **known,
                 "images": RECONSTRUCTED,
                 "cpu_s": seconds,
-                **self._scores(reconstructed),
+                **self.scores(reconstructed),
             }
             append(self.rows, row)
             save_compressed(reconstructed, plan, folder)
@@ -167,7 +169,7 @@ class Study:
     def _trained(self, cell: Cell) -> Row:
         network, plan = self.start_network(cell.kind, cell.budget)
         if not cell.reconstructed:
-            network = compress(self.start.network, plan, self._images(FITTED))
+            network = compress(self.start.network, plan, self.images(FITTED))
         spent = ProcessorTime()
         path = self.work / "checkpoints" / f"{cell.name}.safetensors"
         path.parent.mkdir(exist_ok=True)
@@ -176,7 +178,7 @@ class Study:
         train_(network, self.start.data, schedule, seed=cell.seed, teacher=self.start.network, checkpoint=checkpoint)
         row = {"step": "trained", **cell.key(), "cpu_s": spent.state(), "wall_s": checkpoint.stopwatch.seconds}
         checkpoint.remove()
-        return {**row, **self._scores(network)}
+        return {**row, **self.scores(network)}
 
     def _regularized(self, cell: Cell) -> Row:
         """Half of the epochs towards the structure by a weight that rises, then decomposed, and the other half."""
@@ -200,5 +202,5 @@ class Study:
             "residual": outcome.residual,
             "before": outcome.before and outcome.before.value,
             "after": outcome.after and outcome.after.value,
-            **self._scores(outcome.network),
+            **self.scores(outcome.network),
         }
