@@ -29,7 +29,7 @@ from sconv_search.search_space.space import SearchSpace
 from sconv_search.studies.methods import compress
 from sconv_search.training.loop import train_
 
-PLANS, BUDGET, SPREAD = 12, 45, 3.0
+PLANS, BUDGET, SPREAD = 12, 45, 1.0
 """Plans that are compared, their percent of the dense FLOPs, and standard deviation of the preferences that a plan is
 drawn by."""
 IMAGES, STEPS = 512, 50
