@@ -1,4 +1,6 @@
-"""Command line: ``run`` appends rows, cell by cell; ``table`` makes the page and its figures of them."""
+"""Command line: ``run`` appends rows, cell by cell; ``table`` makes the page and its figures of them; ``time`` measures
+the networks in runtimes, and makes the page of accuracy against milliseconds.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.accuracy.claims import milliseconds
 from benchmarks.accuracy.claims.cells import all_cells
 from benchmarks.accuracy.claims.running import Study, read_rows
 from benchmarks.accuracy.claims.tables import draw, report
@@ -14,6 +17,7 @@ from benchmarks.timing import facts, publish
 from sconv_search.system.malloc import keep_freed_memory
 
 ROWS = Path("benchmarks/results/claims.jsonl")
+TIMES = Path("benchmarks/results/claims_milliseconds.jsonl")
 NOTE = """The pretrained ResNet-20 on CIFAR-10. Layers are fitted in sequence to 1,024 images, then blocks are trained
 to the dense network's outputs on 2,048 images (400 steps of 64 for each block), then the whole network to the
 dense one's logits (mean squared difference; one-cycle rate to 0, batch 128, augmented, bf16). No step reads a
@@ -36,7 +40,22 @@ def main() -> None:
     table = commands.add_parser("table", help="make the page and its figure of the rows")
     table.add_argument("--rows", type=Path, default=ROWS)
     table.add_argument("--out", type=Path)
+    times = commands.add_parser("time", help="time the networks in runtimes, on a machine without other work")
+    times.add_argument("--work", type=Path, help="as for run; without it, the page is made of what was measured")
+    times.add_argument("--rows", type=Path, default=ROWS)
+    times.add_argument("--times", type=Path, default=TIMES)
+    times.add_argument("--rounds", type=int, default=31)
+    times.add_argument("--out", type=Path)
     given = parser.parse_args()
+    if given.command == "time":
+        torch.set_num_threads(1)
+        if given.work is not None:
+            milliseconds.measured(given.work / "starts", given.times, given.rounds)
+        timed, rows = read_rows(given.times), read_rows(given.rows)
+        publish(milliseconds.page(timed, rows), given.out)
+        if given.out:
+            milliseconds.draw(timed, rows, given.out.with_suffix(".svg"))
+        return
     if given.command == "table":
         rows = read_rows(given.rows)
         known = "\n".join(line for line in facts(["bf16"], 1).splitlines() if not line.startswith("- rounds"))

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from torch import nn
 
+from benchmarks.accuracy.claims import milliseconds
 from benchmarks.accuracy.claims.cells import DENSE, MIXED, PLAN_A, SPATIAL_SVD, Cell, all_cells, merged, plan_of
 from benchmarks.accuracy.claims.running import append, read_rows
 from benchmarks.accuracy.claims.tables import draw, report
-from sconv_search.plan import Choice
+from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.records import Cost
 from sconv_search.search_space.space import Option, SearchSpace
 
@@ -100,3 +101,44 @@ def test_what_decomposing_loses_is_told_by_the_weight_of_the_structural_loss() -
     assert "| 10, rising | 0.0100 | 91.50 | 90.00 | 1.50 | 91.00 |" in page
     assert "structured, plan A, then" not in page, "not beside what is trained from fitted layers"
     assert cell.name not in page[page.index("## Not run") :]
+
+
+def timed(method: str, mode: str, ms: float) -> dict[str, Any]:
+    strength = "" if method == DENSE else "45 %"
+    known = {"candidate": f"{method} {strength}".strip(), "method": method, "strength": strength, "mode": mode}
+    macs = {"macs": 100 if method == DENSE else 45, "dense_macs": 100}
+    spread = {"ms": [0.9 * ms, ms, 1.1 * ms], "batch": 16, "threads": 1, "rounds": 3, "facts": "- CPU: mine"}
+    return {**known, **macs, **spread}
+
+
+TIMES = [timed(DENSE, mode, 8.0) for mode in ("onnxruntime", "openvino")]
+TIMES += [timed(SPATIAL_SVD, "onnxruntime", 4.0), timed(SPATIAL_SVD, "openvino", 5.0)]
+
+
+def test_milliseconds_stand_beside_the_accuracy_of_the_longest_training(tmp_path: Path) -> None:
+    later = [
+        trained(replace(CELL, epochs=5, rate=0.02), 91.0),
+        trained(replace(CELL, epochs=5, reconstructed=False), 0.0),
+    ]
+    page = milliseconds.page(TIMES, [*ROWS, *later])
+    assert (
+        "| spatial SVD 45 % | 45.0 | 4.000 [3.600, 4.400] | 2.00 | 5.000 [4.500, 5.500] | 1.60 | 91.00 (5 epochs) |"
+        in page
+    )
+    assert "| dense | 100.0 | 8.000 [7.200, 8.800] | 1.00 | 8.000 [7.200, 8.800] | 1.00 |  |" in page
+    assert milliseconds.longest(ROWS, SPATIAL_SVD, "25 %") is None
+    milliseconds.draw(TIMES, [*ROWS, *later], tmp_path / "ms.svg")
+    assert (tmp_path / "ms.svg").stat().st_size > 1000
+
+
+def test_the_networks_that_are_timed_are_those_of_the_plans(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"holds no KIND-BUDGET/plan\.json; run the study first"):
+        milliseconds.forms(tmp_path)
+    plan = CompressionPlan(sites={"layer1.0.conv1": Choice(method="spatial_svd", structure={"rank": 4})})
+    for kind, own in ((f"{SPATIAL_SVD}-45", plan), (f"{DENSE}-100", CompressionPlan(sites={}))):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "plan.json").write_text(own.to_json())
+    dense, compressed = milliseconds.forms(tmp_path)
+    assert (dense.method, compressed.name) == (DENSE, "spatial SVD 45 %")
+    assert compressed.network is not None
+    assert type(compressed.network.get_submodule("layer1.0.conv1")) is not nn.Conv2d
