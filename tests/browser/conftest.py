@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,31 +22,7 @@ from sconv_search.reports import write_report
 from tests.reports.conftest import confirm, record, write_studies
 
 RUNS = Path(__file__).parent / "runs"
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 HOSTILE = "<img src=x onerror=document.title='run'><script>document.title='run'</script>\"'&amp; \n Größe 深 %{y}"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Headless chromium; without it the tests are skipped, and say what is missing."""
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed; `pip install playwright`"
-    )
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("chromium is not installed; on Debian `apt-get install chromium`")
-    with playwright.sync_playwright() as running:
-        opened = running.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture
