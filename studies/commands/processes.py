@@ -82,8 +82,7 @@ def placement_of(machines: ManyMachines, device: torch.device, devices: int, wor
         return Placement(workers=workers)
     if devices > 1:
         raise ValueError("--devices trains one network on this machine, --cluster one in each slot; give one of both")
-    default = 1.0 if device.type == "cuda" else 0.0
-    gpus = default if machines.trial_gpus is None else machines.trial_gpus
+    gpus = 0.0 if machines.trial_gpus is None and device.type != "cuda" else machines.trial_gpus
     return Placement(workers=workers, cluster=Cluster(address=machines.cluster, cpus=machines.trial_cpus, gpus=gpus))
 
 

@@ -20,6 +20,7 @@ from typing import Any, Generic
 import torch
 
 from sconv_search.strict_json import shortened
+from sconv_search.studies.executors.gpu_memory import MeasuredGpus, peak_share
 from sconv_search.studies.executors.nodes import FitNode, checked_here, installed_lookup, misfit, wanted_of
 from sconv_search.studies.executors.processes import say_all
 from sconv_search.studies.executors.protocol import MOST_ATTEMPTS, Evaluator, JobT, ResultT
@@ -41,7 +42,8 @@ class Cluster:
         address: ``ray`` for the cluster that this machine belongs to (or that RAY_ADDRESS names), ``HOST:PORT`` for one
             that it belongs to by that address, ``ray://HOST:PORT`` for Ray's client server.
         cpus: CPUs of a trial, which are its threads.
-        gpus: GPUs of a trial; a share of one divides its time, not its memory.
+        gpus: GPUs of a trial; a share of one divides its time, not its memory. None takes a whole one first, and then
+            as small a part as the trials' peaks of memory allow.
 
     Raises:
         ValueError: the address is none, or a number is out of range.
@@ -49,7 +51,7 @@ class Cluster:
 
     address: str = PREFIX
     cpus: float = 1.0
-    gpus: float = 0.0
+    gpus: float | None = 0.0
 
     def __post_init__(self) -> None:
         host, _, port = self.address.removeprefix("ray://").rpartition(":")
@@ -59,7 +61,7 @@ class Cluster:
             )
         if not 0 < self.cpus < float("inf"):
             raise ValueError(f"the CPUs of a trial must be above 0, got {self.cpus}")
-        if not 0 <= self.gpus < float("inf"):
+        if self.gpus is not None and not 0 <= self.gpus < float("inf"):
             raise ValueError(f"the GPUs of a trial must not be below 0, got {self.gpus}")
 
     @property
@@ -67,10 +69,10 @@ class Cluster:
         """Of a trial."""
         return max(1, int(self.cpus))
 
-    def room(self, resources: dict[str, float]) -> int:
-        """Trials that a node with these resources runs at the same time."""
+    def room(self, resources: dict[str, float], gpus: float) -> int:
+        """Trials that a node with these resources runs at the same time, of so many GPUs each."""
         by_cpus = int(resources.get("CPU", 0) / self.cpus + 1e-6)
-        return min(by_cpus, int(resources.get("GPU", 0) / self.gpus + 1e-6)) if self.gpus else by_cpus
+        return min(by_cpus, int(resources.get("GPU", 0) / gpus + 1e-6)) if gpus else by_cpus
 
 
 class RayExecutor(Generic[JobT, ResultT]):
@@ -84,6 +86,7 @@ class RayExecutor(Generic[JobT, ResultT]):
     def __init__(self, evaluator: Evaluator[JobT, ResultT], cluster: Cluster, monitor: Monitor) -> None:
         self._ray: Any = require_package("ray", "cluster", "trials on a cluster need")
         self._evaluator, self._cluster, self._monitor = evaluator, cluster, monitor
+        self._gpus = MeasuredGpus(cluster.gpus)
         self._placed: dict[Any, tuple[JobT, int]] = {}
         self._nodes: dict[str, FitNode] = {}
         self._asked: dict[Any, tuple[str, str]] = {}
@@ -94,7 +97,7 @@ class RayExecutor(Generic[JobT, ResultT]):
             light = on_device(sendable(evaluator), torch.device("cpu"))
             again = MadeAgain.of(evaluator.context, torch.device("cpu"))
             self._sent = self._ray.put(Sent(evaluator=light, threads=cluster.threads, made_again=again))
-            self._run = self._ray.remote(num_cpus=cluster.cpus, num_gpus=cluster.gpus, max_retries=0)(_run)
+            self._run = self._ray.remote(num_cpus=cluster.cpus, max_retries=0)(_run)
             self._check = self._ray.remote(num_cpus=0, max_retries=0)(_check)
             look_up = installed_lookup()
             self._look_up = self._ray.remote(num_cpus=0, max_retries=0)(look_up)
@@ -129,12 +132,14 @@ class RayExecutor(Generic[JobT, ResultT]):
             job, attempt = self._placed.pop(ready[0])
             lost = None
             try:
-                lines, result = self._ray.get(ready[0])
+                lines, result, share = self._ray.get(ready[0])
             except self._lost as error:
                 lost = _reason(error)
             except self._ray.exceptions.RayError as error:  # raised before the job could turn it into its result
-                lines, result = (), self._evaluator.failure(job, _reason(error))
+                lines, result, share = (), self._evaluator.failure(job, _reason(error)), 0.0
             if lost is None:
+                if (said := self._gpus.learn_(share)) is not None:
+                    self._monitor.say(said)
                 say_all(self._monitor, job.title, lines)
                 return job, result
             if attempt == MOST_ATTEMPTS:
@@ -165,7 +170,7 @@ class RayExecutor(Generic[JobT, ResultT]):
 
     def _submit(self, job: JobT, attempt: int) -> None:
         nodes = sorted(name for name, node in self._nodes.items() if node.room)
-        options: dict[str, Any] = {"scheduling_strategy": "SPREAD", "name": job.title}
+        options: dict[str, Any] = {"scheduling_strategy": "SPREAD", "name": job.title, "num_gpus": self._gpus.each}
         if self._unfit and nodes:  # else Ray may take any node, also one that joins meanwhile
             options["label_selector"] = {"ray.io/node-id": f"in({','.join(nodes)})"}
         self._placed[self._run.options(**options).remote([self._sent], job)] = job, attempt
@@ -189,11 +194,11 @@ class RayExecutor(Generic[JobT, ResultT]):
     def _look(self) -> None:
         """Reads which nodes there are; new ones are checked, and used once they are found fit."""
         alive = {node["NodeID"]: node for node in self._ray.nodes() if node["Alive"]}
-        self._nodes = {name: node for name, node in self._nodes.items() if name in alive}
+        self._nodes = {name: self._fit(node.name, alive[name]) for name, node in self._nodes.items() if name in alive}
         self._unfit = {name: reason for name, reason in self._unfit.items() if name in alive}
         known = {*self._nodes, *self._unfit, *(name for name, _ in self._asked.values())}
         for name in alive.keys() - known:
-            if self._cluster.room(alive[name]["Resources"]):
+            if self._fit(name, alive[name]).room:
                 self._asked[self._on(name, self._look_up).remote()] = name, "installed"
         if not self._asked:
             return
@@ -220,7 +225,10 @@ class RayExecutor(Generic[JobT, ResultT]):
         elif question == "installed":
             self._asked[self._on(name, self._check).remote([self._sent])] = name, "data"
         else:
-            self._nodes[name] = FitNode(name=title, room=self._cluster.room(node["Resources"]))
+            self._nodes[name] = self._fit(title, node)
+
+    def _fit(self, title: str, node: dict[str, Any]) -> FitNode:
+        return FitNode(name=title, room=self._cluster.room(node["Resources"], self._gpus.each))
 
     def _on(self, node: str, task: Any) -> Any:
         affinity = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=False)
@@ -237,10 +245,14 @@ def _began(reference: Any) -> Any:
     return on_device(evaluator, torch.device("cuda")) if ray.get_gpu_ids() else evaluator
 
 
-def _run(sent: list[Any], job: Any) -> tuple[list[str], Any]:
-    """A task: what the job said, and its result. The list keeps Ray from fetching what was sent for every job."""
+def _run(sent: list[Any], job: Any) -> tuple[list[str], Any, float]:
+    """A task: what the job said, its result, and the share of its GPU's memory that its process took at most.
+
+    The list keeps Ray from fetching what was sent for every job.
+    """
     evaluator, notes = _began(sent[0]), Notes()
-    return notes.lines, evaluator.evaluate(job, notes)
+    result = evaluator.evaluate(job, notes)
+    return notes.lines, result, peak_share()
 
 
 def _check(sent: list[Any]) -> dict[str, str]:

@@ -192,7 +192,7 @@ class ManyMachines:
         float | None,
         typer.Option(
             help="GPUs that each training takes of the cluster; a share such as 0.5 divides time, not memory (default:"
-            " 1 with --device cuda, else none)."
+            " with --device cuda one first, then a part by the peak of the trainings' memory; else none)."
         ),
     ] = None
     checkpoints: Annotated[

@@ -237,12 +237,13 @@ def test_what_no_trial_can_take_is_refused(numbers: dict[str, float]) -> None:
 
 def test_room_is_counted_by_what_is_scarcest() -> None:
     node = {"CPU": 16.0, "GPU": 2.0}
-    assert Cluster(cpus=4).room(node) == 4
-    assert Cluster(cpus=4, gpus=1).room(node) == 2
-    assert Cluster(cpus=4, gpus=0.5).room(node) == 4
-    assert Cluster(cpus=0.1).room({"CPU": 0.3}) == 3, "0.3 / 0.1 is a little below 3"
-    assert Cluster(gpus=1).room({"CPU": 8.0}) == 0
-    assert Cluster().room({}) == 0
+    assert Cluster(cpus=4).room(node, 0) == 4
+    assert Cluster(cpus=4).room(node, 1) == 2
+    assert Cluster(cpus=4).room(node, 0.5) == 4
+    assert Cluster(cpus=2).room(node, 1 / 3) == 6, "three thirds fit into each of two"
+    assert Cluster(cpus=0.1).room({"CPU": 0.3}, 0) == 3, "0.3 / 0.1 is a little below 3"
+    assert Cluster().room({"CPU": 8.0}, 1) == 0
+    assert Cluster().room({}, 0) == 0
 
 
 def test_a_cluster_and_workers_are_not_both_to_be_had() -> None:
