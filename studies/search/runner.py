@@ -30,6 +30,7 @@ from sconv_search.studies.samplers.random_keys import RandomKeys
 from sconv_search.studies.samplers.study import Domain, Sampler
 from sconv_search.studies.search.loop import SearchLoop, StoppingCriterion
 from sconv_search.studies.search.proposals import Proposals
+from sconv_search.studies.search.space_jobs import measured_on_cluster
 from sconv_search.studies.selection import candidates, offered
 from sconv_search.studies.space.given_plans import require_fit
 from sconv_search.studies.space.identity import identity_sha256, require_measured_of, space_identity
@@ -98,7 +99,7 @@ def search(
         if not folder.has_space:
             offers = offered(context.network, spec.methods, spec.selection)
             require_offers(context.network, offers, spec.methods, spec.selection)
-        space = _space(context, spec, folder, monitor)
+        space = _space(context, spec, folder, placement, monitor)
         budgets = Budgets.parse(spec.budget, dense=space.dense, quantity=spec.quantity)
         _announce(context, spec, space, budgets, monitor)
         space.require_reachable(budgets)
@@ -204,7 +205,9 @@ def _adopt(spec: StudySpec, folder: RunFolder, monitor: Monitor, *, overwrite: b
     folder.write("spec.json", spec.to_json())
 
 
-def _space(context: StudyContext, spec: StudySpec, folder: RunFolder, monitor: Monitor) -> SearchSpace:
+def _space(
+    context: StudyContext, spec: StudySpec, folder: RunFolder, placement: Placement, monitor: Monitor
+) -> SearchSpace:
     """The folder's search space, measured now if it has none; an interrupted measurement is continued.
 
     Raises:
@@ -222,6 +225,9 @@ def _space(context: StudyContext, spec: StudySpec, folder: RunFolder, monitor: M
         if known:
             monitor.say(f"measured before: {counted(len(known), 'layer')}")
         batch = spec.latency_batch if spec.times else None
+        keep = partial(folder.keep_site, measured_of=checksum)
+        if placement.cluster is not None and batch is None:
+            known = measured_on_cluster(context, spec, placement, monitor, known, keep)
         space = measured_space(
             context,
             spec.methods,
@@ -230,7 +236,7 @@ def _space(context: StudyContext, spec: StudySpec, folder: RunFolder, monitor: M
             given=spec.given,
             latency_batch=batch,
             known=known,
-            keep=partial(folder.keep_site, measured_of=checksum),
+            keep=keep,
         )
         space = replace(space, measured_of=identity)
         folder.write_space(space)

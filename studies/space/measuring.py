@@ -76,13 +76,12 @@ def measured_space(
     """
     network, shape = context.network, context.task.input_shape
     with monitor.bar("asking the methods for their options"):
-        every = with_given(offered(network, methods, selection), given, network, methods, selection)
-        choices = mixable(network, every)
-    wanted = {(name, choice) for plan in given for name, choice in plan.sites.items()}
+        every, choices = asked(network, methods, selection, given)
+    wanted = wanted_of(given)
     whole = dense_cost(network, shape, latency_batch)
     shapes = input_shapes(network, shape, choices)
     latencies = None if latency_batch is None else Latencies(network, shape, shapes, latency_batch)
-    measuring = _Measuring(context, shapes, whole, latencies, wanted)
+    measuring = SiteMeasuring(context, shapes, whole, latencies, wanted)
     sites, total, done = dict(known or {}), sum(map(len, choices.values())), 0
     with monitor.bar("reading what the layers are given"):
         measuring.read_moments({name: site_choices for name, site_choices in choices.items() if name not in sites})
@@ -117,8 +116,28 @@ def dense_cost(network: nn.Module, shape: Inputs, latency_batch: int | None) -> 
     )
 
 
-class _Measuring:
-    """Measures options of one network, each built alone."""
+def asked(
+    network: nn.Module, methods: Sequence[str], selection: Selection, given: Sequence[CompressionPlan]
+) -> tuple[dict[str, list[Choice]], dict[str, list[Choice]]]:
+    """The choices of every site, those of given plans among them; and of these, what can be mixed in one plan."""
+    every = with_given(offered(network, methods, selection), given, network, methods, selection)
+    return every, mixable(network, every)
+
+
+def wanted_of(given: Sequence[CompressionPlan]) -> set[tuple[str, Choice]]:
+    """The choices that stay options whatever they save."""
+    return {(name, choice) for plan in given for name, choice in plan.sites.items()}
+
+
+class SiteMeasuring:
+    """Measures options of one network, each built alone.
+
+    Args:
+        shapes: of the inputs of each site's calls, see ``input_shapes``.
+        whole: the dense network's cost.
+        latencies: measures times; None leaves them out.
+        wanted: choices that are options whatever they save.
+    """
 
     def __init__(
         self,

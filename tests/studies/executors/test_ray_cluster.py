@@ -18,11 +18,14 @@ from torch import nn
 
 from benchmarks.search.local_cluster import NODE, LocalCluster
 from sconv_search.data.splits import DataSet
+from sconv_search.search_space.space import Option
 from sconv_search.studies import RunFolder, StudyContext, StudySpec
 from sconv_search.studies.executors.placement import Placement
 from sconv_search.studies.executors.ray_cluster import Cluster, RayExecutor
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.search.runner import search
+from sconv_search.studies.search.space_jobs import measured_on_cluster
+from sconv_search.studies.space.measuring import measured_space
 from sconv_search.training.loop import train_
 from sconv_search.training.schedule import Schedule
 from tests.studies.conftest import SMALL, Typed
@@ -227,6 +230,19 @@ def test_nodes_that_lack_something_are_named_and_not_used(
 def test_an_address_that_is_none_is_refused(address: str) -> None:
     with pytest.raises(ValueError, match=r"a cluster is ray, HOST:PORT or ray://HOST:PORT, .* got "):
         Cluster(address=address)
+
+
+def test_the_layers_of_a_space_are_measured_on_nodes_as_here(
+    cluster: LocalCluster, context: StudyContext, spec: StudySpec, notes
+) -> None:
+    cluster.alone()
+    sites: dict[str, tuple[Option, ...]] = {}
+    where = Placement(cluster=Cluster(address=cluster.address))
+    measured_on_cluster(context, spec, where, notes, {}, sites.__setitem__)
+    wanted: dict[str, tuple[Option, ...]] = {}
+    measured_space(context, spec.methods, notes, keep=wanted.__setitem__)
+    assert sites == wanted
+    assert not [line for line in notes.lines if "measured here" in line]
 
 
 @pytest.mark.parametrize("numbers", [{"cpus": 0.0}, {"cpus": float("nan")}, {"gpus": -1.0}, {"gpus": float("inf")}])
