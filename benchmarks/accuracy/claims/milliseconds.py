@@ -20,6 +20,8 @@ from benchmarks.timing import facts, markdown_table
 from sconv_search.plan import CompressionPlan
 from sconv_search.studies.methods import compress
 
+MARKERS = "*osDv^<>"
+"""Of the dense network, and of each budget."""
 NETWORK, BATCHES, THREADS = "resnet20", (1, 16), 1
 NOTE = """The networks of [this study](claims.md), made ready by `optimize_for_inference` for the runtime and run by
 it, fp32, {threads} thread; all forms and the dense network in turn in one run of {rounds} rounds a batch. Milliseconds
@@ -61,13 +63,20 @@ def measured(starts: Path, out: Path, rounds: int) -> None:
 
 
 def longest(rows: Sequence[Row], kind: str, budget: str) -> tuple[float, float] | None:
-    """Mean test top-1 of the longest training of a kind, and its epochs; None where none was run."""
+    """Mean test top-1 of the longest training of a kind, at the rate that is best on the validation images, and its
+    epochs; None where none was run.
+    """
     own = [row for row in rows if row["step"] == "trained" and row["weight"] is None and row["reconstructed"]]
     own = [row for row in own if row["kind"] == kind and f"{row['budget']} %" == budget]
     if not own:
         return None
     epochs = max(row["epochs"] for row in own)
-    return statistics.fmean(row["test"] for row in own if row["epochs"] == epochs), epochs
+    by_rate: dict[float, list[Row]] = {}
+    for row in own:
+        if row["epochs"] == epochs:
+            by_rate.setdefault(row["rate"], []).append(row)
+    best = max(by_rate.values(), key=lambda seeds: statistics.fmean(row["validation"] for row in seeds))
+    return statistics.fmean(row["test"] for row in best), epochs
 
 
 def page(times: Sequence[Row], rows: Sequence[Row]) -> str:
@@ -103,19 +112,19 @@ def draw(times: Sequence[Row], rows: Sequence[Row], path: Path) -> None:
     """Top-1 over milliseconds of an input, a panel for each runtime and batch."""
     panels = [(mode, batch) for batch in sorted({row["batch"] for row in times}) for mode in RUNTIMES]
     figure, axes = plt.subplots(1, len(panels), figsize=(3.2 * len(panels), 3.9), sharey=True, layout="constrained")
-    names = list(dict.fromkeys(row["candidate"] for row in times))
+    kinds, budgets = (list(dict.fromkeys(row[part] for row in times)) for part in ("method", "strength"))
     for panel, (mode, batch) in zip(axes, panels, strict=True):
         for row in (row for row in times if (row["mode"], row["batch"]) == (mode, batch)):
             reached = longest(rows, row["method"], row["strength"])
             top1 = DENSE_TEST if row["method"] == DENSE else None if reached is None else reached[0]
             if top1 is not None:
-                index = names.index(row["candidate"])
-                look: dict[str, Any] = {"color": plt.get_cmap("tab10")(index), "marker": "osDv^<>p*"[index]}
+                kind, budget = kinds.index(row["method"]), budgets.index(row["strength"])
+                look: dict[str, Any] = {"color": plt.get_cmap("tab10")(kind % 10), "marker": MARKERS[budget]}
                 panel.plot([row["ms"][1] / batch], [top1], linestyle="", label=row["candidate"], **look)
         panel.set(title=f"{mode}, batch {batch}", xlabel="ms an input")
         panel.set_xlim(left=0)
         panel.grid(alpha=0.3)
     axes[0].set_ylabel("test top-1, %")
-    axes[0].legend(fontsize=7, loc="lower left")
+    figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="outside right upper")
     figure.savefig(path)
     plt.close(figure)

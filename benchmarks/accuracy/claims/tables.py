@@ -12,6 +12,8 @@ import matplotlib.pyplot as plt
 from benchmarks.accuracy.claims.cells import all_cells
 from benchmarks.timing import markdown_table
 
+LOW = 30
+"""Lines of budgets below so many percent are dashed."""
 DENSE_TEST, DENSE_VALIDATION = 91.48, 91.98
 """Top-1 of the dense network on the two halves of the test images."""
 COLUMNS = ("network", "FLOPs, %", "labels", "test top-1, %", "difference to dense", "validation", "processor minutes")
@@ -137,7 +139,8 @@ def draw(rows: Sequence[Row], path: Path) -> None:
             points = _points(rows, kind, budget)
             flops = share_of(rows, kind, budget)
             by_flops.plot([flops] * len(points), [top1 for _, top1 in points], linestyle=":", **look)
-            by_minutes.plot(*zip(*points, strict=True), label=f"{kind}, {flops:.0f} % of FLOPs", **look)
+            line = "-" if budget > LOW else "--"
+            by_minutes.plot(*zip(*points, strict=True), label=f"{kind}, {flops:.0f} % of FLOPs", linestyle=line, **look)
     for axes, label in ((by_flops, "FLOPs kept, % of dense"), (by_minutes, "minutes of one processor, no labels read")):
         axes.axhline(DENSE_TEST, color="black", linewidth=0.8, label=f"dense, {DENSE_TEST} %")
         axes.set(xlabel=label)
