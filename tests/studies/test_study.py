@@ -204,7 +204,7 @@ def test_without_a_test_function_the_record_says_so(tmp_path: Path) -> None:
         ({"data": None}, TypeError, "must be an iterable of batches"),
         ({"name": "a:b"}, ValueError, "neither ':' nor '@'"),
         ({"methods": ["spatial"]}, KeyError, "spatial_svd"),
-        ({"sampler": "magic"}, ValueError, "no sampler 'magic'"),
+        ({"sampler": "magic"}, ValueError, "'sampler' must be one of surrogate, tpe.*, got 'magic'"),
     ],
 )
 def test_wrong_arguments_are_refused_at_once(
