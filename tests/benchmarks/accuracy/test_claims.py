@@ -127,6 +127,8 @@ def test_milliseconds_stand_beside_the_accuracy_of_the_longest_training(tmp_path
     )
     assert "| dense | 100.0 | 8.000 [7.200, 8.800] | 1.00 | 8.000 [7.200, 8.800] | 1.00 |  |" in page
     assert milliseconds.longest(ROWS, SPATIAL_SVD, "25 %") is None
+    worse = {**trained(replace(CELL, rate=0.02), 99.0), "validation": 80.0}
+    assert milliseconds.longest([*ROWS, worse], SPATIAL_SVD, "45 %") == (90.6, 1), "the rate best on validation images"
     milliseconds.draw(TIMES, [*ROWS, *later], tmp_path / "ms.svg")
     assert (tmp_path / "ms.svg").stat().st_size > 1000
 
