@@ -142,7 +142,7 @@ class Study:
         require_instances(Metric, metric=metric)
         require_instances(Schedule, search_schedule=search_schedule, confirm_schedule=confirm_schedule)
         short = search_schedule or (SHORT if fit is None else SHORT_FIT)
-        require_functions({"score": score, "test": test, "loss": loss, "fit": fit})
+        require_functions({"score": score, "test": test, "loss": loss, "fit": fit, "targets": targets})
         _require_trainable(loss, fit, (short, confirm_schedule))
         self.folder = RunFolder(out)
         self._network, self._progress = copied(network).eval(), progress

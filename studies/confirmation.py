@@ -4,7 +4,6 @@ references.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +15,7 @@ from sconv_search.search_space.heuristics import uniform
 from sconv_search.studies.context import StudyContext
 from sconv_search.studies.executors.placement import HERE, Placement
 from sconv_search.studies.executors.protocol import Executor
+from sconv_search.studies.executors.running import results
 from sconv_search.studies.monitor import Monitor, counted
 from sconv_search.studies.runs.folder import RunFolder, told
 from sconv_search.studies.spec import StudySpec
@@ -98,17 +98,8 @@ def _run(
         RuntimeError: some were lost; all others are done.
     """
     new, lost = list[TrialRecord](), list[str]()
-    waiting, running = deque(requests), 0
     with monitor.bar("confirmations") as step:
-        while waiting or running:
-            step(len(new) + len(lost), len(requests))
-            while waiting and running < executor.slots:
-                executor.submit(waiting.popleft())
-                running += 1
-            if (finished := executor.result()) is None:
-                continue
-            running -= 1
-            request, result = finished
+        for request, result in results(requests, executor, step):
             if result.row is None:
                 lost.append(f"{request.title}: {result.lost}")
                 monitor.say(f"{lost[-1]}; it is not confirmed")

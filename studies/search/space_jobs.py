@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +10,7 @@ from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.search_space.space import Option
 from sconv_search.studies.context import StudyContext
 from sconv_search.studies.executors.placement import Placement
+from sconv_search.studies.executors.running import results
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.space.measuring import Kept, SiteMeasuring, asked, dense_cost, input_shapes, wanted_of
 from sconv_search.studies.spec import StudySpec
@@ -84,24 +84,16 @@ def measured_on_cluster(
         keep: receives each layer that is finished.
     """
     _, choices = asked(context.network, spec.methods, spec.selection, spec.given)
-    waiting = deque(SiteRequest(name, tuple(own)) for name, own in choices.items() if name not in known)
-    sites, total, running = dict(known), len(waiting), 0
+    waiting = [SiteRequest(name, tuple(own)) for name, own in choices.items() if name not in known]
+    sites = dict(known)
     if not waiting:
         return sites
     evaluator = SiteEvaluator(context=context, names=tuple(choices), given=tuple(spec.given))
     with (
         placement.executor(evaluator, monitor) as executor,
-        monitor.bar(f"measuring options of {total} layers on the cluster") as step,
+        monitor.bar(f"measuring options of {len(waiting)} layers on the cluster") as step,
     ):
-        while waiting or running:
-            step(total - len(waiting) - running, total)
-            while waiting and running < executor.slots:
-                executor.submit(waiting.popleft())
-                running += 1
-            if (finished := executor.result()) is None:
-                continue
-            running -= 1
-            request, result = finished
+        for request, result in results(waiting, executor, step):
             if result.lost is not None:
                 monitor.say(f"{request.title}: {result.lost}; it is measured here")
                 continue

@@ -134,6 +134,7 @@ def test_a_layer_that_the_outputs_do_not_depend_on_is_told_of() -> None:
         ({"seed": "1"}, ValueError, "field 'seed' must be a whole number of at most 64 bits, got '1'"),
         ({"include": "head"}, ValueError, "field 'include' must be a list of values, each a text, got 'head'"),
         ({"samples": 0}, ValueError, "samples= must be a whole number above 0, got 0"),
+        ({"targets": 1}, TypeError, "targets= must be a function, got a value of type int"),
         ({"network": 3}, TypeError, r"network must be an nn\.Module, got 3"),
     ],
 )
