@@ -119,7 +119,7 @@ def _dry_run(task: Task, spec: StudySpec, folder: Path | None, monitor: Monitor,
 
 
 def _data(task: Task, folder: Path | None, *, weights: bool) -> dict[str, str | None]:
-    """What is expected, missing and there; the photos of a folder are listed, and not decoded."""
+    """What is expected, missing and there; photos of a folder are listed, those of tables decoded."""
     if task.layout is not None:
         return {"data": task.layout.words, "missing": task.layout.missing(folder)}
     if not isinstance(task.data, ListedData):
