@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUNS ?= runs
 export OMP_NUM_THREADS ?= $(shell nproc)
 
-.PHONY: demo cluster-demo test lint types docs install clean
+.PHONY: demo cluster-demo test tests lint types docs install clean
 
 install: $(VENV)/installed
 
@@ -35,8 +35,13 @@ docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "open build/site/index.html; with its search: python3 -m http.server --directory build/site"
 
-test: lint types
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $$(nproc) --dist loadgroup
+# Types are checked beside the tests, which wait for processes, files and pages a part of their time; for the same
+# reason there is one process of tests more than there are processors.
+test: lint
+	$(MAKE) --jobs=2 types tests
+
+tests: install
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $$(($$(nproc) + 1)) --dist loadgroup
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

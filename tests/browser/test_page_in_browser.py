@@ -17,7 +17,11 @@ LOOKS = {
     "phone": {"viewport": {"width": 390, "height": 844}, "color_scheme": "light", "has_touch": True},
     "phone-dark": {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark", "has_touch": True},
 }
-NAMES = ("demo", "resnet20", "six", "hostile")
+PAGES = [
+    *((name, look) for name in ("demo", "resnet20", "six", "hostile") for look in ("light", "phone-dark")),
+    *(("six", "dark"), ("six", "phone")),
+]
+"""Every page on both screens and grounds; the other two pairs of them with the page that shows most."""
 PATIENCE_MS = 180_000
 """What is waited for takes milliseconds, but other processes share the cores; only what never comes is a fault."""
 METRICS = ("FLOPs", "MACs", "additions", "parameters", "latency")
@@ -87,8 +91,7 @@ def opened(browser: Any, page: Path, look: str) -> Iterator[tuple[Any, list[str]
     context.close()
 
 
-@pytest.mark.parametrize("look", LOOKS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "look"), PAGES)
 def test_the_page_opens_whole(
     browser: Any, pages: dict[str, Path], picture: Callable[..., None], name: str, look: str
 ) -> None:
@@ -113,8 +116,7 @@ def test_the_page_opens_whole(
         picture(tab, f"{name}-{look}", full_page=True)
 
 
-@pytest.mark.parametrize("look", ["light", "phone-dark"])
-@pytest.mark.parametrize("name", ["demo", "resnet20", "six"])
+@pytest.mark.parametrize(("name", "look"), [("demo", "phone-dark"), ("resnet20", "light"), ("six", "light")])
 def test_the_switch_changes_the_axis_and_the_points(
     browser: Any, pages: dict[str, Path], picture: Callable[..., None], name: str, look: str
 ) -> None:
@@ -136,9 +138,8 @@ def test_the_switch_changes_the_axis_and_the_points(
         assert complaints == []
 
 
-@pytest.mark.parametrize("look", ["light", "dark"])
-def test_every_drawing_of_every_switch_is_whole(browser: Any, pages: dict[str, Path], look: str) -> None:
-    with opened(browser, pages["six"], look) as (tab, complaints):
+def test_every_drawing_of_every_switch_is_whole(browser: Any, pages: dict[str, Path]) -> None:
+    with opened(browser, pages["six"], "light") as (tab, complaints):
         for button in tab.locator(".switch button").all():
             button.click()
             figure = button.locator("xpath=ancestor::div[contains(@class, 'figure')]")
@@ -166,8 +167,7 @@ def confirmed_point(tab: Any) -> Any:
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
 
-@pytest.mark.parametrize("look", ["light", "dark"])
-@pytest.mark.parametrize("name", ["demo", "resnet20"])
+@pytest.mark.parametrize(("name", "look"), [("demo", "light"), ("resnet20", "dark")])
 def test_hovering_names_the_plan_and_a_click_opens_its_table(
     browser: Any, pages: dict[str, Path], picture: Callable[..., None], name: str, look: str
 ) -> None:

@@ -92,7 +92,7 @@ def all_cells() -> list[Cell]:
     long = [_cell(kind, 15, seed=seed) for seed in range(3) for kind in FIRST]
     main = [*first, *one_epoch[:3], *equal_time, *five_epochs[:3]]
     main += [*structural_loss[:7], *long[:3], *structural_loss[7:]]
-    others = [*one_epoch[3:], *reference, *quarter, *five_epochs[3:], *long[3:]]
+    others = [*one_epoch[3:], *reference, *quarter, long[5], long[3], long[4], *five_epochs[3:], *long[6:]]
     return [*main, *others, _cell(STRUCTURED, 60)]
 
 

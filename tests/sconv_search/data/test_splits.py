@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sconv_search.data.splits import DATA_VARIABLE, Split, cifar10, cifar100, data_folder, embedded_digits
+from sconv_search.data.splits import DATA_VARIABLE, DataSet, Split, cifar10, cifar100, data_folder, embedded_digits
 
 
 def grids(folder: Path, seed: int = 0) -> np.ndarray:
@@ -28,8 +28,13 @@ def grids(folder: Path, seed: int = 0) -> np.ndarray:
 @pytest.fixture(scope="module")
 def cifar_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
-    grids(folder / "cifar10")
+    np.save(folder / "first.npy", grids(folder / "cifar10"))
     return folder
+
+
+@pytest.fixture(scope="module")
+def seen(cifar_folder: Path) -> DataSet:
+    return cifar10(cifar_folder, train_was_seen=True)
 
 
 def test_the_embedded_digits_are_three_disjoint_splits() -> None:
@@ -44,8 +49,7 @@ def test_the_embedded_digits_are_three_disjoint_splits() -> None:
     assert abs(float(normalized.std()) - 1) < 0.02
 
 
-def test_scores_never_come_from_images_that_the_start_weights_saw(cifar_folder: Path) -> None:
-    seen = cifar10(cifar_folder, train_was_seen=True)
+def test_scores_never_come_from_images_that_the_start_weights_saw(cifar_folder: Path, seen: DataSet) -> None:
     assert [len(split) for split in (seen.train, seen.validation, seen.test)] == [50000, 5000, 5000]
     own = cifar10(cifar_folder, train_was_seen=False)
     assert [len(split) for split in (own.train, own.validation, own.test)] == [45000, 5000, 10000]
@@ -54,22 +58,22 @@ def test_scores_never_come_from_images_that_the_start_weights_saw(cifar_folder: 
         assert {image.tobytes() for image in split.images.numpy()[:, :, 0, 0]} <= test
 
 
-def test_the_splits_are_the_same_each_time(cifar_folder: Path) -> None:
-    assert (
-        cifar10(cifar_folder, train_was_seen=True).checksum() == cifar10(cifar_folder, train_was_seen=True).checksum()
-    )
+def test_the_splits_are_the_same_each_time(cifar_folder: Path, seen: DataSet) -> None:
+    assert seen.checksum() == cifar10(cifar_folder, train_was_seen=True).checksum()
 
 
-def test_images_of_a_grid_come_row_by_row(tmp_path: Path) -> None:
-    first = grids(tmp_path, seed=4)
-    data = cifar10(tmp_path, train_was_seen=True)
-    assert torch.equal(data.train.images[0], torch.from_numpy(first).permute(2, 0, 1))
-    assert data.train.labels[:12].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]
+def test_images_of_a_grid_come_row_by_row(cifar_folder: Path, seen: DataSet) -> None:
+    first = np.load(cifar_folder / "first.npy")
+    assert torch.equal(seen.train.images[0], torch.from_numpy(first).permute(2, 0, 1))
+    assert seen.train.labels[:12].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]
 
 
-def test_a_missing_part_is_named(tmp_path: Path) -> None:
-    grids(tmp_path)
-    (tmp_path / "train_labels.npy").unlink()
+def test_a_missing_part_is_named(cifar_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "cifar10"
+    folder.mkdir()
+    for part in (cifar_folder / "cifar10").iterdir():
+        if part.name != "train_labels.npy":
+            (folder / part.name).symlink_to(part)
     with pytest.raises(FileNotFoundError, match=r"lacks train_labels.npy"):
         cifar10(tmp_path, train_was_seen=True)
 
