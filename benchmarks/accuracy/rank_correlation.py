@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from benchmarks.accuracy.claims.cells import LONG_RATE, METHODS, MIXED, RATES, Cell, merged
-from benchmarks.accuracy.claims.running import FITTED, Row, Study, append, read_rows, schedule_of
+from benchmarks.accuracy.claims.running import FITTED, Row, Study, append, read_rows, schedule_of, start_context
 from benchmarks.timing import facts, markdown_table, publish
 from sconv_search.budget import Budgets
 from sconv_search.calibration.reconstruction import Reconstruction, reconstruct
@@ -55,28 +55,28 @@ def predicted_damage(space: SearchSpace, plan: CompressionPlan) -> float:
     return sum(space.option(name, choice).damage for name, choice in plan.sites.items())
 
 
-def run(study: Study, epochs: Sequence[float], count: int) -> None:
+def run(study: Study, path: Path, epochs: Sequence[float], count: int) -> None:
     """Appends what the rows lack, plan by plan."""
     space = merged([study.space(method) for method in METHODS[MIXED]])
     for number, plan in enumerate(random_plans(space, count)):
-        known = {(row["stage"], row["epochs"]) for row in read_rows(study.rows) if row["plan"] == plan.to_json()}
+        known = {(row["stage"], row["epochs"]) for row in read_rows(path) if row["plan"] == plan.to_json()}
         for stage, spent in [(FITTED_ONLY, 0.0), (RECONSTRUCTED, 0.0), *((TRAINED, wanted) for wanted in epochs)]:
             if (stage, spent) not in known:
                 key = {"number": number, "stage": stage, "epochs": spent, "damage": predicted_damage(space, plan)}
                 began = time.process_time()
                 network = made(study, plan, stage, spent)
                 seconds = time.process_time() - began
-                append(study.rows, {**key, "cpu_s": seconds, **study.scores(network), "plan": plan.to_json()})
+                append(path, {**key, "cpu_s": seconds, **study.scores(network), "plan": plan.to_json()})
 
 
 def made(study: Study, plan: CompressionPlan, stage: str, epochs: float) -> nn.Module:
     """The network of a plan, as far as a stage makes it; each begins with layers fitted in sequence."""
-    network: nn.Module = compress(study.start.network, plan, study.images(FITTED))
+    network: nn.Module = compress(study.context.network, plan, study.images(FITTED))
     if stage == RECONSTRUCTED:
-        return reconstruct(network, study.start.network, study.images(IMAGES), Reconstruction(steps=STEPS))
+        return reconstruct(network, study.context.network, study.images(IMAGES), Reconstruction(steps=STEPS))
     if stage == TRAINED:
         cell = Cell(kind=MIXED, budget=BUDGET, epochs=epochs, rate=RATES.get(epochs, LONG_RATE))
-        train_(network, study.start.data, schedule_of(cell), seed=0, teacher=study.start.network)
+        train_(network, study.context.data, schedule_of(cell), seed=0, teacher=study.context.network)
     return network
 
 
@@ -143,8 +143,8 @@ def main() -> None:
     elif arguments.data is None or arguments.work is None:
         parser.error("run needs --data and --work")
     else:
-        study = Study(data=arguments.data, work=arguments.work, rows=arguments.rows)
-        run(study, arguments.epochs, arguments.plans)
+        study = Study(context=start_context(arguments.data, arguments.work), work=arguments.work)
+        run(study, arguments.rows, arguments.epochs, arguments.plans)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,11 @@ import torch
 
 from benchmarks.accuracy.claims import milliseconds
 from benchmarks.accuracy.claims.cells import all_cells
-from benchmarks.accuracy.claims.running import Study, read_rows
+from benchmarks.accuracy.claims.running import Study, read_rows, run, start_context
 from benchmarks.accuracy.claims.tables import draw, report
 from benchmarks.timing import facts, publish
+from sconv_search.studies.executors.placement import HERE, Placement
+from sconv_search.studies.executors.ray_cluster import Cluster
 from sconv_search.system.malloc import keep_freed_memory
 
 ROWS = Path("benchmarks/results/claims.jsonl")
@@ -32,11 +34,14 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="carry out the cells that have no row yet, in order")
-    run.add_argument("--data", type=Path, required=True, help="folder with weights/ and cifar10/")
-    run.add_argument("--work", type=Path, required=True, help="folder for search space, networks and checkpoints")
-    run.add_argument("--threads", type=int, default=1)
-    run.add_argument("--rows", type=Path, default=ROWS)
+    cells = commands.add_parser("run", help="carry out the cells that have no row yet, in order")
+    cells.add_argument("--data", type=Path, required=True, help="folder with weights/ and cifar10/")
+    cells.add_argument("--work", type=Path, required=True, help="folder for search space, networks and checkpoints")
+    cells.add_argument("--threads", type=int, default=1)
+    cells.add_argument("--rows", type=Path, default=ROWS)
+    cells.add_argument(
+        "--cluster", metavar="ADDRESS", help="Ray cluster whose nodes see --data and --work (default: here)"
+    )
     table = commands.add_parser("table", help="make the page and its figure of the rows")
     table.add_argument("--rows", type=Path, default=ROWS)
     table.add_argument("--out", type=Path)
@@ -66,9 +71,10 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     keep_freed_memory()
     given.work.mkdir(parents=True, exist_ok=True)
-    study = Study(given.data, given.work, given.rows)
-    for cell in all_cells():
-        study.run(cell)
+    placement = HERE if given.cluster is None else Placement(cluster=Cluster(address=given.cluster, cpus=given.threads))
+    study = Study(context=start_context(given.data, given.work), work=given.work.resolve())
+    if lost := run(study, all_cells(), given.rows, placement):
+        parser.exit(1, f"{len(lost)} not made: {'; '.join(lost)}\n")
 
 
 if __name__ == "__main__":

@@ -65,6 +65,11 @@ class Cell:
         start = "" if self.reconstructed else ", blocks not reconstructed"
         return f"{self.kind}, {self.budget} %, {self.epochs:g} epochs at {self.rate:g}, seed {self.seed}{weight}{start}"
 
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+        return self.name
+
     def key(self) -> dict[str, Any]:
         """What a row says of the cell."""
         key = {
