@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +50,11 @@ class Damages:
         """The relative squared error of the network's outputs."""
         if self._error is not None:
             return self._error.of(built)
-        return 1.0 - _squares(built) / _squares(self._network)
+        return 1.0 - _squares(built) / self._whole
+
+    @cached_property
+    def _whole(self) -> float:
+        return _squares(self._network)
 
     def scaled(self, name: str, options: Sequence[Option]) -> tuple[Option, ...]:
         """A layer's options in the network's units: one of middle damage is measured on the whole network."""

@@ -68,10 +68,9 @@ def options_of(
             harm: dict[Choice, float] = {}
             for curve in curves(alternatives):
                 if method_named(curve[0].method).reshapes_neighbors:
-                    for choice in curve:
-                        built = compress(network, CompressionPlan(sites={name: choice}))
-                        costs[name, choice] = measure_cost(built, example) - dense
-                        harm[choice] = damages.of_network(built)
+                    saved, harmed = _on_whole_network(network, example, dense, name, curve, damages)
+                    costs |= {(name, choice): cost for choice, cost in saved.items()}
+                    harm |= harmed
                 else:
                     harm |= along(curve, partial(damages.of_layer, name, shapes=shapes[name]))
                 step(done := done + len(curve), total)
@@ -95,6 +94,25 @@ def options_of(
     require_offers(network, offers, methods, selection)
     _tell_if_blind(offers)
     return SearchSpace(dense=dense, sites=offers, couplings=couplings, narrowings=narrowings)
+
+
+def _on_whole_network(
+    network: nn.Module, example: Inputs, dense: Cost, name: str, curve: Sequence[Choice], damages: Damages
+) -> tuple[Mapping[Choice, Cost], Mapping[Choice, float]]:
+    """What choices that change other layers too cost more than the dense network, and their damages."""
+    saved: dict[Choice, Cost] = {}
+
+    def measured(choice: Choice) -> float:
+        built = compress(network, CompressionPlan(sites={name: choice}))
+        saved[choice] = measure_cost(built, example) - dense
+        return damages.of_network(built)
+
+    harm = along(curve, measured)
+    between = exact_costs(curve, saved)
+    for choice in curve if between is None else ():
+        if choice not in saved:
+            measured(choice)
+    return between or saved, harm
 
 
 def _costs(
