@@ -50,7 +50,7 @@ class Interplay:
             if pair.first in self._place and pair.second in self._place:
                 first, second = self._place[pair.first], self._place[pair.second]
                 self._coupled_SSB[first, second] = self._coupled_SSB[second, first] = [
-                    limit.of(pair.cost) for limit in limits
+                    limit.of(pair.cost) / pair.pairs for limit in limits
                 ]
         self._narrowed = _Narrowed(space, self._place, self._dropped_SO, limits) if space.narrowings else None
 

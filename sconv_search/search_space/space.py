@@ -50,11 +50,16 @@ class Option:
 
 @dataclass(frozen=True, kw_only=True)
 class Coupling:
-    """Two sites whose choices change one layer: ``cost`` is added for every pair of channels that they drop."""
+    """Two sites whose choices change one layer: ``cost`` is added for so many pairs of channels that they drop.
+
+    Args:
+        pairs: more than 1 in a grouped convolution, of which each filter reads the channels of its group alone.
+    """
 
     first: str
     second: str
     cost: Cost
+    pairs: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +130,7 @@ class SearchSpace:
         total = sum((option.cost for option in taken.values()), start=self.dense)
         for pair in self.couplings:
             if pair.first in taken and pair.second in taken:
-                total = total + pair.cost.times(taken[pair.first].dropped * taken[pair.second].dropped)
+                total = total + pair.cost.times(taken[pair.first].dropped * taken[pair.second].dropped // pair.pairs)
         dropped = {name: option.dropped for name, option in taken.items() if option.dropped}
         for name, narrowing in self.narrowings.items() if dropped else ():
             if name in taken and taken[name].choice in narrowing.beyond:

@@ -133,7 +133,7 @@ class SpaceArrays:
         for pair in self.space.couplings:
             if pair.first in self._row and pair.second in self._row:
                 first, second = self._row[pair.first], self._row[pair.second]
-                coupling[first, second] = coupling[second, first] = getattr(pair.cost, quantity)
+                coupling[first, second] = coupling[second, first] = getattr(pair.cost, quantity) / pair.pairs
         return coupling
 
     def by_option(self, values_SM: Array) -> Array:

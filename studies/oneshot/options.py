@@ -90,7 +90,7 @@ def options_of(
     narrowings, unknown = measured_narrowings(network, shapes, sites, widths, monitor)
     known = {name: tuple(o for o in own if (name, o.choice.method) not in unknown) for name, own in sites.items()}
     offers = {name: options for name, options in known.items() if options}
-    couplings = measured_couplings(network, example, offers, dense, monitor)
+    couplings, offers = measured_couplings(network, example, offers, dense, monitor)
     require_offers(network, offers, methods, selection)
     _tell_if_blind(offers)
     return SearchSpace(dense=dense, sites=offers, couplings=couplings, narrowings=narrowings)

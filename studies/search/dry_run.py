@@ -204,5 +204,5 @@ def _counted(
     narrowings, unknown = measured_narrowings(network, shapes, sites, widths, monitor)
     known = {name: tuple(o for o in own if (name, o.choice.method) not in unknown) for name, own in sites.items()}
     offers = {name: options for name, options in known.items() if options}
-    couplings = measured_couplings(network, shape, offers, dense, monitor)
+    couplings, offers = measured_couplings(network, shape, offers, dense, monitor)
     return SearchSpace(dense=dense, sites=offers, couplings=couplings, narrowings=narrowings)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import fields
 from itertools import combinations
 
@@ -19,15 +20,14 @@ from sconv_search.system.cache import architecture
 
 
 def measured_couplings(
-    network: nn.Module, inputs: Inputs, sites: Mapping[str, Sequence[Option]], dense: Cost, monitor: Monitor
-) -> tuple[Coupling, ...]:
-    """What two choices save less together than the sum of both, a pair of dropped channels at a time.
+    network: nn.Module, inputs: Inputs, sites: Mapping[str, tuple[Option, ...]], dense: Cost, monitor: Monitor
+) -> tuple[tuple[Coupling, ...], dict[str, tuple[Option, ...]]]:
+    """What two choices save less together than the sum of both, in proportion to the pairs of channels that they drop;
+    and the sites whose costs follow so.
 
     A layer's cost is a product of the channels that it reads and makes; each pair is measured with its greatest
-    choices.
-
-    Raises:
-        ValueError: two sites' common cost is no multiple of the channels that both drop.
+    choices. Where that does not hold, the site that saves less keeps no choice that drops channels, and the monitor is
+    told.
     """
     largest = {
         name: max(options, key=lambda o: o.dropped)
@@ -41,15 +41,28 @@ def measured_couplings(
             changed[name] = _changed(network, compress(network, plan))
             step(done, len(plans))
     pairs = [pair for pair in combinations(largest, 2) if changed[pair[0]] & changed[pair[1]]]
-    couplings = []
+    couplings, apart = list[Coupling](), set[str]()
     with monitor.bar(f"measuring {len(pairs)} pairs of coupled sites") as step:
         for done, (first, second) in enumerate(pairs, start=1):
+            step(done, len(pairs))
+            if apart & {first, second}:
+                continue
             both = CompressionPlan(sites={**plans[first].sites, **plans[second].sites})
             beyond = measure_cost(compress(network, both), inputs) - dense - largest[first].cost - largest[second].cost
-            cost = _each(beyond.counted(), largest[first].dropped * largest[second].dropped, first, second)
-            couplings.append(Coupling(first=first, second=second, cost=cost))
-            step(done, len(pairs))
-    return tuple(pair for pair in couplings if pair.cost != Cost(macs=0, adds=0, params=0))
+            pair = _coupling(beyond.counted(), largest, first, second)
+            if any(one.dropped * two.dropped % pair.pairs for one in sites[first] for two in sites[second]):
+                lesser, other = sorted((first, second), key=lambda name: -largest[name].cost.flops)
+                monitor.say(
+                    f"left out {largest[lesser].choice.method} at {lesser}, whose cost beside {other} does not follow "
+                    f"from the channels that both drop"
+                )
+                apart.add(lesser)
+                continue
+            couplings.append(pair)
+    left = {name: tuple(o for o in own if name not in apart or not o.dropped) for name, own in sites.items()}
+    nothing = Cost(macs=0, adds=0, params=0)
+    known = [pair for pair in couplings if pair.cost != nothing and not apart & {pair.first, pair.second}]
+    return tuple(known), {name: options for name, options in left.items() if options}
 
 
 def _changed(network: nn.Module, pruned: nn.Module) -> set[str]:
@@ -62,10 +75,10 @@ def _changed(network: nn.Module, pruned: nn.Module) -> set[str]:
     }
 
 
-def _each(total: Cost, count: int, first: str, second: str) -> Cost:
-    amounts = {f.name: getattr(total, f.name) for f in fields(total) if f.name != "latency_ms"}
-    if any(amount % count for amount in amounts.values()):
-        raise ValueError(
-            f"the cost that sites {first!r} and {second!r} share does not follow from their channels: {total}"
-        )
-    return Cost(**{name: amount // count for name, amount in amounts.items()})
+def _coupling(beyond: Cost, largest: Mapping[str, Option], first: str, second: str) -> Coupling:
+    """The cost of the fewest pairs of dropped channels for which it is a whole number."""
+    amounts = {f.name: getattr(beyond, f.name) for f in fields(beyond) if f.name != "latency_ms"}
+    count = largest[first].dropped * largest[second].dropped
+    times = math.gcd(count, *amounts.values())
+    cost = Cost(**{name: amount // times for name, amount in amounts.items()})
+    return Coupling(first=first, second=second, cost=cost, pairs=count // times if any(amounts.values()) else 1)

@@ -104,7 +104,7 @@ def measured_space(
             raise ValueError(
                 f"a plan to be tried first has {choice} at {name!r}, whose cost beside pruned channels is not known"
             )
-    couplings = measured_couplings(network, shape, offers, whole, monitor)
+    couplings, offers = measured_couplings(network, shape, offers, whole, monitor)
     return SearchSpace(dense=whole, sites=offers, couplings=couplings, narrowings=narrowings)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -19,6 +20,7 @@ from sconv_search.studies import compress
 from sconv_search.studies.methods import method_named
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.space.couplings import measured_couplings
+from tests.studies.conftest import Notes
 
 SHAPE = (2, 12, 12)
 
@@ -75,7 +77,19 @@ def depthwise() -> nn.Module:
     )
 
 
-NETWORKS: tuple[Callable[[], nn.Module], ...] = (Residual, Concatenating, depthwise)
+def grouped() -> nn.Module:
+    """A convolution of three groups: its filters read a third of the channels before it."""
+    return nn.Sequential(
+        nn.Conv2d(2, 12, 1),
+        nn.ReLU(),
+        nn.Conv2d(12, 12, 3, groups=3),
+        nn.ReLU(),
+        nn.Conv2d(12, 6, 1),
+        nn.Conv2d(6, 4, 1),
+    )
+
+
+NETWORKS: tuple[Callable[[], nn.Module], ...] = (Residual, Concatenating, depthwise, grouped)
 
 
 @cache
@@ -91,9 +105,9 @@ def pruned_space(make: Callable[[], nn.Module]) -> tuple[nn.Module, SearchSpace]
         sites[name] = tuple(
             option(network, name, structure["keep"], whole - structure["keep"], dense) for structure in some
         )
-    return network, SearchSpace(
-        dense=dense, sites=sites, couplings=measured_couplings(network, SHAPE, sites, dense, Monitor())
-    )
+    couplings, left = measured_couplings(network, SHAPE, sites, dense, Monitor())
+    assert left == sites
+    return network, SearchSpace(dense=dense, sites=sites, couplings=couplings)
 
 
 def option(network: nn.Module, name: str, keep: int, dropped: int, dense: Cost) -> Option:
@@ -135,14 +149,19 @@ def test_methods_that_change_their_own_layer_alone_are_not_coupled() -> None:
         choice=Choice(method="spatial_svd", structure={"rank": 1}), cost=Cost(macs=-1, adds=0, params=-1), damage=0.1
     )
     sites = {"0": (only,), "6": (only,)}
-    assert measured_couplings(network, SHAPE, sites, measure_cost(network, SHAPE), Monitor()) == ()
+    assert measured_couplings(network, SHAPE, sites, measure_cost(network, SHAPE), Monitor()) == ((), sites)
 
 
-def test_a_common_cost_that_is_no_product_of_channels_is_refused() -> None:
+def test_a_site_whose_common_cost_is_no_product_of_channels_is_left_out(notes: Notes) -> None:
     """Given a wrong cost for one of two coupled sites, what is left over is no multiple of the channels."""
     network, space = pruned_space(depthwise)
-    wrong = [replace(o, cost=o.cost + Cost(macs=1, adds=0, params=0)) for o in space.sites["6"]]
-    with pytest.raises(
-        ValueError, match="the cost that sites '0' and '6' share does not follow from their channels: Cost"
-    ):
-        measured_couplings(network, SHAPE, {**space.sites, "6": wrong}, space.dense, Monitor())
+    wrong = tuple(replace(o, cost=o.cost + Cost(macs=1, adds=0, params=0)) for o in space.sites["6"])
+    sites = {**space.sites, "6": wrong}
+    couplings, left = measured_couplings(network, SHAPE, sites, space.dense, notes)
+    apart = sites.keys() - left.keys()
+    assert apart
+    assert not any(apart & {pair.first, pair.second} for pair in couplings)
+    assert len(notes.lines) == len(apart)
+    assert all(
+        re.match(r"left out channel_pruning at \d+, whose cost beside \d+ does not", line) for line in notes.lines
+    )

@@ -70,7 +70,7 @@ def mixed_space(make: Callable[[], nn.Module], methods: tuple[str, ...], each: i
     narrowings, unknown = measured_narrowings(network, shapes, sites, widths, Monitor())
     assert not refused
     assert not unknown
-    couplings = measured_couplings(network, SHAPE, sites, dense, Monitor())
+    couplings, _ = measured_couplings(network, SHAPE, sites, dense, Monitor())
     return network, SearchSpace(dense=dense, sites=sites, couplings=couplings, narrowings=narrowings)
 
 
