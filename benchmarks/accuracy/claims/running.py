@@ -131,7 +131,6 @@ class Study:
 
     def evaluate(self, job: Start | Cell, monitor: Monitor, /) -> Made:
         """The rows of a start, or that of a cell."""
-        monitor.say(job.title)
         if isinstance(job, Start):
             self.start_network(job.kind, job.budget)
             return Made(rows=tuple(read_rows(self._start_folder(job.kind, job.budget) / "rows.jsonl")))
@@ -260,7 +259,7 @@ def run(study: Study, cells: Sequence[Cell], path: Path, placement: Placement = 
     lost, monitor = [], RichMonitor(Console())
     with placement.executor(study, monitor) as executor:
         for jobs in rounds:
-            for _, made in results(jobs, executor, lambda done, total: None):
+            for _, made in results(jobs, executor, lambda done, total: monitor.say(f"{done} of {total} jobs are done")):
                 for row in made.rows:
                     if row not in known:
                         append(path, row)
