@@ -25,7 +25,7 @@ from sconv_search.compressor import layers
 from sconv_search.copying import copied
 from sconv_search.cost.counting import require_forward
 from sconv_search.cost.input_shape import guessed_shape, told_inputs
-from sconv_search.cost.network_inputs import Inputs, arguments, example_input, is_shape
+from sconv_search.cost.network_inputs import Inputs, arguments, example_input, is_shape, output_leaves
 from sconv_search.layer_kinds import KINDS, obstacles
 from sconv_search.system.cache import Memo, architecture
 from sconv_search.system.content import content_of
@@ -206,7 +206,7 @@ class _Proof:
         devices = {weight.device for weight in network.parameters() if weight.is_cuda}
         with torch.random.fork_rng(list(devices)):
             torch.manual_seed(0)
-            return _leaves(network(*positional, **named))
+            return output_leaves(network(*positional, **named))
 
 
 class _Reads(TorchFunctionMode):
@@ -269,15 +269,6 @@ class _Reads(TorchFunctionMode):
             read = (self._names.get(id(leaf)) for leaf in given)
             self._found.update(name for name in read if name is not None)
         return result
-
-
-def _leaves(output: Any, depth: int = 4) -> list[Any]:
-    """Tensors and other values of what a network gives, of objects with attributes too."""
-    leaves: list[Any] = []
-    for leaf in pytree.tree_leaves(output):
-        inner = vars(leaf) if depth and hasattr(leaf, "__dict__") and not isinstance(leaf, (Tensor, type)) else None
-        leaves += [leaf] if inner is None else _leaves(inner, depth - 1)
-    return leaves
 
 
 def _difference(wanted: Sequence[Any], outputs: Sequence[Any]) -> str | None:
