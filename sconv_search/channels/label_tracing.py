@@ -26,6 +26,7 @@ from sconv_search.channels.cutting import CHANNELWISE, is_depthwise, makes_chann
 from sconv_search.channels.label_rules import Stays, outputs_labels
 from sconv_search.channels.labels import Bonds, axes
 from sconv_search.channels.stand_in import Thin, own_weights
+from sconv_search.cost.network_inputs import output_tensors
 
 MOST_CALLS = 3
 """Calls of a module that are kept."""
@@ -129,7 +130,7 @@ def traced(network: nn.Module, form: Form, whole: Collection[str] = ()) -> Trace
     follower = _Follower(network, form)
     with torch.no_grad(), follower.watching(network, whole), WithoutDropout(), follower:
         result = network(form.input(torch.float32))
-    follower.hold(tree_leaves(result), "its channels are the network's output")
+    follower.hold(output_tensors(result), "its channels are the network's output")
     return follower.trace
 
 

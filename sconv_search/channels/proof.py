@@ -12,13 +12,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from sconv_search.channels.cutting import cut_, sizes
 from sconv_search.channels.dependency_graph import Group
 from sconv_search.channels.label_tracing import Form, Like, WithoutDropout
 from sconv_search.channels.removal import remaining
 from sconv_search.channels.stand_in import Thin, stand_in
+from sconv_search.cost.network_inputs import output_values
 
 RELATIVE, OF_THE_LARGEST = 1e-6, 1e-9
 """By how much outputs in float64 may differ, of their own size and of the largest one's."""
@@ -129,7 +130,7 @@ def _differs(part: Part, ignoring: nn.Module, kept: Sequence[tuple[Group, Tensor
 
 
 def _outputs(module: nn.Module, call: Call) -> list[Tensor]:
-    """All tensors that the module gives for a call."""
+    """All values that the module gives for a call."""
     form, args, named = call
     form.set_(module)
     drawn = torch.Generator().manual_seed(2)
@@ -142,7 +143,7 @@ def _outputs(module: nn.Module, call: Call) -> list[Tensor]:
     with torch.no_grad(), WithoutDropout(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         result = module(*tree_map(value, args), **tree_map(value, named))
-    return [output for output in tree_leaves(result) if isinstance(output, Tensor)]
+    return output_values(result)
 
 
 def _require_close(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
