@@ -8,6 +8,7 @@ are left alone.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -24,7 +25,7 @@ from sconv_search.calibration.geometry import padding_pairs
 from sconv_search.compressor import layers
 from sconv_search.copying import copied
 from sconv_search.cost.counting import require_forward
-from sconv_search.cost.input_shape import guessed_shape, told_inputs
+from sconv_search.cost.input_shape import guessed_inputs, told_inputs
 from sconv_search.cost.network_inputs import Inputs, arguments, example_input, is_shape, output_leaves
 from sconv_search.layer_kinds import KINDS, obstacles
 from sconv_search.system.cache import Memo, architecture
@@ -54,9 +55,9 @@ def left_alone(network: nn.Module) -> dict[str, str]:
     """Why each module with weights that no other layer can stand in for is left alone.
 
     Known of every network is what shows without running it. Where its tensors have values, it is run in evaluation
-    mode on what ``takes`` was told, else on an input of the first common shape on which it runs: twice, if nothing is
-    wrong, and once in training mode, for weights that it reads in training alone. Another network of the same
-    architecture is not run again.
+    mode on what ``takes`` was told, else on the first common input on which it runs: twice, if nothing is wrong, and
+    once in training mode, for weights that it reads in training alone. Another network of the same architecture is not
+    run again. A network that runs on none of those inputs is not tested, and a warning says so.
 
     Raises:
         ValueError: the network fails on what was told.
@@ -70,7 +71,13 @@ def left_alone(network: nn.Module) -> dict[str, str]:
     key = same, content_of(told)
     known = _KEPT.get(key)
     if known is None:
-        inputs = guessed_shape(network) if told is None else told
+        inputs = guessed_inputs(network) if told is None else told
+        if inputs is None:
+            warnings.warn(
+                f"{type(network).__name__} runs on none of the inputs that were tried, so whether it reads its layers' "
+                "weights by itself is not known, and all of them are offered; name what it is called with, a shape or "
+                "an example: sconv_search.cost.takes(network, (3, 64, 64))"
+            )
         known = ({} if inputs is None else _Proof(network, inputs).failures(),)
         _KEPT.put(key, known)
     return {**reasons, **known[0]}

@@ -224,3 +224,32 @@ def test_lazy_layers_stay_as_they_are() -> None:
     network = nn.Sequential(nn.LazyConv2d(8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3))
     assert set(left_alone(network)) == {"0"}
     assert type(network[0]) is nn.LazyConv2d
+
+
+def test_where_no_input_is_known_a_warning_says_what_to_tell() -> None:
+    class Reads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.odd = nn.Conv2d(3, 3, 3, padding=1)
+
+        def forward(self, given: dict[str, Tensor]) -> Tensor:
+            return self.odd(given["x"]) + F.conv2d(given["x"], self.odd.weight, padding=1)
+
+    network = Reads()
+    with pytest.warns(UserWarning, match=r"Reads runs on none .* sconv_search\.cost\.takes\(network"):
+        assert left_alone(network) == {}
+    takes(network, ({"x": torch.randn(1, 3, 6, 6)},))
+    assert left_alone(network) == {"odd": READ_ELSEWHERE}
+
+
+def test_linear_layers_over_positions_are_proven_without_being_told() -> None:
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mix = nn.Linear(8, 8)
+
+        def forward(self, x_NCHW: Tensor) -> Tensor:
+            x_NHWC = x_NCHW.permute(0, 2, 3, 1)
+            return self.mix(x_NHWC) + F.linear(x_NHWC, self.mix.weight)
+
+    assert left_alone(Mixed()) == {"mix": READ_ELSEWHERE}
