@@ -83,12 +83,24 @@ def left_alone(network: nn.Module) -> dict[str, str]:
     return {**reasons, **known[0]}
 
 
+class _Inner(nn.Module):
+    """A module inside of a layer that stands in for another, as structured and factored ones have."""
+
+    def forward(self, *given: Any, **named: Any) -> None:
+        """Refuses: only its layer can know what it is for.
+
+        Raises:
+            RuntimeError: always.
+        """
+        raise RuntimeError("a module inside of the layer is called by itself")
+
+
 class _StandIn(nn.Module):
     """Computes what a layer does, by tensors that it does not show, and keeps some of what it reads."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
-        self._computed, self._read = _function(layer), list[Tensor]()
+        self._computed, self._read, self._inner = _function(layer), list[Tensor](), _Inner()
         for name, parameter in layer._parameters.items():
             shape = () if parameter is None else (parameter.shape[0], *(1 for _ in parameter.shape[1:]))
             self.register_parameter(

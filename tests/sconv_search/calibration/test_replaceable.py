@@ -253,3 +253,20 @@ def test_linear_layers_over_positions_are_proven_without_being_told() -> None:
             return self.mix(x_NHWC) + F.linear(x_NHWC, self.mix.weight)
 
     assert left_alone(Mixed()) == {"mix": READ_ELSEWHERE}
+
+
+@pytest.mark.parametrize("by_number", [False, True])
+def test_a_network_that_walks_its_innermost_modules_is_left_alone(by_number: bool) -> None:
+    class Walks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.act, self.last = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            if by_number:
+                return self.last(self.first(x)) * len(list(self.modules()))
+            for module in self.modules():
+                x = x if list(module.children()) else module(x)
+            return x
+
+    assert set(left_alone(Walks())) == {"first", "last"}
