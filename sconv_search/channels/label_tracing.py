@@ -36,8 +36,8 @@ MOST_CALLS = 3
 class Form:
     """A way to run a network: an input's shape with the batch, and whether it takes the path of training.
 
-    On that path modules that hold others know that they are in training; batch norms, dropout and other innermost
-    modules compute as in evaluation, so that two forwards are alike.
+    On that path gradients are enabled, and modules that hold others know that they are in training; batch norms,
+    dropout and other innermost modules compute as in evaluation, so that two forwards are alike.
     """
 
     shape: tuple[int, ...]
@@ -128,7 +128,7 @@ def traced(network: nn.Module, form: Form, whole: Collection[str] = ()) -> Trace
     """
     form.set_(network)
     follower = _Follower(network, form)
-    with torch.no_grad(), follower.watching(network, whole), WithoutDropout(), follower:
+    with torch.set_grad_enabled(form.training), follower.watching(network, whole), WithoutDropout(), follower:
         result = network(form.input(torch.float32))
     follower.hold(output_tensors(result), "its channels are the network's output")
     return follower.trace

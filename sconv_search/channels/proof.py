@@ -157,7 +157,7 @@ def _outputs(module: nn.Module, call: Call, precision: Precision) -> list[Tensor
         return given.clone() if isinstance(given, Tensor) else given
 
     widened = Widened() if precision is DOUBLE else nullcontext()
-    with torch.no_grad(), WithoutDropout(), widened, torch.random.fork_rng(devices=[]):
+    with torch.set_grad_enabled(form.training), WithoutDropout(), widened, torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         result = module(*tree_map(value, args), **tree_map(value, named))
     return output_values(result)

@@ -97,3 +97,8 @@ def test_a_packed_network_in_another_type_gets_its_inputs_in_that_type() -> None
     network = nn.Bilinear(3, 2, 4)
     packed = PackedNetwork(network, (torch.randn(2, 3), torch.randn(2, 2)))
     assert packed.double()(torch.randn(5, 5, dtype=torch.float64)).dtype == torch.float64
+
+
+def test_what_is_done_where_gradients_are_enabled_is_followed_too() -> None:
+    network = Cast(lambda x: x * torch.ones(1, 8, 1, 1) if torch.is_grad_enabled() and x.shape[1] == 8 else x)
+    assert METHOD.options(network.eval()) == {}
