@@ -147,8 +147,9 @@ def _held(leaf: Any, depth: int) -> dict[str, Any] | None:
         return {field.name: getattr(leaf, field.name, None) for field in fields(leaf)}
     if not depth or not hasattr(leaf, "__dict__"):
         return None
-    entries = {str(key): value for key, value in leaf.items()} if isinstance(leaf, Mapping) else {}
-    return entries | vars(leaf)
+    entries: dict[str, Any] = {str(key): value for key, value in leaf.items()} if isinstance(leaf, Mapping) else {}
+    entries.update(vars(leaf))
+    return entries
 
 
 def _as_tensor(leaf: Any) -> Any:
