@@ -8,8 +8,10 @@ are left alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvTransposeNd
+from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
@@ -24,17 +27,21 @@ from sconv_search.calibration.geometry import padding_pairs
 from sconv_search.compressor import layers
 from sconv_search.copying import copied
 from sconv_search.cost.counting import require_forward
-from sconv_search.cost.input_shape import guessed_shape, told_inputs
-from sconv_search.cost.network_inputs import Inputs, arguments, example_input, is_shape
+from sconv_search.cost.input_shape import guessed_inputs, told_inputs
+from sconv_search.cost.network_inputs import Inputs, arguments, batch_of, example_input, is_shape, output_leaves
 from sconv_search.layer_kinds import KINDS, obstacles
 from sconv_search.system.cache import Memo, architecture
-from sconv_search.system.content import content_of
+from sconv_search.system.content import content_of, tensor_content
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}
 LOW_PRECISION_TOLERANCE = 5e-2
 """What outputs may change by, relative to the largest, where other layers that compute the same stand in."""
 READ_VALUES = 4096
 """Of each tensor that a layer reads, that are compared."""
+MOST_READ = 2**24
+"""Numbers that all layers together read of one input, up to which a network is run on another number of inputs too."""
+SMALL = 64
+"""Values of a tensor with which, as a gate does, it may decide on the forward."""
 MOST_RUNS = 64
 """Of one proof, in the search for the layers at fault; those that are still suspected then are left alone."""
 READ_ELSEWHERE = "the network reads its weights by itself, not only by calling it"
@@ -54,9 +61,10 @@ def left_alone(network: nn.Module) -> dict[str, str]:
     """Why each module with weights that no other layer can stand in for is left alone.
 
     Known of every network is what shows without running it. Where its tensors have values, it is run in evaluation
-    mode on what ``takes`` was told, else on an input of the first common shape on which it runs: twice, if nothing is
-    wrong, and once in training mode, for weights that it reads in training alone. Another network of the same
-    architecture is not run again.
+    mode on what ``takes`` was told, else on the first common input on which it runs: twice, if nothing is wrong; twice
+    on another number of inputs with gradients enabled, unless it is large; and once in training mode, for weights that
+    it reads in training alone. Another network of the same architecture, with equal gates, is not run again. A network
+    that runs on none of those inputs is not tested, and a warning says so.
 
     Raises:
         ValueError: the network fails on what was told.
@@ -67,13 +75,41 @@ def left_alone(network: nn.Module) -> dict[str, str]:
         return reasons
     same = architecture(network)
     told = told_inputs(same)
-    key = same, content_of(told)
+    key = same, content_of(told), _gates(network)
     known = _KEPT.get(key)
     if known is None:
-        inputs = guessed_shape(network) if told is None else told
+        inputs = guessed_inputs(network) if told is None else told
+        if inputs is None:
+            warnings.warn(
+                f"{type(network).__name__} runs on none of the inputs that were tried, so whether it reads its layers' "
+                "weights by itself is not known, and all of them are offered; name what it is called with, a shape or "
+                "an example: sconv_search.cost.takes(network, (3, 64, 64))"
+            )
         known = ({} if inputs is None else _Proof(network, inputs).failures(),)
         _KEPT.put(key, known)
     return {**reasons, **known[0]}
+
+
+def _gates(network: nn.Module) -> Hashable:
+    """The contents of small parameters and buffers of modules that are none of torch's, by which a forward may go one
+    way or another.
+    """
+    own = [module for module in network.modules() if not type(module).__module__.startswith("torch.")]
+    tensors = [tensor for module in own for tensor in (*module._parameters.values(), *module._buffers.values())]
+    small = (tensor for tensor in tensors if tensor is not None and not is_lazy(tensor) and tensor.numel() <= SMALL)
+    return tuple(map(tensor_content, small))
+
+
+class _Inner(nn.Module):
+    """A module inside of a layer that stands in for another, as structured and factored ones have."""
+
+    def forward(self, *given: Any, **named: Any) -> None:
+        """Refuses: only its layer can know what it is for.
+
+        Raises:
+            RuntimeError: always.
+        """
+        raise RuntimeError("a module inside of the layer is called by itself")
 
 
 class _StandIn(nn.Module):
@@ -81,7 +117,7 @@ class _StandIn(nn.Module):
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
-        self._computed, self._read = _function(layer), list[Tensor]()
+        self._computed, self._read, self._inner = _function(layer), list[Tensor](), _Inner()
         for name, parameter in layer._parameters.items():
             shape = () if parameter is None else (parameter.shape[0], *(1 for _ in parameter.shape[1:]))
             self.register_parameter(
@@ -95,7 +131,7 @@ class _StandIn(nn.Module):
 
 
 def _sample(x: Tensor) -> Tensor:
-    return x.flatten()[:: max(1, x.numel() // READ_VALUES)].clone()
+    return x.detach().flatten()[:: max(1, x.numel() // READ_VALUES)].clone()
 
 
 def _function(layer: nn.Module) -> Callable[..., Tensor]:
@@ -128,38 +164,62 @@ def _function(layer: nn.Module) -> Callable[..., Tensor]:
     return convolved
 
 
+@dataclass(frozen=True)
+class _Situation:
+    """What a network is run on, and whether gradients are enabled meanwhile."""
+
+    inputs: Inputs
+    gradients: bool
+
+
 class _Proof:
     """Runs of copies of a network on the same inputs; on random ones where only their shapes are given."""
 
     def __init__(self, network: nn.Module, inputs: Inputs) -> None:
         self._network, self._layers, self._told, self._runs = network, layers(network, KINDS), inputs, 0
-        generator = torch.Generator().manual_seed(0)
-
-        def drawn(value: Any) -> Any:
-            if not is_shape(value):
-                return value
-            zeros = example_input(network, value)
-            return torch.randn(zeros.shape, generator=generator).to(zeros)
-
-        self._inputs: Inputs = pytree.tree_map(drawn, inputs, is_leaf=is_shape)
+        self._situations = [_Situation(_drawn(network, inputs), gradients=False)]
+        self._known: list[tuple[list[Any], dict[str, list[Tensor]]]] = []
 
     def failures(self) -> dict[str, str]:
         """Layers for which others cannot stand in, with the reason."""
-        dense = copied(self._network).eval()
+        dense = _frozen(copied(self._network))
         reads = _Reads({name: dense.get_submodule(name) for name in self._layers}, self._network)
         try:
-            with reads:
-                self._outputs = self._run(dense)
+            self._note(dense, reads)
         except Exception:  # of any kind: the forward is the user's own
             require_forward(dense, self._told)  # says it in words
             raise
-        self._read = {name: list(read) for name, read in reads.read.items()}
+        if reads.size <= MOST_READ:
+            self._add_another_(dense, reads)
         with reads, suppress(Exception):  # whether it can be trained, and on what, is not what is asked here
-            self._run(dense.train())
+            self._run(dense.train(), replace(self._situations[-1], gradients=True))
         failed = dict.fromkeys(reads.elsewhere(), READ_ELSEWHERE) | self._not_copied(reads.strays)
         while at_fault := self._at_fault([name for name in self._layers if name not in failed]):
             failed |= at_fault
         return {name: failed[name] for name in self._layers if name in failed}
+
+    def _add_another_(self, dense: nn.Module, reads: _Reads) -> None:
+        """Another number of inputs with gradients enabled, if it runs on that: a forward may ask for both."""
+        first = self._situations[0].inputs
+        given = next((leaf for leaf in pytree.tree_leaves(first) if isinstance(leaf, Tensor) and leaf.dim()), None)
+        if given is None:
+            return
+        try:
+            inputs = batch_of(self._network, first, 2 if len(given) == 1 else 1)
+        except IndexError:  # a number among the tensors, of which there is no batch
+            return
+        self._situations.append(_Situation(inputs, gradients=True))
+        try:
+            self._note(dense, reads)
+        except Exception:  # of any kind: the forward is the user's own, and need not take any number
+            self._situations.pop()
+
+    def _note(self, dense: nn.Module, reads: _Reads) -> None:
+        """Keeps what the network gives and what its layers read in the last situation."""
+        reads.read = {name: [] for name in self._layers}
+        with reads:
+            outputs = self._run(dense, self._situations[-1])
+        self._known.append((outputs, {name: list(read) for name, read in reads.read.items()}))
 
     def _not_copied(self, strays: Collection[str]) -> dict[str, str]:
         """All layers, where a copy does not have every module for itself: training it would train the original."""
@@ -188,25 +248,49 @@ class _Proof:
         """What is different with other layers in the places of these; None if nothing is."""
         self._runs += 1
         doubles = {name: _StandIn(self._layers[name]) for name in names}
-        changed = copied(self._network, {self._layers[name]: double for name, double in doubles.items()}).eval()
-        try:
-            outputs = self._run(changed)
-        except Exception as error:  # of any kind: the forward is the user's own
-            return f"the network fails: {type(error).__name__}: {' '.join(str(error).split())}"
-        for name, double in doubles.items():  # a deep network may hide a change from its outputs
-            if difference := _difference(self._read[name], double._read):
-                return f"what {name!r} reads changes: {difference}"
-        difference = _difference(self._outputs, outputs)
-        return difference and f"the outputs change: {difference}"
+        changed = _frozen(copied(self._network, {self._layers[name]: double for name, double in doubles.items()}))
+        for situation, (wanted, read) in zip(self._situations, self._known, strict=True):
+            for double in doubles.values():
+                double._read.clear()
+            try:
+                outputs = self._run(changed, situation)
+            except Exception as error:  # of any kind: the forward is the user's own
+                return f"the network fails: {type(error).__name__}: {' '.join(str(error).split())}"
+            for name, double in doubles.items():  # a deep network may hide a change from its outputs
+                if difference := _difference(read[name], double._read):
+                    return f"what {name!r} reads changes: {difference}"
+            if difference := _difference(wanted, outputs):
+                return f"the outputs change: {difference}"
+        return None
 
-    @torch.no_grad()
-    def _run(self, network: nn.Module) -> list[Any]:
-        given = pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, self._inputs)
+    def _run(self, network: nn.Module, situation: _Situation) -> list[Any]:
+        given = pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, situation.inputs)
         positional, named = arguments(network, given)
         devices = {weight.device for weight in network.parameters() if weight.is_cuda}
-        with torch.random.fork_rng(list(devices)):
+        with torch.set_grad_enabled(situation.gradients), torch.random.fork_rng(list(devices)):
             torch.manual_seed(0)
-            return _leaves(network(*positional, **named))
+            return output_leaves(network(*positional, **named))
+
+
+def _frozen(network: nn.Module) -> nn.Module:
+    """The network in evaluation mode; where gradients are enabled, it keeps nothing for any, which none asks for."""
+    for weight in network.parameters():
+        if not is_lazy(weight):
+            weight.requires_grad_(False)
+    return network.eval()
+
+
+def _drawn(network: nn.Module, inputs: Inputs) -> Inputs:
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(value: Any) -> Any:
+        if not is_shape(value):
+            return value
+        zeros = example_input(network, value)
+        return torch.randn(zeros.shape, generator=generator).to(zeros)
+
+    made: Inputs = pytree.tree_map(drawn, inputs, is_leaf=is_shape)
+    return made
 
 
 class _Reads(TorchFunctionMode):
@@ -218,6 +302,7 @@ class _Reads(TorchFunctionMode):
 
     Attributes:
         read: by name of a layer, some of what it was given in each call.
+        size: how many numbers all of them were given.
         strays: modules of the original whose weights or buffers were read.
     """
 
@@ -231,7 +316,7 @@ class _Reads(TorchFunctionMode):
         }
         self.strays: dict[str, None] = {}
         self._names = {id(weight): name for name, layer in watched.items() for weight in layer.parameters()}
-        self._watched, self._inside, self._found = watched, 0, set[str]()
+        self._watched, self._inside, self._found, self.size = watched, 0, set[str](), 0
         self.read: dict[str, list[Tensor]] = {name: [] for name in watched}
         self._handles: list[Any] = []
 
@@ -251,7 +336,9 @@ class _Reads(TorchFunctionMode):
             handle.remove()
 
     def _enter(self, name: str, layer: nn.Module, given: tuple[Tensor, ...], named: Mapping[str, Tensor]) -> None:
-        self.read[name].append(_sample(next(iter((*given, *named.values())))))
+        x = next(iter((*given, *named.values())))
+        self.size += x.numel()
+        self.read[name].append(_sample(x))
         self._inside += 1
 
     def _leave(self, layer: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
@@ -269,15 +356,6 @@ class _Reads(TorchFunctionMode):
             read = (self._names.get(id(leaf)) for leaf in given)
             self._found.update(name for name in read if name is not None)
         return result
-
-
-def _leaves(output: Any, depth: int = 4) -> list[Any]:
-    """Tensors and other values of what a network gives, of objects with attributes too."""
-    leaves: list[Any] = []
-    for leaf in pytree.tree_leaves(output):
-        inner = vars(leaf) if depth and hasattr(leaf, "__dict__") and not isinstance(leaf, (Tensor, type)) else None
-        leaves += [leaf] if inner is None else _leaves(inner, depth - 1)
-    return leaves
 
 
 def _difference(wanted: Sequence[Any], outputs: Sequence[Any]) -> str | None:
@@ -302,5 +380,5 @@ def _moved(wanted: Tensor, output: Tensor) -> float:
     finite = wanted.isfinite()
     if not torch.equal(finite, output.isfinite()):
         return float("inf")
-    values, others = wanted[finite], output[finite]
+    values, others = wanted.detach()[finite], output.detach()[finite]
     return float((others - values).abs().max() / values.abs().max().clamp_min(1e-30)) if len(values) else 0.0

@@ -95,7 +95,7 @@ def _unlike_their_kind(network: nn.Module) -> dict[str, str]:
     reasons: dict[str, str] = {}
     for name, module in network.named_modules():
         if makes_channels(module) and not own_weights(module):
-            reasons[name] = "its weight is computed, or its forward replaced"
+            reasons[name] = "its weight or bias is computed, or its forward replaced"
         for weight in module.parameters(recurse=False):
             other = first.setdefault(id(weight), name)
             if other != name:

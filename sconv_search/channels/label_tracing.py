@@ -26,6 +26,7 @@ from sconv_search.channels.cutting import CHANNELWISE, is_depthwise, makes_chann
 from sconv_search.channels.label_rules import Stays, outputs_labels
 from sconv_search.channels.labels import Bonds, axes
 from sconv_search.channels.stand_in import Thin, own_weights
+from sconv_search.cost.network_inputs import output_tensors
 
 MOST_CALLS = 3
 """Calls of a module that are kept."""
@@ -35,8 +36,8 @@ MOST_CALLS = 3
 class Form:
     """A way to run a network: an input's shape with the batch, and whether it takes the path of training.
 
-    On that path modules that hold others know that they are in training; batch norms, dropout and other innermost
-    modules compute as in evaluation, so that two forwards are alike.
+    On that path gradients are enabled, and modules that hold others know that they are in training; batch norms,
+    dropout and other innermost modules compute as in evaluation, so that two forwards are alike.
     """
 
     shape: tuple[int, ...]
@@ -127,9 +128,9 @@ def traced(network: nn.Module, form: Form, whole: Collection[str] = ()) -> Trace
     """
     form.set_(network)
     follower = _Follower(network, form)
-    with torch.no_grad(), follower.watching(network, whole), WithoutDropout(), follower:
+    with torch.set_grad_enabled(form.training), follower.watching(network, whole), WithoutDropout(), follower:
         result = network(form.input(torch.float32))
-    follower.hold(tree_leaves(result), "its channels are the network's output")
+    follower.hold(output_tensors(result), "its channels are the network's output")
     return follower.trace
 
 
@@ -153,12 +154,14 @@ class _Follower(TorchDispatchMode):
         self._starts = first_labels(network)
         self._stack = [""]
         self._inside = 0
-        self._owners = {
-            id(tensor): name
+        owned = [
+            (tensor, name)
             for name, module in network.named_modules()
             if makes_channels(module) or isinstance(module, CHANNELWISE)
             for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False))
-        }
+        ]
+        self._owners = {id(tensor): name for tensor, name in owned}
+        self._single = {tensor.data_ptr(): name for tensor, name in owned if _is_single(tensor)}
 
     def labels(self, tensor: Tensor) -> Tensor | None:
         """The labels of a tensor; None where it has none."""
@@ -257,7 +260,9 @@ class _Follower(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         named = dict(kwargs or {})
-        result = func(*args, **named)
+        written = func._schema.is_mutable and args and isinstance(args[0], Tensor) and self._owner(args[0])
+        # a weight without contents has a single number in memory, which cannot be written to
+        result = args[0] if written and _is_single(args[0]) else func(*args, **named)
         if self._inside:
             return result
         self._inside += 1
@@ -272,8 +277,8 @@ class _Follower(TorchDispatchMode):
         where = f"{func._schema.name} in {self._where()}"
         self.trace.sequence.append(where)
         for tensor in given:
-            if id(tensor) in self._owners:
-                self.trace.read_outside.setdefault(self._owners[id(tensor)], where)
+            if owner := self._owner(tensor):
+                self.trace.read_outside.setdefault(owner, where)
         if all(self.labels(tensor) is None for tensor in given):
             return
         outputs = [value for value in tree_leaves(result) if isinstance(value, Tensor)]
@@ -286,10 +291,19 @@ class _Follower(TorchDispatchMode):
             if labels is not None and bool(labels.any()):
                 self._labels[output] = labels
 
+    def _owner(self, tensor: Tensor) -> str | None:
+        """The layer whose weight or buffer it is; a weight without contents is known in views too, as by ``.data``."""
+        return self._owners.get(id(tensor)) or (self._single.get(tensor.data_ptr()) if _is_single(tensor) else None)
+
     def _where(self) -> str:
         name = self._stack[-1]
         kind = type(self._network.get_submodule(name)).__name__
         return f"{name!r}, a {kind}," if name else f"the forward of {kind}"
+
+
+def _is_single(tensor: Tensor) -> bool:
+    """Whether it may be a weight without contents, all of whose entries are one place in memory."""
+    return tensor.layout is torch.strided and 0 in tensor.stride()
 
 
 def _like(value: Any) -> Any:

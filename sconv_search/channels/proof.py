@@ -7,25 +7,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from sconv_search.channels.cutting import cut_, sizes
 from sconv_search.channels.dependency_graph import Group
 from sconv_search.channels.label_tracing import Form, Like, WithoutDropout
+from sconv_search.channels.precision import DOUBLE, SINGLE, Precision, Widened
 from sconv_search.channels.removal import remaining
 from sconv_search.channels.stand_in import Thin, stand_in
-
-RELATIVE, OF_THE_LARGEST = 1e-6, 1e-9
-"""By how much outputs in float64 may differ, of their own size and of the largest one's."""
+from sconv_search.cost.network_inputs import output_values
 
 
 class UntestableError(Exception):
     """The part fails by itself, whatever is pruned."""
+
+
+class _FailsInDoubleError(Exception):
+    """The part fails by itself in float64."""
 
 
 Call = tuple[Form, tuple[Any, ...], dict[str, Any]]
@@ -50,24 +54,32 @@ def defects(part: Part, groups: Sequence[Group]) -> dict[str, str]:
     """Groups whose pruning is not the same as ignoring their channels, found by bisection; site -> what differs.
 
     Raises:
-        UntestableError: the part fails by itself.
+        UntestableError: the part gives no finite numbers.
+        Exception: of any kind, the forward's own.
     """
-    if not groups or (defect := _defect(part, groups)) is None:
+    try:
+        return _defects(part, groups, DOUBLE)
+    except _FailsInDoubleError:
+        return _defects(part, groups, SINGLE)
+
+
+def _defects(part: Part, groups: Sequence[Group], precision: Precision) -> dict[str, str]:
+    if not groups or (defect := _defect(part, groups, precision)) is None:
         return {}
     half, reasons = len(groups) // 2, {}
     if half:
-        reasons = defects(part, groups[:half]) | defects(part, groups[half:])
+        reasons = _defects(part, groups[:half], precision) | _defects(part, groups[half:], precision)
     # none found in either half: they fail together only, so none of them is offered
     return reasons or {group.site: f"its channels cannot be followed through the network: {defect}" for group in groups}
 
 
-def _defect(part: Part, groups: Sequence[Group]) -> str | None:
-    ignoring = stand_in(part.module, torch.float64, part.whole)
+def _defect(part: Part, groups: Sequence[Group], precision: Precision) -> str | None:
+    ignoring = stand_in(part.module, precision.dtype, part.whole)
     for subset in SUBSETS:
         # one for all: equal choices would hide that two groups are coupled
         generator = torch.Generator().manual_seed(0)
         kept = [(group, _in_each_block(group, subset, generator)) for group in groups]
-        if defect := _differs(part, ignoring, kept):
+        if defect := _differs(part, ignoring, kept, precision):
             return defect
     return None
 
@@ -97,20 +109,25 @@ def _in_each_block(group: Group, subset: Subset, generator: torch.Generator) -> 
     return torch.cat([subset(block, least, generator) + block * i for i in range(group.blocks)]).sort().values
 
 
-def _differs(part: Part, ignoring: nn.Module, kept: Sequence[tuple[Group, Tensor]]) -> str | None:
+def _differs(part: Part, ignoring: nn.Module, kept: Sequence[tuple[Group, Tensor]], precision: Precision) -> str | None:
     """What is wrong with the part once it has only these channels; None if nothing is.
 
     Args:
         ignoring: its stand-in, which reads nothing of the other channels afterward.
     """
-    pruned = stand_in(part.module, torch.float64, part.whole)
+    pruned = stand_in(part.module, precision.dtype, part.whole)
     for (name, side), positions in remaining(pruned, kept).items():
         if side == "in":
             thin = ignoring.get_submodule(name).forward
             assert isinstance(thin, Thin)
             every = torch.arange(sizes(pruned.get_submodule(name))[0])
             thin.ignore_(every[~torch.isin(every, positions)])
-    expected = [_outputs(ignoring, call) for call in part.calls]
+    try:
+        expected = [_outputs(ignoring, call, precision) for call in part.calls]
+    except Exception as error:  # of any kind: the forward is the user's own
+        if precision is DOUBLE:
+            raise _FailsInDoubleError from error
+        raise
     if not any(map(len, expected)) or not all(bool(output.isfinite().all()) for own in expected for output in own):
         raise UntestableError
     try:
@@ -120,7 +137,7 @@ def _differs(part: Part, ignoring: nn.Module, kept: Sequence[tuple[Group, Tensor
             if isinstance(layer.forward, Thin):
                 layer.forward.cut_(side, positions)
         for call, outputs in zip(part.calls, expected, strict=True):
-            _require_close(_outputs(pruned, call), outputs)
+            _require_close(_outputs(pruned, call, precision), outputs, precision)
     except AssertionError:
         return "without them, others change or take their place"
     except Exception as error:  # of any kind: the forward is the user's own, and may fail on fewer channels
@@ -128,25 +145,26 @@ def _differs(part: Part, ignoring: nn.Module, kept: Sequence[tuple[Group, Tensor
     return None
 
 
-def _outputs(module: nn.Module, call: Call) -> list[Tensor]:
-    """All tensors that the module gives for a call."""
+def _outputs(module: nn.Module, call: Call, precision: Precision) -> list[Tensor]:
+    """All values that the module gives for a call."""
     form, args, named = call
     form.set_(module)
     drawn = torch.Generator().manual_seed(2)
 
     def value(given: Any) -> Any:
         if isinstance(given, Like):
-            return torch.randn(given.shape, generator=drawn, dtype=torch.float64)
+            return torch.randn(given.shape, generator=drawn, dtype=precision.dtype)
         return given.clone() if isinstance(given, Tensor) else given
 
-    with torch.no_grad(), WithoutDropout(), torch.random.fork_rng(devices=[]):
+    widened = Widened() if precision is DOUBLE else nullcontext()
+    with torch.set_grad_enabled(form.training), WithoutDropout(), widened, torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         result = module(*tree_map(value, args), **tree_map(value, named))
-    return [output for output in tree_leaves(result) if isinstance(output, Tensor)]
+    return output_values(result)
 
 
-def _require_close(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
+def _require_close(outputs: Sequence[Tensor], expected: Sequence[Tensor], precision: Precision) -> None:
     assert len(outputs) == len(expected)
     for own, wanted in zip(outputs, expected, strict=True):
         largest = float(wanted.abs().max()) if wanted.numel() else math.inf
-        torch.testing.assert_close(own, wanted, rtol=RELATIVE, atol=OF_THE_LARGEST * largest)
+        torch.testing.assert_close(own, wanted, rtol=precision.relative, atol=precision.of_the_largest * largest)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrize import is_parametrized
 
 from sconv_search.channels.cutting import TRANSPOSED, cut_, ignore_, is_depthwise, makes_channels, sizes
 
@@ -99,9 +100,10 @@ def _set_(layer: nn.Module, weight: Tensor, bias: Tensor | None) -> None:
 
 
 def own_weights(layer: nn.Module) -> bool:
-    """Whether the layer is as it was made: no hook computes its weight, and its forward is its class's own."""
+    """Whether the layer is as it was made: nothing computes its weight or bias, and its forward is its class's own."""
     weight = layer._parameters.get("weight")
-    computed = "weight" in vars(layer) or (weight is not None and not weight.is_floating_point())
+    computed = bool({"weight", "bias"} & vars(layer).keys()) or is_parametrized(layer)
+    computed |= weight is not None and not weight.is_floating_point()
     return not computed and not {"forward", "_conv_forward"} & vars(layer).keys()
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         require_forward,
         required_operators,
     )
-    from sconv_search.cost.input_shape import guessed_shape, guesses, takes, told_inputs, told_shape
+    from sconv_search.cost.input_shape import guessed_inputs, guesses, takes, told_inputs, told_shape
     from sconv_search.cost.network_inputs import Inputs, arguments, is_shape, output_tensors
     from sconv_search.cost.timing import (
         TOLERATED,
@@ -42,7 +42,7 @@ _HOMES = {
     "on_shapes": "counting",
     "require_forward": "counting",
     "required_operators": "counting",
-    "guessed_shape": "input_shape",
+    "guessed_inputs": "input_shape",
     "guesses": "input_shape",
     "takes": "input_shape",
     "told_inputs": "input_shape",
@@ -79,7 +79,7 @@ __all__ = [
     "cost_of_calls",
     "counting_free",
     "eager",
-    "guessed_shape",
+    "guessed_inputs",
     "guesses",
     "is_shape",
     "measure_cost",

@@ -25,7 +25,7 @@ from sconv_search.copying import copied
 from sconv_search.cost.forward_tracing import ForwardTrace, HiddenTrace, UnseenResultError
 from sconv_search.cost.network_inputs import Inputs, arguments, example_input, in_words, output_tensors
 from sconv_search.cost.operator_costs import costs_of_operators, free
-from sconv_search.cost.product_costs import Handle
+from sconv_search.cost.product_costs import PRODUCTS, Handle
 from sconv_search.cost.tracing import OnShapes
 from sconv_search.records import Cost
 
@@ -48,6 +48,9 @@ _COUNTED_FREE: ContextVar[frozenset[str]] = ContextVar("_COUNTED_FREE", default=
 OWN_FUNCTION = "prim::PythonOp."
 """What a trace calls a ``torch.autograd.Function``, before its name; it holds the operators that the function runs."""
 SCRIPTED = "prim::CallFunction"
+PRODUCT_KINDS = frozenset(
+    (OWN_FUNCTION.removesuffix("."), *(f"aten::{name}{end}" for name in PRODUCTS for end in ("", "_")))
+)
 _get_value_trace: Any = getattr(torch._C, "_get_value_trace")  # noqa: B009  # not in the stubs
 
 
@@ -68,6 +71,9 @@ def require_forward(network: nn.Module, inputs: Inputs) -> None:
 
 def measure_cost(network: nn.Module, inputs: Inputs, *, count_free: Collection[str] = ()) -> Cost:
     """MACs, other additions and parameters of one call of the network; exact integers.
+
+    Products count even where their results are not used, or are carried on as values (``.data``, NumPy,
+    ``.tolist()``); additions do not there.
 
     Args:
         network: any module; it is copied, and measured in evaluation mode.
@@ -170,12 +176,27 @@ class _Called(nn.Module):
             leaves[index] = tensor
         args, named = pytree.tree_unflatten(leaves, self._structure)
         with self._trace.forward():
-            result = self.network(*args, **named)
-            self._trace.require_known(result)
-        results = tuple(output_tensors(result))
+            results = tuple(output_tensors(self.network(*args, **named)))
+            self._trace.require_known(results)
         for tensor in results:
             _get_value_trace(tensor)  # a result that depends on no input becomes a constant, which may be returned
+        _keep_products()
         return results
+
+
+def _keep_products() -> None:
+    """Makes every product of the trace that runs a result of it, without which those that none depends on are dropped.
+
+    They are computed all the same: their results may be left unused, or be carried on as values, by ``.data`` or NumPy.
+    """
+    graph = torch._C._get_tracing_state().graph()
+    nodes = list(graph.nodes())
+    while nodes:
+        node = nodes.pop()
+        nodes += [inner for block in node.blocks() for inner in block.nodes()]  # of the modules inside
+        if node.kind() in PRODUCT_KINDS:
+            for result in node.outputs():
+                graph.registerOutput(result)
 
 
 def _analysis(network: nn.Module, inputs: Inputs) -> JitModelAnalysis:

@@ -1,13 +1,16 @@
-"""What a network is called with: what was told of networks of its architecture, else a shape on which it runs."""
+"""What a network is called with: what was told of networks of its architecture, else an input on which it runs."""
 
 from __future__ import annotations
 
+import inspect
+import warnings
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.parameter import is_lazy
 
 from sconv_search.copying import copied
 from sconv_search.cost.counting import require_forward
@@ -19,6 +22,12 @@ SIZES = (32, 64, 28, 12, 16, 8, 96, 128, 224, 227, 299, 1024, 16000, 256, 384, 2
 MOST_POSITIONS = 2**18
 MOST_KINDS = 4
 """Numbers of input channels that are tried: those that the first layers read."""
+TOKENS = (16, 8, 64, 50, 197, 128)
+POSITIONS = (8, 16, 32)
+"""Lengths of both axes of images whose positions a linear layer reads."""
+FITTED_FROM = (32, 128)
+"""Lengths from which a size is looked for that a linear layer after a flattening can read."""
+MOST_FITS = 5
 TOLD = 16
 _TOLD: OrderedDict[Hashable, Inputs] = OrderedDict()
 
@@ -53,20 +62,91 @@ def guesses(network: nn.Module) -> Iterator[tuple[int, ...]]:
             readers.setdefault((len(layer.kernel_size), layer.in_channels))
         elif isinstance(layer, nn.Linear):
             readers.setdefault((0, layer.in_features))
-    for axes, channels in list(readers)[:MOST_KINDS]:
+    first = list(readers)[:MOST_KINDS]
+    for axes, channels in first:
         yield from ((channels, *[size] * axes) for size in (SIZES if axes else (1,)) if size**axes <= MOST_POSITIONS)
+    for channels in (channels for axes, channels in first if not axes):  # linear layers that read tokens or positions
+        yield from ((length, channels) for length in _token_counts(network))
+        yield from (shape for size in POSITIONS for shape in ((channels, size, size), (size, size, channels)))
 
 
-def guessed_shape(network: nn.Module) -> tuple[int, ...] | None:
-    """The first of the guesses that a copy of the network runs on; None if it runs on none."""
-    tried = copied(network).eval()
-    with torch.random.fork_rng():
-        return next((shape for shape in guesses(network) if _runs(tried, shape)), None)
+def guessed_inputs(network: nn.Module) -> Inputs | None:
+    """What a copy of the network runs on: one of the guesses, also as each of several inputs, a size that its linear
+    layers fit to, or a row of tokens; None if it runs on none.
+    """
+    tried, count = copied(network).eval(), _required(network)
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what the forward says of inputs that nobody gave
+        return next((inputs for inputs in _attempts(tried, count) if _runs(tried, inputs)), None)
 
 
-def _runs(network: nn.Module, shape: tuple[int, ...]) -> bool:
+def _attempts(network: nn.Module, count: int) -> Iterator[Inputs]:
+    first = next((layer for layer in network.modules() if isinstance(layer, (nn.Embedding, nn.Linear, _ConvNd))), None)
+    if isinstance(first, nn.Embedding):
+        for length in _token_counts(network):
+            tokens = (torch.arange(length, device=first.weight.device) % first.num_embeddings)[None]
+            yield tokens if count == 1 else (tokens,) * count
+    for shape in guesses(network):
+        yield shape if count == 1 else (shape,) * count
+    for shape in guesses(network) if count == 1 else ():
+        if len(shape) > 1 and shape[-1] in FITTED_FROM:
+            yield from _fitted(network, shape)
+
+
+def _fitted(network: nn.Module, shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Shapes that come nearer to what the linear layer reads at which a forward fails, as after a flattening."""
+    channels, size, axes = shape[0], shape[1], len(shape) - 1
+    for _ in range(MOST_FITS):
+        reads = _reads_of_linear_layers(network, (channels, *[size] * axes))
+        wanted, given = reads[-1] if reads else (1, 1)
+        if wanted == given:
+            return
+        fitted = max(1, round(size * (wanted / given) ** (1 / axes)))
+        size = fitted if fitted != size else size + (1 if wanted > given else -1)
+        if size < 1 or size**axes > MOST_POSITIONS:
+            return
+        yield (channels, *[size] * axes)
+
+
+def _reads_of_linear_layers(network: nn.Module, shape: tuple[int, ...]) -> list[tuple[int, int]]:
+    """How many numbers each linear layer that is called has to read, and how many it is given."""
+    reads: list[tuple[int, int]] = []
+    handles = [
+        layer.register_forward_pre_hook(
+            lambda layer, given: reads.extend((layer.in_features, x.shape[-1]) for x in given[:1] if x.dim())
+        )
+        for layer in network.modules()
+        if isinstance(layer, nn.Linear)
+    ]
+    _runs(network, shape)
+    for handle in handles:
+        handle.remove()
+    return reads
+
+
+def _token_counts(network: nn.Module) -> list[int]:
+    """Numbers of tokens: those of learned positions, of shape (1, T, C), and a few."""
+    positions = (
+        weight.shape[1]
+        for weight in network.parameters()
+        if not is_lazy(weight) and weight.dim() == 3 and len(weight) == 1
+    )
+    return [*dict.fromkeys([*positions, *TOKENS])]
+
+
+def _required(network: nn.Module) -> int:
+    """How many arguments the forward cannot do without; at least one."""
     try:
-        require_forward(network, shape)
+        parameters = inspect.signature(network.forward).parameters.values()
+    except (TypeError, ValueError):
+        return 1
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return max(1, sum(one.kind in positional and one.default is one.empty for one in parameters))
+
+
+def _runs(network: nn.Module, inputs: Inputs) -> bool:
+    try:
+        require_forward(network, inputs)
     except ValueError:
         return False
     return True

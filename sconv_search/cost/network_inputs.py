@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from types import FunctionType, ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
@@ -110,13 +112,45 @@ def _are_parameters(network: nn.Module, named: Mapping[str, Any]) -> bool:
     return True
 
 
+def output_leaves(output: Any, depth: int = 4, _within: frozenset[int] = frozenset()) -> list[Any]:
+    """Everything that a network's output holds, in order: of tuples and dicts, dataclasses and other objects.
+
+    Args:
+        depth: how many plain objects within each other are looked into; modules, classes and functions never are.
+    """
+    leaves: list[Any] = []
+    for leaf in [output] if isinstance(output, Tensor) else pytree.tree_leaves(output):
+        if id(leaf) in _within:
+            continue  # it holds itself
+        held = _held(leaf, depth)
+        inner = depth if is_dataclass(leaf) else depth - 1
+        leaves += [leaf] if held is None else output_leaves(held, inner, _within | {id(leaf)})
+    return leaves
+
+
 def output_tensors(output: Any) -> list[Tensor]:
-    """All tensors of a network's output, which may be tuples, dicts and dataclasses of any depth."""
-    leaves = [output] if isinstance(output, Tensor) else pytree.tree_leaves(output)
-    tensors: list[Tensor] = []
-    for leaf in leaves:
-        if isinstance(leaf, Tensor):
-            tensors.append(leaf)
-        elif is_dataclass(leaf) and not isinstance(leaf, type):
-            tensors += output_tensors([getattr(leaf, field.name) for field in fields(leaf)])
-    return tensors
+    """All tensors among the ``output_leaves``."""
+    return [leaf for leaf in output_leaves(output) if isinstance(leaf, Tensor)]
+
+
+def output_values(output: Any) -> list[Tensor]:
+    """What can be compared of an output: its tensors, and its NumPy arrays of numbers as tensors."""
+    leaves = (_as_tensor(leaf) for leaf in output_leaves(output))
+    return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+
+
+def _held(leaf: Any, depth: int) -> dict[str, Any] | None:
+    """What an object has in it, by name; None if it is not looked into."""
+    if isinstance(leaf, (Tensor, type, nn.Module, ModuleType, FunctionType)):
+        return None
+    if is_dataclass(leaf):
+        return {field.name: getattr(leaf, field.name, None) for field in fields(leaf)}
+    if not depth or not hasattr(leaf, "__dict__"):
+        return None
+    entries: dict[str, Any] = {str(key): value for key, value in leaf.items()} if isinstance(leaf, Mapping) else {}
+    entries.update(vars(leaf))
+    return entries
+
+
+def _as_tensor(leaf: Any) -> Any:
+    return torch.tensor(leaf) if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "biufc" else leaf

@@ -134,17 +134,17 @@ def test_the_fast_path_of_attention_is_found() -> None:
     assert set(replaceable(network)) == {"0", "2"}
 
 
-def test_three_runs_are_enough_where_nothing_is_wrong_and_none_for_a_like(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_five_runs_are_enough_where_nothing_is_wrong_and_none_for_a_like(monkeypatch: pytest.MonkeyPatch) -> None:
     runs = []
     values = proof._Proof._run
-    monkeypatch.setattr(proof._Proof, "_run", lambda self, network: runs.append(1) or values(self, network))
+    monkeypatch.setattr(proof._Proof, "_run", lambda self, *given: runs.append(1) or values(self, *given))
     network = nn.Sequential(*[nn.Conv2d(3, 3, 3, padding=1) for _ in range(20)])
     takes(network, (3, 8, 8))
     for one in (network, copy.deepcopy(network)):
         assert left_alone(one) == {}
-    assert len(runs) == 3
+    assert len(runs) == 5
     left_alone(nn.Sequential(*network, nn.ReLU()))
-    assert len(runs) == 6
+    assert len(runs) == 10
 
 
 def test_runs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,3 +224,94 @@ def test_lazy_layers_stay_as_they_are() -> None:
     network = nn.Sequential(nn.LazyConv2d(8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3))
     assert set(left_alone(network)) == {"0"}
     assert type(network[0]) is nn.LazyConv2d
+
+
+def test_where_no_input_is_known_a_warning_says_what_to_tell() -> None:
+    class Reads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.odd = nn.Conv2d(3, 3, 3, padding=1)
+
+        def forward(self, given: dict[str, Tensor]) -> Tensor:
+            return self.odd(given["x"]) + F.conv2d(given["x"], self.odd.weight, padding=1)
+
+    network = Reads()
+    with pytest.warns(UserWarning, match=r"Reads runs on none .* sconv_search\.cost\.takes\(network"):
+        assert left_alone(network) == {}
+    takes(network, ({"x": torch.randn(1, 3, 6, 6)},))
+    assert left_alone(network) == {"odd": READ_ELSEWHERE}
+
+
+def test_linear_layers_over_positions_are_proven_without_being_told() -> None:
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mix = nn.Linear(8, 8)
+
+        def forward(self, x_NCHW: Tensor) -> Tensor:
+            x_NHWC = x_NCHW.permute(0, 2, 3, 1)
+            return self.mix(x_NHWC) + F.linear(x_NHWC, self.mix.weight)
+
+    assert left_alone(Mixed()) == {"mix": READ_ELSEWHERE}
+
+
+@pytest.mark.parametrize("by_number", [False, True])
+def test_a_network_that_walks_its_innermost_modules_is_left_alone(by_number: bool) -> None:
+    class Walks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.act, self.last = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            if by_number:
+                return self.last(self.first(x)) * len(list(self.modules()))
+            for module in self.modules():
+                x = x if list(module.children()) else module(x)
+            return x
+
+    assert set(left_alone(Walks())) == {"first", "last"}
+
+
+class Sometimes(nn.Module):
+    """Reads the weights of ``odd`` by itself where the test says so."""
+
+    def __init__(self, when, gate: float = 0.0) -> None:
+        super().__init__()
+        self.odd, self.next = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1)
+        self.gate, self.when = nn.Parameter(torch.tensor(gate)), when
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.next(F.conv2d(x, self.odd.weight) if self.when(self, x) else self.odd(x))
+
+
+@pytest.mark.parametrize("most", [proof.MOST_READ, 0])
+def test_weights_that_are_read_with_gradients_alone_are_found(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proof, "MOST_READ", most)
+    network = Sometimes(lambda own, x: torch.is_grad_enabled())
+    assert left_alone(network) == {"odd": READ_ELSEWHERE}
+    assert all(weight.requires_grad for weight in network.parameters())
+
+
+@pytest.mark.parametrize("told", [1, 3])
+def test_weights_that_are_read_of_another_number_of_inputs_are_found(told: int) -> None:
+    network = Sometimes(lambda own, x: not own.training and (len(x) > 1) == (told == 1))
+    takes(network, torch.randn(told, 3, 8, 8))
+    assert left_alone(network) == {"odd": READ_ELSEWHERE}
+
+
+def test_a_change_that_shows_of_several_inputs_alone_is_found() -> None:
+    network = Sometimes(lambda own, x: not own.training and len(x) > 1 and not isinstance(own.odd, nn.Conv2d))
+    assert set(left_alone(network)) == {"odd"}
+
+
+def test_a_network_that_takes_one_input_at_a_time_is_proven_on_one() -> None:
+    network = Sometimes(lambda own, x: bool(x.view(1, 3, 8, 8).isnan().any()))
+    takes(network, (3, 8, 8))
+    assert left_alone(network) == {}
+
+
+def test_the_answer_for_one_gate_is_not_taken_for_another() -> None:
+    open_, shut = (Sometimes(lambda own, x: float(own.gate) > 0, gate) for gate in (1.0, 0.0))
+    shut.when = open_.when
+    assert left_alone(shut) == {}
+    assert left_alone(open_) == {"odd": READ_ELSEWHERE}

@@ -291,7 +291,7 @@ def test_a_weight_that_a_hook_computes_stays() -> None:
     network = nn.Sequential(nn.utils.weight_norm(nn.Conv2d(3, 8, 3)), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 4, 1))
     known = dependencies(network)
     assert list(known.groups) == ["1"]
-    assert known.left_out["0"] == "its weight is computed, or its forward replaced"
+    assert known.left_out["0"] == "its weight or bias is computed, or its forward replaced"
 
 
 class Same(nn.Conv2d):

@@ -120,3 +120,54 @@ def test_tensors_with_values_are_computed_as_ever() -> None:
     with OnShapes():
         within = layer(x)
     assert torch.equal(within, layer(x))
+
+
+class Two(nn.Module):
+    """Two convolutions, run as the test says; 32,256 products, or of the first alone 13,824."""
+
+    def __init__(self, run: Callable[[nn.Module, nn.Module, Tensor], Any]) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 4, 3, padding=1)
+        self.run, self.kept = run, None
+
+    def forward(self, x: Tensor) -> Any:
+        return self.run(self.first, self.last, x)
+
+
+class Holder:
+    """An object that holds a result, or another object."""
+
+    def __init__(self, held: Any) -> None:
+        self.held = held
+
+
+def into_an_attribute(first: nn.Module, last: nn.Module, x: Tensor) -> Tensor:
+    first.kept = last(first(x))  # type: ignore[assignment]
+    return x.mean()
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda first, last, x: last(first(x).data),
+        lambda first, last, x: last(torch.from_numpy(first(x).detach().numpy())),
+        lambda first, last, x: last(nn.Parameter(first(x))),
+        lambda first, last, x: last(torch.tensor(first(x).tolist())),
+        lambda first, last, x: torch.distributions.Normal(last(first(x)), 1.0),
+        lambda first, last, x: torch.distributions.Categorical(logits=last(first(x))),
+        lambda first, last, x: Holder(Holder(last(first(x)))),
+        lambda first, last, x: last(first(x)).mean().item(),
+        lambda first, last, x: last(first(x)).numpy(),
+        into_an_attribute,
+    ],
+    ids=["data", "from_numpy", "parameter", "tolist", "normal", "categorical", "nested", "item", "numpy", "attribute"],
+)
+def test_products_count_whatever_becomes_of_their_results(run: Callable[..., Any]) -> None:
+    assert measure_cost(Two(run), (3, 8, 8)).macs == (3 * 8 + 8 * 4) * 9 * 64
+
+
+def test_a_layer_whose_result_is_not_used_counts_in_its_module() -> None:
+    network = Two(lambda first, last, x: (first(x), last(first(x)))[1])
+    costs = measurement.measure_modules(network, (3, 8, 8))
+    assert costs["first"].macs == 2 * 3 * 8 * 9 * 64
+    assert costs[""].macs == (2 * 3 * 8 + 8 * 4) * 9 * 64
