@@ -38,7 +38,7 @@ LOW_PRECISION_TOLERANCE = 5e-2
 """What outputs may change by, relative to the largest, where other layers that compute the same stand in."""
 READ_VALUES = 4096
 """Of each tensor that a layer reads, that are compared."""
-MOST_READ = 2**24
+MOST_READ = 2**22
 """Numbers that all layers together read of one input, up to which a network is run on another number of inputs too."""
 SMALL = 64
 """Values of a tensor with which, as a gate does, it may decide on the forward."""
