@@ -22,6 +22,16 @@ SCHEMA = 2
 """The schema that is written; schema 1, whose scores were all called top-1, is read too."""
 
 
+def code_of(task: str) -> list[tuple[str, str]]:
+    """Flags with what a task's name says is to be imported: a folder that names it is not run without them.
+
+    Args:
+        task: a task's name, with a network's of its own after an ``@``.
+    """
+    base, _, own = task.partition("@")
+    return [(flag, name) for flag, name in (("--task", base), ("--network", own)) if ":" in name]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cost:
     """What one input costs a network, counted on the network as built.
