@@ -33,6 +33,7 @@ def export(
     runtime: Runtime | None = None,
     int8: bool = False,
     data: Iterable[Any] | None = None,
+    overwrite: bool = False,
 ) -> dict[str, float]:
     """Writes the network as ``.onnx`` or ``.pt2``, checked by running it from there; returns the parity by runtime.
 
@@ -47,8 +48,10 @@ def export(
             runtime that the file is for; the dense form where none is faster.
         runtime: that runtime: onnxruntime or OpenVINO for ONNX; by default onnxruntime for ONNX, PyTorch for archives.
         int8: quantize an ONNX file to 8 bits, by the ranges of the data's first inputs.
+        overwrite: whether a file that is there is replaced.
 
     Raises:
+        FileExistsError: the file is there, and ``overwrite`` is not given.
         ValueError: the suffix, the runtime or the example does not fit, a package is missing, or the network cannot be
             exported.
         RuntimeError: what the file computes is not what the network does; nothing is written then.
@@ -61,6 +64,8 @@ def export(
         raise ValueError(f"runtime {chosen!r} does not run {path.suffix} files; onnxruntime and openvino run .onnx")
     if int8 and (path.suffix != ".onnx" or data is None):
         raise ValueError("int8=True writes .onnx files and reads the ranges of activations from data=; give both")
+    if path.is_file() and not overwrite:
+        raise FileExistsError(f"the file {str(path)!r} is there already; name another, or replace it by overwrite=True")
     kinds = {weight.dtype for weight in network.parameters() if weight.is_floating_point()}
     if path.suffix == ".onnx" and kinds - {torch.float32}:
         names = ", ".join(sorted(map(str, kinds - {torch.float32})))

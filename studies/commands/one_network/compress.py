@@ -67,14 +67,14 @@ def compress(
             count_free=count_free,
             progress=monitor,
         )
-        save(small, files.out, network_name=name)
+        save(small, files.out, network_name=name, overwrite=files.overwrite)
         if not as_json:
             say_costs(name, small, monitor.console)
         monitor.say(f"{files.out}: {', '.join(FILES)}")
         parity = None
         if exported is not None:
             with monitor.bar(f"exporting {exported.name}"):
-                parity = export(small.to("cpu"), exported)
+                parity = export(small.to("cpu"), exported, overwrite=files.overwrite)
             monitor.say(exported_line(exported, parity))
         monitor.say(f"next: {next_command(name, source, limits, files.out)}")
     if as_json:
