@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from sconv_search.plan import require_plan
-from sconv_search.strict_json import LARGEST, parsed_line, shortened, shown
+from sconv_search.strict_json import LARGEST, parsed_line, require_regular, shortened, shown
 
 Direction = Literal["lower", "higher"]
 Better = Literal["lower", "higher", "by metric", ""]
@@ -266,7 +266,9 @@ def read_lines(file: Path, *, largest: float = math.inf) -> Iterator[tuple[int, 
 
     Raises:
         OSError: the file cannot be read.
+        ValueError: it is no regular file.
     """
+    require_regular(file)
     with open(file, "rb") as opened:
         for number, line in enumerate(opened, start=1):
             if line.isspace():

@@ -14,6 +14,7 @@ from sconv_search.data.crops import Photos
 from sconv_search.named import UnknownNameError
 from sconv_search.networks.libraries import LIBRARIES
 from sconv_search.networks.trained import returns_trained
+from sconv_search.strict_json import require_regular
 from sconv_search.studies import tasks
 from sconv_search.studies.task import OfTask, Task
 from sconv_search.studies.tasks import task_named
@@ -64,8 +65,8 @@ def found_network(name: str, weights: str | Path | None = None, *, trained: bool
     Args:
         trained: whether the weights that the name says are wanted; without, none are downloaded.
     """
-    if weights is not None and not Path(weights).is_file():
-        raise FileNotFoundError(f"weights file {str(weights)!r} does not exist")
+    if weights is not None:
+        require_regular(Path(weights), "weights file")
     wanted = trained and weights is None
     base, _, own = name.partition("@")
     if ":" not in base or ":" in own:

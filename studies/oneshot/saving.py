@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 from sconv_search.networks.libraries import LIBRARIES
 from sconv_search.plan import CompressionPlan, read_plan
 from sconv_search.records import Cost
-from sconv_search.strict_json import built, parsed, table
+from sconv_search.strict_json import built, content_of, parsed, table
 from sconv_search.studies.oneshot.compress import Compressed
 from sconv_search.studies.runs.rebuild import CONFIG_CHECKSUM, rebuild, save_compressed
 from sconv_search.studies.user_code import network_by
@@ -152,13 +152,14 @@ def read_config(folder: Path) -> dict[str, Any]:
     """What ``config.json`` of a folder holds; nothing where there is none.
 
     Raises:
-        ValueError: it is not JSON, or no table.
+        ValueError: it is not JSON, no table, or no regular file.
     """
     path = folder / "config.json"
-    if not path.is_file():
+    if not path.exists():
         return {}
+    content = content_of(path)
     try:
-        return dict(table(parsed(path.read_bytes())))
+        return dict(table(parsed(content)))
     except ValueError as error:
         raise ValueError(f"{path}: not what sconv_search.save writes: {error}") from error
 

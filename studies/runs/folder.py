@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from sconv_search.plan import require_plan
 from sconv_search.records import TrialRecord, record_fields
 from sconv_search.search_space.space import Option, SearchSpace, option_entry, option_of
-from sconv_search.strict_json import numbered_lines, parsed, shortened, shown, table
+from sconv_search.strict_json import content_of, numbered_lines, parsed, shortened, shown, table
 from sconv_search.studies.spec import StudySpec
 from sconv_search.system.files import append_whole, write_whole
 
@@ -102,7 +102,7 @@ class RunFolder:
         """The spec that the run was started with, or None for a new run.
 
         Raises:
-            ValueError: the file is damaged; it is named.
+            ValueError: the file is damaged, or no regular one; it is named.
         """
         return self._read("spec.json", StudySpec.from_json)
 
@@ -110,7 +110,7 @@ class RunFolder:
         """The search space, or None where it is not measured yet.
 
         Raises:
-            ValueError: the file is damaged; it is named.
+            ValueError: the file is damaged, or no regular one; it is named.
         """
         return self._read("space.json", SearchSpace.from_json)
 
@@ -123,8 +123,9 @@ class RunFolder:
         path = self.path / name
         if not path.exists():
             return None
+        content = content_of(path)
         try:
-            return parse(path.read_bytes().decode("utf-8"))
+            return parse(content.decode("utf-8"))
         except ValueError as error:
             raise ValueError(
                 f"{path}: {shortened(str(error), 300)}; a run that is damaged or of another version cannot go on: "
@@ -285,7 +286,7 @@ def _site_of(line: bytes) -> tuple[str, str, tuple[Option, ...]]:
 
 def _mend_last_line(path: Path, parse: Callable[[bytes], object]) -> int:
     """Number of bytes that were cut."""
-    if not path.exists() or not (content := path.read_bytes()) or content.endswith(b"\n"):
+    if not path.exists() or not (content := content_of(path)) or content.endswith(b"\n"):
         return 0
     whole = content.rfind(b"\n") + 1
     try:

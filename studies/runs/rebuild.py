@@ -51,7 +51,7 @@ def rebuild(architecture: nn.Module, folder: str | Path, input_shape: Inputs | N
     """
     folder = Path(folder)
     path = folder / "plan.json"
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"{str(folder)!r} holds no plan.json")
     network = compress(architecture, read_plan(path), input_shape=input_shape)
     load_weights_(network, folder / "weights.safetensors")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sconv_search.studies import RunFolder
+from sconv_search.studies import RunFolder, StudySpec
 from sconv_search.studies.commands.failures import one_line, require_arguments
 from tests.studies.conftest import SMALL, Typed
 
@@ -155,3 +155,28 @@ def test_a_damaged_document_is_named_by_every_command(
 def searched(typed: Callable[..., Typed], tmp_path: Path) -> Path:
     assert typed("search", "--task", "corners", "--out", tmp_path / "run", *SMALL).status == 0
     return tmp_path / "run"
+
+
+@pytest.mark.parametrize("name", ["spec.json", "space.json", "trials.jsonl"])
+@pytest.mark.parametrize("command", [("best",), ("report", "--out", "report"), ("export", "--to", "pt2")])
+def test_a_pipe_in_place_of_a_runs_file_is_named_and_not_waited_for(
+    typed: Callable[..., Typed],
+    spec: StudySpec,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    command: tuple[str, ...],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = RunFolder("run")
+    with folder.locked():
+        folder.write("spec.json", spec.to_json())
+        folder.write("trials.jsonl", "{}\n")
+    (tmp_path / "run" / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / "run" / name)
+    said = typed(command[0], "run", *command[1:])
+    assert said.status == 2, said
+    if (command[0], name) not in {("report", "spec.json"), ("report", "space.json"), ("export", "space.json")}:
+        assert (
+            "is not a regular file, it is a named pipe" in said.err
+        )  # a report has no record here, an export no space
