@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sconv_search.reports import Change, report_changes, write_report
-from sconv_search.studies.commands.output import PIPE_WIDTH, in_a_pipe, print_json, telling
+from sconv_search.studies.commands.output import print_json, telling, wide_enough
 from sconv_search.studies.monitor import RichMonitor
 
 COLUMNS = ("change", "of", "before", "after", "difference")
@@ -46,8 +46,7 @@ def compare(before: Path, after: Path, *, as_json: bool) -> None:
 
 
 def _say_changes(changes: Sequence[Change], console: Console) -> None:
-    if in_a_pipe(console):
-        console = Console(file=console.file, width=PIPE_WIDTH)  # a line a change, for grep
+    console = wide_enough(console)  # in a pipe a line a change, for grep
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     for column in COLUMNS:
         table.add_column(column, overflow="fold")

@@ -16,7 +16,7 @@ from sconv_search.data.photo_folder import PhotoFolder
 from sconv_search.records import Cost
 from sconv_search.studies import tasks
 from sconv_search.studies.commands.one_network.typed import shape_of
-from sconv_search.studies.commands.output import amount
+from sconv_search.studies.commands.output import amount, wide_enough
 from sconv_search.studies.monitor import counted
 from sconv_search.studies.oneshot.compress import Compressed
 from sconv_search.studies.oneshot.networks import FoundNetwork
@@ -43,6 +43,7 @@ def beginning(network: FoundNetwork, data: PhotoFolder | None, samples: int) -> 
 
 def say_costs(name: str, small: Compressed, console: Console) -> None:
     """Tables of the costs before and after, and of the layers that changed."""
+    console = wide_enough(console)
     costs = Table(name, "before", "after", "share", box=SIMPLE_HEAD)
     for row, attribute in ROWS:
         before, after = (int(getattr(cost, attribute)) for cost in (small.dense_cost, small.cost))
