@@ -37,7 +37,7 @@ from sconv_search.studies.oneshot.arguments import (
 )
 from sconv_search.studies.oneshot.compress import Compressed
 from sconv_search.studies.oneshot.saving import load
-from sconv_search.studies.runs.folder import RunFolder
+from sconv_search.studies.runs.folder import RunFolder, require_not_of_a_run
 from sconv_search.studies.search.loop import StoppingCriterion
 from sconv_search.studies.search.runner import search
 from sconv_search.studies.spec import StudySpec
@@ -250,6 +250,7 @@ class Study:
         Raises:
             FileExistsError, FileNotFoundError, ValueError: as ``sconv_search.reports.page.write_report``.
         """
+        require_not_of_a_run(out)
         with self._monitor.bar("drawing the report") as step:
             write_report([self.folder.path], out, step, overwrite=overwrite)
         return Path(out) / "index.html"

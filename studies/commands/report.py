@@ -14,12 +14,14 @@ from rich.text import Text
 from sconv_search.reports import Change, report_changes, write_report
 from sconv_search.studies.commands.output import print_json, telling, wide_enough
 from sconv_search.studies.monitor import RichMonitor
+from sconv_search.studies.runs.folder import require_not_of_a_run
 
 COLUMNS = ("change", "of", "before", "after", "difference")
 
 
 def report(runs: list[Path], *, out: Path, overwrite: bool, as_json: bool) -> None:
     """Draws the comparison of runs, with its tables."""
+    require_not_of_a_run(out)
     with telling(as_json) as monitor:
         result = reported(runs, out, monitor, overwrite=overwrite)
     if as_json:

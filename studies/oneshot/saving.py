@@ -18,6 +18,7 @@ from sconv_search.plan import CompressionPlan, read_plan
 from sconv_search.records import Cost
 from sconv_search.strict_json import built, content_of, parsed, table
 from sconv_search.studies.oneshot.compress import Compressed
+from sconv_search.studies.runs.folder import require_not_of_a_run
 from sconv_search.studies.runs.rebuild import CONFIG_CHECKSUM, rebuild, save_compressed
 from sconv_search.studies.user_code import network_by
 from sconv_search.system.state_dicts.files import state_file
@@ -43,7 +44,7 @@ def save(network: nn.Module, folder: str | Path, *, network_name: str | None = N
             not given.
         KeyError: a library has no network of that name.
         TypeError: the network has no plan.
-        ValueError: torchvision's or timm's network of that name is another one.
+        ValueError: torchvision's or timm's network of that name is another one, or the folder is a run's own.
     """
     folder = Path(folder)
     plan = getattr(network, "plan", None)
@@ -51,6 +52,7 @@ def save(network: nn.Module, folder: str | Path, *, network_name: str | None = N
         raise TypeError(f"{type(network).__name__} has no plan; save what sconv_search.compress returned")
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{str(folder)!r} is a file; give the name of a folder, to which three files are written")
+    require_not_of_a_run(folder)
     if (there := [name for name in FILES if (folder / name).exists()]) and not overwrite:
         raise FileExistsError(
             f"the folder {str(folder)!r} holds {', '.join(there)} already; name another, or replace them by"

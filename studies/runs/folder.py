@@ -23,6 +23,11 @@ from sconv_search.system.files import append_whole, write_whole
 
 Parsed = TypeVar("Parsed")
 MOST_TOLD = 5
+OWN = (
+    *("spec.json", "space.json", "space.partial.jsonl", "trials.jsonl", "study.journal"),
+    *("confirmed", "checkpoints", ".lock"),
+)
+"""What a run's folder keeps of its own."""
 _NEEDED = ("plan", "val_score", "flops")
 """Fields without which a complete trial of a search says nothing."""
 
@@ -248,6 +253,23 @@ class RunFolder:
         none.
         """
         return next((message for message in self.records()[1] if "records of the schemas" in message), None)
+
+
+def require_not_of_a_run(path: str | os.PathLike[str]) -> None:
+    """Refuses to write into what a run's folder keeps; other names in it are free, such as ``exported/``.
+
+    Raises:
+        ValueError: the path is a run's folder, or a file of its own.
+    """
+    whole = Path(os.path.realpath(path))
+    for folder in (whole, *whole.parents):
+        if any((folder / name).is_file() for name in ("spec.json", "trials.jsonl")):
+            inside = whole.relative_to(folder).parts
+            if not inside or inside[0] in OWN:
+                what = "a run's folder" if not inside else f"what the run in {str(folder)!r} keeps"
+                raise ValueError(
+                    f"{str(path)!r} is {what}, which only commands that search and confirm write; name another"
+                )
 
 
 def told(messages: Sequence[str]) -> list[str]:

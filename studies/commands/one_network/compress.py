@@ -26,6 +26,7 @@ from sconv_search.studies.oneshot.networks import found_network
 from sconv_search.studies.oneshot.saving import FILES, save
 from sconv_search.studies.options.compress import OneShotBudget, OneShotFiles, OneShotNetwork
 from sconv_search.studies.options.search import DEFAULT_BUDGET, DEFAULT_METHOD
+from sconv_search.studies.runs.folder import require_not_of_a_run
 
 
 def compress(
@@ -33,6 +34,7 @@ def compress(
 ) -> None:
     """Compresses a network, writes it, and says what changed; everything is checked before anything is computed."""
     exported = None if files.to is None else files.out / f"{files.out.resolve().name}.{files.to}"
+    require_not_of_a_run(files.out)
     _require_new(files.out, [*FILES, *([exported.name] if exported else [])], files.overwrite)
     if files.to is not None:
         require_writer(files.to)

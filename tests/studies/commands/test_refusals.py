@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from sconv_search.studies import RunFolder, StudySpec
+from sconv_search.studies.commands.arguments import require_new
 from sconv_search.studies.commands.failures import one_line, require_arguments
+from sconv_search.studies.runs.folder import require_not_of_a_run
 from tests.studies.conftest import SMALL, Typed
 
 HUGE = json.dumps(
@@ -180,3 +182,46 @@ def test_a_pipe_in_place_of_a_runs_file_is_named_and_not_waited_for(
         assert (
             "is not a regular file, it is a named pipe" in said.err
         )  # a report has no record here, an export no space
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("report", "run", "--out", "run"),
+        ("report", "run", "--out", "run/confirmed", "--overwrite"),
+        ("best", "run", "--plan", "run/spec.json", "--overwrite"),
+        ("best", "run", "--plan", "link/spec.json", "--overwrite"),
+        ("compress", "corners", "--out", "run/confirmed/searched-1-seed0", "--overwrite"),
+        ("compress", "corners", "--out", "run", "--overwrite"),
+    ],
+)
+def test_what_a_run_keeps_is_replaced_by_no_other_command(
+    typed: Callable[..., Typed],
+    spec: StudySpec,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[str, ...],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("link").symlink_to("run")
+    folder = RunFolder("run")
+    with folder.locked():
+        folder.write("spec.json", spec.to_json())
+        folder.write("trials.jsonl", "{}\n")
+    before = sorted(path.name for path in folder.path.iterdir())
+    said = typed(*command)
+    assert (said.status, "which only commands that search and confirm write" in said.err) == (2, True), said
+    assert sorted(path.name for path in folder.path.iterdir()) == before
+    assert StudySpec.from_json((folder.path / "spec.json").read_text()) == spec
+
+
+def test_other_names_in_a_runs_folder_are_free(spec: StudySpec, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    with folder.locked():
+        folder.write("spec.json", spec.to_json())
+    for name in ("plan.json", "exported/a.onnx", "report"):
+        require_not_of_a_run(folder.path / name)
+    require_not_of_a_run(tmp_path / "spec.json")
+    weights = folder.path / "confirmed/searched-1-seed0/weights.safetensors"
+    with pytest.raises(ValueError, match=r"weights.safetensors' is what the run in '.*run' keeps"):
+        require_new(weights, overwrite=True)
