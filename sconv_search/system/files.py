@@ -179,7 +179,9 @@ def _number_within(error: Exception) -> int:
 
 
 def _room(path: Path, size: int | None) -> str:
-    """What is free where the file lies, and what it needs, in words."""
+    """What is free where the file lies, and what it needs, in words; empty for a device, which lies on no disk."""
+    if path.exists() and not path.is_file():
+        return ""
     partial = partial_file(path)
     free = _disk_bytes(path) + (partial.stat().st_size if partial.exists() else 0)
     needs = "" if size is None else f"; it needs {size:,} bytes"

@@ -148,6 +148,12 @@ def test_a_full_disk_names_the_file_and_the_room_that_is_free(tmp_path: Path, er
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device")
+def test_a_device_is_not_said_to_have_room() -> None:
+    with pytest.raises(OSError, match=r"No space left on device: '/dev/full'$"):
+        write_whole(Path("/dev/full"), b"text")
+
+
 def test_the_room_that_is_missing_is_said_where_the_size_is_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
