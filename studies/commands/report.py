@@ -14,7 +14,7 @@ from rich.text import Text
 from sconv_search.reports import Change, report_changes, write_report
 from sconv_search.studies.commands.output import print_json, telling, wide_enough
 from sconv_search.studies.monitor import RichMonitor
-from sconv_search.studies.runs.folder import require_not_of_a_run
+from sconv_search.studies.runs.folder import require_not_of_a_run, told
 
 COLUMNS = ("change", "of", "before", "after", "difference")
 
@@ -31,9 +31,15 @@ def report(runs: list[Path], *, out: Path, overwrite: bool, as_json: bool) -> No
 def reported(runs: list[Path], out: Path, monitor: RichMonitor, *, overwrite: bool = False) -> dict[str, Any]:
     """The report's files, which are written now."""
     with monitor.bar("drawing") as step:
-        written = write_report(runs, out, step, **({"overwrite": True} if overwrite else {}))
+        written = write_report(runs, out, step, overwrite=overwrite, tell=_tell)
     monitor.say(f"report: open {out / 'index.html'} ({len(written)} files)")
     return {"folder": out, "page": out / "index.html", "runs": runs, "files": written}
+
+
+def _tell(messages: Sequence[str]) -> None:
+    """Says on standard error what could not be read; the page lists all of it."""
+    for message in told(messages):
+        RichMonitor(Console(stderr=True)).say(message)
 
 
 def compare(before: Path, after: Path, *, as_json: bool) -> None:
