@@ -33,6 +33,7 @@ from sconv_search.studies.oneshot.arguments import (
     require_instances,
     require_kinds,
     require_options,
+    require_takes_network,
     shape_or_example,
 )
 from sconv_search.studies.oneshot.compress import Compressed
@@ -143,6 +144,7 @@ class Study:
         require_instances(Schedule, search_schedule=search_schedule, confirm_schedule=confirm_schedule)
         short = search_schedule or (SHORT if fit is None else SHORT_FIT)
         require_functions({"score": score, "test": test, "loss": loss, "fit": fit, "targets": targets})
+        require_takes_network({"score": score, "test": test})
         _require_trainable(loss, fit, (short, confirm_schedule))
         self.folder = RunFolder(out)
         self._network, self._progress = copied(network).eval(), progress

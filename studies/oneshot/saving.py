@@ -20,7 +20,7 @@ from sconv_search.strict_json import built, content_of, parsed, table
 from sconv_search.studies.oneshot.compress import Compressed
 from sconv_search.studies.runs.folder import require_not_of_a_run
 from sconv_search.studies.runs.rebuild import CONFIG_CHECKSUM, rebuild, save_compressed
-from sconv_search.studies.user_code import network_by
+from sconv_search.studies.user_code import network_by, require_findable
 from sconv_search.system.state_dicts.files import state_file
 from sconv_search.system.weights import CHECKSUM
 
@@ -42,7 +42,7 @@ def save(network: nn.Module, folder: str | Path, *, network_name: str | None = N
     Raises:
         FileExistsError: a file has the folder's name, or the folder holds a file of these names and ``overwrite`` is
             not given.
-        KeyError: a library has no network of that name.
+        KeyError: a library has no network of that name, or no module is found for it.
         TypeError: the network has no plan.
         ValueError: torchvision's or timm's network of that name is another one, or the folder is a run's own.
     """
@@ -58,6 +58,8 @@ def save(network: nn.Module, folder: str | Path, *, network_name: str | None = N
             f"the folder {str(folder)!r} holds {', '.join(there)} already; name another, or replace them by"
             " overwrite=True"
         )
+    if network_name is not None:
+        require_findable(network_name)
     if network_name is not None and network_name.partition(":")[0] in CHECKED:
         _require_same(network, plan, network_name)
     save_compressed(network, plan, folder, config_of(network, network_name))

@@ -136,6 +136,8 @@ def test_a_layer_that_the_outputs_do_not_depend_on_is_told_of() -> None:
         ({"include": "head"}, ValueError, "field 'include' must be a list of values, each a text, got 'head'"),
         ({"samples": 0}, ValueError, "samples= must be a whole number above 0, got 0"),
         ({"targets": 1}, TypeError, "targets= must be a function, got a value of type int"),
+        ({"score": lambda network, data: 1.0}, TypeError, r"score= is called with the network alone, and takes \(net"),
+        ({"test": lambda: 1.0}, TypeError, r"test= is called with the network alone, and takes \(\)"),
         ({"network": 3}, TypeError, r"network must be an nn\.Module, got 3"),
     ],
 )
@@ -179,6 +181,8 @@ def test_networks_that_are_no_pair_are_not_reconstructed() -> None:
         ("torchvision:mobilenet_v2", "is another network: it has no layer 'layer4.1.conv2'"),
         ("torchvision:resnet18", r"its 'fc.weight' has shape \(1000, 512\), here \(5, 512\)"),
         ("timm:nope", "no network 'nope'"),
+        ("tim:resnet18", "no module 'tim' for 'tim:resnet18', and no library; nearest library: timm"),
+        ("timm:", "names no network"),
     ],
 )
 def test_the_name_that_a_folder_is_given_has_to_be_the_networks(tmp_path: Path, name: str, words: str) -> None:
