@@ -46,6 +46,22 @@ def test_a_dry_run_checks_all_flags(typed: Callable[..., Typed], flags: tuple[st
     assert (said.status, message in said.err, len(said.err) < 520) == (2, True, True), said
 
 
+def test_a_network_named_alone_is_said_to_be_searched_on_the_demos_digits(typed: Callable[..., Typed]) -> None:
+    said = typed("search", "--network", "torchvision:resnet18", "--dry-run")
+    words = "without --data and --task, torchvision:resnet18 is searched on the demo's digits"
+    assert (said.status, words in said.err, len(said.err) < 520) == (2, True, True), said
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["best", "runs/a", "--plan", "new/"], ["best", "runs/a", "--plan=new/"], ["export", "runs/a", "--out", "new/"]],
+)
+def test_a_file_is_not_named_as_a_folder(arguments: list[str]) -> None:
+    with pytest.raises(ValueError, match="names a file, 'new/' is a folder"):
+        require_arguments(arguments)
+    require_arguments(["search", "--out", "new/"])
+
+
 def test_a_dry_run_refuses_a_folder_of_another_study(typed: Callable[..., Typed], tmp_path: Path) -> None:
     assert typed("search", "--task", "corners", "--out", tmp_path / "run", *SMALL).status == 0
     said = typed(*DRY, "--out", tmp_path / "run", "--budget", "60%")
