@@ -85,9 +85,14 @@ def require_findable(text: str) -> None:
     """
     from sconv_search.networks.libraries import LIBRARIES  # here: with torch
 
+    base, _, own = text.partition("@")
+    if ":" not in base:  # a task's name, with a network of its own after the @
+        if own:
+            require_findable(own)
+        return
     name, _ = with_options(text)
-    library, colon, rest = name.partition(":")
-    if library in LIBRARIES or (not colon and name):  # a task's name has no colon
+    library, _, rest = name.partition(":")
+    if library in LIBRARIES and rest:
         return
     if not rest or not all(part.isidentifier() for part in library.split(".")):
         raise ValueError(f"{text!r} names no network; write {FORMS}, and arguments as NAME?num_classes=10")
