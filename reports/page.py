@@ -41,7 +41,12 @@ MANIFEST = "data/files.json"
 
 
 def write_report(
-    paths: Iterable[Path | str], out: Path | str, progress: Progress | None = None, *, overwrite: bool = False
+    paths: Iterable[Path | str],
+    out: Path | str,
+    progress: Progress | None = None,
+    *,
+    overwrite: bool = False,
+    tell: Callable[[Sequence[str]], None] | None = None,
 ) -> list[Path]:
     """The files written into ``out``: ``index.html``, ``summary.md``, and ``figures/``, ``tables/`` and ``data/``
     beside them.
@@ -50,6 +55,7 @@ def write_report(
 
     Args:
         progress: told of the figures drawn, which take much of the time.
+        tell: told what of the runs could not be read, which the page lists, too.
         overwrite: whether files of a folder that no report was written to are replaced.
 
     Raises:
@@ -66,7 +72,10 @@ def write_report(
     if former is None and not overwrite:
         _require_free(folder)
     with _few_collections(), figure_writer(KINDS, progress) as artist:
-        report = make_report(read_runs(paths), artist)
+        reading = read_runs(paths)
+        if tell is not None:
+            tell(reading.dropped)
+        report = make_report(reading, artist)
         for part in (folder, *(folder / name for name in ("figures", "tables", "data"))):
             _make_folder(part)
         files = document_files(report.blocks)

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from sconv_search.strict_json import LARGEST, parsed, shown
+from sconv_search.strict_json import LARGEST, content_of, parsed, shown
 
 FORMAT = "sconv-search plan 1"
 Structure = Mapping[str, int]
@@ -161,10 +161,11 @@ def read_plan(path: Path) -> CompressionPlan:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it holds no plan; file and entry are named.
+        ValueError: it is no regular file, or holds no plan; file and entry are named.
     """
+    content = content_of(path, "plan file")
     try:
-        return plan_of_file(path.read_bytes().decode("utf-8"))
+        return plan_of_file(content.decode("utf-8"))
     except ValueError as error:
         raise ValueError(f"plan file {str(path)!r}: {error}") from error
 

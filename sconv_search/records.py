@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from sconv_search.plan import require_plan
-from sconv_search.strict_json import LARGEST, parsed_line, shortened, shown
+from sconv_search.strict_json import LARGEST, parsed_line, require_regular, shortened, shown
 
 Direction = Literal["lower", "higher"]
 Better = Literal["lower", "higher", "by metric", ""]
@@ -20,6 +20,16 @@ Stage = Literal["search", "confirm"]
 Status = Literal["complete", "screened", "over_budget", "failed"]
 SCHEMA = 2
 """The schema that is written; schema 1, whose scores were all called top-1, is read too."""
+
+
+def code_of(task: str) -> list[tuple[str, str]]:
+    """Flags with what a task's name says is to be imported: a folder that names it is not run without them.
+
+    Args:
+        task: a task's name, with a network's of its own after an ``@``.
+    """
+    base, _, own = task.partition("@")
+    return [(flag, name) for flag, name in (("--task", base), ("--network", own)) if ":" in name]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,7 +266,9 @@ def read_lines(file: Path, *, largest: float = math.inf) -> Iterator[tuple[int, 
 
     Raises:
         OSError: the file cannot be read.
+        ValueError: it is no regular file.
     """
+    require_regular(file)
     with open(file, "rb") as opened:
         for number, line in enumerate(opened, start=1):
             if line.isspace():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import reprlib
+import stat
 import types
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
@@ -83,13 +84,50 @@ def table(value: Any, where: str = "") -> dict[str, Any]:
     return value
 
 
+def require_regular(path: Path, title: str = "file") -> None:
+    """Refuses what is no regular file: a named pipe is waited for, and a device read, without an end.
+
+    A pipe below ``/dev`` is taken, as the shell hands the output of another command over as one.
+
+    Args:
+        title: what the file is called in errors.
+
+    Raises:
+        FileNotFoundError: there is nothing of that name.
+        ValueError: it is a folder, a named pipe, a device or a socket.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{title} {str(path)!r} does not exist")
+    mode = path.stat().st_mode
+    if stat.S_ISREG(mode) or (stat.S_ISFIFO(mode) and path.is_absolute() and path.parts[1:2] == ("dev",)):
+        return
+    kinds = {"a folder": stat.S_ISDIR, "a named pipe": stat.S_ISFIFO, "a socket": stat.S_ISSOCK}
+    kind = next((words for words, is_kind in kinds.items() if is_kind(mode)), "a device")
+    raise ValueError(f"{title} {str(path)!r} is not a regular file, it is {kind}")
+
+
+def content_of(path: Path, title: str = "file") -> bytes:
+    """The content of a regular file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: as ``require_regular``.
+    """
+    require_regular(path, title)
+    return path.read_bytes()
+
+
 def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """The file's lines that are not blank, with their numbers; none where there is no file.
 
     A line ends at a newline alone: JSON may hold all other separators unescaped. The last one may lack it.
+
+    Raises:
+        ValueError: as ``require_regular``.
     """
     if not path.exists():
         return
+    require_regular(path)
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):  # bytes end at \n alone
             if not line.isspace():

@@ -33,11 +33,12 @@ from sconv_search.studies.oneshot.arguments import (
     require_instances,
     require_kinds,
     require_options,
+    require_takes_network,
     shape_or_example,
 )
 from sconv_search.studies.oneshot.compress import Compressed
 from sconv_search.studies.oneshot.saving import load
-from sconv_search.studies.runs.folder import RunFolder
+from sconv_search.studies.runs.folder import RunFolder, require_not_of_a_run
 from sconv_search.studies.search.loop import StoppingCriterion
 from sconv_search.studies.search.runner import search
 from sconv_search.studies.spec import StudySpec
@@ -143,6 +144,7 @@ class Study:
         require_instances(Schedule, search_schedule=search_schedule, confirm_schedule=confirm_schedule)
         short = search_schedule or (SHORT if fit is None else SHORT_FIT)
         require_functions({"score": score, "test": test, "loss": loss, "fit": fit, "targets": targets})
+        require_takes_network({"score": score, "test": test})
         _require_trainable(loss, fit, (short, confirm_schedule))
         self.folder = RunFolder(out)
         self._network, self._progress = copied(network).eval(), progress
@@ -250,6 +252,7 @@ class Study:
         Raises:
             FileExistsError, FileNotFoundError, ValueError: as ``sconv_search.reports.page.write_report``.
         """
+        require_not_of_a_run(out)
         with self._monitor.bar("drawing the report") as step:
             write_report([self.folder.path], out, step, overwrite=overwrite)
         return Path(out) / "index.html"

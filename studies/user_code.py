@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import inspect
 import json
 import pkgutil
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -73,6 +74,34 @@ def network_by(text: str) -> NamedNetwork:
             photos=source.photos,
         )
     return NamedNetwork(text=text, make=partial(_function, text), has_weights=None, photos=lambda network: None)
+
+
+def require_findable(text: str) -> None:
+    """Refuses a network's name whose library or module is not known here; nothing is imported, built or downloaded.
+
+    Raises:
+        KeyError: there is no such library, nor a module of that name; the nearest libraries are named.
+        ValueError: the text has another form.
+    """
+    from sconv_search.networks.libraries import LIBRARIES  # here: with torch
+
+    base, _, own = text.partition("@")
+    if ":" not in base:  # a task's name, with a network of its own after the @
+        if own:
+            require_findable(own)
+        return
+    name, _ = with_options(text)
+    library, _, rest = name.partition(":")
+    if library in LIBRARIES and rest:
+        return
+    if not rest or not all(part.isidentifier() for part in library.split(".")):
+        raise ValueError(f"{text!r} names no network; write {FORMS}, and arguments as NAME?num_classes=10")
+    top = library.partition(".")[0]
+    search_working_directory(str(Path.cwd()), top)
+    importlib.invalidate_caches()
+    if top not in sys.modules and importlib.util.find_spec(top) is None:
+        near = ", ".join(get_close_matches(top, LIBRARIES)) or f"none alike; known: {', '.join(LIBRARIES)}"
+        raise UnknownNameError(f"no module {top!r} for {text!r}, and no library; nearest library: {near}")
 
 
 def _function(text: str, trained: bool) -> nn.Module:

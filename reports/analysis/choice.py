@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from sconv_search.records import code_of
 from sconv_search.reports.analysis.latency import BUSY, ELSEWHERE, MEASURED
 from sconv_search.reports.reading.records_table import REFERENCES, records
 from sconv_search.reports.reading.runs import RunFacts
@@ -187,10 +188,15 @@ def _seed(path: Path) -> int | None:
 
 
 def export_command(row: dict[str, Any], run: RunFacts | None) -> str:
-    """The command that writes the network as one file; empty where the run folder does not hold the network."""
+    """The command that writes the network as one file; empty where the run folder does not hold the network.
+
+    Code that the run's task names is named again, as no command runs what a folder alone names.
+    """
     if run is None or not network_path(row, run):
         return ""
-    return shlex.join(["sconv-search", "export", str(run.folder), "--plan", str(row["name"]), "--to", "onnx"])
+    task = run.spec.get("task")
+    named = [word for pair in code_of(task if isinstance(task, str) else "") for word in pair]
+    return shlex.join(["sconv-search", "export", str(run.folder), "--plan", str(row["name"]), "--to", "onnx", *named])
 
 
 def question(choice: Choice) -> tuple[str, str]:

@@ -201,6 +201,6 @@ def _records_file(folder: Path) -> Path:
         raise FileNotFoundError(
             f"{folder} is {'a file' if folder.exists() else 'missing'}, not a run folder; {_ADVICE}"
         )
-    if not (folder / FILE).is_file():
+    if not (folder / FILE).exists():
         raise FileNotFoundError(f"{folder} holds no {FILE}; {_ADVICE}")
     return folder / FILE

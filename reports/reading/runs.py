@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sconv_search.strict_json import LARGEST, parsed, shortened, shown
+from sconv_search.strict_json import LARGEST, content_of, parsed, shortened, shown
 
 Key = tuple[str, tuple[tuple[str, int], ...]]
 """A choice at a site: its method, and its structure as sorted pairs."""
@@ -114,7 +114,7 @@ def _json(file: Path, complaints: list[str]) -> dict[str, Any]:
     if not file.exists():
         return {}
     try:
-        document = parsed(file.read_bytes())
+        document = parsed(content_of(file))
     except (OSError, ValueError) as error:
         complaints.append(f"{file} is not read: {shortened(str(error), 300)}")
         return {}

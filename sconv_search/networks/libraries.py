@@ -139,7 +139,16 @@ def _require_known(title: str, name: str, known: list[str], *, every: bool = Fal
 
 
 def _require_hub(name: str) -> None:
+    require_hub_name(name)
     require_package("timm", "tasks", f"'hf-hub:{name}' needs")
+
+
+def require_hub_name(name: str) -> None:
+    """Refuses what can be no repository of the Hugging Face hub, which is not asked for it.
+
+    Raises:
+        ValueError: owner or repository are missing.
+    """
     owner, slash, repository = name.partition("/")
     if not (owner and slash and repository) or "/" in repository:
         raise ValueError(f"'hf-hub:{name}' must name an owner and a repository, as hf-hub:ORG/NAME")

@@ -11,7 +11,7 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
@@ -88,6 +88,55 @@ def write_whole(path: Path, content: Content) -> None:
         content(file) if callable(content) else file.write(content)
 
 
+def write_together(contents: Mapping[Path, Content]) -> None:
+    """Writes files that belong together: all of them get their names, or those that were there before stay.
+
+    All are on the disk before the first gets its name. A process that is killed between two names leaves what was there
+    before beside them, under a name with ``.former``; readers tell the mixture by checksums.
+
+    Raises:
+        OSError: as ``atomic_write``.
+    """
+    targets = {Path(os.path.realpath(path)): path for path in contents}
+    new: list[Path] = []
+    try:
+        for target, path in targets.items():
+            content = contents[path]
+            if target.exists() and not target.is_file():
+                number = errno.EISDIR if target.is_dir() else errno.EEXIST
+                raise OSError(number, f"{os.strerror(number)}; it is no regular file", str(path))
+            with writing(path, size=None if callable(content) else len(content)):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                remove_partial_files(target)
+                with partial_file(target).open("wb") as file:
+                    content(file) if callable(content) else file.write(content)
+                _to_disk(partial_file(target))
+        for target, path in targets.items():
+            with writing(path):
+                if target.exists():
+                    os.replace(target, _former(target))
+                else:
+                    new.append(target)
+                os.replace(partial_file(target), target)
+    except BaseException:
+        for target in targets:
+            if _former(target).exists():
+                os.replace(_former(target), target)
+            elif target in new:
+                target.unlink(missing_ok=True)
+        raise
+    finally:
+        for target in targets:
+            partial_file(target).unlink(missing_ok=True)
+    for target in targets:
+        _former(target).unlink(missing_ok=True)
+
+
+def _former(path: Path) -> Path:
+    """Where a file is kept until those that it belongs to are replaced, too."""
+    return path.with_name(f"{path.stem[:_STEM_LETTERS]}.{_machine()}-{os.getpid()}.former{path.suffix}")
+
+
 def append_whole(path: Path, text: str) -> None:
     """Adds whole lines to a file, and waits until they are on the disk.
 
@@ -130,7 +179,9 @@ def _number_within(error: Exception) -> int:
 
 
 def _room(path: Path, size: int | None) -> str:
-    """What is free where the file lies, and what it needs, in words."""
+    """What is free where the file lies, and what it needs, in words; empty for a device, which lies on no disk."""
+    if path.exists() and not path.is_file():
+        return ""
     partial = partial_file(path)
     free = _disk_bytes(path) + (partial.stat().st_size if partial.exists() else 0)
     needs = "" if size is None else f"; it needs {size:,} bytes"

@@ -26,10 +26,14 @@ def save_weights(network: nn.Module, path: str | Path, metadata: Mapping[str, st
     """Writes the network's state dict with its checksum, and texts that say what it is; the file appears whole or not
     at all.
     """
+    write_whole(Path(path), weights_file(network, metadata)[0])  # bytes, of which a full disk says how many it lacks
+
+
+def weights_file(network: nn.Module, metadata: Mapping[str, str] | None = None) -> tuple[bytes, str]:
+    """The content of a file of the network's weights, and the checksum that it names."""
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
-    # As bytes first, so that the size is known before a full disk refuses them.
-    content = save(tensors, metadata={CHECKSUM: str(tensors_checksum(tensors)), **(metadata or {})})
-    write_whole(Path(path), _in_order(content))
+    checksum = str(tensors_checksum(tensors))
+    return _in_order(save(tensors, metadata={CHECKSUM: checksum, **(metadata or {})})), checksum
 
 
 def _in_order(content: bytes) -> bytes:

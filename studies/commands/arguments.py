@@ -9,7 +9,7 @@ import torch
 from sconv_search.studies.context import StudyContext, context_from_task
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.options.shared import known_devices
-from sconv_search.studies.runs.folder import RunFolder
+from sconv_search.studies.runs.folder import RunFolder, require_not_of_a_run
 from sconv_search.studies.spec import StudySpec
 from sconv_search.studies.task import Task
 from sconv_search.studies.tasks import task_named
@@ -18,11 +18,13 @@ from sconv_search.training.schedule import EVERY_S
 
 
 def require_new(path: Path, overwrite: bool) -> None:
-    """Refuses to replace a file unasked.
+    """Refuses to replace a file unasked, and what a run keeps at all.
 
     Raises:
         FileExistsError: it is there.
+        ValueError: it is a file of a run's own.
     """
+    require_not_of_a_run(path)
     if path.is_file() and not overwrite:
         raise FileExistsError(f"the file {str(path)!r} is there already; name another, or replace it with --overwrite")
 

@@ -15,7 +15,7 @@ from sconv_search.budget import Budgets
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import Cost, Metric, Quantity, TrialRecord
 from sconv_search.studies.commands.arguments import require_new, spec_of
-from sconv_search.studies.commands.output import print_json
+from sconv_search.studies.commands.output import print_json, wide_enough
 from sconv_search.studies.monitor import RichMonitor
 from sconv_search.studies.runs.folder import RunFolder, told
 from sconv_search.system.files import write_whole
@@ -47,7 +47,7 @@ def best(
     )
     for row in rows:
         table.add_row(*map(str, _cells(row)))
-    Console().print(table)
+    wide_enough(Console()).print(table)
     if plan is not None:
         print(f"plan: {plan}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import join
 
 from sconv_search.studies.commands.arguments import context_of, device_named, spec_of
 from sconv_search.studies.commands.output import print_json, telling
@@ -57,6 +58,6 @@ def confirm(
                 placement=placement,
                 checkpoints=machines.checkpoints,
             )
-            monitor.say(f"next: sconv-search report {' '.join(map(str, runs))} --out report")
+            monitor.say(f"next: {join(['sconv-search', 'report', *map(str, runs), '--out', 'report'])}")
     if as_json:
         print_json(confirm_result(folders, new))

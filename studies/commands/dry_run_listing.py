@@ -32,6 +32,8 @@ def say_dry_run(preview: DryRun, monitor: Monitor) -> None:
     monitor.say(f"search: {counted(preview.trials, 'trial')} of {_words(preview.search_schedule)}")
     monitor.say(f"confirmation: {_words(preview.confirm_schedule)}, for each plan and seed")
     monitor.say(_data(preview))
+    for note in preview.notes:
+        monitor.say(note)
 
 
 def _words(schedule: Schedule) -> str:
@@ -51,4 +53,5 @@ def _goal(schedule: Schedule) -> str:
 def _data(preview: DryRun) -> str:
     if preview.data is None:
         return "data: no files are named by the task"
-    return f"data: {preview.missing or preview.there or 'found'}"
+    said = [words for words in (preview.there, preview.missing) if words is not None]
+    return f"data: {'; '.join(said) or 'found'}"

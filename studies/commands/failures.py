@@ -15,6 +15,9 @@ STATUSES = (
 )
 _STATUS_OF = {(ValueError, KeyError, TypeError, OSError): WRONG_INPUT, (RuntimeError,): WORK_FAILED}
 
+FILES = (("best", "--plan"), ("export", "--out"))
+"""Commands with options that name a file; paths lose the slash by which a folder is told."""
+
 
 def guarded(command: Callable[[], object]) -> int:
     """Runs a command and returns its exit status; an expected error becomes one line on stderr.
@@ -42,7 +45,8 @@ def guarded(command: Callable[[], object]) -> int:
 
 
 def require_arguments(arguments: Sequence[str]) -> None:
-    """Refuses, before any work, what no command can mean: an empty argument, or one that is not UTF-8.
+    """Refuses, before any work, what no command can mean: an empty argument, one that is not UTF-8, or a folder where a
+    file is named.
 
     Raises:
         ValueError: the argument is named.
@@ -53,6 +57,9 @@ def require_arguments(arguments: Sequence[str]) -> None:
         if not argument or (flag.startswith("--") and equals and not value):
             name = flag or (before if before.startswith("-") else "an argument")
             raise ValueError(f"{name} is empty, as an unset variable is; give a value, or leave it out")
+        option, named = (flag, value) if equals else (before, argument)
+        if named.endswith("/") and any(command in arguments[:index] and option == own for command, own in FILES):
+            raise ValueError(f"{option} names a file, {named!r} is a folder; add the file's name")
         try:
             argument.encode("utf-8")
         except UnicodeEncodeError as error:

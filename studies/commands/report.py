@@ -12,14 +12,16 @@ from rich.table import Table
 from rich.text import Text
 
 from sconv_search.reports import Change, report_changes, write_report
-from sconv_search.studies.commands.output import PIPE_WIDTH, in_a_pipe, print_json, telling
+from sconv_search.studies.commands.output import print_json, telling, wide_enough
 from sconv_search.studies.monitor import RichMonitor
+from sconv_search.studies.runs.folder import require_not_of_a_run, told
 
 COLUMNS = ("change", "of", "before", "after", "difference")
 
 
 def report(runs: list[Path], *, out: Path, overwrite: bool, as_json: bool) -> None:
     """Draws the comparison of runs, with its tables."""
+    require_not_of_a_run(out)
     with telling(as_json) as monitor:
         result = reported(runs, out, monitor, overwrite=overwrite)
     if as_json:
@@ -29,9 +31,15 @@ def report(runs: list[Path], *, out: Path, overwrite: bool, as_json: bool) -> No
 def reported(runs: list[Path], out: Path, monitor: RichMonitor, *, overwrite: bool = False) -> dict[str, Any]:
     """The report's files, which are written now."""
     with monitor.bar("drawing") as step:
-        written = write_report(runs, out, step, **({"overwrite": True} if overwrite else {}))
+        written = write_report(runs, out, step, overwrite=overwrite, tell=_tell)
     monitor.say(f"report: open {out / 'index.html'} ({len(written)} files)")
     return {"folder": out, "page": out / "index.html", "runs": runs, "files": written}
+
+
+def _tell(messages: Sequence[str]) -> None:
+    """Says on standard error what could not be read; the page lists all of it."""
+    for message in told(messages):
+        RichMonitor(Console(stderr=True)).say(message)
 
 
 def compare(before: Path, after: Path, *, as_json: bool) -> None:
@@ -46,8 +54,7 @@ def compare(before: Path, after: Path, *, as_json: bool) -> None:
 
 
 def _say_changes(changes: Sequence[Change], console: Console) -> None:
-    if in_a_pipe(console):
-        console = Console(file=console.file, width=PIPE_WIDTH)  # a line a change, for grep
+    console = wide_enough(console)  # in a pipe a line a change, for grep
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     for column in COLUMNS:
         table.add_column(column, overflow="fold")

@@ -9,6 +9,7 @@ from shlex import quote
 
 import typer
 
+from sconv_search.records import code_of
 from sconv_search.strict_json import shown
 from sconv_search.studies.options.shared import RunTask
 from sconv_search.studies.runs.folder import RunFolder
@@ -44,7 +45,7 @@ def task_of(folder: RunFolder, spec: StudySpec, named: RunTask, *, ask: bool = T
             raise ValueError(
                 f"the run in {str(folder.path)!r} {has}, {flag} says {given[flag]!r}; give the one of its search"
             )
-    wanted = [f"{flag} {shown(name)}" for flag, name in _code_of(spec) if not given[flag]]
+    wanted = [f"{flag} {shown(name)}" for flag, name in code_of(spec.task) if not given[flag]]
     if wanted and not (ask and _agrees(folder, wanted)):
         raise ValueError(
             f"the run in {str(folder.path)!r} names code to be run, and code that a folder names is not run unasked; "
@@ -61,15 +62,9 @@ def confirm_command(run: Path, spec: StudySpec, data: Path | None, weights: Path
     """
     words = ["sconv-search", "confirm", str(run)]
     given = [("--data", data), ("--weights", weights), *(("--method", name) for name in methods if ":" in name)]
-    for flag, value in (*_code_of(spec), *given):
+    for flag, value in (*code_of(spec.task), *given):
         words += [] if value is None else [flag, str(value)]
     return " ".join(map(quote, words))
-
-
-def _code_of(spec: StudySpec) -> list[tuple[str, str]]:
-    """Flags with the code that the run's task names."""
-    base, _, own = spec.task.partition("@")
-    return [(flag, name) for flag, name in (("--task", base), ("--network", own)) if ":" in name]
 
 
 def _agrees(folder: RunFolder, wanted: list[str]) -> bool:

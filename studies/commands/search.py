@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from torch import nn
 
-from sconv_search.cost.counting import required_operators
+from sconv_search.cost.counting import require_forward, required_operators
 from sconv_search.records import Quantity
 from sconv_search.studies.commands.arguments import context_of, device_named
 from sconv_search.studies.commands.dry_run_listing import say_dry_run
@@ -39,7 +39,7 @@ from sconv_search.studies.search.runner import search as run_search
 from sconv_search.studies.space.given_plans import given_plan
 from sconv_search.studies.spec import StudySpec
 from sconv_search.studies.task import Task
-from sconv_search.studies.tasks import task_named, with_network
+from sconv_search.studies.tasks import DEFAULT_TASK, task_named, with_network
 from sconv_search.studies.trials.trial import join_trials
 from sconv_search.system.weights import load_weights_
 from sconv_search.training.distributed import is_main_process
@@ -64,6 +64,8 @@ def search(
     if not run.dry:
         require_data(known, source.data, source.weights)
     built = known.network()
+    if source.network and source.task == DEFAULT_TASK and source.data is None:
+        _require_digits(built, known, source.network)
     spec = _spec(known, built, limits, sampling, training, weights=source.weights is not None)
     for flag, value in (("--minutes", sampling.minutes), ("--patience", sampling.patience)):
         if value is not None and not value > 0:  # NaN is not
@@ -121,6 +123,17 @@ def search(
             monitor.say(f"records: {folder.trials}; next: {command}")
     if as_json:
         print_json(search_result(folder))
+
+
+def _require_digits(network: nn.Module, task: Task, name: str) -> None:
+    """Refuses a network that was named alone, and does not take the images of the task that is then meant."""
+    try:
+        require_forward(network.eval(), task.input_shape)
+    except ValueError as error:
+        raise ValueError(
+            f"without --data and --task, {name} is searched on the demo's digits, which it does not take; give --data"
+            f" FOLDER with photos, or --task: {error}"
+        ) from error
 
 
 def _spec(

@@ -15,7 +15,7 @@ from torch import nn
 from sconv_search.cost.counting import required_operators
 from sconv_search.studies.commands.one_network.inputs import input_shape
 from sconv_search.studies.commands.one_network.typed import shape_of
-from sconv_search.studies.commands.output import PIPE_WIDTH, amount, in_a_pipe, print_json, telling
+from sconv_search.studies.commands.output import amount, in_a_pipe, print_json, telling, wide_enough
 from sconv_search.studies.commands.tasks import input_text
 from sconv_search.studies.methods import METHODS
 from sconv_search.studies.monitor import RichMonitor
@@ -54,7 +54,7 @@ def say_sites(table: SiteTable, console: Console) -> None:
     """Prints the layers that are offered, those that are not with the reason, and totals."""
     in_full = in_a_pipe(console)
     if in_full:
-        console = Console(file=console.file, width=PIPE_WIDTH)  # a line a layer, for grep
+        console = wide_enough(console)  # a line a layer, for grep
     letters = {} if in_full else dict(zip(table.methods, ascii_lowercase, strict=False))
     sites = [layer for layer in table.layers if layer.offers]
     rest = [layer for layer in table.layers if not layer.offers]

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from sconv_search.records import Cost
 from sconv_search.studies import tasks as known
-from sconv_search.studies.commands.output import PIPE_WIDTH, amount, in_a_pipe, print_json, telling
+from sconv_search.studies.commands.output import amount, print_json, telling, wide_enough
 from sconv_search.studies.monitor import RichMonitor
 from sconv_search.studies.task import Task
 
@@ -104,8 +104,7 @@ def _entry(task: Task, folder: Path | None) -> Entry:
 
 
 def _say(entries: list[Entry], console: Console) -> None:
-    if in_a_pipe(console):
-        console = Console(file=console.file, width=PIPE_WIDTH)
+    console = wide_enough(console)
     table = Table("task", "input", "MACs", "additions", "parameters", "metric", "epochs", "data", box=SIMPLE_HEAD)
     for entry in entries:
         epochs = f"{entry.short_epochs:g}, {entry.full_epochs:g}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from inspect import signature
-from typing import Any, get_type_hints
+from typing import Any, cast, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +54,20 @@ def require_functions(functions: Mapping[str, object]) -> None:
     for name, function in functions.items():
         if function is not None and not callable(function):
             raise TypeError(f"{name}= must be a function, got a value of type {type(function).__name__}")
+
+
+def require_takes_network(functions: Mapping[str, object]) -> None:
+    """Refuses functions that are given, and cannot be called with a network alone."""
+    for name, function in functions.items():
+        try:
+            arguments = None if function is None else signature(cast(Callable[..., Any], function))
+        except (TypeError, ValueError):  # made in C without a signature: calling it tells
+            continue
+        try:
+            if arguments is not None:
+                arguments.bind(None)
+        except TypeError as error:
+            raise TypeError(f"{name}= is called with the network alone, and takes {arguments}: {error}") from error
 
 
 def require_instances(kind: type[Any], **given: object) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from sconv_search.inference.optimize import optimize_for_inference
 from sconv_search.inference.quantization import export_int8
 from sconv_search.inference.runtimes import onnx_forward, onnx_run, openvino_run
 from sconv_search.plan import CompressionPlan
+from sconv_search.studies.oneshot.arguments import require_fit, require_functions, require_iterable
 
 Runtime = Literal["onnxruntime", "openvino", "torch"]
 SUFFIXES: Mapping[str, Runtime] = {".onnx": "onnxruntime", ".pt2": "torch"}
@@ -33,6 +34,8 @@ def export(
     runtime: Runtime | None = None,
     int8: bool = False,
     data: Iterable[Any] | None = None,
+    inputs: Callable[[Any], Inputs] | None = None,
+    overwrite: bool = False,
 ) -> dict[str, float]:
     """Writes the network as ``.onnx`` or ``.pt2``, checked by running it from there; returns the parity by runtime.
 
@@ -47,10 +50,15 @@ def export(
             runtime that the file is for; the dense form where none is faster.
         runtime: that runtime: onnxruntime or OpenVINO for ONNX; by default onnxruntime for ONNX, PyTorch for archives.
         int8: quantize an ONNX file to 8 bits, by the ranges of the data's first inputs.
+        data: batches for that, such as a ``DataLoader``; they are read, and checked, before any work.
+        inputs: what of a batch the network is called with; by default the batch itself, or its first entry.
+        overwrite: whether a file that is there is replaced.
 
     Raises:
-        ValueError: the suffix, the runtime or the example does not fit, a package is missing, or the network cannot be
-            exported.
+        FileExistsError: the file is there, and ``overwrite`` is not given.
+        TypeError: ``data`` cannot be iterated, or ``inputs`` is no function.
+        ValueError: the suffix, the runtime, the example or the data does not fit, a package is missing, or the network
+            cannot be exported.
         RuntimeError: what the file computes is not what the network does; nothing is written then.
     """
     path = Path(path)
@@ -61,13 +69,17 @@ def export(
         raise ValueError(f"runtime {chosen!r} does not run {path.suffix} files; onnxruntime and openvino run .onnx")
     if int8 and (path.suffix != ".onnx" or data is None):
         raise ValueError("int8=True writes .onnx files and reads the ranges of activations from data=; give both")
+    if path.is_file() and not overwrite:
+        raise FileExistsError(f"the file {str(path)!r} is there already; name another, or replace it by overwrite=True")
     kinds = {weight.dtype for weight in network.parameters() if weight.is_floating_point()}
     if path.suffix == ".onnx" and kinds - {torch.float32}:
         names = ", ".join(sorted(map(str, kinds - {torch.float32})))
         raise ValueError(
             f"ONNX files are written of networks in torch.float32, this one has {names}; call .float() first"
         )
+    require_functions({"inputs": inputs})
     given = _example(network, example)
+    quantized = _quantized_inputs(network, data, inputs) if int8 else None
     ready = network.eval()
     if optimize:
         prepare: Mapping[Runtime, Prepare] = {"onnxruntime": onnx_run, "openvino": openvino_run, "torch": eager}
@@ -75,14 +87,21 @@ def export(
     plan = getattr(network, "plan", None)
     metadata = {"torch": torch.__version__, **({"plan": plan.to_json()} if isinstance(plan, CompressionPlan) else {})}
     two = batch_of(network, given, 2)
-    if int8:
-        assert data is not None
-        inputs = first_inputs(data, QUANTIZED_INPUTS, None, torch.device("cpu"))
-        if not isinstance(inputs, Tensor) or not isinstance(two, Tensor):
-            raise ValueError("int8=True needs a network of one tensor; batches must be tensors, or begin with one")
-        export_int8(ready, two, inputs, path, metadata)
-        return {"onnxruntime": _difference(ready, onnx_forward(path), inputs[:TIMED_BATCH])}
+    if quantized is not None:
+        assert isinstance(two, Tensor)  # as the network takes the data's
+        export_int8(ready, two, quantized, path, metadata)
+        return {"onnxruntime": _difference(ready, onnx_forward(path), quantized[:TIMED_BATCH])}
     return (export_onnx if path.suffix == ".onnx" else export_program)(ready, two, path, metadata)
+
+
+def _quantized_inputs(network: nn.Module, data: object, inputs: Callable[[Any], Inputs] | None) -> Tensor:
+    """The first inputs of the data, which the network takes."""
+    require_iterable(data)
+    read = first_inputs(cast(Iterable[Any], data), QUANTIZED_INPUTS, inputs, torch.device("cpu"))
+    if not isinstance(read, Tensor):
+        raise ValueError("int8=True needs a network of one tensor; batches must be tensors, or begin with one")
+    require_fit(network.eval(), read)
+    return read
 
 
 def _difference(network: nn.Module, other: Callable[[Tensor], Tensor], inputs: Tensor) -> float:

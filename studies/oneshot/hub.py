@@ -10,6 +10,7 @@ from torch import nn
 
 from sconv_search.plan import CompressionPlan
 from sconv_search.studies.oneshot.saving import FILES, load, save
+from sconv_search.system.files import write_whole
 
 
 class HubNetwork(nn.Module, PyTorchModelHubMixin, library_name="sconv-search", tags=["model-compression"]):
@@ -37,8 +38,20 @@ class HubNetwork(nn.Module, PyTorchModelHubMixin, library_name="sconv-search", t
         """What the compressed network gives."""
         return self.network(*inputs, **named)
 
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
+        """Writes the folder as the mixin does, in place of a network that is there; broken off, that one stays."""
+        config = Path(save_directory) / "config.json"
+        before = config.read_bytes() if config.is_file() else None
+        try:
+            url: str | None = super().save_pretrained(save_directory, **options)
+        except BaseException:
+            if before is not None and not config.exists():  # the mixin removes it before anything is written
+                write_whole(config, before)
+            raise
+        return url
+
     def _save_pretrained(self, save_directory: Path) -> None:
-        save(self.network, save_directory, network_name=self.network_name)
+        save(self.network, save_directory, network_name=self.network_name, overwrite=True)
 
     @classmethod
     def _from_pretrained(

@@ -12,8 +12,9 @@ from torch import nn
 from sconv_search.cost.network_inputs import is_shape
 from sconv_search.data.crops import Photos
 from sconv_search.named import UnknownNameError
-from sconv_search.networks.libraries import LIBRARIES
+from sconv_search.networks.libraries import LIBRARIES, require_hub_name
 from sconv_search.networks.trained import returns_trained
+from sconv_search.strict_json import require_regular
 from sconv_search.studies import tasks
 from sconv_search.studies.task import OfTask, Task
 from sconv_search.studies.tasks import task_named
@@ -64,8 +65,8 @@ def found_network(name: str, weights: str | Path | None = None, *, trained: bool
     Args:
         trained: whether the weights that the name says are wanted; without, none are downloaded.
     """
-    if weights is not None and not Path(weights).is_file():
-        raise FileNotFoundError(f"weights file {str(weights)!r} does not exist")
+    if weights is not None:
+        require_regular(Path(weights), "weights file")
     wanted = trained and weights is None
     base, _, own = name.partition("@")
     if ":" not in base or ":" in own:
@@ -93,6 +94,9 @@ def compressed_folder(name: str) -> Path | None:
     """The folder of a compressed network that the name stands for; None where it is no such network.
 
     ``config.json`` of the folder or repository tells it; a repository's files are downloaded, or taken from the cache.
+
+    Raises:
+        ValueError: it is no name of a repository.
     """
     library, _, rest = name.partition("?")[0].partition(":")
     if library == "local-dir":
@@ -100,6 +104,7 @@ def compressed_folder(name: str) -> Path | None:
         return folder if _is_ours(folder / "config.json") else None
     if library != "hf-hub":
         return None
+    require_hub_name(rest)  # else the hub is asked, again and again where it cannot be reached
     hub = require_package("huggingface_hub", "hub", f"{name!r} needs")
     try:
         if not _is_ours(Path(hub.hf_hub_download(rest, "config.json"))):

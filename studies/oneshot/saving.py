@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -15,11 +16,13 @@ from torch.utils import _pytree as pytree
 from sconv_search.networks.libraries import LIBRARIES
 from sconv_search.plan import CompressionPlan, read_plan
 from sconv_search.records import Cost
-from sconv_search.strict_json import built, parsed, table
+from sconv_search.strict_json import built, content_of, parsed, table
 from sconv_search.studies.oneshot.compress import Compressed
-from sconv_search.studies.runs.rebuild import rebuild, save_compressed
-from sconv_search.studies.user_code import network_by
-from sconv_search.system.files import write_whole
+from sconv_search.studies.runs.folder import require_not_of_a_run
+from sconv_search.studies.runs.rebuild import CONFIG_CHECKSUM, rebuild, save_compressed
+from sconv_search.studies.user_code import network_by, require_findable
+from sconv_search.system.state_dicts.files import state_file
+from sconv_search.system.weights import CHECKSUM
 
 FORMAT = "sconv-search compressed network 1"
 CHECKED = ("torchvision", "timm")
@@ -27,17 +30,21 @@ CHECKED = ("torchvision", "timm")
 FILES = ("plan.json", "weights.safetensors", "config.json")
 
 
-def save(network: nn.Module, folder: str | Path, *, network_name: str | None = None) -> None:
+def save(network: nn.Module, folder: str | Path, *, network_name: str | None = None, overwrite: bool = False) -> None:
     """Writes ``plan.json``, ``weights.safetensors`` and ``config.json`` of a network that ``compress`` returned.
+
+    A save that is broken off leaves the folder as it was.
 
     Args:
         network_name: of the original network, as ``named_network`` reads it; ``load`` then builds it by itself.
+        overwrite: whether files of these names that are in the folder are replaced.
 
     Raises:
-        FileExistsError: a file has the folder's name.
-        KeyError: a library has no network of that name.
+        FileExistsError: a file has the folder's name, or the folder holds a file of these names and ``overwrite`` is
+            not given.
+        KeyError: a library has no network of that name, or no module is found for it.
         TypeError: the network has no plan.
-        ValueError: torchvision's or timm's network of that name is another one.
+        ValueError: torchvision's or timm's network of that name is another one, or the folder is a run's own.
     """
     folder = Path(folder)
     plan = getattr(network, "plan", None)
@@ -45,10 +52,17 @@ def save(network: nn.Module, folder: str | Path, *, network_name: str | None = N
         raise TypeError(f"{type(network).__name__} has no plan; save what sconv_search.compress returned")
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{str(folder)!r} is a file; give the name of a folder, to which three files are written")
+    require_not_of_a_run(folder)
+    if (there := [name for name in FILES if (folder / name).exists()]) and not overwrite:
+        raise FileExistsError(
+            f"the folder {str(folder)!r} holds {', '.join(there)} already; name another, or replace them by"
+            " overwrite=True"
+        )
+    if network_name is not None:
+        require_findable(network_name)
     if network_name is not None and network_name.partition(":")[0] in CHECKED:
         _require_same(network, plan, network_name)
-    save_compressed(network, plan, folder)
-    write_whole(folder / "config.json", (json.dumps(config_of(network, network_name), indent=1) + "\n").encode("utf-8"))
+    save_compressed(network, plan, folder, config_of(network, network_name))
 
 
 def _require_same(network: nn.Module, plan: CompressionPlan, name: str) -> None:
@@ -114,11 +128,12 @@ def load(folder: str | Path, network: nn.Module | str | None = None) -> Compress
     Raises:
         FileNotFoundError: plan or weights are missing.
         KeyError: the plan is of another network.
-        ValueError: a file is damaged, the weights do not fit (the differences are listed), or the folder does not say
-            what network it is of.
+        ValueError: a file is damaged or of another save than the others, the weights do not fit (the differences are
+            listed), or the folder does not say what network it is of.
     """
     folder = Path(folder)
     config = read_config(folder)
+    _require_one_save(folder, config)
     name = network if isinstance(network, str) else config.get("network")
     if not isinstance(network, nn.Module):
         network = _original(folder, name, given=isinstance(network, str))
@@ -141,15 +156,36 @@ def read_config(folder: Path) -> dict[str, Any]:
     """What ``config.json`` of a folder holds; nothing where there is none.
 
     Raises:
-        ValueError: it is not JSON, or no table.
+        ValueError: it is not JSON, no table, or no regular file.
     """
     path = folder / "config.json"
-    if not path.is_file():
+    if not path.exists():
         return {}
+    content = content_of(path)
     try:
-        return dict(table(parsed(path.read_bytes())))
+        return dict(table(parsed(content)))
     except ValueError as error:
         raise ValueError(f"{path}: not what sconv_search.save writes: {error}") from error
+
+
+def _require_one_save(folder: Path, config: Mapping[str, Any]) -> None:
+    """Refuses plan or weights of another save than ``config.json``; what that does not say is not asked."""
+    plan, weights = folder / "plan.json", folder / "weights.safetensors"
+    other = []
+    if plan.is_file() and isinstance(config.get("plan"), dict):
+        try:
+            told = CompressionPlan.from_json(json.dumps(config["plan"]))
+        except ValueError as error:
+            raise ValueError(f"{folder / 'config.json'}: not what sconv_search.save writes: {error}") from error
+        other += [] if read_plan(plan) == told else [plan.name]
+    if weights.is_file() and (checksum := config.get(CONFIG_CHECKSUM)) is not None:
+        written = state_file(weights).metadata.get(CHECKSUM, checksum)
+        other += [] if written == checksum else [weights.name]
+    if other:
+        raise ValueError(
+            f"{str(folder)!r} mixes two networks: {' and '.join(other)} and config.json are not of one save, which was"
+            " broken off, or files were copied; copy all three of one, or save the network again"
+        )
 
 
 def _original(folder: Path, name: object, *, given: bool) -> nn.Module:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import typer
 
 from sconv_search.named import named
-from sconv_search.strict_json import shortened, shown
+from sconv_search.strict_json import require_regular, shortened, shown
 
 _WORDS = {
     str: "a text in quotes",
@@ -101,9 +101,13 @@ def _commands_with(flag: str, context: typer.Context) -> list[str]:
 
 def _content(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_bytes().decode("utf-8"))
+        if path.exists():
+            require_regular(path, "the file of --config")
+        content = path.read_bytes()
     except OSError as error:
         raise OSError(f"the file of --config {str(path)!r} cannot be read: {error.strerror}") from error
+    try:
+        return tomllib.loads(content.decode("utf-8"))
     except RecursionError:
         raise ValueError(f"the file of --config {str(path)!r} is nested too deeply") from None
     except ValueError as error:  # of TOML, or of UTF-8

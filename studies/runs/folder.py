@@ -17,12 +17,17 @@ from filelock import FileLock, Timeout
 from sconv_search.plan import require_plan
 from sconv_search.records import TrialRecord, record_fields
 from sconv_search.search_space.space import Option, SearchSpace, option_entry, option_of
-from sconv_search.strict_json import numbered_lines, parsed, shortened, shown, table
+from sconv_search.strict_json import content_of, numbered_lines, parsed, shortened, shown, table
 from sconv_search.studies.spec import StudySpec
 from sconv_search.system.files import append_whole, write_whole
 
 Parsed = TypeVar("Parsed")
 MOST_TOLD = 5
+OWN = (
+    *("spec.json", "space.json", "space.partial.jsonl", "trials.jsonl", "study.journal"),
+    *("confirmed", "checkpoints", ".lock"),
+)
+"""What a run's folder keeps of its own."""
 _NEEDED = ("plan", "val_score", "flops")
 """Fields without which a complete trial of a search says nothing."""
 
@@ -102,7 +107,7 @@ class RunFolder:
         """The spec that the run was started with, or None for a new run.
 
         Raises:
-            ValueError: the file is damaged; it is named.
+            ValueError: the file is damaged, or no regular one; it is named.
         """
         return self._read("spec.json", StudySpec.from_json)
 
@@ -110,7 +115,7 @@ class RunFolder:
         """The search space, or None where it is not measured yet.
 
         Raises:
-            ValueError: the file is damaged; it is named.
+            ValueError: the file is damaged, or no regular one; it is named.
         """
         return self._read("space.json", SearchSpace.from_json)
 
@@ -123,8 +128,9 @@ class RunFolder:
         path = self.path / name
         if not path.exists():
             return None
+        content = content_of(path)
         try:
-            return parse(path.read_bytes().decode("utf-8"))
+            return parse(content.decode("utf-8"))
         except ValueError as error:
             raise ValueError(
                 f"{path}: {shortened(str(error), 300)}; a run that is damaged or of another version cannot go on: "
@@ -249,6 +255,23 @@ class RunFolder:
         return next((message for message in self.records()[1] if "records of the schemas" in message), None)
 
 
+def require_not_of_a_run(path: str | os.PathLike[str]) -> None:
+    """Refuses to write into what a run's folder keeps; other names in it are free, such as ``exported/``.
+
+    Raises:
+        ValueError: the path is a run's folder, or a file of its own.
+    """
+    whole = Path(os.path.realpath(path))
+    for folder in (whole, *whole.parents):
+        if any((folder / name).is_file() for name in ("spec.json", "trials.jsonl")):
+            inside = whole.relative_to(folder).parts
+            if not inside or inside[0] in OWN:
+                what = "a run's folder" if not inside else f"what the run in {str(folder)!r} keeps"
+                raise ValueError(
+                    f"{str(path)!r} is {what}, which only commands that search and confirm write; name another"
+                )
+
+
 def told(messages: Sequence[str]) -> list[str]:
     """The first of many messages, and how many more there are."""
     more = len(messages) - MOST_TOLD
@@ -285,7 +308,7 @@ def _site_of(line: bytes) -> tuple[str, str, tuple[Option, ...]]:
 
 def _mend_last_line(path: Path, parse: Callable[[bytes], object]) -> int:
     """Number of bytes that were cut."""
-    if not path.exists() or not (content := path.read_bytes()) or content.endswith(b"\n"):
+    if not path.exists() or not (content := content_of(path)) or content.endswith(b"\n"):
         return 0
     whole = content.rfind(b"\n") + 1
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,6 +28,7 @@ from sconv_search.studies.space.sites import left_out, require_offers
 from sconv_search.studies.space.widths import channels_dropped, left_by_pruning, mixable, unmixed
 from sconv_search.studies.spec import StudySpec
 from sconv_search.studies.task import ListedData, Task
+from sconv_search.training.input_checks import require_batches, require_fit
 from sconv_search.training.schedule import Schedule
 
 WEIGHT = 1e-3
@@ -46,6 +48,7 @@ class DryRun:
         data: the files that are expected, in words; None where no file is.
         missing: what of the data is missing, or wrong with it; None where nothing is.
         there: what a folder of photos holds, in words; None where nothing is said of it.
+        notes: what the reader of the folder wants said, such as files that were skipped.
     """
 
     task: str
@@ -65,6 +68,7 @@ class DryRun:
     data: str | None
     missing: str | None
     there: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def dry_run(task: Task, spec: StudySpec, folder: Path | None, monitor: Monitor, *, weights: bool = False) -> DryRun:
@@ -114,23 +118,29 @@ def _dry_run(task: Task, spec: StudySpec, folder: Path | None, monitor: Monitor,
         trials=spec.trials,
         search_schedule=spec.search_schedule,
         confirm_schedule=spec.confirm_schedule,
-        **_data(task, folder, weights=weights),
+        **_data(task, spec, network, folder, weights=weights),
     )
 
 
-def _data(task: Task, folder: Path | None, *, weights: bool) -> dict[str, str | None]:
-    """What is expected, missing and there; photos of a folder are listed, those of tables decoded."""
+def _data(task: Task, spec: StudySpec, network: nn.Module, folder: Path | None, *, weights: bool) -> dict[str, Any]:
+    """What is expected, missing or wrong, and there; photos of a folder are listed, those of tables decoded."""
     if task.layout is not None:
         return {"data": task.layout.words, "missing": task.layout.missing(folder)}
     if not isinstance(task.data, ListedData):
         return {"data": None, "missing": None}
+    found: dict[str, Any] = {"data": task.data.expected(), "missing": None}
+    schedules = {"search": spec.search_schedule, "confirmation": spec.confirm_schedule}
     try:
-        data = task.data(folder, weights or task.data.is_trained())
+        seen = weights or task.data.is_trained()
+        data = task.data(folder, seen)
+        counts = {"training": data.train, "validation": data.validation, "test": data.test}
+        there = ", ".join(f"{len(split):,} {name}" for name, split in counts.items())
+        found |= {"there": f"{there} images of {data.train.classes} classes", "notes": data.notes}
+        require_batches(data, schedules if seen else {**schedules, "dense network": task.dense_schedule})
+        require_fit(task.name, task.input_shape, network, data)
     except (ValueError, OSError) as error:
-        return {"data": task.data.expected(), "missing": str(error)}
-    counts = {"training": data.train, "validation": data.validation, "test": data.test}
-    there = ", ".join(f"{len(split):,} {name}" for name, split in counts.items())
-    return {"data": task.data.expected(), "missing": None, "there": f"{there} images of {data.train.classes} classes"}
+        return {**found, "missing": str(error)}
+    return found
 
 
 def require_reachable(task: Task, spec: StudySpec, monitor: Monitor) -> None:

@@ -28,6 +28,7 @@ _NUMBER = re.compile(r"\d[\d,.]*")
 ADVICE = {
     "TrainingDiverged": "a lower --learning-rate helps",
     "the loss": "a lower --learning-rate or regularization helps",
+    "the score": "the function that scores gives no finite number; look at what it divides by",
     "OutOfMemoryError": "a smaller batch, or fewer --workers, needs less memory",
     "MemoryError": "a smaller batch, or fewer --workers, needs less memory",
     "measured": "the budget is hardly above what can be reached; raise it",

@@ -350,4 +350,5 @@ def _finite(columns: dict[str, Any]) -> dict[str, Any]:
     if not wrong:
         return columns
     values = ", ".join(f"{name} is {value}" for name, value in wrong.items())
-    return {**columns, **dict.fromkeys(wrong), "status": "failed", "reason": f"the loss is not finite: {values}"}
+    what = "score" if all(name.endswith("_score") for name in wrong) else "loss"
+    return {**columns, **dict.fromkeys(wrong), "status": "failed", "reason": f"the {what} is not finite: {values}"}

@@ -205,10 +205,12 @@ def test_a_second_report_leaves_nothing_of_the_first_behind_but_what_is_not_its_
 
 
 def test_dropped_lines_stand_in_the_report(write_run: Write, tmp_path: Path) -> None:
-    write_report([write_run("a", [record(val_score=1.0, flops=4), "oops"])], tmp_path / "report")
+    told: list[str] = []
+    write_report([write_run("a", [record(val_score=1.0, flops=4), "oops"])], tmp_path / "report", tell=told.extend)
     for name in ("summary.md", "index.html"):
         assert "trials.jsonl line 2 dropped: not JSON" in text_of(tmp_path / "report", name)
     assert "1 damaged line or file dropped" in text_of(tmp_path / "report")
+    assert ["trials.jsonl line 2 dropped: not JSON" in message for message in told] == [True]
 
 
 def test_a_search_without_any_score_still_gives_a_report(write_run: Write, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,17 @@ from typing import Any, Literal
 import pytest
 
 from sconv_search import strict_json
-from sconv_search.strict_json import LARGEST, MOST_LETTERS, built, numbered_lines, parsed, parsed_line, shortened, shown
+from sconv_search.strict_json import (
+    LARGEST,
+    MOST_LETTERS,
+    built,
+    content_of,
+    numbered_lines,
+    parsed,
+    parsed_line,
+    shortened,
+    shown,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,3 +133,25 @@ def test_values_and_texts_are_cut_short() -> None:
     assert len(shown({str(number): [number] * 100 for number in range(100)})) < 200
     assert shortened("abc") == "abc"
     assert len(shortened("x" * 10_000)) == MOST_LETTERS
+
+
+def test_what_is_no_regular_file_is_named_and_not_read(tmp_path: Path) -> None:
+    """A named pipe that nobody writes to would be waited for, and a device read until memory ends."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for path, kind in ((tmp_path / "pipe", "a named pipe"), (tmp_path / "zero", "a device"), (tmp_path, "a folder")):
+        for read in (content_of, lambda path: list(numbered_lines(path))):
+            with pytest.raises(ValueError, match=f"file '{path}' is not a regular file, it is {kind}"):
+                read(path)
+    with pytest.raises(FileNotFoundError, match="absent' does not exist"):
+        content_of(tmp_path / "absent")
+    assert list(numbered_lines(tmp_path / "absent")) == []
+
+
+@pytest.mark.skipif(not Path("/dev/fd").is_dir(), reason="the shell has no such pipes here")
+def test_a_pipe_that_the_shell_hands_over_is_read() -> None:
+    source, target = os.pipe()
+    with os.fdopen(target, "wb") as file:
+        file.write(b"{}")
+    assert content_of(Path(f"/dev/fd/{source}")) == b"{}"
+    os.close(source)

@@ -269,6 +269,22 @@ def test_a_dry_run_says_what_a_folder_holds(
     assert words in said.err + said.out
 
 
+def test_a_dry_run_says_what_a_search_would_refuse_or_remark(typed: Callable[..., Typed]) -> None:
+    for part, count in {"train": 12, "val": 4, "test": 4}.items():
+        for number in range(count):
+            photo(Path("photos") / part / "images" / f"{number}.png", 50)
+            photo(Path("photos") / part / "masks" / f"{number}.png", 255 * (number % 2), "L")
+        Path("photos", part, "images", "notes.txt").write_text("mine")
+    flags = ("--network", "foldernets:segmenter", "--data", "photos", "--budget", "70%", "--method", "weight_svd")
+    said = typed("search", "--task", "masks?size=16", *flags, "--dry-run")
+    assert said.status == 0, said
+    assert "4 test images of 3 classes; the batch_size 32 of the search is larger than the 12 training" in said.out
+    assert "hold 0 and 255 alone" in said.out
+    assert "notes.txt" in said.out
+    said = typed("search", "--task", "masks?size=16&batch=4", *flags, "--dry-run")
+    assert "batch_size" not in said.out
+
+
 def test_a_folder_is_searched_by_one_command(typed: Callable[..., Typed], tmp_path: Path) -> None:
     classes(tmp_path / "photos/train", 32)
     classes(tmp_path / "photos/val", 8)

@@ -13,7 +13,7 @@ from torch import nn
 from sconv_search import Choice, CompressionPlan
 from sconv_search.studies import Task, compress, rebuild, save_compressed
 from sconv_search.studies.tasks import task_named, with_network
-from sconv_search.studies.user_code import made_by, network_by
+from sconv_search.studies.user_code import made_by, network_by, require_findable
 
 MINE = """
 from torch import nn
@@ -144,3 +144,16 @@ def test_a_users_compressed_network_is_rebuilt_by_its_tasks_name(tmp_path: Path)
     save_compressed(compressed, plan, tmp_path / "kept")
     again = rebuild(task_named("demo@minenets:network").network(), tmp_path / "kept")
     torch.testing.assert_close(again(image), compressed(image), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "name", ["demo", "timm:resnet18", "torchvision:resnet18@DEFAULT", "demo@timm:resnet18", "json:loads"]
+)
+def test_names_that_can_be_found_are_taken_without_building_them(name: str) -> None:
+    require_findable(name)
+
+
+@pytest.mark.parametrize("name", ["tim:resnet18", "demo@tim:resnet18", "timm:", ":x", "a b:c"])
+def test_names_that_nothing_here_has_are_refused(name: str) -> None:
+    with pytest.raises((KeyError, ValueError), match=r"no module 'tim'|names no network"):
+        require_findable(name)

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from sconv_search.strict_json import shortened
+from sconv_search.strict_json import require_regular, shortened
 from sconv_search.system.state_dicts.wrappers import unwrapped
 
 ZIP, PICKLE = b"PK\x03\x04", b"\x80\x02\x8a\x0a"
@@ -44,10 +44,10 @@ def state_file(path: Path) -> StateFile:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is of neither kind, holds more than tensors and plain values, or no state dict.
+        ValueError: it is no regular file, of neither kind, damaged, holds more than tensors and plain values, or no
+            state dict.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"weights file {str(path)!r} does not exist")
+    require_regular(path, "weights file")
     with path.open("rb") as file:
         begins = file.read(4)
     if begins.startswith((ZIP, PICKLE)):
@@ -77,7 +77,7 @@ def _pickled(path: Path) -> StateFile:
             f"weights file {str(path)!r} holds Python objects beside tensors, which are not loaded, as loading runs"
             f" their code; {SAVE_AGAIN}"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+    except Exception as error:  # of any kind: the reader trusts lengths and places that a damaged file holds
         script = "TorchScript" in str(error)
         what = "is a TorchScript program" if script else f"is damaged: {shortened(str(error), 200)}"
         raise ValueError(f"weights file {str(path)!r} {what}; {SAVE_AGAIN}") from error

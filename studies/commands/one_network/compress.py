@@ -26,6 +26,7 @@ from sconv_search.studies.oneshot.networks import found_network
 from sconv_search.studies.oneshot.saving import FILES, save
 from sconv_search.studies.options.compress import OneShotBudget, OneShotFiles, OneShotNetwork
 from sconv_search.studies.options.search import DEFAULT_BUDGET, DEFAULT_METHOD
+from sconv_search.studies.runs.folder import require_not_of_a_run
 
 
 def compress(
@@ -33,6 +34,7 @@ def compress(
 ) -> None:
     """Compresses a network, writes it, and says what changed; everything is checked before anything is computed."""
     exported = None if files.to is None else files.out / f"{files.out.resolve().name}.{files.to}"
+    require_not_of_a_run(files.out)
     _require_new(files.out, [*FILES, *([exported.name] if exported else [])], files.overwrite)
     if files.to is not None:
         require_writer(files.to)
@@ -67,14 +69,14 @@ def compress(
             count_free=count_free,
             progress=monitor,
         )
-        save(small, files.out, network_name=name)
+        save(small, files.out, network_name=name, overwrite=files.overwrite)
         if not as_json:
             say_costs(name, small, monitor.console)
         monitor.say(f"{files.out}: {', '.join(FILES)}")
         parity = None
         if exported is not None:
             with monitor.bar(f"exporting {exported.name}"):
-                parity = export(small.to("cpu"), exported)
+                parity = export(small.to("cpu"), exported, overwrite=files.overwrite)
             monitor.say(exported_line(exported, parity))
         monitor.say(f"next: {next_command(name, source, limits, files.out)}")
     if as_json:

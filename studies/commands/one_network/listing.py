@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -15,7 +15,8 @@ from rich.table import Table
 from sconv_search.data.photo_folder import PhotoFolder
 from sconv_search.records import Cost
 from sconv_search.studies import tasks
-from sconv_search.studies.commands.output import amount
+from sconv_search.studies.commands.one_network.typed import shape_of
+from sconv_search.studies.commands.output import amount, wide_enough
 from sconv_search.studies.monitor import counted
 from sconv_search.studies.oneshot.compress import Compressed
 from sconv_search.studies.oneshot.networks import FoundNetwork
@@ -42,6 +43,7 @@ def beginning(network: FoundNetwork, data: PhotoFolder | None, samples: int) -> 
 
 def say_costs(name: str, small: Compressed, console: Console) -> None:
     """Tables of the costs before and after, and of the layers that changed."""
+    console = wide_enough(console)
     costs = Table(name, "before", "after", "share", box=SIMPLE_HEAD)
     for row, attribute in ROWS:
         before, after = (int(getattr(cost, attribute)) for cost in (small.dense_cost, small.cost))
@@ -64,8 +66,7 @@ def next_command(name: str, source: OneShotNetwork, limits: OneShotBudget, folde
     of_a_task = name.partition("@")[0] in tasks.TASKS
     words = ["sconv-search", "search", "--task" if of_a_task else "--network", name]
     words += [] if source.weights is None else ["--weights", str(source.weights)]
-    for flag, values in (("--budget", limits.budget or [DEFAULT_BUDGET]), ("--method", limits.method or [])):
-        words += [word for value in values for word in (flag, value)]
+    words += _given(replace(limits, budget=limits.budget or [DEFAULT_BUDGET]))
     words += ["--start-plan", str(folder / "plan.json"), "--out", f"runs/{folder.resolve().name}"]
     known = source.data is not None and (source.data / "train").is_dir()
     if not of_a_task:
@@ -73,9 +74,20 @@ def next_command(name: str, source: OneShotNetwork, limits: OneShotBudget, folde
     return " ".join(map(quote, words))
 
 
+def _given(limits: OneShotBudget) -> list[str]:
+    """The flags that were given: a search has all of them, under the same names."""
+    words: list[str] = []
+    for option in fields(limits):
+        value = getattr(limits, option.name)
+        if value != option.default:
+            flag = f"--{option.name.replace('_', '-')}"
+            words += [word for one in (value if isinstance(value, list) else [value]) for word in (flag, str(one))]
+    return words
+
+
 def _images(source: OneShotNetwork) -> str:
     """The task of photos, as large and normalized as they were here."""
-    size = None if source.shape is None else source.shape.partition(",")[2].replace(" ", "")
+    size = None if source.shape is None else ",".join(map(str, shape_of(source.shape)[1:]))
     given = {"size": size, "mean": source.mean, "std": source.std}
     typed = "&".join(f"{name}={value}" for name, value in given.items() if value)
     return f"images?{typed}" if typed else "images"

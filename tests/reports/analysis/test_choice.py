@@ -107,6 +107,23 @@ def test_path_and_command_are_those_of_the_run_folder(tmp_path: Path) -> None:
     assert (small.path, small.command) == ("", "")
 
 
+@pytest.mark.parametrize(
+    ("task", "flags"),
+    [
+        ("corners", ""),
+        ("images?size=32@timm:resnet18", " --network timm:resnet18"),
+        ("mine:task@mine:net", " --task mine:task --network mine:net"),
+        (None, ""),
+        (5, ""),
+    ],
+)
+def test_the_command_names_the_code_of_the_runs_task_again(tmp_path: Path, task: object, flags: str) -> None:
+    run = RunFacts(name="study", folder=tmp_path, spec={"task": task})
+    (tmp_path / "confirmed" / "searched-8-seed0").mkdir(parents=True)
+    (option,) = choice([DENSE, *seeds((91.9,), **LARGE)], [run]).options
+    assert option.command == f"sconv-search export {tmp_path} --plan 8 --to onnx{flags}"
+
+
 def test_a_uniform_plan_has_its_name_of_the_run(tmp_path: Path) -> None:
     run = RunFacts(name="study", folder=tmp_path)
     (tmp_path / "confirmed" / "uniform-low-seed0").mkdir(parents=True)

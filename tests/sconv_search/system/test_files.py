@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import pytest
 
-from sconv_search.system.files import atomic_write, partial_file, write_whole
+from sconv_search.system.files import atomic_write, partial_file, write_together, write_whole
 
 
 def test_a_file_gets_its_name_and_its_folder_at_the_end(tmp_path: Path) -> None:
@@ -42,6 +42,33 @@ def test_after_an_error_what_was_there_before_is_all_that_is_there(tmp_path: Pat
         half(path)
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_files_that_belong_together_are_replaced_all_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, third = (tmp_path / name for name in ("a.json", "b.json", "new.json"))
+    write_together({first: b"1", second: lambda file: file.write(b"1")})
+    real = os.replace
+    for broken in range(6):  # each of the names that are given: two files go aside, three come
+        names: list[Path] = []
+
+        def counted(source: Path, target: Path, names: list[Path] = names, broken: int = broken) -> None:
+            names.append(target)
+            if len(names) == broken + 1:
+                raise KeyboardInterrupt
+            real(source, target)
+
+        monkeypatch.setattr(os, "replace", counted)
+        if broken < 5:
+            with pytest.raises(KeyboardInterrupt):
+                write_together({first: b"2", third: b"2", second: b"2"})
+            assert (first.read_bytes(), second.read_bytes()) == (b"1", b"1")
+            assert {*tmp_path.iterdir()} == {first, second}
+        else:
+            write_together({first: b"2", third: b"2", second: b"2"})
+            assert [path.read_bytes() for path in sorted(tmp_path.iterdir())] == [b"2"] * 3
+    with pytest.raises(OSError, match="it is no regular file"):
+        write_together({first: b"3", tmp_path: b"3"})
+    assert first.read_bytes() == b"2"
 
 
 def test_what_a_killed_process_left_is_written_over(tmp_path: Path) -> None:
@@ -119,6 +146,12 @@ def test_a_full_disk_names_the_file_and_the_room_that_is_free(tmp_path: Path, er
     with pytest.raises(OSError, match=r"[\d,]+ bytes are free there\): '.*a.json'$"):
         write_whole(tmp_path / "a.json", full(error))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device")
+def test_a_device_is_not_said_to_have_room() -> None:
+    with pytest.raises(OSError, match=r"No space left on device: '/dev/full'$"):
+        write_whole(Path("/dev/full"), b"text")
 
 
 def test_the_room_that_is_missing_is_said_where_the_size_is_known(

@@ -57,6 +57,21 @@ def test_a_file_that_is_missing_or_damaged_is_named(tmp_path: Path) -> None:
         load_weights_(network(), tmp_path / "w")
 
 
+@pytest.mark.parametrize("old_format", [False, True])
+def test_a_file_of_torch_that_was_cut_short_is_named_wherever_it_ends(tmp_path: Path, old_format: bool) -> None:
+    torch.save(network().state_dict(), tmp_path / "w.pth", _use_new_zipfile_serialization=not old_format)
+    whole = (tmp_path / "w.pth").read_bytes()
+    for share in range(1, 20):
+        (tmp_path / "w.pth").write_bytes(whole[: len(whole) * share // 20])
+        with pytest.raises(ValueError, match=r"weights file '.*w\.pth' "):
+            load_weights_(network(), tmp_path / "w.pth")
+
+
+def test_a_folder_is_not_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"weights file '.*' is not a regular file, it is a folder"):
+        load_weights_(network(), tmp_path)
+
+
 def changed(path: Path, name: str, change: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, torch.Tensor]:
     """Saves the network's weights with one tensor changed."""
     tensors = dict(network().state_dict())

@@ -65,6 +65,15 @@ def test_a_person_reads_share_and_scores(typed: Callable, run: RunFolder) -> Non
     assert "93.50 % ± 0.71 (n = 2)" in said.out
 
 
+@pytest.mark.parametrize("columns", [None, "0", "20"])
+def test_no_width_cuts_what_a_program_reads(
+    typed: Callable, run: RunFolder, monkeypatch: pytest.MonkeyPatch, columns: str | None
+) -> None:
+    monkeypatch.delenv("COLUMNS") if columns is None else monkeypatch.setenv("COLUMNS", columns)
+    (line,) = [line for line in typed("best", run.path).out.splitlines() if "spatial_svd" in line]
+    assert line.split() == ["run", "0", "spatial_svd", "80.0%", "100", "95.00", "%", "not", "confirmed"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +19,10 @@ from PIL import Image
 import sconv_search as ss
 from sconv_search.studies.commands.one_network import compress as command
 from sconv_search.studies.commands.one_network.inputs import photos_for
+from sconv_search.studies.commands.one_network.listing import next_command
 from sconv_search.studies.oneshot.networks import FoundNetwork
-from sconv_search.studies.options.compress import OneShotNetwork
+from sconv_search.studies.options.compress import OneShotBudget, OneShotNetwork
+from sconv_search.studies.options.search import BudgetAndLayers
 from tests.studies.conftest import Typed
 
 MINE = """
@@ -131,3 +137,34 @@ def test_the_next_command_names_a_task_by_its_option(typed: Callable[..., Typed]
     assert " search --task corners --budget" in line
     assert "--network" not in line
     assert "TASK" not in line
+
+
+def test_the_next_command_keeps_every_option_of_budget_and_layers() -> None:
+    """All of them are the search's own, too; without one of them it would be of another budget or of other layers."""
+    given: dict[str, Any] = {
+        "budget": ["75%", "macs=80%"],
+        "quantity": "params",
+        "method": ["cp"],
+        "include": ["layer1.*", "layer 2.*"],
+        "exclude": ["*.conv1"],
+        "multiple": 8,
+        "count_free": ["aten::fft_fft"],
+    }
+    assert (
+        {*given} == {field.name for field in fields(OneShotBudget)} <= {field.name for field in fields(BudgetAndLayers)}
+    )
+    words = shlex.split(next_command("timm:resnet18", OneShotNetwork(), OneShotBudget(**given), Path("small")))
+    pairs = list(pairwise(words))
+    for name, value in given.items():
+        flag = f"--{name.replace('_', '-')}"
+        wanted = [str(one) for one in (value if isinstance(value, list) else [value])]
+        assert [given for typed, given in pairs if typed == flag] == wanted
+    plain = next_command("timm:resnet18", OneShotNetwork(), OneShotBudget(), Path("small"))
+    assert "--budget 50% --start-plan" in plain
+
+
+@pytest.mark.parametrize("shape", ["3,16,24", "3x16x24", "3, 16, 24"])
+def test_the_next_command_keeps_the_size_of_inputs_however_it_was_typed(tmp_path: Path, shape: str) -> None:
+    (tmp_path / "photos/train").mkdir(parents=True)
+    source = OneShotNetwork(shape=shape, data=tmp_path / "photos")
+    assert "--task 'images?size=16,24'" in next_command("timm:resnet18", source, OneShotBudget(), Path("small"))

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from sconv_search.studies import RunFolder
+from sconv_search.studies import RunFolder, StudySpec
+from sconv_search.studies.commands.arguments import require_new
 from sconv_search.studies.commands.failures import one_line, require_arguments
+from sconv_search.studies.runs.folder import require_not_of_a_run
 from tests.studies.conftest import SMALL, Typed
 
 HUGE = json.dumps(
@@ -42,6 +44,22 @@ DRY = ("search", "--task", "corners", "--dry-run")
 def test_a_dry_run_checks_all_flags(typed: Callable[..., Typed], flags: tuple[str, ...], message: str) -> None:
     said = typed(*DRY, *flags)
     assert (said.status, message in said.err, len(said.err) < 520) == (2, True, True), said
+
+
+def test_a_network_named_alone_is_said_to_be_searched_on_the_demos_digits(typed: Callable[..., Typed]) -> None:
+    said = typed("search", "--network", "torchvision:resnet18", "--dry-run")
+    words = "without --data and --task, torchvision:resnet18 is searched on the demo's digits"
+    assert (said.status, words in said.err, len(said.err) < 520) == (2, True, True), said
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["best", "runs/a", "--plan", "new/"], ["best", "runs/a", "--plan=new/"], ["export", "runs/a", "--out", "new/"]],
+)
+def test_a_file_is_not_named_as_a_folder(arguments: list[str]) -> None:
+    with pytest.raises(ValueError, match="names a file, 'new/' is a folder"):
+        require_arguments(arguments)
+    require_arguments(["search", "--out", "new/"])
 
 
 def test_a_dry_run_refuses_a_folder_of_another_study(typed: Callable[..., Typed], tmp_path: Path) -> None:
@@ -155,3 +173,71 @@ def test_a_damaged_document_is_named_by_every_command(
 def searched(typed: Callable[..., Typed], tmp_path: Path) -> Path:
     assert typed("search", "--task", "corners", "--out", tmp_path / "run", *SMALL).status == 0
     return tmp_path / "run"
+
+
+@pytest.mark.parametrize("name", ["spec.json", "space.json", "trials.jsonl"])
+@pytest.mark.parametrize("command", [("best",), ("report", "--out", "report"), ("export", "--to", "pt2")])
+def test_a_pipe_in_place_of_a_runs_file_is_named_and_not_waited_for(
+    typed: Callable[..., Typed],
+    spec: StudySpec,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    command: tuple[str, ...],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = RunFolder("run")
+    with folder.locked():
+        folder.write("spec.json", spec.to_json())
+        folder.write("trials.jsonl", "{}\n")
+    (tmp_path / "run" / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / "run" / name)
+    said = typed(command[0], "run", *command[1:])
+    assert said.status == 2, said
+    if (command[0], name) not in {("report", "spec.json"), ("report", "space.json"), ("export", "space.json")}:
+        assert (
+            "is not a regular file, it is a named pipe" in said.err
+        )  # a report has no record here, an export no space
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("report", "run", "--out", "run"),
+        ("report", "run", "--out", "run/confirmed", "--overwrite"),
+        ("best", "run", "--plan", "run/spec.json", "--overwrite"),
+        ("best", "run", "--plan", "link/spec.json", "--overwrite"),
+        ("compress", "corners", "--out", "run/confirmed/searched-1-seed0", "--overwrite"),
+        ("compress", "corners", "--out", "run", "--overwrite"),
+    ],
+)
+def test_what_a_run_keeps_is_replaced_by_no_other_command(
+    typed: Callable[..., Typed],
+    spec: StudySpec,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[str, ...],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("link").symlink_to("run")
+    folder = RunFolder("run")
+    with folder.locked():
+        folder.write("spec.json", spec.to_json())
+        folder.write("trials.jsonl", "{}\n")
+    before = sorted(path.name for path in folder.path.iterdir())
+    said = typed(*command)
+    assert (said.status, "which only commands that search and confirm write" in said.err) == (2, True), said
+    assert sorted(path.name for path in folder.path.iterdir()) == before
+    assert StudySpec.from_json((folder.path / "spec.json").read_text()) == spec
+
+
+def test_other_names_in_a_runs_folder_are_free(spec: StudySpec, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    with folder.locked():
+        folder.write("spec.json", spec.to_json())
+    for name in ("plan.json", "exported/a.onnx", "report"):
+        require_not_of_a_run(folder.path / name)
+    require_not_of_a_run(tmp_path / "spec.json")
+    weights = folder.path / "confirmed/searched-1-seed0/weights.safetensors"
+    with pytest.raises(ValueError, match=r"weights.safetensors' is what the run in '.*run' keeps"):
+        require_new(weights, overwrite=True)

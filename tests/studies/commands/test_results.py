@@ -105,7 +105,7 @@ def test_the_demo_prints_all_its_steps(
     """The demo as it is takes minutes; here its task and recipe are tiny, and nothing is drawn."""
     monkeypatch.setattr(tasks, "TASKS", {"demo": replace(task, name="demo")})
     monkeypatch.setattr(
-        "sconv_search.studies.commands.report.write_report", lambda runs, out, progress: [out / "index.html"]
+        "sconv_search.studies.commands.report.write_report", lambda runs, out, progress, **options: [out / "index.html"]
     )
     monkeypatch.setattr(recipes, "demo", lambda: [replace(spec, task="demo", trials=1)])
     said = typed("demo", "--runs", tmp_path, "--seeds", 1, "--json")
@@ -114,6 +114,20 @@ def test_the_demo_prints_all_its_steps(
     assert found["confirm"]["new"] == 4
     assert found["report"]["files"] == [str(tmp_path / "demo-report" / "index.html")]
     assert "confirmation on the full schedule" in said.err
+
+
+def test_what_a_report_cannot_read_is_said(
+    typed: Callable[..., Typed], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(runs: object, out: Path, progress: object, *, tell: Callable[..., None], **options: object) -> list[Path]:
+        tell([f"space.json {number} is not read" for number in range(7)])
+        return []
+
+    monkeypatch.setattr("sconv_search.studies.commands.report.write_report", write)
+    said = typed("report", "runs/a", "--out", tmp_path / "page")
+    lines = said.err.splitlines()
+    assert (said.status, len(lines), lines[0]) == (0, 6, "space.json 0 is not read"), said
+    assert "and 2 more" in lines[-1]
 
 
 def test_nothing_is_printed_on_stdout_where_a_command_fails(typed: Callable[..., Typed], tmp_path: Path) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
+import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,6 +175,64 @@ def test_a_saved_network_is_loaded_bit_for_bit(network: nn.Module, tmp_path: Pat
     assert (again.plan, again.cost, again.dense_cost) == (small.plan, small.cost, small.dense_cost)
 
 
+def test_a_saved_network_is_replaced_where_that_is_asked_for(network: nn.Module, tmp_path: Path) -> None:
+    first, second = (ss.compress(network, images(1), budget=budget) for budget in ("60%", "80%"))
+    ss.save(first, tmp_path)
+    with pytest.raises(FileExistsError, match=r"holds plan\.json, .* already; .* by overwrite=True"):
+        ss.save(second, tmp_path)
+    assert ss.load(tmp_path, chain()).plan == first.plan
+    ss.save(second, tmp_path, overwrite=True)
+    assert ss.load(tmp_path, chain()).plan == second.plan != first.plan
+
+
+def test_a_save_that_is_broken_off_leaves_the_former_network(
+    network: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (ss.compress(network, images(1), budget=budget) for budget in ("60%", "80%"))
+    ss.save(first, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    real = os.replace
+
+    def stopped(source: Path, target: Path) -> None:
+        if Path(source).name.startswith("plan") and ".partial" in Path(source).name:
+            raise KeyboardInterrupt
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        ss.save(second, tmp_path, overwrite=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert torch.equal(ss.load(tmp_path, chain())(images(3)), first(images(3)))
+
+
+@pytest.mark.parametrize("name", ["plan.json", "weights.safetensors", "config.json"])
+def test_a_folder_mixed_of_two_saves_is_refused(network: nn.Module, tmp_path: Path, name: str) -> None:
+    ss.save(ss.compress(network, images(1), budget="60%"), tmp_path / "a")
+    ss.save(ss.compress(network, images(1), budget="80%"), tmp_path / "b")
+    shutil.copy(tmp_path / "b" / name, tmp_path / "a" / name)
+    with pytest.raises(ValueError, match=r"a' mixes two networks: .* not of one save"):
+        ss.load(tmp_path / "a", chain())
+
+
+def test_weights_of_another_save_of_the_same_plan_are_refused(network: nn.Module, tmp_path: Path) -> None:
+    small = ss.compress(network, images(1), budget="60%")
+    ss.save(small, tmp_path / "a")
+    torch.nn.init.ones_(next(small.parameters()))
+    ss.save(small, tmp_path / "b")
+    shutil.copy(tmp_path / "b/weights.safetensors", tmp_path / "a")
+    with pytest.raises(ValueError, match=r"mixes two networks: weights\.safetensors and config\.json"):
+        ss.load(tmp_path / "a", chain())
+
+
+def test_folders_of_before_checksums_are_loaded(network: nn.Module, tmp_path: Path) -> None:
+    small = ss.compress(network, images(1), budget="60%")
+    ss.save(small, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["weights_crc32"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert torch.equal(ss.load(tmp_path, chain())(images(3)), small(images(3)))
+
+
 def test_a_network_without_a_plan_is_not_saved(network: nn.Module, tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="Sequential has no plan"):
         ss.save(network, tmp_path)
@@ -191,6 +252,16 @@ def test_an_exported_file_computes_the_same(network: nn.Module, tmp_path: Path, 
     assert (tmp_path / name).is_file()
     assert parity
     assert max(parity.values()) < 1e-4
+
+
+def test_a_file_that_is_there_is_exported_over_where_that_is_asked_for(network: nn.Module, tmp_path: Path) -> None:
+    path = tmp_path / "small.pt2"
+    path.write_text("mine")
+    with pytest.raises(FileExistsError, match=r"small\.pt2' is there already; .* by overwrite=True"):
+        ss.export(network, path, example=images(1))
+    assert path.read_text() == "mine"
+    ss.export(network, path, example=images(1), optimize=False, overwrite=True)
+    assert path.read_bytes()[:4] != b"mine"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from huggingface_hub import HfApi
 from torch import nn
 
 import sconv_search as ss
+from sconv_search.studies.runs import rebuild
 
 NAME = "timm:test_resnet?num_classes=5"
 SHAPE = (3, 32, 32)
@@ -70,6 +71,23 @@ def test_pretrained_folders_are_written_and_read_by_the_mixin(small: nn.Module, 
     assert torch.equal(other(X), small(X))
     with pytest.raises(TypeError, match="has no plan"):
         ss.HubNetwork(nn.Linear(2, 2))
+
+
+def test_a_pretrained_folder_is_replaced_whole(
+    small: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = ss.HubNetwork(small, NAME)
+    for _ in range(2):
+        hub.save_pretrained(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def stopped(contents: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rebuild, "write_together", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        hub.save_pretrained(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_what_is_pushed_is_found_by_name_in_the_cache(

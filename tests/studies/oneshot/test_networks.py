@@ -116,3 +116,10 @@ def test_a_library_network_takes_the_place_of_a_tasks(typed: Callable[..., Typed
     said = typed("search", "--task", "demo", "--network", network, "--budget", "70%", "--dry-run", "--json")
     assert said.status == 0, said
     assert json.loads(said.out)["task"] == f"demo@{network}"
+
+
+@pytest.mark.parametrize("name", ["hf-hub:network", "hf-hub:/network", "hf-hub:a/b/c", "hf-hub:network?num_classes=5"])
+def test_the_hub_is_not_asked_for_what_is_no_repository(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", None)
+    with pytest.raises(ValueError, match=r"must name an owner and a repository, as hf-hub:ORG/NAME"):
+        ss.named_network(name)

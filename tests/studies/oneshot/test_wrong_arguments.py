@@ -13,6 +13,7 @@ import torchvision
 from torch import Tensor, nn
 
 import sconv_search as ss
+from sconv_search.studies.oneshot import export as export_module
 
 
 class Wide(nn.Module):
@@ -135,6 +136,8 @@ def test_a_layer_that_the_outputs_do_not_depend_on_is_told_of() -> None:
         ({"include": "head"}, ValueError, "field 'include' must be a list of values, each a text, got 'head'"),
         ({"samples": 0}, ValueError, "samples= must be a whole number above 0, got 0"),
         ({"targets": 1}, TypeError, "targets= must be a function, got a value of type int"),
+        ({"score": lambda network, data: 1.0}, TypeError, r"score= is called with the network alone, and takes \(net"),
+        ({"test": lambda: 1.0}, TypeError, r"test= is called with the network alone, and takes \(\)"),
         ({"network": 3}, TypeError, r"network must be an nn\.Module, got 3"),
     ],
 )
@@ -178,6 +181,8 @@ def test_networks_that_are_no_pair_are_not_reconstructed() -> None:
         ("torchvision:mobilenet_v2", "is another network: it has no layer 'layer4.1.conv2'"),
         ("torchvision:resnet18", r"its 'fc.weight' has shape \(1000, 512\), here \(5, 512\)"),
         ("timm:nope", "no network 'nope'"),
+        ("tim:resnet18", "no module 'tim' for 'tim:resnet18', and no library; nearest library: timm"),
+        ("timm:", "names no network"),
     ],
 )
 def test_the_name_that_a_folder_is_given_has_to_be_the_networks(tmp_path: Path, name: str, words: str) -> None:
@@ -204,3 +209,32 @@ def test_an_int8_file_is_told_by_its_own_difference(tmp_path: Path) -> None:
     data = [torch.randn(16, 3, 8, 8)]
     parity = ss.export(small(), tmp_path / "x.onnx", example=(3, 8, 8), int8=True, data=data)
     assert 1e-4 < parity["onnxruntime"] < 0.2
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "words"),
+    [
+        ({"data": 5}, TypeError, "data= must be an iterable of batches, such as a DataLoader, got 5"),
+        ({"data": []}, ValueError, "holds no batch"),
+        ({"data": [torch.randn(4, 1, 8, 8)]}, ValueError, r"data= does not fit the network: .* inputs= is a function"),
+        ({"data": [torch.ones(4, 3, 8, 8)]}, ValueError, "holds inputs of one number alone"),
+        ({"data": [torch.ones(1)], "inputs": 3}, TypeError, "inputs= must be a function"),
+    ],
+)
+def test_data_of_an_int8_file_is_checked_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    monkeypatch.setattr(export_module, "optimize_for_inference", None)
+    with pytest.raises(error, match=words):
+        ss.export(small(), tmp_path / "x.onnx", example=(3, 8, 8), int8=True, **given)
+
+
+def test_an_int8_file_reads_of_a_batch_what_inputs_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export_module, "export_int8", lambda *given: read.append(given[2]))
+    monkeypatch.setattr(export_module, "onnx_forward", lambda path: lambda x: torch.zeros(len(x), 4))
+    read: list[torch.Tensor] = []
+    images = torch.randn(16, 3, 8, 8)
+    data = [{"image": images, "label": 0}]
+    given: dict[str, Any] = {"example": (3, 8, 8), "optimize": False, "int8": True, "data": data}
+    ss.export(small(), tmp_path / "x.onnx", inputs=lambda batch: batch["image"], **given)
+    assert torch.equal(read[0], images)

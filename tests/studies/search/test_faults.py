@@ -346,9 +346,11 @@ def test_a_clock_that_goes_back_changes_nothing(
 NAN = Outcome(
     network=torch.nn.Identity(), residual=None, before=None, after=None, final=Score(value=10.0, loss=float("nan"))
 )
+NAN_SCORE = replace(NAN, final=Score(value=float("nan")))
 FAULTS: dict[str, tuple[BaseException | Outcome, str, str]] = {
     "diverged": (TrainingDiverged("the loss is nan at step 4"), "the loss is nan at step 4", "a lower --learning-rate"),
     "nan": (NAN, "the loss is not finite: val_loss is nan", "a lower --learning-rate"),
+    "nan of a score": (NAN_SCORE, "the score is not finite: val_score is nan", "the function that scores"),
     "memory of the device": (
         torch.OutOfMemoryError("no memory"),
         "OutOfMemoryError: no memory",
