@@ -19,7 +19,7 @@ from sconv_search.studies.executors.running import results
 from sconv_search.studies.monitor import Monitor, counted
 from sconv_search.studies.runs.folder import RunFolder, told
 from sconv_search.studies.space.identity import require_start
-from sconv_search.studies.spec import StudySpec
+from sconv_search.studies.spec import StudySpec, changed_parts
 from sconv_search.studies.trials.checkpoints import RunCheckpoints, shared_checkpoints
 from sconv_search.studies.trials.confirming import Candidate, Confirmation, ConfirmationEvaluator, ConfirmationRequest
 from sconv_search.system.files import write_whole
@@ -175,6 +175,11 @@ def _require_same_context(context: StudyContext, folder: RunFolder) -> None:
                 f"the run in {str(folder.path)!r} has {name} {getattr(spec, name)!r}, the confirmation {value!r}; "
                 "give the same --task, --weights and --data as to its search"
             )
+    if changed := changed_parts(spec.made_of, context.made_of):
+        raise ValueError(
+            f"the run in {str(folder.path)!r} was searched with other functions or data: {'; '.join(changed)}; give"
+            " those of its search"
+        )
     require_start(
         folder.read_space(), context.identity, folder.path, "give the code and the data of its search, or search anew"
     )

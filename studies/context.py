@@ -23,6 +23,7 @@ from sconv_search.networks.trained import returns_trained
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.task import Task
 from sconv_search.system.cache import architecture
+from sconv_search.system.content import code_content
 from sconv_search.system.identity import lasting_sha256
 from sconv_search.system.memory_format import channels_last_
 from sconv_search.system.weights import file_checksum, load_weights_, state_checksum
@@ -48,6 +49,7 @@ from sconv_search.training.loop import train_
 from sconv_search.training.metrics import LogitMetric
 from sconv_search.training.process_group import SINGLE_PROCESS, ProcessGroup
 from sconv_search.training.schedule import EVERY_S
+from sconv_search.training.user_functions import UserFit, UserScore
 
 RECONSTRUCTION_IMAGES, RECONSTRUCTION_PIXELS = 2048, 2**23
 """At most, of CIFAR's images and of larger ones: 167 of 224x224 pixels."""
@@ -64,6 +66,7 @@ class StudyContext:
         processes: those that train each network together.
         network_sha256: ``network_sha256`` of the network before its first forward, in which some networks write to
             themselves; empty where it is the network's as it is.
+        made_of: checksums of the user's functions and of what a loader's data shows, as ``StudySpec`` has them.
     """
 
     task: Task
@@ -75,6 +78,7 @@ class StudyContext:
     score: Callable[[nn.Module, Any, Any], Score] = evaluate
     processes: ProcessGroup = SINGLE_PROCESS
     network_sha256: str = ""
+    made_of: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         takes(self.network, self.task.input_shape)
@@ -177,7 +181,20 @@ def context_from_task(
         score=task.score or partial(evaluate, metric=_logit_metric(task)),
         processes=processes,
         network_sha256=code,
+        made_of=_made_of(task, splits),
     )
+
+
+def _made_of(task: Task, data: Any) -> tuple[str, ...]:
+    """Checksums by which another loss, score, training or label is told; of what is the user's own alone."""
+    parts: dict[str, object] = {}
+    if isinstance(data, LoaderData):
+        parts |= {"loss": data.loss, "inputs": data.inputs, "targets": data.targets, **data.parts()}
+    own = {"train": task.train, "score": task.score}
+    fit = {"fit": task.train.fit if isinstance(task.train, UserFit) else None}
+    scores = {"score": task.score.validation, "test": task.score.test} if isinstance(task.score, UserScore) else {}
+    parts |= {**fit, **scores} if scores else {name: value for name, value in own.items() if value is not None}
+    return tuple(f"{name} {lasting_sha256(code_content(value))}" for name, value in parts.items())
 
 
 def _logit_metric(task: Task) -> LogitMetric:

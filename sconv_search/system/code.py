@@ -71,6 +71,12 @@ def written_by(function: types.FunctionType) -> frozenset[str]:
     return _written_by_code(function.__code__)
 
 
+def written_by_class(kind: type) -> frozenset[str]:
+    """The same of a class and its bases, where they are the user's."""
+    functions = (value for base in kind.__mro__ if is_users(base.__module__) for value in vars(base).values())
+    return frozenset().union(*(written_by(value) for value in functions if isinstance(value, types.FunctionType)))
+
+
 @cache
 def written_in(module: str) -> frozenset[str] | None:
     """The same of a module; None where it has no source, as that of a notebook."""

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from sconv_search.system.code import is_users, names_in, written_by, written_in
+from sconv_search.system.code import is_users, names_in, written_by, written_by_class, written_in
 
 PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), enum.Enum)
 TORCH_PLAIN = (torch.dtype, torch.device, torch.memory_format, torch.layout)
@@ -34,6 +34,8 @@ SETTINGS = (types.SimpleNamespace, Namespace)
 CALLED = (type, types.FunctionType, staticmethod, classmethod, property)
 SHOWN_PACKAGES = ("torchvision", "timm")
 """Of whose objects all that they hold counts where code names them; other libraries' may change from call to call."""
+WRAPPERS = "torch.utils.data.dataset"
+"""Its classes hold tensors and data sets."""
 MOST_NAMED = 2000
 """Functions, classes and values that code names and that are looked at; of further ones their kinds count."""
 MOST_VALUES = 200_000
@@ -214,7 +216,7 @@ def _object(value: Any, kind: Hashable, seen: Seen, named: Named) -> Hashable:
             return ("module", value.__name__)
         if isinstance(value, types.BuiltinFunctionType):
             return Same(value)
-        if own.__module__.partition(".")[0] not in SHOWN_PACKAGES:
+        if own.__module__.partition(".")[0] not in SHOWN_PACKAGES and own.__module__ != WRAPPERS:
             return kind
     made_in_python = all(base is object or base.__flags__ & _HEAP_TYPE for base in own.__mro__)
     if made_in_python and not inspect.ismodule(value):
@@ -231,15 +233,10 @@ def _attributes(value: Any, seen: Seen, named: Named) -> Hashable:
         name: getattr(value, name) for name in slots if hasattr(value, name) and name not in ("__dict__", "__weakref__")
     }
     attributes |= getattr(value, "__dict__", {})
-    written = {"training"} | _written_by_class(type(value)) if named.is_open else set()
+    written = {"training"} | written_by_class(type(value)) if named.is_open else set()
     return tuple(
         (name, type(entry) if name in written else _content(entry, seen, named)) for name, entry in attributes.items()
     )
-
-
-def _written_by_class(kind: type) -> frozenset[str]:
-    functions = (value for base in kind.__mro__ if is_users(base.__module__) for value in vars(base).values())
-    return frozenset().union(*(written_by(value) for value in functions if isinstance(value, types.FunctionType)))
 
 
 def _names(slots: Any) -> tuple[str, ...]:
@@ -261,7 +258,7 @@ def _class_values(base: type, named: Named) -> list[tuple[str, Hashable]]:
     if not is_users(base.__module__):
         known = (*PLAIN, types.FunctionType)
         return [(name, _content(value, {}, named)) for name, value in vars(base).items() if isinstance(value, known)]
-    written = _written_by_class(base)
+    written = written_by_class(base)
     return [
         (name, type(value) if name in written and not isinstance(value, CALLED) else _named(value, named))
         for name, value in vars(base).items()
