@@ -90,6 +90,7 @@ class StudyContext:
             "weights": self.weights_sha256,
             "data": self.data_sha256,
             "views of the data": "" if isinstance(self.data, LoaderData) else views_sha256(self.data),
+            "calibration images": "" if isinstance(self.data, LoaderData) else str(self.data.calibration_images),
             "network": self.network_sha256 or network_sha256(self.network),
             "input shape": str(tuple(shape)) if is_shape(shape := self.task.input_shape) else shape_text(shape),
             "version": version("sconv-search"),
