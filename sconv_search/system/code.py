@@ -73,8 +73,9 @@ def written_by(function: types.FunctionType) -> frozenset[str]:
 
 def written_by_class(kind: type) -> frozenset[str]:
     """The same of a class and its bases, where they are the user's."""
-    functions = (value for base in kind.__mro__ if is_users(base.__module__) for value in vars(base).values())
-    return frozenset().union(*(written_by(value) for value in functions if isinstance(value, types.FunctionType)))
+    values = (value for base in kind.__mro__ if is_users(base.__module__) for value in vars(base).values())
+    functions = (value for value in values if isinstance(value, types.FunctionType))
+    return frozenset(name for function in functions for name in written_by(function))
 
 
 @cache

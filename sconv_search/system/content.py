@@ -163,7 +163,7 @@ def _content(value: Any, seen: Seen, named: Named) -> Hashable:
     if isinstance(value, TORCH_PLAIN):
         return value
     if named.is_full():
-        return type(value)
+        return ("more", type(value))
     if isinstance(value, Tensor):
         return tensor_content(value)
     if id(value) in seen:
@@ -260,7 +260,7 @@ def _class_values(base: type, named: Named) -> list[tuple[str, Hashable]]:
         return [(name, _content(value, {}, named)) for name, value in vars(base).items() if isinstance(value, known)]
     written = written_by_class(base)
     return [
-        (name, type(value) if name in written and not isinstance(value, CALLED) else _named(value, named))
+        (name, ("written", type(value)) if name in written and not isinstance(value, CALLED) else _named(value, named))
         for name, value in vars(base).items()
         if isinstance(value, CALLED)
         or not (name.startswith("__") or inspect.ismemberdescriptor(value) or inspect.isgetsetdescriptor(value))

@@ -60,7 +60,7 @@ def test_what_follows_a_search_is_refused_with_other_code_than_it_had(
 ) -> None:
     def other() -> torch.nn.Module:
         network = context.task.network()
-        network[2] = torch.nn.Tanh()  # type: ignore[operator]  # weights of the same names and shapes
+        network[2] = torch.nn.Tanh()  # type: ignore[index]  # weights of the same names and shapes
         return network
 
     with pytest.raises(ValueError, match=f"the run in '{runs[0].path}' was searched with another network; give"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -88,8 +87,6 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Module:
         made.append(f"written_for_{tmp_path.name}_{len(made)}")
         (tmp_path / f"{made[-1]}.py").write_text(HEAD + source)
         importlib.invalidate_caches()
-        monkeypatch.setitem(sys.modules, made[-1], None)  # taken out again afterwards
-        del sys.modules[made[-1]]
         return importlib.import_module(made[-1])
 
     return load
