@@ -20,10 +20,10 @@ from sconv_search.plan import CompressionPlan
 from sconv_search.records import Metric, Quantity, TrialRecord
 from sconv_search.reports.page import write_report
 from sconv_search.studies.confirmation import confirm
-from sconv_search.studies.context import StudyContext, context_from_task
+from sconv_search.studies.context import StudyContext, context_from_task, network_sha256
 from sconv_search.studies.executors.placement import Placement
 from sconv_search.studies.executors.ray_cluster import Cluster
-from sconv_search.studies.export import confirmed_network
+from sconv_search.studies.export import confirmed_network, require_network
 from sconv_search.studies.method_registry import METHODS
 from sconv_search.studies.monitor import Monitor, monitor_of
 from sconv_search.studies.oneshot.arguments import (
@@ -43,8 +43,6 @@ from sconv_search.studies.search.loop import StoppingCriterion
 from sconv_search.studies.search.runner import search
 from sconv_search.studies.spec import StudySpec
 from sconv_search.studies.task import Task
-from sconv_search.system.cache import architecture
-from sconv_search.system.identity import lasting_sha256
 from sconv_search.training.evaluation import Score, evaluate
 from sconv_search.training.loop import train_
 from sconv_search.training.schedule import EVERY_S, Schedule
@@ -149,7 +147,7 @@ class Study:
         self.folder = RunFolder(out)
         self._network, self._progress = copied(network).eval(), progress
         metric, name = metric or Metric("score"), _name(name, network)
-        digest = lasting_sha256(architecture(self._network))
+        digest = network_sha256(self._network)
         self._data = LoaderData(
             name=name,
             loader=data,
@@ -261,9 +259,11 @@ class Study:
         """A confirmed network: the one that was best in the search, or that of a name in the report.
 
         Raises:
-            ValueError: nothing of that name and seed is confirmed.
+            ValueError: nothing of that name and seed is confirmed, or the study's network has other code than in its
+                search.
         """
         confirmed = confirmed_network(self.folder, plan, seed)
+        require_network(self.folder, self.task)
         network = load(confirmed.folder, self._network)
         network.example = self.task.input_shape
         with counting_free(self._spec.count_free):

@@ -18,7 +18,8 @@ from sconv_search.studies.executors.protocol import Executor
 from sconv_search.studies.executors.running import results
 from sconv_search.studies.monitor import Monitor, counted
 from sconv_search.studies.runs.folder import RunFolder, told
-from sconv_search.studies.spec import StudySpec
+from sconv_search.studies.space.identity import require_start
+from sconv_search.studies.spec import StudySpec, changed_parts
 from sconv_search.studies.trials.checkpoints import RunCheckpoints, shared_checkpoints
 from sconv_search.studies.trials.confirming import Candidate, Confirmation, ConfirmationEvaluator, ConfirmationRequest
 from sconv_search.system.files import write_whole
@@ -65,8 +66,8 @@ def confirm(
     Raises:
         OutOfStep: one of several processes that train together failed alone.
         RuntimeError: another command works on a folder, or trainings were lost with their nodes.
-        ValueError: a run is named twice, has no complete trial, is of another task, started from other weights or data,
-            or its batch is larger than the data.
+        ValueError: a run is named twice, has no complete trial, is of another task, started from other weights, data or
+            network code, or its batch is larger than the data.
     """
     monitor = monitor or Monitor()
     if twice := [folder for index, folder in enumerate(folders) if _same(folder) in map(_same, folders[:index])]:
@@ -174,6 +175,14 @@ def _require_same_context(context: StudyContext, folder: RunFolder) -> None:
                 f"the run in {str(folder.path)!r} has {name} {getattr(spec, name)!r}, the confirmation {value!r}; "
                 "give the same --task, --weights and --data as to its search"
             )
+    if changed := changed_parts(spec.made_of, context.made_of):
+        raise ValueError(
+            f"the run in {str(folder.path)!r} was searched with other functions or data: {'; '.join(changed)}; give"
+            " those of its search"
+        )
+    require_start(
+        folder.read_space(), context.identity, folder.path, "give the code and the data of its search, or search anew"
+    )
     if context.train is train_:
         require_batches(context.data, {"confirmation": spec.confirm_schedule})
     if not front(folder.records()[0], 1):

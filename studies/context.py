@@ -23,6 +23,7 @@ from sconv_search.networks.trained import returns_trained
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.task import Task
 from sconv_search.system.cache import architecture
+from sconv_search.system.content import code_content
 from sconv_search.system.identity import lasting_sha256
 from sconv_search.system.memory_format import channels_last_
 from sconv_search.system.weights import file_checksum, load_weights_, state_checksum
@@ -48,6 +49,7 @@ from sconv_search.training.loop import train_
 from sconv_search.training.metrics import LogitMetric
 from sconv_search.training.process_group import SINGLE_PROCESS, ProcessGroup
 from sconv_search.training.schedule import EVERY_S
+from sconv_search.training.user_functions import UserFit, UserScore
 
 RECONSTRUCTION_IMAGES, RECONSTRUCTION_PIXELS = 2048, 2**23
 """At most, of CIFAR's images and of larger ones: 167 of 224x224 pixels."""
@@ -62,6 +64,9 @@ class StudyContext:
         train: trains a network in place, with the arguments of ``sconv_search.training.loop.train_``.
         score: scores a network on a split, with the arguments of ``sconv_search.training.evaluation.evaluate``.
         processes: those that train each network together.
+        network_sha256: ``network_sha256`` of the network before its first forward, in which some networks write to
+            themselves; empty where it is the network's as it is.
+        made_of: checksums of the user's functions and of what a loader's data shows, as ``StudySpec`` has them.
     """
 
     task: Task
@@ -72,6 +77,8 @@ class StudyContext:
     train: Callable[..., None] = train_
     score: Callable[[nn.Module, Any, Any], Score] = evaluate
     processes: ProcessGroup = SINGLE_PROCESS
+    network_sha256: str = ""
+    made_of: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         takes(self.network, self.task.input_shape)
@@ -83,10 +90,16 @@ class StudyContext:
             "weights": self.weights_sha256,
             "data": self.data_sha256,
             "views of the data": "" if isinstance(self.data, LoaderData) else views_sha256(self.data),
-            "network": lasting_sha256(architecture(self.network)),
+            "calibration images": "" if isinstance(self.data, LoaderData) else str(self.data.calibration_images),
+            "network": self.network_sha256 or network_sha256(self.network),
             "input shape": str(tuple(shape)) if is_shape(shape := self.task.input_shape) else shape_text(shape),
             "version": version("sconv-search"),
         }
+
+
+def network_sha256(network: nn.Module) -> str:
+    """SHA-256 of a network's layers and code, without its weights, equal in other processes."""
+    return lasting_sha256(architecture(network))
 
 
 def calibration_inputs(context: StudyContext) -> Inputs:
@@ -135,6 +148,7 @@ def context_from_task(
     trained = None if weights is not None else _trained(task, monitor)
     network = (trained or task.network()).eval()
     require_sound_network(network)
+    code = network_sha256(network)
     require_forward(network, task.input_shape)
     for note in load_weights_(network, weights) if weights is not None else ():
         monitor.say(note)
@@ -152,7 +166,9 @@ def context_from_task(
     elif trained is not None:
         weights_sha256 = state_checksum(network)
     else:
-        path = _dense_weights(task, network, splits, checksum, cache, device, monitor, seed, processes, checkpoint_s)
+        path = _dense_weights(
+            task, network, code, splits, checksum, cache, device, monitor, seed, processes, checkpoint_s
+        )
         load_weights_(network, path)
         weights_sha256 = file_checksum(path)
     placed = channels_last_(network.to(device)).eval()
@@ -165,7 +181,21 @@ def context_from_task(
         train=task.train or train_,
         score=task.score or partial(evaluate, metric=_logit_metric(task)),
         processes=processes,
+        network_sha256=code,
+        made_of=_made_of(task, splits),
     )
+
+
+def _made_of(task: Task, data: Any) -> tuple[str, ...]:
+    """Checksums by which another loss, score, training or label is told; of what is the user's own alone."""
+    parts: dict[str, object] = {}
+    if isinstance(data, LoaderData):
+        parts |= {"loss": data.loss, "inputs": data.inputs, "targets": data.targets, **data.parts()}
+    own = {"train": task.train, "score": task.score}
+    fit = {"fit": task.train.fit if isinstance(task.train, UserFit) else None}
+    scores = {"score": task.score.validation, "test": task.score.test} if isinstance(task.score, UserScore) else {}
+    parts |= {**fit, **scores} if scores else {name: value for name, value in own.items() if value is not None}
+    return tuple(f"{name} {lasting_sha256(code_content(value))}" for name, value in parts.items())
 
 
 def _logit_metric(task: Task) -> LogitMetric:
@@ -191,6 +221,7 @@ def _trained(task: Task, monitor: Monitor) -> nn.Module | None:
 def _dense_weights(
     task: Task,
     network: nn.Module,
+    code: str,
     data: DataSet,
     data_sha256: str,
     cache: Path,
@@ -201,7 +232,7 @@ def _dense_weights(
     checkpoint_s: float,
 ) -> Path:
     """The file of the dense network's weights, which is trained now where there is none of this very training."""
-    identity = dense_identity(task.name, network, task.dense_schedule, data, data_sha256, seed)
+    identity = dense_identity(task.name, code, task.dense_schedule, data, data_sha256, seed)
     path = dense_path(cache, identity)
     if processes.broadcast(not path.exists()):
         with alone(path, monitor.say) if processes.is_main else nullcontext():

@@ -21,10 +21,12 @@ from sconv_search.inference.quantization import export_int8
 from sconv_search.inference.runtimes import onnx_run
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import TrialRecord
+from sconv_search.studies.context import network_sha256
 from sconv_search.studies.methods import compress
 from sconv_search.studies.options.export import BEST, Format
 from sconv_search.studies.runs.folder import RunFolder
 from sconv_search.studies.runs.rebuild import rebuild
+from sconv_search.studies.space.identity import require_start
 from sconv_search.studies.task import Task
 from sconv_search.studies.trials.confirming import LATENCY_BATCH
 from sconv_search.system.files import atomic_write
@@ -82,6 +84,27 @@ def confirmed_network(folder: RunFolder, plan: str, seed: int | None) -> Confirm
         raise ValueError(f"{asked} of {str(folder.path)!r} was not confirmed; there are {known}")
     record = saved[name, seeds[0] if seed is None else seed]
     return Confirmed(record=record, plan=CompressionPlan.from_json(record.plan or ""), folder=_place(folder, record))
+
+
+def require_network(folder: RunFolder, task: Task) -> None:
+    """Refuses a network whose code is another one than in the run's search: its weights would compute something else.
+
+    Raises:
+        ValueError: the run, and what to do.
+    """
+    space = folder.read_space()
+    advice = "give the code that was searched, or search and confirm anew"
+
+    def require(network: nn.Module) -> None:
+        require_start(space, {"network": network_sha256(network.eval())}, folder.path, advice)
+
+    try:
+        require(task.network())
+    except ValueError:  # with its weights a library may build it another way
+        trained = None if task.trained_network is None else task.trained_network()
+        if trained is None:
+            raise
+        require(trained)
 
 
 def _best_name(records: Sequence[TrialRecord], names: Collection[str]) -> str:

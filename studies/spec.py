@@ -107,6 +107,9 @@ class StudySpec:
         count_free: operators without a known cost that count nothing, as ``aten::fft_fft``.
         weights_sha256: checksum of the start weights.
         data_sha256: checksum of the data's three splits.
+        made_of: checksums of the user's functions and of what else a loader's data shows, each after its name and a
+            space, as ``"loss 5e1f..."``; empty where they are not known.
+        dense_score: the dense network's, by the user's own function.
 
     Raises:
         ValueError: no method is named, the number of trials is not positive, or a number is out of range.
@@ -136,6 +139,8 @@ class StudySpec:
     count_free: tuple[str, ...] = ()
     weights_sha256: str = ""
     data_sha256: str = ""
+    made_of: tuple[str, ...] = ()
+    dense_score: float | None = None
 
     def __post_init__(self) -> None:
         if not self.methods:
@@ -229,15 +234,22 @@ class StudySpec:
         Args:
             begun: whether weights and data are known, so that their checksums are compared too.
         """
-        out = {"trials", *(() if begun else ("weights_sha256", "data_sha256"))}
+        out = {"trials", "made_of", "dense_score", *(() if begun else ("weights_sha256", "data_sha256"))}
         names = [f.name for f in fields(self) if f.name not in out]
-        return [words for name in names for words in _difference(name, getattr(other, name), getattr(self, name))]
+        changed = [words for name in names for words in _difference(name, getattr(other, name), getattr(self, name))]
+        return changed + (changed_parts(other.made_of, self.made_of) if begun else [])
 
     def has_same_space(self, other: StudySpec) -> bool:
         """Whether a search space measured for the other serves this one too."""
         choices = ("methods", "include", "exclude", "multiple", "plans", "count_free")
         names = ("task", *choices, "times", "latency_batch", "weights_sha256", "data_sha256")
         return all(getattr(self, name) == getattr(other, name) for name in names)
+
+
+def changed_parts(old: Sequence[str], new: Sequence[str]) -> list[str]:
+    """The parts whose checksums differ, in words; those that only one names, as a loader's labels, are not compared."""
+    before, after = (dict(part.rpartition(" ")[::2] for part in parts) for parts in (old, new))
+    return [f"another {name} than before" for name in after if before.get(name, after[name]) != after[name]]
 
 
 def _difference(name: str, old: object, new: object) -> list[str]:

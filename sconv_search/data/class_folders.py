@@ -39,12 +39,45 @@ def is_image(path: Path) -> bool:
     return not is_hidden(path) and path.suffix.lower() in IMAGE_SUFFIXES
 
 
-def class_folders(root: Path) -> ClassFolders:
-    """The images under ``root/<class>/``, at any depth, classes and files in the order of their names.
+Read = dict[str, tuple[Path, Path]]
+"""Real folder -> the place where it was read, and the class or part that it was read for."""
+
+
+def is_first(place: Path, owner: Path, read: Read) -> bool:
+    """Whether a folder is to be read: by links, one may be met again.
+
+    Args:
+        owner: the class or part that it is read for.
+        read: the folders that were, which this one is added to.
 
     Raises:
-        ValueError: there is no class, or one without images.
+        ValueError: a link leads to a folder that holds it, or to one that is another class's or part's.
     """
+    real, above = os.path.realpath(place), os.path.realpath(place.parent)
+    if place.is_symlink() and f"{above}{os.sep}".startswith(f"{real.rstrip(os.sep)}{os.sep}"):
+        raise ValueError(f"the link {str(place)!r} leads to {real!r}, which holds it; remove the link")
+    first, of = read.setdefault(real, (place, owner))
+    if first != place and of != owner:
+        raise ValueError(
+            f"{str(first)!r} and {str(place)!r} are one folder, by a link; its images can be of one part and one class"
+            " alone: remove the link"
+        )
+    return first == place
+
+
+def class_folders(root: Path, read: Read | None = None) -> ClassFolders:
+    """The images under ``root/<class>/``, at any depth, classes and files in the order of their names; each folder
+    once.
+
+    Args:
+        read: the folders that were read for other parts, which those of this one are added to.
+
+    Raises:
+        ValueError: there is no class, or one without images, or a link leads to a folder that holds it, or to one of
+            another class or part.
+    """
+    read = {} if read is None else read
+    is_first(root, root, read)
     inside = sorted(root.iterdir())
     names = tuple(path.name for path in inside if path.is_dir() and not is_hidden(path))
     files: list[Path] = []
@@ -54,7 +87,7 @@ def class_folders(root: Path) -> ClassFolders:
         raise ValueError(f"{str(root)!r} holds no folder; each class needs one, with its images")
     for label, name in enumerate(names):
         images: list[Path] = []
-        for path in _files(root / name, skipped):
+        for path in _files(root / name, skipped, read):
             (images if is_image(path) else skipped).append(path)
         if not images:
             kinds = ", ".join(sorted(IMAGE_SUFFIXES))
@@ -64,13 +97,16 @@ def class_folders(root: Path) -> ClassFolders:
     return ClassFolders(names=names, files=tuple(files), labels=tuple(labels), skipped=tuple(skipped))
 
 
-def _files(folder: Path, skipped: list[Path]) -> Iterator[Path]:
+def _files(folder: Path, skipped: list[Path], read: Read) -> Iterator[Path]:
     """All files at any depth, folder by folder; hidden folders are added to what is skipped."""
     folders_seen = []
     for parent, folders, names in os.walk(folder, followlinks=True):
+        if not is_first(Path(parent), folder, read):
+            folders.clear()
+            continue
         hidden = [name for name in folders if is_hidden(Path(name))]
         skipped.extend(Path(parent) / name for name in hidden)
-        folders[:] = [name for name in folders if name not in hidden]  # the walk goes on by this list
+        folders[:] = sorted(name for name in folders if name not in hidden)  # the walk goes on by this list
         folders_seen.append((parent, sorted(names)))
     for parent, names in sorted(folders_seen):
         yield from (Path(parent) / name for name in names)

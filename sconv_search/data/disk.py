@@ -6,14 +6,17 @@ import hashlib
 import multiprocessing
 import os
 import signal
+import struct
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, Self
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from sconv_search.data.shard import WHOLE, Shard
@@ -21,7 +24,11 @@ from sconv_search.data.splits import Split, named_classes
 from sconv_search.system.parent_watch import end_with_parent
 from sconv_search.system.seeds import seeded
 
-MOST_WORKERS = 8
+MOST_WORKERS, READERS = 8, 8
+READ_AT_ONCE = 256
+SAMPLED = 4096
+"""Bytes at each end of a file by which its content is known."""
+KEPT_HASHES = 2**18
 View = Callable[[Any, Any], tuple[Tensor, Any]]
 """Makes (PIL image, label), the label a class or a PIL image of classes, an uint8 tensor (C, H, W) and its label."""
 
@@ -120,23 +127,34 @@ class DiskSplit:
         return replace(self, device=device)
 
     def checksum(self) -> str:
-        """SHA-256 over the files' names, sizes and classes, and the classes' names; reading all pixels might take
-        hours.
+        """SHA-256 over the files' names, sizes, beginnings, ends and classes, and the classes' names; reading all of
+        them might take hours.
 
         Raises:
-            ValueError: a file is empty.
+            ValueError: a file is empty, or its name is not UTF-8.
         """
         digest = hashlib.sha256(named_classes(self.class_names))
-        for pair in zip(self.files, self.targets, strict=True):
-            digest.update("\t".join(map(self._described, pair)).encode() + b"\n")
+        with ThreadPoolExecutor(READERS) as readers:  # a network's disk answers each after a while
+            for described in readers.map(self._described, range(0, len(self.files), READ_AT_ONCE)):
+                digest.update(described)
         return digest.hexdigest()
 
-    def _described(self, part: int | Path) -> str:
-        if not isinstance(part, Path):
-            return str(part)
-        if not (size := part.stat().st_size):
-            raise ValueError(f"{str(part)!r} is empty; restore it from the data set's archive")
-        return f"{part.relative_to(self.root).as_posix()}:{size}"
+    def _described(self, start: int) -> bytes:
+        pairs = zip(*(parts[start : start + READ_AT_ONCE] for parts in (self.files, self.targets)), strict=True)
+        return "".join("\t".join(map(self._of_part, pair)) + "\n" for pair in pairs).encode()
+
+    def _of_part(self, part: int | Path) -> str:
+        return self._of_file(part) if isinstance(part, Path) else str(part)
+
+    def _of_file(self, file: Path) -> str:
+        name = str(file).removeprefix(str(self.root)).replace(os.sep, "/")
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            shown = os.fsencode(file).decode(errors="backslashreplace")
+            raise ValueError(f"the name of the image file '{shown}' is not UTF-8; rename it") from None
+        size, content = sampled(file)
+        return f"{name}:{size}:{content}"
 
     def read(self, index: int, seed: int | None) -> tuple[Tensor, Tensor]:
         """One image with its label, viewed, or augmented by a seed.
@@ -167,6 +185,28 @@ class DiskSplit:
             raise ValueError(f"{str(file)!r} holds class {largest}; there are {self.classes} classes, counted from 0")
 
 
+def sampled(file: Path) -> tuple[int, str]:
+    """A file's size and a hash of its first and last ``SAMPLED`` bytes: files of one size are told apart by them.
+
+    Raises:
+        ValueError: the file is empty.
+    """
+    known = file.stat()
+    if not known.st_size:
+        raise ValueError(f"{str(file)!r} is empty; restore it from the data set's archive")
+    return known.st_size, _hash_of_ends(str(file), known.st_size, known.st_mtime_ns)
+
+
+@lru_cache(KEPT_HASHES)
+def _hash_of_ends(file: str, size: int, changed_ns: int) -> str:
+    with open(file, "rb", buffering=0) as source:
+        content = source.read(SAMPLED)
+        if size > SAMPLED:
+            source.seek(max(SAMPLED, size - SAMPLED))
+            content += source.read(SAMPLED)
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
 ONE_CHANNEL = ("1", "L", "P", "I", "I;16", "I;16L", "I;16B", "I;16N")
 SIXTEEN_BITS = {"I;16": None, "I;16L": None, "I;16B": None, "I;16N": None, "I": ("PNG", "PPM")}
 """Modes of images with 16 bits a pixel -> the formats of which that is sure; None: of all."""
@@ -185,7 +225,8 @@ def _label_image(path: Path) -> Image.Image:
 
 
 def opened(path: Path | IO[bytes], mode: str | None, *, title: str | None = None) -> Image.Image:
-    """The decoded image file; with a mode, 16 bits a pixel are scaled to 8.
+    """The decoded image file, upright where EXIF says how the camera was held; with a mode, 16 bits a pixel are scaled
+    to 8.
 
     Args:
         title: how errors call the file, where it has no path.
@@ -196,9 +237,19 @@ def opened(path: Path | IO[bytes], mode: str | None, *, title: str | None = None
     name = title or str(path)
     try:
         with Image.open(path) as image:
+            image.load()
+            _turn_upright_(image)
             return _converted(image, name, mode) if mode else image.copy()
     except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"image file {name!r} is damaged: {error}; restore it from the data set's archive") from error
+
+
+def _turn_upright_(image: Image.Image) -> None:
+    """Turns and mirrors an image as its EXIF orientation says; one that cannot be read says nothing."""
+    try:
+        ImageOps.exif_transpose(image, in_place=True)
+    except (SyntaxError, ValueError, TypeError, KeyError, IndexError, OSError, struct.error):
+        return
 
 
 def _converted(image: Image.Image, name: str, mode: str) -> Image.Image:

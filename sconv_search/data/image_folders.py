@@ -8,9 +8,9 @@ from typing import TypeVar
 
 import torch
 
-from sconv_search.data.class_folders import ClassFolders, class_folders, skipped_words
+from sconv_search.data.class_folders import SHOWN, ClassFolders, Read, class_folders, is_hidden, skipped_words
 from sconv_search.data.crops import Photos
-from sconv_search.data.disk import DiskSplit
+from sconv_search.data.disk import KEPT_HASHES, DiskSplit, sampled
 from sconv_search.data.layout import data_folder
 from sconv_search.data.photo_views import RandomPart, WholePhoto
 from sconv_search.data.splits import SPLIT_SEED, DataSet, Images, differing_names
@@ -38,14 +38,15 @@ def image_folders(folder: Path | None, *, train_was_seen: bool, photos: Photos, 
 
     Raises:
         FileNotFoundError: the folder is missing.
-        ValueError: the classes are not those of the network or differ between parts, too few images are left, or the
-            start weights may have seen all images.
+        ValueError: the classes are not those of the network or differ between parts, too few images are left, the
+            start weights may have seen all images, two folders are one part, or links make one of two.
     """
     root = data_folder(folder)
     if not root.is_dir():
         raise FileNotFoundError(f"the data folder {str(root)!r} does not exist; expected is {LAYOUT}")
     named = part_folders(root)
-    read = {name: class_folders(place) for name, place in named.items()} or {"all": class_folders(root)}
+    known: Read = {}
+    read = {name: class_folders(place, known) for name, place in named.items()} or {"all": class_folders(root)}
     _require_classes(root, {name: part.names for name, part in read.items()}, classes)
     views = WholePhoto(photos), RandomPart(photos)
     parts = {name: _split(named.get(name, root), part, views, photos, classes) for name, part in read.items()}
@@ -59,14 +60,72 @@ def image_folders(folder: Path | None, *, train_was_seen: bool, photos: Photos, 
         std=photos.std,
         flip=True,
         evaluation_batch=100,
-        notes=skipped_words([path for part in read.values() for path in part.skipped], root),
+        notes=(
+            *skipped_words([path for part in read.values() for path in part.skipped], root),
+            *beside_words(root, named),
+            *repeated_words(parts, root),
+        ),
     )
 
 
 def part_folders(root: Path) -> dict[str, Path]:
-    """The folders of the parts that there are; none where the root holds the images of all."""
-    named = {part: next((root / n for n in names if (root / n).is_dir()), None) for part, names in PARTS.items()}
-    return {part: path for part, path in named.items() if path is not None}
+    """The folders of the parts that there are; none where the root holds the images of all.
+
+    Capitals count as small letters, where the folder holds others: it may be the class of trains.
+
+    Raises:
+        ValueError: two folders are one part.
+    """
+    found: dict[str, Path] = {}
+    inside = _folders(root)
+    for part, names in PARTS.items():
+        places = [
+            path
+            for path in inside
+            if path.name in names or (path.name.lower() in names and any(child.is_dir() for child in path.iterdir()))
+        ]
+        if len(places) > 1:
+            shown = " and ".join(repr(path.name) for path in places)
+            raise ValueError(f"{str(root)!r} holds {shown}, which both name the part {part!r}; keep one of them")
+        if places:
+            found[part] = places[0]
+    return found
+
+
+def _folders(root: Path) -> list[Path]:
+    return [path for path in sorted(root.iterdir()) if path.is_dir() and not is_hidden(path)] if root.is_dir() else []
+
+
+def beside_words(root: Path, named: Mapping[str, Path]) -> tuple[str, ...]:
+    """What is said of folders beside those of parts, which are not read."""
+    others = [path for path in _folders(root) if path not in named.values()] if named else []
+    if not others:
+        return ()
+    shown = ", ".join(repr(path.name) for path in others[:SHOWN]) + (" and others" if len(others) > SHOWN else "")
+    known = ", ".join(name for names in PARTS.values() for name in names)
+    return (f"not read in {str(root)!r}, as no part is called so: {shown} (parts are {known})",)
+
+
+def repeated_words(parts: Mapping[str, DiskSplit], root: Path) -> tuple[str, ...]:
+    """What is said of photos that are in two parts, whose scores then are of images that were trained on, or in two
+    classes; files of equal size, beginning and end count as equal.
+    """
+    if sum(map(len, parts.values())) > KEPT_HASHES:
+        return ()
+    first: dict[tuple[int, str], tuple[str, object, Path]] = {}
+    repeated: dict[str, list[tuple[Path, Path]]] = {"parts": [], "classes": []}
+    for name, part in parts.items():
+        for file, target in zip(part.files, part.targets, strict=True):
+            label = None if isinstance(target, Path) else target
+            of, own, other = first.setdefault(sampled(file), (name, label, file))
+            if of != name or own != label:
+                repeated["parts" if of != name else "classes"].append((other, file))
+    return tuple(
+        f"{len(pairs)} {'photo' if len(pairs) == 1 else 'photos'} in {str(root)!r} {'is' if len(pairs) == 1 else 'are'}"
+        f" in two {kind}, such as {' and '.join(repr(path.relative_to(root).as_posix()) for path in pairs[0])}"
+        for kind, pairs in repeated.items()
+        if pairs
+    )
 
 
 def three_splits(root: Path, parts: Mapping[str, DiskSplit], train_was_seen: bool) -> list[DiskSplit]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sconv_search.data.class_folders import ClassFolders, class_folders, skipped_words
+from sconv_search.data.class_folders import ClassFolders, Read, class_folders, skipped_words
 from sconv_search.data.crops import Crops
 from sconv_search.data.disk import DiskSplit
 from sconv_search.data.layout import IMAGENET
@@ -66,7 +66,8 @@ def imagenet(folder: Path | None, *, train_was_seen: bool, crops: Crops, classes
         ValueError: there are more or fewer classes, ``train`` and ``val`` name others, or a file is empty or damaged.
     """
     root = IMAGENET.root(folder)
-    folders = {name: class_folders(root / name) for name in PARTS}
+    read: Read = {}
+    folders = {name: class_folders(root / name, read) for name in PARTS}
     names = {name: part.names for name, part in folders.items()}
     if len(set(names.values())) > 1:
         raise ValueError(f"{str(root)!r} has other classes (folders) in train than in val: {differing_names(names)}")

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sconv_search.data.class_folders import IMAGE_SUFFIXES, is_image, skipped_words
+from sconv_search.data.class_folders import IMAGE_SUFFIXES, Read, is_first, is_image, skipped_words
 from sconv_search.data.crops import Photos
 from sconv_search.data.disk import DiskSplit
-from sconv_search.data.image_folders import part_folders, shuffled, three_splits
+from sconv_search.data.image_folders import beside_words, part_folders, repeated_words, shuffled, three_splits
 from sconv_search.data.layout import data_folder
 from sconv_search.data.photo_views import BORDER, PhotoAndMask
 from sconv_search.data.splits import DataSet
@@ -42,7 +42,10 @@ def mask_folders(
     skipped: list[Path] = []
     whole, mirrored = (PhotoAndMask(photos, mirrored=mirrored, binary=binary) for mirrored in (False, True))
     parts = {}
+    read: Read = {}
     for name, part_folder in named.items():
+        is_first(part_folder, part_folder, read)
+        is_first(part_folder / "images", part_folder, read)
         images, masks = _pairs(part_folder, skipped)
         parts[name] = DiskSplit(
             files=images,
@@ -63,7 +66,12 @@ def mask_folders(
         std=photos.std,
         calibration_images=64,
         evaluation_batch=16,
-        notes=(*skipped_words(skipped, root), *(() if binary else _one_class_words(parts, root))),
+        notes=(
+            *skipped_words(skipped, root),
+            *beside_words(root, part_folders(root)),
+            *repeated_words(parts, root),
+            *(() if binary else _one_class_words(parts, root)),
+        ),
     )
 
 

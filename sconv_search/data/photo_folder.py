@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sconv_search.data.class_folders import IMAGE_SUFFIXES, is_hidden, is_image
+from sconv_search.data.class_folders import IMAGE_SUFFIXES, Read, is_first, is_hidden, is_image
 from sconv_search.data.crops import Photos
 from sconv_search.data.disk import opened
+from sconv_search.data.image_folders import part_folders
 from sconv_search.data.photo_views import MODES, require_channels
 from sconv_search.data.splits import SPLIT_SEED
 
@@ -27,14 +28,15 @@ class PhotoFolder:
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: it holds no photo, or the network's inputs are of other channels than gray or color photos.
+        ValueError: it holds no photo, or a link to a folder above, or the network's inputs are of other channels than
+            gray or color photos.
     """
 
     def __init__(self, folder: Path, photos: Photos, *, batch: int = 32) -> None:
         if not folder.is_dir():
             raise FileNotFoundError(f"the data folder {str(folder)!r} does not exist")
         require_channels(photos)
-        root = folder / "train" if (folder / "train").is_dir() else folder
+        root = part_folders(folder).get("train", folder)
         paths = sorted(_images(root))
         if not paths:
             kinds = ", ".join(sorted(IMAGE_SUFFIXES))
@@ -53,7 +55,11 @@ class PhotoFolder:
 
 
 def _images(root: Path) -> Iterator[Path]:
+    read: Read = {}
     for place, folders, names in os.walk(root, followlinks=True):
+        if not is_first(Path(place), root, read):
+            folders.clear()
+            continue
         folders[:] = sorted(name for name in folders if not is_hidden(Path(name)))  # the walk goes on by this list
         yield from (path for name in names if is_image(path := Path(place) / name))
 

@@ -7,7 +7,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from functools import wraps
 from threading import Lock
-from types import FunctionType
 from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils.weak import WeakIdKeyDictionary
 
-from sconv_search.system.content import PLAIN, content_of, tensor_content
+from sconv_search.system.content import Named, class_content, content_of, tensor_content
 from sconv_search.system.identity import condensed
 
 MOST_IDLE = 8
@@ -146,11 +145,15 @@ def network_content(network: nn.Module) -> Hashable:
 
 
 def architecture(network: nn.Module) -> Hashable:
-    """All that decides a network's forward but the values of its weights and buffers; equal for copies."""
+    """All that decides a network's forward but the values of its weights and buffers; equal for copies.
+
+    Of the user's own classes and functions also what their code names: helper functions, other classes, constants.
+    """
     first: dict[int, str] = {}
     facts: list[Hashable] = []
     kinds: dict[type[nn.Module], Hashable] = {}
     parts = {id(module): (index, module) for index, module in enumerate(network.modules())}
+    named = Named(parts)
     for name, module in network.named_modules(remove_duplicate=False):
         if (before := first.setdefault(id(module), name)) != name:
             facts.append((name, before))
@@ -164,9 +167,9 @@ def architecture(network: nn.Module) -> Hashable:
         own = {key: value for key, value in vars(module).items() if key not in _CONTENTS and not _empty(value)}
         kind = type(module)
         if kind not in kinds:
-            kinds[kind] = _class_content(kind)
-        facts.append((name, kind, tuple(shapes), content_of(own, parts)))
-    return (tuple(facts), tuple(kinds.values()))
+            kinds[kind] = class_content(kind, named)
+        facts.append((name, kind, tuple(shapes), content_of(own, parts, named)))
+    return (tuple(facts), tuple(kinds.values()), named.contents)
 
 
 def _empty(value: object) -> bool:
@@ -175,14 +178,3 @@ def _empty(value: object) -> bool:
 
 def _shape(tensor: Tensor) -> tuple[int, ...] | None:
     return None if is_lazy(tensor) else tuple(tensor.shape)
-
-
-def _class_content(kind: type[nn.Module]) -> Hashable:
-    """The functions and plain values of a class and its bases, torch's own left out: they may be replaced while a
-    program runs.
-    """
-    own = [base for base in kind.__mro__ if base is not object and base.__module__.partition(".")[0] != "torch"]
-    known = (*PLAIN, FunctionType)
-    return tuple(
-        (name, content_of(value)) for base in own for name, value in vars(base).items() if isinstance(value, known)
-    )

@@ -53,7 +53,18 @@ def _source(value: object) -> str:
         try:
             return f"source {inspect.getsource(value)!r}"
         except (OSError, TypeError):
-            return f"code {value.co_code!r} {value.co_names!r}"
+            return f"code {_instructions(value)!r}"
     shown = value.value if isinstance(value, Same) else value
     kind = shown if isinstance(shown, type) else type(shown)
     return f"{kind.__module__}.{kind.__qualname__} {getattr(shown, '__qualname__', '')}"
+
+
+def _instructions(value: object) -> object:
+    """What code does, without the places where its parts lie in memory or in a file."""
+    if isinstance(value, types.CodeType):
+        return (value.co_code, value.co_names, value.co_varnames, _instructions(value.co_consts))
+    if isinstance(value, tuple):
+        return tuple(map(_instructions, value))
+    if isinstance(value, frozenset):
+        return sorted(map(repr, value))
+    return value

@@ -17,7 +17,6 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from sconv_search.data.splits import DataSet
-from sconv_search.system.cache import architecture
 from sconv_search.system.content import content_of
 from sconv_search.system.identity import lasting_sha256
 from sconv_search.system.weights import save_weights
@@ -29,15 +28,19 @@ Identity = Mapping[str, str]
 
 
 def dense_identity(
-    task: str, network: nn.Module, schedule: Schedule, data: DataSet, data_sha256: str, seed: int
+    task: str, network_sha256: str, schedule: Schedule, data: DataSet, data_sha256: str, seed: int
 ) -> Identity:
-    """All that the weights of a task's dense network follow from, each as a text that is equal in other processes."""
+    """All that the weights of a task's dense network follow from, each as a text that is equal in other processes.
+
+    Args:
+        network_sha256: of its layers and code.
+    """
     return {
         "task": task,
         "seed": str(seed),
         "data": data_sha256,
         "views of the data": views_sha256(data),
-        "network": lasting_sha256(architecture(network)),
+        "network": network_sha256,
         "schedule": json.dumps(asdict(schedule), sort_keys=True),
         "version": version("sconv-search"),
     }

@@ -8,7 +8,14 @@ from sconv_search.inference.optimize import choice_table
 from sconv_search.studies.commands.arguments import require_new, spec_of
 from sconv_search.studies.commands.output import print_json, telling
 from sconv_search.studies.commands.run_task import task_of
-from sconv_search.studies.export import Exported, calibration_of, confirmed_network, export_confirmed, require_int8
+from sconv_search.studies.export import (
+    Exported,
+    calibration_of,
+    confirmed_network,
+    export_confirmed,
+    require_int8,
+    require_network,
+)
 from sconv_search.studies.method_registry import METHODS
 from sconv_search.studies.options.export import ConfirmedNetwork, File
 from sconv_search.studies.options.shared import RunTask
@@ -35,6 +42,7 @@ def export(
     task = task_of(folder, spec, named)
     with telling(as_json) as monitor:
         chosen = confirmed_network(folder, network.plan, network.seed)
+        require_network(folder, task)
         name = f"{chosen.folder.name}{'-int8' if file.int8 else ''}.{file.to}"
         path = file.out or run / "exported" / name
         require_new(path, overwrite)

@@ -45,6 +45,9 @@ from sconv_search.training.input_checks import require_batches, require_training
 from sconv_search.training.loop import train_
 from sconv_search.training.schedule import EVERY_S
 
+SAME_SCORE = 1e-3
+"""Relative difference to which a dense network's score is the same on other machines."""
+
 
 def search(
     context: StudyContext,
@@ -88,12 +91,18 @@ def search(
     monitor = monitor or Monitor()
     placement.require(context)
     checked_budget(spec, context.network, context.task.input_shape)
-    _require_trainable(context, spec, folder, monitor)
-    spec = replace(spec, weights_sha256=context.weights_sha256, data_sha256=context.data_sha256)
+    score = _require_trainable(context, spec, folder, monitor)
+    spec = replace(
+        spec,
+        weights_sha256=context.weights_sha256,
+        data_sha256=context.data_sha256,
+        made_of=context.made_of,
+        dense_score=score,
+    )
     database = None if storage is None else StudyDatabase(storage, monitor.say)
     held = nullcontext() if database is None else database.locked(folder.name)
     with folder.locked(), held, counting_free(spec.count_free):
-        _adopt(spec, folder, monitor, overwrite=overwrite)
+        spec = _adopt(spec, context, folder, monitor, overwrite=overwrite)
         if database is not None:
             database.adopt(spec, overwrite=overwrite)
         if not folder.has_space:
@@ -125,26 +134,45 @@ def _checkpoints(
     return None
 
 
-def _require_trainable(context: StudyContext, spec: StudySpec, folder: RunFolder, monitor: Monitor) -> None:
+def _require_trainable(context: StudyContext, spec: StudySpec, folder: RunFolder, monitor: Monitor) -> float | None:
     """Refuses, before the space is measured, what no trial could be trained or scored with; a training of the user's
-    own is not tried, a score of theirs is, on the dense network.
+    own is not tried, a score of theirs is, on the dense network, whose score is returned.
     """
-    if isinstance(context.data, LoaderData):
-        _require_scored(context, monitor)
+    score = _require_scored(context, monitor) if isinstance(context.data, LoaderData) else None
     if context.train is not train_:
-        return
+        return score
     require_batches(context.data, {"search": spec.search_schedule, "confirmation": spec.confirm_schedule})
     if not folder.has_space:
         require_training_step(context.network, context.data, spec.search_schedule)
+    return score
 
 
-def _require_scored(context: StudyContext, monitor: Monitor) -> None:
+def _require_scored(context: StudyContext, monitor: Monitor) -> float:
     metric = context.task.metric
     with monitor.bar("scoring the dense network"):
         score = context.score(context.network, context.data, context.data.validation).value
     if not math.isfinite(score):
         raise ValueError(f"score gives {score} for the dense network; it must be a finite number")
     monitor.say(f"dense network: {metric.name} {metric.text(score)}, {metric.better} is better")
+    return score
+
+
+def _require_same_score(spec: StudySpec, known: StudySpec, context: StudyContext, folder: RunFolder) -> None:
+    """Refuses a score that gives the same dense network another value, as on other validation data.
+
+    One that gives another value each time is taken.
+
+    Raises:
+        ValueError: both values.
+    """
+    old, new = known.dense_score, spec.dense_score
+    if old is None or new is None or math.isclose(old, new, rel_tol=SAME_SCORE, abs_tol=SAME_SCORE):
+        return
+    if context.score(context.network, context.data, context.data.validation).value == new:
+        raise ValueError(
+            f"the run folder {str(folder.path)!r} holds another study: the dense network scored {old:g}, scores"
+            f" {new:g}; name another with --out, or replace it with --overwrite"
+        )
 
 
 def checked_budget(spec: StudySpec, network: nn.Module, input_shape: Inputs, dense: Cost | None = None) -> Budgets:
@@ -187,10 +215,16 @@ def require_own(spec: StudySpec, folder: RunFolder, *, begun: bool = True) -> No
         raise ValueError(f"{other}; a search by another version cannot go on; {advice}")
 
 
-def _adopt(spec: StudySpec, folder: RunFolder, monitor: Monitor, *, overwrite: bool) -> None:
-    """Makes the folder this study's, or makes sure that it is."""
+def _adopt(
+    spec: StudySpec, context: StudyContext, folder: RunFolder, monitor: Monitor, *, overwrite: bool
+) -> StudySpec:
+    """Makes the folder this study's, or makes sure that it is; returns the spec that it holds."""
     try:
         require_own(spec, folder)
+        if folder.trained and (begun := folder.read_spec()) is not None:
+            _require_same_score(spec, begun, context, folder)
+            if begun.dense_score is not None:
+                spec = replace(spec, dense_score=begun.dense_score)
     except ValueError as error:
         if not overwrite:
             raise
@@ -203,6 +237,7 @@ def _adopt(spec: StudySpec, folder: RunFolder, monitor: Monitor, *, overwrite: b
     for note in folder.mend():
         monitor.say(note)
     folder.write("spec.json", spec.to_json())
+    return spec
 
 
 def _space(

@@ -6,6 +6,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -51,3 +52,23 @@ def require_measured_of(space: SearchSpace, identity: Mapping[str, str], path: P
             f"{str(path)!r} was measured with another {', '.join(differing)}; "
             "name another folder with --out, or move the file away, and the space is measured anew"
         )
+
+
+def require_start(space: SearchSpace | None, start: Mapping[str, str], path: Path, advice: str) -> None:
+    """Refuses what follows a search in its folder from another start: another network, code or data.
+
+    Nothing is compared that only one of both names, nor with a search by another version, whose checksums may differ.
+
+    Args:
+        space: that of the search, where it says what it was measured of.
+        start: the context's ``identity``, or a part of it.
+        path: of the run's folder.
+
+    Raises:
+        ValueError: what differs.
+    """
+    known = {} if space is None else space.measured_of
+    if known.get("version") != version("sconv-search"):
+        return
+    if differing := [name for name, value in start.items() if known.get(name, value) != value]:
+        raise ValueError(f"the run in {str(path)!r} was searched with another {', '.join(differing)}; {advice}")

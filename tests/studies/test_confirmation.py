@@ -12,6 +12,7 @@ from sconv_search.studies import RunFolder, StudyContext, StudySpec, confirm, re
 from sconv_search.studies.confirmation import front
 from sconv_search.studies.executors import placement
 from sconv_search.studies.executors.placement import Placement
+from sconv_search.studies.export import require_network
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.search.runner import search
 from sconv_search.studies.trials.confirming import Confirmation, ConfirmationEvaluator, ConfirmationRequest
@@ -52,6 +53,22 @@ def test_every_variant_is_trained_with_every_seed_and_the_references_once(
     assert rows(runs[1]) == [("searched", 0), ("uniform", 0), ("searched", 1), ("uniform", 1)]
     for r in runs[0].records()[0]:
         assert (r.test_score is not None) == (r.stage == "confirm")
+
+
+def test_what_follows_a_search_is_refused_with_other_code_than_it_had(
+    context: StudyContext, runs: list[RunFolder]
+) -> None:
+    def other() -> torch.nn.Module:
+        network = context.task.network()
+        network[2] = torch.nn.Tanh()  # type: ignore[index]  # weights of the same names and shapes
+        return network
+
+    with pytest.raises(ValueError, match=f"the run in '{runs[0].path}' was searched with another network; give"):
+        confirm(replace(context, network=other().eval(), network_sha256=""), runs, seeds=1, most=1)
+    require_network(runs[0], context.task)
+    with pytest.raises(ValueError, match="was searched with another network; give the code that was searched"):
+        require_network(runs[0], replace(context.task, network=other))
+    require_network(runs[0], replace(context.task, network=other, trained_network=context.task.network))
 
 
 def test_a_confirmation_reads_the_test_set_once_for_each_network(context: StudyContext, runs: list[RunFolder]) -> None:

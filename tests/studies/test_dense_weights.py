@@ -5,17 +5,19 @@ from __future__ import annotations
 import fcntl
 import threading
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from sconv_search.data.splits import DataSet
 from sconv_search.studies import StudyContext, Task, context_from_task
 from sconv_search.studies.monitor import Monitor
 from sconv_search.system.weights import save_weights
-from sconv_search.training.dense_weights import alone
+from sconv_search.training.dense_weights import alone, views_sha256
 
 CPU = torch.device("cpu")
 
@@ -127,3 +129,29 @@ def test_a_second_command_waits_for_the_training_of_the_first(quick: Task, tmp_p
     assert not any("training the dense network" in line for line in said.lines), "it takes what the first one trained"
     with open(next(tmp_path.glob(".*.lock"))) as handle:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+class Doubled(DataSet):
+    factor = 2
+
+    def normalized(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+        return super().normalized(images_NCHW) * self.factor
+
+
+def test_views_and_data_sets_of_the_users_are_known_by_their_code(
+    context: StudyContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Doubled(**vars_of(context.data))
+    before = views_sha256(own)
+    assert before != views_sha256(context.data)
+    monkeypatch.setattr(Doubled, "factor", 3)
+    assert views_sha256(own) != before
+
+
+def vars_of(data: DataSet) -> dict[str, Any]:
+    return {field.name: getattr(data, field.name) for field in fields(data)}
+
+
+def test_a_space_is_of_the_calibration_images(context: StudyContext) -> None:
+    fewer = replace(context, data=replace(context.data, calibration_images=7))
+    assert {name for name, value in context.identity.items() if fewer.identity[name] != value} == {"calibration images"}

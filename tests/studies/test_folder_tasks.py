@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -237,6 +238,53 @@ def test_tables_of_photos_are_read(tmp_path: Path, kind: str) -> None:
     assert len(read(tmp_path / "table", seen=True).train) == 20
     with pytest.raises(ValueError, match="holds 2 classes, and the network tells 3 apart"):
         read(tmp_path / "table", "images?size=8@foldernets:small?classes=3")
+
+
+def numbered(labels: list[Any]) -> datasets.Dataset:
+    """Photos whose labels are plain values."""
+    images = [Image.fromarray(np.full((10, 12, 3), 5 * n, dtype=np.uint8)) for n in range(len(labels))]
+    kind = datasets.Value("string" if isinstance(labels[0], str) else "float" if labels[0] == 0.5 else "int64")
+    features = datasets.Features({"image": datasets.Image(), "label": kind})
+    return datasets.Dataset.from_dict({"image": images, "label": labels}, features=features)
+
+
+def parquet(root: Path, **tables: datasets.Dataset) -> Path:
+    for name, one in tables.items():
+        path = root / f"{name.replace('__', '/')}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        one.to_parquet(str(path))
+    return root
+
+
+@pytest.mark.parametrize("name", ["{}__0000", "default__{}__0000", "animals_{}", "{}", "Animals_{}_2020"])
+def test_a_tables_part_is_a_word_of_its_name_or_folder(tmp_path: Path, name: str) -> None:
+    counts = {"train": 8, "validation": 4, "test": 2}
+    root = parquet(tmp_path, **{name.format(part): table(count) for part, count in counts.items()})
+    data = read(root)
+    assert [len(data.train), len(data.validation), len(data.test)] == [8, 4, 2]
+
+
+def test_a_table_of_no_part_or_of_two_is_refused_beside_others(tmp_path: Path) -> None:
+    assert len(read(parquet(tmp_path / "alone", animals=table(20))).train) == 16
+    with pytest.raises(ValueError, match=r"/more.parquet' is of no part beside files that are"):
+        read(parquet(tmp_path / "beside", train=table(4), more=table(4)))
+    with pytest.raises(ValueError, match=r"the name 'train_test' of .* says the parts train and test"):
+        read(parquet(tmp_path / "two", train_test=table(4)))
+
+
+def test_classes_of_tables_are_counted_over_all_parts_and_texts_are_names(tmp_path: Path) -> None:
+    root = parquet(tmp_path / "numbers", train=numbered([0, 1, 1]), val=numbered([0, 0]), test=numbered([1]))
+    assert read(root).validation.labels.tolist() == [0, 0]  # type: ignore[attr-defined]
+    root = parquet(
+        tmp_path / "texts", train=numbered(["dog", "cat", "dog"]), val=numbered(["cat"]), test=numbered(["dog"])
+    )
+    data = read(root)
+    assert data.validation.labels.tolist() == [0]  # type: ignore[attr-defined]
+    assert data.test.class_names == ("cat", "dog")  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match=r"column 'label' of train in .* holds 0.5; labels must be whole numbers"):
+        read(parquet(tmp_path / "broken", train=numbered([0.5, 1.5])))
+    with pytest.raises(ValueError, match=r"holds 3 classes \(labels count from 0, the least is 1\)"):
+        read(parquet(tmp_path / "from one", train=numbered([1, 2])))
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import sconv_search as ss
+from sconv_search.training.evaluation import Score
+from sconv_search.training.user_functions import UserScore
 
 QUICK = ss.Schedule(epochs=1, learning_rate=0.01)
 
@@ -83,6 +85,64 @@ def test_scores_by_the_users_metric_are_recorded_searched_and_told(
     assert best.network.cost.flops == best.record.flops
     assert best.plan.to_json() == best.record.plan
     assert mine.search(trials=3) == mine.folder.records()[0], "nothing is done again"
+
+
+def shifted(data: TensorDataset) -> TensorDataset:
+    return TensorDataset(data.tensors[0], (data.tensors[1] + 1) % 3)
+
+
+def later(data: TensorDataset) -> TensorDataset:
+    images = data.tensors[0].clone()
+    images[32:] = 0
+    return TensorDataset(images, data.tensors[1])
+
+
+def untrained(network: nn.Module, penalty: Callable[[], Tensor], epochs: int) -> None:
+    """Stands for a loop of the user's own."""
+
+
+OTHERS: dict[str, tuple[dict[str, Any], str]] = {
+    "labels": ({"data": DataLoader(shifted(blobs(64, 0)), 16, shuffle=True)}, "another labels than before"),
+    "later batches": ({"data": DataLoader(later(blobs(64, 0)), 16, shuffle=True)}, "another training data than before"),
+    "loss": ({"loss": lambda outputs, labels: outputs.square().mean()}, "another loss than before"),
+    "score": ({"score": lambda network: 0.5}, "another score than before"),
+    "validation data": ({"score": loss_on(blobs(48, 5))}, "another score than before"),
+    "fit": ({"loss": None, "fit": untrained}, "another loss than before; another fit than before"),
+    "test": ({"test": None}, "another test than before"),
+}
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The place of a study that was searched."""
+    place = tmp_path_factory.mktemp("begun")
+    study(place, samples=32).search(trials=1)
+    return place
+
+
+@pytest.mark.parametrize(("changed", "said"), OTHERS.values(), ids=OTHERS)
+def test_a_folder_goes_on_with_the_same_functions_and_data_alone(
+    begun: Path, changed: dict[str, Any], said: str
+) -> None:
+    mine = study(begun, **{"samples": 32, **changed})
+    with pytest.raises(ValueError, match="holds another study: .*" + said):
+        mine.search(trials=2)
+    if said == "another labels than before":
+        with pytest.raises(ValueError, match="was searched with other functions or data: .*" + said):
+            mine.confirm(seeds=1)
+
+
+def test_another_score_by_the_same_function_is_refused_unless_it_differs_each_time(
+    begun: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = study(begun).folder.read_spec()
+    assert spec is not None
+    assert spec.dense_score == pytest.approx(loss_on(blobs(48, 1))(classifier()))
+    values = iter((5.0, 5.0, 6.0, 7.0))
+    monkeypatch.setattr(UserScore, "__call__", lambda self, network, data, split: Score(value=next(values)))
+    with pytest.raises(ValueError, match=r"the dense network scored .*, scores 5; name another"):
+        study(begun, samples=32).search(trials=1)
+    assert len(study(begun, samples=32).search(trials=1)) == 1
 
 
 def test_the_argument_is_not_modified_and_later_changes_of_it_do_not_matter(tmp_path: Path) -> None:

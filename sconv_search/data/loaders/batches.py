@@ -9,12 +9,14 @@ from functools import cached_property
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from sconv_search.data.loaders.replay import epoch_seed, replayed, same_batch
 from sconv_search.data.shard import WHOLE, Shard
+from sconv_search.system.code import written_by_class
 
 CPU = torch.device("cpu")
 
@@ -200,6 +202,60 @@ class LoaderData:
                 if self.can_be_replayed:
                     digest.update(leaf.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
+
+    def parts(self) -> dict[str, object]:
+        """What else the data shows of itself, by name: the labels of the first inputs, and what is kept in memory.
+
+        Of batches that differ each time, no labels; of data on disk, or made as it is read, nothing that is kept.
+        """
+        found: dict[str, object] = {}
+        if self.can_be_replayed:
+            found["labels"] = [_tensors(self.wanted(batch)) for batch in self._first_batches()]
+        if stored := stored_tensors(self.loader):
+            found["training data"] = stored
+        return found
+
+    def _first_batches(self) -> Iterator[Any]:
+        seen = 0
+        for batch in replayed(self.loader, 0):
+            yield batch
+            seen += batch_size(self.read(batch))
+            if seen >= self.samples:
+                return
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
+
+
+def stored_tensors(source: Any) -> list[Any]:
+    """Tensors, arrays and lists of numbers that batches in memory, or a loader's data set, are made of.
+
+    What data sets write to as they are read, such as caches, is left out.
+    """
+    if isinstance(source, (list, tuple)):
+        return _tensors(source)
+    return _kept(getattr(source, "dataset", None), set())
+
+
+def _kept(data: Any, seen: set[int]) -> list[Any]:
+    if data is None or id(data) in seen:
+        return []
+    seen.add(id(data))
+    if isinstance(data, (list, tuple)):
+        return _tensors(data)
+    found: list[Any] = []
+    for name, value in getattr(data, "__dict__", {}).items():
+        parts = value if isinstance(value, (list, tuple)) and value else [value]
+        if name in written_by_class(type(data)):
+            continue
+        if isinstance(parts[0], (Tensor, np.ndarray)):
+            found += parts
+        elif parts is value and isinstance(parts[0], (bool, int, float)):
+            found.append(np.asarray([part for part in parts if isinstance(part, (bool, int, float))]))
+        elif isinstance(parts[0], torch.utils.data.Dataset):
+            found += [leaf for part in parts for leaf in _kept(part, seen)]
+    return found
 
 
 def _kind(value: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ from PIL import Image
 
 from sconv_search.data.cityscapes import cityscapes
 from sconv_search.data.class_folders import class_folders
+from sconv_search.data.crops import Photos
 from sconv_search.data.disk import DiskSplit, opened
+from sconv_search.data.image_folders import image_folders as labeled_folders
 from sconv_search.data.imagenet import Crops, imagenet
 from sconv_search.data.photos import photos
 from sconv_search.data.splits import DataSet
@@ -151,3 +154,77 @@ def test_annotations_that_do_not_fit_are_named(tmp_path: Path, picture: np.ndarr
     Image.fromarray(picture).save(target)
     with pytest.raises(ValueError, match=words):
         data.train.take(torch.tensor([0]))
+
+
+def photo_classes(root: Path, parts: tuple[str, ...] = ("train", "val", "test")) -> Path:
+    """Two photos of a cat and two of a dog in each part."""
+    for number, (part, kind, name) in enumerate((p, k, n) for p in parts for k in ("cat", "dog") for n in "ab"):
+        (root / part / kind).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (number, 9, 9)).save(root / part / kind / f"{name}.png")
+    return root
+
+
+def labeled(root: Path) -> DataSet:
+    shape = Photos(size=(8, 8), resize=8, mean=(0.5,) * 3, std=(0.2,) * 3)
+    return labeled_folders(root, train_was_seen=False, photos=shape, classes=2)
+
+
+LINKS = {
+    "itself": ("train/cat/again", ".", "leads to .*/cat', which holds it; remove the link"),
+    "a folder above": ("train/cat/up", "../..", "which holds it; remove the link"),
+    "another part": ("train/cat/more", "../../val/cat", r"val/cat' are one folder, by a link"),
+    "another class": ("train/cat/more", "../dog", r"train/dog' are one folder, by a link"),
+    "a class": ("train/wolf", "dog", r"train/dog' and .*train/wolf' are one folder, by a link"),
+}
+
+
+@pytest.mark.parametrize(("link", "target", "message"), LINKS.values(), ids=LINKS)
+def test_links_that_would_read_images_twice_are_refused(tmp_path: Path, link: str, target: str, message: str) -> None:
+    root = photo_classes(tmp_path)
+    (root / link).symlink_to(target)
+    with pytest.raises(ValueError, match=message):
+        labeled(root)
+
+
+def test_a_part_that_is_a_link_to_another_is_refused(tmp_path: Path) -> None:
+    root = photo_classes(tmp_path, ("train", "test"))
+    (root / "val").symlink_to("train")
+    with pytest.raises(ValueError, match=r"train' and .*val' are one folder, by a link"):
+        labeled(root)
+
+
+def test_links_to_folders_elsewhere_are_read_once(tmp_path: Path) -> None:
+    root = photo_classes(tmp_path / "photos")
+    photo_classes(tmp_path / "more", ("extra",))
+    for name in ("one", "two"):
+        (root / "train" / "cat" / name).symlink_to(tmp_path / "more" / "extra")
+    assert len(labeled(root).train) == 4 + 4
+
+
+def test_parts_are_known_in_capitals_and_by_one_folder_alone(tmp_path: Path) -> None:
+    root = photo_classes(tmp_path / "capitals", ("Train", "VAL", "Test"))
+    assert [len(split) for split in (labeled(root).train, labeled(root).validation, labeled(root).test)] == [4] * 3
+    (root / "validation").mkdir()
+    with pytest.raises(ValueError, match="holds 'VAL' and 'validation', which both name the part 'val'; keep one"):
+        labeled(root)
+    vehicles = photo_classes(tmp_path / "vehicles", ("Train", "Car"))
+    for path in (*vehicles.rglob("a.png"), *vehicles.rglob("b.png")):
+        path.rename(path.parent.parent / f"{path.parent.name}{path.name}")
+    for path in (vehicles / part / kind for part in ("Train", "Car") for kind in ("cat", "dog")):
+        path.rmdir()
+    assert labeled(vehicles).train.class_names == ("Car", "Train"), "a class of trains"  # type: ignore[attr-defined]
+
+
+def test_folders_beside_parts_and_photos_in_two_parts_or_classes_are_told(tmp_path: Path) -> None:
+    root = photo_classes(tmp_path, ("train", "test", "dev"))
+    assert labeled(root).notes == (
+        f"not read in {str(root)!r}, as no part is called so: 'dev' (parts are train, training, val, valid,"
+        " validation, test, testing)",
+    )
+    shutil.rmtree(root / "dev")
+    shutil.copytree(root / "train" / "cat", root / "test" / "cat", dirs_exist_ok=True)
+    shutil.copy(root / "train" / "cat" / "a.png", root / "train" / "dog" / "copied.png")
+    assert labeled(root).notes == (
+        f"2 photos in {str(root)!r} are in two parts, such as 'train/cat/a.png' and 'test/cat/a.png'",
+        f"1 photo in {str(root)!r} is in two classes, such as 'train/cat/a.png' and 'train/dog/copied.png'",
+    )

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import torch
 from PIL import Image
 
 from sconv_search.data.cityscapes import cityscapes
-from sconv_search.data.disk import DiskSplit
+from sconv_search.data.disk import DiskSplit, opened
 from sconv_search.data.imagenet import Crops, imagenet
 from sconv_search.data.layout import CITYSCAPES as STREETS
 from sconv_search.data.layout import Layout
@@ -220,3 +222,50 @@ def test_either_of_two_layouts_will_do(tmp_path: Path) -> None:
     (tmp_path / "both" / "c").touch()
     assert layout.missing(tmp_path) is None
     assert layout.root(tmp_path) == tmp_path / "both"
+
+
+def bitmaps(root: Path, count: int = 2) -> DiskSplit:
+    """Files of one size: their format does not compress."""
+    found = image_folders(root, train=count, val=2)
+    for number, file in enumerate(sorted(found.rglob("*.JPEG"))):
+        Image.new("RGB", (40, 40), (number, 0, 0)).save(file, format="BMP")
+    return cast(DiskSplit, imagenet(found, train_was_seen=True, crops=CROPS, classes=4).train)
+
+
+def test_the_checksum_tells_files_of_one_name_and_size_apart(tmp_path: Path) -> None:
+    split = bitmaps(tmp_path)
+    before = split.checksum()
+    one, other = split.files[0], split.files[-1]
+    kept = one.read_bytes(), other.read_bytes()
+    one.write_bytes(kept[1])
+    other.write_bytes(kept[0])
+    assert len(kept[0]) == len(kept[1])
+    assert split.checksum() != before
+    one.write_bytes(kept[0])
+    other.write_bytes(kept[1][:-1] + b"1")
+    assert split.checksum() != before, "its end counts"
+
+
+def test_a_name_that_is_not_utf_8_is_refused_in_a_printable_form(tmp_path: Path) -> None:
+    split = bitmaps(tmp_path)
+    strange = Path(os.fsdecode(os.fsencode(split.files[0].parent) + b"/\xff.JPEG"))
+    split.files[0].rename(strange)
+    with pytest.raises(ValueError, match=r"n0000000\d/\\xff.JPEG' is not UTF-8; rename it"):
+        replace(split, files=(strange, *split.files[1:])).checksum()
+
+
+@pytest.mark.parametrize("mode", ["RGB", None])
+def test_photos_and_masks_are_turned_as_exif_says(tmp_path: Path, mode: str | None) -> None:
+    image = Image.new("L", (16, 8))
+    image.putpixel((0, 0), 255)
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "turned.png", exif=exif)
+    upright = opened(tmp_path / "turned.png", mode)
+    assert upright.size == (8, 16)
+    assert np.asarray(upright.convert("L"))[0, 7] == 255
+
+
+def test_an_orientation_that_cannot_be_read_turns_nothing(tmp_path: Path) -> None:
+    Image.new("L", (16, 8)).save(tmp_path / "plain.png", exif=b"Exif\x00\x00no orientation")
+    assert opened(tmp_path / "plain.png", "RGB").size == (16, 8)

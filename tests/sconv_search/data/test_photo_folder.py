@@ -58,3 +58,13 @@ def test_folders_without_photos_and_networks_of_other_channels_are_refused(tmp_p
         PhotoFolder(tmp_path, PHOTOS)
     with pytest.raises(ValueError, match="takes inputs of 2"):
         PhotoFolder(tmp_path, Photos(size=(4, 4), resize=4, mean=(0.5, 0.5), std=(1.0, 1.0)))
+
+
+def test_photos_are_read_once_whatever_links_lead_to_them(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        written(tmp_path / "photos" / name / "a.png", 5, "RGB")
+    (tmp_path / "photos" / "two" / "more").symlink_to(tmp_path / "photos" / "one")
+    assert len(PhotoFolder(tmp_path / "photos", PHOTOS).paths) == 2
+    (tmp_path / "photos" / "two" / "up").symlink_to("..")
+    with pytest.raises(ValueError, match=r"two/up' leads to .*/photos', which holds it; remove the link"):
+        PhotoFolder(tmp_path / "photos", PHOTOS)

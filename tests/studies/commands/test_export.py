@@ -252,3 +252,16 @@ def test_a_missing_package_is_named(
 
 def test_the_methods_of_the_plans_exist() -> None:
     assert {choice.method for plan in PLANS.values() for choice in plan.sites.values()} <= set(METHODS)
+
+
+def test_other_code_than_was_searched_is_not_exported(
+    typed: Callable[..., Typed], run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(folder: RunFolder, task: Task) -> None:
+        raise ValueError(f"{folder.path.name} of {task.name} was searched with another network")
+
+    monkeypatch.setattr("sconv_search.studies.commands.export.require_network", refused)
+    said = typed("export", run.path, "--to", "onnx")
+    assert said.status == 2
+    assert "run of corners was searched with another network" in said.err
+    assert not (run.path / "exported").exists()
