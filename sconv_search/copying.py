@@ -26,6 +26,23 @@ HOOKS = (
 )
 
 
+def hooked(module: nn.Module) -> bool:
+    """Whether a call of the module does more than its forward: it has hooks, of any kind."""
+    return any(getattr(module, kind) for kind in HOOKS)
+
+
+def without_hooks(module: Module) -> Module:
+    """Another module of the same tensors and parts, whose calls are its forward alone.
+
+    It is for calls beside the network's own, on what the forward reads there: the hooks have run on that already. The
+    hooks of its parts stay, since these are called by the forward.
+    """
+    bare = copy.copy(module)
+    for kind in HOOKS:
+        setattr(bare, kind, type(getattr(module, kind))())
+    return bare
+
+
 def copied(
     network: Module, replacements: Mapping[nn.Module, nn.Module] | None = None, *, memo: Mapping[int, Any] | None = None
 ) -> Module:

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from sconv_search.calibration.blocks import block_of
 from sconv_search.calibration.stepped_run import Stepped, SteppedRun
 from sconv_search.compressor import layers, site, swapped, transposed_layers
-from sconv_search.copying import copied
+from sconv_search.copying import copied, without_hooks
 from sconv_search.cost.network_inputs import Inputs
 from sconv_search.cost.packing import PREFIX, PackedNetwork
 from sconv_search.system.cache import network_content
@@ -172,7 +172,7 @@ def _trained(
             if (other := next((run.name for run in (*wanted, *runs) if run.name != name), name)) != name:
                 raise ValueError(f"block {name!r} of the one network runs when {other!r} of the other does")
             inputs, goals = [run.x for run in runs], []
-            block, before = copy.deepcopy(site(compressed, name)).eval(), target.original(name)
+            block, before = without_hooks(copy.deepcopy(site(compressed, name))).eval(), target.original(name)
             same = all(run.x.equal(other.x) for run, other in zip(runs, wanted, strict=True))
             with torch.no_grad():
                 goals = [before(run.x) for run in wanted]

@@ -9,6 +9,7 @@ from statistics import median
 from torch import Tensor, nn
 
 from sconv_search.compressor import site, swapped
+from sconv_search.copying import without_hooks
 from sconv_search.cost.timing import Timer, eager, timed_in_turn
 from sconv_search.inference.batch_norm_folding import NORMS
 from sconv_search.inference.channel_order import writer
@@ -55,7 +56,7 @@ def layer_times_ms(
 
 
 def _placed(layer: nn.Module) -> nn.Module:
-    return channels_last_(copy.deepcopy(layer).eval())
+    return channels_last_(copy.deepcopy(without_hooks(layer)).eval())
 
 
 def _ways(name: str, layer: nn.Module, x: Tensor, sortable: bool) -> dict[str, nn.Module]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sconv_search.compressor import LAYER_KINDS, site, swapped
+from sconv_search.copying import without_hooks
 from sconv_search.cost.network_inputs import Inputs, called
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.search_space.space import Option
@@ -38,7 +39,7 @@ class Damages:
         """The relative squared error of a layer's outputs."""
         if not shapes:
             return 0.0  # it is never called
-        layer = _sampled(site(self._network, name), choice)
+        layer = _sampled(without_hooks(site(self._network, name)), choice)
         built = _built(layer, choice)
         read_N = self._reads(name, layer, shapes[0])
         self._alone.add((name, choice))

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from sconv_search.calibration.moments import KEPT_BYTES, input_moments, moment_bytes
 from sconv_search.calibration.replay import Given, called_once, outputs_before, replayed
 from sconv_search.compressor import site
-from sconv_search.copying import copied
+from sconv_search.copying import copied, without_hooks
 from sconv_search.cost.counting import cost_of_calls, measure_cost, on_shapes
 from sconv_search.cost.network_inputs import Inputs, arguments, called, first_of
 from sconv_search.cost.packing import PREFIX, PackedNetwork
@@ -254,6 +254,7 @@ def _relative_error(layer: nn.Module, built: nn.Module, read_N: Tensor) -> float
     """Norm of what the layer's outputs change by, over that of the outputs; None for a layer that is never called."""
     if not len(read_N):
         return None
+    layer, built = without_hooks(layer), without_hooks(built)  # which saw what it reads before
     wanted = layer(read_N)
     return float((built(read_N) - wanted).norm() / wanted.norm().clamp_min(1e-12))
 

@@ -275,3 +275,33 @@ def test_a_build_of_ones_own_gets_the_layer_that_meets_the_dense_outputs(normed:
         network(x)
     errors = [float((seen[name] - seen["dense"]).detach().square().mean()) for name in ("alone", "small")]
     assert errors[1] < 0.8 * errors[0]
+
+
+@pytest.mark.parametrize("method", ["structured_conv", "weight_svd", "channel_pruning"])
+def test_layers_with_hooks_at_their_full_structure_stay_what_they_were(method: str) -> None:
+    network, x = two_linears(bias=True), drawn(64, 6)
+    network[0].register_forward_pre_hook(lambda _, given: (given[0] * 3 + 1,))
+    network[0].register_forward_hook(lambda _, given, made: made * 2)
+    full = {"channel_pruning": {"0": {"keep": 8}}, "weight_svd": {"0": {"rank": 6}, "2": {"rank": 5}}}.get(
+        method, {"0": {"c": 6}, "2": {"c": 8}}
+    )
+    plan = CompressionPlan(sites={name: Choice(method=method, structure=structure) for name, structure in full.items()})
+    torch.testing.assert_close(compress(network, plan, x)(x), network(x), rtol=1e-5, atol=1e-5)
+
+
+def test_a_layer_whose_hook_changes_what_a_batch_norm_reads_is_fitted_about_zero() -> None:
+    seen = dict[str, Tensor]()
+
+    def build(layer: nn.Module, moments: Moments | None) -> nn.Module:
+        assert moments is not None
+        seen["mean"] = moments.mean
+        return copy.deepcopy(layer)
+
+    network = nn.Sequential(nn.Linear(6, 8, bias=False), nn.BatchNorm1d(8)).double().eval()
+    hook = network[0].register_forward_hook(lambda _, given, made: made.relu())
+    fit_in_sequence(network, {"0": build}, drawn(64, 6) + 1)
+    assert seen["mean"].any()  # else the batch norm's mean takes it
+    hook.remove()
+    network[0].register_forward_hook(lambda _, given, made: None)
+    fit_in_sequence(network, {"0": build}, drawn(64, 6) + 1)
+    assert not seen["mean"].any()

@@ -5,12 +5,13 @@ start.
 from __future__ import annotations
 
 import pytest
+import torch
 from torch import nn
 
 import sconv_search.studies.space.measuring
 from sconv_search import Choice, CompressionPlan, measure_cost
 from sconv_search.studies.methods import METHODS, compress
-from sconv_search.studies.space.measuring import CostTable, cost_of_calls
+from sconv_search.studies.space.measuring import CostTable, _relative_error, cost_of_calls
 
 CHOICE = Choice(method="structured_conv", structure={"c": 3, "n": 2, "merged": 1})
 
@@ -71,3 +72,13 @@ def test_a_choice_costs_what_the_built_layer_costs_without_building_it_of_values
 def on_meta_alone(network: nn.Module, plan: CompressionPlan) -> nn.Module:
     assert all(tensor.is_meta for tensor in (*network.parameters(), *network.buffers()))
     return compress(network, plan)
+
+
+def test_an_error_is_read_between_the_hooks_of_a_layer() -> None:
+    torch.manual_seed(0)
+    layer, x = nn.Linear(4, 4), torch.randn(3, 4)
+    built = nn.Linear(4, 4)
+    expected = _relative_error(layer, built, x)
+    for module in (layer, built):
+        module.register_forward_hook(lambda _, given, made: made + 100)
+    assert _relative_error(layer, built, x) == expected
