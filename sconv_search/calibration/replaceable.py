@@ -21,12 +21,13 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from sconv_search.calibration.geometry import padding_pairs
-from sconv_search.compressor import layers
-from sconv_search.copying import copied
+from sconv_search.compressor import layers, site
+from sconv_search.copying import copied, hooked
 from sconv_search.cost.counting import require_forward
 from sconv_search.cost.input_shape import guessed_shape, told_inputs
 from sconv_search.cost.network_inputs import Inputs, arguments, example_input, is_shape
 from sconv_search.layer_kinds import KINDS, obstacles
+from sconv_search.strict_json import shortened
 from sconv_search.system.cache import Memo, architecture
 from sconv_search.system.content import content_of
 
@@ -62,9 +63,27 @@ def left_alone(network: nn.Module) -> dict[str, str]:
         ValueError: the network fails on what was told.
         TypeError: it cannot be copied.
     """
-    reasons = obstacles(network)
-    if not layers(network, KINDS) or any(tensor.is_meta for tensor in network.parameters()):
-        return reasons
+    return {**obstacles(network), **_failures(network)}
+
+
+def require_no_failures(network: nn.Module, names: Iterable[str]) -> None:
+    """Refuses sites where the network would fail, or compute something else, with any other layer: see ``left_alone``.
+
+    Raises:
+        TypeError: the site is named, with the reason.
+        ValueError: the network fails on what was told.
+    """
+    failures = _failures(network)
+    reasons = {network.get_submodule(name): reason for name, reason in failures.items()}
+    for name in names:
+        if (reason := reasons.get(site(network, name))) is not None:
+            raise TypeError(shortened(f"site {name!r}: no other layer can stand in its place: {reason}"))
+
+
+def _failures(network: nn.Module) -> Mapping[str, str]:
+    """What the proof says of layers that could be replaced as far as that shows without running the network."""
+    if not layers(network, KINDS) or any(tensor.is_meta for tensor in network.parameters()) or _is_one_layer(network):
+        return {}
     same = architecture(network)
     told = told_inputs(same)
     key = same, content_of(told)
@@ -73,7 +92,13 @@ def left_alone(network: nn.Module) -> dict[str, str]:
         inputs = guessed_shape(network) if told is None else told
         known = ({} if inputs is None else _Proof(network, inputs).failures(),)
         _KEPT.put(key, known)
-    return {**reasons, **known[0]}
+    return known[0]
+
+
+def _is_one_layer(network: nn.Module) -> bool:
+    """Whether it is a sequence of one layer, without hooks: it does nothing with the layer but to call it."""
+    plain = type(network) is nn.Sequential and len(network) == 1 and "forward" not in vars(network)
+    return plain and not any(map(hooked, network.modules()))
 
 
 class _StandIn(nn.Module):

@@ -8,10 +8,11 @@ from collections.abc import Hashable, Iterator
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
+from torch.utils import _pytree as pytree
 
 from sconv_search.copying import copied
 from sconv_search.cost.counting import require_forward
-from sconv_search.cost.network_inputs import Inputs, is_shape
+from sconv_search.cost.network_inputs import Inputs, first_of, is_shape
 from sconv_search.system.cache import architecture
 
 SIZES = (32, 64, 28, 12, 16, 8, 96, 128, 224, 227, 299, 1024, 16000, 256, 384, 240, 288, 320, 448, 512)
@@ -30,6 +31,20 @@ def takes(network: nn.Module, inputs: Inputs) -> None:
     _TOLD.move_to_end(key)
     if len(_TOLD) > TOLD:
         _TOLD.popitem(last=False)
+
+
+def learn_from(network: nn.Module, calibration: Inputs) -> None:
+    """Remembers what calibration inputs (N, ...) tell, where nothing was told before, and the network runs on one."""
+    if _TOLD.get(architecture(network)) is not None:
+        return
+    if isinstance(calibration, Tensor) and calibration.is_floating_point():
+        one: Inputs = tuple(calibration.shape[1:])
+    else:
+        device = next((weight.device for weight in network.parameters()), torch.device("cpu"))
+        one = pytree.tree_map_only(Tensor, lambda leaf: leaf.to(device), first_of(calibration, 1))
+    with torch.random.fork_rng():
+        if _runs(copied(network).eval(), one):
+            takes(network, one)
 
 
 def told_inputs(same: Hashable) -> Inputs | None:
@@ -64,9 +79,9 @@ def guessed_shape(network: nn.Module) -> tuple[int, ...] | None:
         return next((shape for shape in guesses(network) if _runs(tried, shape)), None)
 
 
-def _runs(network: nn.Module, shape: tuple[int, ...]) -> bool:
+def _runs(network: nn.Module, inputs: Inputs) -> bool:
     try:
-        require_forward(network, shape)
+        require_forward(network, inputs)
     except ValueError:
         return False
     return True

@@ -8,7 +8,7 @@ from torch import nn
 
 from sconv_search.cost.network_inputs import Inputs
 from sconv_search.plan import CompressionPlan, read_plan
-from sconv_search.studies.methods import compress
+from sconv_search.studies.methods import compress_again
 from sconv_search.system.files import write_whole
 from sconv_search.system.weights import load_weights_, save_weights
 
@@ -37,6 +37,6 @@ def rebuild(architecture: nn.Module, folder: str | Path, input_shape: Inputs | N
     path = folder / "plan.json"
     if not path.is_file():
         raise FileNotFoundError(f"{str(folder)!r} holds no plan.json")
-    network = compress(architecture, read_plan(path), input_shape=input_shape)
+    network = compress_again(architecture, read_plan(path), input_shape)
     load_weights_(network, folder / "weights.safetensors")
     return network.eval()
