@@ -103,7 +103,7 @@ def reconstruct(
         raise ValueError(f"reconstruction needs images (N, ...) with N >= 1, got {tuple(images.shape)}")
     device = next(compressed.parameters(), images).device
     images = images.to(device)
-    blocks, left_out = trainable_blocks(compressed, dense, images[:1])
+    blocks, left_out = trainable_blocks(compressed, dense, images[:2])  # a block may run once for each image
     if left_out:
         warnings.warn(
             "blocks left as they were: " + "; ".join(f"{name} {why}" for name, why in left_out.items()),

@@ -102,7 +102,8 @@ def fit_in_sequence(
     if not len(inputs):
         raise ValueError(f"calibration needs inputs (N, ...) with N >= 1, got {tuple(inputs.shape)}")
     weight = next(network.parameters(), inputs)
-    once, normed = _surroundings(network, inputs[:1].to(weight.device))
+    # of two, where they run together: a layer may be called once for each input
+    once, normed = _surroundings(network, inputs[: min(2, _part(inputs))].to(weight.device))
     apart = {name: build for name, build in builds.items() if name not in once}
     start = swapped(network, _fitted_alone(network, apart, inputs))
     ordered = {name: build for name, build in builds.items() if name in once}
@@ -164,6 +165,11 @@ def _fitted_alone(network: nn.Module, builds: Mapping[str, Build], inputs: Tenso
 def _layer(network: nn.Module, name: str) -> nn.Module:
     """A layer as builds get it: hooks stay where it stands in the network, and what is built is called beside it."""
     return without_hooks(site(network, name))
+
+
+def _part(inputs: Tensor) -> int:
+    """How many inputs run together."""
+    return -(-len(inputs) // CHUNKS)
 
 
 def _surroundings(network: nn.Module, example: Tensor) -> tuple[set[str], set[str]]:
@@ -240,7 +246,7 @@ class _Sequence:
 
     def run(self, inputs: Tensor) -> None:
         """Fits all sites in the order in which the networks reach them."""
-        parts = inputs.split(-(-len(inputs) // CHUNKS))
+        parts = inputs.split(_part(inputs))
         with ExitStack() as stack:
             runs = [
                 (
@@ -250,6 +256,8 @@ class _Sequence:
                 for part in parts
             ]
             while (name := _reached(runs)) is not None:
+                if name in self._built or name in self._shifts:
+                    raise _OutOfStep(f"some inputs pass {name} more than once")
                 if name in self._builds:
                     self._fit(name, runs)
                 else:

@@ -23,6 +23,7 @@ from sconv_search.inference.channel_order import Writer, reorder_, writer
 from sconv_search.inference.dataflow import Dataflow, traced
 from sconv_search.inference.implementations import DENSE, Implementation, implementations
 from sconv_search.inference.surroundings import surrounded_runs
+from sconv_search.layer_kinds import reads_single_input
 from sconv_search.structured.kinds import LINEAR_MAPS, STRUCTURED
 from sconv_search.structured.linear import StructuredLinear
 from sconv_search.system.cache import KEPT_BYTES, Memo, architecture
@@ -45,15 +46,6 @@ class SingleInput(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(C, space...) -> (O, space...)."""
         return self.module(x.unsqueeze(0)).squeeze(0)  # type: ignore[no-any-return]
-
-
-def reads_single_input(layer: nn.Module, x: Tensor) -> bool:
-    """Whether the batch axis is missing from what a convolution or linear layer, whose weight is (O, C, taps...),
-    reads.
-    """
-    weight = layer.weight
-    assert isinstance(weight, Tensor)
-    return x.dim() == weight.dim() - 1
 
 
 LayerTimes = tuple[Mapping[str, float]]

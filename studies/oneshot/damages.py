@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sconv_search.compressor import LAYER_KINDS, site, swapped
 from sconv_search.copying import without_hooks
 from sconv_search.cost.network_inputs import Inputs, called
+from sconv_search.layer_kinds import with_batch
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.search_space.space import Option
 from sconv_search.studies.methods import compress, method_named
@@ -92,7 +93,7 @@ class Damages:
 
         def note(module: nn.Module, given: tuple[Tensor, ...], named: Mapping[str, Tensor]) -> None:
             if not seen:
-                seen.append(next(iter((*given, *named.values()))).detach().clone())
+                seen.append(with_batch(module, next(iter((*given, *named.values()))).detach().clone()))
 
         hook = site(self._network, name).register_forward_pre_hook(note, with_kwargs=True)
         try:

@@ -133,3 +133,15 @@ def test_blocks_with_hooks_are_brought_nearer() -> None:
     network.blocks[0].register_forward_hook(lambda _, given, made: made / 3)
     small = halved(network, "spatial_svd")
     assert error(reconstruct(small, network, IMAGES, HOW), network) < 0.9 * error(small, network)
+
+
+def test_blocks_that_run_once_for_each_image_are_left_as_they_were_with_a_note(dense: nn.Module) -> None:
+    class OneByOne(Small):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.blocks(torch.stack([self.stem(one) for one in x])).mean((2, 3)))
+
+    network = OneByOne().eval()
+    network.load_state_dict(dense.state_dict())
+    with pytest.warns(RuntimeWarning, match="stem runs 2 times"):
+        rebuilt = reconstruct(halved(network, "spatial_svd"), network, IMAGES[:8], Reconstruction(steps=1))
+    assert rebuilt.stem.weight.equal(dense.stem.weight)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from sconv_search import Choice, CompressionPlan
 from sconv_search.baselines.channel_pruning import ChannelPruning
 from sconv_search.calibration import retargeting
 from sconv_search.calibration.moments import Moments
-from sconv_search.calibration.sequential_fit import compress_layers, fit_in_sequence
+from sconv_search.calibration.sequential_fit import FittedAlone, compress_layers, fit_in_sequence
 from sconv_search.structured.method import StructuredConvolution
 from sconv_search.studies.methods import METHODS, compress
 
@@ -305,3 +306,28 @@ def test_a_layer_whose_hook_changes_what_a_batch_norm_reads_is_fitted_about_zero
     network[0].register_forward_hook(lambda _, given, made: None)
     fit_in_sequence(network, {"0": build}, drawn(64, 6) + 1)
     assert not seen["mean"].any()
+
+
+class Repeated(nn.Module):
+    """Calls its first layer as often as it is told, on shares of the inputs."""
+
+    def __init__(self, times: Callable[[Tensor], int]) -> None:
+        super().__init__()
+        self.first, self.last, self._times = nn.Linear(6, 8), nn.Linear(8, 5), times
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.cat([self.first(part) for part in x.chunk(self._times(x))]))
+
+
+def test_a_layer_that_runs_once_for_each_input_is_fitted_by_itself(recwarn: pytest.WarningsRecorder) -> None:
+    network, x = Repeated(len).double().eval(), drawn(64, 6)
+    found, alone = (compress(network, structured(first=3, last=8), x, in_sequence=kept) for kept in (True, False))
+    assert found.first.weight.equal(alone.first.weight)
+    assert not any("by themselves" in str(warning.message) for warning in recwarn)
+
+
+def test_where_more_inputs_call_a_layer_more_often_layers_are_fitted_by_themselves_with_a_note() -> None:
+    network, x = Repeated(lambda x: 1 if len(x) < 3 else 2).double().eval(), drawn(64, 6)
+    with pytest.warns(FittedAlone, match="some inputs pass first more than once"):
+        found = compress(network, structured(first=6, last=8), x)
+    torch.testing.assert_close(found(x), network(x), rtol=1e-9, atol=1e-9)
