@@ -35,7 +35,8 @@ def takes(network: nn.Module, inputs: Inputs) -> None:
 
 def learn_from(network: nn.Module, calibration: Inputs) -> None:
     """Remembers what calibration inputs (N, ...) tell, where nothing was told before, and the network runs on one."""
-    if _TOLD.get(architecture(network)) is not None:
+    tensors = [leaf for leaf in pytree.tree_leaves(calibration) if isinstance(leaf, Tensor)]
+    if _TOLD.get(architecture(network)) is not None or not all(leaf.numel() for leaf in tensors):
         return
     if isinstance(calibration, Tensor) and calibration.is_floating_point():
         one: Inputs = tuple(calibration.shape[1:])

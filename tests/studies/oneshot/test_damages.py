@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sconv_search import Choice
+from sconv_search import Choice, Cost, compress
+from sconv_search.search_space.space import Option
 from sconv_search.studies.oneshot import damages
 from sconv_search.studies.oneshot.damages import Damages
 
@@ -35,3 +36,21 @@ def test_a_layer_that_reads_one_input_by_itself_is_compared_on_the_whole_of_it(m
     monkeypatch.setattr(damages, "READ_ELEMENTS", 72)  # two channels
     found = Damages(First(*network()), X).of_layer("0", HALF, [(3, 6, 6)])
     assert found == Damages(network(), X[:1]).of_layer("0", HALF, [(3, 6, 6)])
+
+
+def test_a_layer_that_the_data_never_runs_is_judged_by_noise_with_a_note() -> None:
+    class Branching(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            return self[2](self[0](x) if x.mean() <= 0 else self[2].weight.new_ones(len(x), 8, 4, 4))
+
+    branching, option = Branching(*network()), Option(choice=HALF, cost=Cost(macs=1, adds=0, params=0), damage=0.5)
+    judged = Damages(branching, X.abs())
+    with pytest.warns(RuntimeWarning, match="the data never runs '0'"):
+        found = judged.of_layer("0", HALF, [(3, 6, 6)])
+    assert found == Damages(branching, None).of_layer("0", HALF, [(3, 6, 6)])
+    assert judged.scaled("0", [option]) == (option,)  # not by outputs, which it does not reach
+
+
+def test_data_of_empty_batches_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"holds empty batches alone, of \(0, 3, 6, 6\)"):
+        compress(network(), (3, 6, 6), budget="60%", data=[X[:0], X[:0]])
