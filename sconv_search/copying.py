@@ -27,8 +27,8 @@ HOOKS = (
 
 
 def hooked(module: nn.Module) -> bool:
-    """Whether a call of the module does more than its forward: it has hooks, of any kind."""
-    return any(getattr(module, kind) for kind in HOOKS)
+    """Whether a call of the module may do more than its forward: it has forward hooks, or ones before the forward."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def without_hooks(module: Module) -> Module:
