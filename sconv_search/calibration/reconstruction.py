@@ -147,7 +147,7 @@ def _calls(network: nn.Module, names: Iterable[str], example: Tensor) -> dict[st
     for name in names:
         watch(name)
     with torch.no_grad():
-        observed(example)
+        observed(example.clone())
     return seen
 
 
@@ -252,4 +252,4 @@ def _rows(parts: Sequence[Tensor], chosen: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _error(block: nn.Module, x: Tensor, goal: Tensor) -> float:
-    return float((block(x) - goal).square().sum())
+    return float((block(x.clone()) - goal).square().sum())

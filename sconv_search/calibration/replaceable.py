@@ -226,8 +226,7 @@ class _Proof:
 
     @torch.no_grad()
     def _run(self, network: nn.Module) -> list[Any]:
-        given = pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, self._inputs)
-        positional, named = arguments(network, given)
+        positional, named = arguments(network, self._inputs)
         devices = {weight.device for weight in network.parameters() if weight.is_cuda}
         with torch.random.fork_rng(list(devices)):
             torch.manual_seed(0)

@@ -133,7 +133,7 @@ def _better(sequence: _Sequence, network: nn.Module, builds: Mapping[str, Build]
     alone = swapped(network, _fitted_alone(network, builds, inputs))
     evaluated = copied(alone).eval()
     with torch.no_grad():
-        left_alone = _left_wrong((evaluated(x), wanted) for x, _, wanted in sequence.outputs)
+        left_alone = _left_wrong((evaluated(x.clone()), wanted) for x, _, wanted in sequence.outputs)
     if not left_alone < left:
         return sequence.result()
     warnings.warn(
@@ -202,7 +202,7 @@ def _surroundings(network: nn.Module, example: Tensor) -> tuple[set[str], set[st
         module.register_forward_hook(note, prepend=True)
         module.register_forward_hook(leave)
     with torch.no_grad():
-        observed(example)
+        observed(example.clone())
     modules = dict(observed.named_modules(remove_duplicate=False))
     once = {name for name, module in modules.items() if calls[module] == 1}
     return once, {name for name in once if modules[name] in normed}

@@ -98,7 +98,7 @@ class SteppedRun:
         stepped._current.run = self
         try:
             with torch.no_grad():
-                self.output = stepped._network(batch)
+                self.output = stepped._network(batch.clone())  # a forward may write over what it is given
         except _Closed:
             return
         except BaseException as error:  # raised where the run is waited for

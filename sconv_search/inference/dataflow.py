@@ -83,8 +83,9 @@ def traced(network: nn.Module, example: Tensor, kinds: Collection[type[nn.Module
     """The flow of values between the layers of exactly these kinds, in one run without gradients."""
     recorder = _Recorder(network.buffers())
     layers = {module: name for name, module in network.named_modules() if type(module) in kinds}
+    own = example.clone()  # a forward may write over what it is given
     with torch.no_grad(), recorder.watching(layers), recorder:
-        recorder.flow.output = network(example)
+        recorder.flow.output = network(own)
     recorder.note("output", None, recorder.values_of(recorder.flow.output), ())
     return recorder.flow
 

@@ -331,3 +331,21 @@ def test_where_more_inputs_call_a_layer_more_often_layers_are_fitted_by_themselv
     with pytest.warns(FittedAlone, match="some inputs pass first more than once"):
         found = compress(network, structured(first=6, last=8), x)
     torch.testing.assert_close(found(x), network(x), rtol=1e-9, atol=1e-9)
+
+
+class Doubling(nn.Sequential):
+    """Writes over its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.mul_(2))
+
+
+@pytest.mark.parametrize("in_sequence", [True, False])
+@pytest.mark.parametrize("several", [False, True])
+def test_inputs_that_a_forward_writes_over_stay_as_they_are(in_sequence: bool, several: bool) -> None:
+    network, x = Doubling(*two_linears(bias=True)).eval(), drawn(64, 6)
+    given = {"x": x.clone()} if several else x.clone()
+    small = compress(network, structured(**{"0": 3, "2": 4}), given, in_sequence=in_sequence)
+    assert torch.equal(given["x"] if several else given, x)
+    plain = compress(two_linears(bias=True), structured(**{"0": 3, "2": 4}), 2 * x, in_sequence=in_sequence)
+    torch.testing.assert_close(small[2].weight, plain[2].weight, rtol=1e-4, atol=1e-5)  # several are packed in float32

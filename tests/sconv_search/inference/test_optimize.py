@@ -346,3 +346,15 @@ def test_a_network_that_asks_for_attributes_of_a_batch_norm_keeps_it() -> None:
     ready, _ = optimize_for_inference(network, x)
     torch.testing.assert_close(ready(x), network(x))
     assert type(ready[1]) is nn.BatchNorm2d
+
+
+def test_an_example_that_the_forward_writes_over_stays_as_it_is() -> None:
+    class Doubling(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.mul_(2))
+
+    network, x = Doubling(nn.Conv2d(4, 6, 1), nn.BatchNorm2d(6)).eval(), torch.randn(2, 4, 3, 3)
+    given = x.clone()
+    ready, _ = optimize_for_inference(network, given)
+    assert torch.equal(given, x)
+    torch.testing.assert_close(ready(x.clone()), network(x.clone()))
