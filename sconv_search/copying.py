@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _WrappedHook
 from torch.utils import _pytree as pytree
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -23,6 +24,11 @@ MOST_DEPTH = 8
 HOOKS = (
     *("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called"),
     *("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_backward_hooks", "_backward_pre_hooks"),
+)
+"""Those of calls."""
+STATE_HOOKS = (
+    *("_state_dict_hooks", "_state_dict_pre_hooks"),
+    *("_load_state_dict_pre_hooks", "_load_state_dict_post_hooks"),
 )
 
 
@@ -86,7 +92,7 @@ def _left_by_forwards(network: nn.Module) -> Iterator[Tensor]:
 
 
 def _take_over_(new: nn.Module, old: nn.Module, known: dict[int, Any]) -> None:
-    for kind in HOOKS:
+    for kind in (*HOOKS, *STATE_HOOKS):
         if hooks := getattr(old, kind):
             setattr(
                 new,
@@ -115,6 +121,8 @@ def _with_copied_functions(value: Any, known: dict[int, Any]) -> Any:
     """An attribute of a copy in which functions hold the copies of what they held; containers are changed in place."""
     if isinstance(value, (FunctionType, MethodType, partial)):
         return _in_copy(value, known)
+    if isinstance(value, _WrappedHook):  # torch's own holder of a hook that is called with its module
+        value.hook = _in_copy(value.hook, known)
     if type(value) in (dict, OrderedDict):
         for key, attribute in value.items():
             value[key] = _with_copied_functions(attribute, known)
