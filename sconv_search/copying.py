@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _WrappedHook
 from torch.utils import _pytree as pytree
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -24,6 +25,28 @@ HOOKS = (
     *("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called"),
     *("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_backward_hooks", "_backward_pre_hooks"),
 )
+"""Those of calls."""
+STATE_HOOKS = (
+    *("_state_dict_hooks", "_state_dict_pre_hooks"),
+    *("_load_state_dict_pre_hooks", "_load_state_dict_post_hooks"),
+)
+
+
+def hooked(module: nn.Module) -> bool:
+    """Whether a call of the module may do more than its forward: it has forward hooks, or ones before the forward."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+def without_hooks(module: Module) -> Module:
+    """Another module of the same tensors and parts, whose calls are its forward alone.
+
+    It is for calls beside the network's own, on what the forward reads there: the hooks have run on that already. The
+    hooks of its parts stay, since these are called by the forward.
+    """
+    bare = copy.copy(module)
+    for kind in HOOKS:
+        setattr(bare, kind, type(getattr(module, kind))())
+    return bare
 
 
 def copied(
@@ -69,7 +92,7 @@ def _left_by_forwards(network: nn.Module) -> Iterator[Tensor]:
 
 
 def _take_over_(new: nn.Module, old: nn.Module, known: dict[int, Any]) -> None:
-    for kind in HOOKS:
+    for kind in (*HOOKS, *STATE_HOOKS):
         if hooks := getattr(old, kind):
             setattr(
                 new,
@@ -98,6 +121,8 @@ def _with_copied_functions(value: Any, known: dict[int, Any]) -> Any:
     """An attribute of a copy in which functions hold the copies of what they held; containers are changed in place."""
     if isinstance(value, (FunctionType, MethodType, partial)):
         return _in_copy(value, known)
+    if isinstance(value, _WrappedHook):  # torch's own holder of a hook that is called with its module
+        value.hook = _in_copy(value.hook, known)
     if type(value) in (dict, OrderedDict):
         for key, attribute in value.items():
             value[key] = _with_copied_functions(attribute, known)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 LAYER_KINDS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -63,6 +63,20 @@ def _obstacle_in_weights(layer: nn.Module) -> str | None:
     if more := [name for name in own if name not in ("weight", "bias")]:
         return f"it holds {', '.join(more)} beside its weight and bias"
     return None
+
+
+def reads_single_input(layer: nn.Module, x: Tensor) -> bool:
+    """Whether the batch axis is missing from what a convolution or linear layer, whose weight is (O, C, taps...),
+    reads.
+    """
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    return x.dim() == weight.dim() - 1
+
+
+def with_batch(module: nn.Module, x: Tensor) -> Tensor:
+    """What a module reads, with the batch axis that convolutions and linear layers may do without."""
+    return x.unsqueeze(0) if isinstance(module, KINDS) and reads_single_input(module, x) else x
 
 
 def _sharing_memory(parameters: Iterable[nn.Parameter]) -> Iterator[tuple[nn.Parameter, nn.Parameter]]:

@@ -22,7 +22,7 @@ from sconv_search.inference.runtimes import onnx_run
 from sconv_search.plan import CompressionPlan
 from sconv_search.records import TrialRecord
 from sconv_search.studies.context import network_sha256
-from sconv_search.studies.methods import compress
+from sconv_search.studies.methods import compress_again
 from sconv_search.studies.options.export import BEST, Format
 from sconv_search.studies.runs.folder import RunFolder
 from sconv_search.studies.runs.rebuild import rebuild
@@ -219,7 +219,7 @@ def _weights(
     """Writes the weights; parity is that of the network made again from the file."""
     with atomic_write(path) as partial:
         save_weights(network, partial, metadata)
-        again = compress(architecture, plan)
+        again = compress_again(architecture, plan)
         load_weights_(again, partial)
         parities = {"rebuilt": parity(network, again.eval(), example)}
         require_parity(parities)

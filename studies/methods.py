@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from sconv_search.calibration.replaceable import require_no_failures
 from sconv_search.calibration.sequential_fit import compress_layers, fit_in_sequence
 from sconv_search.compressor import Build, Compressor, Penalty, require_sites, site
-from sconv_search.cost.input_shape import takes
+from sconv_search.cost.input_shape import learn_from, takes
 from sconv_search.cost.network_inputs import Inputs
 from sconv_search.cost.packing import PREFIX, PackedNetwork
 from sconv_search.plan import Choice, CompressionPlan, Structure
@@ -44,21 +45,48 @@ def compress(
         reference: the network before it was trained towards the plan, see ``Compressor.compress``.
         in_sequence: layers are fitted in the order in which they run, to what the compressed network so far reads; else
             each to what it reads in the network as given.
-        input_shape: of one input, without the batch, or an example, for methods that follow channels through the
-            network; that of the calibration inputs where they are given, else one that was named before, or the first
-            common one that runs.
+        input_shape: of one input, without the batch, or an example, on which the network is run to see which layers can
+            be replaced, and to follow channels through it; else what was named before of networks of its architecture,
+            what the calibration inputs tell, or the first common shape that runs.
 
     Raises:
         KeyError: the plan names an unknown method, or a site that the network lacks.
-        TypeError: a method cannot replace a site's kind of layer.
-        ValueError: a structure is out of range for its site, or a site's weights are not finite.
+        TypeError: a method cannot replace a site's kind of layer, or no other layer can stand in its place, as where
+            the network reads its weight (``calibration.replaceable.left_alone``).
+        ValueError: a structure is out of range for its site, a site's weights are not finite, or the network fails on
+            the input.
     """
-    if calibration is not None and not isinstance(calibration, Tensor):
-        return _packed(network, plan, calibration, reference, in_sequence=in_sequence)
-    methods = sorted(map(method_named, plan.methods), key=lambda method: not method.reshapes_neighbors)
     require_sites(network, plan.sites)
     if input_shape is not None:
         takes(network, input_shape)
+    if replaced := [name for name, choice in plan.sites.items() if not method_named(choice.method).reshapes_neighbors]:
+        if calibration is not None:
+            learn_from(network, calibration)
+        require_no_failures(network, replaced)
+    return _compressed(network, plan, calibration, reference, in_sequence=in_sequence)
+
+
+def compress_again(architecture: nn.Module, plan: CompressionPlan, input_shape: Inputs | None = None) -> nn.Module:
+    """What ``compress`` makes of a plan that it has carried out on such a network before, for other weights to be
+    loaded: the sites are not put to the proof again, which would take runs of the network. Raises as ``compress``.
+    """
+    require_sites(architecture, plan.sites)
+    if input_shape is not None:
+        takes(architecture, input_shape)
+    return _compressed(architecture, plan)
+
+
+def _compressed(
+    network: nn.Module,
+    plan: CompressionPlan,
+    calibration: Inputs | None = None,
+    reference: nn.Module | None = None,
+    *,
+    in_sequence: bool = True,
+) -> nn.Module:
+    if calibration is not None and not isinstance(calibration, Tensor):
+        return _packed(network, plan, calibration, reference, in_sequence=in_sequence)
+    methods = sorted(map(method_named, plan.methods), key=lambda method: not method.reshapes_neighbors)
     left, builds, kept = network, dict[str, Build](), dict[str, Tensor]()
     for method in methods:
         part = plan.only(method.name)
@@ -80,7 +108,7 @@ def _packed(
 ) -> nn.Module:
     """The same for a network of any inputs, which for that time is one of a single tensor."""
     packed = PackedNetwork(network, calibration)
-    made = compress(
+    made = _compressed(
         packed,
         CompressionPlan(sites={PREFIX + name: choice for name, choice in plan.sites.items()}),
         packed.packed(calibration),
@@ -118,4 +146,4 @@ def penalty(network: nn.Module, plan: CompressionPlan) -> Penalty:
     return lambda: torch.stack([part() for part in parts]).sum() if parts else torch.zeros(())
 
 
-__all__ = ["METHODS", "compress", "method_named", "narrowed", "penalty"]
+__all__ = ["METHODS", "compress", "compress_again", "method_named", "narrowed", "penalty"]

@@ -137,7 +137,7 @@ def _measured(network: nn.Module, names: list[str], inputs: Tensor) -> dict[str,
     with torch.no_grad():
         for batch in inputs.split(BATCH):
             seen = len(batch)
-            observed(batch.to(device))
+            observed(batch.to(device, copy=True))  # a forward may write over what it is given
     return {
         name: Moments(total.mean / total.positions, total.second / total.positions, total.positions)
         for name, total in sums.items()

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from sconv_search.calibration.blocks import block_of
 from sconv_search.calibration.stepped_run import Stepped, SteppedRun
 from sconv_search.compressor import layers, site, swapped, transposed_layers
-from sconv_search.copying import copied
+from sconv_search.copying import copied, without_hooks
 from sconv_search.cost.network_inputs import Inputs
 from sconv_search.cost.packing import PREFIX, PackedNetwork
 from sconv_search.system.cache import network_content
@@ -103,7 +103,7 @@ def reconstruct(
         raise ValueError(f"reconstruction needs images (N, ...) with N >= 1, got {tuple(images.shape)}")
     device = next(compressed.parameters(), images).device
     images = images.to(device)
-    blocks, left_out = trainable_blocks(compressed, dense, images[:1])
+    blocks, left_out = trainable_blocks(compressed, dense, images[:2])  # a block may run once for each image
     if left_out:
         warnings.warn(
             "blocks left as they were: " + "; ".join(f"{name} {why}" for name, why in left_out.items()),
@@ -147,7 +147,7 @@ def _calls(network: nn.Module, names: Iterable[str], example: Tensor) -> dict[st
     for name in names:
         watch(name)
     with torch.no_grad():
-        observed(example)
+        observed(example.clone())
     return seen
 
 
@@ -172,7 +172,7 @@ def _trained(
             if (other := next((run.name for run in (*wanted, *runs) if run.name != name), name)) != name:
                 raise ValueError(f"block {name!r} of the one network runs when {other!r} of the other does")
             inputs, goals = [run.x for run in runs], []
-            block, before = copy.deepcopy(site(compressed, name)).eval(), target.original(name)
+            block, before = without_hooks(copy.deepcopy(site(compressed, name))).eval(), target.original(name)
             same = all(run.x.equal(other.x) for run, other in zip(runs, wanted, strict=True))
             with torch.no_grad():
                 goals = [before(run.x) for run in wanted]
@@ -252,4 +252,4 @@ def _rows(parts: Sequence[Tensor], chosen: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _error(block: nn.Module, x: Tensor, goal: Tensor) -> float:
-    return float((block(x) - goal).square().sum())
+    return float((block(x.clone()) - goal).square().sum())

@@ -24,12 +24,13 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from sconv_search.calibration.geometry import padding_pairs
-from sconv_search.compressor import layers
-from sconv_search.copying import copied
+from sconv_search.compressor import layers, site
+from sconv_search.copying import copied, hooked
 from sconv_search.cost.counting import require_forward
 from sconv_search.cost.input_shape import guessed_inputs, told_inputs
 from sconv_search.cost.network_inputs import Inputs, arguments, batch_of, example_input, is_shape, output_leaves
 from sconv_search.layer_kinds import KINDS, obstacles
+from sconv_search.strict_json import shortened
 from sconv_search.system.cache import Memo, architecture
 from sconv_search.system.content import content_of, tensor_content
 
@@ -70,9 +71,27 @@ def left_alone(network: nn.Module) -> dict[str, str]:
         ValueError: the network fails on what was told.
         TypeError: it cannot be copied.
     """
-    reasons = obstacles(network)
-    if not layers(network, KINDS) or any(tensor.is_meta for tensor in network.parameters()):
-        return reasons
+    return {**obstacles(network), **_failures(network)}
+
+
+def require_no_failures(network: nn.Module, names: Iterable[str]) -> None:
+    """Refuses sites where the network would fail, or compute something else, with any other layer: see ``left_alone``.
+
+    Raises:
+        TypeError: the site is named, with the reason.
+        ValueError: the network fails on what was told.
+    """
+    failures = _failures(network)
+    reasons = {network.get_submodule(name): reason for name, reason in failures.items()}
+    for name in names:
+        if (reason := reasons.get(site(network, name))) is not None:
+            raise TypeError(shortened(f"site {name!r}: no other layer can stand in its place: {reason}"))
+
+
+def _failures(network: nn.Module) -> Mapping[str, str]:
+    """What the proof says of layers that could be replaced as far as that shows without running the network."""
+    if not layers(network, KINDS) or any(tensor.is_meta for tensor in network.parameters()) or _is_one_layer(network):
+        return {}
     same = architecture(network)
     told = told_inputs(same)
     key = same, content_of(told), _gates(network)
@@ -87,7 +106,13 @@ def left_alone(network: nn.Module) -> dict[str, str]:
             )
         known = ({} if inputs is None else _Proof(network, inputs).failures(),)
         _KEPT.put(key, known)
-    return {**reasons, **known[0]}
+    return known[0]
+
+
+def _is_one_layer(network: nn.Module) -> bool:
+    """Whether it is a sequence of one layer, without hooks: it does nothing with the layer but to call it."""
+    plain = type(network) is nn.Sequential and len(network) == 1 and "forward" not in vars(network)
+    return plain and not any(map(hooked, network.modules()))
 
 
 def _gates(network: nn.Module) -> Hashable:
@@ -264,8 +289,7 @@ class _Proof:
         return None
 
     def _run(self, network: nn.Module, situation: _Situation) -> list[Any]:
-        given = pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, situation.inputs)
-        positional, named = arguments(network, given)
+        positional, named = arguments(network, situation.inputs)
         devices = {weight.device for weight in network.parameters() if weight.is_cuda}
         with torch.set_grad_enabled(situation.gradients), torch.random.fork_rng(list(devices)):
             torch.manual_seed(0)

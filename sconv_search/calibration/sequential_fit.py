@@ -30,7 +30,7 @@ from sconv_search.calibration.moments import Layer, Moments, grouped_kernel, inp
 from sconv_search.calibration.retargeting import Pairs, retargeted
 from sconv_search.calibration.stepped_run import Stepped, SteppedRun
 from sconv_search.compressor import Build, site, swapped
-from sconv_search.copying import copied
+from sconv_search.copying import copied, without_hooks
 from sconv_search.cost.network_inputs import output_tensors
 from sconv_search.layer_kinds import LAYER_KINDS, layer_kind
 
@@ -62,7 +62,7 @@ def compress_layers(
             moments are remembered, so that another choice for a layer costs no run of the network.
     """
     if inputs is None:
-        return swapped(network, {name: build(site(network, name), None) for name, build in builds.items()})
+        return swapped(network, {name: build(_layer(network, name), None) for name, build in builds.items()})
     return (
         fit_in_sequence(network, builds, inputs)
         if in_sequence
@@ -102,7 +102,8 @@ def fit_in_sequence(
     if not len(inputs):
         raise ValueError(f"calibration needs inputs (N, ...) with N >= 1, got {tuple(inputs.shape)}")
     weight = next(network.parameters(), inputs)
-    once, normed = _surroundings(network, inputs[:1].to(weight.device))
+    # of two, where they run together: a layer may be called once for each input
+    once, normed = _surroundings(network, inputs[: min(2, _part(inputs))].to(weight.device))
     apart = {name: build for name, build in builds.items() if name not in once}
     start = swapped(network, _fitted_alone(network, apart, inputs))
     ordered = {name: build for name, build in builds.items() if name in once}
@@ -132,7 +133,7 @@ def _better(sequence: _Sequence, network: nn.Module, builds: Mapping[str, Build]
     alone = swapped(network, _fitted_alone(network, builds, inputs))
     evaluated = copied(alone).eval()
     with torch.no_grad():
-        left_alone = _left_wrong((evaluated(x), wanted) for x, _, wanted in sequence.outputs)
+        left_alone = _left_wrong((evaluated(x.clone()), wanted) for x, _, wanted in sequence.outputs)
     if not left_alone < left:
         return sequence.result()
     warnings.warn(
@@ -158,12 +159,23 @@ def _left_wrong(pairs: Iterable[tuple[Any, Any]]) -> float:
 def _fitted_alone(network: nn.Module, builds: Mapping[str, Build], inputs: Tensor) -> dict[str, nn.Module]:
     known = [name for name in builds if layer_kind(site(network, name)) in LAYER_KINDS]
     moments = input_moments(network, known, inputs)
-    return {name: build(site(network, name), moments.get(name)) for name, build in builds.items()}
+    return {name: build(_layer(network, name), moments.get(name)) for name, build in builds.items()}
+
+
+def _layer(network: nn.Module, name: str) -> nn.Module:
+    """A layer as builds get it: hooks stay where it stands in the network, and what is built is called beside it."""
+    return without_hooks(site(network, name))
+
+
+def _part(inputs: Tensor) -> int:
+    """How many inputs run together."""
+    return -(-len(inputs) // CHUNKS)
 
 
 def _surroundings(network: nn.Module, example: Tensor) -> tuple[set[str], set[str]]:
     """Modules that are called exactly once, and those of them whose output goes straight into a batch norm."""
     observed = copied(network).eval()
+    own: dict[nn.Module, tuple[Any, int]] = {}
     calls, makers, normed = Counter[nn.Module](), dict[int, tuple[nn.Module, Tensor, int]](), set[nn.Module]()
 
     def enter(module: nn.Module, given: tuple[Tensor, ...]) -> None:
@@ -173,16 +185,24 @@ def _surroundings(network: nn.Module, example: Tensor) -> tuple[set[str], set[st
             if made is given[0] and made._version == version:
                 normed.add(maker)
 
-    def leave(module: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> None:
-        if isinstance(made, Tensor) and not any(made is x for x in given):
+    def note(module: nn.Module, given: tuple[Tensor, ...], made: Any) -> None:
+        own[module] = (made, made._version if isinstance(made, Tensor) else 0)
+
+    def leave(module: nn.Module, given: tuple[Tensor, ...], made: Any) -> None:
+        before, version = own[module]
+        changed = before is not made or (
+            isinstance(made, Tensor) and made._version != version
+        )  # by the network's hooks
+        if isinstance(made, Tensor) and not changed and not any(made is x for x in given):
             # of nested modules the innermost, which ends first
             makers.setdefault(id(made), (module, made, made._version))
 
     for module in observed.modules():
         module.register_forward_pre_hook(enter)
+        module.register_forward_hook(note, prepend=True)
         module.register_forward_hook(leave)
     with torch.no_grad():
-        observed(example)
+        observed(example.clone())
     modules = dict(observed.named_modules(remove_duplicate=False))
     once = {name for name, module in modules.items() if calls[module] == 1}
     return once, {name for name in once if modules[name] in normed}
@@ -226,7 +246,7 @@ class _Sequence:
 
     def run(self, inputs: Tensor) -> None:
         """Fits all sites in the order in which the networks reach them."""
-        parts = inputs.split(-(-len(inputs) // CHUNKS))
+        parts = inputs.split(_part(inputs))
         with ExitStack() as stack:
             runs = [
                 (
@@ -236,6 +256,8 @@ class _Sequence:
                 for part in parts
             ]
             while (name := _reached(runs)) is not None:
+                if name in self._built or name in self._shifts:
+                    raise _OutOfStep(f"some inputs pass {name} more than once")
                 if name in self._builds:
                     self._fit(name, runs)
                 else:
@@ -245,7 +267,7 @@ class _Sequence:
             raise _OutOfStep(f"some inputs do not pass {', '.join(missing)}")
 
     def _fit(self, name: str, runs: Sequence[tuple[SteppedRun, SteppedRun]]) -> None:
-        dense, layer = self._target.original(name), site(self._start, name)
+        dense, layer = self._target.original(name), _layer(self._start, name)
         known = layer_kind(layer) in LAYER_KINDS
         fitted: Pairs | None = None
         held: Pairs | None = None

@@ -6,7 +6,6 @@ once: between two stops a run holds what its own forward holds, and nothing is c
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Iterable
 from queue import SimpleQueue
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sconv_search.compressor import site
-from sconv_search.copying import copied
+from sconv_search.copying import copied, without_hooks
 
 
 class _Closed(BaseException):
@@ -30,12 +29,14 @@ class Stepped:
     def __init__(self, network: nn.Module, names: Iterable[str]) -> None:
         self._network = copied(network).eval()
         self._current = threading.local()
-        self._originals = {name: _twin(site(self._network, name)) for name in names}
+        self._originals = {name: without_hooks(site(self._network, name)) for name in names}
         for name in self._originals:
             self._stop_at(name)
 
     def original(self, name: str) -> nn.Module:
-        """The named module as it was, with the parameters and buffers of the one in the network."""
+        """The named module as it was, with the parameters and buffers of the one in the network, but without its hooks:
+        these run in the network, on what the module is given and on what it gives.
+        """
         return self._originals[name]
 
     def _stop_at(self, name: str) -> None:
@@ -44,11 +45,6 @@ class Stepped:
             return run._stopped(name, next(x for x in (*positional, *named.values()) if isinstance(x, Tensor)))
 
         site(self._network, name).forward = forward  # the attributes stay: a network may read its layers' weights
-
-
-def _twin(module: nn.Module) -> nn.Module:
-    """Another module of the same tensors, whose forward is its own."""
-    return copy.copy(module)
 
 
 class SteppedRun:
@@ -102,7 +98,7 @@ class SteppedRun:
         stepped._current.run = self
         try:
             with torch.no_grad():
-                self.output = stepped._network(batch)
+                self.output = stepped._network(batch.clone())  # a forward may write over what it is given
         except _Closed:
             return
         except BaseException as error:  # raised where the run is waited for

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from sconv_search.copying import copied
+from sconv_search.copying import copied, without_hooks
 from sconv_search.cost.forward_tracing import ForwardTrace, HiddenTrace, UnseenResultError
 from sconv_search.cost.network_inputs import Inputs, arguments, example_input, in_words, output_tensors
 from sconv_search.cost.operator_costs import costs_of_operators, free
@@ -111,8 +111,9 @@ def measure_modules(network: nn.Module, inputs: Inputs, *, count_free: Collectio
 
 def cost_of_calls(layer: nn.Module, shapes: Sequence[tuple[int, ...]]) -> Cost:
     """A layer's cost over all its calls; its parameters count once. A layer that is never called costs its
-    parameters.
+    parameters. Its hooks, which saw the inputs before, do not count.
     """
+    layer = without_hooks(layer)
     params = sum(weight.numel() for weight in layer.parameters())
     total = sum((measure_cost(layer, shape) for shape in shapes), start=Cost(macs=0, adds=0, params=0))
     return replace(total, params=params)

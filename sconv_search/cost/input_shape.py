@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import is_lazy
+from torch.utils import _pytree as pytree
 
 from sconv_search.copying import copied
 from sconv_search.cost.counting import require_forward
-from sconv_search.cost.network_inputs import Inputs, is_shape
+from sconv_search.cost.network_inputs import Inputs, first_of, is_shape
 from sconv_search.system.cache import architecture
 
 SIZES = (32, 64, 28, 12, 16, 8, 96, 128, 224, 227, 299, 1024, 16000, 256, 384, 240, 288, 320, 448, 512)
@@ -39,6 +40,21 @@ def takes(network: nn.Module, inputs: Inputs) -> None:
     _TOLD.move_to_end(key)
     if len(_TOLD) > TOLD:
         _TOLD.popitem(last=False)
+
+
+def learn_from(network: nn.Module, calibration: Inputs) -> None:
+    """Remembers what calibration inputs (N, ...) tell, where nothing was told before, and the network runs on one."""
+    tensors = [leaf for leaf in pytree.tree_leaves(calibration) if isinstance(leaf, Tensor)]
+    if _TOLD.get(architecture(network)) is not None or not all(leaf.numel() for leaf in tensors):
+        return
+    if isinstance(calibration, Tensor) and calibration.is_floating_point():
+        one: Inputs = tuple(calibration.shape[1:])
+    else:
+        device = next((weight.device for weight in network.parameters()), torch.device("cpu"))
+        one = pytree.tree_map_only(Tensor, lambda leaf: leaf.to(device), first_of(calibration, 1))
+    with torch.random.fork_rng():
+        if _runs(copied(network).eval(), one):
+            takes(network, one)
 
 
 def told_inputs(same: Hashable) -> Inputs | None:

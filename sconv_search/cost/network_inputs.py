@@ -36,6 +36,8 @@ def example_input(network: nn.Module, input_shape: Sequence[int], batch: int = 1
 def arguments(network: nn.Module, inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The positional and the keyword arguments of a call; tensors have values where the network's weights do.
 
+    They are the call's own: a forward may write over what it is given.
+
     Raises:
         ValueError: a shape is not made of positive whole numbers.
     """
@@ -46,7 +48,7 @@ def arguments(network: nn.Module, inputs: Inputs) -> tuple[tuple[Any, ...], dict
             return example_input(network, value) if is_shape(value) else value
         if weight.is_meta:
             return value.to("meta")
-        return torch.zeros_like(value, device=weight.device) if value.is_meta else value
+        return torch.zeros_like(value, device=weight.device) if value.is_meta else value.clone()
 
     if is_shape(inputs) or isinstance(inputs, Tensor):
         return (made(inputs),), {}

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sconv_search.compressor import TRANSPOSED_KINDS
-from sconv_search.inference.dataflow import Dataflow, Step, traced
+from sconv_search.inference.dataflow import Dataflow, Step, flows_of
 from sconv_search.structured.conv_transpose import (
     StructuredConvTranspose1d,
     StructuredConvTranspose2d,
@@ -23,14 +23,17 @@ NORMS: tuple[type[nn.Module], ...] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNo
 def fold_batch_norms_(network: nn.Module, example: Tensor) -> list[str]:
     """Folds each batch norm that reads nothing but one layer's output, which nothing else reads; returns their names.
 
-    In their places stand ``nn.Identity``. The network has to be in evaluation mode.
+    That has to hold of a batch of another size too, and neither of the two may have hooks. In their places stand
+    ``nn.Identity``. The network has to be in evaluation mode.
     """
-    flow = traced(network, example, (*LINEAR_MAPS, *NORMS))
+    flow, *others = flows_of(network, example, (*LINEAR_MAPS, *NORMS))
     modules = list(network.named_modules(remove_duplicate=False))
     folded = []
     for step in flow.steps:
         layer = _layer_before(flow, step)
         if layer is None or step.module is None:
+            continue
+        if not all(any(_layer_before(other, call) is layer for call in other.calls(step.module)) for other in others):
             continue
         fold_(layer, step.module)
         for path, module in modules:

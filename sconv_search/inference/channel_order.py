@@ -72,6 +72,12 @@ def writer(flow: Dataflow, module: nn.Module) -> Writer | None:
     return None
 
 
+def common_writer(flows: Sequence[Dataflow], module: nn.Module) -> Writer | None:
+    """The writer that this layer has in all flows of its network."""
+    first, *others = (writer(flow, module) for flow in flows)
+    return first if all(other == first for other in others) else None
+
+
 def _keeps_channels(flow: Dataflow, call: Step) -> bool:
     if call.name.strip("_") not in _CHANNEL_BY_CHANNEL or len(call.inputs) != 1 or len(call.outputs) != 1:
         return False

@@ -3,13 +3,14 @@
 A value is one state of a tensor: an operation in place makes a new value of the same tensor. Layers of the kinds that
 are asked for are steps of their own, whatever they call; outside of them every function that reads a tensor is a step.
 
-Seen, not derived: another input may take another way through a network whose forward branches on its data.
+Seen, not derived: another input may take another way through a network whose forward branches on its data. Another
+number of inputs is looked at too, see ``flows_of``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
+
+from sconv_search.copying import hooked
 
 _OF_SHAPE_ALONE = {
     *("__get__", "__len__", "dim", "ndimension", "size", "stride", "numel", "element_size"),
@@ -44,14 +47,14 @@ class Dataflow:
     Attributes:
         shapes: of all values.
         read: the first tensor that each layer read.
-        loose: parameters that were read by functions outside of the layers.
+        loose: parameters and buffers of layers that were read by functions outside of the layers.
         output: what the network returned.
     """
 
     steps: list[Step] = field(default_factory=list)
     shapes: dict[int, torch.Size] = field(default_factory=dict)
     read: dict[nn.Module, Tensor] = field(default_factory=dict)
-    loose: list[nn.Parameter] = field(default_factory=list)
+    loose: list[Tensor] = field(default_factory=list)
     output: Any = None
 
     def calls(self, module: nn.Module) -> list[Step]:
@@ -59,9 +62,12 @@ class Dataflow:
         return [step for step in self.steps if step.module is module]
 
     def is_called_once(self, module: nn.Module) -> bool:
-        """Whether the layer was called once, and its parameters were read by itself alone."""
-        return len(self.calls(module)) == 1 and not any(
-            mine is loose for mine in module.parameters() for loose in self.loose
+        """Whether the layer was called once, without hooks, and its weights and buffers were read by itself alone."""
+        own = {id(tensor) for tensor in (*module.parameters(), *module.buffers())}
+        return (
+            len(self.calls(module)) == 1
+            and not any(map(hooked, module.modules()))
+            and not any(id(loose) in own for loose in self.loose)
         )
 
     def producer(self, value: int) -> Step | None:
@@ -75,20 +81,33 @@ class Dataflow:
 
 def traced(network: nn.Module, example: Tensor, kinds: Collection[type[nn.Module]]) -> Dataflow:
     """The flow of values between the layers of exactly these kinds, in one run without gradients."""
-    recorder = _Recorder()
+    recorder = _Recorder(network.buffers())
     layers = {module: name for name, module in network.named_modules() if type(module) in kinds}
+    own = example.clone()  # a forward may write over what it is given
     with torch.no_grad(), recorder.watching(layers), recorder:
-        recorder.flow.output = network(example)
+        recorder.flow.output = network(own)
     recorder.note("output", None, recorder.values_of(recorder.flow.output), ())
     return recorder.flow
+
+
+def flows_of(network: nn.Module, example: Tensor, kinds: Collection[type[nn.Module]]) -> list[Dataflow]:
+    """The flow on the example, and that on another number of its inputs where the network runs on it.
+
+    What holds of both is no matter of the batch's size, on which a forward may branch.
+    """
+    flows = [traced(network, example, kinds)]
+    with suppress(Exception):  # of any kind: the forward is the user's own, and need not take another batch
+        flows.append(traced(network, example[:1] if len(example) > 1 else torch.cat([example, example]), kinds))
+    return flows
 
 
 class _Recorder(TorchFunctionMode):
     """Numbers the values as they appear; keeps every tensor alive, so that no number is of two of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, buffers: Iterable[Tensor]) -> None:
         super().__init__()
         self.flow = Dataflow()
+        self._buffers = {id(buffer) for buffer in buffers}
         self._numbers: dict[int, int] = {}
         self._alive: list[Tensor] = []
         self._inside: list[tuple[nn.Module, tuple[int, ...]]] = []
@@ -102,7 +121,9 @@ class _Recorder(TorchFunctionMode):
     ) -> Any:
         if self._inside:
             return func(*args, **(kwargs or {}))
-        self.flow.loose += [x for x in self._tensors((args, kwargs)) if isinstance(x, nn.Parameter)]
+        self.flow.loose += [
+            x for x in self._tensors((args, kwargs)) if isinstance(x, nn.Parameter) or id(x) in self._buffers
+        ]
         inputs = self.values_of((args, kwargs))
         result = func(*args, **(kwargs or {}))
         name = getattr(func, "__name__", str(func))

@@ -117,7 +117,7 @@ def _drawn(example: Inputs, batch: int, generator: torch.Generator) -> Inputs:
 def _outputs(forward: Forward, inputs: Inputs) -> list[Tensor]:
     """All tensors that it gives: for one tensor, for the arguments of a module, or for the tensors of a file."""
     if isinstance(inputs, Tensor):
-        return output_tensors(forward(inputs))
+        return output_tensors(forward(inputs.clone()))  # it may write over what it is given
     if isinstance(forward, nn.Module):
         return output_tensors(called(forward, inputs))
     return output_tensors(forward(*(leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, Tensor))))

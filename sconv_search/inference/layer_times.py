@@ -9,10 +9,11 @@ from statistics import median
 from torch import Tensor, nn
 
 from sconv_search.compressor import site, swapped
+from sconv_search.copying import without_hooks
 from sconv_search.cost.timing import Timer, eager, timed_in_turn
 from sconv_search.inference.batch_norm_folding import NORMS
-from sconv_search.inference.channel_order import writer
-from sconv_search.inference.dataflow import traced
+from sconv_search.inference.channel_order import common_writer
+from sconv_search.inference.dataflow import flows_of
 from sconv_search.inference.implementations import DENSE, implementations
 from sconv_search.inference.latency import drawn_input
 from sconv_search.structured.kinds import LINEAR_MAPS, STRUCTURED
@@ -22,8 +23,9 @@ from sconv_search.system.memory_format import channels_last_
 def sortable_sites(network: nn.Module, input_shape: Sequence[int], names: Collection[str]) -> set[str]:
     """Those of the layers whose input channels the layer before them can write in any order."""
     given = swapped(network, {}).eval()
-    flow = traced(given, drawn_input(given, input_shape, 2), (*LINEAR_MAPS, *NORMS))
-    return {name for name in names if site(given, name) in flow.read and writer(flow, site(given, name)) is not None}
+    flows = flows_of(given, drawn_input(given, input_shape, 2), (*LINEAR_MAPS, *NORMS))
+    read = [name for name in names if site(given, name) in flows[0].read]
+    return {name for name in read if common_writer(flows, site(given, name)) is not None}
 
 
 def layer_times_ms(
@@ -55,7 +57,7 @@ def layer_times_ms(
 
 
 def _placed(layer: nn.Module) -> nn.Module:
-    return channels_last_(copy.deepcopy(layer).eval())
+    return channels_last_(copy.deepcopy(without_hooks(layer)).eval())
 
 
 def _ways(name: str, layer: nn.Module, x: Tensor, sortable: bool) -> dict[str, nn.Module]:

@@ -19,10 +19,11 @@ from sconv_search.cost.network_inputs import Inputs
 from sconv_search.cost.packing import PREFIX, PackedNetwork
 from sconv_search.cost.timing import Prepare, Run, Timer, eager, screened_in_turn
 from sconv_search.inference.batch_norm_folding import NORMS, fold_batch_norms_
-from sconv_search.inference.channel_order import Writer, reorder_, writer
-from sconv_search.inference.dataflow import Dataflow, traced
+from sconv_search.inference.channel_order import Writer, common_writer, reorder_
+from sconv_search.inference.dataflow import Dataflow, flows_of
 from sconv_search.inference.implementations import DENSE, Implementation, implementations
 from sconv_search.inference.surroundings import surrounded_runs
+from sconv_search.layer_kinds import reads_single_input
 from sconv_search.structured.kinds import LINEAR_MAPS, STRUCTURED
 from sconv_search.structured.linear import StructuredLinear
 from sconv_search.system.cache import KEPT_BYTES, Memo, architecture
@@ -45,15 +46,6 @@ class SingleInput(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(C, space...) -> (O, space...)."""
         return self.module(x.unsqueeze(0)).squeeze(0)  # type: ignore[no-any-return]
-
-
-def reads_single_input(layer: nn.Module, x: Tensor) -> bool:
-    """Whether the batch axis is missing from what a convolution or linear layer, whose weight is (O, C, taps...),
-    reads.
-    """
-    weight = layer.weight
-    assert isinstance(weight, Tensor)
-    return x.dim() == weight.dim() - 1
 
 
 LayerTimes = tuple[Mapping[str, float]]
@@ -141,35 +133,49 @@ def optimize_for_inference(
         made, rows = optimize_for_inference(packed, packed.packed(example), prepare=prepare, timer=timer, known=known)
         short = [replace(row, site=row.site.removeprefix(PREFIX)) for row in rows]
         return made.get_submodule(PREFIX.rstrip(".")), short
-    folded = swapped(network, {}).eval().requires_grad_(False)
-    wanted = _output(folded, example)
-    fold_batch_norms_(folded, example)
-    flow = traced(folded, example, (*LINEAR_MAPS, *NORMS))
-    sites = {
-        name: module for name, module in folded.named_modules() if type(module) in STRUCTURED and module in flow.read
-    }
-    rows, taken = _measured(flow, sites, prepare, timer, Memo(KEPT_BYTES) if known is None else known)
+    plain = swapped(network, {}).eval().requires_grad_(False)
+    wanted = _output(plain, example)
+    folded = _folded(plain, example, wanted)
+    flows = flows_of(folded, example, (*LINEAR_MAPS, *NORMS))
+    read = flows[0].read
+    sites = {name: module for name, module in folded.named_modules() if type(module) in STRUCTURED and module in read}
+    rows, taken = _measured(flows, sites, prepare, timer, Memo(KEPT_BYTES) if known is None else known)
     dense = swapped(folded, {name: taken[name][DENSE].module for name in sites})
     result = dense  # of no sites: the folded network
     if sites:
         assignments = _assignments(rows)
-        wholes = {name: _assembled(folded, flow, taken, ways) for name, ways in assignments.items()} | {DENSE: dense}
+        wholes = {name: _assembled(folded, flows, taken, ways) for name, ways in assignments.items()}
+        wholes[DENSE] = dense
         whole = _whole(wholes, example, prepare, timer)
-        result, ways = wholes[whole.chosen], assignments.get(whole.chosen, {})
-        rows = [*(replace(row, chosen=ways.get(row.site, row.chosen)) for row in rows), whole]
+        result, chosen = wholes[whole.chosen], assignments.get(whole.chosen, {})
+        rows = [*(replace(row, chosen=chosen.get(row.site, row.chosen)) for row in rows), whole]
     _require_same(wanted, _output(result, example))
     return result.requires_grad_(False), rows
 
 
+def _folded(network: nn.Module, example: Tensor, wanted: Any) -> nn.Module:
+    """A copy with batch norms folded; the network itself where it then fails, or gives something else, as one that
+    reads attributes of its batch norms.
+    """
+    folded = swapped(network, {})
+    fold_batch_norms_(folded, example)
+    try:
+        _require_same(wanted, _output(folded, example))
+    except Exception:  # of any kind: the forward is the user's own
+        return network
+    return folded
+
+
 def _measured(
-    flow: Dataflow, sites: Mapping[str, nn.Module], prepare: Prepare, timer: Timer, known: Memo[LayerTimes]
+    flows: Sequence[Dataflow], sites: Mapping[str, nn.Module], prepare: Prepare, timer: Timer, known: Memo[LayerTimes]
 ) -> tuple[list[SiteChoice], dict[str, dict[str, Implementation]]]:
     """The choice at each site, and all of its implementations; layers alike in form and input are measured once."""
     rows, taken = [], {}
     for name, layer in sites.items():
-        single = reads_single_input(layer, flow.read[layer])
-        x = flow.read[layer].unsqueeze(0) if single else flow.read[layer]
-        forms = implementations(layer, x, sortable=not single and writer(flow, layer) is not None)
+        read = flows[0].read[layer]
+        single = reads_single_input(layer, read)
+        x = read.unsqueeze(0) if single else read
+        forms = implementations(layer, x, sortable=not single and common_writer(flows, layer) is not None)
         for form in forms.values():
             lay_out_(form.module, layout(x))  # plain kernels would be laid out anew in every forward
         taken[name] = (
@@ -220,7 +226,10 @@ def _assignments(rows: Sequence[SiteChoice]) -> dict[str, dict[str, str]]:
 
 
 def _assembled(
-    folded: nn.Module, flow: Dataflow, taken: Mapping[str, Mapping[str, Implementation]], ways: Mapping[str, str]
+    folded: nn.Module,
+    flows: Sequence[Dataflow],
+    taken: Mapping[str, Mapping[str, Implementation]],
+    ways: Mapping[str, str],
 ) -> nn.Module:
     """The network with its layers computed in these ways, and channels sorted by the layers before where those want it
     so.
@@ -229,7 +238,7 @@ def _assembled(
     names = {module: name for name, module in folded.named_modules()}
     writers: dict[str, Writer] = {}
     for name, form in chosen.items():
-        producer = writer(flow, folded.get_submodule(name))
+        producer = common_writer(flows, folded.get_submodule(name))
         if form.order is not None and producer is not None:
             writers[name] = producer
     # a writer may be among them
@@ -246,7 +255,8 @@ def _whole(networks: Mapping[str, nn.Module], example: Tensor, prepare: Prepare,
 
     These two are measured once more, for longer, which counts: the fastest of several is partly the luckiest.
     """
-    runs = {name: prepare(network, example) for name, network in networks.items()}
+    own = example.clone()
+    runs = {name: prepare(network, own) for name, network in networks.items()}
     taken = _milliseconds(runs, timer)
     best = fastest({name: time for name, time in taken.items() if name != DENSE})
     taken |= _long_measured({name: runs[name] for name in (best, DENSE)}, timer)
@@ -266,7 +276,7 @@ def _long_measured(runs: Mapping[str, Run], timer: Timer) -> dict[str, float]:
 
 def _output(network: nn.Module, example: Tensor) -> Any:
     with torch.no_grad():
-        return network(example)
+        return network(example.clone())  # a forward may write over what it is given
 
 
 def _require_same(wanted: Any, outputs: Any) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sconv_search.copying import without_hooks
 from sconv_search.cost.timing import Prepare, Run
 from sconv_search.system.memory_format import layout
 
@@ -37,7 +38,7 @@ class Surrounded(nn.Module):
 
     def __init__(self, layer: nn.Module, x: Tensor, *, axis: int) -> None:
         super().__init__()
-        own = copy.deepcopy(layer).eval()
+        own = copy.deepcopy(without_hooks(layer)).eval()
         with torch.no_grad():
             written = own(x[:1]).shape[axis]
         self.before = _pointwise(min(NARROW, x.shape[axis]), x.shape[axis], x, axis)

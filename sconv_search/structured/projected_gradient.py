@@ -25,7 +25,8 @@ from sconv_search.structured.sums.channel_pooling import NaturalChains
 class ProjectedLayer(nn.Module):
     """A layer whose small kernel ``weight`` gets ``(A^T A)^-1`` times the gradient, whichever parameter it is.
 
-    Copies, assigned parameters and converted ones have the hook, frozen ones too, for when they are trained again.
+    Copies, assigned parameters, loaded and converted ones have the hook, frozen ones too, for when they are trained
+    again. After ``torch.utils.swap_tensors`` it is set anew by the next ``train()``.
     """
 
     __jit_unused_properties__: ClassVar[list[str]] = ["alpha"]
@@ -55,7 +56,8 @@ class ProjectedLayer(nn.Module):
         if not spatial and self.pooling.count == self.pooling.channels:
             return
         trained = weight.requires_grad
-        weight.requires_grad_(True).register_hook(_Projection(self.pooling, self.summed_axis, spatial))
+        _drop_stale_(weight)
+        weight.requires_grad_(True).register_hook(_Projection(self.pooling, self.summed_axis, spatial, weight))
         weight.requires_grad_(trained)
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
@@ -68,19 +70,48 @@ class ProjectedLayer(nn.Module):
         self.project_gradient_()  # torch may put other parameters in place
         return self
 
+    def _load_from_state_dict(self, *arguments: Any, **named: Any) -> None:
+        super()._load_from_state_dict(*arguments, **named)
+        self.project_gradient_()  # torch may swap what the parameter holds
+
+    def train(self, mode: bool = True) -> Self:
+        """As every module's; what a parameter holds may have been swapped since."""
+        super().train(mode)
+        self.project_gradient_()
+        return self
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self.project_gradient_()  # copies of a parameter have no hooks
 
 
 def _is_projected(weight: Tensor) -> bool:
-    return any(isinstance(hook, _Projection) for hook in (weight._backward_hooks or {}).values())
+    """Whether it has a hook that acts: one of what the parameter holds now."""
+    return any(
+        isinstance(hook, _Projection) and hook.held == weight._cdata for hook in (weight._backward_hooks or {}).values()
+    )
+
+
+def _drop_stale_(weight: Tensor) -> None:
+    """Takes away hooks of what the parameter held before ``torch.utils.swap_tensors``, which still seem to be there;
+    others act again.
+    """
+    hooks: Any = weight._backward_hooks
+    if any(isinstance(hook, _Projection) for hook in (hooks or {}).values()):
+        for key in [key for key, hook in hooks.items() if isinstance(hook, _Projection)]:
+            del hooks[key]
+        weight._backward_hooks = hooks  # torch hooks up what is assigned, and drops all that was
 
 
 class _Projection:
-    """The hook."""
+    """The hook.
 
-    def __init__(self, pooling: NaturalChains, axis: int, spatial: Mapping[int, int]) -> None:
+    Attributes:
+        held: address of what the parameter held when it got the hook.
+    """
+
+    def __init__(self, pooling: NaturalChains, axis: int, spatial: Mapping[int, int], weight: Tensor) -> None:
+        self.held: int = weight._cdata
         self._pooling, self._axis, self._spatial = pooling, axis, spatial
         self._inverses: dict[int, Tensor] = {}
 

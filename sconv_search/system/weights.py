@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -63,7 +63,7 @@ def load_weights_(network: nn.Module, path: str | Path) -> tuple[str, ...]:
     file = state_file(Path(path))
     title, state = f"weights file {str(path)!r}", network.state_dict()
     expected = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    optional = {name for name in expected if name.endswith("num_batches_tracked")}
+    optional = {name for name in expected if name.endswith("num_batches_tracked")} | _added_by_hooks(network, expected)
     prefix = prefix_of(file.shapes, expected)
     wrong = _differences(expected, {name[len(prefix) :]: shape for name, shape in file.shapes.items()}, optional)
     tensors = {} if wrong else file.tensors()
@@ -78,9 +78,20 @@ def load_weights_(network: nn.Module, path: str | Path) -> tuple[str, ...]:
         )
     if wrong := not_finite(given, {name for name, _ in network.named_buffers()}):
         raise ValueError(f"{title} holds numbers that are not finite: {_listed(wrong)}")
-    network.load_state_dict(given, strict=not optional)
+    loaded = network.load_state_dict(given, strict=not optional)
+    if left := [name for name in loaded.missing_keys if name not in optional]:
+        raise ValueError(f"{title} does not fit {type(network).__name__}: no hook gives {_listed(left)}")
     without = (f"names are taken without {prefix!r}",) if prefix else ()
     return tuple(f"{path}: {note}" for note in (*file.notes, *without))
+
+
+def _added_by_hooks(network: nn.Module, names: Iterable[str]) -> set[str]:
+    """Entries of the state dict that are no tensors of the network's, which hooks of its state may add."""
+    if not any(module._state_dict_hooks for module in network.modules()):
+        return set()
+    own = {name for name, _ in network.named_parameters(remove_duplicate=False)}
+    own |= {name for name, _ in network.named_buffers(remove_duplicate=False)}
+    return {name for name in names if name not in own and not name.endswith("_extra_state")}
 
 
 def tensors_checksum(tensors: Mapping[str, Tensor]) -> int:

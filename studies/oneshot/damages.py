@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -11,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from sconv_search.compressor import LAYER_KINDS, site, swapped
+from sconv_search.copying import without_hooks
 from sconv_search.cost.network_inputs import Inputs, called
+from sconv_search.layer_kinds import with_batch
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.search_space.space import Option
 from sconv_search.studies.methods import compress, method_named
@@ -27,19 +30,26 @@ NOISE_INPUTS, NOISE_SIDE = 16, 3
 
 
 class Damages:
-    """Relative squared errors of layers and networks."""
+    """Relative squared errors of layers and networks.
+
+    A layer that the inputs never run, as where a forward branches on its values, is judged by noise, as without inputs.
+
+    Warns:
+        RuntimeWarning: which layers never run.
+    """
 
     def __init__(self, network: nn.Module, inputs: Inputs | None) -> None:
         self._network, self._inputs = network, inputs
         self._error = None if inputs is None else OutputError(network, inputs)
         self._read: dict[str, Tensor] = {}
         self._alone: set[tuple[str, Choice]] = set()
+        self._never_run: set[str] = set()
 
     def of_layer(self, name: str, choice: Choice, shapes: Sequence[tuple[int, ...]]) -> float:
         """The relative squared error of a layer's outputs."""
         if not shapes:
             return 0.0  # it is never called
-        layer = _sampled(site(self._network, name), choice)
+        layer = _sampled(without_hooks(site(self._network, name)), choice)
         built = _built(layer, choice)
         read_N = self._reads(name, layer, shapes[0])
         self._alone.add((name, choice))
@@ -60,7 +70,7 @@ class Damages:
         """A layer's options in the network's units: one of middle damage is measured on the whole network."""
         measured = [option for option in options if (name, option.choice) in self._alone]
         self._read.pop(name, None)
-        if self._error is None or not measured:
+        if self._error is None or not measured or name in self._never_run:
             return tuple(options)
         middle = sorted(measured, key=lambda option: option.damage)[len(measured) // 2]
         built = _built(site(self._network, name), middle.choice)
@@ -71,7 +81,11 @@ class Damages:
 
     def _reads(self, name: str, layer: nn.Module, shape: tuple[int, ...]) -> Tensor:
         if name not in self._read:
-            self._read[name] = self._noise(layer, shape) if self._inputs is None else self._seen(name)
+            seen = None if self._inputs is None else self._seen(name)
+            if seen is None and self._inputs is not None:
+                self._never_run.add(name)
+                warnings.warn(f"the data never runs {name!r}, whose options are judged by noise", RuntimeWarning, 2)
+            self._read[name] = self._noise(layer, shape) if seen is None else seen
         return self._read[name]
 
     def _noise(self, layer: nn.Module, shape: tuple[int, ...]) -> Tensor:
@@ -90,13 +104,13 @@ class Damages:
         return torch.randn(wanted, generator=generator).to(weight)
 
     @torch.no_grad()
-    def _seen(self, name: str) -> Tensor:
-        """What the layer reads of the inputs at its first call."""
+    def _seen(self, name: str) -> Tensor | None:
+        """What the layer reads of the inputs at its first call; None where they never run it."""
         seen: list[Tensor] = []
 
         def note(module: nn.Module, given: tuple[Tensor, ...], named: Mapping[str, Tensor]) -> None:
             if not seen:
-                seen.append(next(iter((*given, *named.values()))).detach().clone())
+                seen.append(with_batch(module, next(iter((*given, *named.values()))).detach().clone()))
 
         hook = site(self._network, name).register_forward_pre_hook(note, with_kwargs=True)
         try:
@@ -104,6 +118,8 @@ class Damages:
             called(self._network, self._inputs)
         finally:
             hook.remove()
+        if not seen or not len(seen[0]):
+            return None
         return seen[0][: max(1, READ_ELEMENTS // max(1, seen[0][0].numel()))]
 
 

@@ -106,7 +106,7 @@ def _quantized_inputs(network: nn.Module, data: object, inputs: Callable[[Any], 
 
 def _difference(network: nn.Module, other: Callable[[Tensor], Tensor], inputs: Tensor) -> float:
     with torch.no_grad():
-        wanted, given = network(inputs), other(inputs)
+        wanted, given = network(inputs.clone()), other(inputs)  # a forward may write over what it is given
     return float((given - wanted).abs().max() / wanted.abs().max().clamp_min(1e-30))
 
 

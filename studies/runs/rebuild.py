@@ -11,7 +11,7 @@ from torch import nn
 
 from sconv_search.cost.network_inputs import Inputs
 from sconv_search.plan import CompressionPlan, read_plan
-from sconv_search.studies.methods import compress
+from sconv_search.studies.methods import compress_again
 from sconv_search.system.files import write_together
 from sconv_search.system.weights import load_weights_, weights_file
 
@@ -53,6 +53,6 @@ def rebuild(architecture: nn.Module, folder: str | Path, input_shape: Inputs | N
     path = folder / "plan.json"
     if not path.exists():
         raise FileNotFoundError(f"{str(folder)!r} holds no plan.json")
-    network = compress(architecture, read_plan(path), input_shape=input_shape)
+    network = compress_again(architecture, read_plan(path), input_shape)
     load_weights_(network, folder / "weights.safetensors")
     return network.eval()

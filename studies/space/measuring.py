@@ -13,12 +13,12 @@ from torch.nn import functional as F
 from sconv_search.calibration.moments import KEPT_BYTES, input_moments, moment_bytes
 from sconv_search.calibration.replay import Given, called_once, outputs_before, replayed
 from sconv_search.compressor import site
-from sconv_search.copying import copied
+from sconv_search.copying import copied, without_hooks
 from sconv_search.cost.counting import cost_of_calls, measure_cost, on_shapes
 from sconv_search.cost.network_inputs import Inputs, arguments, called, first_of
 from sconv_search.cost.packing import PREFIX, PackedNetwork
 from sconv_search.data.splits import DataSet
-from sconv_search.layer_kinds import LAYER_KINDS, layer_kind
+from sconv_search.layer_kinds import LAYER_KINDS, layer_kind, with_batch
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.records import Cost
 from sconv_search.search_space.space import Option, SearchSpace
@@ -156,8 +156,8 @@ class SiteMeasuring:
         else:
             self._distance = OutputError(observed, self._read)
         self._costs = CostTable()
-        single = first_of(self._read, 1)
-        self._once = called_once(context.network, lambda network: called(network, single))
+        two = first_of(self._read, 2)  # a layer may be called once for each input
+        self._once = called_once(context.network, lambda network: called(network, two))
         self._before: dict[str, Given] = {}
         self._wanted = wanted
 
@@ -254,6 +254,7 @@ def _relative_error(layer: nn.Module, built: nn.Module, read_N: Tensor) -> float
     """Norm of what the layer's outputs change by, over that of the outputs; None for a layer that is never called."""
     if not len(read_N):
         return None
+    layer, built = without_hooks(layer), without_hooks(built)  # which saw what it reads before
     wanted = layer(read_N)
     return float((built(read_N) - wanted).norm() / wanted.norm().clamp_min(1e-12))
 
@@ -270,7 +271,7 @@ def _seen_shapes(observed: nn.Module, inputs: Inputs, names: Iterable[str]) -> d
     def watch(name: str) -> None:
         def note(module: nn.Module, inputs: tuple[Tensor, ...], named_inputs: dict[str, Tensor]) -> None:
             first = next(iter((*inputs, *named_inputs.values())))
-            seen[name].append(tuple(first.shape[1:]))
+            seen[name].append(tuple(with_batch(module, first).shape[1:]))
 
         observed.get_submodule(name).register_forward_pre_hook(note, with_kwargs=True)
 

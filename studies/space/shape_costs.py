@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sconv_search.copying import without_hooks
 from sconv_search.cost.counting import cost_of_calls, measure_modules
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.records import Cost
@@ -97,7 +98,7 @@ def _without_values(layer: nn.Module) -> nn.Module:
     kept = {
         id(t): nn.Parameter(t.detach().to("meta")) if isinstance(t, nn.Parameter) else t.to("meta") for t in tensors
     }
-    return copy.deepcopy(layer, kept).eval()
+    return copy.deepcopy(without_hooks(layer), kept).eval()
 
 
 def _alone(item: Candidate, layer: nn.Module) -> Cost:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sconv_search.copying import copied
+from sconv_search.copying import copied, without_hooks
 
 
 class Enclosing(nn.Module):
@@ -129,3 +129,37 @@ def test_backward_hooks_go_over() -> None:
     other = copied(network, {network[0]: nn.Sequential(nn.Linear(3, 3))})
     other(torch.randn(2, 3, requires_grad=True)).sum().backward()
     assert seen == [nn.Sequential]
+
+
+def test_without_hooks_a_module_of_the_same_tensors_is_its_forward_alone() -> None:
+    network, called = nn.Sequential(nn.Linear(3, 3)), list[str]()
+    network.register_forward_pre_hook(lambda *_: called.append("before"))
+    network.register_forward_hook(lambda *_, **named: called.append("after"), with_kwargs=True, always_call=True)
+    network.register_full_backward_hook(lambda *_: called.append("backward"))
+    network[0].register_forward_hook(lambda *_: called.append("part"))
+    bare = without_hooks(network)
+    bare(torch.zeros(1, 3, requires_grad=True)).sum().backward()
+    assert called == ["part"]
+    assert bare[0].weight is network[0].weight
+    network(torch.zeros(1, 3, requires_grad=True)).sum().backward()
+    assert called == ["part", "before", "part", "after", "backward"]
+
+
+def test_hooks_of_the_state_go_over_with_the_module_that_they_are_called_with() -> None:
+    network, met = nn.Sequential(nn.Linear(3, 3)), list[nn.Module]()
+    layer = network[0]
+    layer.register_state_dict_pre_hook(lambda module, prefix, keep: met.append(module))
+    layer.register_state_dict_post_hook(lambda module, state, prefix, _: state.__setitem__(prefix + "more", layer.bias))
+
+    def load(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+        met.extend([module, layer])
+        state.pop(prefix + "more")
+
+    layer.register_load_state_dict_pre_hook(load)
+    layer.register_load_state_dict_post_hook(lambda module, _: met.append(module))
+    other = nn.Linear(3, 3)
+    result = copied(network, {layer: other})
+    state = result.state_dict()
+    assert torch.equal(state["0.more"], other.bias)
+    result.load_state_dict(state)
+    assert met == [other] * 4

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sconv_search import Choice, CompressionPlan, StructuredConv2d
+from sconv_search.calibration.replaceable import _Proof
 from sconv_search.networks.resnet import cifar_resnet
 from sconv_search.studies import METHODS, compress
-from sconv_search.studies.methods import method_named, penalty
+from sconv_search.studies.methods import compress_again, method_named, penalty
 
 MIXED = CompressionPlan(
     sites={
@@ -76,3 +78,59 @@ def test_weights_that_are_not_finite_are_refused_by_the_name_of_their_layer(name
         network[1].weight[0, 0, 0, 0] = float("inf")
     with pytest.raises(ValueError, match="site '1': its weight is not finite everywhere"):
         compress(network, CompressionPlan(sites={"1": choice}))
+
+
+class Reading(nn.Sequential):
+    """Reads the weight of its first layer beside calling it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self[0](x)
+        return F.linear(x, self[0].weight) if x.shape[-1] == 4 else x
+
+
+LOW_RANK = CompressionPlan(sites={"0": Choice(method="weight_svd", structure={"rank": 2})})
+
+
+@pytest.mark.parametrize("data", [None, torch.zeros(3, 4), {"x": torch.zeros(3, 4)}], ids=["none", "tensor", "dict"])
+def test_a_layer_that_no_other_can_stand_in_for_is_refused_with_the_reason(data: Tensor | None) -> None:
+    network = Reading(nn.Linear(4, 4), nn.ReLU())
+    with pytest.raises(TypeError, match=r"site '0': no other layer can stand in its place: .*reads its weights"):
+        compress(network, LOW_RANK, data)
+    compress_again(network, LOW_RANK)  # of files of earlier versions, too
+
+
+def test_what_calibration_inputs_tell_is_what_the_layers_are_put_to_the_proof_on() -> None:
+    class Positioned(Reading):
+        def __init__(self) -> None:
+            super().__init__(nn.Linear(4, 4), nn.ReLU())
+            self.position = nn.Parameter(torch.zeros(7, 1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            if x.dim() != 3:
+                raise ValueError("needs positions")
+            return super().forward(x.float() + self.position)
+
+    network = Positioned()
+    compress(network, LOW_RANK)  # no common shape runs
+    with pytest.raises(TypeError, match="site '0'"):
+        compress(network, LOW_RANK, torch.zeros(2, 7, 4, dtype=torch.long))
+
+
+def test_layers_by_themselves_and_networks_seen_before_are_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs, run = list[nn.Module](), _Proof._run
+    monkeypatch.setattr(_Proof, "_run", lambda self, network: (runs.append(network), run(self, network))[1])
+    compress(nn.Sequential(nn.Linear(4, 4)), LOW_RANK)
+    assert not runs
+    network = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
+    for _ in range(3):
+        with torch.no_grad():
+            network[0].weight.add_(1)
+        compress(network, LOW_RANK)
+    assert len(runs) == 3
+
+
+def test_a_plan_that_only_prunes_needs_no_replaceable_layer() -> None:
+    network = Reading(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4)).eval()
+    plan = CompressionPlan(sites={"0": Choice(method="channel_pruning", structure={"keep": 2})})
+    with pytest.raises(ValueError, match="site '0'"):  # by what pruning itself knows
+        compress(network, plan)

@@ -112,7 +112,7 @@ class LoaderData:
         """The first inputs, joined: what every method may fit itself to.
 
         Raises:
-            ValueError: there is no batch, or batches differ in their structure.
+            ValueError: there is no batch, all are empty, or batches differ in their structure.
         """
         return first_inputs(replayed(self.loader, 0), self.samples, self.inputs, self.device)
 
@@ -293,6 +293,9 @@ def first_inputs(data: Iterable[Any], count: int, inputs: Callable[[Any], Any] |
         raise ValueError(
             f"batches must hold tensors in one structure, got {kinds}; name the network's inputs by inputs="
         )
+    if not seen:
+        shapes = ", ".join(str(tuple(leaf.shape)) for leaf in leaves[0] if isinstance(leaf, Tensor))
+        raise ValueError(f"the data given to fit to holds empty batches alone, of {shapes}; give batches of inputs")
     joined = [_joined(same, count, device) for same in zip(*leaves, strict=True)]
     return pytree.tree_unflatten(joined, specs[0])
 

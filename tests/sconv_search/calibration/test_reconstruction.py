@@ -124,3 +124,41 @@ def test_what_is_not_positive_is_refused(dense: nn.Module) -> None:
         Reconstruction(steps=0)
     with pytest.raises(ValueError, match="N >= 1"):
         reconstruct(dense, dense, IMAGES[:0])
+
+
+def test_blocks_with_hooks_are_brought_nearer() -> None:
+    torch.manual_seed(0)
+    network = Small().eval()
+    network.blocks[0].register_forward_pre_hook(lambda _, given: (given[0] * 2 + 1,))
+    network.blocks[0].register_forward_hook(lambda _, given, made: made / 3)
+    small = halved(network, "spatial_svd")
+    assert error(reconstruct(small, network, IMAGES, HOW), network) < 0.9 * error(small, network)
+
+
+def test_blocks_that_run_once_for_each_image_are_left_as_they_were_with_a_note(dense: nn.Module) -> None:
+    class OneByOne(Small):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.blocks(torch.stack([self.stem(one) for one in x])).mean((2, 3)))
+
+    network = OneByOne().eval()
+    network.load_state_dict(dense.state_dict())
+    with pytest.warns(RuntimeWarning, match="stem runs 2 times"):
+        rebuilt = reconstruct(halved(network, "spatial_svd"), network, IMAGES[:8], Reconstruction(steps=1))
+    assert rebuilt.stem.weight.equal(dense.stem.weight)
+
+
+def test_images_that_blocks_write_over_stay_as_they_are() -> None:
+    class Doubling(Block):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.mul_(2))
+
+    torch.manual_seed(0)
+    network, images = Small(), IMAGES.clone()
+    network.blocks = nn.Sequential(Doubling(8), Block(8))
+    network.eval().register_forward_pre_hook(lambda _, given: (given[0].mul_(2),))
+    small = halved(network, "spatial_svd")
+    rebuilt = reconstruct(small, network, images, HOW)
+    assert torch.equal(images, IMAGES)
+    with torch.no_grad():
+        wanted, before, after = (model(OTHERS.clone()) for model in (network, small, rebuilt))
+    assert float((after - wanted).square().mean()) < 0.9 * float((before - wanted).square().mean())

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from sconv_search import Choice, CompressionPlan
 from sconv_search.baselines.channel_pruning import ChannelPruning
 from sconv_search.calibration import retargeting
 from sconv_search.calibration.moments import Moments
-from sconv_search.calibration.sequential_fit import compress_layers, fit_in_sequence
+from sconv_search.calibration.sequential_fit import FittedAlone, compress_layers, fit_in_sequence
 from sconv_search.structured.method import StructuredConvolution
 from sconv_search.studies.methods import METHODS, compress
 
@@ -275,3 +276,76 @@ def test_a_build_of_ones_own_gets_the_layer_that_meets_the_dense_outputs(normed:
         network(x)
     errors = [float((seen[name] - seen["dense"]).detach().square().mean()) for name in ("alone", "small")]
     assert errors[1] < 0.8 * errors[0]
+
+
+@pytest.mark.parametrize("method", ["structured_conv", "weight_svd", "channel_pruning"])
+def test_layers_with_hooks_at_their_full_structure_stay_what_they_were(method: str) -> None:
+    network, x = two_linears(bias=True), drawn(64, 6)
+    network[0].register_forward_pre_hook(lambda _, given: (given[0] * 3 + 1,))
+    network[0].register_forward_hook(lambda _, given, made: made * 2)
+    full = {"channel_pruning": {"0": {"keep": 8}}, "weight_svd": {"0": {"rank": 6}, "2": {"rank": 5}}}.get(
+        method, {"0": {"c": 6}, "2": {"c": 8}}
+    )
+    plan = CompressionPlan(sites={name: Choice(method=method, structure=structure) for name, structure in full.items()})
+    torch.testing.assert_close(compress(network, plan, x)(x), network(x), rtol=1e-5, atol=1e-5)
+
+
+def test_a_layer_whose_hook_changes_what_a_batch_norm_reads_is_fitted_about_zero() -> None:
+    seen = dict[str, Tensor]()
+
+    def build(layer: nn.Module, moments: Moments | None) -> nn.Module:
+        assert moments is not None
+        seen["mean"] = moments.mean
+        return copy.deepcopy(layer)
+
+    network = nn.Sequential(nn.Linear(6, 8, bias=False), nn.BatchNorm1d(8)).double().eval()
+    hook = network[0].register_forward_hook(lambda _, given, made: made.relu())
+    fit_in_sequence(network, {"0": build}, drawn(64, 6) + 1)
+    assert seen["mean"].any()  # else the batch norm's mean takes it
+    hook.remove()
+    network[0].register_forward_hook(lambda _, given, made: None)
+    fit_in_sequence(network, {"0": build}, drawn(64, 6) + 1)
+    assert not seen["mean"].any()
+
+
+class Repeated(nn.Module):
+    """Calls its first layer as often as it is told, on shares of the inputs."""
+
+    def __init__(self, times: Callable[[Tensor], int]) -> None:
+        super().__init__()
+        self.first, self.last, self._times = nn.Linear(6, 8), nn.Linear(8, 5), times
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.cat([self.first(part) for part in x.chunk(self._times(x))]))
+
+
+def test_a_layer_that_runs_once_for_each_input_is_fitted_by_itself(recwarn: pytest.WarningsRecorder) -> None:
+    network, x = Repeated(len).double().eval(), drawn(64, 6)
+    found, alone = (compress(network, structured(first=3, last=8), x, in_sequence=kept) for kept in (True, False))
+    assert found.first.weight.equal(alone.first.weight)
+    assert not any("by themselves" in str(warning.message) for warning in recwarn)
+
+
+def test_where_more_inputs_call_a_layer_more_often_layers_are_fitted_by_themselves_with_a_note() -> None:
+    network, x = Repeated(lambda x: 1 if len(x) < 3 else 2).double().eval(), drawn(64, 6)
+    with pytest.warns(FittedAlone, match="some inputs pass first more than once"):
+        found = compress(network, structured(first=6, last=8), x)
+    torch.testing.assert_close(found(x), network(x), rtol=1e-9, atol=1e-9)
+
+
+class Doubling(nn.Sequential):
+    """Writes over its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.mul_(2))
+
+
+@pytest.mark.parametrize("in_sequence", [True, False])
+@pytest.mark.parametrize("several", [False, True])
+def test_inputs_that_a_forward_writes_over_stay_as_they_are(in_sequence: bool, several: bool) -> None:
+    network, x = Doubling(*two_linears(bias=True)).eval(), drawn(64, 6)
+    given = {"x": x.clone()} if several else x.clone()
+    small = compress(network, structured(**{"0": 3, "2": 4}), given, in_sequence=in_sequence)
+    assert torch.equal(given["x"] if several else given, x)
+    plain = compress(two_linears(bias=True), structured(**{"0": 3, "2": 4}), 2 * x, in_sequence=in_sequence)
+    torch.testing.assert_close(small[2].weight, plain[2].weight, rtol=1e-4, atol=1e-5)  # several are packed in float32

@@ -35,7 +35,7 @@ def test_a_run_goes_on_with_what_it_is_given() -> None:
     plain, x = network(), torch.randn(5, 3)
     other = torch.randn(5, 4)
     with SteppedRun(Stepped(plain, ["0"]), x) as run:
-        assert run.x is x
+        assert torch.equal(run.x, x)
         run.resume(other)
         torch.testing.assert_close(run.output, plain[2](other.relu()), rtol=0, atol=0)
 
@@ -71,3 +71,14 @@ def test_a_run_that_is_given_up_leaves_no_thread() -> None:
     with SteppedRun(Stepped(network(), ["2"]), torch.zeros(2, 3)):
         assert threading.active_count() == before + 1
     assert threading.active_count() == before
+
+
+def test_hooks_of_a_module_that_a_run_stops_at_run_once() -> None:
+    plain, x = network(), torch.randn(5, 3)
+    plain[0].register_forward_pre_hook(lambda _, given: (given[0] + 1,))
+    plain[0].register_forward_hook(lambda _, given, made: made * 2)
+    stepped = Stepped(plain, ["0"])
+    with SteppedRun(stepped, x) as run:
+        torch.testing.assert_close(run.x, x + 1, rtol=0, atol=0)
+        run.resume(stepped.original("0")(run.x))
+        torch.testing.assert_close(run.output, plain(x), rtol=0, atol=0)

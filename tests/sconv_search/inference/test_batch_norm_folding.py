@@ -112,7 +112,36 @@ class WeightRead(ReadTwice):
         return self.norm(self.conv(x)) + self.conv.weight.mean()
 
 
-@pytest.mark.parametrize("kind", [ReadTwice, Returned, CalledTwice, NormCalledTwice, Between, WeightRead])
+class MeanRead(ReadTwice):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(x)) + self.norm.running_mean.mean()
+
+
+class ManyNormed(ReadTwice):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(x)) if len(x) > 1 else self.conv(x)
+
+
+class NormHooked(ReadTwice):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm.register_forward_hook(lambda _, given, made: made * 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(x))
+
+
+class LayerHooked(NormHooked):
+    def __init__(self) -> None:
+        ReadTwice.__init__(self)
+        self.conv.register_forward_hook(lambda _, given, made: made * 2)
+
+
+KINDS = [ReadTwice, Returned, CalledTwice, NormCalledTwice, Between, WeightRead]
+KINDS += [MeanRead, ManyNormed, NormHooked, LayerHooked]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_norm_that_is_not_certain_stays(kind: type[ReadTwice]) -> None:
     torch.manual_seed(0)
     network = settled(kind())
@@ -129,3 +158,11 @@ def test_a_norm_of_batch_statistics_stays() -> None:
 def test_a_norm_over_another_axis_than_the_features_stays() -> None:
     network = settled(nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6)))
     assert folded(network, torch.randn(3, 6, 4, dtype=torch.float64))[1] == []
+
+
+def test_a_norm_that_only_an_example_of_one_input_passes_stays() -> None:
+    class OneNormed(ReadTwice):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(x) if len(x) > 1 else self.norm(self.conv(x))
+
+    assert folded(settled(OneNormed()), torch.randn(1, 4, 5, 5, dtype=torch.float64))[1] == []

@@ -335,3 +335,26 @@ def test_plans_that_leave_a_layer_dense_are_fine(network: nn.Module) -> None:
     ready, rows = optimize_for_inference(compressed, x, timer=preferring("average"))
     assert [(row.site, row.chosen) for row in rows] == [("strided", "average"), (WHOLE, FASTEST)]
     torch.testing.assert_close(ready(x), compressed(x), rtol=0, atol=1e-4)
+
+
+def test_a_network_that_asks_for_attributes_of_a_batch_norm_keeps_it() -> None:
+    class Asking(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) * self[1].num_features
+
+    network, x = Asking(nn.Conv2d(4, 6, 1), nn.BatchNorm2d(6)).eval(), torch.randn(2, 4, 3, 3)
+    ready, _ = optimize_for_inference(network, x)
+    torch.testing.assert_close(ready(x), network(x))
+    assert type(ready[1]) is nn.BatchNorm2d
+
+
+def test_an_example_that_the_forward_writes_over_stays_as_it_is() -> None:
+    class Doubling(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.mul_(2))
+
+    network, x = Doubling(nn.Conv2d(4, 6, 1), nn.BatchNorm2d(6)).eval(), torch.randn(2, 4, 3, 3)
+    given = x.clone()
+    ready, _ = optimize_for_inference(network, given)
+    assert torch.equal(given, x)
+    torch.testing.assert_close(ready(x.clone()), network(x.clone()))

@@ -96,3 +96,9 @@ def test_what_is_fastest_alone_is_not_chosen_where_its_neighbors_pay_for_it() ->
     assert milliseconds(layers[0]) < milliseconds(layers[0].to_dense()), "alone, additions would win"
     assert [row.chosen for row in rows] == ["dense", "dense", FASTEST]
     assert rows[0].milliseconds["as trained"] == 1000 * (5 + 2 + 40)
+
+
+def test_hooks_of_the_layer_do_not_run() -> None:
+    layer, x = nn.Conv2d(4, 4, 1), torch.randn(1, 4, 3, 3)
+    layer.register_forward_hook(lambda _, given, made: made.flatten(1))
+    assert Surrounded(layer, x, axis=1)(x).shape == (1, NARROW, 3, 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -115,3 +116,37 @@ def test_a_loss_that_no_gradient_comes_back_from_leaves_none() -> None:
     layer = StructuredConv2d.from_conv(nn.Conv2d(4, 4, 3), c=2, n=2)
     (_Blocked.apply(layer(torch.randn(1, 4, 5, 5))).sum() + torch.zeros((), requires_grad=True)).backward()
     assert layer.weight.grad is None
+
+
+def loaded(layer: nn.Module) -> None:
+    layer.load_state_dict(copy.deepcopy(layer).state_dict())
+
+
+def converted(layer: nn.Module) -> None:
+    layer.float().double()
+
+
+def swapped_by_hand(layer: nn.Module) -> None:
+    torch.utils.swap_tensors(layer.weight, nn.Parameter(layer.weight.detach().clone()))
+    layer.train()
+
+
+@pytest.mark.parametrize("change", [loaded, converted, swapped_by_hand])
+def test_the_gradient_is_projected_after_parameters_are_swapped(change: Callable[[nn.Module], None]) -> None:
+    layer, x = layer_of("channels", "natural")
+    met = list[Tensor]()
+    layer.weight.register_hook(met.append)
+    gradients = []
+    swaps = torch.__future__.get_swap_module_params_on_conversion()
+    torch.__future__.set_swap_module_params_on_conversion(True)
+    try:
+        for _ in range(3):  # the hook acts once, however often it is set anew
+            layer.zero_grad()
+            layer(x).square().sum().backward()
+            gradients.append(layer.weight.grad.clone())
+            change(layer)
+    finally:
+        torch.__future__.set_swap_module_params_on_conversion(swaps)
+    for gradient in gradients[1:]:
+        torch.testing.assert_close(gradient, gradients[0], rtol=1e-5, atol=1e-5)
+    assert len(met) == 3  # the user's own hook acts, too

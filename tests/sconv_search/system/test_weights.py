@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -237,3 +238,22 @@ def test_equal_weights_give_equal_files(tmp_path: Path) -> None:
     assert len(files) == 1
     with safe_open(tmp_path / "0", "pt") as file:
         assert {name: text for name, text in file.metadata().items() if name in texts} == texts
+
+
+def test_entries_that_state_hooks_add_may_be_missing_and_are_not_loaded(tmp_path: Path) -> None:
+    plain, hooked = nn.Sequential(nn.Linear(2, 2)), nn.Sequential(nn.Linear(2, 2))
+    hooked[0].register_state_dict_post_hook(lambda _, state, prefix, __: state.update({f"{prefix}more": torch.ones(1)}))
+    for network in (plain, hooked):
+        save_weights(network, tmp_path / "weights.safetensors")
+        other = copy.deepcopy(hooked)
+        nn.init.zeros_(other[0].weight)
+        load_weights_(other, tmp_path / "weights.safetensors")
+        assert torch.equal(other[0].weight, network[0].weight)
+
+
+def test_weights_that_a_state_hook_renames_are_missed_where_no_hook_gives_them_back(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Linear(2, 2))
+    network[0].register_state_dict_post_hook(lambda _, state, prefix, __: state.update(w=state.pop(f"{prefix}weight")))
+    save_weights(network, tmp_path / "weights.safetensors")
+    with pytest.raises(ValueError, match=r"does not fit Sequential: no hook gives 0\.weight"):
+        load_weights_(network, tmp_path / "weights.safetensors")

@@ -5,12 +5,15 @@ start.
 from __future__ import annotations
 
 import pytest
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+import sconv_search
 import sconv_search.studies.space.measuring
 from sconv_search import Choice, CompressionPlan, measure_cost
 from sconv_search.studies.methods import METHODS, compress
-from sconv_search.studies.space.measuring import CostTable, cost_of_calls
+from sconv_search.studies.space.measuring import CostTable, _relative_error, cost_of_calls, input_shapes
+from sconv_search.studies.space.sites import site_table
 
 CHOICE = Choice(method="structured_conv", structure={"c": 3, "n": 2, "merged": 1})
 
@@ -71,3 +74,39 @@ def test_a_choice_costs_what_the_built_layer_costs_without_building_it_of_values
 def on_meta_alone(network: nn.Module, plan: CompressionPlan) -> nn.Module:
     assert all(tensor.is_meta for tensor in (*network.parameters(), *network.buffers()))
     return compress(network, plan)
+
+
+def test_an_error_is_read_between_the_hooks_of_a_layer() -> None:
+    torch.manual_seed(0)
+    layer, x = nn.Linear(4, 4), torch.randn(3, 4)
+    built = nn.Linear(4, 4)
+    expected = _relative_error(layer, built, x)
+    for module in (layer, built):
+        module.register_forward_hook(lambda _, given, made: made + 100)
+    assert _relative_error(layer, built, x) == expected
+
+
+class OneByOne(nn.Module):
+    """Calls its layers for each input by itself, without the batch axis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.line = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([self.line(self.conv(one).mean((1, 2))) for one in x])
+
+
+def test_inputs_without_the_batch_axis_keep_all_their_axes() -> None:
+    network = OneByOne().eval()
+    shapes = input_shapes(network, (3, 6, 5), ["conv", "line"])
+    assert shapes == {"conv": [(3, 6, 5)], "line": [(8,)]}
+    costs = [cost_of_calls(network.get_submodule(name), own).macs for name, own in shapes.items()]
+    assert sum(costs) == measure_cost(network, (3, 6, 5)).macs
+
+
+def test_networks_whose_layers_read_single_inputs_have_a_table_of_sites_and_are_compressed() -> None:
+    network = OneByOne().eval()
+    assert {row.site for row in site_table(network, (3, 6, 5), ["structured_conv"]).layers} == {"conv", "line"}
+    small = sconv_search.compress(network, (3, 6, 5), budget="80%", data=[torch.randn(4, 3, 6, 5)], progress=False)
+    assert small.cost.flops <= 0.8 * measure_cost(network, (3, 6, 5)).flops

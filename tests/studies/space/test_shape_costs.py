@@ -50,3 +50,11 @@ def test_what_cannot_be_measured_without_values_is_measured_with_them(monkeypatc
     layer, shapes = LAYERS["conv"]
     monkeypatch.setattr(shape_costs, "_together", refused)
     assert costs_by_shape({candidate(layer, shapes): layer})[candidate(layer, shapes)] == cost_of_calls(layer, shapes)
+
+
+def test_hooks_that_saw_the_inputs_before_do_not_count() -> None:
+    layer, bare, shapes = nn.Conv2d(8, 12, 3), nn.Conv2d(8, 12, 3), [(8, 9, 7)]
+    layer.register_forward_pre_hook(lambda _, given: (nn.functional.pad(given[0], (4, 4)),))
+    expected = cost_of_calls(bare, shapes)
+    assert cost_of_calls(layer, shapes) == expected
+    assert costs_by_shape({candidate(layer, shapes): layer})[candidate(layer, shapes)] == expected
