@@ -205,9 +205,9 @@ def test_masks_of_a_network_with_one_logit_are_no_and_yes(tmp_path: Path, typed:
     ("values", "told"), [((0, 255), "hold 0 and 255 alone"), ((0, 1), None), ((1,), "hold 1 alone")]
 )
 def test_masks_of_one_class_are_told_of(tmp_path: Path, values: tuple[int, ...], told: str | None) -> None:
-    for part in ("train", "val", "test"):
+    for place, part in enumerate(("train", "val", "test")):
         for number in range(4):
-            photo(tmp_path / "street" / part / "images" / f"{number}.png", 50)
+            photo(tmp_path / "street" / part / "images" / f"{number}.png", 50 + 4 * place + number)
             photo(tmp_path / "street" / part / "masks" / f"{number}.png", values[number % len(values)], "L")
     notes = task_named("masks?size=8@foldernets:segmenter?classes=2").data(tmp_path / "street", False).notes
     assert [told in note for note in notes] == ([] if told is None else [True])
