@@ -121,13 +121,11 @@ class _Recorder(TorchFunctionMode):
     ) -> Any:
         if self._inside:
             return func(*args, **(kwargs or {}))
-        self.flow.loose += [
-            x for x in self._tensors((args, kwargs)) if isinstance(x, nn.Parameter) or id(x) in self._buffers
-        ]
-        inputs = self.values_of((args, kwargs))
+        inputs, given = self.values_of((args, kwargs)), self._tensors((args, kwargs))
         result = func(*args, **(kwargs or {}))
         name = getattr(func, "__name__", str(func))
         if name not in _OF_SHAPE_ALONE or self._tensors(result):
+            self.flow.loose += [x for x in given if isinstance(x, nn.Parameter) or id(x) in self._buffers]
             self.note(name, None, inputs, self._written(result))
         return result
 

@@ -166,3 +166,19 @@ def test_a_norm_that_only_an_example_of_one_input_passes_stays() -> None:
             return self.conv(x) if len(x) > 1 else self.norm(self.conv(x))
 
     assert folded(settled(OneNormed()), torch.randn(1, 4, 5, 5, dtype=torch.float64))[1] == []
+
+
+class ReadsType(nn.Module):
+    """Converts what it reads to the type of its weights, as networks in half precision do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(x.to(self.conv.weight.dtype)))
+
+
+def test_a_norm_after_a_layer_whose_type_alone_is_read_is_folded() -> None:
+    _, names = folded(settled(ReadsType()), torch.randn(2, 3, 6, 6, dtype=torch.float64))
+    assert names == ["norm"]
