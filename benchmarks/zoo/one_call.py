@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -91,7 +92,8 @@ def _cell(row: Row | None) -> str:
     if row is None:
         return ""
     if "reason" in row:
-        return "out of reach" if "reach" in row["reason"] else "refused"
+        least = re.search(r"cannot be met: the cheapest plan needs .*\(([\d.]+%)\)", row["reason"])
+        return f"out of reach: {least[1]}" if least else "refused"
     return f"{row['share']:.1%}, {row['seconds']:.0f} s"
 
 
