@@ -46,7 +46,7 @@ SMALL = 64
 MOST_RUNS = 64
 """Of one proof, in the search for the layers at fault; those that are still suspected then are left alone."""
 READ_ELSEWHERE = "the network reads its weights by itself, not only by calling it"
-_KEPT: Memo[tuple[Mapping[str, str]]] = Memo(2**20, results=32)
+_KEPT: Memo[tuple[Mapping[str, str] | None]] = Memo(2**20, results=32)
 
 
 def replaceable(network: nn.Module) -> dict[str, nn.Module]:
@@ -71,25 +71,36 @@ def left_alone(network: nn.Module) -> dict[str, str]:
         ValueError: the network fails on what was told.
         TypeError: it cannot be copied.
     """
-    return {**obstacles(network), **_failures(network)}
+    failures = _failures(network)
+    if failures is None:
+        warnings.warn(
+            f"{type(network).__name__} runs on none of the inputs that were tried, so whether it reads its layers' "
+            "weights by itself is not known, and all of them are offered; name what it is called with, a shape or an "
+            "example: sconv_search.cost.takes(network, (3, 64, 64))"
+        )
+    return {**obstacles(network), **(failures or {})}
 
 
 def require_no_failures(network: nn.Module, names: Iterable[str]) -> None:
     """Refuses sites where the network would fail, or compute something else, with any other layer: see ``left_alone``.
 
+    Where it runs on no input that is known, nothing is refused: the plan is the caller's.
+
     Raises:
         TypeError: the site is named, with the reason.
         ValueError: the network fails on what was told.
     """
-    failures = _failures(network)
+    failures = _failures(network) or {}
     reasons = {network.get_submodule(name): reason for name, reason in failures.items()}
     for name in names:
         if (reason := reasons.get(site(network, name))) is not None:
             raise TypeError(shortened(f"site {name!r}: no other layer can stand in its place: {reason}"))
 
 
-def _failures(network: nn.Module) -> Mapping[str, str]:
-    """What the proof says of layers that could be replaced as far as that shows without running the network."""
+def _failures(network: nn.Module) -> Mapping[str, str] | None:
+    """What the proof says of layers that could be replaced as far as that shows without running the network; None where
+    the network runs on no input that is known.
+    """
     if not layers(network, KINDS) or any(tensor.is_meta for tensor in network.parameters()) or _is_one_layer(network):
         return {}
     same = architecture(network)
@@ -98,13 +109,7 @@ def _failures(network: nn.Module) -> Mapping[str, str]:
     known = _KEPT.get(key)
     if known is None:
         inputs = guessed_inputs(network) if told is None else told
-        if inputs is None:
-            warnings.warn(
-                f"{type(network).__name__} runs on none of the inputs that were tried, so whether it reads its layers' "
-                "weights by itself is not known, and all of them are offered; name what it is called with, a shape or "
-                "an example: sconv_search.cost.takes(network, (3, 64, 64))"
-            )
-        known = ({} if inputs is None else _Proof(network, inputs).failures(),)
+        known = (None if inputs is None else _Proof(network, inputs).failures(),)
         _KEPT.put(key, known)
     return known[0]
 
