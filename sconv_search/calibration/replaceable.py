@@ -354,6 +354,7 @@ class _Reads(TorchFunctionMode):
         return [name for name in self._watched if name in self._found]
 
     def __enter__(self) -> None:
+        self._inside = 0  # a run that failed within a layer never left it
         for name, layer in self._watched.items():
             self._handles.append(layer.register_forward_pre_hook(partial(self._enter, name), with_kwargs=True))
             self._handles.append(layer.register_forward_hook(self._leave))

@@ -315,3 +315,18 @@ def test_the_answer_for_one_gate_is_not_taken_for_another() -> None:
     shut.when = open_.when
     assert left_alone(shut) == {}
     assert left_alone(open_) == {"odd": READ_ELSEWHERE}
+
+
+def test_a_run_that_fails_within_a_layer_hides_no_later_read() -> None:
+    class OneAtATime(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.odd = nn.Linear(8, 6), nn.Linear(6, 6)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.odd(F.relu(self.first(x.reshape(1, -1))))  # of two inputs the first layer cannot read the row
+            return y + self.odd.weight.sum() if self.training else y
+
+    network = OneAtATime()
+    takes(network, (8,))
+    assert left_alone(network) == {"odd": READ_ELSEWHERE}
