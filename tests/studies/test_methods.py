@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sconv_search import Choice, CompressionPlan, StructuredConv2d
-from sconv_search.calibration.replaceable import _Proof
+from sconv_search.calibration.replacement_proof import Proof
 from sconv_search.networks.resnet import cifar_resnet
 from sconv_search.studies import METHODS, compress
 from sconv_search.studies.methods import compress_again, method_named, penalty
@@ -121,8 +121,8 @@ def test_what_calibration_inputs_tell_is_what_the_layers_are_put_to_the_proof_on
 
 
 def test_layers_by_themselves_and_networks_seen_before_are_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    runs, run = list[nn.Module](), _Proof._run
-    monkeypatch.setattr(_Proof, "_run", lambda self, network, *on: (runs.append(network), run(self, network, *on))[1])
+    runs, run = list[nn.Module](), Proof._run
+    monkeypatch.setattr(Proof, "_run", lambda self, network, *on: (runs.append(network), run(self, network, *on))[1])
     compress(nn.Sequential(nn.Linear(4, 4)), LOW_RANK)
     assert not runs
     network = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sconv_search.calibration import replaceable as proof
-from sconv_search.calibration.replaceable import READ_ELSEWHERE, left_alone, replaceable
+from sconv_search.calibration import replaceable as asking
+from sconv_search.calibration import replacement_proof as proof
+from sconv_search.calibration.replaceable import left_alone, replaceable
+from sconv_search.calibration.replacement_proof import READ_ELSEWHERE
 from sconv_search.cost.input_shape import takes
 from sconv_search.studies import METHODS
 from sconv_search.studies.selection import offered
@@ -58,7 +60,7 @@ def called(layer: nn.Module, x: Tensor) -> Tensor:
 
 @pytest.fixture(autouse=True)
 def _forgotten() -> None:
-    proof._KEPT.forget()
+    asking._KEPT.forget()
 
 
 @pytest.mark.parametrize(
@@ -136,8 +138,8 @@ def test_the_fast_path_of_attention_is_found() -> None:
 
 def test_five_runs_are_enough_where_nothing_is_wrong_and_none_for_a_like(monkeypatch: pytest.MonkeyPatch) -> None:
     runs = []
-    values = proof._Proof._run
-    monkeypatch.setattr(proof._Proof, "_run", lambda self, *given: runs.append(1) or values(self, *given))
+    values = proof.Proof._run
+    monkeypatch.setattr(proof.Proof, "_run", lambda self, *given: runs.append(1) or values(self, *given))
     network = nn.Sequential(*[nn.Conv2d(3, 3, 3, padding=1) for _ in range(20)])
     takes(network, (3, 8, 8))
     for one in (network, copy.deepcopy(network)):
