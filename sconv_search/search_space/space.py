@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -60,6 +60,11 @@ class Coupling:
     second: str
     cost: Cost
     pairs: int = 1
+
+    def of(self, dropped: int) -> Cost:
+        """What is added where the two sites drop so many pairs of channels."""
+        amounts = {f.name: getattr(self.cost, f.name) for f in fields(Cost) if f.name != "latency_ms"}
+        return Cost(**{name: amount * dropped // self.pairs for name, amount in amounts.items()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +135,7 @@ class SearchSpace:
         total = sum((option.cost for option in taken.values()), start=self.dense)
         for pair in self.couplings:
             if pair.first in taken and pair.second in taken:
-                total = total + pair.cost.times(taken[pair.first].dropped * taken[pair.second].dropped // pair.pairs)
+                total = total + pair.of(taken[pair.first].dropped * taken[pair.second].dropped)
         dropped = {name: option.dropped for name, option in taken.items() if option.dropped}
         for name, narrowing in self.narrowings.items() if dropped else ():
             if name in taken and taken[name].choice in narrowing.beyond:

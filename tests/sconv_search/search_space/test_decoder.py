@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise, product
 from math import exp
 
@@ -49,7 +50,7 @@ def chain(damages: list[dict[int, float]], pixels: list[int]) -> SearchSpace:
         for i, name in enumerate(names)
     }
     pairs = [
-        Coupling(first=one, second=two, cost=Cost(macs=pixels[i + 1], adds=0, params=1))
+        Coupling(first=one, second=two, cost=Cost(macs=3 * pixels[i + 1], adds=0, params=3), pairs=3)
         for i, (one, two) in enumerate(pairwise(names))
     ]
     return SearchSpace(dense=dense, sites=sites, couplings=tuple(pairs))
@@ -217,7 +218,7 @@ def test_a_site_without_preference_counts_as_zero() -> None:
 
 def test_the_couplings_count_in_whatever_order_the_sites_are_named() -> None:
     space = chain([{6: 1.0, 3: 0.2}, {6: 1.0, 3: 0.3}, {6: 2.0}], [3, 4, 5, 1])
-    turned = [Coupling(first=pair.second, second=pair.first, cost=pair.cost) for pair in reversed(space.couplings)]
+    turned = [replace(pair, first=pair.second, second=pair.first) for pair in reversed(space.couplings)]
     other = SearchSpace(dense=space.dense, sites=space.sites, couplings=tuple(turned))
     for share in (0.4, 0.6, 0.8):
         budget = Budget(limit=int(share * space.dense.macs), quantity="macs")

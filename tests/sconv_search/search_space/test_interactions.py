@@ -78,7 +78,7 @@ def mixed(damages: list[dict[tuple[str, int], float]], pixels: list[int]) -> Sea
         }
         narrowings[name] = Narrowing(inputs=before, outputs=Side(channels=CHANNELS), widths=widths, beyond=beyond)
     pairs = [
-        Coupling(first=one, second=two, cost=Cost(macs=pixels[i + 1], adds=0, params=1))
+        Coupling(first=one, second=two, cost=Cost(macs=3 * pixels[i + 1], adds=0, params=3), pairs=3)
         for i, (one, two) in enumerate(pairwise(names))
     ]
     return SearchSpace(dense=whole, sites=sites, couplings=tuple(pairs), narrowings=narrowings)

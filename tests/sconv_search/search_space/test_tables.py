@@ -16,7 +16,7 @@ def option(keep: int, macs: int, damage: float, dropped: int = 0) -> Option:
 SPACE = SearchSpace(
     dense=Cost(macs=1000, adds=0, params=10),
     sites={"b": (option(1, 50, 0.5, 2), option(2, 20, 0.1, 1)), "a": (option(4, 70, 0.7, 3),)},
-    couplings=(Coupling(first="a", second="b", cost=Cost(macs=5, adds=1, params=0)),),
+    couplings=(Coupling(first="a", second="b", cost=Cost(macs=10, adds=2, params=0), pairs=2),),
 )
 
 

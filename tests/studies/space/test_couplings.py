@@ -78,11 +78,11 @@ def depthwise() -> nn.Module:
 
 
 def grouped() -> nn.Module:
-    """A convolution of three groups: its filters read a third of the channels before it."""
+    """A convolution of four groups: its filters read a quarter of the channels before it."""
     return nn.Sequential(
         nn.Conv2d(2, 12, 1),
         nn.ReLU(),
-        nn.Conv2d(12, 12, 3, groups=3),
+        nn.Conv2d(12, 12, 3, groups=4),
         nn.ReLU(),
         nn.Conv2d(12, 6, 1),
         nn.Conv2d(6, 4, 1),
@@ -141,6 +141,13 @@ def test_sites_that_meet_in_no_layer_are_not_coupled() -> None:
     """The residual network's inner channels meet its stream's, not each other's."""
     _, space = pruned_space(Residual)
     assert {(pair.first, pair.second) for pair in space.couplings} == {("stem", "inner1"), ("stem", "inner2")}
+
+
+def test_what_a_filter_of_a_group_does_not_read_is_not_shared() -> None:
+    """Nine taps and four groups: a quarter of nine weights for each pair of channels."""
+    _, space = pruned_space(grouped)
+    (pair,) = [pair for pair in space.couplings if (pair.first, pair.second) == ("0", "2")]
+    assert (pair.cost.params, pair.pairs) == (9, 4)
 
 
 def test_methods_that_change_their_own_layer_alone_are_not_coupled() -> None:
