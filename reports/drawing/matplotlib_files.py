@@ -328,7 +328,9 @@ def figure_writer(kinds: Sequence[str], progress: Callable[[int, int], None] | N
         try:
             yield FigureWriter(kinds=kinds, pool=pool, progress=progress)
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # who stops the command does not wait for all drawings
+            # Who stops the command does not wait for all drawings, only for the one in work. Without the wait, the
+            # interpreter's end may meet the pool's thread as it closes its pipe (CPython 3.11), and prints an OSError.
+            pool.shutdown(wait=True, cancel_futures=True)
             raise
 
 
