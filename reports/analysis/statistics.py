@@ -1,4 +1,7 @@
-"""Paired tests over seeds, and rank correlation, by SciPy."""
+"""Paired tests over seeds, and rank correlation.
+
+By ``scipy.special`` and pandas: importing ``scipy.stats`` takes a second, a twentieth of a report of 100,000 rows.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from statistics import fmean, stdev
 
 import numpy as np
 import pandas as pd
-from scipy.stats import permutation_test, spearmanr, ttest_1samp  # type: ignore[import-untyped]
+from scipy.special import stdtr  # type: ignore[import-untyped]
 
 FEWEST = 3
 """A t-test on fewer pairs says nothing that a reader should lean on."""
@@ -51,24 +54,20 @@ def paired(first: Mapping[int, float], second: Mapping[int, float]) -> Paired | 
 
 def t_test(differences: Sequence[float]) -> float | None:
     """Two-sided p of Student's t-test that the mean difference is 0; None where the differences do not vary."""
-    if stdev(differences) <= 1e-12 * max(1.0, abs(fmean(differences))):  # but for rounding
+    n, mean, deviation = len(differences), fmean(differences), stdev(differences)
+    if deviation <= 1e-12 * max(1.0, abs(mean)):  # but for rounding
         return None
-    return float(ttest_1samp(differences, 0.0).pvalue)
+    return float(2 * stdtr(n - 1, -abs(mean) / (deviation / math.sqrt(n))))
 
 
 def sign_flip(differences: Sequence[float]) -> float:
     """Two-sided p of the exact permutation test: the share of all 2^n sign patterns whose mean is at least as far from
     0.
     """
-    test = permutation_test(
-        (differences,),
-        lambda flipped, axis: np.abs(np.mean(flipped, axis=axis)),
-        permutation_type="samples",
-        alternative="greater",
-        n_resamples=np.inf,
-        vectorized=True,
-    )
-    return float(test.pvalue)
+    signs = 1 - 2 * (np.arange(2 ** len(differences))[:, None] >> np.arange(len(differences)) & 1)
+    means = np.abs(signs @ np.asarray(differences)) / len(differences)
+    within_rounding = (1 - 1e-12) * abs(fmean(differences))
+    return float(np.mean(means >= within_rounding))
 
 
 def holm(values: Sequence[float | None]) -> list[float | None]:
@@ -86,8 +85,9 @@ def spearman(first: pd.Series[float], second: pd.Series[float]) -> float | None:
     """Rank correlation of two aligned series, pairs with a missing value left out; None where one of them does not
     vary.
     """
-    both = np.array([series.to_numpy("float64", na_value=math.nan) for series in (first, second)])
-    both = both[:, ~np.isnan(both).any(axis=0)]
-    if both.shape[1] < 2 or (both == both[:, :1]).all(axis=1).any():
+    both = pd.DataFrame({"first": first.to_numpy("float64", na_value=math.nan)})
+    both["second"] = second.to_numpy("float64", na_value=math.nan)
+    both = both.dropna()
+    if len(both) < 2 or (both.nunique() == 1).any():
         return None
-    return float(spearmanr(*both).statistic)
+    return float(both.corr(method="spearman").to_numpy()[0, 1])

@@ -43,8 +43,15 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 time.
 """
 # Fixed ids, whole texts as paths, and no "$" read as mathematics: task names are the user's. PDFs embed Type 3 fonts:
-# TrueType (42) takes as long again as drawing, as each file's font is cut out of the whole one.
-_SETTINGS: Any = {"svg.hashsalt": "sconv-search", "svg.fonttype": "path", "text.parse_math": False, "pdf.fonttype": 3}
+# TrueType (42) takes as long again as drawing, as each file's font is cut out of the whole one. Hinting letters for the
+# pixels of a PNG takes a fifth of its time, and does little at 150 dots an inch.
+_SETTINGS: Any = {
+    "svg.hashsalt": "sconv-search",
+    "svg.fonttype": "path",
+    "text.parse_math": False,
+    "pdf.fonttype": 3,
+    "text.hinting": "none",
+}
 _DASHES: Any = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
 _FAINT: dict[str, Any] = {"linestyle": "", "markersize": 4, "markeredgewidth": 0, "alpha": 0.35}
 _MOST_LEGEND = 24
