@@ -39,7 +39,8 @@ from sconv_search.search_space.space import Option, SearchSpace
 from sconv_search.studies.context import StudyContext
 from sconv_search.studies.methods import METHODS, compress
 from sconv_search.studies.selection import EVERYTHING, offered
-from sconv_search.studies.space.measuring import CostTable, input_shapes
+from sconv_search.studies.space.input_shapes import input_shapes
+from sconv_search.studies.space.measuring import CostTable
 from sconv_search.studies.task import Task
 from sconv_search.studies.tasks import task_named
 from sconv_search.system.cache import forget_all

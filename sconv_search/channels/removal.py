@@ -39,14 +39,17 @@ def remaining(network: nn.Module, kept: Iterable[tuple[Group, Tensor]]) -> dict[
     return remaining_positions
 
 
-def narrowed(layer: nn.Module, name: str, group: Group, keep: int) -> nn.Module:
-    """A copy without values of one of the group's layers, once the group keeps so many channels of its first ones.
+def narrowed(layer: nn.Module, name: str, kept: Iterable[tuple[Group, int]]) -> nn.Module:
+    """A copy without values of a layer, once each of its groups keeps so many channels of its first ones.
 
     Which ones stay does not matter for its shape, unless the layer has only a part of them.
     """
-    kept = torch.arange(group.channels).view(group.blocks, -1)[:, : keep // group.blocks].flatten()
     result = copy.deepcopy(layer, {id(w): nn.Parameter(w.detach().to("meta")) for w in layer.parameters()}).to("meta")
-    members = tuple(replace(member, layer="0") for member in group.members if member.layer == name)
-    for (_, side), positions in remaining(nn.Sequential(result), [(replace(group, members=members), kept)]).items():
+    own = []
+    for group, keep in kept:
+        first = torch.arange(group.channels).view(group.blocks, -1)[:, : keep // group.blocks].flatten()
+        members = tuple(replace(member, layer="0") for member in group.members if member.layer == name)
+        own.append((replace(group, members=members), first))
+    for (_, side), positions in remaining(nn.Sequential(result), own).items():
         cut_(result, side, positions)
     return result

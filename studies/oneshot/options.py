@@ -18,11 +18,11 @@ from sconv_search.records import Cost
 from sconv_search.search_space.space import Option, SearchSpace
 from sconv_search.studies.methods import compress, method_named
 from sconv_search.studies.monitor import Monitor
-from sconv_search.studies.oneshot.curves import along, curves, exact_costs, measured_on
 from sconv_search.studies.oneshot.damages import Damages
 from sconv_search.studies.selection import offered
 from sconv_search.studies.space.couplings import measured_couplings
-from sconv_search.studies.space.measuring import input_shapes
+from sconv_search.studies.space.curves import along, curves, exact_costs, measured_on
+from sconv_search.studies.space.input_shapes import input_shapes
 from sconv_search.studies.space.narrowed_costs import measured_narrowings
 from sconv_search.studies.space.shape_costs import candidate, costs_by_shape
 from sconv_search.studies.space.sites import SHOWN_REASONS, require_offers

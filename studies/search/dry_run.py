@@ -22,7 +22,8 @@ from sconv_search.studies.monitor import Monitor, counted
 from sconv_search.studies.search.runner import checked_budget, reachable
 from sconv_search.studies.selection import offered
 from sconv_search.studies.space.couplings import measured_couplings
-from sconv_search.studies.space.measuring import CostTable, input_shapes
+from sconv_search.studies.space.input_shapes import input_shapes
+from sconv_search.studies.space.measuring import CostTable
 from sconv_search.studies.space.narrowed_costs import measured_narrowings
 from sconv_search.studies.space.sites import left_out, require_offers
 from sconv_search.studies.space.widths import channels_dropped, left_by_pruning, mixable, unmixed

@@ -34,7 +34,8 @@ from sconv_search.studies.search.space_jobs import measured_on_cluster
 from sconv_search.studies.selection import candidates, offered
 from sconv_search.studies.space.given_plans import require_fit
 from sconv_search.studies.space.identity import identity_sha256, require_measured_of, space_identity
-from sconv_search.studies.space.measuring import dense_cost, input_shapes, measured_space
+from sconv_search.studies.space.input_shapes import input_shapes
+from sconv_search.studies.space.measuring import dense_cost, measured_space
 from sconv_search.studies.space.site_text import site_lines
 from sconv_search.studies.space.sites import left_out, require_offers
 from sconv_search.studies.space.widths import unmixed

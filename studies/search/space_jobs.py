@@ -12,7 +12,8 @@ from sconv_search.studies.context import StudyContext
 from sconv_search.studies.executors.placement import Placement
 from sconv_search.studies.executors.running import results
 from sconv_search.studies.monitor import Monitor
-from sconv_search.studies.space.measuring import Kept, SiteMeasuring, asked, dense_cost, input_shapes, wanted_of
+from sconv_search.studies.space.input_shapes import input_shapes
+from sconv_search.studies.space.measuring import Kept, SiteMeasuring, asked, dense_cost, wanted_of
 from sconv_search.studies.spec import StudySpec
 
 

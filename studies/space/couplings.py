@@ -16,6 +16,7 @@ from sconv_search.records import Cost
 from sconv_search.search_space.space import Coupling, Option
 from sconv_search.studies.methods import compress
 from sconv_search.studies.monitor import Monitor
+from sconv_search.studies.space.layer_couplings import NOTHING, Pair, costs_by_layers
 from sconv_search.system.cache import architecture
 
 
@@ -34,22 +35,13 @@ def measured_couplings(
         for name, options in sites.items()
         if any(o.dropped for o in options)
     }
-    plans = {name: CompressionPlan(sites={name: option.choice}) for name, option in largest.items()}
-    changed = {}
-    with monitor.bar(f"pruning {len(plans)} sites, one at a time") as step:
-        for done, (name, plan) in enumerate(plans.items(), start=1):
-            changed[name] = _changed(network, compress(network, plan))
-            step(done, len(plans))
-    pairs = [pair for pair in combinations(largest, 2) if changed[pair[0]] & changed[pair[1]]]
+    shared = costs_by_layers(network, inputs, largest, dense, monitor) if len(largest) > 1 else {}
+    if shared is None:
+        shared = _by_networks(network, inputs, largest, dense, monitor)
     couplings, apart = list[Coupling](), set[str]()
-    with monitor.bar(f"measuring {len(pairs)} pairs of coupled sites") as step:
-        for done, (first, second) in enumerate(pairs, start=1):
-            step(done, len(pairs))
-            if apart & {first, second}:
-                continue
-            both = CompressionPlan(sites={**plans[first].sites, **plans[second].sites})
-            beyond = measure_cost(compress(network, both), inputs) - dense - largest[first].cost - largest[second].cost
-            pair = _coupling(beyond.counted(), largest, first, second)
+    for (first, second), beyond in shared.items():
+        if not apart & {first, second}:
+            pair = _coupling(beyond, largest, first, second)
             if any(one.dropped * two.dropped % pair.pairs for one in sites[first] for two in sites[second]):
                 lesser, other = sorted((first, second), key=lambda name: -largest[name].cost.flops)
                 monitor.say(
@@ -60,9 +52,28 @@ def measured_couplings(
                 continue
             couplings.append(pair)
     left = {name: tuple(o for o in own if name not in apart or not o.dropped) for name, own in sites.items()}
-    nothing = Cost(macs=0, adds=0, params=0)
-    known = [pair for pair in couplings if pair.cost != nothing and not apart & {pair.first, pair.second}]
+    known = [pair for pair in couplings if pair.cost != NOTHING and not apart & {pair.first, pair.second}]
     return tuple(known), {name: options for name, options in left.items() if options}
+
+
+def _by_networks(
+    network: nn.Module, inputs: Inputs, largest: Mapping[str, Option], dense: Cost, monitor: Monitor
+) -> dict[Pair, Cost]:
+    """What both choices cost beyond the sum of each, for each pair that changes one layer; on the networks built."""
+    plans = {name: CompressionPlan(sites={name: option.choice}) for name, option in largest.items()}
+    changed, shared = dict[str, set[str]](), dict[Pair, Cost]()
+    with monitor.bar(f"pruning {len(plans)} sites, one at a time") as step:
+        for done, (name, plan) in enumerate(plans.items(), start=1):
+            changed[name] = _changed(network, compress(network, plan))
+            step(done, len(plans))
+    pairs = [pair for pair in combinations(largest, 2) if changed[pair[0]] & changed[pair[1]]]
+    with monitor.bar(f"measuring {len(pairs)} pairs of coupled sites") as step:
+        for done, (first, second) in enumerate(pairs, start=1):
+            both = CompressionPlan(sites={**plans[first].sites, **plans[second].sites})
+            beyond = measure_cost(compress(network, both), inputs) - dense - largest[first].cost - largest[second].cost
+            shared[first, second] = beyond.counted()
+            step(done, len(pairs))
+    return shared
 
 
 def _changed(network: nn.Module, pruned: nn.Module) -> set[str]:

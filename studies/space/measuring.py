@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -15,10 +15,10 @@ from sconv_search.calibration.replay import Given, called_once, outputs_before, 
 from sconv_search.compressor import site
 from sconv_search.copying import copied, without_hooks
 from sconv_search.cost.counting import cost_of_calls, measure_cost, on_shapes
-from sconv_search.cost.network_inputs import Inputs, arguments, called, first_of
+from sconv_search.cost.network_inputs import Inputs, called, first_of
 from sconv_search.cost.packing import PREFIX, PackedNetwork
 from sconv_search.data.splits import DataSet
-from sconv_search.layer_kinds import LAYER_KINDS, layer_kind, with_batch
+from sconv_search.layer_kinds import LAYER_KINDS, layer_kind
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.records import Cost
 from sconv_search.search_space.space import Option, SearchSpace
@@ -29,6 +29,7 @@ from sconv_search.studies.selection import EVERYTHING, offered
 from sconv_search.studies.space.couplings import measured_couplings
 from sconv_search.studies.space.damage import OutputError
 from sconv_search.studies.space.given_plans import with_given
+from sconv_search.studies.space.input_shapes import input_shapes
 from sconv_search.studies.space.latencies import Latencies, whole_ms
 from sconv_search.studies.space.narrowed_costs import measured_narrowings
 from sconv_search.studies.space.widths import channels_dropped, left_by_pruning, mixable
@@ -257,30 +258,6 @@ def _relative_error(layer: nn.Module, built: nn.Module, read_N: Tensor) -> float
     layer, built = without_hooks(layer), without_hooks(built)  # which saw what it reads before
     wanted = layer(read_N)
     return float((built(read_N) - wanted).norm() / wanted.norm().clamp_min(1e-12))
-
-
-def input_shapes(network: nn.Module, inputs: Inputs, names: Iterable[str]) -> dict[str, list[tuple[int, ...]]]:
-    """Shapes, without the batch, of the inputs of each call of the named modules for one input of the network."""
-    names = list(names)
-    return on_shapes(network, lambda observed: _seen_shapes(observed, inputs, names))
-
-
-def _seen_shapes(observed: nn.Module, inputs: Inputs, names: Iterable[str]) -> dict[str, list[tuple[int, ...]]]:
-    seen: dict[str, list[tuple[int, ...]]] = {name: [] for name in names}
-
-    def watch(name: str) -> None:
-        def note(module: nn.Module, inputs: tuple[Tensor, ...], named_inputs: dict[str, Tensor]) -> None:
-            first = next(iter((*inputs, *named_inputs.values())))
-            seen[name].append(tuple(with_batch(module, first).shape[1:]))
-
-        observed.get_submodule(name).register_forward_pre_hook(note, with_kwargs=True)
-
-    for name in seen:
-        watch(name)
-    with torch.no_grad():
-        positional, named = arguments(observed, inputs)
-        observed(*positional, **named)
-    return seen
 
 
 class CostTable:

@@ -13,7 +13,6 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from sconv_search.calibration.replaceable import left_alone
-from sconv_search.channels.cutting import sizes
 from sconv_search.channels.dependency_graph import UntraceableError
 from sconv_search.channels.groups import Dependencies, dependencies
 from sconv_search.channels.removal import narrowed
@@ -27,7 +26,7 @@ from sconv_search.records import Cost
 from sconv_search.studies.methods import METHODS, method_named
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.selection import EVERYTHING, candidates, offered, selected_method
-from sconv_search.studies.space.measuring import input_shapes
+from sconv_search.studies.space.input_shapes import Shapes, input_shapes, read_by
 from sconv_search.studies.space.shape_costs import Candidate, candidate, costs_by_shape
 from sconv_search.studies.space.widths import unmixed
 from sconv_search.studies.spec import Selection
@@ -35,7 +34,6 @@ from sconv_search.training.loop import Progress as Step
 
 SHOWN_REASONS = 3
 
-Shapes = list[tuple[int, ...]]
 WHOLE = "(the network itself)"
 
 
@@ -249,9 +247,10 @@ def _costs(
                 assert isinstance(known, Dependencies)
                 group, dropped = known.groups[name], method_named(method).dropped
                 left = [
-                    narrowed(layer, name, group, group.channels - dropped(layer, choice.structure)) for choice in both
+                    narrowed(layer, name, [(group, group.channels - dropped(layer, choice.structure))])
+                    for choice in both
                 ]
-                ends[method] = options, [asked(site, _read_by(site, read)) for site in left]
+                ends[method] = options, [asked(site, read_by(site, read)) for site in left]
             else:
                 ends[method] = options, [asked(layer, read, choice) for choice in both]
         measured[name] = asked(layer, read), ends
@@ -272,15 +271,6 @@ def _by_method(choices: Sequence[Choice]) -> dict[str, list[Choice]]:
     for choice in choices:
         choices_by_method.setdefault(choice.method, []).append(choice)
     return choices_by_method
-
-
-def _read_by(layer: nn.Module, shapes: Shapes) -> Shapes:
-    """The shapes with as many channels as the layer reads."""
-    axis = -1 if isinstance(layer, nn.Linear) else -1 - len(layer.kernel_size)  # type: ignore[arg-type]  # a convolution
-    read_shapes = [list(shape) for shape in shapes]
-    for shape in read_shapes:
-        shape[axis] = sizes(layer)[0]
-    return [tuple(shape) for shape in read_shapes]
 
 
 def _layer(

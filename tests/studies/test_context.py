@@ -16,7 +16,8 @@ from sconv_search.data.splits import DataSet
 from sconv_search.studies import StudyContext, Task, compress, context_from_task
 from sconv_search.studies.context import calibration_inputs
 from sconv_search.studies.monitor import Monitor
-from sconv_search.studies.space.measuring import _log_probabilities, _on_batch_statistics, input_shapes, measured_space
+from sconv_search.studies.space.input_shapes import input_shapes
+from sconv_search.studies.space.measuring import _log_probabilities, _on_batch_statistics, measured_space
 from sconv_search.system.cache import forget_all
 from sconv_search.system.weights import load_weights_, save_weights, state_checksum
 from tests.studies.conftest import Notes

@@ -27,7 +27,7 @@ import sconv_search.studies.trials.trial
 from sconv_search import TrialRecord, measure_cost
 from sconv_search.studies import RunFolder, StudyContext, StudySpec
 from sconv_search.studies.search.runner import search
-from sconv_search.studies.space.measuring import input_shapes
+from sconv_search.studies.space.input_shapes import input_shapes
 from sconv_search.studies.trials.request import Outcome
 from sconv_search.training.evaluation import Score
 from sconv_search.training.loop import TrainingDiverged

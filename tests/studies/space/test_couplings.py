@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -19,6 +20,7 @@ from sconv_search.search_space.space import Option, SearchSpace
 from sconv_search.studies import compress
 from sconv_search.studies.methods import method_named
 from sconv_search.studies.monitor import Monitor
+from sconv_search.studies.space import couplings, layer_couplings
 from sconv_search.studies.space.couplings import measured_couplings
 from tests.studies.conftest import Notes
 
@@ -105,9 +107,9 @@ def pruned_space(make: Callable[[], nn.Module]) -> tuple[nn.Module, SearchSpace]
         sites[name] = tuple(
             option(network, name, structure["keep"], whole - structure["keep"], dense) for structure in some
         )
-    couplings, left = measured_couplings(network, SHAPE, sites, dense, Monitor())
+    shared, left = measured_couplings(network, SHAPE, sites, dense, Monitor())
     assert left == sites
-    return network, SearchSpace(dense=dense, sites=sites, couplings=couplings)
+    return network, SearchSpace(dense=dense, sites=sites, couplings=shared)
 
 
 def option(network: nn.Module, name: str, keep: int, dropped: int, dense: Cost) -> Option:
@@ -137,6 +139,28 @@ def test_the_predicted_cost_of_a_pruned_network_is_the_measured_one(make: Callab
         assert space.cost(plan) == measure_cost(compress(network, plan), SHAPE)
 
 
+@pytest.mark.parametrize("make", NETWORKS)
+def test_pairs_by_their_layers_alone_are_those_of_the_networks_built(
+    make: Callable[[], nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, space = pruned_space(make)
+    whole = Counter[str]()
+    monkeypatch.setattr(layer_couplings, "measure_cost", lambda *given: whole.update("x") or measure_cost(*given))
+    monkeypatch.setattr(couplings, "measure_cost", lambda *given: pytest.fail("a pair was built"))
+    by_layers = measured_couplings(network, SHAPE, space.sites, space.dense, Monitor())
+    assert whole.total() == 1
+    monkeypatch.undo()
+    monkeypatch.setattr(couplings, "costs_by_layers", lambda *given: None)
+    assert measured_couplings(network, SHAPE, space.sites, space.dense, Monitor()) == by_layers
+
+
+def test_pairs_are_built_where_their_layers_do_not_tell_all_that_they_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, space = pruned_space(Residual)
+    monkeypatch.setattr(layer_couplings, "_meetings", lambda groups, sites: {})
+    found, left = measured_couplings(network, SHAPE, space.sites, space.dense, Monitor())
+    assert (found, left) == (space.couplings, space.sites)
+
+
 def test_sites_that_meet_in_no_layer_are_not_coupled() -> None:
     """The residual network's inner channels meet its stream's, not each other's."""
     _, space = pruned_space(Residual)
@@ -164,10 +188,10 @@ def test_a_site_whose_common_cost_is_no_product_of_channels_is_left_out(notes: N
     network, space = pruned_space(depthwise)
     wrong = tuple(replace(o, cost=o.cost + Cost(macs=1, adds=0, params=0)) for o in space.sites["6"])
     sites = {**space.sites, "6": wrong}
-    couplings, left = measured_couplings(network, SHAPE, sites, space.dense, notes)
+    found, left = measured_couplings(network, SHAPE, sites, space.dense, notes)
     apart = sites.keys() - left.keys()
     assert apart
-    assert not any(apart & {pair.first, pair.second} for pair in couplings)
+    assert not any(apart & {pair.first, pair.second} for pair in found)
     assert len(notes.lines) == len(apart)
     assert all(
         re.match(r"left out channel_pruning at \d+, whose cost beside \d+ does not", line) for line in notes.lines

@@ -12,7 +12,8 @@ import sconv_search
 import sconv_search.studies.space.measuring
 from sconv_search import Choice, CompressionPlan, measure_cost
 from sconv_search.studies.methods import METHODS, compress
-from sconv_search.studies.space.measuring import CostTable, _relative_error, cost_of_calls, input_shapes
+from sconv_search.studies.space.input_shapes import input_shapes
+from sconv_search.studies.space.measuring import CostTable, _relative_error, cost_of_calls
 from sconv_search.studies.space.sites import site_table
 
 CHOICE = Choice(method="structured_conv", structure={"c": 3, "n": 2, "merged": 1})

@@ -24,7 +24,7 @@ from sconv_search.studies import METHODS, compress
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.selection import offered
 from sconv_search.studies.space.couplings import measured_couplings
-from sconv_search.studies.space.measuring import input_shapes
+from sconv_search.studies.space.input_shapes import input_shapes
 from sconv_search.studies.space.narrowed_costs import measured_narrowings
 from sconv_search.studies.space.sites import site_table
 from sconv_search.studies.space.widths import _side, channels_dropped, left_by_pruning, mixable, unmixed

@@ -12,11 +12,12 @@ from sconv_search import Choice, Cost
 from sconv_search.compressor import site
 from sconv_search.search_space.space import Option
 from sconv_search.studies.monitor import Monitor
-from sconv_search.studies.oneshot.curves import MEASURED, along, curves, exact_costs, measured_on
 from sconv_search.studies.oneshot.damages import Damages
 from sconv_search.studies.oneshot.options import _costs
 from sconv_search.studies.selection import offered
-from sconv_search.studies.space.measuring import CostTable, input_shapes
+from sconv_search.studies.space.curves import MEASURED, along, curves, exact_costs, measured_on
+from sconv_search.studies.space.input_shapes import input_shapes
+from sconv_search.studies.space.measuring import CostTable
 
 
 def choice(**structure: int) -> Choice:
