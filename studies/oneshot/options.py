@@ -24,6 +24,7 @@ from sconv_search.studies.space.couplings import measured_couplings
 from sconv_search.studies.space.curves import along, curves, exact_costs, measured_on
 from sconv_search.studies.space.input_shapes import input_shapes
 from sconv_search.studies.space.narrowed_costs import measured_narrowings
+from sconv_search.studies.space.pruned_costs import pruned_costs
 from sconv_search.studies.space.shape_costs import candidate, costs_by_shape
 from sconv_search.studies.space.sites import SHOWN_REASONS, require_offers
 from sconv_search.studies.space.widths import channels_dropped, left_by_pruning, mixable
@@ -61,18 +62,21 @@ def options_of(
     require_offers(network, choices, methods, selection)
     shapes, damages = input_shapes(network, example, choices), Damages(network, inputs)
     costs = _costs(network, shapes, choices, monitor)
+    costs |= pruned_costs(network, example, choices, dense, monitor)
     sites: dict[str, tuple[Option, ...]] = {}
     total, done = sum(map(len, choices.values())), 0
     with monitor.bar(f"comparing {total} options of {len(choices)} layers") as step:
         for name, alternatives in choices.items():
             harm: dict[Choice, float] = {}
             for curve in curves(alternatives):
-                if method_named(curve[0].method).reshapes_neighbors:
+                if not method_named(curve[0].method).reshapes_neighbors:
+                    harm |= along(curve, partial(damages.of_layer, name, shapes=shapes[name]))
+                elif (name, curve[0]) in costs:
+                    harm |= along(curve, partial(_pruned_damage, network, damages, name))
+                else:
                     saved, harmed = _on_whole_network(network, example, dense, name, curve, damages)
                     costs |= {(name, choice): cost for choice, cost in saved.items()}
                     harm |= harmed
-                else:
-                    harm |= along(curve, partial(damages.of_layer, name, shapes=shapes[name]))
                 step(done := done + len(curve), total)
             found = [
                 Option(
@@ -94,6 +98,10 @@ def options_of(
     require_offers(network, offers, methods, selection)
     _tell_if_blind(offers)
     return SearchSpace(dense=dense, sites=offers, couplings=couplings, narrowings=narrowings)
+
+
+def _pruned_damage(network: nn.Module, damages: Damages, name: str, choice: Choice) -> float:
+    return damages.of_network(compress(network, CompressionPlan(sites={name: choice})))
 
 
 def _on_whole_network(

@@ -25,6 +25,7 @@ from sconv_search.studies.space.couplings import measured_couplings
 from sconv_search.studies.space.input_shapes import input_shapes
 from sconv_search.studies.space.measuring import CostTable
 from sconv_search.studies.space.narrowed_costs import measured_narrowings
+from sconv_search.studies.space.pruned_costs import pruned_costs
 from sconv_search.studies.space.sites import left_out, require_offers
 from sconv_search.studies.space.widths import channels_dropped, left_by_pruning, mixable, unmixed
 from sconv_search.studies.spec import StudySpec
@@ -195,17 +196,19 @@ def _counted(
 ) -> SearchSpace:
     """The space of two options a site, or of all; what they damage is not known, and taken to be what they save."""
     shapes, costs = input_shapes(network, shape, choices), CostTable()
+    asked = {name: tuple(dict.fromkeys((own[0], own[len(own) // 2]))) if few else own for name, own in choices.items()}
+    pruned = pruned_costs(network, shape, asked, dense, monitor)
     sites: dict[str, tuple[Option, ...]] = {}
     with monitor.bar(f"counting {'two' if few else 'all'} options of {counted(len(choices), 'layer')}") as step:
-        for done, (name, site_options) in enumerate(choices.items(), start=1):
+        for done, (name, site_options) in enumerate(asked.items(), start=1):
             layer, options = network.get_submodule(name), []
-            for choice in dict.fromkeys(
-                (site_options[0], site_options[len(site_options) // 2]) if few else site_options
-            ):
-                if method_named(choice.method).reshapes_neighbors:
-                    cost = measure_cost(compress(network, CompressionPlan(sites={name: choice})), shape) - dense
-                else:
+            for choice in site_options:
+                if not method_named(choice.method).reshapes_neighbors:
                     cost = costs.of(layer, choice, shapes[name])
+                elif (name, choice) in pruned:
+                    cost = pruned[name, choice]
+                else:
+                    cost = measure_cost(compress(network, CompressionPlan(sites={name: choice})), shape) - dense
                 dropped = channels_dropped(network, name, choice)
                 if cost.flops < 0:
                     options.append(Option(choice=choice, cost=cost, damage=-cost.flops / dense.flops, dropped=dropped))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from sconv_search.plan import Choice, CompressionPlan
+from sconv_search.records import Cost
 from sconv_search.search_space.space import Option
 from sconv_search.studies.context import StudyContext
 from sconv_search.studies.executors.placement import Placement
@@ -14,6 +15,7 @@ from sconv_search.studies.executors.running import results
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.space.input_shapes import input_shapes
 from sconv_search.studies.space.measuring import Kept, SiteMeasuring, asked, dense_cost, wanted_of
+from sconv_search.studies.space.pruned_costs import pruned_costs
 from sconv_search.studies.spec import StudySpec
 
 
@@ -45,17 +47,20 @@ class SiteEvaluator:
     Args:
         names: of all layers that are measured.
         given: plans whose choices are options, whatever they save.
+        pruned: costs of choices that change other layers too, see ``pruned_costs``.
     """
 
     context: StudyContext
     names: tuple[str, ...]
     given: tuple[CompressionPlan, ...]
+    pruned: Mapping[tuple[str, Choice], Cost]
 
     @cached_property
     def _measuring(self) -> SiteMeasuring:
         network, shape = self.context.network, self.context.task.input_shape
         shapes = input_shapes(network, shape, self.names)
-        return SiteMeasuring(self.context, shapes, dense_cost(network, shape, None), None, wanted_of(self.given))
+        dense = dense_cost(network, shape, None)
+        return SiteMeasuring(self.context, shapes, dense, None, wanted_of(self.given), self.pruned)
 
     def evaluate(self, job: SiteRequest, monitor: Monitor, /) -> SiteOptions:
         """The layer's options; an exception is told, and the layer is measured where it is awaited."""
@@ -89,7 +94,11 @@ def measured_on_cluster(
     sites = dict(known)
     if not waiting:
         return sites
-    evaluator = SiteEvaluator(context=context, names=tuple(choices), given=tuple(spec.given))
+    network, shape = context.network, context.task.input_shape
+    pruned = pruned_costs(
+        network, shape, {job.name: job.choices for job in waiting}, dense_cost(network, shape, None), monitor
+    )
+    evaluator = SiteEvaluator(context=context, names=tuple(choices), given=tuple(spec.given), pruned=pruned)
     with (
         placement.executor(evaluator, monitor) as executor,
         monitor.bar(f"measuring options of {len(waiting)} layers on the cluster") as step,

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from sconv_search.channels.cutting import sizes
 from sconv_search.cost.counting import on_shapes
@@ -40,8 +41,8 @@ def _seen_shapes(observed: nn.Module, inputs: Inputs, names: Iterable[str]) -> d
 
 
 def read_by(layer: nn.Module, shapes: Shapes) -> Shapes:
-    """The shapes with as many channels as the convolution or linear layer reads."""
-    axis = -1 if isinstance(layer, nn.Linear) else -1 - len(layer.kernel_size)  # type: ignore[arg-type]  # a convolution
+    """The shapes with as many channels as the layer reads: a convolution, a linear layer, a batch norm or a PReLU."""
+    axis = -1 - len(layer.kernel_size) if isinstance(layer, _ConvNd) else -1 if isinstance(layer, nn.Linear) else 0
     read_shapes = [list(shape) for shape in shapes]
     for shape in read_shapes:
         shape[axis] = sizes(layer)[0]

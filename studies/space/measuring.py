@@ -32,6 +32,7 @@ from sconv_search.studies.space.given_plans import with_given
 from sconv_search.studies.space.input_shapes import input_shapes
 from sconv_search.studies.space.latencies import Latencies, whole_ms
 from sconv_search.studies.space.narrowed_costs import measured_narrowings
+from sconv_search.studies.space.pruned_costs import pruned_costs
 from sconv_search.studies.space.widths import channels_dropped, left_by_pruning, mixable
 from sconv_search.studies.spec import Selection
 from sconv_search.system.cache import architecture
@@ -82,10 +83,12 @@ def measured_space(
     whole = dense_cost(network, shape, latency_batch)
     shapes = input_shapes(network, shape, choices)
     latencies = None if latency_batch is None else Latencies(network, shape, shapes, latency_batch)
-    measuring = SiteMeasuring(context, shapes, whole, latencies, wanted)
     sites, total, done = dict(known or {}), sum(map(len, choices.values())), 0
+    waiting = {name: own for name, own in choices.items() if name not in sites}
+    pruned = pruned_costs(network, shape, waiting, whole, monitor)
+    measuring = SiteMeasuring(context, shapes, whole, latencies, wanted, pruned)
     with monitor.bar("reading what the layers are given"):
-        measuring.read_moments({name: site_choices for name, site_choices in choices.items() if name not in sites})
+        measuring.read_moments(waiting)
     with monitor.bar(f"measuring {total} options of {len(choices)} layers") as step:
         for name, alternatives in choices.items():
             if name not in sites:
@@ -138,6 +141,7 @@ class SiteMeasuring:
         whole: the dense network's cost.
         latencies: measures times; None leaves them out.
         wanted: choices that are options whatever they save.
+        pruned: costs of choices that change other layers too, as far as they are known without building them.
     """
 
     def __init__(
@@ -147,7 +151,9 @@ class SiteMeasuring:
         whole: Cost,
         latencies: Latencies | None,
         wanted: Collection[tuple[str, Choice]],
+        pruned: Mapping[tuple[str, Choice], Cost],
     ) -> None:
+        self._pruned = pruned
         self._context, self._shapes, self._whole, self._latencies = context, shapes, whole, latencies
         self._inputs = calibration_inputs(context)
         self._read = context.data.calibration_inputs(max(2, DAMAGE_PIXELS // context.data.positions))
@@ -190,11 +196,7 @@ class SiteMeasuring:
         for count, choice in enumerate(alternatives, start=1):
             built = compress(network, CompressionPlan(sites={name: choice}), self._inputs, in_sequence=False)
             alone = not _reshapes(choice)
-            cost = (
-                self._cost(name, choice, built)
-                if alone
-                else measure_cost(built, self._context.task.input_shape) - self._whole
-            )
+            cost = self._cost(name, choice, built) if alone else self._pruned_cost(name, choice, built)
             if cost.flops < 0 or (name, choice) in self._wanted:
                 error = _relative_error(site(network, name), site(built, name), read_N) if alone else None
                 dropped = channels_dropped(network, name, choice)
@@ -209,6 +211,10 @@ class SiteMeasuring:
 
     def _cost(self, name: str, choice: Choice, built: nn.Module) -> Cost:
         return self._costs.difference(site(self._context.network, name), site(built, name), choice, self._shapes[name])
+
+    def _pruned_cost(self, name: str, choice: Choice, built: nn.Module) -> Cost:
+        known = self._pruned.get((name, choice))
+        return measure_cost(built, self._context.task.input_shape) - self._whole if known is None else known
 
     @torch.no_grad()
     def _predicted(self, network: nn.Module) -> object:
