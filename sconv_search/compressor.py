@@ -131,11 +131,14 @@ def site(network: nn.Module, name: str) -> nn.Module:
     Raises:
         KeyError: the network has none; similar names are given.
     """
-    modules: dict[str, nn.Module] = dict(network.named_modules(remove_duplicate=False))
-    if name not in modules or not name:
+    module: nn.Module | None = network if name else None
+    for part in name.split("."):
+        module = None if module is None else module._modules.get(part)
+    if module is None:
+        modules = dict(network.named_modules(remove_duplicate=False))
         near = ", ".join(get_close_matches(name, modules)) or "none alike"
         raise UnknownNameError(f"plan names site {name!r}, which {type(network).__name__} lacks; nearest: {near}")
-    return modules[name]
+    return module
 
 
 def require_sites(network: nn.Module, names: Iterable[str]) -> None:
