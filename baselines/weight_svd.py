@@ -88,8 +88,10 @@ def factorize(layer: nn.Module, rank: int, moments: Moments | None = None) -> nn
     shift = None
     if moments and layer.bias is not None:
         shift = ((matrices.to(basis) - basis @ to_rank) @ moments.mean[..., None])[..., 0]
-    balance = to_rank.norm(dim=2, keepdim=True).sqrt().clamp(min=torch.finfo(to_rank.dtype).tiny)
-    wide, narrow = (to_rank / balance).flatten(0, 1), (basis * balance.mT).reshape(groups * rows, rank)
+    if not to_rank.is_meta:  # of shapes alone there is nothing to balance, and torch takes long for it
+        balance = to_rank.norm(dim=2, keepdim=True).sqrt().clamp(min=torch.finfo(to_rank.dtype).tiny)
+        to_rank, basis = to_rank / balance, basis * balance.mT
+    wide, narrow = to_rank.flatten(0, 1), basis.reshape(groups * rows, rank)
     bias = shifted_bias(layer, shift)
     if isinstance(layer, nn.Linear):
         pair: tuple[nn.Module, nn.Module] = (_linear(layer, wide, None), _linear(layer, narrow, bias))
