@@ -270,16 +270,16 @@ class MergedChannels(NaturalChains):
             positions[position].append(channel)
         self._rounds = 0
         while any(len(own) > 1 for own in positions):
-            first = [own[i] for own in positions for i in range(0, len(own) - 1, 2)]
-            second = [own[i + 1] for own in positions for i in range(0, len(own) - 1, 2)]
+            first = [channel for own in positions for channel in own[: len(own) // 2 * 2 : 2]]
+            second = [channel for own in positions for channel in own[1::2]]
             waiting = [own[-1] for own in positions if len(own) % 2]
             for name, table in (("first", first), ("second", second), ("waiting", waiting)):
                 self._keep(f"_round{self._rounds}_{name}", table)
-            pair, single = iter(range(len(first))), iter(range(len(first), len(first) + len(waiting)))
-            positions = [
-                [next(pair) for _ in range(len(own) // 2)] + [next(single) for _ in range(len(own) % 2)]
-                for own in positions
-            ]
+            pair, single = 0, len(first)
+            for place, own in enumerate(positions):
+                left, alone = len(own) // 2, len(own) % 2
+                positions[place] = [*range(pair, pair + left), *range(single, single + alone)]
+                pair, single = pair + left, single + alone
             self._rounds += 1
         order = [own[0] for own in positions]
         self._keep("_back", None if order == sorted(order) else order)
