@@ -149,7 +149,7 @@ class _Follower(TorchDispatchMode):
     def __init__(self, network: nn.Module, form: Form) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.trace = Trace(form=form)
-        self._network = network
+        self._kinds = {name: type(module).__name__ for name, module in network.named_modules()}
         self._labels: Any = WeakTensorKeyDictionary()
         self._starts = first_labels(network)
         self._stack = [""]
@@ -297,7 +297,7 @@ class _Follower(TorchDispatchMode):
 
     def _where(self) -> str:
         name = self._stack[-1]
-        kind = type(self._network.get_submodule(name)).__name__
+        kind = self._kinds[name]
         return f"{name!r}, a {kind}," if name else f"the forward of {kind}"
 
 

@@ -47,7 +47,8 @@ class Widened(TorchFunctionMode):
         named = dict(kwargs or {})
         if func in CASTS:
             return args[0].double()
-        args, named = tree_map(lambda value: torch.float64 if _is_narrow(value) else value, (args, named))
+        if not all(map(_names_no_type, (*args, *named.values()))):
+            args, named = tree_map(lambda value: torch.float64 if _is_narrow(value) else value, (args, named))
         try:
             return func(*args, **named)
         except RuntimeError:  # products do not take numbers of two types; what writes in place does
@@ -56,6 +57,13 @@ class Widened(TorchFunctionMode):
                 raise
             args, named = tree_map(_double, (args, named))
             return func(*args, **named)
+
+
+def _names_no_type(value: Any) -> bool:
+    """Whether it is a tensor, a number or nothing, or a list of such: what most functions are given."""
+    if type(value) in (list, tuple):
+        return all(map(_names_no_type, value))
+    return value is None or isinstance(value, (Tensor, int, float))
 
 
 def _is_narrow(value: Any) -> bool:

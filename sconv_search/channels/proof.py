@@ -116,11 +116,13 @@ def _differs(part: Part, ignoring: nn.Module, kept: Sequence[tuple[Group, Tensor
         ignoring: its stand-in, which reads nothing of the other channels afterward.
     """
     pruned = stand_in(part.module, precision.dtype, part.whole)
-    for (name, side), positions in remaining(pruned, kept).items():
+    remaining_positions = remaining(pruned, kept)
+    readers, layers = (dict(double.named_modules(remove_duplicate=False)) for double in (ignoring, pruned))
+    for (name, side), positions in remaining_positions.items():
         if side == "in":
-            thin = ignoring.get_submodule(name).forward
+            thin = readers[name].forward
             assert isinstance(thin, Thin)
-            every = torch.arange(sizes(pruned.get_submodule(name))[0])
+            every = torch.arange(sizes(layers[name])[0])
             thin.ignore_(every[~torch.isin(every, positions)])
     try:
         expected = [_outputs(ignoring, call, precision) for call in part.calls]
@@ -131,8 +133,8 @@ def _differs(part: Part, ignoring: nn.Module, kept: Sequence[tuple[Group, Tensor
     if not any(map(len, expected)) or not all(bool(output.isfinite().all()) for own in expected for output in own):
         raise UntestableError
     try:
-        for (name, side), positions in remaining(pruned, kept).items():
-            layer = pruned.get_submodule(name)
+        for (name, side), positions in remaining_positions.items():
+            layer = layers[name]
             cut_(layer, side, positions)
             if isinstance(layer.forward, Thin):
                 layer.forward.cut_(side, positions)

@@ -31,9 +31,9 @@ def remaining(network: nn.Module, kept: Iterable[tuple[Group, Tensor]]) -> dict[
         lost[channels] = False
         for member in group.members:
             gone.setdefault((member.layer, member.side), []).append(member.positions[lost[member.channels]])
-    remaining_positions = {}
+    remaining_positions, layers = {}, dict(network.named_modules(remove_duplicate=False))
     for (name, side), positions in gone.items():
-        remains = torch.ones(sizes(network.get_submodule(name))[side != "in"], dtype=torch.bool)
+        remains = torch.ones(sizes(layers[name])[side != "in"], dtype=torch.bool)
         remains[torch.cat(positions)] = False
         remaining_positions[name, side] = remains.nonzero().flatten()
     return remaining_positions

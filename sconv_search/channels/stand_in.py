@@ -125,8 +125,8 @@ def stand_in(network: nn.Module, dtype: torch.dtype, whole: Collection[str] = ()
         UntraceableError: weights have no shape or no values.
     """
     generator = torch.Generator().manual_seed(0)
-    thin = {name for name, layer in network.named_modules() if is_thin(layer) and name not in whole}
-    empty = {id(network.get_submodule(name).weight) for name in thin}
+    thin = {name: layer for name, layer in network.named_modules() if is_thin(layer) and name not in whole}
+    empty = {id(layer.weight) for layer in thin.values()}
     memo: dict[int, Any] = {}
     for name, weight in network.named_parameters():
         if is_lazy(weight):
