@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
@@ -230,8 +230,7 @@ def _costs(
     wanted: dict[Candidate, nn.Module] = {}
     known = _traced(network) if any(_reshapes(c.method) for options in choices.values() for c in options) else ""
 
-    def asked(layer: nn.Module, read: Iterable[Sequence[int]], choice: Choice | None = None) -> Candidate:
-        own = candidate(layer, read, choice)
+    def asked(own: Candidate, layer: nn.Module) -> Candidate:
         wanted.setdefault(own, layer)
         return own
 
@@ -240,6 +239,7 @@ def _costs(
         layer = network.get_submodule(name)
         if not isinstance(layer, (*LAYER_KINDS, _ConvNd)):
             continue
+        dense = candidate(layer, read)
         ends: dict[str, tuple[list[Choice], list[Candidate]]] = {}
         for method, options in _by_method(choices.get(name, ())).items():
             both = [options[0], options[-1]]
@@ -250,10 +250,10 @@ def _costs(
                     narrowed(layer, name, [(group, group.channels - dropped(layer, choice.structure))])
                     for choice in both
                 ]
-                ends[method] = options, [asked(site, read_by(site, read)) for site in left]
+                ends[method] = options, [asked(candidate(site, read_by(site, read)), site) for site in left]
             else:
-                ends[method] = options, [asked(layer, read, choice) for choice in both]
-        measured[name] = asked(layer, read), ends
+                ends[method] = options, [asked(replace(dense, choice=choice), layer) for choice in both]
+        measured[name] = asked(dense, layer), ends
     costs = costs_by_shape(wanted, step)
     costs_by_site: dict[str, tuple[Cost | None, dict[str, Extent]]] = dict.fromkeys(shapes, (None, {}))
     for name, (dense, ends) in measured.items():
