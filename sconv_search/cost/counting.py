@@ -12,7 +12,7 @@ import logging
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from sconv_search.copying import copied, without_hooks
+from sconv_search.cost.direct_counting import counted_directly
 from sconv_search.cost.forward_tracing import ForwardTrace, HiddenTrace, UnseenResultError
 from sconv_search.cost.network_inputs import Inputs, arguments, example_input, in_words, output_tensors
 from sconv_search.cost.operator_costs import costs_of_operators, free
@@ -69,7 +70,7 @@ def require_forward(network: nn.Module, inputs: Inputs) -> None:
         raise ValueError(f"{type(network).__name__} fails on {in_words(inputs)}: {words}") from error
 
 
-def measure_cost(network: nn.Module, inputs: Inputs, *, count_free: Collection[str] = ()) -> Cost:
+def measure_cost(network: nn.Module, inputs: Inputs, *, count_free: Collection[str] = (), direct: bool = False) -> Cost:
     """MACs, other additions and parameters of one call of the network; exact integers.
 
     Products count even where their results are not used, or are carried on as values (``.data``, NumPy,
@@ -80,6 +81,8 @@ def measure_cost(network: nn.Module, inputs: Inputs, *, count_free: Collection[s
         inputs: shape of one input, without the batch: ``(3, 32, 32)``; or what the network is called with: a tensor, a
             tuple of positional arguments, or a dict of arguments by keyword.
         count_free: operators without a known cost, as ``"aten::fft_fft"``, that count nothing.
+        direct: counts by the functions that the forward calls where they tell all, else by a trace: the same numbers,
+            several times as fast. It is for the many options of a layer; networks as they are reported are traced.
 
     Raises:
         ValueError: the network's forward fails on the shape, cannot be traced, or runs an operator that has no cost; or
@@ -89,23 +92,28 @@ def measure_cost(network: nn.Module, inputs: Inputs, *, count_free: Collection[s
     Cost(macs=32, adds=0, params=36)
     """
     with counting_free(count_free):
-        counts = _analysis(network, inputs).by_operator("network")
+        counts = _counts(network, inputs, direct)[""]
     params = sum(weight.numel() for weight in network.parameters())
     return _cost(counts, params)
 
 
-def measure_modules(network: nn.Module, inputs: Inputs, *, count_free: Collection[str] = ()) -> dict[str, Cost]:
+def measure_modules(
+    network: nn.Module, inputs: Inputs, *, count_free: Collection[str] = (), direct: bool = False
+) -> dict[str, Cost]:
     """The cost of each named module, what is inside it included, for one call of the network; exact integers.
+
+    Args:
+        direct: as in ``measure_cost``.
 
     Raises:
         ValueError: as ``measure_cost``.
     """
     with counting_free(count_free):
-        counts = _analysis(network, inputs).by_module_and_operator()
+        counts = _counts(network, inputs, direct)
     costs = {}
     for name, module in network.named_modules():
         params = sum(weight.numel() for weight in module.parameters())
-        costs[name] = _cost(counts[f"network.{name}" if name else "network"], params)
+        costs[name] = _cost(counts[name], params)
     return costs
 
 
@@ -115,7 +123,7 @@ def cost_of_calls(layer: nn.Module, shapes: Sequence[tuple[int, ...]]) -> Cost:
     """
     layer = without_hooks(layer)
     params = sum(weight.numel() for weight in layer.parameters())
-    total = sum((measure_cost(layer, shape) for shape in shapes), start=Cost(macs=0, adds=0, params=0))
+    total = sum((measure_cost(layer, shape, direct=True) for shape in shapes), start=Cost(macs=0, adds=0, params=0))
     return replace(total, params=params)
 
 
@@ -200,23 +208,40 @@ def _keep_products() -> None:
                 graph.registerOutput(result)
 
 
-def _analysis(network: nn.Module, inputs: Inputs) -> JitModelAnalysis:
-    """fvcore's counts of a copy in evaluation mode, every operator known; of shapes alone where they suffice."""
+def _counts(network: nn.Module, inputs: Inputs, direct: bool) -> Mapping[str, Counter[str]]:
+    """The counts of each module, by its name, in a copy in evaluation mode, every operator known; of shapes alone where
+    they suffice.
+    """
     for name, module in network.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise UntraceableError(
                 f"the cost of {name or 'the network itself'} ({module.original_name}) cannot be counted: it is "
                 "compiled by torch.jit.script, which hides what it runs; measure the network before that"
             )
+    if direct:
+        with suppress(Exception):  # of any kind: it is not known what the forward does, which a trace then says
+            return _counted_directly(network, inputs)
     try:
-        return on_shapes(network, lambda measured: _analyzed(measured, inputs))
+        return _by_name(on_shapes(network, lambda measured: _analyzed(measured, inputs)))
     except (UntraceableError, UnknownOperatorError) as error:
         if isinstance(error, UnknownOperatorError) and not error.scripted:
             raise
         try:  # some networks ask whether they are traced, and go another way then
-            return _analyzed(_on_values(network), inputs, hidden=True)
+            return _by_name(_analyzed(_on_values(network), inputs, hidden=True))
         except UntraceableError:
             raise error from None
+
+
+def _by_name(analysis: JitModelAnalysis) -> dict[str, Counter[str]]:
+    counts = analysis.by_module_and_operator()
+    return {name.removeprefix("network").removeprefix("."): own for name, own in counts.items() if name}
+
+
+def _counted_directly(network: nn.Module, inputs: Inputs) -> Mapping[str, Counter[str]]:
+    with OnShapes(), torch.no_grad(), _whole_layers():
+        measured = _without_values(network)
+        args, named = arguments(measured, inputs)
+        return counted_directly(measured, args, named)
 
 
 def _analyzed(measured: nn.Module, inputs: Inputs, hidden: bool = False) -> JitModelAnalysis:
@@ -244,10 +269,8 @@ def _count(analysis: JitModelAnalysis, measured: nn.Module, inputs: Inputs, trac
         ValueError: the forward fails, or an operator's cost cannot be told.
         UntraceableError: the forward fails while it is traced alone.
     """
-    fast_path = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # one operator for a whole layer, whose products would not be seen
     try:
-        with torch.no_grad(), trace:
+        with torch.no_grad(), _whole_layers(), trace:
             analysis.total()
     except Exception as error:  # of any kind: the forward is the user's own
         if (trace.returned and not isinstance(error, UnseenResultError)) or any(
@@ -259,6 +282,15 @@ def _count(analysis: JitModelAnalysis, measured: nn.Module, inputs: Inputs, trac
             f"{type(measured).__name__} cannot be traced to count its cost: {trace.in_words()} fails with "
             f"{type(error).__name__}: {error}"
         ) from error
+
+
+@contextmanager
+def _whole_layers() -> Iterator[None]:
+    """Within it no layer of a transformer runs as one operator, whose products would not be seen."""
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
 
@@ -316,11 +348,9 @@ def on_shapes(network: nn.Module, work: Callable[[nn.Module], Result]) -> Result
     Where that fails, because a forward reads values or an operator knows no shapes, it is done for a full copy; so the
     work must leave nothing behind when it fails.
     """
-    memo: dict[int, Any] = {id(x): nn.Parameter(x.detach().to("meta"), x.requires_grad) for x in network.parameters()}
-    memo |= {id(x): x.to("meta") for x in network.buffers()}
     try:
         with OnShapes():
-            return work(copied(network, memo=memo).eval())
+            return work(_without_values(network))
     except Exception as error:  # of any kind: the forward is the user's own, which the full copy says in words
         try:
             return work(_on_values(network))
@@ -328,6 +358,13 @@ def on_shapes(network: nn.Module, work: Callable[[nn.Module], Result]) -> Result
             if isinstance(error, UnknownOperatorError):  # which an input of zeros may have kept from running
                 raise error from None
             raise
+
+
+def _without_values(network: nn.Module) -> nn.Module:
+    """A copy in evaluation mode whose tensors have shapes alone."""
+    memo: dict[int, Any] = {id(x): nn.Parameter(x.detach().to("meta"), x.requires_grad) for x in network.parameters()}
+    memo |= {id(x): x.to("meta") for x in network.buffers()}
+    return copied(network, memo=memo).eval()
 
 
 def _on_values(network: nn.Module) -> nn.Module:

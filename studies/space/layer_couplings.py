@@ -75,7 +75,7 @@ def costs_by_layers(
     shared = {pair: cost.counted() for pair, cost in shared.items()}
     every = compress(network, CompressionPlan(sites={name: option.choice for name, option in choices.items()}))
     predicted = sum((*(option.cost for option in choices.values()), *shared.values()), start=dense)
-    return shared if predicted.counted() == measure_cost(every, inputs).counted() else None
+    return shared if predicted.counted() == measure_cost(every, inputs, direct=True).counted() else None
 
 
 def _meetings(groups: Mapping[str, Group], sites: Iterable[str]) -> dict[Pair, list[str]]:

@@ -119,7 +119,7 @@ class _Measuring:
         key = tuple(plan.items())
         if key not in self._networks:
             built = compress(self.network, CompressionPlan(sites=dict(plan)))
-            self._networks[key] = (measure_cost(built, self.inputs) - self.dense).counted()
+            self._networks[key] = (measure_cost(built, self.inputs, direct=True) - self.dense).counted()
         return self._networks[key]
 
     def _by_layers(

@@ -89,7 +89,7 @@ def _together(wanted: Mapping[Candidate, nn.Module]) -> dict[Candidate, Cost]:
     shapes = [item.shapes for item in wanted]
     plan = CompressionPlan(sites={f"layers.{index}": item.choice for index, item in enumerate(wanted) if item.choice})
     built = compress(_SideBySide(layers, shapes), plan)
-    costs = measure_modules(built, (1,))
+    costs = measure_modules(built, (1,), direct=True)
     return {item: costs[f"layers.{index}"] for index, item in enumerate(wanted)}
 
 

@@ -145,7 +145,9 @@ def test_pairs_by_their_layers_alone_are_those_of_the_networks_built(
 ) -> None:
     network, space = pruned_space(make)
     whole = Counter[str]()
-    monkeypatch.setattr(layer_couplings, "measure_cost", lambda *given: whole.update("x") or measure_cost(*given))
+    monkeypatch.setattr(
+        layer_couplings, "measure_cost", lambda *given, **named: whole.update("x") or measure_cost(*given)
+    )
     monkeypatch.setattr(couplings, "measure_cost", lambda *given: pytest.fail("a pair was built"))
     by_layers = measured_couplings(network, SHAPE, space.sites, space.dense, Monitor())
     assert whole.total() == 1

@@ -51,7 +51,7 @@ def choices_of(network: nn.Module) -> dict[str, list[Choice]]:
 def counted_networks(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Counts the networks that are built and traced."""
     built = Counter[str]()
-    monkeypatch.setattr(module, "measure_cost", lambda *given: built.update(["built"]) or measure_cost(*given))
+    monkeypatch.setattr(module, "measure_cost", lambda *given, **named: built.update(["built"]) or measure_cost(*given))
     return built
 
 
@@ -86,7 +86,7 @@ def test_a_site_whose_costs_outside_of_layers_do_not_follow_its_channels_is_left
 ) -> None:
     """As they would where a product of the channels with themselves is taken."""
 
-    def measured(network: nn.Module, inputs: tuple[int, ...]) -> Cost:
+    def measured(network: nn.Module, inputs: tuple[int, ...], direct: bool = False) -> Cost:
         stem = network.get_submodule("stem")
         assert isinstance(stem, nn.Conv2d)
         return measure_cost(network, inputs) + Cost(macs=7 * stem.out_channels**2, adds=0, params=0)
