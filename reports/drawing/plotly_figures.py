@@ -255,11 +255,11 @@ def _direct_labels(chart: Chart, given: dict[str, tuple[str, str]]) -> list[dict
 
 def _rule_label(rule: Rule, chart: Chart) -> dict[str, Any]:
     """The rule's name at its left or lower end: above the highest line, below the others, so that near ones do not
-    meet.
+    meet; of two that are equally high, above the first.
     """
     at = math.log10(rule.at) if rule.axis == "x" and chart.x.logarithmic else rule.at
-    highest = max((other.at for other in chart.rules if other.axis == "y"), default=rule.at)
-    above = "bottom" if rule.at == highest else "top"
+    highest = max((other for other in chart.rules if other.axis == "y"), key=lambda other: other.at, default=rule)
+    above = "bottom" if rule is highest else "top"
     position: dict[str, Any] = {"y": at, "x": 0.004, "xref": "paper", "xanchor": "left", "yanchor": above}
     if rule.axis == "x":
         position = {"x": at, "y": 0.004, "yref": "paper", "xanchor": "left", "yanchor": "bottom"}

@@ -264,3 +264,17 @@ def test_what_stops_the_command_ends_its_drawings_without_a_word(number: signal.
     command = [sys.executable, "-c", STOPPED, str(int(number))]
     said = subprocess.run(command, capture_output=True, encoding="utf-8", start_new_session=True)
     assert (said.returncode, said.stdout, said.stderr) == (0, "stopped\n", "")
+
+
+def test_names_of_lines_at_one_height_are_on_either_side_of_it() -> None:
+    axis = Axis(label="points", limits=(0.0, 10.0))
+    rules = [Rule(name=name, at=at, axis="y") for name, at in (("dense", 9.0), ("fine-tuned", 9.0), ("least", 8.0))]
+    trace = Trace(name="a", style="a", kind="strong", x=[1.0], y=[8.5])
+    chart = Chart(title="t", x=axis, y=axis, traces=[trace], rules=rules, labels=[Label(text="a", style="a", y=8.5)])
+    notes = figure_json(chart)["layout"]["annotations"]
+    sides = {note["text"]: note["yanchor"] for note in notes}
+    assert {name: sides[name] for name in ("dense", "fine-tuned", "least")} == {
+        "dense": "bottom",
+        "fine-tuned": "top",
+        "least": "top",
+    }
