@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNS ?= runs
 export OMP_NUM_THREADS ?= $(shell nproc)
+# Where this is set, as in many images of containers, each of the several hundred processes of the tests would compile
+# all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo cluster-demo test tests lint types docs install clean
 
