@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,9 +108,10 @@ def test_an_error_is_one_line_of_letters_that_a_terminal_shows() -> None:
     assert len(one_line("x" * 10_000)) == 500
 
 
-def test_a_plan_and_a_report_replace_no_file_unasked(typed: Callable[..., Typed], tmp_path: Path) -> None:
-    run, plan, page = tmp_path / "run", tmp_path / "plan.json", tmp_path / "page"
-    assert typed("search", "--task", "corners", "--out", run, *SMALL).status == 0
+def test_a_plan_and_a_report_replace_no_file_unasked(
+    typed: Callable[..., Typed], tmp_path: Path, searched: Path
+) -> None:
+    run, plan, page = searched, tmp_path / "plan.json", tmp_path / "page"
     plan.write_text("mine")
     said = typed("best", run, "--plan", plan)
     assert (said.status, "is there already" in said.err, plan.read_text()) == (2, True, "mine"), said
@@ -170,9 +172,12 @@ def test_a_damaged_document_is_named_by_every_command(
 
 
 @pytest.fixture
-def searched(typed: Callable[..., Typed], tmp_path: Path) -> Path:
-    assert typed("search", "--task", "corners", "--out", tmp_path / "run", *SMALL).status == 0
-    return tmp_path / "run"
+def searched(typed: Callable[..., Typed], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A searched run beside its dense network, a copy of the test's own."""
+    kept = tmp_path_factory.getbasetemp() / "searched"
+    if not kept.exists():
+        assert typed("search", "--task", "corners", "--out", kept / "run", *SMALL).status == 0
+    return shutil.copytree(kept, tmp_path / "copy") / "run"
 
 
 @pytest.mark.parametrize("name", ["spec.json", "space.json", "trials.jsonl"])
