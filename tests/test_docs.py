@@ -48,6 +48,12 @@ def _methods_and_modules_stay() -> Iterator[None]:
     METHODS._methods = before
 
 
+@pytest.fixture(autouse=True)
+def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports are their page, tables and data: to draw a hundred files takes longer than all that a page does."""
+    monkeypatch.setattr("sconv_search.reports.page.KINDS", ())
+
+
 def run_command(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs a command line of a page in this process."""
     if words[0] == "python":
@@ -80,10 +86,7 @@ def run_page(page: Path, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Modul
     for number, (language, title, code) in enumerate(blocks(page, *languages), start=1):
         if language == "sh":
             for words in command_lines(code):
-                if (
-                    words[1] != "report"
-                ):  # a hundred files, which take longer than all the rest; nothing of the page needs them
-                    run_command(words, monkeypatch)
+                run_command(words, monkeypatch)
             continue
         if title and "/" not in title:  # a file of the user's; others belong into the repository
             Path(title).write_text(code, encoding="utf-8")
@@ -248,6 +251,9 @@ def test_the_laws_see_a_broken_method(added: Compressor) -> None:
         )
 
 
+one_site = pytest.mark.xdist_group("site")  # which takes seconds to build
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site, built strictly: a broken link or anchor, a page that is not in the navigation, a wrong docstring are
@@ -261,6 +267,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@one_site
 def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
     loaded = re.compile(
         r"<(?:script|img|iframe)[^>]*\ssrc=[\"']?(https?:)?//|<link[^>]*stylesheet[^>]*href=[\"']?(https?:)?//"
@@ -269,6 +276,7 @@ def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
         assert not loaded.search(page.read_text(encoding="utf-8")), page.name
 
 
+@one_site
 def test_the_reference_tells_of_every_public_name(site: Path) -> None:
     import sconv_search
     import sconv_search.reports
@@ -280,6 +288,7 @@ def test_the_reference_tells_of_every_public_name(site: Path) -> None:
         assert [name for name in package.__all__ if not any(place.endswith(f".{name}") for place in places)] == []
 
 
+@one_site
 def test_every_method_and_measurement_has_its_place(site: Path) -> None:
     page = (site / "reference" / "baselines.html").read_text(encoding="utf-8")
     for method in METHODS.values():

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("wheel")
 ROOT = Path(__file__).parents[1]
 SOURCES = ("sconv_search", "baselines", "studies", "reports", "pyproject.toml", "README.md", "LICENSE")
 OWN = {

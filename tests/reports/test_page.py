@@ -39,6 +39,9 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "KINDS", ())
 
 
+one_report = pytest.mark.xdist_group("comparison")  # which takes seconds to make
+
+
 @pytest.fixture(scope="module")
 def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of six methods on one network."""
@@ -93,6 +96,7 @@ def test_every_figure_of_a_comparison_has_its_files(runs: list[Path], monkeypatc
     assert all(name.isascii() for name in stems)
 
 
+@one_report
 def test_the_tidy_data_is_csv_and_parquet_and_both_agree(comparison: Path) -> None:
     for name in ("trials", "summary", "verdict", "effort", "progress"):
         parquet = pd.read_parquet(comparison / "data" / f"{name}.parquet")
@@ -103,6 +107,7 @@ def test_the_tidy_data_is_csv_and_parquet_and_both_agree(comparison: Path) -> No
     assert len(pd.read_parquet(comparison / "data" / "summary.parquet")) == 2 + 4 * len(METHODS)
 
 
+@one_report
 def test_the_page_comes_in_the_order_of_the_questions(comparison: Path) -> None:
     text = text_of(comparison)
     parts = [
@@ -115,6 +120,7 @@ def test_the_page_comes_in_the_order_of_the_questions(comparison: Path) -> None:
     assert places == sorted(places)
 
 
+@one_report
 def test_failures_and_provenance_stand_in_the_report(comparison: Path) -> None:
     text = text_of(comparison)
     assert "loss is nan at step 12 \\| λ too high" in text
@@ -140,6 +146,7 @@ def test_effort_that_is_not_recorded_is_not_called_equal(write_run: Write, tmp_p
     assert "not every run records: trainings planned, epochs of one search training" in text
 
 
+@one_report
 def test_the_page_is_one_small_file_that_loads_nothing(comparison: Path) -> None:
     html = text_of(comparison, "index.html")
     assert len(html.encode("utf-8")) < LARGEST
@@ -158,6 +165,7 @@ def test_unequal_effort_is_an_alarm(write_run: Write, tmp_path: Path) -> None:
     assert '<p class="banner alarm">Unequal effort' in text_of(tmp_path / "report", "index.html")
 
 
+@one_report
 def test_equal_effort_raises_no_alarm(comparison: Path) -> None:
     assert "Unequal effort in" not in text_of(comparison)
 

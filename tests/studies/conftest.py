@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+import sconv_search.reports.page
 import sconv_search.studies.search.runner
 import sconv_search.studies.trials.rows
 import sconv_search.studies.trials.trial
@@ -126,6 +127,21 @@ def latencies_from_parameters(monkeypatch: pytest.MonkeyPatch, request: pytest.F
 @pytest.fixture
 def latencies_measured() -> None:
     """Asked for by tests of the times themselves."""
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Reports are their page, tables and data: to draw a hundred files takes longer than all the rest.
+
+    ``@pytest.mark.usefixtures("pictures")`` leaves the files.
+    """
+    if "pictures" not in request.fixturenames:
+        monkeypatch.setattr(sconv_search.reports.page, "KINDS", ())
+
+
+@pytest.fixture
+def pictures() -> None:
+    """Asked for by tests of all files of a report."""
 
 
 @pytest.fixture(autouse=True)

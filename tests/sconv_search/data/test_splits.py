@@ -25,6 +25,9 @@ def grids(folder: Path, seed: int = 0) -> np.ndarray:
     return first
 
 
+one_folder = pytest.mark.xdist_group("cifar_folder")  # which takes seconds to write
+
+
 @pytest.fixture(scope="module")
 def cifar_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
@@ -49,6 +52,7 @@ def test_the_embedded_digits_are_three_disjoint_splits() -> None:
     assert abs(float(normalized.std()) - 1) < 0.02
 
 
+@one_folder
 def test_scores_never_come_from_images_that_the_start_weights_saw(cifar_folder: Path, seen: DataSet) -> None:
     assert [len(split) for split in (seen.train, seen.validation, seen.test)] == [50000, 5000, 5000]
     own = cifar10(cifar_folder, train_was_seen=False)
@@ -58,16 +62,19 @@ def test_scores_never_come_from_images_that_the_start_weights_saw(cifar_folder: 
         assert {image.tobytes() for image in split.images.numpy()[:, :, 0, 0]} <= test
 
 
+@one_folder
 def test_the_splits_are_the_same_each_time(cifar_folder: Path, seen: DataSet) -> None:
     assert seen.checksum() == cifar10(cifar_folder, train_was_seen=True).checksum()
 
 
+@one_folder
 def test_images_of_a_grid_come_row_by_row(cifar_folder: Path, seen: DataSet) -> None:
     first = np.load(cifar_folder / "first.npy")
     assert torch.equal(seen.train.images[0], torch.from_numpy(first).permute(2, 0, 1))
     assert seen.train.labels[:12].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]
 
 
+@one_folder
 def test_a_missing_part_is_named(cifar_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "cifar10"
     folder.mkdir()

@@ -25,6 +25,7 @@ def document(said: Typed) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.usefixtures("pictures")
 def test_search_confirm_report_and_compare_print_what_they_made(typed: Callable[..., Typed], tmp_path: Path) -> None:
     run, page = tmp_path / "run", tmp_path / "report"
     said = typed("search", "--task", "corners", "--out", run, "--json", *SMALL)
