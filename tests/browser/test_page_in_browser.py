@@ -22,6 +22,7 @@ PAGES = [
     *(("six", "dark"), ("six", "phone")),
 ]
 """Every page on both screens and grounds; the other two pairs of them with the page that shows most."""
+FRONT, TRIALS = (f'.figure[data-key="{key}"] .plot' for key in ("front", "trials"))
 PATIENCE_MS = 180_000
 """What is waited for takes milliseconds, but other processes share the cores; only what never comes is a fault."""
 METRICS = ("FLOPs", "MACs", "additions", "parameters", "latency")
@@ -73,8 +74,12 @@ def eventually(tab: Any, condition: str, arg: Any = None) -> None:
 
 
 @contextmanager
-def opened(browser: Any, page: Path, look: str) -> Iterator[tuple[Any, list[str]]]:
-    """The page, scrolled through once so that every figure is drawn; and all that went wrong, requests included."""
+def opened(browser: Any, page: Path, look: str, figures: str = ".plot") -> Iterator[tuple[Any, list[str]]]:
+    """The page, scrolled through once so that every figure is drawn; and all that went wrong, requests included.
+
+    Args:
+        figures: those that are scrolled to, where a test looks at few: to draw all takes most of its time.
+    """
     context = browser.new_context(offline=True, **LOOKS[look])
     context.set_default_timeout(PATIENCE_MS)
     tab, complaints = context.new_page(), []
@@ -84,7 +89,7 @@ def opened(browser: Any, page: Path, look: str) -> Iterator[tuple[Any, list[str]
     asked = lambda request: complaints.append(f"asked for {request.url}")  # noqa: E731
     tab.on("request", lambda request: None if request.url.startswith(("data:", page.as_uri())) else asked(request))
     tab.goto(page.as_uri())
-    for plot in tab.query_selector_all(".plot"):
+    for plot in tab.query_selector_all(figures):
         plot.evaluate("plot => plot.scrollIntoView()")
         eventually(tab, "plot => plot.dataset.width || plot.hidden", plot)
     yield tab, complaints
@@ -120,7 +125,7 @@ def test_the_page_opens_whole(
 def test_the_switch_changes_the_axis_and_the_points(
     browser: Any, pages: dict[str, Path], picture: Callable[..., None], name: str, look: str
 ) -> None:
-    with opened(browser, pages[name], look) as (tab, complaints):
+    with opened(browser, pages[name], look, FRONT) as (tab, complaints):
         figure = tab.locator('.figure[data-key="front"]').first
         titles, places = [], []
         for metric in METRICS:
@@ -171,7 +176,7 @@ def confirmed_point(tab: Any) -> Any:
 def test_hovering_names_the_plan_and_a_click_opens_its_table(
     browser: Any, pages: dict[str, Path], picture: Callable[..., None], name: str, look: str
 ) -> None:
-    with opened(browser, pages[name], look) as (tab, complaints):
+    with opened(browser, pages[name], look, FRONT) as (tab, complaints):
         tab.evaluate("""document.querySelector('.figure[data-key="front"]').scrollIntoView()""")
         x, y = confirmed_point(tab)
         tab.mouse.move(x, y)
@@ -201,7 +206,7 @@ def brightness(color: str) -> float:
 
 
 def test_dark_is_dark_and_follows_the_reader_s_choice(browser: Any, pages: dict[str, Path]) -> None:
-    with opened(browser, pages["demo"], "dark") as (tab, complaints):
+    with opened(browser, pages["demo"], "dark", FRONT) as (tab, complaints):
         colors = (
             "[getComputedStyle(document.body).backgroundColor,"
             " getComputedStyle(document.querySelector('.xtitle')).fill]"
@@ -226,7 +231,7 @@ def test_the_figures_follow_the_window_s_width(browser: Any, pages: dict[str, Pa
 
 @pytest.mark.parametrize(("look", "least"), [("light", 0.4), ("dark", 0.7)])
 def test_faint_points_are_seen_on_either_ground(browser: Any, pages: dict[str, Path], look: str, least: float) -> None:
-    with opened(browser, pages["resnet20"], look) as (tab, complaints):
+    with opened(browser, pages["resnet20"], look, TRIALS) as (tab, complaints):
         faint = tab.locator('.figure[data-key="trials"] .plot').first.evaluate(
             "plot => plot.data.filter(trace => trace.meta && trace.meta.kind === 'faint').map(trace => trace.opacity)"
         )
@@ -242,7 +247,7 @@ LINES = """() => document.querySelector('.figure[data-key="front"] .plot').layou
 def test_the_tolerance_changes_the_answer_its_command_and_the_line(
     browser: Any, pages: dict[str, Path], picture: Callable[..., None]
 ) -> None:
-    with opened(browser, pages["demo"], "light") as (tab, complaints):
+    with opened(browser, pages["demo"], "light", FRONT) as (tab, complaints):
         question = tab.locator(".question").first
         field = question.locator("input")
         (line,) = tab.evaluate(LINES)
@@ -266,7 +271,7 @@ def test_the_tolerance_changes_the_answer_its_command_and_the_line(
 
 def test_a_button_copies_the_command(browser: Any, pages: dict[str, Path]) -> None:
     empty = "field => { field.type = 'text'; field.value = ''; field.focus(); }"
-    with opened(browser, pages["demo"], "light") as (tab, complaints):
+    with opened(browser, pages["demo"], "light", FRONT) as (tab, complaints):
         export = tab.locator(".question .export").first
         command = export.locator("code").inner_text()
         export.get_by_role("button").click()
@@ -283,7 +288,7 @@ def test_a_button_copies_the_command(browser: Any, pages: dict[str, Path]) -> No
 
 
 def test_the_links_to_layers_open_them(browser: Any, pages: dict[str, Path]) -> None:
-    with opened(browser, pages["demo"], "light") as (tab, complaints):
+    with opened(browser, pages["demo"], "light", FRONT) as (tab, complaints):
         link = tab.locator(".question .layers").first
         link.click()
         assert tab.locator(link.get_attribute("href")).get_attribute("open") is not None
