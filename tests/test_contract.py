@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from sconv_search import Choice, CompressionPlan, Compressor, measure_cost
 from sconv_search.studies import METHODS, compress, rebuild, save_compressed
+from sconv_search.studies.space.input_shapes import input_shapes
 
 SHAPE = (4, 12, 12)
 pytestmark = pytest.mark.filterwarnings("ignore:.*CP of rank:RuntimeWarning")  # tiny kernels are hard to sweep
@@ -110,13 +111,23 @@ def test_compressing_keeps_the_argument_and_the_output_shape(
 def test_a_cheaper_option_never_measures_dearer_nor_any_dearer_than_dense(
     method: Compressor, network: nn.Module
 ) -> None:
-    dense = measure_cost(network, SHAPE).flops
-    for name, options in method.options(network).items():
+    """Where a method replaces one layer, the layer is measured: all others are the network's own."""
+    options = method.options(network)
+    shapes = input_shapes(network, SHAPE, options)
+    for name, own in options.items():
+        whole = method.reshapes_neighbors
+        shape = SHAPE if whole else shapes[name][0]
+        dense = measure_cost(network if whole else network.get_submodule(name), shape).flops
         plans = [
             CompressionPlan(sites={name: Choice(method=method.name, structure=structure)})
-            for structure in [*options[:-1:2], options[-1]]
+            for structure in [*own[:-1:2], own[-1]]
         ]
-        flops = [measure_cost(method.compress(network, plan), SHAPE).flops for plan in plans]
+        compressed = [method.compress(network, plan) for plan in plans]
+        flops = [measure_cost(made if whole else made.get_submodule(name), shape).flops for made in compressed]
+        others = {path: type(module) for path, module in network.named_modules() if not path.startswith(name)}
+        for made in compressed if not whole else ():
+            kept = {path: type(module) for path, module in made.named_modules() if not path.startswith(name)}
+            assert kept == others
         assert all(cheaper <= dearer for cheaper, dearer in pairwise([*flops, dense])), (name, flops, dense)
 
 
