@@ -44,6 +44,17 @@ def network() -> nn.Module:
     return chain()
 
 
+@pytest.fixture(scope="module")
+def small(network: nn.Module) -> nn.Module:
+    """The network at 60 % of its FLOPs; no test modifies it, nor that at 80 %."""
+    return ss.compress(network, images(1), budget="60%")
+
+
+@pytest.fixture(scope="module")
+def large(network: nn.Module) -> nn.Module:
+    return ss.compress(network, images(1), budget="80%")
+
+
 @pytest.mark.parametrize("data", [None, [images(16), images(16)]], ids=["weights alone", "fitted"])
 @pytest.mark.parametrize("method", METHODS)
 def test_the_budget_is_met_as_measured_and_the_network_stays(
@@ -175,21 +186,21 @@ def test_a_saved_network_is_loaded_bit_for_bit(network: nn.Module, tmp_path: Pat
     assert (again.plan, again.cost, again.dense_cost) == (small.plan, small.cost, small.dense_cost)
 
 
-def test_a_saved_network_is_replaced_where_that_is_asked_for(network: nn.Module, tmp_path: Path) -> None:
-    first, second = (ss.compress(network, images(1), budget=budget) for budget in ("60%", "80%"))
-    ss.save(first, tmp_path)
+def test_a_saved_network_is_replaced_where_that_is_asked_for(
+    small: nn.Module, large: nn.Module, tmp_path: Path
+) -> None:
+    ss.save(small, tmp_path)
     with pytest.raises(FileExistsError, match=r"holds plan\.json, .* already; .* by overwrite=True"):
-        ss.save(second, tmp_path)
-    assert ss.load(tmp_path, chain()).plan == first.plan
-    ss.save(second, tmp_path, overwrite=True)
-    assert ss.load(tmp_path, chain()).plan == second.plan != first.plan
+        ss.save(large, tmp_path)
+    assert ss.load(tmp_path, chain()).plan == small.plan
+    ss.save(large, tmp_path, overwrite=True)
+    assert ss.load(tmp_path, chain()).plan == large.plan != small.plan
 
 
 def test_a_save_that_is_broken_off_leaves_the_former_network(
-    network: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: nn.Module, large: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second = (ss.compress(network, images(1), budget=budget) for budget in ("60%", "80%"))
-    ss.save(first, tmp_path)
+    ss.save(small, tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     real = os.replace
 
@@ -200,15 +211,15 @@ def test_a_save_that_is_broken_off_leaves_the_former_network(
 
     monkeypatch.setattr(os, "replace", stopped)
     with pytest.raises(KeyboardInterrupt):
-        ss.save(second, tmp_path, overwrite=True)
+        ss.save(large, tmp_path, overwrite=True)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-    assert torch.equal(ss.load(tmp_path, chain())(images(3)), first(images(3)))
+    assert torch.equal(ss.load(tmp_path, chain())(images(3)), small(images(3)))
 
 
 @pytest.mark.parametrize("name", ["plan.json", "weights.safetensors", "config.json"])
-def test_a_folder_mixed_of_two_saves_is_refused(network: nn.Module, tmp_path: Path, name: str) -> None:
-    ss.save(ss.compress(network, images(1), budget="60%"), tmp_path / "a")
-    ss.save(ss.compress(network, images(1), budget="80%"), tmp_path / "b")
+def test_a_folder_mixed_of_two_saves_is_refused(small: nn.Module, large: nn.Module, tmp_path: Path, name: str) -> None:
+    ss.save(small, tmp_path / "a")
+    ss.save(large, tmp_path / "b")
     shutil.copy(tmp_path / "b" / name, tmp_path / "a" / name)
     with pytest.raises(ValueError, match=r"a' mixes two networks: .* not of one save"):
         ss.load(tmp_path / "a", chain())
@@ -224,8 +235,7 @@ def test_weights_of_another_save_of_the_same_plan_are_refused(network: nn.Module
         ss.load(tmp_path / "a", chain())
 
 
-def test_folders_of_before_checksums_are_loaded(network: nn.Module, tmp_path: Path) -> None:
-    small = ss.compress(network, images(1), budget="60%")
+def test_folders_of_before_checksums_are_loaded(small: nn.Module, tmp_path: Path) -> None:
     ss.save(small, tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     del config["weights_crc32"]
@@ -238,8 +248,8 @@ def test_a_network_without_a_plan_is_not_saved(network: nn.Module, tmp_path: Pat
         ss.save(network, tmp_path)
 
 
-def test_a_damaged_config_is_named(network: nn.Module, tmp_path: Path) -> None:
-    ss.save(ss.compress(network, images(1), budget="80%"), tmp_path)
+def test_a_damaged_config_is_named(large: nn.Module, tmp_path: Path) -> None:
+    ss.save(large, tmp_path)
     (tmp_path / "config.json").write_text('{"cost": 3}')
     with pytest.raises(ValueError, match=r"config\.json"):
         ss.load(tmp_path, chain())
