@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,8 @@ def test_made_ready_it_computes_the_same(typed: Callable[..., Typed], run: RunFo
     assert said.status == 0, said
     found = json.loads(said.out)
     assert set(found["implementations"]) == {"3", "whole network"}
+    runtimes = {"onnxruntime", *(["openvino"] if find_spec("openvino") else [])}
+    assert set(found["parity"]) == (runtimes if to == "onnx" else {"torch.export"})
     assert "times as" in said.err
     network = rebuild(tiny_network(), run.path / "confirmed" / "searched-1-seed0")
     other, texts = READERS[to](Path(found["file"]))
@@ -147,12 +150,6 @@ def test_networks_are_exported_by_the_names_that_reports_give_them(
     found = json.loads(typed("export", run.path, "--to", "safetensors", "--plan", name, "--json").out)
     assert found["name"] == name.removeprefix("searched-")
     assert len(json.loads(found["metadata"]["plan"])["sites"]) == sites
-
-
-def test_openvino_is_asked_where_it_is_installed(typed: Callable[..., Typed], run: RunFolder) -> None:
-    pytest.importorskip("openvino")
-    said = typed("export", run.path, "--to", "onnx", "--json")
-    assert set(json.loads(said.out)["parity"]) == {"onnxruntime", "openvino"}
 
 
 @pytest.mark.parametrize("more", [(), ("--optimize",)])
