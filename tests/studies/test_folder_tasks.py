@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from sconv_search.data import DataSet
+from sconv_search.data import disk as disk_data
 from sconv_search.studies import RunFolder
 from sconv_search.studies.tasks import task_named
 from tests.studies.conftest import Typed
@@ -39,6 +40,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (tmp_path / "foldernets.py").write_text(MINE)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(disk_data, "MOST_WORKERS", 0)  # a process a batch takes longer than the batch
     yield
     sys.modules.pop("foldernets", None)
 
