@@ -53,6 +53,12 @@ def written_in_a_part(first: nn.Module, last: nn.Module, x: Tensor) -> Tensor:
     return y
 
 
+def written_in_a_part_that_is_read(first: nn.Module, last: nn.Module, x: Tensor) -> Tensor:
+    part = first(x)[:, :2]
+    part.add_(1)
+    return part
+
+
 def written_over_late(first: nn.Module, last: nn.Module, x: Tensor) -> Tensor:
     y = first(x)
     z = y + 1
@@ -106,6 +112,7 @@ UNKNOWN: dict[str, tuple[Callable[[nn.Module, nn.Module, Tensor], Any], float]] 
     "an operator by itself": (lambda first, last, x: torch.ops.aten.add(first(x), x), 1),
     "a result elsewhere": (lambda first, last, x: torch.add(first(x), x, out=torch.empty_like(x)), 1),
     "written in a part": (written_in_a_part, 0.5),
+    "written in a part that is read": (written_in_a_part_that_is_read, 0.5),
     "written over after it was read": (written_over_late, 2),
     "written over by the way": (lambda first, last, x: (first(x).add_(1), last(x))[1], 1),
     "values": (lambda first, last, x: first(x).data + x, 1),

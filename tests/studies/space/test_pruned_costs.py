@@ -101,6 +101,21 @@ def test_a_site_whose_costs_outside_of_layers_do_not_follow_its_channels_is_left
         assert cost == measured(compress(network, CompressionPlan(sites={name: choice})), SHAPE) - dense
 
 
+def test_a_site_that_has_weights_outside_of_its_layers_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were not narrowed as it was thought, although the costs follow the channels."""
+
+    def measured(network: nn.Module, inputs: tuple[int, ...], direct: bool = False) -> Cost:
+        stem = network.get_submodule("stem")
+        assert isinstance(stem, nn.Conv2d)
+        return measure_cost(network, inputs) + Cost(macs=0, adds=0, params=stem.out_channels)
+
+    network = Gated().eval()
+    choices, dense = choices_of(network), measured(network, SHAPE)
+    monkeypatch.setattr(module, "measure_cost", measured)
+    costs = pruned_costs(network, SHAPE, choices, dense, Monitor())
+    assert {name for name, _ in costs} == choices.keys() - {"stem"}
+
+
 def test_methods_that_change_their_own_layer_alone_are_passed_over() -> None:
     network = Gated().eval()
     own = {"stem": [Choice(method="spatial_svd", structure={"rank": 1})]}
