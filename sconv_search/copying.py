@@ -83,6 +83,21 @@ def copied(
     return result
 
 
+def without_values(network: Module) -> Module:
+    """A deep copy whose parameters and buffers have shapes alone: they are on the device ``meta``."""
+    memo: dict[int, Any] = {id(x): nn.Parameter(x.detach().to("meta"), x.requires_grad) for x in network.parameters()}
+    return copied(network, memo=memo | {id(x): x.to("meta") for x in network.buffers()})
+
+
+def with_zeros(network: Module) -> Module:
+    """A deep copy in which parameters and buffers that have shapes alone are zeros, on the device of the others."""
+    tensors = [*network.parameters(), *network.buffers()]
+    device = next((x.device for x in tensors if not x.is_meta), torch.device("cpu"))
+    zeros = {id(x): torch.zeros_like(x, device=device) for x in tensors if x.is_meta}
+    memo = zeros | {id(x): nn.Parameter(zeros[id(x)], x.requires_grad) for x in network.parameters() if id(x) in zeros}
+    return copied(network, memo=memo)
+
+
 def _left_by_forwards(network: nn.Module) -> Iterator[Tensor]:
     for module in network.modules():
         own = [value for name, value in vars(module).items() if name not in OF_EVERY_MODULE]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
 from sconv_search.calibration.replaceable import require_no_failures
 from sconv_search.calibration.sequential_fit import compress_layers, fit_in_sequence
 from sconv_search.compressor import Build, Compressor, Penalty, require_sites, site
+from sconv_search.copying import copied, with_zeros, without_values
 from sconv_search.cost.input_shape import learn_from, takes
 from sconv_search.cost.network_inputs import Inputs
 from sconv_search.cost.packing import PREFIX, PackedNetwork
 from sconv_search.plan import Choice, CompressionPlan, Structure
+from sconv_search.structured.sums.channel_pooling import NaturalChains
 from sconv_search.studies.method_registry import METHODS
 
 
@@ -68,12 +72,25 @@ def compress(
 
 def compress_again(architecture: nn.Module, plan: CompressionPlan, input_shape: Inputs | None = None) -> nn.Module:
     """What ``compress`` makes of a plan that it has carried out on such a network before, for other weights to be
-    loaded: the sites are not put to the proof again, which would take runs of the network. Raises as ``compress``.
+    loaded: nothing is decomposed, and what stands in a layer's place holds zeros. Nor are the sites put to the proof
+    again, which would take runs of the network. Raises as ``compress``.
     """
     require_sites(architecture, plan.sites)
     if input_shape is not None:
         takes(architecture, input_shape)
-    return _compressed(architecture, plan)
+    try:
+        made = _compressed(architecture, plan, to_be_loaded=True)
+    except Exception:  # of any kind: a method that reads values, for which those of the architecture will do
+        return _compressed(architecture, plan)
+    if any(map(_holds_unsaved_values, made.modules())):
+        return _compressed(architecture, plan)
+    return with_zeros(made)
+
+
+def _holds_unsaved_values(module: nn.Module) -> bool:
+    """Whether the module lacks values that no file holds; channel sums derive theirs from those that are loaded."""
+    buffers = (module._buffers[name] for name in module._non_persistent_buffers_set)
+    return not isinstance(module, NaturalChains) and any(buffer is not None and buffer.is_meta for buffer in buffers)
 
 
 def _compressed(
@@ -83,6 +100,7 @@ def _compressed(
     reference: nn.Module | None = None,
     *,
     in_sequence: bool = True,
+    to_be_loaded: bool = False,
 ) -> nn.Module:
     if calibration is not None and not isinstance(calibration, Tensor):
         return _packed(network, plan, calibration, reference, in_sequence=in_sequence)
@@ -92,6 +110,7 @@ def _compressed(
         part = plan.only(method.name)
         if not method.reshapes_neighbors:
             part = _narrowed(method, part, network, left)
+            left = _shaped(left, part.sites) if to_be_loaded else left
         prepared = method.prepared(left, part, calibration, reference)
         left, builds, kept = prepared.network, builds | dict(prepared.builds), kept | dict(prepared.kept)
         if method.reshapes_neighbors:
@@ -101,6 +120,11 @@ def _compressed(
     if calibration is None or not in_sequence:
         return compress_layers(left, builds, calibration, in_sequence=False)
     return fit_in_sequence(left, builds, calibration, target=network, kept=kept)
+
+
+def _shaped(network: nn.Module, names: Iterable[str]) -> nn.Module:
+    """A copy of the network in which these layers have shapes and no values."""
+    return copied(network, {layer: without_values(layer) for layer in map(network.get_submodule, names)})
 
 
 def _packed(

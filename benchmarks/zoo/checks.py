@@ -21,6 +21,7 @@ from benchmarks.zoo.networks import ZooNetwork, zoo
 from sconv_search import METHODS, Choice, CompressionPlan, Cost, compress, measure_cost
 from sconv_search.cost.input_shape import takes
 from sconv_search.inference.export import export_onnx
+from sconv_search.studies.methods import compress_again
 from sconv_search.studies.selection import candidates
 
 ONNX_EVERY, PARITY = 5, 1e-4
@@ -182,7 +183,7 @@ def _compressed(
     )
     cost = measure_cost(small, example)
     _require(cost.flops < dense.flops, f"{cost.flops} FLOPs are not fewer than the dense network's {dense.flops}")
-    rebuilt = compress(_built(member, seed=1), plan)
+    rebuilt = compress_again(_built(member, seed=1), plan)  # as a saved network is loaded
     rebuilt.load_state_dict(small.state_dict())
     with torch.no_grad():
         again = rebuilt(*example)

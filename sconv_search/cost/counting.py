@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from sconv_search.copying import copied, without_hooks
+from sconv_search.copying import copied, without_hooks, without_values
 from sconv_search.cost.direct_counting import counted_directly
 from sconv_search.cost.forward_tracing import ForwardTrace, HiddenTrace, UnseenResultError
 from sconv_search.cost.network_inputs import Inputs, arguments, example_input, in_words, output_tensors
@@ -239,7 +239,7 @@ def _by_name(analysis: JitModelAnalysis) -> dict[str, Counter[str]]:
 
 def _counted_directly(network: nn.Module, inputs: Inputs) -> Mapping[str, Counter[str]]:
     with OnShapes(), torch.no_grad(), _whole_layers():
-        measured = _without_values(network)
+        measured = without_values(network).eval()
         args, named = arguments(measured, inputs)
         return counted_directly(measured, args, named)
 
@@ -350,7 +350,7 @@ def on_shapes(network: nn.Module, work: Callable[[nn.Module], Result]) -> Result
     """
     try:
         with OnShapes():
-            return work(_without_values(network))
+            return work(without_values(network).eval())
     except Exception as error:  # of any kind: the forward is the user's own, which the full copy says in words
         try:
             return work(_on_values(network))
@@ -358,13 +358,6 @@ def on_shapes(network: nn.Module, work: Callable[[nn.Module], Result]) -> Result
             if isinstance(error, UnknownOperatorError):  # which an input of zeros may have kept from running
                 raise error from None
             raise
-
-
-def _without_values(network: nn.Module) -> nn.Module:
-    """A copy in evaluation mode whose tensors have shapes alone."""
-    memo: dict[int, Any] = {id(x): nn.Parameter(x.detach().to("meta"), x.requires_grad) for x in network.parameters()}
-    memo |= {id(x): x.to("meta") for x in network.buffers()}
-    return copied(network, memo=memo).eval()
 
 
 def _on_values(network: nn.Module) -> nn.Module:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from sconv_search.copying import without_hooks
+from sconv_search.copying import without_hooks, without_values
 from sconv_search.cost.counting import cost_of_calls, measure_modules
 from sconv_search.plan import Choice, CompressionPlan
 from sconv_search.records import Cost
@@ -85,20 +84,12 @@ class _SideBySide(nn.Module):
 
 
 def _together(wanted: Mapping[Candidate, nn.Module]) -> dict[Candidate, Cost]:
-    layers = [_without_values(layer) for layer in wanted.values()]
+    layers = [without_values(without_hooks(layer)).eval() for layer in wanted.values()]
     shapes = [item.shapes for item in wanted]
     plan = CompressionPlan(sites={f"layers.{index}": item.choice for index, item in enumerate(wanted) if item.choice})
     built = compress(_SideBySide(layers, shapes), plan)
     costs = measure_modules(built, (1,), direct=True)
     return {item: costs[f"layers.{index}"] for index, item in enumerate(wanted)}
-
-
-def _without_values(layer: nn.Module) -> nn.Module:
-    tensors = (*layer.parameters(), *layer.buffers())
-    kept = {
-        id(t): nn.Parameter(t.detach().to("meta")) if isinstance(t, nn.Parameter) else t.to("meta") for t in tensors
-    }
-    return copy.deepcopy(without_hooks(layer), kept).eval()
 
 
 def _alone(item: Candidate, layer: nn.Module) -> Cost:

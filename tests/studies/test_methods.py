@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch.nn import functional as F
 
 from sconv_search import Choice, CompressionPlan, StructuredConv2d
 from sconv_search.calibration.replacement_proof import Proof
+from sconv_search.compressor import Prepared
 from sconv_search.networks.resnet import cifar_resnet
 from sconv_search.studies import METHODS, compress
 from sconv_search.studies.methods import compress_again, method_named, penalty
@@ -99,6 +101,55 @@ def test_a_layer_that_no_other_can_stand_in_for_is_refused_with_the_reason(data:
     with pytest.raises(TypeError, match=r"site '0': no other layer can stand in its place: .*reads its weights"):
         compress(network, LOW_RANK, data)
     compress_again(network, LOW_RANK)  # of files of earlier versions, too
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_what_is_made_again_for_saved_weights_decomposes_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def decomposed(*arguments: Any, **more: Any) -> None:
+        raise AssertionError("a kernel was decomposed")
+
+    network, other = cifar_resnet(20).eval(), cifar_resnet(20).double().train()
+    other.conv1.weight.requires_grad_(False)
+    options = {site: own for site, own in METHODS[name].options(network).items() if own}
+    middle = {site: Choice(method=name, structure=own[len(own) // 2]) for site, own in options.items()}
+    plan, x = CompressionPlan(sites=middle), torch.randn(2, 3, 32, 32)
+    small = compress(network, plan)
+    for function in ("svd", "eigh", "solve", "lstsq"):
+        monkeypatch.setattr(torch.linalg, function, decomposed)
+    again = compress_again(other, plan)
+    assert again.training
+    assert all(weight.dtype == torch.float64 for weight in again.parameters())
+    assert not any(weight.requires_grad for weight in again.conv1.parameters())
+    again.load_state_dict(small.state_dict())
+    torch.testing.assert_close(again.float().eval()(x), small(x), atol=0, rtol=0)
+
+
+class Doubled(nn.Module):
+    """Holds what it was told of a weight where no file does."""
+
+    def __init__(self, factor: Tensor, *, unsaved: bool) -> None:
+        super().__init__()
+        self.register_buffer("factor", factor, persistent=not unsaved)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor
+
+
+@pytest.mark.parametrize("reads", ["a value", "an unsaved buffer"])
+def test_a_method_that_reads_values_is_made_again_from_those_of_the_architecture(
+    reads: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(layer: nn.Linear, moments: None) -> nn.Module:
+        if reads == "a value":
+            return Doubled(torch.tensor(float(layer.weight[0, 0])), unsaved=False)
+        return Doubled(layer.weight.detach().sum(), unsaved=True)
+
+    network, method = nn.Sequential(nn.Linear(4, 4)), METHODS["weight_svd"]
+    monkeypatch.setattr(type(method), "prepared", lambda _, left, *__: Prepared(network=left, builds={"0": build}))
+    again = compress_again(network, LOW_RANK)
+    with torch.no_grad():
+        wanted = network[0].weight[0, 0] if reads == "a value" else network[0].weight.sum()
+    torch.testing.assert_close(again(torch.ones(4)), wanted.expand(4))
 
 
 def test_what_calibration_inputs_tell_is_what_the_layers_are_put_to_the_proof_on() -> None:
