@@ -1,14 +1,15 @@
 """What choices that prune channels cost, from the layers that they narrow instead of each network built and traced.
 
 A site's layers are measured by shapes at every choice. What the network does outside of layers with weights (sums of
-branches, activations, pooling) is not in them: it is told by a trace of the network for each site, pruned by its
-strongest choice, and follows the number of channels. Both are checked on networks in which all sites are pruned at
-once; sites for which they do not hold are left to be built.
+branches, activations, pooling) is not in them: it is told by traces of the network in which sites are pruned by their
+strongest choices, half of them and halves of these while they save anything there, and follows the number of channels.
+Both are checked on a network in which all sites are pruned by weaker choices; sites for which they do not hold are left
+to be built.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 from torch import nn
@@ -81,19 +82,13 @@ class _Measuring:
         most = {name: max(own, key=lambda choice: own[choice]) for name, own in dropped.items()}
         some = {name: sorted(own, key=lambda choice: own[choice])[(len(own) - 1) // 2] for name, own in dropped.items()}
         by_layers = self._by_layers(dropped, monitor)
-        outside = dict.fromkeys(dropped, NOTHING)
-        if self._beyond_layers(most, dropped) != NOTHING:
-            with monitor.bar(f"pruning {len(most)} sites, one at a time") as step:
-                for done, (name, choice) in enumerate(most.items(), start=1):
-                    outside[name] = self._built({name: choice}) - by_layers[name, choice]
-                    step(done, len(most))
-            every = {
-                (name, choice): _share(outside[name], count, dropped[name][most[name]])
-                for name, own in dropped.items()
-                for choice, count in own.items()
-            }
-        else:
-            every = {(name, choice): NOTHING for name, own in dropped.items() for choice in own}
+        with monitor.bar(f"pruning {len(most)} sites together, and in ever smaller parts") as step:
+            outside = self._outside(most, dropped, step)
+        every = {
+            (name, choice): _share(outside[name], count, dropped[name][most[name]])
+            for name, own in dropped.items()
+            for choice, count in own.items()
+        }
         doubtful = {name for (name, _), share in every.items() if share is None}
         trusted = [name for name in dropped if name not in doubtful]
 
@@ -113,6 +108,26 @@ class _Measuring:
             for (name, choice), share in every.items()
             if share is not None and name in trusted
         }
+
+    def _outside(
+        self, most: Mapping[str, Choice], dropped: Mapping[str, Mapping[Choice, int]], step: Callable[[int, int], None]
+    ) -> dict[str, Cost]:
+        """What each site saves outside of layers: of two halves of the sites one is pruned, and the other saves the
+        rest of what they save together; those of a part that saves nothing there save nothing each.
+        """
+        outside: dict[str, Cost] = {}
+        every = sorted(most, key=lambda name: self.groups[name].channels)  # alike in blocks that are repeated
+        parts = [(every, self._beyond_layers(most, dropped))]
+        while parts:
+            part, saved = parts.pop()
+            if len(part) == 1 or saved == NOTHING:
+                outside |= dict.fromkeys(part, saved)
+                step(len(outside), len(most))
+                continue
+            first, second = part[: len(part) // 2], part[len(part) // 2 :]
+            own = self._beyond_layers({name: most[name] for name in first}, dropped)
+            parts += [(first, own), (second, (saved - own).counted())]
+        return outside
 
     def _built(self, plan: Mapping[str, Choice]) -> Cost:
         """What the choices cost beyond the dense network, on the network that they make."""

@@ -73,12 +73,26 @@ def test_where_layers_do_everything_two_networks_are_built(monkeypatch: pytest.M
     assert built.total() == 2  # all sites at their strongest choice, and at the one in the middle
 
 
-def test_where_sums_and_activations_cost_one_network_a_site_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_sums_and_activations_cost_no_more_than_one_network_a_site_is_built(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     network, built = Gated().eval(), counted_networks(monkeypatch)
     choices = choices_of(network)
     costs = pruned_costs(network, SHAPE, choices, measure_cost(network, SHAPE), Monitor())
     assert len(costs) > len(choices)
-    assert built.total() == 2 + len(choices)
+    assert built.total() == 1 + len(choices)  # all, but one each, at the strongest choice; all at the one in the middle
+
+
+def test_sites_that_save_nothing_outside_of_layers_are_pruned_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = [nn.Conv2d(2, 8, 3), *(layer for _ in range(15) for layer in (nn.ReLU(), nn.Conv2d(8, 8, 1)))]
+    network = nn.Sequential(*layers, nn.Conv2d(8, 4, 1), nn.SiLU(), nn.Conv2d(4, 4, 10)).eval()
+    built, choices = counted_networks(monkeypatch), choices_of(network)
+    costs = pruned_costs(network, SHAPE, choices, measure_cost(network, SHAPE), Monitor())
+    assert len(choices) == 17
+    assert built.total() <= 6
+    for name, own in choices.items():
+        small = compress(network, CompressionPlan(sites={name: own[0]}))
+        assert costs[name, own[0]] == measure_cost(small, SHAPE) - measure_cost(network, SHAPE)
 
 
 def test_a_site_whose_costs_outside_of_layers_do_not_follow_its_channels_is_left_out(
