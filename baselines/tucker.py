@@ -4,7 +4,8 @@ one.
 Legend: O filters, C input channels, T taps, Ri and Ro the ranks along C and O.
 
 Source: Kim, Park, Yoo, Choi, Yang, Shin, Compression of Deep Convolutional Neural Networks for Fast and Low Power
-Mobile Applications, ICLR 2016, section 3.1 (Tucker-2). The factors from higher-order orthogonal iteration (tensorly).
+Mobile Applications, ICLR 2016, section 3.1 (Tucker-2). The factors from higher-order orthogonal iteration (De
+Lathauwer, De Moor, Vandewalle, SIAM Journal on Matrix Analysis and Applications 21(4), 2000, algorithm 4.2).
 With data, core and outer factor are the optimum for a given inner factor: the least-squares fit of the outputs, cut to
 rank Ro along the leading axes of its own outputs (reduced-rank regression, Izenman 1975). The inner factor is refit in
 turn with them (``weighted_factors``).
@@ -28,7 +29,6 @@ from sconv_search.baselines.decomposition import (
     kernel_of,
     principal_axes,
     shifted_bias,
-    singular_factors,
 )
 from sconv_search.baselines.factorized_layer import factorized_layer
 from sconv_search.baselines.weighted_factors import SWEEPS, refit_factor, steps_within
@@ -39,7 +39,7 @@ from sconv_search.system.cache import remembered
 _Fit = tuple[Tensor, Tensor, Tensor, Tensor, float]
 """Core, outer and inner factor, the bias' shift, and the error."""
 ITERATIONS = 3
-"""Orthogonal iterations; from the SVD of each mode, further ones change the error by less than 1 % of it."""
+"""Orthogonal iterations; from the SVD of the kernel's inputs, further ones change the error by less than 1 % of it."""
 
 
 class Tucker(Decomposition):
@@ -130,16 +130,27 @@ def tucker2(kernel: Tensor, rank_in: int, rank_out: int) -> tuple[Tensor, Tensor
             exact.new_empty(outputs, rank_out),
             exact.new_empty(channels, rank_in),
         )
-    import tensorly  # here: with what it imports of scipy it takes a second
-    from tensorly.decomposition import partial_tucker
+    inner = principal_axes(_gram(exact, 1))[0][0, :, :rank_in]
+    for _ in range(ITERATIONS):
+        outer = _leading_axes(torch.einsum("oc...,ci->oi...", exact, inner), 0, rank_out)
+        within = torch.einsum("oc...,oj->jc...", exact, outer)
+        inner = _leading_axes(within, 1, rank_in)
+    return torch.einsum("jc...,ci->ji...", within, inner), outer, inner
 
-    starts = [singular_factors(mode(kernel, axis))[0][0, :, :rank] for axis, rank in ((0, rank_out), (1, rank_in))]
-    init = (exact, starts) if [start.shape[1] for start in starts] == [rank_out, rank_in] else "svd"
-    with tensorly.backend_context("pytorch", local_threadsafe=True):
-        (core, (outer, inner)), _ = partial_tucker(
-            exact, rank=[rank_out, rank_in], modes=[0, 1], init=init, n_iter_max=ITERATIONS, random_state=0
-        )
-    return core, outer, inner
+
+def _leading_axes(kernel: Tensor, axis: int, rank: int) -> Tensor:
+    """Orthonormal (size of that axis, rank): the left singular vectors of the kernel unfolded along it."""
+    return torch.linalg.eigh(_gram(kernel, axis)[0]).eigenvectors.flip(-1)[:, :rank]
+
+
+def _gram(kernel: Tensor, axis: int) -> Tensor:
+    """(1, size, size): the products of the kernel's slices along an axis.
+
+    Their eigenvectors are the singular vectors of the unfolded kernel, which is several times as wide as high, and
+    take a tenth of the time of those.
+    """
+    unfolded = mode(kernel, axis)
+    return unfolded @ unfolded.mT
 
 
 def factorize(conv: Conv, rank_in: int, rank_out: int, moments: Moments | None = None) -> nn.Sequential:

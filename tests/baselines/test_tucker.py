@@ -4,8 +4,9 @@ import copy
 from itertools import pairwise
 
 import pytest
+import tensorly
 import torch
-from tensorly import tenalg
+from tensorly.decomposition import partial_tucker
 from torch import Tensor, nn
 
 from sconv_search import Choice, CompressionPlan, measure_cost
@@ -105,13 +106,28 @@ def test_a_rank_out_of_range_or_a_wrong_kind_is_refused_by_name() -> None:
         Tucker().compress(network, plan_of("1", rank_in=1, rank_out=1))
 
 
-def test_the_modes_are_decomposed_once_for_all_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls, decompose = [], tenalg.svd_interface
-    monkeypatch.setattr(tenalg, "svd_interface", lambda *a, **k: calls.append(0) or decompose(*a, **k))
+@pytest.mark.parametrize(("rank_in", "rank_out"), [(1, 1), (4, 6), (9, 7)])
+def test_the_iteration_is_that_of_tensorly(rank_in: int, rank_out: int) -> None:
+    kernel = torch.randn(7, 9, 3, 5)
+    core, outer, inner = tucker.tucker2(kernel, rank_in, rank_out)
+    exact, ranks = kernel.double(), (rank_out, rank_in)
+    starts = [torch.linalg.svd(tucker.mode(exact, axis)[0])[0][:, :rank] for axis, rank in enumerate(ranks)]
+    options = {"rank": list(ranks), "modes": [0, 1], "init": (exact, starts), "n_iter_max": tucker.ITERATIONS}
+    with tensorly.backend_context("pytorch", local_threadsafe=True):
+        (expected, factors), _ = partial_tucker(exact, **options, tol=0)
+    composed = torch.einsum("jihw,oj,ci->ochw", core, outer, inner)
+    torch.testing.assert_close(composed, torch.einsum("jihw,oj,ci->ochw", expected, *factors))
+    for factor, rank in ((outer, rank_out), (inner, rank_in)):
+        torch.testing.assert_close(factor.T @ factor, torch.eye(rank, dtype=torch.float64))
+
+
+def test_the_inputs_axes_are_computed_once_for_all_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, decompose = [], torch.linalg.eigh
+    monkeypatch.setattr(torch.linalg, "eigh", lambda squares: calls.append(0) or decompose(squares))
     conv = nn.Conv2d(6, 5, 3)
     for rank in range(1, 5):
         factorize(copy.deepcopy(conv), rank, rank)
-    assert len(calls) == 2
+    assert len(calls) == 1 + 4 * 2 * tucker.ITERATIONS
 
 
 def test_further_iterations_change_the_error_by_less_than_a_hundredth_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
