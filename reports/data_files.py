@@ -53,13 +53,14 @@ def _schema(table: pd.DataFrame) -> Any:
     """The columns' types; those of mixed objects become texts."""
     whole = pa.Schema.from_pandas(_typed(table.head(0)), preserve_index=False)
     for position, name in enumerate(table.columns):
-        if table[name].isna().all() and pa.types.is_null(whole.field(position).type):
+        if pa.types.is_null(whole.field(position).type) and table[name].isna().all():
             whole = whole.set(position, pa.field(name, pa.string()))
     return whole
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
-    return table.astype({name: "string" for name in table.columns if table[name].dtype == object})
+    mixed = table.columns[table.dtypes == object]
+    return table.astype(dict.fromkeys(mixed, "string")) if len(mixed) else table
 
 
 def _parts(table: pd.DataFrame, schema: Any) -> Iterator[Any]:

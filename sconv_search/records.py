@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from functools import lru_cache
+from itertools import product
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from sconv_search.plan import require_plan
-from sconv_search.strict_json import LARGEST, parsed_line, require_regular, shortened, shown
+from sconv_search.strict_json import LARGEST, parsed, quickly_parsed, require_regular, shortened, shown
 
 Direction = Literal["lower", "higher"]
 Better = Literal["lower", "higher", "by metric", ""]
@@ -223,7 +225,10 @@ class TrialRecord:
         Raises:
             ValueError: as ``from_json``.
         """
-        return cls._checked(parsed_line(line), largest)
+        entry = quickly_parsed(line)
+        if entry is not None and _is_right(entry, largest):
+            return entry
+        return cls._checked(parsed(line), largest)  # which finds the words for what is wrong
 
     @staticmethod
     def _checked(entry: Any, largest: float) -> dict[str, Any]:
@@ -234,19 +239,17 @@ class TrialRecord:
             _to_schema_2_(entry)
         elif type(schema) is not int or schema != SCHEMA:
             raise ValueError(f"records of the schemas 1 and {SCHEMA} are read, got {shown(schema)}")
-        wrong, floats, wholes = _checked_types(tuple(entry), tuple(map(type, entry.values())))
-        if wrong is not None:
+        if (wrong := _wrong(entry, map(type, entry.values()))) is not None:
             if wrong not in COLUMNS:
                 raise ValueError(f"unknown field {shown(wrong)}")
             raise ValueError(
                 f"field {wrong!r} has the wrong type: {shown(entry[wrong])}, it should be {_in_words(wrong)}"
             )
-        if not all(map(math.isfinite, map(entry.__getitem__, floats))):
-            name = next(name for name in floats if not math.isfinite(entry[name]))
-            raise ValueError(f"field {name!r} must be a finite number or null, got {shown(entry[name])}")
-        if max(map(abs, map(entry.__getitem__, wholes)), default=0) > largest:
-            name = next(name for name in wholes if abs(entry[name]) > largest)
-            raise ValueError(f"field {name!r} is too large: {shown(entry[name])}, it should have at most 64 bits")
+        for name, value in entry.items():
+            if type(value) is float and not math.isfinite(value):
+                raise ValueError(f"field {name!r} must be a finite number or null, got {shown(value)}")
+            if type(value) is int and abs(value) > largest:
+                raise ValueError(f"field {name!r} is too large: {shown(value)}, it should have at most 64 bits")
         for name, words in _WORDS.items():
             if name in entry and entry[name] not in words:
                 raise ValueError(f"field {name!r} must be one of {', '.join(words)}, got {shown(entry[name])}")
@@ -333,6 +336,15 @@ def record_fields(line: bytes) -> dict[str, Any]:
     return TrialRecord.fields_of(line, largest=LARGEST)
 
 
+def _is_right(entry: dict[str, Any], largest: float) -> bool:
+    """Whether the entry, which a fast parser made, is surely a record of this schema: of long tables most are."""
+    if (getters := _getters(tuple(entry), tuple(map(type, entry.values())))) is None:
+        return False
+    words, numbers = getters
+    # of floats, too: larger ones may have been whole numbers, which that parser rounds
+    return words(entry) in _KNOWN_WORDS and max(map(abs, numbers(entry))) < min(largest, LARGEST)
+
+
 def _in_words(name: str) -> str:
     words = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", type(None): "null"}
     kinds = dict.fromkeys(float if float in _TYPES[name] and kind is int else kind for kind in _TYPES[name])
@@ -343,22 +355,22 @@ _REQUIRED = {f.name for f in fields(TrialRecord) if f.default is MISSING}
 _WORDS = {"stage": get_args(Stage), "status": get_args(Status), "metric_better": get_args(Direction)}
 
 
-@lru_cache(maxsize=4096)
-def _checked_types(
-    names: tuple[str, ...], types: tuple[type, ...]
-) -> tuple[str | None, tuple[str, ...], tuple[str, ...]]:
-    """The first field that is unknown or of a wrong type, if any, the fields that hold floats, and those that hold
-    integers.
+_KNOWN_WORDS = set(product([SCHEMA], *_WORDS.values()))
 
-    Cached, as nearly all lines of a file have the same fields and types: reading 100,000 records takes a third of the
-    time.
+
+@lru_cache(maxsize=4096)
+def _getters(names: tuple[str, ...], types: tuple[type, ...]) -> tuple[itemgetter[Any], itemgetter[Any]] | None:
+    """What takes schema and words, and the numbers, of an entry with these fields; None where they are not a record's.
+
+    Cached, as nearly all lines of a file have the same fields and types.
     """
-    for name, kind in zip(names, types, strict=True):
-        if name not in COLUMNS or kind not in _TYPES[name]:
-            return name, (), ()
-    kinds = list(zip(names, types, strict=True))
-    return (
-        None,
-        tuple(name for name, kind in kinds if kind is float),
-        tuple(name for name, kind in kinds if kind is int),
-    )
+    if _wrong(names, types) is not None or not {"schema", *_WORDS, *_REQUIRED} <= set(names):
+        return None
+    numbers = [name for name, kind in zip(names, types, strict=True) if kind in (int, float)]
+    return itemgetter("schema", *_WORDS), itemgetter(*numbers, "schema")  # two or more, for a tuple
+
+
+def _wrong(names: Iterable[str], types: Iterable[type]) -> str | None:
+    """The first field that is unknown or of a wrong type."""
+    pairs = zip(names, types, strict=True)
+    return next((name for name, kind in pairs if name not in COLUMNS or kind not in _TYPES[name]), None)

@@ -22,7 +22,6 @@ LARGEST = 2**63 - 1
 """Whole numbers of more than this, or less than its negative, are refused: tables, files and arrays hold 64 bits."""
 MOST_LETTERS = 500
 """Of a message."""
-_PLAIN = {str, int, float, bool, type(None)}
 Value = TypeVar("Value")
 _WORDS = {str: "a text", int: "a whole number of at most 64 bits", float: "a finite number", bool: "true or false"}
 
@@ -48,29 +47,18 @@ def parsed(text: str | bytes) -> Any:
     return value
 
 
-def parsed_line(line: str | bytes) -> Any:
-    """As ``parsed``, several times as fast on a long table of plain values.
+def quickly_parsed(line: str | bytes) -> dict[str, Any] | None:
+    """As ``parsed``, several times as fast; None of what is no table, or that the faster parser refuses or lacks.
 
-    What the faster parser refuses or would round, as it does whole numbers of more than 64 bits, is left to ``parsed``.
-
-    Raises:
-        ValueError: as ``parsed``.
+    It rounds whole numbers of more than 64 bits to floats, and lets pass numbers that are not finite.
     """
-    if orjson is not None:
-        try:
-            value = orjson.loads(line)
-        except ValueError:
-            return parsed(line)
-        if isinstance(value, dict) and _plain(value):
-            return value
-    return parsed(line)
-
-
-def _plain(value: dict[str, Any]) -> bool:
-    """Whether all fields are texts, truth values, or numbers that both parsers read alike."""
-    kinds = set(map(type, value.values()))
-    floats = [number for number in value.values() if type(number) is float] if float in kinds else []
-    return kinds <= _PLAIN and max(map(abs, floats), default=0.0) < LARGEST
+    if orjson is None:
+        return None
+    try:
+        value = orjson.loads(line)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def table(value: Any, where: str = "") -> dict[str, Any]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import FrozenInstanceError, fields, replace
 from decimal import Decimal
 from pathlib import Path
@@ -10,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sconv_search import COLUMNS, Budget, Cost, TrialRecord
+from sconv_search import COLUMNS, Budget, Cost, TrialRecord, strict_json
 from sconv_search.records import Metric, read_lines
+from sconv_search.strict_json import LARGEST
 
 some = settings(max_examples=50, deadline=None, derandomize=True)
 DENSE = Cost(macs=1_000_000_000, adds=500_000_000, params=1_001)  # 2.5 GFLOP
@@ -170,6 +172,36 @@ def test_a_truncated_line_is_refused(length: int) -> None:
 def test_a_line_that_is_no_object_is_refused(line: str) -> None:
     with pytest.raises(ValueError, match="not a record"):
         TrialRecord.from_json(line)
+
+
+VALUES = (
+    *("0.1", "-1e18", "1e30", "-9223372036854775808", "9223372036854775807", "9223372036854775808", "NaN", "1e999"),
+    *("18446744073709551616", "1" + "0" * 30, "1" * 5000, "-Infinity", "true", "null", '"x"', "[1]", '{"a": 1e30}'),
+    *('"\\ud800"', '"\\ud83d\\ude00"', '"\u2028\u0085"', '"confirm"', '"lower"', "2", "1", "3", "[" * 100_000),
+)
+
+
+@pytest.mark.parametrize("largest", [LARGEST, math.inf])
+@pytest.mark.parametrize(
+    "name", ["schema", "stage", "metric_better", "macs", "val_loss", "machine", "number", "unknown"]
+)
+def test_a_line_is_read_alike_with_and_without_the_fast_parser(
+    name: str, largest: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def outcome(line: str) -> str:
+        try:
+            return repr(TrialRecord.fields_of(line, largest=largest))
+        except ValueError as error:
+            return str(error)
+
+    entry = json.loads(RECORD.to_json())
+    entry.pop(name, None)
+    lines = [json.dumps(entry)[:-1] + f', "{name}": {value}}}' for value in VALUES]
+    lines += [f'{line[:-1]}, "{name}": 4}}' for line in lines[:4]]  # the last of a repeated name counts
+    fast = [outcome(line) for line in lines]
+    monkeypatch.setattr(strict_json, "orjson", None)
+    assert fast == [outcome(line) for line in lines]
+    assert any(line.startswith("{") for line in fast) == (name != "unknown")
 
 
 def test_values_are_frozen() -> None:
