@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import pandas as pd
+from pandas.api.types import is_object_dtype
 
 try:
     import pyarrow as pa  # type: ignore[import-untyped]  # pyarrow ships no types
@@ -59,7 +60,7 @@ def _schema(table: pd.DataFrame) -> Any:
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
-    mixed = table.columns[table.dtypes == object]
+    mixed = [name for name, dtype in table.dtypes.items() if is_object_dtype(dtype)]
     return table.astype(dict.fromkeys(mixed, "string")) if len(mixed) else table
 
 
