@@ -19,7 +19,6 @@ SIZES = (64, 96, 128, 160, 192, 224, 240, 256, 299, 384)
 """Square images that are tried, the smallest that a network takes is its input."""
 DETECTION_SIZE = 128
 PROPOSALS = {"rpn_nms_thresh": 1.0, "rpn_post_nms_top_n_test": 50}
-DETECTIONS = {"box_nms_thresh": 1.0, "box_score_thresh": 0.0, "box_detections_per_img": 10}
 """Regions whose number does not hang on the weights, as the cost of the heads hangs on it."""
 FIXED_DETECTORS = ("ssd300_vgg16", "ssdlite320_mobilenet_v3_large")
 FLOW_SIZE = 128
@@ -55,7 +54,7 @@ class ZooNetwork:
         if self.kind == "detection" and self.builder not in FIXED_DETECTORS:
             options |= {"min_size": DETECTION_SIZE, "max_size": DETECTION_SIZE}
         if "rcnn" in self.builder:
-            options |= PROPOSALS | DETECTIONS
+            options |= PROPOSALS
         network: nn.Module = torchvision.models.get_model(self.builder, **options)
         return network.eval()
 

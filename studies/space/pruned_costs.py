@@ -9,12 +9,13 @@ to be built.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
+import torch
 from torch import nn
 
-from sconv_search.channels.dependency_graph import Group, UntraceableError
+from sconv_search.channels.dependency_graph import Group, Member, UntraceableError
 from sconv_search.channels.groups import dependencies
 from sconv_search.channels.removal import narrowed
 from sconv_search.compressor import site
@@ -26,6 +27,7 @@ from sconv_search.studies.methods import compress, method_named
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.space.input_shapes import Shapes, input_shapes, read_by
 from sconv_search.studies.space.shape_costs import Candidate, candidate, costs_by_shape
+from sconv_search.system.cache import architecture
 
 NOTHING = Cost(macs=0, adds=0, params=0)
 AMOUNTS = tuple(one.name for one in fields(Cost) if one.name != "latency_ms")
@@ -69,10 +71,15 @@ class _Measuring:
     groups: Mapping[str, Group]
     _known: dict[Candidate, Cost] = field(default_factory=dict)
     _networks: dict[tuple[tuple[str, Choice], ...], Cost] = field(default_factory=dict)
+    _narrowed: dict[Hashable, tuple[Candidate, nn.Module]] = field(default_factory=dict)
+    _kinds: dict[str, Hashable] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._sites: dict[str, list[str]] = {}
+        self._members: dict[tuple[str, str], list[Member]] = {}
         for name, group in self.groups.items():
+            for member in group.members:
+                self._members.setdefault((group.site, member.layer), []).append(member)
             for layer in dict.fromkeys(member.layer for member in group.members):
                 self._sites.setdefault(layer, []).append(name)
         self._shapes: Mapping[str, Shapes] = input_shapes(self.network, self.inputs, self._sites)
@@ -171,10 +178,33 @@ class _Measuring:
             for name in self._sites[layer]
             if name in counts
         ]
-        module = narrowed(self.network.get_submodule(layer), layer, kept)
-        own = candidate(module, read_by(module, self._shapes[layer]))
-        wanted.setdefault(own, module)
-        return own
+        key = self._form(layer, kept)
+        if key is None or key not in self._narrowed:
+            module = narrowed(self.network.get_submodule(layer), layer, kept)
+            made = candidate(module, read_by(module, self._shapes[layer])), module
+            if key is None:
+                wanted.setdefault(*made)
+                return made[0]
+            self._narrowed[key] = made
+        wanted.setdefault(*self._narrowed[key])
+        return self._narrowed[key][0]
+
+    def _form(self, layer: str, kept: Sequence[tuple[Group, int]]) -> Hashable | None:
+        """Equal for layers that are narrowed to the same form: in dense blocks a layer is one of dozens whose inputs a
+        site's channels are. None where it is not told by the number of lost inputs and outputs.
+        """
+        module = self.network.get_submodule(layer)
+        if len(kept) > 1 or getattr(module, "groups", 1) > 1:
+            return None
+        if layer not in self._kinds:
+            self._kinds[layer] = (architecture(module), tuple(map(tuple, self._shapes[layer])))
+        lost: dict[str, set[int]] = {}
+        for group, keep in kept:
+            gone = torch.arange(group.channels).view(group.blocks, -1)[:, keep // group.blocks :].flatten()
+            for member in self._members[group.site, layer]:
+                positions = member.positions[torch.isin(member.channels, gone)]
+                lost.setdefault(member.side, set()).update(positions.tolist())
+        return self._kinds[layer], tuple(sorted((side, len(positions)) for side, positions in lost.items()))
 
     def _sum(self, layers: Iterable[tuple[Candidate, Candidate]]) -> Cost:
         differences = (self._known[narrow] - self._known[whole] for narrow, whole in layers)
