@@ -115,10 +115,10 @@ def _compressed(
         left, builds, kept = prepared.network, builds | dict(prepared.builds), kept | dict(prepared.kept)
         if method.reshapes_neighbors:
             reference = None  # it keeps other channels
-    if calibration is None and not builds and left is not network:
-        return left  # a copy by then
+    if not builds and left is not network and (calibration is None or not in_sequence):
+        return left  # a copy by then, of which no layer is left to be fitted
     if calibration is None or not in_sequence:
-        return compress_layers(left, builds, calibration, in_sequence=False)
+        return compress_layers(left, builds, calibration, in_sequence=False, once=left is not network)
     return fit_in_sequence(left, builds, calibration, target=network, kept=kept)
 
 

@@ -27,6 +27,16 @@ from sconv_search.studies.selection import candidates
 ONNX_EVERY, PARITY = 5, 1e-4
 """One network in so many is exported; largest difference of the file's outputs, over the largest output."""
 REBUILT_TOLERANCE = 1e-6
+COMPILED = (
+    *(
+        "torchvision/resnet18",
+        "torchvision/mobilenet_v2",
+        "torchvision/mobilenet_v3_small",
+        "torchvision/squeezenet1_1",
+    ),
+    *("torchvision/shufflenet_v2_x0_5", "torchvision/regnet_y_400mf", "torchvision/googlenet", "torchvision/r3d_18"),
+    *("timm/test_convnext", "timm/test_vit", "timm/ghostnet_050", "timm/efficientvit_m0"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +88,22 @@ class CompressionRow:
     shares: Mapping[str, float] = field(default_factory=dict)
     failures: Mapping[str, str] = field(default_factory=dict)
     parity: float | None = None
+    reason: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompiledRow:
+    """One compressed network through ``torch.compile``.
+
+    Args:
+        difference: of the outputs, compiled and not, over the largest output.
+    """
+
+    network: str
+    kind: str
+    part: str = "compiled"
+    difference: float | None = None
     reason: str = ""
     seconds: float = 0.0
 
@@ -222,15 +248,35 @@ def _exported(member: ZooNetwork, network: nn.Module, example: tuple[Any, ...]) 
         result = network(*example)
     if len(example) > 1 or not isinstance(example[0], Tensor) or not isinstance(result, Tensor):
         return None
-    options = METHODS["structured_conv"].options(network)
-    sites = {site: Choice(method="structured_conv", structure=own[len(own) // 2]) for site, own in options.items()}
-    small = compress(network, CompressionPlan(sites=sites)).eval()
+    small = _structured(network)
     with tempfile.TemporaryDirectory() as folder:
         images = example[0].repeat(2, *[1] * (example[0].dim() - 1))
         parities = export_onnx(small, images, Path(folder) / "network.onnx", {})
     parity = max(parities.values())
     _require(parity <= PARITY, f"its outputs differ by {parity:.1e}")
     return parity
+
+
+def compiled_row(member: ZooNetwork) -> CompiledRow:
+    """Compiles a network of structured layers by torch's default backend, and compares what both compute."""
+    began = time.perf_counter()
+    network = _built(member)
+    example = member.example(network)
+    takes(network, example)
+    small = _structured(network)
+    torch.compiler.reset()
+    with torch.no_grad():
+        difference = _difference(torch.compile(small)(*example), small(*example))
+    reason = "" if difference <= PARITY else f"its outputs differ by {difference:.1e}"
+    seconds = round(time.perf_counter() - began, 1)
+    return CompiledRow(network=member.name, kind=member.kind, difference=difference, reason=reason, seconds=seconds)
+
+
+def _structured(network: nn.Module) -> nn.Module:
+    """The network with the middle structured option at every site."""
+    options = METHODS["structured_conv"].options(network)
+    sites = {site: Choice(method="structured_conv", structure=own[len(own) // 2]) for site, own in options.items()}
+    return compress(network, CompressionPlan(sites=sites)).eval()
 
 
 def _built(member: ZooNetwork, seed: int = 0) -> nn.Module:
@@ -265,7 +311,16 @@ def _require(holds: bool, words: str) -> None:
         raise AssertionError(words)
 
 
-PARTS: dict[str, Callable[[ZooNetwork], CostRow | CompressionRow]] = {"cost": cost_row, "compression": compression_row}
+PARTS: dict[str, Callable[[ZooNetwork], CostRow | CompressionRow | CompiledRow]] = {
+    "cost": cost_row,
+    "compression": compression_row,
+    "compiled": compiled_row,
+}
+
+
+def is_checked(part: str, name: str) -> bool:
+    """Whether the network has that part: few are compiled, which takes a minute each."""
+    return part != "compiled" or name in COMPILED
 
 
 def row_of(part: str, name: str) -> dict[str, Any]:

@@ -66,6 +66,11 @@ def _sums(rows: Rows, known: list[str]) -> list[str]:
         lines.append(f"compressed by every method without a gap: {len(passed)} of {len(compressed)} networks")
     if with_files:
         lines.append(f"exported to ONNX: {len(with_files)} networks, largest difference {max(with_files):.1e}")
+    compiled = [row for (_, part), row in rows.items() if part == "compiled"]
+    if alike := [row["difference"] for row in compiled if row.get("difference") is not None and not row.get("reason")]:
+        names = ", ".join(sorted(row["network"].partition("/")[2] for row in compiled if not row.get("reason")))
+        words = f"equal by `torch.compile`, all layers structured: {len(alike)} of {len(compiled)} networks ({names})"
+        lines.append(f"{words}, largest difference {max(alike):.1e}")
     return lines
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.zoo.checks import PARTS, row_of
+from benchmarks.zoo.checks import PARTS, is_checked, row_of
 from benchmarks.zoo.networks import zoo
+from sconv_search.system.parent_watch import end_with_parent
 
 
 class Worker:
@@ -55,6 +56,7 @@ class Worker:
 
 
 def _work(pipe: Connection) -> None:
+    end_with_parent()
     torch.set_num_threads(1)
     while True:
         try:
@@ -88,7 +90,7 @@ def add_rows(
     worker = Worker(limit_s)
     try:
         for part in PARTS:
-            for name in names if part in parts else ():
+            for name in (name for name in names if part in parts and is_checked(part, name)):
                 row = known.get((name, part))
                 if row is not None and not (again and (row.get("reason") or row.get("failures"))):
                     continue

@@ -71,7 +71,9 @@ class Moments(NamedTuple):
 _KEPT: Memo[Moments] = Memo(KEPT_BYTES)
 
 
-def input_moments(network: nn.Module, names: Iterable[str], inputs: Tensor) -> dict[str, Moments]:
+def input_moments(
+    network: nn.Module, names: Iterable[str], inputs: Tensor, *, once: bool = False
+) -> dict[str, Moments]:
     """Moments of what each named layer reads as the network, in evaluation mode, runs on the inputs.
 
     Results are kept by the contents of network and inputs, so asking again for another copy of them costs their hash
@@ -81,6 +83,7 @@ def input_moments(network: nn.Module, names: Iterable[str], inputs: Tensor) -> d
     Args:
         names: Conv1d, Conv2d, Conv3d (any padding, stride, dilation, groups) or Linear layers of the network.
         inputs: (N, ...), run in batches.
+        once: of this network, such as one of many that are pruned differently, they are asked once: nothing is kept.
 
     Returns:
         Moments by name; without the layers that never ran as modules, of which a RuntimeWarning tells.
@@ -100,12 +103,15 @@ def input_moments(network: nn.Module, names: Iterable[str], inputs: Tensor) -> d
             )
     if not names:
         return {}
-    key = (network_content(network), unwritten_content(inputs))
-    moments_by_name = {name: kept for name in names if (kept := _KEPT.get((key, name))) is not None}
-    fresh = _measured(network, [name for name in names if name not in moments_by_name], inputs)
-    for name, moments in fresh.items():
-        _KEPT.put((key, name), moments)
-    moments_by_name |= fresh
+    if once:
+        moments_by_name = _measured(network, names, inputs)
+    else:
+        key = (network_content(network), unwritten_content(inputs))
+        moments_by_name = {name: kept for name in names if (kept := _KEPT.get((key, name))) is not None}
+        fresh = _measured(network, [name for name in names if name not in moments_by_name], inputs)
+        for name, moments in fresh.items():
+            _KEPT.put((key, name), moments)
+        moments_by_name |= fresh
     if missing := [name for name in names if name not in moments_by_name]:
         warnings.warn(f"calibration never ran {', '.join(missing)}, which keep their data-free form", RuntimeWarning, 2)
     return moments_by_name

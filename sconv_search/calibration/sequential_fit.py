@@ -51,7 +51,12 @@ class _OutOfStep(Exception):
 
 
 def compress_layers(
-    network: nn.Module, builds: Mapping[str, Build], inputs: Tensor | None, *, in_sequence: bool = True
+    network: nn.Module,
+    builds: Mapping[str, Build],
+    inputs: Tensor | None,
+    *,
+    in_sequence: bool = True,
+    once: bool = False,
 ) -> nn.Module:
     """A copy of the network with its named layers replaced by what their builds make.
 
@@ -60,13 +65,14 @@ def compress_layers(
         inputs: (N, ...) to fit to; without any, layers follow from their weights alone.
         in_sequence: see ``fit_in_sequence``; else each layer is fitted to what it reads in the network as given, whose
             moments are remembered, so that another choice for a layer costs no run of the network.
+        once: there will be no other choice for layers of this network: no moments are remembered.
     """
     if inputs is None:
         return swapped(network, {name: build(_layer(network, name), None) for name, build in builds.items()})
     return (
         fit_in_sequence(network, builds, inputs)
         if in_sequence
-        else swapped(network, _fitted_alone(network, builds, inputs))
+        else swapped(network, _fitted_alone(network, builds, inputs, once=once))
     )
 
 
@@ -156,9 +162,11 @@ def _left_wrong(pairs: Iterable[tuple[Any, Any]]) -> float:
     return wrong / whole if whole else 0.0
 
 
-def _fitted_alone(network: nn.Module, builds: Mapping[str, Build], inputs: Tensor) -> dict[str, nn.Module]:
+def _fitted_alone(
+    network: nn.Module, builds: Mapping[str, Build], inputs: Tensor, *, once: bool = False
+) -> dict[str, nn.Module]:
     known = [name for name in builds if layer_kind(site(network, name)) in LAYER_KINDS]
-    moments = input_moments(network, known, inputs)
+    moments = input_moments(network, known, inputs, once=once)
     return {name: build(_layer(network, name), moments.get(name)) for name, build in builds.items()}
 
 

@@ -10,7 +10,7 @@ import pytest
 import timm
 
 from benchmarks.zoo import running
-from benchmarks.zoo.checks import CompressionRow, CostRow, row_of
+from benchmarks.zoo.checks import CompiledRow, CompressionRow, CostRow, row_of
 from benchmarks.zoo.networks import FAMILIES, zoo
 from benchmarks.zoo.page import page
 
@@ -61,6 +61,7 @@ class Worker:
                 shares={"cp": 0.5},
                 failures={"tucker": "ValueError: a | b"},
             ),
+            "compiled": CompiledRow(network=name, kind="classification", difference=2e-7),
         }
         return dict(vars(kinds[part]))
 
@@ -75,8 +76,10 @@ def test_rows_are_added_once_and_make_a_page(tmp_path: Path, monkeypatch: pytest
     assert list(running.add_rows(file, ["cost", "compression"], names, 1.0)) == []
     assert len(list(running.add_rows(file, ["cost", "compression"], names, 1.0, again=True))) == 2
     assert len([json.loads(line) for line in file.read_text().splitlines()]) == 6
+    assert len(list(running.add_rows(file, ["compiled"], [*names, "timm/test_vit"], 1.0))) == 1  # of the few alone
     text = page(running.read_rows(file))
     assert "- cost: 2 of 2 networks" in text
+    assert "structured: 1 of 1 networks (test_vit), largest difference 2.0e-07" in text
     assert f"| {names[0]} | 1×3×64×64 | 1,000 | equal | 8 of 9 | 1 of 9 | 50% |  | tucker: ValueError: a / b |" in text
 
 

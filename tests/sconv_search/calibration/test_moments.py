@@ -104,6 +104,17 @@ def test_a_network_in_training_mode_is_read_as_in_evaluation_and_left_as_it_is()
     assert not network[1]._forward_pre_hooks
 
 
+def test_of_a_network_that_is_asked_once_no_content_is_read_and_nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(*arguments: object) -> None:
+        raise AssertionError("its content was read")
+
+    network, x = nn.Sequential(nn.Conv2d(3, 4, 3)), torch.randn(2, 3, 6, 6)
+    expected = input_moments(network, ["0"], x)["0"]
+    monkeypatch.setattr(calibration, "network_content", read)
+    monkeypatch.setattr(calibration._KEPT, "put", read)
+    assert input_moments(network, ["0"], x, once=True)["0"].second.equal(expected.second)
+
+
 def test_the_same_question_about_a_copy_is_answered_from_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     network = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6))
     x, runs = torch.randn(7, 6), []
