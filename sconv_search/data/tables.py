@@ -39,10 +39,10 @@ def photo_tables(folder: Path, *, train_was_seen: bool, photos: Photos, classes:
         train_was_seen: the start weights saw all images of ``train``.
 
     Raises:
-        ValueError: a column or a part is missing, a file is of no part beside others that are, labels are no classes,
-            or classes are not those of the network.
+        ValueError: a column or a part is missing, or there twice, a file is of no part beside others that are, labels
+            are no classes, or classes are not those of the network.
     """
-    tables = _tables(folder)
+    tables, notes = _tables(folder)
     if "train" not in tables or (train_was_seen and len(tables) == 1):
         lacking = "train" if "train" not in tables else "validation or test"
         raise ValueError(f"{str(folder)!r} holds {', '.join(tables) or 'no part'} and no {lacking}")
@@ -66,11 +66,12 @@ def photo_tables(folder: Path, *, train_was_seen: bool, photos: Photos, classes:
         crop_padding=max(1, min(photos.size) // 8),
         flip=True,
         evaluation_batch=100,
+        notes=notes,
     )
 
 
-def _tables(folder: Path) -> Mapping[str, Any]:
-    """Part -> table of the library."""
+def _tables(folder: Path) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """Part -> table of the library; and what is to be said of saved parts whose names say no part."""
     library = require_package("datasets", "datasets", "tables of photos need")
     if any((folder / name).is_file() for name in SAVED):
         saved = library.load_from_disk(str(folder))
@@ -88,7 +89,14 @@ def _tables(folder: Path) -> Mapping[str, Any]:
             for part in dict.fromkeys(given.values())
         }
     own = {name: part for part, names in PARTS.items() for name in names}
-    return {own[name]: table for name, table in parts.items() if name in own}
+    for part, names in PARTS.items():
+        if len(same := [name for name in parts if name in names]) > 1:
+            raise ValueError(
+                f"{str(folder)!r} holds {' and '.join(map(repr, same))}, which are both {part!r}; leave one"
+            )
+    unread = [name for name in parts if name not in own]
+    notes = (f"not read: {', '.join(map(repr, unread))}; parts are called {', '.join(own)}",) if unread else ()
+    return {own[name]: table for name, table in parts.items() if name in own}, notes
 
 
 def _part_of(path: Path, folder: Path) -> str | None:

@@ -242,6 +242,16 @@ def test_tables_of_photos_are_read(tmp_path: Path, kind: str) -> None:
         read(tmp_path / "table", "images?size=8@foldernets:small?classes=3")
 
 
+def test_parts_of_a_saved_dictionary_that_are_not_read_are_told_of(tmp_path: Path) -> None:
+    parts = {"train": table(20), "test": table(6), "unsupervised": table(3)}
+    datasets.DatasetDict(parts).save_to_disk(str(tmp_path / "table"))
+    notes = read(tmp_path / "table").notes
+    assert [note for note in notes if "not read: 'unsupervised'; parts are called train, training, val, " in note]
+    datasets.DatasetDict({**parts, "training": table(4)}).save_to_disk(str(tmp_path / "twice"))
+    with pytest.raises(ValueError, match=r"twice' holds 'train' and 'training', which are both 'train'; leave one"):
+        read(tmp_path / "twice")
+
+
 def numbered(labels: list[Any]) -> datasets.Dataset:
     """Photos whose labels are plain values."""
     images = [Image.fromarray(np.full((10, 12, 3), 5 * n, dtype=np.uint8)) for n in range(len(labels))]
