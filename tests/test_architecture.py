@@ -74,14 +74,14 @@ DOORWAYS = {
 }
 MOST_MODULES = 16
 """In one folder; a larger one wants rooms of its own."""
-FACADE = ROOT / "sconv_search" / "__init__.py"
-"""The one module that points up: the names that users import, loaded when they are used."""
+FACADE = (ROOT / "sconv_search" / "__init__.py", ROOT / "sconv_search" / "__main__.py")
+"""The modules that point up: the names that users import, loaded when they are used, and the program."""
 TOPS = {"sconv_search": "", "baselines": "baselines", "studies": "studies", "reports": "reports"}
 FILES = [
     path
     for top in TOPS
     for path in sorted((ROOT / top).rglob("*.py"))
-    if path != FACADE and not any(parent.is_symlink() for parent in path.relative_to(ROOT).parents if parent.parts)
+    if path not in FACADE and not any(parent.is_symlink() for parent in path.relative_to(ROOT).parents if parent.parts)
 ]
 
 

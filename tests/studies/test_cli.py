@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
@@ -312,3 +313,9 @@ def test_each_commands_help_has_an_example_the_exit_statuses_and_words_for_every
 
 def test_the_version_is_told(run) -> None:
     assert run("--version") == (0, f"sconv-search {version('sconv-search')}\n")
+
+
+@pytest.mark.parametrize("package", ["sconv_search", "sconv_search.studies"])
+def test_python_runs_the_package_as_the_program(package: str) -> None:
+    command = [sys.executable, "-m", package, "--version"]
+    assert subprocess.check_output(command, text=True) == f"sconv-search {version('sconv-search')}\n"
