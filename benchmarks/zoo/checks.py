@@ -78,6 +78,7 @@ class CompressionRow:
         shares: method -> FLOPs that are left, of the dense network's, with the middle option everywhere.
         failures: method, or ``onnx``, -> what went wrong.
         parity: of the exported file; None where none was written.
+        note: why not, where that is not ours to mend.
     """
 
     network: str
@@ -88,6 +89,7 @@ class CompressionRow:
     shares: Mapping[str, float] = field(default_factory=dict)
     failures: Mapping[str, str] = field(default_factory=dict)
     parity: float | None = None
+    note: str = ""
     reason: str = ""
     seconds: float = 0.0
 
@@ -119,7 +121,7 @@ def cost_row(member: ZooNetwork) -> CostRow:
     try:
         cost = measure_cost(network, example)
     except ValueError as error:
-        return CostRow(**known, reason=str(error), exportable=_exportable(network, example))
+        return CostRow(**known, reason=str(error), exportable=_is_traceable(network, example))
     return CostRow(**known, macs=cost.macs, adds=cost.adds, seconds=round(time.perf_counter() - began, 2))
 
 
@@ -143,7 +145,7 @@ def _counted(network: nn.Module, example: tuple[Any, ...]) -> int | None:
     return int(counter.get_total_flops()) // 2
 
 
-def _exportable(network: nn.Module, example: tuple[Any, ...]) -> bool:
+def _is_traceable(network: nn.Module, example: tuple[Any, ...]) -> bool:
     try:
         torch.export.export(network, example)
     except Exception:  # of any kind: the exporter's own, or the network's
@@ -173,12 +175,16 @@ def compression_row(member: ZooNetwork) -> CompressionRow:
         if any(not torch.equal(tensor, state[key]) for key, tensor in network.state_dict().items()):
             failures[name] = "the argument was modified"
             network.load_state_dict(state)
-    parity, reason = None, ""
+    parity, note = None, ""
     if list(zoo()).index(member.name) % ONNX_EVERY == 0 and "structured_conv" in shares:
         try:
             parity = _exported(member, network, example)
         except Exception as error:  # of any kind: it becomes the row's
-            failures["onnx"] = f"{type(error).__name__}: {error}"[:400]
+            words = f"{type(error).__name__}: {error}"[:400]
+            if _is_exportable(network, example):
+                failures["onnx"] = words
+            else:
+                note = f"torch writes no ONNX of the dense network either: {words}"
     return CompressionRow(
         network=member.name,
         kind=member.kind,
@@ -187,7 +193,7 @@ def compression_row(member: ZooNetwork) -> CompressionRow:
         shares=shares,
         failures=failures,
         parity=parity,
-        reason=reason,
+        note=note,
         seconds=round(time.perf_counter() - began, 1),
     )
 
@@ -248,13 +254,24 @@ def _exported(member: ZooNetwork, network: nn.Module, example: tuple[Any, ...]) 
         result = network(*example)
     if len(example) > 1 or not isinstance(example[0], Tensor) or not isinstance(result, Tensor):
         return None
-    small = _structured(network)
-    with tempfile.TemporaryDirectory() as folder:
-        images = example[0].repeat(2, *[1] * (example[0].dim() - 1))
-        parities = export_onnx(small, images, Path(folder) / "network.onnx", {})
-    parity = max(parities.values())
+    parity = _written(_structured(network), example)
     _require(parity <= PARITY, f"its outputs differ by {parity:.1e}")
     return parity
+
+
+def _written(network: nn.Module, example: tuple[Any, ...]) -> float:
+    """The parity of an ONNX file of the network."""
+    with tempfile.TemporaryDirectory() as folder:
+        images = example[0].repeat(2, *[1] * (example[0].dim() - 1))
+        return max(export_onnx(network, images, Path(folder) / "network.onnx", {}).values())
+
+
+def _is_exportable(network: nn.Module, example: tuple[Any, ...]) -> bool:
+    try:
+        _written(network, example)
+    except Exception:  # of any kind: the exporter's own
+        return False
+    return True
 
 
 def compiled_row(member: ZooNetwork) -> CompiledRow:

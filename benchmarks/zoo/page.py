@@ -79,6 +79,7 @@ def _line(name: str, cost: Mapping[str, Any], small: Mapping[str, Any]) -> tuple
     shares = small.get("shares") or {}
     gaps = [str(row["reason"]) for row in (cost, small) if row.get("reason")]
     gaps += [f"{method}: {words}" for method, words in (small.get("failures") or {}).items()]
+    gaps += [str(small["note"])] if small.get("note") else []
     if macs is not None and counted is None:
         gaps.append("torch's counter fails on it")
     least, most = (f"{pick(shares.values()):.0%}" if shares else "" for pick in (min, max))

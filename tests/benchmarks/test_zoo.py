@@ -60,6 +60,7 @@ class Worker:
                 offered=8,
                 shares={"cp": 0.5},
                 failures={"tucker": "ValueError: a | b"},
+                note="torch writes none",
             ),
             "compiled": CompiledRow(network=name, kind="classification", difference=2e-7),
         }
@@ -80,7 +81,10 @@ def test_rows_are_added_once_and_make_a_page(tmp_path: Path, monkeypatch: pytest
     text = page(running.read_rows(file))
     assert "- cost: 2 of 2 networks" in text
     assert "structured: 1 of 1 networks (test_vit), largest difference 2.0e-07" in text
-    assert f"| {names[0]} | 1×3×64×64 | 1,000 | equal | 8 of 9 | 1 of 9 | 50% |  | tucker: ValueError: a / b |" in text
+    assert (
+        f"| {names[0]} | 1×3×64×64 | 1,000 | equal | 8 of 9 | 1 of 9 | 50% |  | tucker: ValueError: a / b; torch writes none |"
+        in text
+    )
 
 
 def test_a_network_that_takes_too_long_costs_its_own_row_alone() -> None:
