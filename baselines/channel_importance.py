@@ -20,7 +20,7 @@ from sconv_search.channels.cutting import by_channel, reading_kernel
 from sconv_search.channels.dependency_graph import Group
 from sconv_search.copying import copied
 from sconv_search.layer_kinds import LAYER_KINDS, layer_kind
-from sconv_search.system.cache import KEPT_BYTES, Memo, content, network_content
+from sconv_search.system.cache import KEPT_BYTES, Memo, network_content, unwritten_content
 
 Importance = Literal["magnitude", "batch_norm", "taylor", "activation", "reconstruction"]
 RIDGE = 1e-4
@@ -76,7 +76,7 @@ def channel_importance(
         raise ValueError(
             f"importance {importance!r} needs calibration inputs (N, ...); 'magnitude' and 'batch_norm' need none"
         )
-    key = (network_content(network), content(calibration), group.site, importance)
+    key = (network_content(network), unwritten_content(calibration), group.site, importance)
     known = _KEPT.get(key)
     if known is None:
         rank = {"taylor": _taylor, "activation": _activation, "reconstruction": _reconstruction}[importance]
@@ -101,7 +101,7 @@ def _by_weights(network: nn.Module, group: Group, importance: str) -> Tensor:
 
 
 def _taylor(network: nn.Module, group: Group, calibration: Tensor) -> Tensor:
-    key = (network_content(network), content(calibration))
+    key = (network_content(network), unwritten_content(calibration))
     terms = _KEPT.get(key)
     if terms is None:
         terms = _first_order(network, calibration)

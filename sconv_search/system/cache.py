@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from threading import Lock
 from typing import Any, Generic, TypeVar
@@ -138,8 +139,28 @@ def unwritten_content(tensor: Tensor) -> Hashable:
     return key
 
 
+_UNWRITTEN: dict[nn.Module, Hashable] = {}
+
+
+@contextmanager
+def unwritten(network: nn.Module) -> Iterator[None]:
+    """Until the end of the block nothing writes to the network, so that its content is computed once.
+
+    To read all weights takes three tenths of the time in which a choice for a layer of DenseNet-201 is measured.
+    """
+    before = _UNWRITTEN.get(network)
+    _UNWRITTEN[network] = network_content(network)
+    try:
+        yield
+    finally:
+        if before is None:
+            _UNWRITTEN.pop(network, None)  # another thread may have left its block
+
+
 def network_content(network: nn.Module) -> Hashable:
     """Equal for networks of one architecture with equal weights and buffers."""
+    if (known := _UNWRITTEN.get(network)) is not None:
+        return known
     tensors = (*network.parameters(), *network.buffers())
     return condensed((architecture(network), tuple(content(tensor) for tensor in tensors)))
 

@@ -35,7 +35,7 @@ from sconv_search.studies.space.narrowed_costs import measured_narrowings
 from sconv_search.studies.space.pruned_costs import pruned_costs
 from sconv_search.studies.space.widths import channels_dropped, left_by_pruning, mixable
 from sconv_search.studies.spec import Selection
-from sconv_search.system.cache import architecture
+from sconv_search.system.cache import architecture, unwritten
 from sconv_search.training.batch_norm import batch_norms
 from sconv_search.training.metrics import class_logits
 
@@ -186,6 +186,10 @@ class SiteMeasuring:
 
     def options(self, name: str, alternatives: Sequence[Choice], step: Callable[[int], None]) -> tuple[Option, ...]:
         """The choices of one site that save operations, or are wanted, and whose outputs are finite."""
+        with unwritten(self._context.network):
+            return self._options(name, alternatives, step)
+
+    def _options(self, name: str, alternatives: Sequence[Choice], step: Callable[[int], None]) -> tuple[Option, ...]:
         network, measured, layers = self._context.network, [], []
         read_N = _layer_input(network, name, first_of(self._read, ERROR_INPUTS))
         before: dict[str, Given] = {}

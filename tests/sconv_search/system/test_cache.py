@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sconv_search.system import cache
 from sconv_search.system.cache import (
     MOST_IDLE,
     Memo,
@@ -14,6 +15,7 @@ from sconv_search.system.cache import (
     forget_idle,
     network_content,
     remembered,
+    unwritten,
     unwritten_content,
 )
 
@@ -109,3 +111,19 @@ def test_what_a_search_keeps_does_not_grow_with_its_trials() -> None:
         forget_idle()
         kept.append(len(memo))
     assert kept[-1] == kept[MOST_IDLE] <= MOST_IDLE + 1
+
+
+def test_the_content_of_a_network_that_nothing_writes_to_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, twin = nn.Linear(2, 2), nn.Linear(2, 2)
+    twin.load_state_dict(network.state_dict())
+    calls, compute = [], cache.architecture
+    monkeypatch.setattr(cache, "architecture", lambda network: calls.append(0) or compute(network))
+    with unwritten(network):
+        with unwritten(network):
+            first = network_content(network)
+        assert network_content(network) is first
+        assert len(calls) == 1
+        assert network_content(twin) == first
+    network.weight.data[0, 0] += 1
+    assert network_content(network) != first
+    assert not cache._UNWRITTEN
