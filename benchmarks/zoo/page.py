@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
@@ -43,7 +44,7 @@ def page(rows: Rows) -> str:
             "",
             *INTRODUCTION.format(torchvision=version("torchvision"), timm=version("timm")).splitlines(),
             "",
-            *(f"- {line}" for line in _sums(rows, known)),
+            *(textwrap.fill(f"- {line}", 100, subsequent_indent="  ") for line in _sums(rows, known)),
             "",
             markdown_table(columns, lines),
             "",
