@@ -140,7 +140,8 @@ def tucker2(kernel: Tensor, rank_in: int, rank_out: int) -> tuple[Tensor, Tensor
 
 def _leading_axes(kernel: Tensor, axis: int, rank: int) -> Tensor:
     """Orthonormal (size of that axis, rank): the left singular vectors of the kernel unfolded along it."""
-    return torch.linalg.eigh(_gram(kernel, axis)[0]).eigenvectors.flip(-1)[:, :rank]
+    axes: Tensor = torch.linalg.eigh(_gram(kernel, axis)[0]).eigenvectors
+    return axes.flip(-1)[:, :rank]
 
 
 def _gram(kernel: Tensor, axis: int) -> Tensor:
