@@ -39,7 +39,7 @@ from sconv_search.system.cache import remembered
 _Fit = tuple[Tensor, Tensor, Tensor, Tensor, float]
 """Core, outer and inner factor, the bias' shift, and the error."""
 ITERATIONS = 3
-"""Orthogonal iterations; from the SVD of the kernel's inputs, further ones change the error by less than 1 % of it."""
+"""Orthogonal iterations; from the leading axes of the inputs, further ones change the error by less than 1 % of it."""
 
 
 class Tucker(Decomposition):

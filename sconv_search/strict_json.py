@@ -50,7 +50,7 @@ def parsed(text: str | bytes) -> Any:
 def quickly_parsed(line: str | bytes) -> dict[str, Any] | None:
     """As ``parsed``, several times as fast; None of what is no table, or that the faster parser refuses or lacks.
 
-    It rounds whole numbers of more than 64 bits to floats, and lets pass numbers that are not finite.
+    It rounds whole numbers of more than 64 bits to floats, and refuses numbers that are not finite.
     """
     if orjson is None:
         return None

@@ -118,7 +118,7 @@ def cost_row(member: ZooNetwork) -> CostRow:
     try:
         cost = measure_cost(network, example)
     except ValueError as error:
-        return CostRow(**known, reason=str(error), exportable=_is_traceable(network, example))
+        return CostRow(**known, reason=str(error), exportable=_works(lambda: torch.export.export(network, example)))
     return CostRow(**known, macs=cost.macs, adds=cost.adds, seconds=round(time.perf_counter() - began, 2))
 
 
@@ -142,10 +142,10 @@ def _counted(network: nn.Module, example: tuple[Any, ...]) -> int | None:
     return int(counter.get_total_flops()) // 2
 
 
-def _is_traceable(network: nn.Module, example: tuple[Any, ...]) -> bool:
+def _works(attempt: Callable[[], object]) -> bool:
     try:
-        torch.export.export(network, example)
-    except Exception:  # of any kind: the exporter's own, or the network's
+        attempt()
+    except Exception:  # of any kind: torch's exporter's own, or the network's
         return False
     return True
 
@@ -178,7 +178,7 @@ def compression_row(member: ZooNetwork) -> CompressionRow:
             parity = _exported(member, network, example)
         except Exception as error:  # of any kind: it becomes the row's
             words = f"{type(error).__name__}: {error}"[:400]
-            if _is_exportable(network, example):
+            if _works(lambda: _written(network, example)):
                 failures["onnx"] = words
             else:
                 note = f"torch writes no ONNX of the dense network either: {words}"
@@ -261,14 +261,6 @@ def _written(network: nn.Module, example: tuple[Any, ...]) -> float:
     with tempfile.TemporaryDirectory() as folder:
         images = example[0].repeat(2, *[1] * (example[0].dim() - 1))
         return max(export_onnx(network, images, Path(folder) / "network.onnx", {}).values())
-
-
-def _is_exportable(network: nn.Module, example: tuple[Any, ...]) -> bool:
-    try:
-        _written(network, example)
-    except Exception:  # of any kind: the exporter's own
-        return False
-    return True
 
 
 def compiled_row(member: ZooNetwork) -> CompiledRow:

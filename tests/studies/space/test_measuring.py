@@ -10,11 +10,14 @@ from torch import Tensor, nn
 
 import sconv_search
 import sconv_search.studies.space.measuring
-from sconv_search import Choice, CompressionPlan, measure_cost
+from sconv_search import Choice, CompressionPlan, Cost, measure_cost
+from sconv_search.studies import StudyContext
 from sconv_search.studies.methods import METHODS, compress
+from sconv_search.studies.selection import EVERYTHING
 from sconv_search.studies.space.input_shapes import input_shapes
-from sconv_search.studies.space.measuring import CostTable, _relative_error, cost_of_calls
+from sconv_search.studies.space.measuring import CostTable, SiteMeasuring, _relative_error, asked, cost_of_calls
 from sconv_search.studies.space.sites import site_table
+from sconv_search.system import cache
 
 CHOICE = Choice(method="structured_conv", structure={"c": 3, "n": 2, "merged": 1})
 
@@ -111,3 +114,21 @@ def test_networks_whose_layers_read_single_inputs_have_a_table_of_sites_and_are_
     assert {row.site for row in site_table(network, (3, 6, 5), ["structured_conv"]).layers} == {"conv", "line"}
     small = sconv_search.compress(network, (3, 6, 5), budget="80%", data=[torch.randn(4, 3, 6, 5)], progress=False)
     assert small.cost.flops <= 0.8 * measure_cost(network, (3, 6, 5)).flops
+
+
+@pytest.mark.parametrize("method", ["structured_conv", "channel_pruning"])
+def test_a_site_reads_the_dense_weights_once_and_those_of_pruned_networks_never(
+    method: str, context: StudyContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[nn.Module] = []
+    compute = cache.architecture
+    monkeypatch.setattr(cache, "architecture", lambda network: read.append(network) or compute(network))
+    _, choices = asked(context.network, [method], EVERYTHING, ())
+    name, own = next((name, own) for name, own in choices.items() if len(own) > 2)
+    less = Cost(macs=-1, adds=0, params=-1)
+    measuring = SiteMeasuring(context, {}, less, None, (), {(name, choice): less for choice in own})
+    monkeypatch.setattr(SiteMeasuring, "_cost", lambda *_: less)
+    read.clear()
+    assert len(measuring.options(name, own, lambda count: None)) == len(own)
+    alike = [network for network in read if len(list(network.modules())) >= len(list(context.network.modules()))]
+    assert alike == [context.network]
