@@ -194,7 +194,7 @@ class _Measuring:
         site's channels are. None where it is not told by the number of lost inputs and outputs.
         """
         module = self.network.get_submodule(layer)
-        if len(kept) > 1 or getattr(module, "groups", 1) > 1:
+        if getattr(module, "groups", 1) > 1:
             return None
         if layer not in self._kinds:
             self._kinds[layer] = (architecture(module), tuple(map(tuple, self._shapes[layer])))
