@@ -8,7 +8,6 @@ Deep Neural Networks, ICCV 2017.
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 from sconv_search.baselines.channel_importance import Importance, kept_channels
 from sconv_search.baselines.decomposition import no_penalty, require_multiple
 from sconv_search.calibration.moments import Moments, grouped_kernel, input_moments, least_squares_tail
-from sconv_search.calibration.sequential_fit import fit_in_sequence
+from sconv_search.calibration.sequential_fit import as_it_is, fit_in_sequence
 from sconv_search.channels.cutting import makes_channels, of_each_group, sizes
 from sconv_search.channels.dependency_graph import Group, UntraceableError
 from sconv_search.channels.groups import Dependencies, dependencies
@@ -191,14 +190,9 @@ class ChannelPruning(Compressor):
         readers = [name for name, side in sides if side == "in" and layer_kind(site(network, name)) in LAYER_KINDS]
         return Prepared(
             network=result,
-            builds={} if calibration is None else {name: _refitted for name in readers},
+            builds={} if calibration is None else dict.fromkeys(readers, as_it_is),
             kept={name: positions for (name, side), positions in sides.items() if side != "in"},
         )
-
-
-def _refitted(layer: nn.Module, moments: Moments | None) -> nn.Module:
-    """A dense layer as it is: its best kernel for what it reads is found before."""
-    return copy.deepcopy(layer)
 
 
 def _checked(name: str, structure: Structure, known: Dependencies) -> Group:

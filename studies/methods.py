@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sconv_search.calibration.replaceable import require_no_failures
-from sconv_search.calibration.sequential_fit import compress_layers, fit_in_sequence
+from sconv_search.calibration.sequential_fit import as_it_is, compress_layers, fit_in_sequence
 from sconv_search.compressor import Build, Compressor, Penalty, require_sites, site
 from sconv_search.copying import copied, with_zeros, without_values
 from sconv_search.cost.input_shape import learn_from, takes
@@ -115,11 +115,11 @@ def _compressed(
         left, builds, kept = prepared.network, builds | dict(prepared.builds), kept | dict(prepared.kept)
         if method.reshapes_neighbors:
             reference = None  # it keeps other channels
-    if not builds and left is not network and (calibration is None or not in_sequence):
+    if calibration is not None and in_sequence:
+        return fit_in_sequence(left, builds, calibration, target=network, kept=kept)
+    if left is not network and all(build is as_it_is for build in builds.values()):
         return left  # a copy by then, of which no layer is left to be fitted
-    if calibration is None or not in_sequence:
-        return compress_layers(left, builds, calibration, in_sequence=False, once=left is not network)
-    return fit_in_sequence(left, builds, calibration, target=network, kept=kept)
+    return compress_layers(left, builds, calibration, in_sequence=False, once=left is not network)
 
 
 def _shaped(network: nn.Module, names: Iterable[str]) -> nn.Module:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     )
     from sconv_search.calibration.reconstruction import reconstruct
     from sconv_search.calibration.replaceable import left_alone
-    from sconv_search.calibration.replay import Given, called_once, outputs_before, replayed
+    from sconv_search.calibration.replay import Given, called_once, outputs_before, replay_
     from sconv_search.calibration.sequential_fit import FittedAlone, compress_layers, fit_in_sequence
 
 _HOMES = {
@@ -41,7 +41,7 @@ _HOMES = {
     "Given": "replay",
     "called_once": "replay",
     "outputs_before": "replay",
-    "replayed": "replay",
+    "replay_": "replay",
     "FittedAlone": "sequential_fit",
     "compress_layers": "sequential_fit",
     "fit_in_sequence": "sequential_fit",
@@ -67,6 +67,6 @@ __all__ = [
     "moment_bytes",
     "outputs_before",
     "reconstruct",
-    "replayed",
+    "replay_",
     "require_kind",
 ]

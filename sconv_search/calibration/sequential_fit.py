@@ -165,9 +165,17 @@ def _left_wrong(pairs: Iterable[tuple[Any, Any]]) -> float:
 def _fitted_alone(
     network: nn.Module, builds: Mapping[str, Build], inputs: Tensor, *, once: bool = False
 ) -> dict[str, nn.Module]:
+    builds = {name: build for name, build in builds.items() if build is not as_it_is}
     known = [name for name in builds if layer_kind(site(network, name)) in LAYER_KINDS]
     moments = input_moments(network, known, inputs, once=once)
     return {name: build(_layer(network, name), moments.get(name)) for name, build in builds.items()}
+
+
+def as_it_is(layer: nn.Module, moments: Moments | None) -> nn.Module:
+    """Builds a layer that is to stay dense: in sequence its best kernel for what it reads is found before; by itself,
+    it is left alone.
+    """
+    return copy.deepcopy(layer)
 
 
 def _layer(network: nn.Module, name: str) -> nn.Module:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sconv_search.calibration.moments import KEPT_BYTES, input_moments, moment_bytes
-from sconv_search.calibration.replay import Given, called_once, outputs_before, replayed
+from sconv_search.calibration.replay import Given, called_once, outputs_before, replay_
 from sconv_search.compressor import site
 from sconv_search.copying import copied, without_hooks
 from sconv_search.cost.counting import cost_of_calls, measure_cost, on_shapes
@@ -157,7 +157,7 @@ class SiteMeasuring:
         self._context, self._shapes, self._whole, self._latencies = context, shapes, whole, latencies
         self._inputs = calibration_inputs(context)
         self._read = context.data.calibration_inputs(max(2, DAMAGE_PIXELS // context.data.positions))
-        observed = _on_batch_statistics(context.network)
+        observed = _on_batch_statistics_(copied(context.network))
         if isinstance(context.data, DataSet):
             self._distance: OutputError | _Divergence = _Divergence(observed, self._read)
         else:
@@ -191,25 +191,30 @@ class SiteMeasuring:
 
     def _options(self, name: str, alternatives: Sequence[Choice], step: Callable[[int], None]) -> tuple[Option, ...]:
         network, measured, layers = self._context.network, [], []
-        read_N = _layer_input(network, name, first_of(self._read, ERROR_INPUTS))
+        all_reshape = all(map(_reshapes, alternatives))
+        read_N = None if all_reshape else _layer_input(network, name, first_of(self._read, ERROR_INPUTS))
         before: dict[str, Given] = {}
-        if not all(map(_reshapes, alternatives)) and not self._distance.by_layers:
+        if not all_reshape and not self._distance.by_layers:
             # all up to the last site, mostly the layer before
-            known = replayed(_on_batch_statistics(network), self._before)
+            known = replay_(_on_batch_statistics_(copied(network)), self._before)
             before = self._before = outputs_before(known, name, self._predicted, self._once)
         for count, choice in enumerate(alternatives, start=1):
             built = compress(network, CompressionPlan(sites={name: choice}), self._inputs, in_sequence=False)
             alone = not _reshapes(choice)
             cost = self._cost(name, choice, built) if alone else self._pruned_cost(name, choice, built)
             if cost.flops < 0 or (name, choice) in self._wanted:
-                error = _relative_error(site(network, name), site(built, name), read_N) if alone else None
+                error = None
+                if alone and read_N is not None:
+                    error = _relative_error(site(network, name), site(built, name), read_N)
                 dropped = channels_dropped(network, name, choice)
-                damage = self._damage(built, before if alone else {})
+                timed_whole = not alone and self._latencies is not None
+                damage = self._damage_of_(copied(built) if timed_whole else built, before if alone else {})
                 if math.isfinite(damage):
                     measured.append(
                         Option(choice=choice, cost=cost.counted(), damage=damage, error=error, dropped=dropped)
                     )
-                    layers.append(site(built, name) if alone else built)
+                    if self._latencies is not None:
+                        layers.append(site(built, name) if alone else built)
             step(count)
         return tuple(measured if self._latencies is None else self._latencies.timed(name, measured, layers))
 
@@ -224,8 +229,9 @@ class SiteMeasuring:
     def _predicted(self, network: nn.Module) -> object:
         return called(network, self._read)
 
-    def _damage(self, built: nn.Module, before: Mapping[str, Given]) -> float:
-        return self._distance.of(_on_batch_statistics(replayed(built, before)))
+    def _damage_of_(self, built: nn.Module, before: Mapping[str, Given]) -> float:
+        """The damage of a network that is nobody else's, and of no use afterward."""
+        return self._distance.of(_on_batch_statistics_(replay_(built, before)))
 
 
 class _Divergence:
@@ -252,7 +258,7 @@ def _reshapes(choice: Choice) -> bool:
 def _layer_input(network: nn.Module, name: str, inputs: Inputs) -> Tensor:
     """What the named module reads at its first call, with batch norms on the batch's statistics."""
     seen: list[Tensor] = []
-    observed = _on_batch_statistics(network)
+    observed = _on_batch_statistics_(copied(network))
     site(observed, name).register_forward_pre_hook(
         lambda module, given, named: seen.append(next(iter((*given, *named.values())))), with_kwargs=True
     )
@@ -306,9 +312,9 @@ def _log_probabilities(network: nn.Module, inputs: Inputs) -> Tensor:
     return F.log_softmax(logits.movedim(1, -1).flatten(0, -2), dim=1)
 
 
-def _on_batch_statistics(network: nn.Module) -> nn.Module:
-    """A copy in evaluation mode whose batch norms take the batch's own statistics."""
-    observed = copied(network).eval()
-    for norm in batch_norms(observed):
+def _on_batch_statistics_(network: nn.Module) -> nn.Module:
+    """The network, put into evaluation mode, but that batch norms take the batch's own statistics."""
+    network.eval()
+    for norm in batch_norms(network):
         norm.train()
-    return observed
+    return network

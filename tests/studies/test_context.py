@@ -17,7 +17,7 @@ from sconv_search.studies import StudyContext, Task, compress, context_from_task
 from sconv_search.studies.context import calibration_inputs
 from sconv_search.studies.monitor import Monitor
 from sconv_search.studies.space.input_shapes import input_shapes
-from sconv_search.studies.space.measuring import _log_probabilities, _on_batch_statistics, measured_space
+from sconv_search.studies.space.measuring import _log_probabilities, _on_batch_statistics_, measured_space
 from sconv_search.system.cache import forget_all
 from sconv_search.system.weights import load_weights_, save_weights, state_checksum
 from tests.studies.conftest import Notes
@@ -140,12 +140,12 @@ def test_damage_is_that_of_the_whole_network_on_its_first_images(
     monkeypatch.setattr(sconv_search.studies.space.measuring, "DAMAGE_PIXELS", 50 * 12 * 12)
     space = measured_space(context, ["spatial_svd"], Monitor())
     inputs = context.data.calibration_inputs(50)
-    dense = _log_probabilities(_on_batch_statistics(context.network), inputs)
+    dense = _log_probabilities(_on_batch_statistics_(copy.deepcopy(context.network)), inputs)
     for name, options in space.sites.items():
         for option in options:
             plan = CompressionPlan(sites={name: option.choice})
             built = compress(context.network, plan, calibration_inputs(context), in_sequence=False)
-            moved = _log_probabilities(_on_batch_statistics(built), inputs)
+            moved = _log_probabilities(_on_batch_statistics_(built), inputs)
             expected = F.kl_div(moved, dense, reduction="batchmean", log_target=True)
             assert option.damage == max(0.0, float(expected))
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sconv_search.calibration.replay import called_once, outputs_before, replayed
+from sconv_search.calibration.replay import called_once, outputs_before, replay_
 from sconv_search.compressor import layers, site, swapped
+from sconv_search.copying import copied
 from sconv_search.networks.efficientnet_lite import efficientnet_lite0
 from sconv_search.networks.resnet import cifar_resnet
 
@@ -58,9 +59,9 @@ def test_a_changed_layer_gives_what_the_whole_network_gives(make: Callable[[], n
     places = [*layers(network)]
     for name in dict.fromkeys([*places[:: max(1, len(places) // 4)], places[-1]]):
         given = outputs_before(known, name, run, once)
-        known = replayed(network, given)
+        known = replay_(copied(network), given)
         built = swapped(network, {name: nn.Sequential(site(network, name), nn.Tanh())})
-        again = replayed(built, given)
+        again = replay_(copied(built), given)
         assert torch.equal(run(again), run(built)), name
         assert torch.equal(run(again), run(built)), "a second time, too"
         assert given or name == places[0], name
@@ -76,7 +77,7 @@ def test_what_comes_before_is_not_run_and_what_is_around_is() -> None:
         "layer2.1.conv1",
         "layer2.1.bn1",
     ]
-    again, ran = replayed(network, given), list[str]()
+    again, ran = replay_(copied(network), given), list[str]()
     for name, module in again.named_modules():
         if name.endswith(("conv1", "conv2")):
             module.register_forward_pre_hook(lambda *_, name=name: ran.append(name))

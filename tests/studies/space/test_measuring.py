@@ -4,6 +4,8 @@ start.
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,7 @@ import sconv_search
 import sconv_search.studies.space.measuring
 from sconv_search import Choice, CompressionPlan, Cost, measure_cost
 from sconv_search.studies import StudyContext
+from sconv_search.studies.context import calibration_inputs
 from sconv_search.studies.methods import METHODS, compress
 from sconv_search.studies.selection import EVERYTHING
 from sconv_search.studies.space.input_shapes import input_shapes
@@ -132,3 +135,45 @@ def test_a_site_reads_the_dense_weights_once_and_those_of_pruned_networks_never(
     assert len(measuring.options(name, own, lambda count: None)) == len(own)
     alike = [network for network in read if len(list(network.modules())) >= len(list(context.network.modules()))]
     assert alike == [context.network]
+
+
+def test_a_pruned_option_runs_the_networks_on_few_inputs_alone(
+    context: StudyContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not on those that the readers are refit to: their moments were read before, and the network that is left needs
+    none.
+    """
+    _, choices = asked(context.network, ["channel_pruning"], EVERYTHING, ())
+    name, own = next((name, own) for name, own in choices.items() if len(own) > 2)
+    less = Cost(macs=-1, adds=0, params=-1)
+    measuring = SiteMeasuring(context, {}, less, None, (), {(name, choice): less for choice in own})
+    measuring.options(name, own[:1], lambda count: None)
+    called: list[nn.Module] = []
+    handle = nn.modules.module.register_module_forward_pre_hook(
+        lambda module, x: called.append(module) if type(module) is type(context.network) else None
+    )
+    with monkeypatch.context() as patched:
+        patched.setattr(SiteMeasuring, "_damage_of_", lambda self, built, before: 0.0)
+        assert len(measuring.options(name, own[1:], lambda count: None)) == len(own) - 1
+    handle.remove()
+    assert called == []
+
+
+def test_networks_that_are_timed_as_a_whole_are_as_they_were_made(context: StudyContext) -> None:
+    _, choices = asked(context.network, ["channel_pruning"], EVERYTHING, ())
+    name, own = next((name, own) for name, own in choices.items() if len(own) > 2)
+    less, timed = Cost(macs=-1, adds=0, params=-1), list[nn.Module]()
+
+    class Kept:
+        def timed(self, name: str, options: Any, built: Any) -> Any:
+            timed.extend(built)
+            return options
+
+    measuring = SiteMeasuring(context, {}, less, cast(Any, Kept()), (), {(name, choice): less for choice in own})
+    assert len(measuring.options(name, own, lambda count: None)) == len(timed) == len(own)
+    for choice, network in zip(own, timed, strict=True):
+        made = compress(
+            context.network, CompressionPlan(sites={name: choice}), calibration_inputs(context), in_sequence=False
+        )
+        assert all(torch.equal(made.state_dict()[key], tensor) for key, tensor in network.state_dict().items())
+        assert [module.training for module in network.modules()] == [module.training for module in made.modules()]
