@@ -137,7 +137,7 @@ class _Reader:
 
     Args:
         kernel: (O, F).
-        square: (F, F), the moments of the inputs, or their inverse.
+        square: (F, F), the moments of the inputs, or their inverse; of that the features of the channels alone.
         energy: of the whole layer's outputs.
         features: of each channel that this group reads.
     """
@@ -163,9 +163,21 @@ class _Reader:
         return loss_by_count
 
     def inverted(self) -> _Reader:
-        """The same with the inverse of the square, whose diagonal is raised a little."""
+        """The group's own part of the inverse of the square, whose diagonal is raised a little, and of the kernel:
+        elimination reads and changes no more of them.
+
+        A layer of a DenseNet reads the channels of up to 48 groups, side by side.
+        """
         added = RIDGE * self.square.diagonal().mean().clamp(min=1e-300)
-        return replace(self, square=torch.linalg.inv(self.square + added * torch.eye(len(self.square)).to(self.square)))
+        raised = self.square + added * torch.eye(len(self.square)).to(self.square)
+        own = sorted(feature for features in self.features.values() for feature in features)
+        place = {feature: index for index, feature in enumerate(own)}
+        if len(own) < len(raised):
+            inverse = torch.linalg.solve(raised, torch.eye(len(raised))[:, own].to(raised))[own]
+        else:
+            inverse = torch.linalg.inv(raised)
+        features = {channel: [place[feature] for feature in known] for channel, known in self.features.items()}
+        return replace(self, kernel=self.kernel[:, own], square=inverse, features=features)
 
     def without(self, channels: Iterable[int]) -> _Reader:
         """The kernel refit without these channels, and the inverse of the moments of the others."""

@@ -469,6 +469,41 @@ def test_reconstruction_gives_up_first_what_the_rest_can_make_up_for() -> None:
     assert rounds[2 + losses.index(min(losses))] == rounds[2:].min()
 
 
+class SideBySide(nn.Module):
+    """Its last layer reads the channels of two groups."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = nn.Linear(6, 4), nn.Linear(6, 3)
+        self.head = nn.Linear(7, 2)
+
+    def read(self, x: Tensor) -> Tensor:
+        return torch.cat([self.left(x).relu(), self.right(x).relu()], 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.read(x))
+
+
+def test_reconstruction_counts_on_the_channels_of_other_groups_too() -> None:
+    network, x = SideBySide().double(), torch.randn(400, 6, dtype=torch.float64)
+    with torch.no_grad():  # large, but the other group has the same
+        network.left.weight[2], network.left.bias[2] = 3 * network.right.weight[0], 3 * network.right.bias[0]
+    read = network.read(x).detach()
+    wanted = read @ network.head.weight.detach().T
+    for site, own in (("left", [0, 1, 2, 3]), ("right", [4, 5, 6])):
+        left, order = list(range(7)), list[int]()
+        while len(order) < len(own):
+            losses = {}
+            for gone in set(own) - set(order):
+                kept = [channel for channel in left if channel != gone]
+                solution = torch.linalg.lstsq(read[:, kept], wanted).solution
+                losses[gone] = float((read[:, kept] @ solution - wanted).norm())
+            order.append(min(losses, key=lambda channel: losses[channel]))
+            left.remove(order[-1])
+        rounds = channel_importance(network, dependencies(network).groups[site], "reconstruction", x)
+        assert [own[index] for index in rounds.argsort().tolist()] == order
+
+
 @pytest.mark.parametrize("importance", ["taylor", "activation", "reconstruction"])
 def test_an_importance_that_needs_calibration_is_refused_without(importance: Importance) -> None:
     with pytest.raises(ValueError, match=f"importance '{importance}' needs calibration inputs"):
