@@ -150,8 +150,9 @@ def unwritten(network: nn.Module) -> Iterator[None]:
     To read all weights takes three tenths of the time in which a choice for a layer of DenseNet-201 is measured.
     """
     before = _UNWRITTEN.get(network)
-    same = architecture(network)
-    _UNWRITTEN[network] = same, _with_values(same, network)
+    if before is None:
+        same = architecture(network)
+        _UNWRITTEN[network] = same, _with_values(same, network)
     try:
         yield
     finally:
