@@ -172,10 +172,7 @@ class _Reader:
         raised = self.square + added * torch.eye(len(self.square)).to(self.square)
         own = sorted(feature for features in self.features.values() for feature in features)
         place = {feature: index for index, feature in enumerate(own)}
-        if len(own) < len(raised):
-            inverse = torch.linalg.solve(raised, torch.eye(len(raised))[:, own].to(raised))[own]
-        else:
-            inverse = torch.linalg.inv(raised)
+        inverse = torch.linalg.solve(raised, torch.eye(len(raised))[:, own].to(raised))[own]
         features = {channel: [place[feature] for feature in known] for channel, known in self.features.items()}
         return replace(self, kernel=self.kernel[:, own], square=inverse, features=features)
 

@@ -290,8 +290,10 @@ def _train_compressed_(
 def fitted(context: StudyContext, network: nn.Module, plan: CompressionPlan, seed: int) -> Compressed:
     """A network compressed by a plan and fitted to the calibration inputs; the argument is not modified.
 
-    A fit in sequence moves the batch norms' means, and their variances half-way, as far as outputs have faded. Both are
-    not estimated anew afterward, which would amplify what the fit leaves wrong.
+    A fit in sequence moves the batch norms' means, and their variances half-way where much is left wrong; they are not
+    estimated anew. A least-squares fit shrinks outputs, and variances that are estimated anew would amplify what it
+    leaves wrong (ResNet-20 at 45 % of its FLOPs, 256 images: 84.9 % top-1, re-estimated 83.1; spatial SVD 87.7 and
+    86.9; weight SVD 81.4 and 80.1).
     """
     with warnings.catch_warnings(record=True) as raised:
         warnings.simplefilter("always")

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -89,23 +88,15 @@ SECOND = CompressionPlan(
 )
 
 
-def assert_means_agree(norm: Any, read: Tensor, dense: Any, wanted: Tensor, kept: Any = slice(None)) -> None:
-    """The mean of what a batch norm gives is the dense one's, but for its small epsilon."""
-    given = (read - norm.running_mean) / norm.running_var.sqrt()
-    torch.testing.assert_close(given, ((wanted - dense.running_mean) / dense.running_var.sqrt())[kept])
-
-
-def test_means_go_into_the_batch_norms_and_half_of_the_variances(normed: nn.Module) -> None:
+def test_means_go_into_the_batch_norms_and_variances_stay(normed: nn.Module) -> None:
     x = drawn(64, 3, 8, 8)
     small, read = compress(normed, SECOND, x), {}
     for name, network in (("dense", normed), ("small", small)):
         network.norm2.register_forward_pre_hook(lambda _, given, name=name: read.update({name: given[0]}))
         network(x)
     wanted, moved = (read[name].mean((0, 2, 3)) for name in ("dense", "small"))
-    assert_means_agree(small.norm2, moved, normed.norm2, wanted)
-    before, after = (read[name].var((0, 2, 3), correction=0) for name in ("dense", "small"))
-    torch.testing.assert_close(small.norm2.running_var, normed.norm2.running_var * (after / before).sqrt())
-    assert (after / before).min() < 0.95
+    torch.testing.assert_close(small.norm2.running_mean - moved, normed.norm2.running_mean - wanted, rtol=0, atol=1e-12)
+    assert small.norm2.running_var.equal(normed.norm2.running_var)
     assert (small.norm2.running_mean - normed.norm2.running_mean).abs().max() > 1e-3
 
 
@@ -128,9 +119,7 @@ def test_a_layer_before_a_batch_norm_is_fitted_about_the_means(normed: nn.Module
 
 @pytest.mark.parametrize("method", ["structured_conv", "spatial_svd", "weight_svd", "tucker", "cp", "channel_pruning"])
 @pytest.mark.filterwarnings("ignore:.*CP of rank:RuntimeWarning")
-def test_in_sequence_no_method_errs_much_more_on_the_inputs_that_it_is_fitted_to(
-    normed: nn.Module, method: str
-) -> None:
+def test_in_sequence_no_method_errs_more_on_the_inputs_that_it_is_fitted_to(normed: nn.Module, method: str) -> None:
     x, options = drawn(96, 3, 8, 8), METHODS[method].options(normed)
     plan = CompressionPlan(
         sites={
@@ -142,9 +131,7 @@ def test_in_sequence_no_method_errs_much_more_on_the_inputs_that_it_is_fitted_to
     alone, sequence = (compress(normed, plan, x, in_sequence=way) for way in (False, True))
     with torch.no_grad():
         errors = [float((network(x) - normed(x)).square().mean()) for network in (alone, sequence)]
-    assert (
-        errors[1] < 1.05 * errors[0]
-    )  # in so few layers nothing fades, and the variance that is given back costs a little
+    assert errors[1] < errors[0]
 
 
 def test_layers_that_pruning_narrows_are_fitted_to_the_outputs_that_are_left(normed: nn.Module) -> None:
@@ -161,8 +148,12 @@ def test_layers_that_pruning_narrows_are_fitted_to_the_outputs_that_are_left(nor
     for name, network in (("dense", normed), ("small", small)):
         network.norm2.register_forward_pre_hook(lambda _, given, name=name: read.update({name: given[0]}))
         network(x)
-    wanted, moved = (read[name].mean((0, 2, 3)) for name in ("dense", "small"))
-    assert_means_agree(small.norm2, moved, normed.norm2, wanted, kept)
+    torch.testing.assert_close(
+        small.norm2.running_mean - read["small"].mean((0, 2, 3)),
+        (normed.norm2.running_mean - read["dense"].mean((0, 2, 3)))[kept],
+        rtol=0,
+        atol=1e-12,
+    )
 
 
 class Reused(nn.Module):
