@@ -183,9 +183,11 @@ class SideBySide:
             variances = _variances(read, wanted)[kept].clamp(min=least), _variances(left, moved).clamp(min=least)
             factors = (variances[1] / variances[0]).clamp(1 / MOST_RATIO, MOST_RATIO).pow(self._given_back)
         # the mean of what the batch norm gives is to be the dense one's, also where that differs from its bias
-        wider = (norm.running_var * factors + norm.eps) / (norm.running_var + norm.eps)
-        aside = (wanted[kept] - norm.running_mean) * wider.sqrt()
-        self._shifts[name] = (moved - aside - norm.running_mean).to(norm.running_mean.dtype)
+        stored = norm.running_var.double()
+        wider = (stored * factors + norm.eps) / (stored + norm.eps)
+        aside = (wanted[kept] - norm.running_mean) * (1 - wider.sqrt())
+        # exactly 0 where both networks read the same: nothing changed, and nothing is to change by rounding
+        self._shifts[name] = (moved - wanted[kept] + aside).to(norm.running_mean.dtype)
         self._factors[name] = factors.to(norm.running_var.dtype)
         norm.running_mean += self._shifts[name]
         norm.running_var *= self._factors[name]
