@@ -23,7 +23,7 @@ from sconv_search.reports.document.html import to_html
 from sconv_search.reports.document.latex import table_latex
 from sconv_search.reports.document.markdown import table_markdown, to_markdown
 from sconv_search.reports.drawing.chart import Nothing
-from sconv_search.reports.drawing.matplotlib_files import KINDS, FigureWriter, Job, figure_writer
+from sconv_search.reports.drawing.matplotlib_files import USUAL_KINDS, FigureWriter, Job, figure_writer, require_kinds
 from sconv_search.reports.figures.search_progress import search_progress
 from sconv_search.reports.reading.records_table import Reading, read_runs
 from sconv_search.reports.sections.provenance import provenance_section
@@ -45,6 +45,7 @@ def write_report(
     out: Path | str,
     progress: Progress | None = None,
     *,
+    figures: Sequence[str] | None = None,
     overwrite: bool = False,
     tell: Callable[[Sequence[str]], None] | None = None,
 ) -> list[Path]:
@@ -55,35 +56,42 @@ def write_report(
 
     Args:
         progress: told of the figures drawn, which take much of the time.
+        figures: kinds of their files, of ``svg``, ``png`` and ``pdf``; the page holds its own figures, so that there
+            may be none. By default SVG and PNG.
         tell: told what of the runs could not be read, which the page lists, too.
         overwrite: whether files of a folder that no report was written to are replaced.
 
     Raises:
         FileExistsError: the folder holds files of these names that no report wrote.
         FileNotFoundError: a run folder is missing or holds no ``trials.jsonl``.
-        ValueError: no run folder is given, no line of any is readable, or ``out`` is empty.
+        ValueError: no run folder is given, no line of any is readable, ``out`` is empty, or a kind of figure is
+            unknown.
         NotADirectoryError: ``out``, or a folder above it, is a file.
         PermissionError: ``out`` may not be written to.
     """
     if not str(out):
         raise ValueError("the report's folder is empty, as an unset variable is; name one")
+    if isinstance(figures, str):
+        raise TypeError(f"figures is a list of kinds, such as ['pdf'], got {figures!r}")
+    kinds = tuple(dict.fromkeys(USUAL_KINDS if figures is None else figures))
+    require_kinds(kinds)
     folder = Path(out)
     former = _former(folder)
     if former is None and not overwrite:
         _require_free(folder)
-    with _few_collections(), figure_writer(KINDS, progress) as artist:
+    with _few_collections(), figure_writer(kinds, progress) as artist:
         reading = read_runs(paths)
         if tell is not None:
             tell(reading.dropped)
         report = make_report(reading, artist)
         for part in (folder, *(folder / name for name in ("figures", "tables", "data"))):
             _make_folder(part)
-        files = document_files(report.blocks)
+        files = document_files(report.blocks, kinds)
         pages = {name: files.pop(name) for name in PAGES}  # last: they show what then is there
-        figures = [f"figures/{job.stem}.{kind}" for block in report.blocks for job in _jobs(block) for kind in KINDS]
+        drawn = [f"figures/{job.stem}.{kind}" for block in report.blocks for job in _jobs(block) for kind in kinds]
         tables = [f"data/{name}.{kind}" for name in report.data for kind in ("csv", "parquet")]
         # before anything is written, in case it is interrupted
-        _list(folder, [*(former or ()), *tables, *files, *figures, *pages])
+        _list(folder, [*(former or ()), *tables, *files, *drawn, *pages])
         names = _write_data(folder, report.data)  # while the figures are drawn
         names += _write_all(folder, files)
         names += _write_all(folder, artist.files())
@@ -199,10 +207,14 @@ def stem_of(task: str, taken: set[str]) -> str:
     return next(name for name in names if name.casefold() not in taken)
 
 
-def document_files(blocks: Sequence[Block]) -> dict[str, bytes]:
-    """File name -> content of the tables, the Markdown and, at last, the page; equal reports give equal bytes."""
+def document_files(blocks: Sequence[Block], kinds: Sequence[str]) -> dict[str, bytes]:
+    """File name -> content of the tables, the Markdown and, at last, the page; equal reports give equal bytes.
+
+    Args:
+        kinds: of figures' files that there are.
+    """
     files = dict(pair for table in _tables(blocks) for pair in _table_files(table))
-    texts = {"summary.md": to_markdown(blocks), "index.html": to_html(TITLE, blocks)}
+    texts = {"summary.md": to_markdown(blocks, kinds), "index.html": to_html(TITLE, blocks)}
     return files | {name: text.encode("utf-8") for name, text in texts.items()}
 
 

@@ -244,15 +244,20 @@ class Study:
             checkpoints=checkpoints,
         )
 
-    def report(self, out: str | Path = "report", *, overwrite: bool = False) -> Path:
+    def report(
+        self, out: str | Path = "report", *, figures: Sequence[str] | None = None, overwrite: bool = False
+    ) -> Path:
         """The page of the report that is written into the folder; ``sconv_search.report`` compares several studies.
+
+        Args:
+            figures: kinds of their files beside the page, of ``svg``, ``png`` and ``pdf``; SVG and PNG by default.
 
         Raises:
             FileExistsError, FileNotFoundError, ValueError: as ``sconv_search.reports.page.write_report``.
         """
         require_not_of_a_run(out)
         with self._monitor.bar("drawing the report") as step:
-            write_report([self.folder.path], out, step, overwrite=overwrite)
+            write_report([self.folder.path], out, step, figures=figures, overwrite=overwrite)
         return Path(out) / "index.html"
 
     def best(self, plan: str = "best", *, seed: int | None = None) -> Best:

@@ -284,6 +284,15 @@ def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders to compare.")],
     general: General,
     out: Annotated[Path, typer.Option(help="Folder to write the page, figures and tables to.")] = Path("report"),
+    figures: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Kind of the figures' files beside the page: svg, png, pdf, or none; repeatable (default: svg and"
+            " png). The page itself holds all figures.",
+            autocompletion=lambda: ["svg", "png", "pdf", "none"],
+            metavar="KIND",
+        ),
+    ] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Write a report that compares runs: a page with the Pareto fronts, figures and tables.
@@ -292,7 +301,7 @@ def report(
     """
     from sconv_search.studies.commands.report import report as run
 
-    run(runs, out=out, overwrite=overwrite, as_json=general.as_json)
+    run(runs, out=out, figures=figures, overwrite=overwrite, as_json=general.as_json)
 
 
 @_command

@@ -51,7 +51,7 @@ def _methods_and_modules_stay() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports are their page, tables and data: to draw a hundred files takes longer than all that a page does."""
-    monkeypatch.setattr("sconv_search.reports.page.KINDS", ())
+    monkeypatch.setattr("sconv_search.reports.page.USUAL_KINDS", ())
 
 
 def run_command(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True)
 class Plot:
-    """A figure of the page: interactive there, PNG files in Markdown.
+    """A figure of the page: interactive there, a file in Markdown.
 
     Args:
         stems: name on the switch -> file name without its ending.

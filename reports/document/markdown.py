@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from sconv_search.reports.analysis.choice import Choice, answer_at, answers, question, unanswered
 from sconv_search.reports.document.blocks import Block, Fold, Heading, Paragraph, Plot, Question, Table
@@ -11,9 +11,14 @@ from sconv_search.reports.drawing.chart import Nothing
 from sconv_search.reports.wording import one_line
 
 
-def to_markdown(blocks: Iterable[Block]) -> str:
-    """The document as GitHub Markdown."""
-    return "\n\n".join(_markdown(block) for block in blocks) + "\n"
+def to_markdown(blocks: Iterable[Block], kinds: Sequence[str]) -> str:
+    """The document as GitHub Markdown.
+
+    Args:
+        kinds: of figures' files that there are; PNG is shown before SVG, and PDF, which cannot be shown, linked.
+    """
+    shown = next((kind for kind in ("png", "svg", "pdf") if kind in kinds), None)
+    return "\n\n".join(_markdown(block, shown) for block in blocks) + "\n"
 
 
 def markdown_text(text: str) -> str:
@@ -22,7 +27,7 @@ def markdown_text(text: str) -> str:
     return re.sub(r"([\\|`*\[\]])", r"\\\1", quiet)
 
 
-def _markdown(block: Block) -> str:
+def _markdown(block: Block, shown: str | None) -> str:
     if isinstance(block, Heading):
         return f"{'#' * block.level} {markdown_text(block.text)}"
     if isinstance(block, Paragraph):
@@ -34,13 +39,13 @@ def _markdown(block: Block) -> str:
     if isinstance(block, Question):
         return _markdown_question(block.choice)
     if isinstance(block, Plot):
-        return _markdown_plot(block)
+        return _markdown_plot(block, shown)
     if isinstance(block, Fold):
         return f"**{markdown_text(block.title)}**\n\n{table_markdown(block.inside)}"
     return table_markdown(block)
 
 
-def _markdown_plot(block: Plot) -> str:
+def _markdown_plot(block: Plot, shown: str | None) -> str:
     drawn = any(not isinstance(drawing, Nothing) for drawing in block.figure.drawings.values())
     lines = [
         f"**{markdown_text(block.figure.title)}.** {markdown_text(block.figure.caption) if drawn else ''}".rstrip()
@@ -49,7 +54,9 @@ def _markdown_plot(block: Plot) -> str:
         if isinstance(drawing, Nothing):
             lines.append(markdown_text(f"{drawing.title}: {drawing.reason}"))
         else:
-            lines.append(f"![{markdown_text(drawing.title)}](figures/{block.stems[name]}.png)")
+            title = markdown_text(drawing.title)
+            link = f"[{title}](figures/{block.stems[name]}.{shown})"
+            lines.append(title if shown is None else link if shown == "pdf" else f"!{link}")
             lines += [markdown_text(note) for note in drawing.notes]
     return "\n\n".join(lines)
 

@@ -31,6 +31,8 @@ from sconv_search.system.parent_watch import end_with_parent
 from sconv_search.system.signals import held_back
 
 KINDS = ("svg", "png", "pdf")
+USUAL_KINDS = ("svg", "png")
+"""What is written unasked: drawing takes half of a large report's time, a third of that for each kind."""
 DPI = 150
 MOST_WORKERS = 4
 _MOMENT = datetime(2000, 1, 1, tzinfo=UTC)
@@ -94,6 +96,13 @@ def _margins(
     top = 0.3 + 0.18 * max(0, figure.axes[0].get_title(loc="left").count("\n"))
     figure.subplots_adjust(left=left / width, right=1 - right / width, bottom=low / height, top=1 - top / height)
     return float((notes + 0.04) / height)
+
+
+def require_kinds(kinds: Sequence[str]) -> None:
+    """Raises ValueError for a kind of file that figures cannot be written as."""
+    for kind in kinds:
+        if kind not in KINDS:
+            raise ValueError(f"figures are written as {', '.join(KINDS)}, or as none of these, got {kind!r}")
 
 
 def rendered(figure: Figure, kind: str) -> bytes:

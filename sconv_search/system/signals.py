@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 STOPPED = "stopped; the same command continues"
 INTERRUPTED, TERMINATED = 130, 143
 """Exit statuses, 128 and the signal's number, as shells have them."""
+AGAIN_S = 0.02
+"""After which a stop that was dropped comes again: what dropped it, a destructor as a rule, has then ended."""
 _received: list[int] = []
 
 
@@ -19,7 +23,7 @@ _received: list[int] = []
 def stopping_in_order() -> Iterator[None]:
     """A time in which Ctrl-C, and SIGTERM, which schedulers send, end the command by a KeyboardInterrupt."""
     _received.clear()
-    with _handled({signal.SIGINT: _raise, signal.SIGTERM: _raise}):
+    with _handled({signal.SIGINT: _raise, signal.SIGTERM: _raise}), _none_dropped():
         yield
 
 
@@ -51,6 +55,41 @@ def stopped_status() -> int:
 def _raise(number: int, frame: FrameType | None) -> None:
     _received.append(number)
     raise KeyboardInterrupt
+
+
+@contextmanager
+def _none_dropped() -> Iterator[None]:
+    """A time in which a stop that Python drops comes again a moment later.
+
+    Whatever is raised in a destructor, or in the callback of a weak reference, is printed and dropped: the command
+    would go on as if nobody had stopped it.
+    """
+    before, coming = sys.unraisablehook, list[threading.Timer]()
+
+    def hook(dropped: Any) -> None:
+        if not (_received and issubclass(dropped.exc_type, KeyboardInterrupt)):
+            before(dropped)
+            return
+        timer = threading.Timer(AGAIN_S, _interrupt, (_received[-1],))
+        timer.daemon = True
+        coming.append(timer)
+        timer.start()
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+        for timer in coming:
+            timer.cancel()
+
+
+def _interrupt(number: int) -> None:
+    """Sends the signal to the main thread; where only processes can be sent to, the interpreter passes it on."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:
+        signal.raise_signal(number)
 
 
 @contextmanager

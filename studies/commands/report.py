@@ -16,22 +16,36 @@ from sconv_search.studies.commands.output import print_json, telling, wide_enoug
 from sconv_search.studies.monitor import RichMonitor
 from sconv_search.studies.runs.folder import require_not_of_a_run, told
 
+NO_FIGURES = "none"
 COLUMNS = ("change", "of", "before", "after", "difference")
 
 
-def report(runs: list[Path], *, out: Path, overwrite: bool, as_json: bool) -> None:
+def report(runs: list[Path], *, out: Path, figures: list[str] | None, overwrite: bool, as_json: bool) -> None:
     """Draws the comparison of runs, with its tables."""
     require_not_of_a_run(out)
     with telling(as_json) as monitor:
-        result = reported(runs, out, monitor, overwrite=overwrite)
+        result = reported(runs, out, monitor, figures=figures, overwrite=overwrite)
     if as_json:
         print_json(result)
 
 
-def reported(runs: list[Path], out: Path, monitor: RichMonitor, *, overwrite: bool = False) -> dict[str, Any]:
-    """The report's files, which are written now."""
+def reported(
+    runs: list[Path], out: Path, monitor: RichMonitor, *, figures: list[str] | None = None, overwrite: bool = False
+) -> dict[str, Any]:
+    """The report's files, which are written now.
+
+    Args:
+        figures: kinds of files; ``none`` stands for none at all.
+
+    Raises:
+        ValueError: ``none`` stands beside a kind.
+    """
+    if figures is not None and NO_FIGURES in figures:
+        if set(figures) != {NO_FIGURES}:
+            raise ValueError(f"--figures {NO_FIGURES} stands alone, got {', '.join(figures)}")
+        figures = []
     with monitor.bar("drawing") as step:
-        written = write_report(runs, out, step, overwrite=overwrite, tell=_tell)
+        written = write_report(runs, out, step, figures=figures, overwrite=overwrite, tell=_tell)
     monitor.say(f"report: open {out / 'index.html'} ({len(written)} files)")
     return {"folder": out, "page": out / "index.html", "runs": runs, "files": written}
 

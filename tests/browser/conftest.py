@@ -79,7 +79,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     runs["six"] = write_studies(lambda name, lines: _folder(root / "six-runs", name, list(lines)))
     runs["hostile"] = _hostile(root)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(report_page, "KINDS", ())  # the page holds its own figures
+        patched.setattr(report_page, "USUAL_KINDS", ())  # the page holds its own figures
         for name, folders in runs.items():
             write_report(folders, root / name)
     return {name: root / name / "index.html" for name in runs}

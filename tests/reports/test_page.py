@@ -36,7 +36,7 @@ LARGEST = 6_000_000
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are rendered where a test asks for it: they take nearly all of a report's time."""
-    monkeypatch.setattr(page, "KINDS", ())
+    monkeypatch.setattr(page, "USUAL_KINDS", ())
 
 
 one_report = pytest.mark.xdist_group("comparison")  # which takes seconds to make
@@ -53,7 +53,7 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return folder / name
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(page, "KINDS", ())
+        patched.setattr(page, "USUAL_KINDS", ())
         write_report(write_studies(write), folder / "deep" / "report")
     return folder / "deep" / "report"
 
@@ -65,7 +65,7 @@ def text_of(folder: Path, name: str = "summary.md") -> str:
 def test_every_figure_is_svg_png_and_pdf_and_every_table_csv_markdown_and_latex(
     write_run: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(page, "KINDS", matplotlib_files.KINDS)
+    monkeypatch.setattr(page, "USUAL_KINDS", matplotlib_files.KINDS)
     plots = [confirm(80 + seed, seed, plan="P", flops=DENSE_FLOPS // 2, budget="50% flops") for seed in range(3)]
     out = tmp_path / "report"
     write_report([write_run("a", plots)], out)
@@ -78,6 +78,40 @@ def test_every_figure_is_svg_png_and_pdf_and_every_table_csv_markdown_and_latex(
     starts = {"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF"}
     for kind, start in starts.items():
         assert (out / "figures" / f"cifar10-resnet20-front-flops.{kind}").read_bytes().startswith(start)
+
+
+def test_figures_are_svg_and_png_unless_other_kinds_are_asked_for_and_the_markdown_shows_what_there_is(
+    write_run: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(matplotlib_files, "rendered", lambda figure, kind: kind.encode())
+    run = write_run("a", [confirm(80, plan="P", flops=DENSE_FLOPS // 2, budget="50% flops")])
+    out, front = tmp_path / "report", "figures/cifar10-resnet20-front-flops"
+    for asked, there, shown in (
+        ({"figures": ["pdf"]}, {"pdf"}, f"\n[top-1 against FLOPs]({front}.pdf)"),
+        ({"figures": ("svg", "pdf", "svg")}, {"svg", "pdf"}, f"]({front}.svg)"),
+        ({}, {"svg", "png"}, f"]({front}.png)"),
+        ({"figures": []}, set(), ""),
+    ):
+        write_report([run], out, **asked)
+        assert {path.suffix[1:] for path in (out / "figures").iterdir()} == there
+        text = text_of(out)
+        assert shown in text
+        assert text.count(".svg)") + text.count(".png)") + text.count(".pdf)") == (
+            0 if not there else text.count("](figures/")
+        )
+        assert "Confirmed networks: score against cost" in text
+
+
+def test_a_kind_of_figure_that_there_is_not_is_refused_before_anything_is_written(
+    write_run: Write, tmp_path: Path
+) -> None:
+    run = write_run("a", [confirm(80, plan="P", flops=DENSE_FLOPS // 2, budget="50% flops")])
+    with pytest.raises(ValueError, match="figures are written as svg, png, pdf, or as none of these, got 'jpg'"):
+        write_report([run], tmp_path / "report", figures=["png", "jpg"])
+    with pytest.raises(TypeError, match=r"such as \['pdf'\], got 'pdf'"):
+        write_report([run], tmp_path / "report", figures="pdf")
+    assert not (tmp_path / "report").exists()
 
 
 def test_every_figure_of_a_comparison_has_its_files(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +217,7 @@ def test_a_run_in_progress_is_said(write_run: Write, tmp_path: Path) -> None:
 def test_tasks_have_figures_of_their_own_names(
     write_run: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(page, "KINDS", ("png",))
+    monkeypatch.setattr(page, "USUAL_KINDS", ("png",))
     monkeypatch.setattr(matplotlib_files, "rendered", lambda figure, kind: b"png")
     tasks = ["a/b", "a-b", "../../etc", "日本"]
     folder = write_run("a", [confirm(80, task=task, flops=DENSE_FLOPS // 2) for task in tasks])
@@ -194,7 +228,7 @@ def test_tasks_have_figures_of_their_own_names(
 
 
 def test_the_same_runs_give_the_same_files(write_run: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page, "KINDS", ("svg",))
+    monkeypatch.setattr(page, "USUAL_KINDS", ("svg",))
     folder = write_run("a", [confirm(80 + seed, seed, plan="P", flops=4, budget="50% flops") for seed in range(3)])
     first, second = write_report([folder], tmp_path / "one"), write_report([folder], tmp_path / "two")
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
@@ -203,7 +237,7 @@ def test_the_same_runs_give_the_same_files(write_run: Write, tmp_path: Path, mon
 def test_a_second_report_leaves_nothing_of_the_first_behind_but_what_is_not_its_own(
     write_run: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(page, "KINDS", ("svg",))
+    monkeypatch.setattr(page, "USUAL_KINDS", ("svg",))
     out = tmp_path / "report"
     write_report([write_run("a", [confirm(80, task="first", flops=4)])], out)
     (out / "figures" / "mine.png").write_text("mine")

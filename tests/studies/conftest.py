@@ -136,7 +136,7 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest)
     ``@pytest.mark.usefixtures("pictures")`` leaves the files.
     """
     if "pictures" not in request.fixturenames:
-        monkeypatch.setattr(sconv_search.reports.page, "KINDS", ())
+        monkeypatch.setattr(sconv_search.reports.page, "USUAL_KINDS", ())
 
 
 @pytest.fixture

@@ -138,6 +138,28 @@ def test_a_folder_that_cannot_be_written_is_named(run, tmp_path: Path) -> None:
     assert "error: " in said
 
 
+@pytest.mark.parametrize(
+    ("figures", "said"),
+    [
+        (["jpg"], "figures are written as svg, png, pdf, or as none of these, got 'jpg'"),
+        (["svg", "none"], "--figures none stands alone, got svg, none"),
+    ],
+)
+def test_kinds_of_figures_that_cannot_be_are_refused(run, tmp_path: Path, figures: list[str], said: str) -> None:
+    arguments = [word for kind in figures for word in ("--figures", kind)]
+    status, error = run("report", tmp_path, "--out", tmp_path / "report", *arguments)
+    assert status == 2
+    assert said in error
+    assert not (tmp_path / "report").exists()
+
+
+def test_the_figures_files_are_those_that_are_asked_for(run, tmp_path: Path) -> None:
+    assert run("search", "--task", "corners", "--out", tmp_path / "run", *SMALL)[0] == 0
+    for figures, kinds in (("pdf", {".pdf"}), ("none", set())):
+        assert run("report", tmp_path / "run", "--out", tmp_path / "report", "--figures", figures)[0] == 0
+        assert {path.suffix for path in (tmp_path / "report" / "figures").iterdir()} == kinds
+
+
 def test_a_damaged_record_is_reported_and_the_rest_is_drawn(run, tmp_path: Path) -> None:
     assert run("search", "--task", "corners", "--out", tmp_path / "run", *SMALL)[0] == 0
     path = tmp_path / "run" / "trials.jsonl"

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,48 @@ def test_a_signal_that_is_held_back_comes_at_the_end(number: signal.Signals) -> 
         held()
     assert reached == ["the end"]
     assert signal.getsignal(signal.SIGINT) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_that_python_drops_comes_again(number: signal.Signals, capsys: pytest.CaptureFixture[str]) -> None:
+    """As one does that comes while a destructor runs, or the callback of a weak reference."""
+
+    class Dropping:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), number)
+            time.sleep(0.001)  # here at the latest the handler raises
+
+    before, went_on = sys.unraisablehook, []
+
+    def work() -> None:
+        dropping = Dropping()
+        del dropping
+        went_on.append("after the destructor")
+        time.sleep(60)
+
+    with pytest.raises(KeyboardInterrupt), stopping_in_order():
+        work()
+    assert went_on
+    assert stopped_status() == 128 + number
+    assert sys.unraisablehook == before
+    assert capsys.readouterr().err == ""
+
+
+def test_other_errors_of_destructors_are_told_as_ever(capsys: pytest.CaptureFixture[str]) -> None:
+    told = []
+
+    class Failing:
+        def __del__(self) -> None:
+            raise ValueError("of the destructor")
+
+    before, sys.unraisablehook = sys.unraisablehook, lambda dropped: told.append(str(dropped.exc_value))
+    try:
+        with stopping_in_order():
+            failing = Failing()
+            del failing
+    finally:
+        sys.unraisablehook = before
+    assert told == ["of the destructor"]
 
 
 def test_a_process_started_meanwhile_never_sees_ctrl_c() -> None:
