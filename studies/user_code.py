@@ -199,9 +199,11 @@ def _callable(
         raise UnknownNameError(
             f"{module.__name__!r} has no {name!r}, asked for by {text!r}; nearest: {near}{_hiding(module)}"
         ) from error
+    advice = f"it should be a function that returns a {_titles(wanted)}"
     if not callable(function) or isinstance(function, wanted):  # a module of layers is callable, but asks for an input
-        advice = f"it should be a function that returns a {_titles(wanted)}"
         raise TypeError(f"{text!r} is {_indefinite(function)}, {advice}")
+    if inspect.isbuiltin(function):  # not to be tried: os.abort and its kind would end the process without a word
+        raise TypeError(f"{text!r} is a function of Python itself or of compiled code, {advice}")
     if needed := [argument for argument in _required(function) if argument not in options]:
         raise TypeError(
             f"{text!r} needs the arguments {', '.join(needed)}; give them, as {text}?{needed[0]}=VALUE, or name a"

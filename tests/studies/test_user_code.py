@@ -91,6 +91,11 @@ def test_a_function_or_class_without_required_arguments_makes_a_network(name: st
         ),
         ("minenets:number", TypeError, "returns a value of type int, it should return a torch.nn.Module"),
         ("minenets:nothing", TypeError, "returns None, it should return a torch.nn.Module"),
+        (
+            "os:abort",
+            TypeError,
+            "'os:abort' is a function of Python itself or of compiled code, it should be a function",
+        ),
         ("minenets:fails", ValueError, "'minenets:fails' raises RuntimeError: no luck"),
     ],
 )

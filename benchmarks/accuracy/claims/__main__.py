@@ -1,4 +1,5 @@
-"""Command line: ``run`` appends rows, cell by cell; ``table`` makes the page and its figures of them; ``time`` measures
+"""Command line: ``run`` appends rows, cell by cell; ``fit-again`` fits and reconstructs the networks of all plans anew,
+in place of the rows before, without training; ``table`` makes the page and its figures of them; ``time`` measures
 the networks in runtimes, and makes the page of accuracy against milliseconds.
 """
 
@@ -11,7 +12,7 @@ import torch
 
 from benchmarks.accuracy.claims import milliseconds
 from benchmarks.accuracy.claims.cells import all_cells
-from benchmarks.accuracy.claims.running import Study, read_rows, run, start_context
+from benchmarks.accuracy.claims.running import Study, fit_again, read_rows, run, start_context
 from benchmarks.accuracy.claims.tables import draw, report
 from benchmarks.timing import facts, publish
 from sconv_search.studies.executors.placement import HERE, Placement
@@ -35,10 +36,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     cells = commands.add_parser("run", help="carry out the cells that have no row yet, in order")
-    cells.add_argument("--data", type=Path, required=True, help="folder with weights/ and cifar10/")
-    cells.add_argument("--work", type=Path, required=True, help="folder for search space, networks and checkpoints")
-    cells.add_argument("--threads", type=int, default=1)
-    cells.add_argument("--rows", type=Path, default=ROWS)
+    again = commands.add_parser("fit-again", help="make the rows of fitted and reconstructed networks anew")
+    for command in (cells, again):
+        command.add_argument("--data", type=Path, required=True, help="folder with weights/ and cifar10/")
+        command.add_argument(
+            "--work", type=Path, required=True, help="folder for search space, networks and checkpoints"
+        )
+        command.add_argument("--threads", type=int, default=1)
+        command.add_argument("--rows", type=Path, default=ROWS)
     cells.add_argument(
         "--cluster", metavar="ADDRESS", help="Ray cluster whose nodes see --data and --work (default: here)"
     )
@@ -71,6 +76,9 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     keep_freed_memory()
     given.work.mkdir(parents=True, exist_ok=True)
+    if given.command == "fit-again":
+        fit_again(Study(context=start_context(given.data, given.work), work=given.work.resolve()), given.rows)
+        return
     placement = HERE if given.cluster is None else Placement(cluster=Cluster(address=given.cluster, cpus=given.threads))
     study = Study(context=start_context(given.data, given.work), work=given.work.resolve())
     if lost := run(study, all_cells(), given.rows, placement):

@@ -170,16 +170,23 @@ class Study:
         """
         folder = self._start_folder(kind, budget)
         if not (folder / "plan.json").exists():
-            self._make_start(kind, budget)
+            plan = plan_of(kind, budget, self.context.network, [self.space(method) for method in METHODS.get(kind, ())])
+            self._make_start(kind, budget, plan)
         network = rebuild(self.context.network, folder, self.context.task.input_shape)
         return network, CompressionPlan.from_json((folder / "plan.json").read_text())
 
     def _start_folder(self, kind: str, budget: int) -> Path:
         return self.work / "starts" / f"{kind}-{budget}"
 
-    def _make_start(self, kind: str, budget: int) -> None:
+    def start_rows(self, kind: str, budget: int, plan: CompressionPlan) -> list[Row]:
+        """The rows of a start of this plan, made once."""
+        folder = self._start_folder(kind, budget)
+        if not (folder / "plan.json").exists():
+            self._make_start(kind, budget, plan)
+        return read_rows(folder / "rows.jsonl")
+
+    def _make_start(self, kind: str, budget: int, plan: CompressionPlan) -> None:
         dense, folder = self.context.network, self._start_folder(kind, budget)
-        plan = plan_of(kind, budget, dense, [self.space(method) for method in METHODS.get(kind, ())])
         known: Row = {"kind": kind, "budget": budget, "plan": plan.to_json()}
         network = dense
         rows: list[Row] = [{"step": "dense", **known, "flops": 1.0, **self.scores(dense)}]
@@ -239,6 +246,21 @@ class Study:
             "after": outcome.after and outcome.after.value,
             **self.scores(outcome.network),
         }
+
+
+def fit_again(study: Study, path: Path) -> None:
+    """Replaces the rows of all starts by those that the same plans give now, where fitting has changed since.
+
+    Args:
+        study: its folder holds none of these starts but such as an interrupted call left.
+    """
+    for row in [row for row in read_rows(path) if row["step"] == "fitted"]:
+        made = study.start_rows(row["kind"], row["budget"], CompressionPlan.from_json(row["plan"]))
+        by_step = {(new["step"], new["kind"], new["budget"]): new for new in made}
+        rows = [by_step.get((old["step"], old["kind"], old["budget"]), old) for old in read_rows(path)]
+        with atomic_write(path) as unfinished:
+            unfinished.write_text("".join(json.dumps(one) + "\n" for one in rows))
+        print(*made, sep="\n", flush=True)
 
 
 def run(study: Study, cells: Sequence[Cell], path: Path, placement: Placement = HERE) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks.accuracy.claims.cells import DENSE, SPATIAL_SVD, Cell
-from benchmarks.accuracy.claims.running import Made, Row, Start, Study, read_rows, run
+from benchmarks.accuracy.claims.running import Made, Row, Start, Study, fit_again, read_rows, run
 from sconv_search.studies import StudyContext, context_from_task
 from sconv_search.studies.executors.placement import Placement
 from sconv_search.studies.monitor import Monitor
@@ -52,6 +53,18 @@ def test_each_start_is_made_once_before_its_first_cell(rows: list[Row]) -> None:
     assert [row["step"] for row in rows] == STEPS
     assert [row["seed"] for row in rows if row["step"] == "trained"] == [0, 0, 1]
     assert rows[0]["flops"] <= 0.6
+
+
+def test_fitting_again_replaces_the_rows_of_starts_alone_and_keeps_their_plans(
+    context: StudyContext, rows: list[Row], tmp_path: Path
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    former = [{**row, "test": -1.0} for row in rows]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in former))
+    fit_again(study(context, tmp_path / "work"), path)
+    wanted = [row if row["step"] in ("fitted", "reconstructed") else old for row, old in zip(rows, former, strict=True)]
+    assert results(read_rows(path)) == results(wanted)
+    assert wanted[0]["test"] != -1.0
 
 
 @dataclass(frozen=True, kw_only=True)
