@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, get_args
 
-import torch
 from torch import Tensor, nn
 
 from sconv_search.baselines.channel_importance import Importance, kept_channels
 from sconv_search.baselines.decomposition import no_penalty, require_multiple
-from sconv_search.calibration.moments import Moments, grouped_kernel, input_moments, least_squares_tail
+from sconv_search.baselines.reader_refit import refit_readers_
 from sconv_search.calibration.sequential_fit import as_it_is, fit_in_sequence
-from sconv_search.channels.cutting import makes_channels, of_each_group, sizes
+from sconv_search.channels.cutting import makes_channels, sizes
 from sconv_search.channels.dependency_graph import Group, UntraceableError
 from sconv_search.channels.groups import Dependencies, dependencies
 from sconv_search.channels.removal import remaining, without_
@@ -29,52 +27,6 @@ from sconv_search.compressor import Compressor, Penalty, Prepared, require_sites
 from sconv_search.cost.input_shape import takes
 from sconv_search.layer_kinds import LAYER_KINDS, layer_kind
 from sconv_search.plan import CompressionPlan, Structure
-
-# After channels are chosen: the layers that read them are refit to what they put out before, from the channels that
-# stay.
-#
-# Source: He, Zhang, Sun, Channel Pruning for Accelerating Very Deep Neural Networks, ICCV 2017, equation 5: W S[:, K]
-# S[K, K]^-1.
-
-
-def refit_readers_(
-    result: nn.Module, network: nn.Module, kept: Sequence[tuple[Group, Tensor]], calibration: Tensor
-) -> None:
-    """Changes the weights with which layers of ``result``, a copy of the network still of its shape, read kept
-    channels.
-
-    The inputs are those that the layers have in the network as given; the fit never has a greater squared error on
-    them. Without a bias, the second moments are taken about 0: fits about the mean leave a shift in the outputs that a
-    batch norm must be re-estimated to take off (ResNet-20 at half the FLOPs: equal scores after that, 5 to 30 points
-    less before).
-    """
-    readers = {name: positions for (name, side), positions in remaining(network, kept).items() if side == "in"}
-    known = {
-        name: positions for name, positions in readers.items() if layer_kind(network.get_submodule(name)) in LAYER_KINDS
-    }
-    moments = input_moments(network, known, calibration)
-    for name, positions in known.items():
-        if name in moments:
-            _refit_(result.get_submodule(name), positions, moments[name])
-
-
-def _refit_(layer: nn.Module, kept: Tensor, moments: Moments) -> None:
-    assert isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
-    kernel_gOCT = grouped_kernel(layer)
-    kept_gC = of_each_group(kept, sizes(layer)[0], len(kernel_gOCT)).to(layer.weight.device)
-
-    def chosen(patches_gnCT: Tensor) -> Tensor:
-        return torch.stack([patches[:, own] for patches, own in zip(patches_gnCT, kept_gC, strict=True)])
-
-    start = chosen(kernel_gOCT)
-    tail = least_squares_tail(kernel_gOCT, start, moments, chosen, intercept=layer.bias is not None)
-    with torch.no_grad():
-        for weight, own, refitted in zip(
-            layer.weight.unflatten(0, (len(kernel_gOCT), -1)), kept_gC, tail.kernel, strict=True
-        ):
-            weight[:, own] = refitted.unflatten(1, start.shape[2:]).to(weight)
-        if layer.bias is not None:
-            layer.bias.add_(tail.shift.flatten())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from sconv_search import Choice, CompressionPlan, measure_cost
 from sconv_search.baselines.channel_importance import Importance, channel_importance, kept_channels
-from sconv_search.baselines.channel_pruning import ChannelPruning, refit_readers_
+from sconv_search.baselines.channel_pruning import ChannelPruning
+from sconv_search.baselines.reader_refit import refit_readers_
 from sconv_search.channels.cutting import ignore_
 from sconv_search.channels.groups import dependencies
 from sconv_search.networks.resnet import cifar_resnet
