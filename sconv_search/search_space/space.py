@@ -26,6 +26,8 @@ from sconv_search.search_space.narrowing import Narrowing, narrowing_entry, narr
 from sconv_search.strict_json import built, parsed, shown, table, typed
 
 FORMAT = "sconv-search space 2"
+MOST_HARM = 1e100
+"""Of a damage or an error in a file: more is never measured, and its square or sum is no number."""
 EMPHASES = (1.0, 4.0, 16.0, 64.0)
 Array = NDArray[np.float64]
 
@@ -301,12 +303,16 @@ def option_of(entry: Any, where: str = "") -> Option:
         where: what the entry is, for errors.
 
     Raises:
-        ValueError: a field is missing, unknown, of a wrong type or below what it can be.
+        ValueError: a field is missing, unknown, of a wrong type, or outside of what it can be.
     """
     own = built(_OptionEntry, entry, where)
     for name, value in (("damage", own.damage), ("error", own.error), ("dropped", own.dropped)):
         if value is not None and value < 0:
             raise ValueError(f"field {shown(f'{where}.{name}'.strip('.'))} must be at least 0, got {shown(value)}")
+        if value is not None and value > MOST_HARM:
+            raise ValueError(
+                f"field {shown(f'{where}.{name}'.strip('.'))} must be at most {MOST_HARM:g}, got {shown(value)}"
+            )
     choice = Choice(method=own.method, structure=own.structure)
     error = None if own.error is None else float(own.error)
     return Option(choice=choice, cost=own.cost, damage=float(own.damage), error=error, dropped=own.dropped)

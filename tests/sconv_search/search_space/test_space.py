@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from itertools import product
 
 import pytest
@@ -112,6 +113,21 @@ def test_a_space_survives_json(sites) -> None:
 def test_damaged_json_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not a search space"):
         SearchSpace.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        *((name, -1, "must be at least 0") for name in ("damage", "error", "dropped")),
+        *((name, 1e101, r"must be at most 1e\+100") for name in ("damage", "error")),
+    ],
+)
+def test_harm_that_nobody_can_have_measured_is_refused(name: str, value: float, said: str) -> None:
+    """Squares of it would be no numbers."""
+    document = json.loads(space([(3, 0.5)]).to_json())
+    document["sites"]["a"][0][name] = value
+    with pytest.raises(ValueError, match=rf"not a search space: field 'sites.a\[0\].{name}' {said}, got "):
+        SearchSpace.from_json(json.dumps(document))
 
 
 def test_a_network_without_options_is_refused() -> None:
