@@ -207,7 +207,10 @@ def _strike(running: Running, draw: random.Random, seconds: float) -> str:
         except ProcessLookupError:
             return ""
     elif target == "group":
-        os.killpg(running.pid, number)
+        try:
+            os.killpg(running.pid, number)
+        except ProcessLookupError:  # it has just been forked, and is of our own group still
+            return ""
     else:
         os.kill(running.pid, number)
     return f"{number.name} to {target}"
