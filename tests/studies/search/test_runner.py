@@ -359,8 +359,8 @@ def test_a_given_plan_of_such_a_layer_is_refused(
 def test_times_are_measured_where_a_site_prunes_or_is_replaced(
     context: StudyContext, spec: StudySpec, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the parameters that run: a pruned network is timed whole beside the dense one, a replaced layer beside its
-    own.
+    """By the parameters that run: each layer that a pruned network makes narrower beside its own, as a replaced one
+    is.
     """
 
     def sizes(networks):
@@ -370,7 +370,9 @@ def test_times_are_measured_where_a_site_prunes_or_is_replaced(
         sconv_search.studies.space.measuring, "whole_ms", lambda networks, shape, batch: sizes(networks)
     )
     monkeypatch.setattr(
-        sconv_search.studies.space.latencies, "whole_ms", lambda networks, shape, batch: sizes(networks)
+        sconv_search.studies.space.latencies,
+        "narrowed_times_ms",
+        lambda dense, layers, inputs: (sizes([dense])[0], sizes(layers)),
     )
     monkeypatch.setattr(
         sconv_search.studies.space.latencies,
@@ -384,4 +386,6 @@ def test_times_are_measured_where_a_site_prunes_or_is_replaced(
     assert space is not None
     options = space.sites["3"]
     assert {option.choice.method for option in options} == set(MIXED)
-    assert all(option.cost.latency_ms == option.cost.params for option in options)
+    for option in options:
+        norm = 2 * option.dropped  # which is folded into a layer
+        assert option.cost.latency_ms == option.cost.params + norm
