@@ -109,7 +109,7 @@ class Proposals:
     def next(self) -> TrialRequest:
         """The job of the next trial."""
         number = self._sampler.upcoming
-        first = self._first[number] if number < len(self._first) else None
+        first = self._replanned(self._first[number]) if number < len(self._first) else None
         asked = self._sampler.ask(self._informed_parameters(number) if first is None else self._parameters(first))
         budgets = self._budgets.at(asked.budget)
         plan = first.plan if first is not None else self._plan(asked.random_keys, asked.sharpness, budgets)
@@ -126,6 +126,17 @@ class Proposals:
             damage=self._space.damage(plan),
             rung="screen" if self._spec.screening > 1 else "train",
         )
+
+    def _replanned(self, first: First) -> First:
+        """The rule's plan of the budget as measured latencies correct it; a plan that was given stays."""
+        if not self._ratios or first.rule not in RULES:
+            return first
+        budgets = self._budgets.at(first.share)
+        try:
+            plan = RULES[first.rule](self._space, self._corrected(budgets))
+        except ValueError:  # the corrected latency is out of reach: what the table says may still fit when measured
+            plan = self._space.cheapest(budgets)
+        return first if plan is None else replace(first, plan=plan)
 
     def _parameters(self, first: First) -> dict[str, object]:
         """What the sampler is told of a rule's plan: the preferences under which decoding comes near it."""

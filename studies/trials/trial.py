@@ -125,6 +125,9 @@ class TrialEvaluator:
         if not self.spec.times:
             return cost, columns
         timed = latency_fields(built, self.context.network, shape, self.spec.latency_batch)
+        # of the machine as it was when the budget's milliseconds were measured: a host may be half as fast meanwhile
+        drift = self.dense.latency_ms / timed["dense_latency_ms"]
+        timed |= {"latency_ms": drift * timed["latency_ms"], "dense_latency_ms": self.dense.latency_ms}
         return replace(cost, latency_ms=timed["latency_ms"]), {**columns, **timed}
 
     def _checkpoints(self, request: TrialRequest) -> TrialCheckpoints | None:

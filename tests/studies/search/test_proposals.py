@@ -183,6 +183,39 @@ def test_a_corrected_latency_out_of_reach_gives_the_cheapest_plan(spec: StudySpe
     assert next_sampled(spec, tmp_path, [measured(plan, 50.0)]) == SPACE.cheapest(LATENCY)
 
 
+@pytest.mark.parametrize(("ratio", "limit"), [(1.25, 6.4), (0.8, 10.0)])
+def test_the_plans_of_rules_follow_what_was_measured_before_them(
+    spec: StudySpec, tmp_path: Path, ratio: float, limit: float
+) -> None:
+    """Else the first three would miss one budget for one reason, and the search give up."""
+    corrected = Budgets(limits=(Budget(limit=limit, quantity="latency_ms"),))
+    found = proposals(replace(spec, budget="latency_ms=80%", trials=12), tmp_path, LATENCY, SINGLE_PROCESS)
+    first = found.next()
+    assert first.plan == RULES["greedy"](SPACE, LATENCY)
+    found.learn([measured(first.plan, ratio)])
+    for _ in range(3):
+        job = found.next()
+        assert job.plan == RULES[job.origin](SPACE, corrected) != RULES[job.origin](SPACE, LATENCY)
+        assert job.budgets.limits == LATENCY.limits, "what is measured must fit the budget that was given"
+
+
+def test_a_rules_plan_is_the_cheapest_where_the_corrected_latency_is_out_of_reach(
+    spec: StudySpec, tmp_path: Path
+) -> None:
+    found = proposals(replace(spec, budget="latency_ms=80%", trials=12), tmp_path, LATENCY, SINGLE_PROCESS)
+    found.learn([measured(found.next().plan, 50.0)])
+    assert found.next().plan == SPACE.cheapest(LATENCY)
+
+
+def test_a_plan_that_was_given_stays_as_it_is(spec: StudySpec, tmp_path: Path) -> None:
+    plans = [fill(SPACE, {}, Budgets(limits=(Budget(limit=limit),))) for limit in (1400, 1600)]
+    given = replace(spec, budget="latency_ms=80%", plans=tuple(plan.to_json() for plan in plans), trials=12)
+    found = proposals(given, tmp_path, LATENCY, SINGLE_PROCESS)
+    assert found.next().plan == plans[0]
+    found.learn([measured(plans[0], 1.5)])
+    assert [found.next().plan for _ in range(3)] == [plans[0], plans[1], plans[1]], "each with and without a penalty"
+
+
 def test_latencies_correct_nothing_where_none_is_limited(spec: StudySpec, tmp_path: Path) -> None:
     plan = fill(SPACE, {}, FIXED)
     found, same = (proposals(spec, tmp_path / name, FIXED, SINGLE_PROCESS) for name in "ab")
