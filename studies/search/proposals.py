@@ -23,6 +23,10 @@ from sconv_search.studies.spec import StudySpec
 from sconv_search.studies.trials.request import TrialRequest
 
 LAST_MEASURED = 15
+MARGIN = 1.01
+"""By which plans stay below a latency that was corrected: two measurements of one plan differ by about that, and three
+that miss the budget for one reason end a search.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +183,7 @@ class Proposals:
 
     def _corrected(self, budgets: Budgets) -> Budgets:
         """Budgets for the table's sums, whose latencies are off by the ratio that was measured of late."""
-        ratio = median(self._ratios[-LAST_MEASURED:]) if self._ratios else 1.0
+        ratio = MARGIN * median(self._ratios[-LAST_MEASURED:]) if self._ratios else 1.0
         return Budgets(limits=tuple(_scaled(limit, ratio) for limit in budgets.limits))
 
 
