@@ -9,21 +9,24 @@ Legend: g groups, O outputs, C input channels and T taps of one group, F = C * T
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from sconv_search.calibration.moments import RIDGE, Moments, grouped_kernel, input_moments, least_squares_tail
 from sconv_search.channels.cutting import of_each_group, sizes
 from sconv_search.channels.dependency_graph import Group
 from sconv_search.channels.removal import remaining
 from sconv_search.layer_kinds import LAYER_KINDS, layer_kind
-from sconv_search.system.cache import KEPT_BYTES, Memo, network_content, unwritten_content
 
 FEW = 0.25
 """Share of a layer's features up to which what its pruned groups make is taken out by the inverse of all moments."""
-_KEPT: Memo[tuple[Tensor, ...]] = Memo(KEPT_BYTES)
+_ROWS: MutableMapping[Tensor, tuple[Tensor, bool, Tensor]] = WeakTensorKeyDictionary()
+"""Of second moments, while these are kept: of which features, about the mean or not, and the rows of the inverse; those
+asked for last, as the numbers of channels that one group may keep are tried one after the other.
+"""
 
 
 def refit_readers_(
@@ -44,13 +47,12 @@ def refit_readers_(
     none_kept = [(group, torch.arange(0)) for group, _ in kept]
     left = {name: positions for (name, side), positions in remaining(network, none_kept).items() if side == "in"}
     moments = input_moments(network, known, calibration)
-    content = network_content(network), unwritten_content(calibration)
     for name, positions in known.items():
         if name in moments:
             layer = result.get_submodule(name)
             others = left[name]
             if _is_few(layer, others):
-                _take_out_(layer, positions, others, moments[name], (*content, name))
+                _take_out_(layer, positions, others, moments[name])
             else:
                 _refit_(layer, positions, moments[name])
 
@@ -65,7 +67,7 @@ def _is_few(layer: nn.Module, others: Tensor) -> bool:
     return getattr(layer, "groups", 1) == 1 and channels - len(others) <= FEW * channels
 
 
-def _take_out_(layer: nn.Module, kept: Tensor, others: Tensor, moments: Moments, key: tuple[object, ...]) -> None:
+def _take_out_(layer: nn.Module, kept: Tensor, others: Tensor, moments: Moments) -> None:
     """The refit where few features may go, as in a layer of a DenseNet, which reads up to 48 groups side by side.
 
     ``W_K - W_D (B_DD)^-1 B_DK``, with B the inverse of all moments plus the ridge: rows of B serve every number of
@@ -74,14 +76,13 @@ def _take_out_(layer: nn.Module, kept: Tensor, others: Tensor, moments: Moments,
     Args:
         kept: positions of the channels that stay.
         others: of those of groups that are not pruned.
-        key: of the memo, says which layer of which network reads what.
     """
     assert isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
     kernel_OF = grouped_kernel(layer)[0].flatten(1).to(moments.second)
     channels = sizes(layer)[0]
     taps = kernel_OF.shape[1] // channels
     own = _features(_complement(others, channels), taps)
-    rows = _inverse_rows(moments, own, (*key, tuple(own.tolist())), intercept=layer.bias is not None)
+    rows = _inverse_rows(moments, own, intercept=layer.bias is not None)
     gone, stays = _features(_complement(kept, channels), taps), _features(kept, taps)
     rows_DF = rows[torch.searchsorted(own, gone)].to(kernel_OF)
     solved_DF = torch.linalg.solve(rows_DF[:, gone], rows_DF)
@@ -93,15 +94,17 @@ def _take_out_(layer: nn.Module, kept: Tensor, others: Tensor, moments: Moments,
             layer.bias.add_((change_OF @ moments.mean[0].to(change_OF)).to(layer.bias))
 
 
-def _inverse_rows(moments: Moments, own: Tensor, key: tuple[object, ...], *, intercept: bool) -> Tensor:
-    known = _KEPT.get(key)
-    if known is None:
-        square = moments.squares(intercept=intercept)[0]
-        added = (RIDGE * square.diagonal().mean()).clamp(min=torch.finfo(square.dtype).tiny)
-        columns = torch.eye(len(square), dtype=square.dtype)[:, own].to(square)
-        known = (torch.linalg.solve(square + added * torch.eye(len(square)).to(square), columns).mT.contiguous(),)
-        _KEPT.put(key, known)
-    return known[0]
+def _inverse_rows(moments: Moments, own: Tensor, *, intercept: bool) -> Tensor:
+    """Of the inverse of all moments, the rows of these features, (D, F)."""
+    known = _ROWS.get(moments.second)
+    if known is not None and known[1] is intercept and known[0].equal(own):
+        return known[2]
+    square = moments.squares(intercept=intercept)[0]
+    added = (RIDGE * square.diagonal().mean()).clamp(min=torch.finfo(square.dtype).tiny)
+    columns = torch.eye(len(square), dtype=square.dtype)[:, own].to(square)
+    rows: Tensor = torch.linalg.solve(square + added * torch.eye(len(square)).to(square), columns).mT.contiguous()
+    _ROWS[moments.second] = (own, intercept, rows)
+    return rows
 
 
 def _complement(positions: Tensor, count: int) -> Tensor:

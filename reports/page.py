@@ -68,6 +68,7 @@ def write_report(
             unknown.
         NotADirectoryError: ``out``, or a folder above it, is a file.
         PermissionError: ``out`` may not be written to.
+        TypeError: ``figures`` is a text, and no list of them.
     """
     if not str(out):
         raise ValueError("the report's folder is empty, as an unset variable is; name one")

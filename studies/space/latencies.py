@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from statistics import median
 
 from torch import nn
@@ -81,13 +82,19 @@ class Latencies:
             dense, *others = whole_ms([self._network, *built], self._inputs, self._batch)
             return dense, others
         total, sums = 0.0, [0.0] * len(built)
-        for name, shapes in input_shapes(self._network, self._inputs, names).items():
+        for name in names:
             layer, narrow = site(self._network, name), [site(network, name) for network in built]
-            for shape in shapes:
+            for shape in self._read[name]:
                 dense, others = self._of_widths(layer, narrow, shape)
                 total += dense
                 sums = [before + more for before, more in zip(sums, others, strict=True)]
         return total, sums
+
+    @cached_property
+    def _read(self) -> dict[str, list[tuple[int, ...]]]:
+        """The shapes that every layer of a known kind is given."""
+        layers = [name for name, module in self._network.named_modules() if isinstance(module, KINDS)]
+        return input_shapes(self._network, self._inputs, layers)
 
     def _of_widths(
         self, layer: nn.Module, narrow: Sequence[nn.Module], shape: tuple[int, ...]

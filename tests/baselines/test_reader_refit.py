@@ -8,19 +8,19 @@ import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from sconv_search.baselines import reader_refit
 from sconv_search.baselines.channel_pruning import ChannelPruning
 from sconv_search.baselines.reader_refit import refit_readers_
 from sconv_search.channels.groups import dependencies
-from sconv_search.system.cache import KEPT_BYTES, Memo
 from tests.baselines.test_channel_pruning import CALIBRATION, NETWORKS, with_lively_norms
 
 
 @pytest.fixture(autouse=True)
 def solved(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """The shapes of what is solved for; nothing is remembered of other tests."""
-    monkeypatch.setattr(reader_refit, "_KEPT", Memo(KEPT_BYTES))
+    monkeypatch.setattr(reader_refit, "_ROWS", WeakTensorKeyDictionary())
     shapes, solve = list[tuple[int, int]](), torch.linalg.solve
 
     def watched(square: Tensor, other: Tensor, **options: bool) -> Tensor:
@@ -105,3 +105,18 @@ def test_a_densenets_site_is_inverted_once_and_then_as_few_channels_as_go_are_so
         assert sorted(solved) == sorted([(24 - gone, 24 - gone), (gone, 32), (gone, 40), *inverted])
         for reader in ("features.denseblock1.denselayer3.conv1", "classifier"):
             assert not torch.equal(result.get_submodule(reader).weight, network.get_submodule(reader).weight)
+
+
+def test_what_is_remembered_of_one_group_is_not_taken_for_another() -> None:
+    network = with_lively_norms(torchvision.models.DenseNet(8, (3,), 16, num_classes=5))
+    images = torch.randn(8, 3, 32, 32, dtype=torch.float64)
+    groups = [dependencies(network).groups[f"features.denseblock1.denselayer{n}.conv2"] for n in (1, 2)]
+    made = []
+    for before in ((), (groups[0],)):
+        reader_refit._ROWS.clear()
+        for group in (*before, groups[1]):
+            result = copy.deepcopy(network)
+            refit_readers_(result, network, [(group, torch.arange(5))], images)
+        made.append(result)
+    for one, other in zip(made[0].parameters(), made[1].parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
