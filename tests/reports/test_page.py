@@ -89,8 +89,8 @@ def test_figures_are_svg_and_png_unless_other_kinds_are_asked_for_and_the_markdo
     out, front = tmp_path / "report", "figures/cifar10-resnet20-front-flops"
     for asked, there, shown in (
         ({"figures": ["pdf"]}, {"pdf"}, f"\n[top-1 against FLOPs]({front}.pdf)"),
-        ({"figures": ("svg", "pdf", "svg")}, {"svg", "pdf"}, f"]({front}.svg)"),
-        ({}, {"svg", "png"}, f"]({front}.png)"),
+        ({"figures": ("svg", "pdf", "svg")}, {"svg", "pdf"}, f"\n![top-1 against FLOPs]({front}.svg)"),
+        ({}, {"svg", "png"}, f"\n![top-1 against FLOPs]({front}.png)"),
         ({"figures": []}, set(), ""),
     ):
         write_report([run], out, **asked)
